@@ -1,0 +1,84 @@
+"""Client channels as every caller of these services opens them, sync or asyncio.
+
+A channel balances over all addresses behind a name and finds new replicas: `dns:///` with
+`round_robin`, and frequent new resolutions (the servers limit the age of connections). Only UNAVAILABLE
+is retried. There is no timeout in the service config: each call passes its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+_SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+    }
+)
+
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of a TLS client: the authority to trust, and for mutual TLS its own certificate and key."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files. Raises `OSError` when one cannot be read."""
+
+        def read(path: Path | None) -> bytes | None:
+            return path.read_bytes() if path is not None else None
+
+        return grpc.ssl_channel_credentials(read(self.ca), read(self.key), read(self.certificate))
+
+
+def target(address: str) -> str:
+    """The gRPC target of "host:port"; targets with a scheme of their own stay as they are."""
+    return address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
+
+
+def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.Channel:
+    """A blocking channel to "host:port". Connects on the first call."""
+    if tls is None:
+        return grpc.insecure_channel(target(address), options=OPTIONS)
+    return grpc.secure_channel(target(address), tls.credentials(), options=OPTIONS)
+
+
+def open_async_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+    """An asyncio channel to "host:port". Connects on the first call."""
+    if tls is None:
+        return grpc.aio.insecure_channel(target(address), options=OPTIONS)
+    return grpc.aio.secure_channel(target(address), tls.credentials(), options=OPTIONS)

@@ -1,0 +1,170 @@
+"""Filters over item payloads, as classes and in short as a dict (protos/cir/search/v1/filter.proto).
+
+The short form names fields; all of them must hold:
+
+    {"colour": "red"}                     equal
+    {"size": ["s", "m"]}                  equal to one of them
+    {"price": {"gte": 5, "lt": 20}}       in a range: gt, gte, lt, lte
+    {"colour": {"not": ["red", "pink"]}}  equal to none of them
+    {"brand": {"exists": True}}           has a value (False: has none)
+    {"title": {"words": "summer dress"}}  has all the words, in a text field
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cir.errors import InvalidArgument
+from cir.search.v1 import filter_pb2 as pb
+from cir.values import GeoPoint, to_value
+
+_BOUNDS = ("gt", "gte", "lt", "lte")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchAny:
+    """The field equals one of the values (keyword, integer or bool fields)."""
+
+    field: str
+    values: Sequence[str | int | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The field lies within bounds (integer, float or datetime fields); None leaves a side open."""
+
+    field: str
+    gt: float | datetime | None = None
+    gte: float | datetime | None = None
+    lt: float | datetime | None = None
+    lte: float | datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The field has a value."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasId:
+    """The item is one of these."""
+
+    item_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GeoRadius:
+    """The geo field lies within `radius_m` metres of the centre."""
+
+    field: str
+    centre: GeoPoint
+    radius_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class MatchText:
+    """The text field has every word of `text`, in any order."""
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Every `must` holds, no `must_not` does and, where there are any, at least one `should`. May nest."""
+
+    must: Sequence[Condition] = ()
+    should: Sequence[Condition] = ()
+    must_not: Sequence[Condition] = ()
+
+
+Condition = MatchAny | Range | Exists | HasId | GeoRadius | MatchText | Filter
+Where = Condition | Mapping[str, object] | None
+
+
+def to_filter(where: Where) -> pb.Filter:
+    """Write a filter in either form; None lets every item pass. Raises `InvalidArgument`."""
+    if where is None:
+        return pb.Filter()
+    if isinstance(where, Filter):
+        return _filter(where)
+    if isinstance(where, Mapping):
+        return _filter(from_dict(where))
+    return pb.Filter(must=[_condition(where)])
+
+
+def from_dict(where: Mapping[str, object]) -> Filter:
+    """The short form as classes. Raises `InvalidArgument` for an operator that does not exist."""
+    must: list[Condition] = []
+    must_not: list[Condition] = []
+    for field, wanted in where.items():
+        if not isinstance(wanted, Mapping):
+            must.append(_equal(field, wanted))
+            continue
+        bounds = {name: bound for name, bound in wanted.items() if name in _BOUNDS}
+        if bounds:
+            must.append(Range(field, **bounds))
+        for name, value in wanted.items():
+            if name == "not":
+                must_not.append(_equal(field, value))
+            elif name == "exists":
+                (must if value else must_not).append(Exists(field))
+            elif name == "words":
+                must.append(MatchText(field, str(value)))
+            elif name not in _BOUNDS:
+                raise InvalidArgument(
+                    f"filter on {field}: there is no operator {name!r}; use one of "
+                    f"{', '.join(_BOUNDS)}, not, exists, words",
+                    reason="FIELD_INVALID",
+                    field="filter",
+                )
+    return Filter(must=must, must_not=must_not)
+
+
+def _equal(field: str, wanted: object) -> Condition:
+    """Equality: by match where values are matched, by a closed range for floats and points in time."""
+    if isinstance(wanted, (float, datetime)):
+        return Range(field, gte=wanted, lte=wanted)
+    values = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+    return MatchAny(field, sorted(values) if isinstance(wanted, (set, frozenset)) else values)
+
+
+def _filter(where: Filter) -> pb.Filter:
+    return pb.Filter(
+        must=[_condition(condition) for condition in where.must],
+        should=[_condition(condition) for condition in where.should],
+        must_not=[_condition(condition) for condition in where.must_not],
+    )
+
+
+def _condition(condition: Condition) -> pb.Condition:
+    match condition:
+        case MatchAny(field, values):
+            wanted = [to_value(value, field=field) for value in values]
+            return pb.Condition(match_any=pb.MatchAny(field=field, values=wanted))
+        case Range(field):
+            bounds = {name: getattr(condition, name) for name in _BOUNDS}
+            given = {
+                name: to_value(bound, field=field) for name, bound in bounds.items() if bound is not None
+            }
+            return pb.Condition(range=pb.Range(field=field, **given))
+        case Exists(field):
+            return pb.Condition(exists=pb.Exists(field=field))
+        case HasId(item_ids):
+            return pb.Condition(has_id=pb.HasId(item_ids=item_ids))
+        case GeoRadius(field, centre, radius_m):
+            circle = pb.GeoRadius(field=field, centre=centre.message(), radius_m=radius_m)
+            return pb.Condition(geo_radius=circle)
+        case MatchText(field, text):
+            return pb.Condition(match_text=pb.MatchText(field=field, text=text))
+        case Filter():
+            return pb.Condition(filter=_filter(condition))
+    raise InvalidArgument(
+        f"a {type(condition).__name__} is no filter condition; use those of cir.filters",
+        reason="FIELD_INVALID",
+        field="filter",
+    )

@@ -1,0 +1,91 @@
+"""Batches of vectors between numpy and the wire.
+
+A `VectorBatch` is one packed little-endian matrix, or plain floats on request (protos/cir/common/v1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cir.common.v1 import vectors_pb2 as pb
+
+_DTYPES = {pb.VECTOR_TYPE_UNSPECIFIED: "<f4", pb.FLOAT32: "<f4", pb.FLOAT16: "<f2"}
+_FLOAT16_MAX = 65504.0
+
+
+class VectorError(ValueError):
+    """A `VectorBatch` that cannot be read; the message says what was expected."""
+
+
+class DimensionError(VectorError):
+    """Vectors of another length than expected."""
+
+
+class NotFiniteError(VectorError):
+    """A vector with NaN or infinity; the message names the row."""
+
+
+def pack(
+    vectors: NDArray[np.float32], *, fingerprint: str = "", encoding: pb.VectorEncoding | None = None
+) -> pb.VectorBatch:
+    """Write float32 (n, d) vectors as the encoding asks: packed FLOAT32 unless it says otherwise."""
+    dimension = vectors.shape[1]
+    batch = pb.VectorBatch(dimension=dimension, model_fingerprint=fingerprint)
+    if encoding is not None and encoding.plain_floats:
+        batch.rows.extend(pb.FloatVector(values=row) for row in vectors.tolist())
+        return batch
+    dtype = encoding.dtype if encoding is not None and encoding.dtype else pb.FLOAT32
+    if dtype not in _DTYPES:
+        raise VectorError(f"encoding.dtype {int(dtype)} is not known; use FLOAT32 or FLOAT16")
+    batch.dtype = dtype
+    if dtype == pb.FLOAT16:
+        vectors = np.clip(vectors, -_FLOAT16_MAX, _FLOAT16_MAX)
+    batch.data = np.ascontiguousarray(vectors, dtype=_DTYPES[dtype]).tobytes()
+    return batch
+
+
+def unpack(batch: pb.VectorBatch, *, dimension: int = 0, finite: bool = True) -> NDArray[np.float32]:
+    """Read float32 (n, d) vectors; the result may be read-only and share the message's memory.
+
+    `dimension` 0 takes the batch's own. Raises `DimensionError` for vectors of another length,
+    `NotFiniteError` for NaN or infinity unless `finite` is False, `VectorError` for the rest.
+    """
+    matrix = _from_rows(batch) if batch.rows else _from_data(batch)
+    if dimension and matrix.shape[1] != dimension:
+        raise DimensionError(f"the vectors have {matrix.shape[1]} values, the model has {dimension}")
+    if finite:
+        bad = ~np.isfinite(matrix).all(axis=1)
+        if bad.any():
+            raise NotFiniteError(f"vector {int(bad.argmax())} has a value that is NaN or infinite")
+    return matrix
+
+
+def _from_rows(batch: pb.VectorBatch) -> NDArray[np.float32]:
+    if batch.data:
+        raise VectorError("a vector batch has either `data` or `rows`, not both")
+    lengths = {len(row.values) for row in batch.rows}
+    if len(lengths) != 1 or 0 in lengths:
+        raise DimensionError(f"the rows of a vector batch differ in length or are empty: {sorted(lengths)}")
+    length = lengths.pop()
+    if batch.dimension and batch.dimension != length:
+        raise DimensionError(f"the rows have {length} values, `dimension` says {batch.dimension}")
+    return np.array([row.values for row in batch.rows], dtype=np.float32)
+
+
+def _from_data(batch: pb.VectorBatch) -> NDArray[np.float32]:
+    if not batch.data:
+        raise VectorError("a vector batch needs `data` or `rows`")
+    if not batch.dimension:
+        raise DimensionError("a packed vector batch needs `dimension`")
+    if batch.dtype not in _DTYPES:
+        raise VectorError(f"dtype {int(batch.dtype)} is not known; use FLOAT32 or FLOAT16")
+    dtype = np.dtype(_DTYPES[batch.dtype])
+    row_bytes = dtype.itemsize * batch.dimension
+    if len(batch.data) % row_bytes:
+        raise DimensionError(
+            f"`data` has {len(batch.data)} bytes, not a multiple of the {row_bytes} bytes "
+            f"of a vector of {batch.dimension} values"
+        )
+    matrix = np.frombuffer(batch.data, dtype=dtype).reshape(-1, batch.dimension)
+    return matrix.astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""The front door: composed, turn-based, filtered search over a vector store."""

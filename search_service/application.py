@@ -1,0 +1,71 @@
+"""The search service's parts, wired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc.aio
+from google.protobuf.json_format import MessageToDict
+
+from cir.channel import open_async_channel
+from cir.search.v1 import catalog_pb2, catalog_pb2_grpc, search_pb2, search_pb2_grpc
+from search_service.catalog_servicer import CatalogServicer
+from search_service.combiner_client import CombinerClient
+from search_service.embedder_client import EmbedderClient
+from search_service.search_servicer import SearchServicer, limits
+from search_service.settings import SearchSettings
+from service_runtime.application import Application
+from service_runtime.startup import StartupError
+from vector_store import open_store
+from vector_store.contract import VectorStore
+from vector_store.errors import StoreError
+
+
+class SearchApplication(Application):
+    """Search and catalogs over one store, one embedder and one combiner service."""
+
+    service_names = (
+        search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
+        catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name,
+    )
+
+    def __init__(self, settings: SearchSettings) -> None:
+        """Opens nothing yet but the store's handle. Raises `StartupError` for a store URL that cannot be."""
+        self._settings = settings
+        try:
+            self._store: VectorStore = open_store(
+                settings.store, api_key=settings.store_api_key.get_secret_value()
+            )
+        except (StoreError, ValueError) as error:
+            raise StartupError(f"store {settings.store}: {error}") from error
+        self._channels: list[grpc.aio.Channel] = []
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add both servicers."""
+        settings = self._settings
+        self._channels = [open_async_channel(settings.embedder), open_async_channel(settings.combiner)]
+        embedder = EmbedderClient(self._channels[0], settings.embedder)
+        combiner = CombinerClient(self._channels[1], settings.combiner)
+        search = SearchServicer(self._store, embedder, combiner, settings)
+        search_pb2_grpc.add_SearchServiceServicer_to_server(search, server)
+        catalogs = CatalogServicer(self._store, embedder, settings)
+        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalogs, server)
+
+    async def start(self) -> Mapping[str, object]:
+        """Reach the store. Embedder and combiner may come later: a call that needs them says so."""
+        try:
+            store = await self._store.check()
+        except StoreError as error:
+            raise StartupError(f"store {self._settings.store}: {error}") from error
+        return {
+            "store": dict(store),
+            "embedder": self._settings.embedder,
+            "combiner": self._settings.combiner,
+            "limits": MessageToDict(limits(self._settings), preserving_proto_field_name=True),
+        }
+
+    async def close(self) -> None:
+        """Close the channels and the store."""
+        for channel in self._channels:
+            await channel.close()
+        await self._store.close()

@@ -1,0 +1,145 @@
+"""Filters from the wire to the store's own. Pure; the store checks them against the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeVar
+
+from cir.common.v1 import errors_pb2 as errors
+from cir.common.v1 import payload_pb2
+from cir.search.v1 import filter_pb2 as pb
+from search_service.payload import read_moment, read_point, read_value
+from service_runtime.errors import ServiceError
+from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
+
+MAX_DEPTH = 8
+MAX_VALUES = 1000
+
+_T = TypeVar("_T")
+
+
+def read_filter(message: pb.Filter, *, max_conditions: int, field: str = "filter") -> Filter:
+    """A filter message as a `Filter`. Raises `ServiceError` that names the condition at fault."""
+    return _Reader(max_conditions).filter(message, field, 1)
+
+
+class _Reader:
+    """Counts the conditions of one filter while it reads them."""
+
+    def __init__(self, max_conditions: int) -> None:
+        self._limit = max_conditions
+        self._count = 0
+
+    def filter(self, message: pb.Filter, field: str, depth: int) -> Filter:
+        if depth > MAX_DEPTH:
+            raise ServiceError(
+                errors.OUT_OF_RANGE, f"{field}: filters nest at most {MAX_DEPTH} deep", field=field
+            )
+        return Filter(
+            must=self._conditions(message.must, f"{field}.must", depth),
+            should=self._conditions(message.should, f"{field}.should", depth),
+            must_not=self._conditions(message.must_not, f"{field}.must_not", depth),
+        )
+
+    def _conditions(self, messages: Iterable[pb.Condition], field: str, depth: int) -> tuple[Condition, ...]:
+        return tuple(
+            self._condition(message, f"{field}[{index}]", depth) for index, message in enumerate(messages)
+        )
+
+    def _condition(self, message: pb.Condition, field: str, depth: int) -> Condition:
+        self._count += 1
+        if self._count > self._limit:
+            raise ServiceError(
+                errors.OUT_OF_RANGE, f"{field}: a filter has at most {self._limit} conditions", field=field
+            )
+        match message.WhichOneof("kind"):
+            case "match_any":
+                return _match_any(message.match_any, field)
+            case "range":
+                return _range(message.range, field)
+            case "exists":
+                return Exists(_named(message.exists.field, field))
+            case "has_id":
+                return HasId(_some(message.has_id.item_ids, f"{field}.item_ids"))
+            case "geo_radius":
+                return _geo_radius(message.geo_radius, field)
+            case "match_text":
+                if not message.match_text.text.strip():
+                    raise _required(f"{field}.text", "give one or more words")
+                return MatchText(_named(message.match_text.field, field), message.match_text.text)
+            case "filter":
+                return self.filter(message.filter, f"{field}.filter", depth + 1)
+        raise _required(field, "the condition is empty; set one of its kinds")
+
+
+def _match_any(message: pb.MatchAny, field: str) -> MatchAny:
+    name = _named(message.field, field)
+    values = _some(
+        [read_value(value, field=f"{field}.values[{i}]") for i, value in enumerate(message.values)],
+        f"{field}.values",
+    )
+    for value in values:
+        if not isinstance(value, (str, int, bool)):
+            raise ServiceError(
+                errors.WRONG_FIELD_TYPE,
+                f"{field}: field {name!r} is matched by strings, integers or bools; use a range for floats",
+                field=f"{field}.values",
+            )
+    return MatchAny(name, values)
+
+
+def _range(message: pb.Range, field: str) -> Range:
+    name = _named(message.field, field)
+    bounds = {
+        side: _bound(getattr(message, side), f"{field}.{side}")
+        for side in ("gt", "gte", "lt", "lte")
+        if message.HasField(side)
+    }
+    if not bounds:
+        raise _required(field, "a range has at least one of gt, gte, lt and lte")
+    if len({isinstance(bound, datetime) for bound in bounds.values()}) > 1:
+        raise ServiceError(
+            errors.WRONG_FIELD_TYPE, f"{field}: bounds are all numbers or all timestamps", field=field
+        )
+    return Range(name, **bounds)
+
+
+def _bound(value: payload_pb2.Value, field: str) -> float | datetime:
+    kind = value.WhichOneof("kind")
+    if kind == "datetime_value":
+        return read_moment(value, field=field)
+    if kind not in ("integer_value", "float_value"):
+        raise ServiceError(
+            errors.WRONG_FIELD_TYPE, f"{field}: a bound is an integer, a float or a timestamp", field=field
+        )
+    number: float = read_value(value, field=field)
+    return number
+
+
+def _geo_radius(message: pb.GeoRadius, field: str) -> GeoRadius:
+    centre = read_point(message.centre, field=f"{field}.centre")
+    if not 0 < message.radius_m < 1e8:
+        raise ServiceError(
+            errors.OUT_OF_RANGE, f"{field}.radius_m is greater than 0 metres", field=f"{field}.radius_m"
+        )
+    return GeoRadius(_named(message.field, field), centre["lat"], centre["lon"], message.radius_m)
+
+
+def _named(name: str, field: str) -> str:
+    if not name:
+        raise _required(f"{field}.field", "name the payload field")
+    return name
+
+
+def _some(values: Iterable[_T], field: str) -> tuple[_T, ...]:
+    some = tuple(values)
+    if not some:
+        raise _required(field, "give at least one value")
+    if len(some) > MAX_VALUES:
+        raise ServiceError(errors.OUT_OF_RANGE, f"{field} has at most {MAX_VALUES} values", field=field)
+    return some
+
+
+def _required(field: str, expected: str) -> ServiceError:
+    return ServiceError(errors.FIELD_REQUIRED, f"{field}: {expected}", field=field)

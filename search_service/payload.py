@@ -1,0 +1,117 @@
+"""Payloads between the wire and the store. Pure.
+
+In the store datetimes are RFC 3339 strings and geo points {"lat", "lon"}; on the wire they are typed.
+The catalog's schema says which strings are datetimes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cir.common.v1 import errors_pb2, payload_pb2
+from service_runtime.errors import ServiceError
+from vector_store.catalogs import FieldType
+from vector_store.points import Payload, PayloadValue
+
+MAX_FIELD_NAME = 128
+
+
+def write_payload(payload: Payload, schema: Mapping[str, FieldType]) -> payload_pb2.Payload:
+    """A stored payload as a message."""
+    return payload_pb2.Payload(
+        fields={name: write_value(value, schema.get(name)) for name, value in payload.items()}
+    )
+
+
+def write_value(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Value:
+    """A stored value as a message; values that do not fit their field's type stay what they are."""
+    match value:
+        case None:
+            return payload_pb2.Value(null_value=0)  # type: ignore[arg-type]
+        case bool():
+            return payload_pb2.Value(bool_value=value)
+        case int() if kind is FieldType.FLOAT or not -(2**63) <= value < 2**63:
+            return payload_pb2.Value(float_value=float(value))
+        case int():
+            return payload_pb2.Value(integer_value=value)
+        case float():
+            return payload_pb2.Value(float_value=value)
+        case str():
+            moment = _parse_moment(value) if kind is FieldType.DATETIME else None
+            if moment is None:
+                return payload_pb2.Value(string_value=value)
+            message = payload_pb2.Value()
+            message.datetime_value.FromDatetime(moment)
+            return message
+        case Mapping():
+            point = payload_pb2.GeoPoint(latitude=value.get("lat", 0.0), longitude=value.get("lon", 0.0))
+            return payload_pb2.Value(geo_value=point)
+    values = [write_value(element, kind) for element in value]
+    return payload_pb2.Value(list_value=payload_pb2.ListValue(values=values))
+
+
+def read_payload(payload: payload_pb2.Payload, *, field: str) -> dict[str, PayloadValue]:
+    """A message as a payload to store. Raises `ServiceError` naming the field at fault."""
+    read: dict[str, PayloadValue] = {}
+    for name, value in payload.fields.items():
+        path = f"{field}.{name[:MAX_FIELD_NAME]}"
+        if not 0 < len(name) <= MAX_FIELD_NAME or '"' in name or not name.isprintable():
+            raise _invalid(path, "a field name has 1 to 128 characters, no quotes and no control characters")
+        read[name] = read_value(value, field=path)
+    return read
+
+
+def read_value(value: payload_pb2.Value, *, field: str) -> Any:
+    """A message as a value to store or filter by. Raises `ServiceError` (FIELD_REQUIRED, FIELD_INVALID)."""
+    match value.WhichOneof("kind"):
+        case "null_value":
+            return None
+        case "string_value":
+            return value.string_value
+        case "integer_value":
+            return value.integer_value
+        case "bool_value":
+            return value.bool_value
+        case "float_value":
+            if not math.isfinite(value.float_value):
+                raise _invalid(field, "a float must be finite")
+            return value.float_value
+        case "datetime_value":
+            return read_moment(value, field=field).isoformat().replace("+00:00", "Z")
+        case "geo_value":
+            return read_point(value.geo_value, field=field)
+        case "list_value":
+            if any(element.WhichOneof("kind") == "list_value" for element in value.list_value.values):
+                raise _invalid(field, "lists do not nest")
+            return [read_value(element, field=field) for element in value.list_value.values]
+    raise ServiceError(errors_pb2.FIELD_REQUIRED, f"{field} has no value; set one of its kinds", field=field)
+
+
+def read_moment(value: payload_pb2.Value, *, field: str) -> datetime:
+    """A datetime value in UTC. Raises `ServiceError` (FIELD_INVALID) outside the years 1 to 9999."""
+    try:
+        return value.datetime_value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise _invalid(field, "a timestamp lies in the years 1 to 9999") from error
+
+
+def read_point(point: payload_pb2.GeoPoint, *, field: str) -> dict[str, float]:
+    """A geo point as it is stored. Raises `ServiceError` (FIELD_INVALID) for places that are none."""
+    if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
+        raise _invalid(field, "latitude lies in -90 to 90 degrees, longitude in -180 to 180")
+    return {"lat": point.latitude, "lon": point.longitude}
+
+
+def _parse_moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _invalid(field: str, expected: str) -> ServiceError:
+    return ServiceError(errors_pb2.FIELD_INVALID, f"{field}: {expected}", field=field)

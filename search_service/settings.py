@@ -1,0 +1,41 @@
+"""Settings of the search service."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from service_runtime.settings import ServiceSettings
+
+
+class SearchSettings(ServiceSettings):
+    """The search service: composed, turn-based, filtered search over a vector store."""
+
+    model_config = SettingsConfigDict(env_prefix="CIR_SEARCH_", extra="forbid", env_ignore_empty=True)
+    program: ClassVar[str] = "search_service"
+
+    port: int = Field(50050, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    embedder: str = Field("127.0.0.1:50051", description="host:port of the embedder.")
+    combiner: str = Field("127.0.0.1:50052", description="host:port of the combiner service.")
+    store: str = Field(
+        "edge:///var/lib/cir/store",
+        description="Vector store: edge:///FOLDER (embedded) or qdrant://HOST:PORT (server or cluster).",
+    )
+    store_api_key: SecretStr = Field(SecretStr(""), description="API key of a Qdrant server.")
+    default_combiner: str = Field("sum", description="Combiner for requests that name none.")
+    call_timeout_seconds: float = Field(
+        10.0, gt=0, description="Longest time for one request, and for one call to another service."
+    )
+    max_turns: int = Field(16, ge=1, description="Turns in one request.")
+    max_text_characters: int = Field(1000, ge=1, description="Characters of one text.")
+    max_image_bytes: int = Field(16 * 1024 * 1024, ge=1, description="Bytes of one encoded picture.")
+    max_results: int = Field(200, ge=1, description="Results in one page.")
+    max_result_window: int = Field(10_000, ge=1, description="Results that can be reached by paging.")
+    max_filter_conditions: int = Field(
+        64, ge=1, description="Conditions of one filter, nested ones included."
+    )
+    max_feedback_items: int = Field(100, ge=0, description="Liked plus disliked items over all turns.")
+    max_write_items: int = Field(256, ge=1, description="Items of one UpsertItems call.")
+    max_payload_bytes: int = Field(64 * 1024, ge=1, description="Bytes of one item's payload message.")

@@ -1,0 +1,107 @@
+"""Turns to one query vector. Pure: features come in, combining is a function that is handed in.
+
+Turns are folded from the oldest on. A turn without a reference takes the composed query so far as its
+reference: combiners expect raw features, so the unit query is scaled back to the length of the
+features it grew from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_service.feedback import rocchio
+
+Vector = NDArray[np.float32]
+
+
+class TurnKind(Enum):
+    """How a turn is taken."""
+
+    TEXT_ONLY = "text_only"
+    REFERENCE_ONLY = "reference_only"
+    COMPOSED = "composed"
+    CONTINUED = "continued"
+    FEEDBACK_ONLY = "feedback_only"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn with everything looked up: raw features float32 (d,), unit vectors (n, d) of feedback items."""
+
+    reference: Vector | None
+    text: Vector | None
+    liked: NDArray[np.float32]
+    disliked: NDArray[np.float32]
+    text_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedTurn:
+    """What a turn did; `text_weight` lies in [0, 1]."""
+
+    kind: TurnKind
+    text_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The composed query (float32 (d,), unit length) and what each turn did."""
+
+    query: Vector
+    turns: tuple[FoldedTurn, ...]
+
+
+# (image features, text features, text weight or None) -> (unit query vector, text weight)
+Combine = Callable[[Vector, Vector, float | None], Awaitable[tuple[Vector, float]]]
+
+
+def kind_of(*, first: bool, has_reference: bool, has_text: bool) -> TurnKind | None:
+    """How a turn with these parts is taken; None for a first turn that gives nothing to start from."""
+    if has_reference:
+        return TurnKind.COMPOSED if has_text else TurnKind.REFERENCE_ONLY
+    if has_text:
+        return TurnKind.TEXT_ONLY if first else TurnKind.CONTINUED
+    return None if first else TurnKind.FEEDBACK_ONLY
+
+
+async def fold(turns: Sequence[Turn], combine: Combine) -> Folded:
+    """Fold turns, oldest first, into one query. Raises `ValueError` when there is nothing to start from."""
+    reference: Vector | None = None
+    query: Vector | None = None
+    done: list[FoldedTurn] = []
+    for turn in turns:
+        kind = kind_of(
+            first=query is None, has_reference=turn.reference is not None, has_text=turn.text is not None
+        )
+        if turn.reference is not None:
+            reference = turn.reference
+        elif query is not None and reference is not None:
+            reference = query * np.float32(np.linalg.norm(reference))
+        weight = 0.0
+        if kind is TurnKind.TEXT_ONLY and turn.text is not None:
+            reference, weight = turn.text, 1.0
+            query = unit(turn.text)
+        elif reference is None or kind is None:
+            raise ValueError("the first turn has neither a reference nor a text")
+        elif turn.text is not None:
+            query, weight = await combine(reference, turn.text, turn.text_weight)
+        else:
+            query = unit(reference)
+        query = rocchio(query, liked=turn.liked, disliked=turn.disliked)
+        done.append(FoldedTurn(kind, weight))
+    if query is None:
+        raise ValueError("there are no turns")
+    return Folded(query, tuple(done))
+
+
+def unit(vector: Vector) -> Vector:
+    """The vector at length 1. Raises `ValueError` for one of length 0."""
+    norm = float(np.linalg.norm(vector))
+    if norm == 0:
+        raise ValueError("a vector of length 0 has no direction")
+    return (vector / np.float32(norm)).astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""What every service shares: settings, server life, errors, health, reflection, limits, logging."""

@@ -1,0 +1,113 @@
+"""Errors that a service answers on purpose: one reason, one gRPC code, google.rpc details (AIP-193)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from cir.common.v1 import errors_pb2 as pb
+
+DOMAIN = "cir"
+
+_INVALID = grpc.StatusCode.INVALID_ARGUMENT
+_CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
+    pb.CATALOG_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    pb.VERSION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    pb.ITEM_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    pb.COMBINER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    pb.FINGERPRINT_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.VERSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.COMBINER_UNUSABLE: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    pb.EMBEDDER_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    pb.COMBINER_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    pb.STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    pb.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    pb.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    pb.KEY_MISSING: grpc.StatusCode.UNAUTHENTICATED,
+    pb.SCOPE_MISSING: grpc.StatusCode.PERMISSION_DENIED,
+    pb.NOT_SERVED: grpc.StatusCode.UNIMPLEMENTED,
+}
+
+
+def code_of(reason: pb.ErrorReason.ValueType) -> grpc.StatusCode:
+    """The gRPC code that a reason comes with; INVALID_ARGUMENT for every fault of the request's content."""
+    return _CODES.get(reason, _INVALID)
+
+
+class ServiceError(Exception):
+    """A refusal with its reason.
+
+    `field` is the path of the request field at fault, `retry_after` the seconds after which trying
+    again makes sense, `metadata` further facts for programs.
+    """
+
+    def __init__(
+        self,
+        reason: pb.ErrorReason.ValueType,
+        message: str,
+        *,
+        field: str = "",
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.field = field
+        self.retry_after = retry_after
+        self.metadata = dict(metadata or {})
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC code of the reason."""
+        return code_of(self.reason)
+
+    def status(self) -> grpc.Status:
+        """What to abort a call with: code, message and google.rpc details."""
+        details: list[any_pb2.Any] = [
+            _any(
+                error_details_pb2.ErrorInfo(
+                    reason=pb.ErrorReason.Name(self.reason), domain=DOMAIN, metadata=self.metadata
+                )
+            )
+        ]
+        if self.field:
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, description=self.message
+            )
+            details.append(_any(error_details_pb2.BadRequest(field_violations=[violation])))
+        if self.retry_after is not None:
+            delay = duration_pb2.Duration(
+                nanos=int(self.retry_after % 1 * 1e9), seconds=int(self.retry_after)
+            )
+            details.append(_any(error_details_pb2.RetryInfo(retry_delay=delay)))
+        return rpc_status.to_status(
+            status_pb2.Status(code=self.code.value[0], message=self.message, details=details)
+        )
+
+    def item_error(self, index: int, *, item_id: str = "") -> pb.ItemError:
+        """The same refusal for one item of a batch."""
+        return pb.ItemError(
+            index=index, code=self.code.value[0], reason=self.reason, message=self.message, item_id=item_id
+        )
+
+
+def internal_status() -> grpc.Status:
+    """What a call ends with when the service itself is at fault; the log has the trace."""
+    return rpc_status.to_status(
+        status_pb2.Status(
+            code=code_pb2.INTERNAL, message="internal error; the service's log has it under the request id"
+        )
+    )
+
+
+def _any(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,170 @@
+"""The contract both engines keep. Everything is asynchronous; nothing here blocks the event loop.
+
+Errors are those of `vector_store.errors`. A reader is pinned to one version for its whole life: what
+is published meanwhile is seen by the next reader, and the pinned version stays readable until closed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_store.catalogs import CatalogInfo, VersionInfo, VersionSpec
+from vector_store.filters import Filter
+from vector_store.points import FacetValue, Item, PointBatch, ScoredItem
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How a query is run. `ef` None takes the engine's default; `exact` compares with every vector.
+
+    `diversity` in [0, 1] re-orders by maximal marginal relevance (0 = off); `group_by` keeps at most
+    `group_size` items for each value of a keyword or integer field.
+    """
+
+    exact: bool = False
+    ef: int | None = None
+    score_threshold: float | None = None
+    with_features: bool = False
+    diversity: float = 0.0
+    group_by: str = ""
+    group_size: int = 1
+
+
+class CatalogReader(ABC):
+    """One version of a catalog, open for reading (and for online changes of single items)."""
+
+    info: VersionInfo
+
+    @abstractmethod
+    async def query(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        options: SearchOptions = SearchOptions(),
+    ) -> list[ScoredItem]:
+        """Items nearest to `vector` (float32 (d,), any length but zero) by cosine, best first.
+
+        Equal scores are ordered by item id, so that pages are stable. Raises `InvalidQuery` for a
+        wrong dimension, NaN or infinity, a zero vector, or a filter that does not fit the schema.
+        """
+
+    @abstractmethod
+    async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
+        """The items among `ids` that exist, by id."""
+
+    @abstractmethod
+    async def scroll(
+        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
+    ) -> tuple[list[Item], str]:
+        """A page of all items in the engine's own stable order, and the next cursor ('' at the end)."""
+
+    @abstractmethod
+    async def count(self, where: Filter | None = None) -> int:
+        """Exactly how many items pass the filter."""
+
+    @abstractmethod
+    async def facet(self, field: str, *, limit: int, where: Filter | None = None) -> list[FacetValue]:
+        """The commonest values of a keyword, integer or bool field, most frequent first, exact counts."""
+
+    @abstractmethod
+    async def upsert(self, batch: PointBatch) -> None:
+        """Write items into this version; visible to queries when the call returns. Same id replaces."""
+
+    @abstractmethod
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Remove items by id; returns how many existed."""
+
+
+class VersionWriter(ABC):
+    """A version being built. Nothing of it is visible to searches before it is published."""
+
+    info: VersionInfo
+
+    @abstractmethod
+    async def upsert(self, batch: PointBatch) -> None:
+        """Write items; acknowledged items survive a crash of the writer. Same id replaces."""
+
+    @abstractmethod
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Remove items by id; returns how many existed."""
+
+    @abstractmethod
+    async def count(self) -> int:
+        """Exactly how many items the version holds."""
+
+    @abstractmethod
+    async def finish(self) -> VersionInfo:
+        """Build the indexes, make everything durable, turn the version READY and close the writer."""
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Close the writer and drop the version with all its items."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the writer and keep the version BUILDING, to be resumed later."""
+
+
+class VectorStore(ABC):
+    """Catalogs and their versions on one engine."""
+
+    @abstractmethod
+    async def list_catalogs(self) -> list[CatalogInfo]:
+        """Every catalog, by name."""
+
+    @abstractmethod
+    async def list_versions(self, catalog: str) -> list[VersionInfo]:
+        """Every version of a catalog, oldest first. Raises `CatalogNotFound`."""
+
+    @abstractmethod
+    def reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogReader]:
+        """Pin the published version (or the one named). Raises `CatalogNotFound` or `VersionNotFound`."""
+
+    @abstractmethod
+    async def create_version(self, catalog: str, spec: VersionSpec) -> VersionWriter:
+        """Start a new version; the catalog comes into being with its first.
+
+        Raises `InvalidQuery` for a name or a specification that cannot be.
+        """
+
+    @abstractmethod
+    async def resume_version(self, catalog: str, version: str) -> VersionWriter:
+        """Reopen a BUILDING version. Raises `VersionNotFound`, `VersionConflict` or `StoreLocked`."""
+
+    @abstractmethod
+    async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
+        """Atomically make a READY or RETIRED version the one that is searched.
+
+        Of the other complete versions the `keep` newest stay (what a rollback returns to comes first) and
+        the rest are dropped. Versions being built always stay.
+        Raises `VersionNotFound`, or `VersionConflict` for a version that is still being built.
+        """
+
+    @abstractmethod
+    async def rollback(self, catalog: str) -> VersionInfo:
+        """Publish again what was published before; `VersionConflict` when there is nothing to go back to."""
+
+    @abstractmethod
+    async def delete_version(self, catalog: str, version: str) -> None:
+        """Drop a version that is not published. Raises `VersionNotFound` or `VersionConflict`."""
+
+    @abstractmethod
+    async def delete_catalog(self, catalog: str) -> None:
+        """Drop a catalog with all its versions. Raises `CatalogNotFound`."""
+
+    @abstractmethod
+    async def check(self) -> Mapping[str, str]:
+        """Reach the engine; facts about it (engine, version, location). Raises `StoreUnavailable`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything; running calls finish first."""

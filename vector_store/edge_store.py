@@ -1,0 +1,167 @@
+"""The embedded store: Qdrant Edge shards below one folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
+from vector_store.catalogs import CatalogInfo, VersionInfo, VersionSpec, VersionState, check_catalog_name
+from vector_store.contract import CatalogReader, VectorStore
+from vector_store.edge_calls import BlockingCalls
+from vector_store.edge_catalogs import EdgeCatalogs, new_version_info
+from vector_store.edge_layout import EdgeLayout
+from vector_store.edge_lock import FileLock, holder_of
+from vector_store.edge_points import EdgePoints
+from vector_store.edge_versions import EdgeVersions
+from vector_store.edge_writer import EdgeWriter
+from vector_store.engine_reader import EngineReader
+from vector_store.errors import InvalidQuery, StoreLocked, StoreUnavailable, VersionConflict
+from vector_store.schema_check import check_spec
+
+
+class EdgeStore(VectorStore):
+    """Catalogs below the folder `root`, which is created with the first version.
+
+    Several processes may share the folder, but each version is open in one of them at a time. Dropped
+    versions that a reader still holds are hidden at once and removed when the reader is done.
+    """
+
+    def __init__(self, root: Path, *, quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES) -> None:
+        self._layout = EdgeLayout(root)
+        self._catalogs = EdgeCatalogs(self._layout)
+        self._calls = BlockingCalls()
+        self._versions = EdgeVersions(self._catalogs, self._calls)
+        self._quantize_above_bytes = quantize_above_bytes
+        self._closed = False
+
+    async def list_catalogs(self) -> list[CatalogInfo]:
+        self._check_open()
+        return await self._calls.run(self._list_catalogs)
+
+    async def list_versions(self, catalog: str) -> list[VersionInfo]:
+        self._check_open()
+        return await self._calls.run(self._catalogs.versions, catalog)
+
+    @asynccontextmanager
+    async def reader(self, catalog: str, version: str = "") -> AsyncIterator[CatalogReader]:
+        self._check_open()
+        opened = await self._versions.pin(catalog, version)
+        try:
+            yield EngineReader(opened.info, opened.points, partial(self._versions.record_points, opened))
+        finally:
+            self._versions.unpin(opened)
+
+    async def create_version(self, catalog: str, spec: VersionSpec) -> EdgeWriter:
+        self._check_open()
+        try:
+            check_catalog_name(catalog)
+        except ValueError as error:
+            raise InvalidQuery(str(error), field="catalog") from None
+        check_spec(spec)
+        return await self._calls.run(self._create, catalog, spec)
+
+    async def resume_version(self, catalog: str, version: str) -> EdgeWriter:
+        self._check_open()
+        return await self._calls.run(self._resume, catalog, version)
+
+    async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
+        self._check_open()
+        if keep < 0:
+            raise InvalidQuery(f"keep {keep}: expected 0 or more", field="keep")
+        info = await self._calls.run(self._catalogs.publish, catalog, version, keep)
+        await self._remove_dropped(catalog)
+        return info
+
+    async def rollback(self, catalog: str) -> VersionInfo:
+        self._check_open()
+        return await self._calls.run(self._catalogs.rollback, catalog)
+
+    async def delete_version(self, catalog: str, version: str) -> None:
+        self._check_open()
+        await self._calls.run(self._catalogs.drop_version, catalog, version)
+        await self._remove_dropped(catalog)
+
+    async def delete_catalog(self, catalog: str) -> None:
+        self._check_open()
+        await self._calls.run(self._catalogs.drop_catalog, catalog)
+        await self._remove_dropped(catalog)
+
+    async def check(self) -> Mapping[str, str]:
+        self._check_open()
+        await self._calls.run(self._catalogs.names)
+        return {
+            "engine": "qdrant-edge",
+            "version": importlib.metadata.version("qdrant-edge-py"),
+            "location": str(self._layout.root),
+        }
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._versions.close()
+            self._calls.close()
+
+    async def _remove_dropped(self, catalog: str) -> None:
+        """Remove the files of what was just dropped, as far as nobody reads it."""
+        self._versions.close_dropped(catalog)
+        await self._versions.settle()
+        await self._calls.run(self._catalogs.sweep, catalog)
+
+    def _list_catalogs(self) -> list[CatalogInfo]:
+        found = []
+        for name in self._catalogs.names():
+            published = [i for i in self._catalogs.versions(name) if i.state is VersionState.PUBLISHED]
+            found.append(CatalogInfo(name, published[0] if published else None))
+        return found
+
+    def _create(self, catalog: str, spec: VersionSpec) -> EdgeWriter:
+        info = new_version_info(catalog, self._catalogs.allocate(catalog), spec)
+        lock = self._lock(info, "building it")
+        try:
+            shard = self._layout.shard(catalog, info.version)
+            points = EdgePoints.create(shard, spec, self._calls.executor, _name(info))
+            # Last, because the document is what makes the version exist.
+            self._catalogs.write(info)
+        except BaseException:
+            shutil.rmtree(self._layout.version(catalog, info.version), ignore_errors=True)
+            lock.release()
+            raise
+        return self._writer(info, points, lock)
+
+    def _resume(self, catalog: str, version: str) -> EdgeWriter:
+        info = self._catalogs.version(catalog, version)
+        if info.state is not VersionState.BUILDING:
+            raise VersionConflict(
+                f"{_name(info)} is {info.state}, and only a version being built can be resumed"
+            )
+        lock = self._lock(info, "building it")
+        try:
+            shard = self._layout.shard(catalog, version)
+            points = EdgePoints.load(shard, self._calls.executor, _name(info))
+        except BaseException:
+            lock.release()
+            raise
+        return self._writer(info, points, lock)
+
+    def _lock(self, info: VersionInfo, purpose: str) -> FileLock:
+        path = self._layout.lock(info.catalog, info.version)
+        lock = FileLock(path)
+        if not lock.acquire(purpose):
+            raise StoreLocked(f"{_name(info)} is in use by {holder_of(path)}; wait for it or stop it")
+        return lock
+
+    def _writer(self, info: VersionInfo, points: EdgePoints, lock: FileLock) -> EdgeWriter:
+        return EdgeWriter(info, points, lock, self._catalogs, self._calls, self._quantize_above_bytes)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+
+
+def _name(info: VersionInfo) -> str:
+    return f"version {info.version} of catalog {info.catalog!r}"

@@ -1,0 +1,175 @@
+"""Versions that this process has open for reading, each opened once and shared by its readers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vector_store.catalogs import VersionInfo, VersionState
+from vector_store.edge_calls import BlockingCalls
+from vector_store.edge_catalogs import EdgeCatalogs
+from vector_store.edge_lock import FileLock, holder_of
+from vector_store.edge_points import EdgePoints
+from vector_store.errors import CatalogNotFound, StoreLocked, VersionConflict, VersionNotFound
+from vector_store.publish_history import PublishHistory
+
+_Signature = tuple[int, int, int]
+
+# How often a published version may vanish between being looked up and being opened, before giving up.
+_TRIES = 5
+
+
+@dataclass(slots=True)
+class OpenVersion:
+    """An open shard, its lock, and how many readers are pinned to it."""
+
+    info: VersionInfo
+    points: EdgePoints
+    lock: FileLock
+    pins: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.info.catalog, self.info.version
+
+
+class EdgeVersions:
+    """Pins readers to versions. The published version stays open between readers, others do not."""
+
+    def __init__(self, catalogs: EdgeCatalogs, calls: BlockingCalls) -> None:
+        self._catalogs = catalogs
+        self._calls = calls
+        self._open: dict[tuple[str, str], OpenVersion] = {}
+        self._histories: dict[str, tuple[_Signature, PublishHistory]] = {}
+        # One at a time opens or closes: a shard being closed is locked until that is done.
+        self._gate = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def pin(self, catalog: str, version: str) -> OpenVersion:
+        """Open the published version, or the one named, unless it is open already; `unpin` it once."""
+        for attempt in range(_TRIES):
+            history = await self._calls.run(self._history, catalog)
+            name = version or history.published
+            if not name:
+                # The catalog may have been dropped by another process, which waits for this one to let go.
+                self._close_idle(catalog, "")
+                await self._calls.run(self._catalogs.versions, catalog)
+                raise CatalogNotFound(f"catalog {catalog!r} has no published version yet; publish one first")
+            if version and await self._calls.run(self._catalogs.is_dropped, catalog, version):
+                # Named, so it may be open here still for readers that came before it was dropped.
+                await self._calls.run(self._catalogs.version, catalog, version)
+            try:
+                opened = self._open.get((catalog, name)) or await self._open_version(catalog, name)
+            except VersionNotFound:
+                # Another process published and dropped what was published a moment ago.
+                if version or attempt == _TRIES - 1:
+                    raise
+                continue
+            opened.pins += 1
+            self._close_idle(catalog, history.published)
+            opened.info = replace(opened.info, state=history.state_of(name, complete=True))
+            return opened
+        raise AssertionError("unreachable")
+
+    def unpin(self, opened: OpenVersion) -> None:
+        """A reader is done."""
+        opened.pins -= 1
+        if opened.pins == 0:
+            known = self._histories.get(opened.info.catalog)
+            self._close_idle(opened.info.catalog, known[1].published if known else "")
+
+    def close_dropped(self, catalog: str) -> None:
+        """Close versions of `catalog` that nobody reads, save for the one that is published now."""
+        self._close_idle(catalog, self._catalogs.history(catalog).published)
+
+    async def settle(self) -> None:
+        """Wait for closing that is under way."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def record_points(self, opened: OpenVersion) -> None:
+        """Note how many points an open version holds after an online change."""
+        async with self._gate:
+            points = await opened.points.count(None)
+            opened.info = replace(opened.info, points=points)
+            if not await self._calls.run(self._catalogs.is_dropped, *opened.key):
+                await self._calls.run(self._catalogs.write, opened.info)
+
+    async def close(self) -> None:
+        """Close every open version; calls that run finish first."""
+        for opened in list(self._open.values()):
+            await self._close_version(opened, force=True)
+        await self.settle()
+
+    async def _open_version(self, catalog: str, version: str) -> OpenVersion:
+        async with self._gate:
+            opened = self._open.get((catalog, version))
+            if opened is None:
+                opened = await self._calls.run(self._load, catalog, version)
+                self._open[opened.key] = opened
+            return opened
+
+    def _load(self, catalog: str, version: str) -> OpenVersion:
+        info = self._catalogs.version(catalog, version)
+        if info.state is VersionState.BUILDING:
+            raise VersionConflict(f"version {version} of catalog {catalog!r} is still being built")
+        path = self._catalogs.layout.lock(catalog, version)
+        lock = FileLock(path)
+        try:
+            acquired = lock.acquire("reading it")
+        except FileNotFoundError:
+            raise VersionNotFound(f"version {version} of catalog {catalog!r} was dropped") from None
+        if not acquired:
+            raise StoreLocked(
+                f"version {version} of catalog {catalog!r} is open in {holder_of(path)}, and one process "
+                "at a time owns a version of an embedded store: ask that search service, or stop it"
+            )
+        try:
+            # Once more under the lock: it may have been dropped or changed before that.
+            info = self._catalogs.version(catalog, version)
+            shard = self._catalogs.layout.shard(catalog, version)
+            points = EdgePoints.load(shard, self._calls.executor, f"version {version} of catalog {catalog!r}")
+        except BaseException:
+            lock.release()
+            raise
+        return OpenVersion(info, points, lock)
+
+    def _history(self, catalog: str) -> PublishHistory:
+        """What is published, read again only when its file was replaced."""
+        try:
+            status = os.stat(self._catalogs.layout.current(catalog))
+        except (FileNotFoundError, NotADirectoryError):
+            self._histories.pop(catalog, None)
+            return PublishHistory()
+        signature = (status.st_ino, status.st_mtime_ns, status.st_size)
+        known = self._histories.get(catalog)
+        if known and known[0] == signature:
+            return known[1]
+        history = self._catalogs.history(catalog)
+        self._histories[catalog] = signature, history
+        return history
+
+    def _close_idle(self, catalog: str, published: str) -> None:
+        for (name, version), opened in list(self._open.items()):
+            if name == catalog and version != published and opened.pins == 0:
+                self._spawn(self._close_version(opened, force=False))
+
+    async def _close_version(self, opened: OpenVersion, *, force: bool) -> None:
+        async with self._gate:
+            if self._open.get(opened.key) is not opened or (opened.pins and not force):
+                return
+            del self._open[opened.key]
+            try:
+                await opened.points.close()
+            finally:
+                opened.lock.release()
+            if await self._calls.run(self._catalogs.is_dropped, *opened.key):
+                await self._calls.run(self._catalogs.sweep, opened.info.catalog)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

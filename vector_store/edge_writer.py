@@ -1,0 +1,154 @@
+"""Building a version in its own folder, which no other process touches meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vector_store import edge_optimize
+from vector_store.auto_quantization import wants_int8
+from vector_store.catalogs import VersionInfo, VersionState
+from vector_store.contract import VersionWriter
+from vector_store.edge_calls import BlockingCalls
+from vector_store.edge_catalogs import EdgeCatalogs
+from vector_store.edge_config import INDEXING_THRESHOLD_KB
+from vector_store.edge_errors import engine_errors
+from vector_store.edge_lock import FileLock
+from vector_store.edge_points import EdgePoints
+from vector_store.engine_reader import delete_items
+from vector_store.errors import StoreUnavailable, VersionConflict, VersionNotFound
+from vector_store.points import PointBatch
+from vector_store.stored_point import encode_points
+
+# Points after which everything is written to its final files, so that a resumed writer replays little.
+_FLUSH_EVERY = 20_000
+
+
+class EdgeWriter(VersionWriter):
+    """Holds the version's lock and shard from creation to `finish`, `abort` or `close`."""
+
+    def __init__(
+        self,
+        info: VersionInfo,
+        points: EdgePoints,
+        lock: FileLock,
+        catalogs: EdgeCatalogs,
+        calls: BlockingCalls,
+        quantize_above_bytes: int,
+    ) -> None:
+        self.info = info
+        self._name = f"version {info.version} of catalog {info.catalog!r}"
+        self._points = points
+        self._lock = lock
+        self._catalogs = catalogs
+        self._calls = calls
+        self._quantize_above_bytes = quantize_above_bytes
+        self._unflushed = 0
+        self._open = True
+
+    async def upsert(self, batch: PointBatch) -> None:
+        self._check_open()
+        if not len(batch):
+            return
+        points = await asyncio.to_thread(encode_points, batch, self.info.spec)
+        await self._points.upsert(points)
+        self._unflushed += len(points.ids)
+        if self._unflushed >= _FLUSH_EVERY:
+            self._unflushed = 0
+            await self._points.flush()
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        self._check_open()
+        return await delete_items(self._points, ids)
+
+    async def count(self) -> int:
+        self._check_open()
+        return await self._points.count(None)
+
+    async def finish(self) -> VersionInfo:
+        await self._stop()
+        try:
+            await self._optimize()
+            return await self._calls.run(self._complete)
+        finally:
+            self._lock.release()
+
+    async def abort(self) -> None:
+        await self._stop()
+        await self._calls.run(self._catalogs.discard, self.info.catalog, self.info.version)
+        self._lock.release()
+        await self._calls.run(self._catalogs.sweep, self.info.catalog)
+
+    async def close(self) -> None:
+        if not self._open:
+            return
+        await self._stop()
+        try:
+            await self._calls.run(self._save)
+        finally:
+            self._lock.release()
+
+    async def _stop(self) -> None:
+        """Close the shard, with everything in it durable; the version's lock stays."""
+        self._check_open()
+        self._open = False
+        try:
+            self.info = replace(self.info, points=await self._points.count(None))
+            await self._points.flush()
+            await self._points.close()
+        except BaseException:
+            await self._points.close()
+            self._lock.release()
+            raise
+
+    async def _optimize(self) -> None:
+        spec = self.info.spec
+        shard = str(self._catalogs.layout.shard(self.info.catalog, self.info.version))
+        int8 = spec.dimension if wants_int8(spec, self.info.points, self._quantize_above_bytes) else None
+        if 4 * spec.dimension * self.info.points <= 1024 * INDEXING_THRESHOLD_KB:
+            # No graph is built for so few vectors, so a process of its own would only cost its start.
+            await self._calls.run(self._optimize_here, shard, int8)
+            return
+        arguments = [shard] if int8 is None else [shard, str(int8)]
+        process = await asyncio.create_subprocess_exec(
+            # -P: the folder of the file must not become an import path.
+            *(sys.executable, "-P", edge_optimize.__file__, *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            _, errors = await process.communicate()
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+            raise StoreUnavailable(
+                f"building the index of {self._name} ended with exit code {process.returncode}: {last[0]}; "
+                "the items are safe, resume the version to try again"
+            )
+
+    def _optimize_here(self, shard: str, int8: int | None) -> None:
+        with engine_errors(f"build the index of {self._name}"):
+            edge_optimize.optimize(shard, int8_dimension=int8)
+
+    def _complete(self) -> VersionInfo:
+        self._check_not_dropped()
+        self.info = replace(self.info, state=VersionState.READY)
+        self._catalogs.write(self.info)
+        return self.info
+
+    def _save(self) -> None:
+        self._check_not_dropped()
+        self._catalogs.write(self.info)
+
+    def _check_not_dropped(self) -> None:
+        if self._catalogs.is_dropped(self.info.catalog, self.info.version):
+            raise VersionNotFound(f"{self._name} was dropped while it was being built")
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise VersionConflict(f"the writer of {self._name} is closed; resume the version to go on")

@@ -1,0 +1,178 @@
+"""The reader of the contract over any engine: checks, paging, grouping and decoding."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_store.catalogs import VersionInfo
+from vector_store.contract import CatalogReader, SearchOptions
+from vector_store.errors import InvalidQuery
+from vector_store.filter_check import check_facet_field, check_filter, check_group_field
+from vector_store.filters import Filter
+from vector_store.points import FacetValue, Item, PointBatch, ScoredItem, point_id
+from vector_store.points_engine import Hit, PointsEngine, SearchPlan
+from vector_store.query_window import (
+    MAX_DIVERSE,
+    MAX_FETCH,
+    check_options,
+    check_window,
+    first_fetch,
+    search_ef,
+)
+from vector_store.ranking import by_score, diversify, group
+from vector_store.stored_point import check_item_id, decode_item, encode_points, unit_vector
+
+# Values of equal count beyond the limit are fetched too, so that which of them are shown is settled here.
+_FACET_TIES = 256
+_MAX_FACETS = 10_000
+
+
+async def _nothing() -> None:
+    return None
+
+
+class EngineReader(CatalogReader):
+    """Reads one version through `engine`; `on_change` runs after each online change of items."""
+
+    def __init__(
+        self, info: VersionInfo, engine: PointsEngine, on_change: Callable[[], Awaitable[None]] = _nothing
+    ) -> None:
+        self.info = info
+        self._engine = engine
+        self._on_change = on_change
+
+    async def query(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        options: SearchOptions = SearchOptions(),
+    ) -> list[ScoredItem]:
+        """See `CatalogReader.query`.
+
+        Equal scores are complete and ordered as long as fewer than 16,384 items tie with one place of the
+        page; beyond that the engine chooses among the equal ones. Pages of an approximate search agree
+        with one another within a power of two of `offset + limit`. `diversity` re-orders, and `group_by`
+        thins, the 256 (or 2 to 4 times `offset + limit`) best items; groups look further when these do
+        not fill the page.
+        """
+        schema = self.info.spec.schema
+        unit = unit_vector(vector, self.info.spec.dimension)
+        window = check_window(limit, offset)
+        check_options(options)
+        check_filter(where, schema)
+        if options.group_by:
+            check_group_field(options.group_by, schema)
+        if limit == 0:
+            return []
+        fetch = first_fetch(window, options)
+        with_vectors = options.with_features or options.diversity > 0.0
+        while True:
+            plan = SearchPlan(unit, fetch, search_ef(fetch, options), options.exact, where, with_vectors)
+            hits = await self._engine.search(plan)
+            if options.diversity > 0.0:
+                found, enough = await asyncio.to_thread(_arrange, hits, window, options)
+            else:
+                found, enough = _arrange(hits, window, options)
+            if enough or len(hits) < fetch or fetch >= MAX_FETCH:
+                return found[offset:window]
+            fetch = min(2 * fetch, MAX_FETCH)
+
+    async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
+        for item_id in ids:
+            check_item_id(item_id)
+        if not ids:
+            return {}
+        engine_ids = [point_id(item_id) for item_id in dict.fromkeys(ids)]
+        records = await self._engine.retrieve(engine_ids, with_vectors=with_features)
+        items = {item.id: item for item in (decode_item(r.payload, r.vector) for r in records)}
+        return {item_id: items[item_id] for item_id in ids if item_id in items}
+
+    async def scroll(
+        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
+    ) -> tuple[list[Item], str]:
+        if limit < 1:
+            raise InvalidQuery(f"limit {limit}: expected 1 or more", field="limit")
+        if after:
+            after = _cursor(after)
+        check_filter(where, self.info.spec.schema)
+        records, cursor = await self._engine.scroll(
+            limit=limit, after=after, where=where, with_vectors=with_features
+        )
+        return [decode_item(r.payload, r.vector) for r in records], cursor
+
+    async def count(self, where: Filter | None = None) -> int:
+        check_filter(where, self.info.spec.schema)
+        return await self._engine.count(where)
+
+    async def facet(self, field: str, *, limit: int, where: Filter | None = None) -> list[FacetValue]:
+        check_facet_field(field, self.info.spec.schema)
+        check_filter(where, self.info.spec.schema)
+        if not 1 <= limit <= _MAX_FACETS:
+            raise InvalidQuery(f"limit {limit}: expected 1 to {_MAX_FACETS}", field="limit")
+        values = await self._engine.facet(field, limit=limit + _FACET_TIES, where=where)
+        return sorted(values, key=lambda facet: (-facet.count, facet.value))[:limit]
+
+    async def upsert(self, batch: PointBatch) -> None:
+        if len(batch):
+            await self._engine.upsert(encode_points(batch, self.info.spec))
+            await self._on_change()
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        existed = await delete_items(self._engine, ids)
+        await self._on_change()
+        return existed
+
+
+async def delete_items(engine: PointsEngine, ids: Sequence[str]) -> int:
+    """Remove items by id; returns how many existed."""
+    for item_id in ids:
+        check_item_id(item_id)
+    if not ids:
+        return 0
+    engine_ids = [point_id(item_id) for item_id in dict.fromkeys(ids)]
+    existed = len(await engine.retrieve(engine_ids, with_vectors=False))
+    if existed:
+        await engine.delete(engine_ids)
+    return existed
+
+
+def _arrange(hits: Sequence[Hit], window: int, options: SearchOptions) -> tuple[list[ScoredItem], bool]:
+    """The hits in final order, and whether the first `window` of them are settled."""
+    vectors = {}
+    scored = []
+    for hit in hits:
+        item = decode_item(hit.record.payload, hit.record.vector if options.with_features else None)
+        scored.append(ScoredItem(item, min(1.0, max(-1.0, hit.score))))
+        vectors[item.id] = hit.record.vector
+    ranked = by_score(scored)
+    threshold = options.score_threshold
+    chosen = ranked if threshold is None else [s for s in ranked if s.score >= threshold]
+    # Everything that passes was fetched when the worst hit fell below the threshold.
+    complete = len(chosen) < len(ranked)
+    if options.diversity > 0.0:
+        head = chosen[:MAX_DIVERSE]
+        matrix = np.asarray([vectors[s.item.id] for s in head], dtype=np.float32)
+        count = len(head) if options.group_by else window
+        chosen = diversify(head, matrix, options.diversity, count) + chosen[MAX_DIVERSE:]
+    if options.group_by:
+        chosen = group(chosen, options.group_by, options.group_size)
+    if len(chosen) < window:
+        return chosen, complete
+    # An order of diversity is settled by its pool; any other when no unseen item can tie with the last.
+    settled = options.diversity > 0.0 or chosen[window - 1].score > ranked[-1].score
+    return chosen, complete or settled
+
+
+def _cursor(after: str) -> str:
+    try:
+        return str(uuid.UUID(after))
+    except ValueError:
+        raise InvalidQuery(f"{after!r} is not a cursor that scroll returned", field="after") from None

@@ -1,0 +1,53 @@
+"""What a store can refuse, as one small family of exceptions. Services map each to one gRPC code."""
+
+
+class StoreError(Exception):
+    """Base of every error that a store raises on purpose."""
+
+
+class CatalogNotFound(StoreError):
+    """No catalog of that name, or a catalog without a published version."""
+
+
+class VersionNotFound(StoreError):
+    """The catalog has no such version."""
+
+
+class InvalidQuery(StoreError):
+    """A vector, filter or name that this catalog cannot take; `field` names the culprit."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownField(InvalidQuery):
+    """A payload field that the catalog's schema does not have."""
+
+
+class WrongFieldType(InvalidQuery):
+    """A value or an act that does not fit the type of its payload field."""
+
+
+class VersionConflict(StoreError):
+    """The version's state forbids the act: already published, incomplete, or held by a writer."""
+
+
+class FingerprintMismatch(StoreError):
+    """Vectors of another model than the catalog's; both fingerprints are in the message."""
+
+    def __init__(self, *, expected: str, actual: str) -> None:
+        super().__init__(
+            f"the catalog holds vectors of model {expected}, these come from model {actual}; "
+            "index the catalog again with the current model, beside the published version"
+        )
+        self.expected = expected
+        self.actual = actual
+
+
+class StoreUnavailable(StoreError):
+    """The engine cannot be reached or its data cannot be opened; trying again may help."""
+
+
+class StoreLocked(StoreUnavailable):
+    """Another process owns the data that was to be opened; the message names what to stop."""

@@ -1,0 +1,179 @@
+"""Catalogs and versions on a server: what collections, their metadata and aliases say.
+
+Nothing is remembered between calls, so any number of processes see the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+
+from vector_store.catalogs import CATALOG_NAME, VersionInfo, VersionState
+from vector_store.errors import CatalogNotFound, StoreUnavailable, VersionNotFound
+from vector_store.publish_history import PublishHistory
+from vector_store.qdrant_errors import engine_errors
+from vector_store.qdrant_names import (
+    alias_name,
+    aliases_of_history,
+    collection_name,
+    history_from_aliases,
+    parse_collection,
+)
+from vector_store.version_document import spec_from_document, spec_to_document
+from vector_store.version_names import is_version_name
+
+# The one key of a collection's metadata that is ours.
+_KEY = "cir"
+
+BUILDING, COMPLETE, DROPPED = "building", "complete", "dropped"
+
+
+class QdrantCatalogs:
+    """Reads and changes what exists."""
+
+    def __init__(self, client: AsyncQdrantClient) -> None:
+        self._client = client
+
+    async def collections(self) -> dict[str, list[str]]:
+        """Versions of every catalog, oldest first, dropped ones included."""
+        with engine_errors("list collections"):
+            answer = await self._client.get_collections()
+        found: dict[str, list[str]] = {}
+        for collection in answer.collections:
+            if parsed := parse_collection(collection.name):
+                found.setdefault(parsed[0], []).append(parsed[1])
+        return {catalog: sorted(found[catalog]) for catalog in sorted(found)}
+
+    async def aliases(self) -> dict[str, str]:
+        """Every alias with its collection."""
+        with engine_errors("list aliases"):
+            answer = await self._client.get_aliases()
+        return {alias.alias_name: alias.collection_name for alias in answer.aliases}
+
+    async def history(self, catalog: str) -> PublishHistory:
+        """What was published; empty for a catalog that does not exist."""
+        return history_from_aliases(catalog, await self.aliases())
+
+    async def versions(self, catalog: str) -> list[VersionInfo]:
+        """Every version, oldest first. Raises `CatalogNotFound`."""
+        names = (await self.collections()).get(catalog, [])
+        history = await self.history(catalog)
+        infos = await asyncio.gather(*(self._info(collection_name(catalog, v), history) for v in names))
+        found = [info for info in infos if info is not None]
+        if not found:
+            raise CatalogNotFound(f"no catalog {catalog!r}; index it first, or list the catalogs there are")
+        return found
+
+    async def version(self, catalog: str, version: str) -> VersionInfo:
+        """One version. Raises `CatalogNotFound` or `VersionNotFound`."""
+        if CATALOG_NAME.fullmatch(catalog) and is_version_name(version):
+            info = await self._info(collection_name(catalog, version), await self.history(catalog))
+            if info is not None:
+                return info
+        await self.versions(catalog)
+        raise VersionNotFound(f"catalog {catalog!r} has no version {version!r}")
+
+    async def published(self, catalog: str) -> VersionInfo:
+        """The published version, by its alias. Raises `CatalogNotFound`."""
+        if CATALOG_NAME.fullmatch(catalog):
+            info = await self._info(alias_name(catalog), None)
+            if info is not None:
+                return info
+        await self.versions(catalog)
+        raise CatalogNotFound(f"catalog {catalog!r} has no published version yet; publish one first")
+
+    def metadata(self, info: VersionInfo, state: str) -> dict[str, Any]:
+        """The metadata of a version's collection."""
+        return {
+            _KEY: {
+                "format": 1,
+                "catalog": info.catalog,
+                "version": info.version,
+                "created": info.created.isoformat(),
+                "spec": spec_to_document(info.spec),
+                "state": state,
+            }
+        }
+
+    async def set_state(self, info: VersionInfo, state: str) -> None:
+        """Note that a version is complete or dropped."""
+        collection = collection_name(info.catalog, info.version)
+        with engine_errors(f"update version {info.version} of catalog {info.catalog!r}"):
+            await self._client.update_collection(collection, metadata=self.metadata(info, state))
+
+    async def write_history(self, catalog: str, history: PublishHistory) -> None:
+        """Switch a catalog's aliases in one atomic call."""
+        present = await self.aliases()
+        ours = aliases_of_history(catalog, history_from_aliases(catalog, present))
+        wanted = aliases_of_history(catalog, history)
+        changes: list[models.AliasOperations] = [
+            models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
+            for name in ours
+            if name in present and wanted.get(name) != present[name]
+        ]
+        changes += [
+            models.CreateAliasOperation(
+                create_alias=models.CreateAlias(collection_name=collection, alias_name=name)
+            )
+            for name, collection in wanted.items()
+            if present.get(name) != collection
+        ]
+        if changes:
+            with engine_errors(f"switch catalog {catalog!r}"):
+                await self._client.update_collection_aliases(change_aliases_operations=changes)
+
+    async def remove(self, catalog: str, version: str) -> None:
+        """Delete a collection; no error when it is gone already."""
+        with engine_errors(f"drop version {version} of catalog {catalog!r}"):
+            await self._client.delete_collection(collection_name(catalog, version))
+
+    async def dropped(self, catalog: str) -> list[str]:
+        """Versions that are marked as dropped and still there."""
+        names = (await self.collections()).get(catalog, [])
+        documents = await asyncio.gather(*(self._document(collection_name(catalog, v)) for v in names))
+        return [v for v, d in zip(names, documents, strict=True) if d is not None and d["state"] == DROPPED]
+
+    async def _info(self, name: str, history: PublishHistory | None) -> VersionInfo | None:
+        """The version behind a collection or alias, None when it is missing or dropped.
+
+        `history` None: `name` is the alias of a published version.
+        """
+        try:
+            document, points = await asyncio.gather(self._document(name), self._count(name))
+        except VersionNotFound:
+            return None
+        if document is None or document["state"] == DROPPED:
+            return None
+        version = document["version"]
+        state = VersionState.PUBLISHED
+        if history is not None:
+            state = history.state_of(version, complete=document["state"] == COMPLETE)
+        return VersionInfo(
+            catalog=document["catalog"],
+            version=version,
+            state=state,
+            spec=spec_from_document(document["spec"]),
+            points=points,
+            created=datetime.fromisoformat(document["created"]),
+        )
+
+    async def _document(self, name: str) -> dict[str, Any] | None:
+        try:
+            with engine_errors(f"read collection {name!r}"):
+                info = await self._client.get_collection(name)
+        except VersionNotFound:
+            return None
+        document = (info.config.metadata or {}).get(_KEY)
+        if document is None:
+            raise StoreUnavailable(
+                f"collection {name!r} has no metadata: it was not made by this project, or the server is "
+                "older than Qdrant 1.16, which keeps none; use a newer server"
+            )
+        return dict(document)
+
+    async def _count(self, name: str) -> int:
+        with engine_errors(f"count collection {name!r}"):
+            return (await self._client.count(name, exact=True)).count

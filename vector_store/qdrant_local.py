@@ -1,0 +1,18 @@
+"""The Qdrant engine without a server, for tests: the client's local mode, brute force in Python."""
+
+from __future__ import annotations
+
+from qdrant_client import AsyncQdrantClient
+
+from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
+from vector_store.qdrant_store import QdrantStore
+
+
+def open_local_qdrant(*, quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES) -> QdrantStore:
+    """A store in the memory of this process, gone when it is closed. Too slow for more than a few thousand
+    items; `edge://` is the engine for use without a server.
+    """
+    client = AsyncQdrantClient(location=":memory:")
+    return QdrantStore(
+        client, location=":memory:", quantize_above_bytes=quantize_above_bytes, local=True, poll_s=0.0
+    )

@@ -1,0 +1,141 @@
+"""How an item is stored: engine id, unit vector, and a payload with a fixed outer shape.
+
+`{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`; the user's
+fields sit one level down, so that none can collide with ours. The terms are what filters on some fields
+look for instead of the value: the words of a text, so that every engine has the same words, and "true" or
+"false" for a bool, because Qdrant Edge 0.9 takes a bool in a filter for the number 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_store.catalogs import FieldType, VersionSpec
+from vector_store.errors import InvalidQuery
+from vector_store.field_keys import DATA, TERMS, escape_key, unescape_key
+from vector_store.points import Item, PointBatch, point_id
+from vector_store.schema_check import check_payload, is_text
+from vector_store.words import words_of
+
+MAX_ITEM_ID = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoints:
+    """A batch ready for an engine: engine ids, unit vectors float32 (n, d), payload documents."""
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    payloads: list[dict[str, Any]]
+
+
+def encode_points(batch: PointBatch, spec: VersionSpec) -> StoredPoints:
+    """Check a batch and bring it into its stored form; the last of several equal ids wins.
+
+    Raises `InvalidQuery` that names the item for a wrong dimension, NaN, infinity, a zero vector, an
+    unusable id or a payload value that does not fit the schema. Nothing is written then.
+    """
+    for item_id in batch.ids:
+        check_item_id(item_id)
+    last_rows = sorted({item_id: row for row, item_id in enumerate(batch.ids)}.values())
+    vectors, norms = _normalise(batch, spec.dimension)
+    payloads: list[dict[str, Any]] = []
+    for row in last_rows:
+        item_id, payload = batch.ids[row], batch.payloads[row]
+        check_payload(payload, spec.schema, item=item_id)
+        if not isinstance(batch.images[row], str) or not is_text(batch.images[row]):
+            raise InvalidQuery(f"item {item_id!r}: image location is not a text", field="image")
+        document: dict[str, Any] = {
+            "id": item_id,
+            "norm": float(norms[row]),
+            "image": batch.images[row],
+            DATA: {escape_key(name): _plain(value) for name, value in payload.items()},
+        }
+        terms = {
+            escape_key(name): terms_of(payload.get(name), kind)
+            for name, kind in spec.schema.items()
+            if kind in (FieldType.TEXT, FieldType.BOOL)
+        }
+        if terms:
+            document[TERMS] = terms
+        payloads.append(document)
+    ids = [point_id(batch.ids[row]) for row in last_rows]
+    return StoredPoints(ids, vectors[last_rows], payloads)
+
+
+def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> Item:
+    """The item of a stored payload; `vector` is the unit vector where it was read."""
+    norm = float(payload["norm"])
+    features = None if vector is None else np.asarray(vector, dtype=np.float32) * np.float32(norm)
+    data = {unescape_key(key): value for key, value in payload[DATA].items()}
+    return Item(id=payload["id"], payload=data, image=payload["image"], norm=norm, features=features)
+
+
+def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    """A query vector of length one, float32 (d,). Raises `InvalidQuery` for one that has no direction."""
+    array = np.asarray(vector, dtype=np.float32)
+    if array.shape != (dimension,):
+        raise InvalidQuery(
+            f"query vector has shape {array.shape}, the catalog's vectors have ({dimension},)", field="vector"
+        )
+    if not np.isfinite(array).all():
+        raise InvalidQuery("query vector holds NaN or infinity", field="vector")
+    vectors, _ = _unit(array[np.newaxis], ["query"])
+    return vectors.reshape(dimension)
+
+
+def check_item_id(item_id: str) -> None:
+    """Raise `InvalidQuery` unless `item_id` can name an item."""
+    if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ITEM_ID or not is_text(item_id):
+        raise InvalidQuery(f"item id {item_id!r}: expected 1 to {MAX_ITEM_ID} characters of text", field="id")
+
+
+def _normalise(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    features = np.asarray(batch.features, dtype=np.float32)
+    if features.ndim != 2 or features.shape[1] != dimension:
+        raise InvalidQuery(
+            f"features have shape {features.shape}, the catalog takes (n, {dimension})", field="features"
+        )
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if bad.size:
+        raise InvalidQuery(f"item {batch.ids[bad[0]]!r}: features hold NaN or infinity", field="features")
+    return _unit(features, batch.ids)
+
+
+def _unit(
+    features: NDArray[np.float32], names: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    # In float64, so that the squares of large or tiny features neither overflow nor vanish.
+    wide = features.astype(np.float64)
+    norms: NDArray[np.float64] = np.linalg.norm(wide, axis=1)
+    zero = np.flatnonzero(norms == 0.0)
+    if zero.size:
+        raise InvalidQuery(f"{names[zero[0]]!r}: a zero vector has no direction", field="features")
+    return (wide / norms[:, np.newaxis]).astype(np.float32), norms
+
+
+def terms_of(value: object, kind: FieldType) -> list[str]:
+    """What a text or bool field is found by; a list's elements are taken together."""
+    elements = value if isinstance(value, (list, tuple)) else [value]
+    if kind is FieldType.TEXT:
+        return words_of(element for element in elements if isinstance(element, str))
+    return [bool_term(element) for element in elements if isinstance(element, bool)]
+
+
+def bool_term(value: bool) -> str:
+    """The term that stands for a bool."""
+    return "true" if value else "false"
+
+
+def _plain(value: object) -> Any:
+    """Mappings and sequences of any kind as the dicts and lists that engines take."""
+    if isinstance(value, Mapping):
+        return {key: _plain(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(element) for element in value]
+    return value
