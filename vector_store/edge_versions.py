@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from vector_store.catalogs import VersionInfo, VersionState
 from vector_store.edge_calls import BlockingCalls
@@ -16,6 +16,7 @@ from vector_store.edge_points import EdgePoints
 from vector_store.errors import CatalogNotFound, StoreLocked, VersionConflict, VersionNotFound
 from vector_store.publish_history import PublishHistory
 
+T = TypeVar("T")
 _Signature = tuple[int, int, int]
 
 # How often a published version may vanish between being looked up and being opened, before giving up.
@@ -46,7 +47,7 @@ class EdgeVersions:
         self._histories: dict[str, tuple[_Signature, PublishHistory]] = {}
         # One at a time opens or closes: a shard being closed is locked until that is done.
         self._gate = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def pin(self, catalog: str, version: str) -> OpenVersion:
         """Open the published version, or the one named, unless it is open already; `unpin` it once."""
@@ -58,7 +59,7 @@ class EdgeVersions:
                 self._close_idle(catalog, "")
                 await self._calls.run(self._catalogs.versions, catalog)
                 raise CatalogNotFound(f"catalog {catalog!r} has no published version yet; publish one first")
-            if version and await self._calls.run(self._catalogs.is_dropped, catalog, version):
+            if version:
                 # Named, so it may be open here still for readers that came before it was dropped.
                 await self._calls.run(self._catalogs.version, catalog, version)
             try:
@@ -88,28 +89,38 @@ class EdgeVersions:
     async def settle(self) -> None:
         """Wait for closing that is under way."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def record_points(self, opened: OpenVersion) -> None:
         """Note how many points an open version holds after an online change."""
         async with self._gate:
-            points = await opened.points.count(None)
-            opened.info = replace(opened.info, points=points)
-            if not await self._calls.run(self._catalogs.is_dropped, *opened.key):
-                await self._calls.run(self._catalogs.write, opened.info)
+            await self._record_points(opened)
 
     async def close(self) -> None:
         """Close every open version; calls that run finish first."""
+        await self.settle()
         for opened in list(self._open.values()):
             await self._close_version(opened, force=True)
         await self.settle()
 
+    async def _record_points(self, opened: OpenVersion) -> None:
+        opened.info = replace(opened.info, points=await opened.points.count(None))
+        if not await self._calls.run(self._catalogs.is_dropped, *opened.key):
+            await self._calls.run(self._catalogs.write, opened.info)
+
     async def _open_version(self, catalog: str, version: str) -> OpenVersion:
+        # Not the caller's to cancel: a shard that a thread has loaded must be entered, or it stays locked.
+        return await asyncio.shield(self._spawn(self._open_once(catalog, version)))
+
+    async def _open_once(self, catalog: str, version: str) -> OpenVersion:
         async with self._gate:
             opened = self._open.get((catalog, version))
             if opened is None:
                 opened = await self._calls.run(self._load, catalog, version)
                 self._open[opened.key] = opened
+                # A process that died between a change and its note leaves a wrong number behind.
+                if await opened.points.count(None) != opened.info.points:
+                    await self._record_points(opened)
             return opened
 
     def _load(self, catalog: str, version: str) -> OpenVersion:
@@ -169,7 +180,8 @@ class EdgeVersions:
             if await self._calls.run(self._catalogs.is_dropped, *opened.key):
                 await self._calls.run(self._catalogs.sweep, opened.info.catalog)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,108 @@
+"""A search service over a real embedded store, with stand-ins for its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+
+from cir.search.v1 import catalog_pb2_grpc, search_pb2_grpc
+from search_service.application import SearchApplication
+from search_service.settings import SearchSettings
+from service_runtime.server import serving
+from tests.search_service.neighbours import (
+    DIMENSION,
+    FINGERPRINT,
+    FakeCombiner,
+    FakeEmbedder,
+    features_of,
+    start,
+)
+from vector_store import VectorStore, open_store
+from vector_store.catalogs import FieldType, VersionSpec
+from vector_store.points import PointBatch
+
+COLOURS = ("red", "green", "blue")
+SCHEMA = {
+    "colour": FieldType.KEYWORD,
+    "price": FieldType.INTEGER,
+    "weight": FieldType.FLOAT,
+    "added": FieldType.DATETIME,
+}
+
+
+@dataclass
+class Stack:
+    """What a test talks to."""
+
+    search: search_pb2_grpc.SearchServiceAsyncStub
+    catalogs: catalog_pb2_grpc.CatalogServiceAsyncStub
+    embedder: FakeEmbedder
+    combiner: FakeCombiner
+    embedder_server: grpc.aio.Server
+    combiner_server: grpc.aio.Server
+    store_url: str
+    address: str
+
+
+async def publish(store: VectorStore, catalog: str, count: int, *, first: int = 0) -> str:
+    """Publish a version with items item-<first> to item-<first+count-1>; returns the version."""
+    writer = await store.create_version(
+        catalog, VersionSpec(DIMENSION, FINGERPRINT, SCHEMA, {"architecture": "test"})
+    )
+    numbers = range(first, first + count)
+    await writer.upsert(
+        PointBatch(
+            ids=[f"item-{n}" for n in numbers],
+            features=np.stack([features_of(f"picture {n}") for n in numbers]),
+            payloads=[
+                {
+                    "colour": COLOURS[n % 3],
+                    "price": n,
+                    "weight": n / 4,
+                    "added": f"2026-01-{n % 28 + 1:02d}T00:00:00Z",
+                }
+                for n in numbers
+            ],
+            images=[f"{n}.jpg" for n in numbers],
+        )
+    )
+    info = await writer.finish()
+    await store.publish(catalog, info.version)
+    return info.version
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A catalog "shop" of 40 items behind a running search service."""
+    url = f"edge://{tmp_path / 'store'}"
+    store = open_store(url)
+    await publish(store, "shop", 40)
+    await store.close()
+    embedder, combiner = FakeEmbedder(), FakeCombiner()
+    async with AsyncExitStack() as cleanup:
+        embedder_server, embedder_address = await start(embedder)
+        cleanup.push_async_callback(embedder_server.stop, None)
+        combiner_server, combiner_address = await start(combiner)
+        cleanup.push_async_callback(combiner_server.stop, None)
+        settings = SearchSettings(
+            port=0, embedder=embedder_address, combiner=combiner_address, store=url, call_timeout_seconds=20
+        )
+        address = await cleanup.enter_async_context(serving(SearchApplication(settings), settings))
+        channel = await cleanup.enter_async_context(grpc.aio.insecure_channel(address))
+        yield Stack(
+            search_pb2_grpc.SearchServiceStub(channel),
+            catalog_pb2_grpc.CatalogServiceStub(channel),
+            embedder,
+            combiner,
+            embedder_server,
+            combiner_server,
+            url,
+            address,
+        )

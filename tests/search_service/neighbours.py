@@ -1,0 +1,116 @@
+"""Stand-ins for embedder and combiner that answer over real gRPC, and count what they are asked."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import grpc.aio
+import numpy as np
+from numpy.typing import NDArray
+
+from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
+from cir.common.v1 import errors_pb2, model_pb2
+from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from cir.vectors import pack, unpack
+from service_runtime.errors import ServiceError
+
+DIMENSION = 16
+FINGERPRINT = "clip-test"
+UNREADABLE = b"not an image"
+
+
+def features_of(content: bytes | str) -> NDArray[np.float32]:
+    """Features that depend on the content alone; of length 10, as raw CLIP features roughly are."""
+    data = content.encode() if isinstance(content, str) else content
+    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
+    vector = np.random.default_rng(seed).normal(size=DIMENSION)
+    return (10 * vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
+    """Embeds by content; `UNREADABLE` fails alone."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.texts = 0
+        self.fingerprint = FINGERPRINT
+        self.refuse: ServiceError | None = None
+        self.request_ids: list[str] = []
+
+    async def GetEmbedderInfo(self, request: Any, context: Any) -> embedder_pb2.GetEmbedderInfoResponse:
+        model = model_pb2.ModelInfo(fingerprint=self.fingerprint, dimension=DIMENSION)
+        return embedder_pb2.GetEmbedderInfoResponse(model=model)
+
+    async def EmbedImages(self, request: Any, context: Any) -> embedder_pb2.EmbedImagesResponse:
+        await self._check(request, context)
+        self.images += len(request.images)
+        errors = [
+            errors_pb2.ItemError(
+                index=i, code=3, reason=errors_pb2.IMAGE_UNREADABLE, message="the bytes are not an image"
+            )
+            for i, image in enumerate(request.images)
+            if image.content == UNREADABLE
+        ]
+        rows = np.stack([features_of(image.content) for image in request.images])
+        rows[[error.index for error in errors]] = np.nan
+        return embedder_pb2.EmbedImagesResponse(features=pack(rows, fingerprint=FINGERPRINT), errors=errors)
+
+    async def EmbedTexts(self, request: Any, context: Any) -> embedder_pb2.EmbedTextsResponse:
+        await self._check(request, context)
+        self.texts += len(request.texts)
+        rows = np.stack([features_of(text) for text in request.texts])
+        return embedder_pb2.EmbedTextsResponse(features=pack(rows, fingerprint=FINGERPRINT))
+
+    async def _check(self, request: Any, context: Any) -> None:
+        self.request_ids.append(dict(context.invocation_metadata()).get("x-request-id", ""))
+        if self.refuse is not None:
+            await context.abort_with_status(self.refuse.status())
+        if request.expected_model_fingerprint not in ("", self.fingerprint):
+            refusal = ServiceError(
+                errors_pb2.FINGERPRINT_MISMATCH,
+                f"expected {request.expected_model_fingerprint}, this is {self.fingerprint}",
+            )
+            await context.abort_with_status(refusal.status())
+
+
+class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
+    """Adds raw features and normalises, under the name `sum`."""
+
+    def __init__(self) -> None:
+        self.calls: list[combiner_pb2.CombineRequest] = []
+
+    async def ListCombiners(self, request: Any, context: Any) -> combiner_pb2.ListCombinersResponse:
+        return combiner_pb2.ListCombinersResponse(
+            combiners=[
+                combiner_pb2.Combiner(name="sum"),
+                combiner_pb2.Combiner(name="combiner/bad", problem="cannot be read"),
+            ]
+        )
+
+    async def Combine(self, request: Any, context: Any) -> combiner_pb2.CombineResponse:
+        self.calls.append(request)
+        if request.combiner != "sum":
+            refusal = ServiceError(
+                errors_pb2.COMBINER_NOT_FOUND, f"no combiner {request.combiner}", field="combiner"
+            )
+            await context.abort_with_status(refusal.status())
+        mixed = unpack(request.image_features) + unpack(request.text_features)
+        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+        return combiner_pb2.CombineResponse(
+            query_vectors=pack(mixed, fingerprint=FINGERPRINT),
+            text_weights=[0.5] * len(mixed),
+            combiner="sum",
+        )
+
+
+async def start(servicer: Any) -> tuple[grpc.aio.Server, str]:
+    """Serve a stand-in on a free port; returns the server and "host:port"."""
+    server = grpc.aio.server()
+    if isinstance(servicer, FakeEmbedder):
+        embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(servicer, server)
+    else:
+        combiner_pb2_grpc.add_CombinerServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, f"127.0.0.1:{port}"
