@@ -10,9 +10,9 @@ from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import filter_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
 from cir.vectors import pack, unpack
+from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, UNREADABLE, features_of
-from tests.refused import refused
 from vector_store import open_store
 
 SHOP = "catalogs/shop"

@@ -15,9 +15,9 @@ from cir.search.v1.filter_pb2 import Condition, Filter, MatchAny, Range
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
 from cir.vectors import pack
 from service_runtime.errors import ServiceError
+from tests.refused import refused
 from tests.search_service.conftest import Stack
 from tests.search_service.neighbours import DIMENSION, UNREADABLE
-from tests.refused import refused
 
 SHOP = "catalogs/shop"
 TEXT = Turn(text="red")

@@ -1,0 +1,55 @@
+"""The contract's own rules: stubs are fresh, and everything is described."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from cir.common.v1 import errors_pb2
+from service_runtime.errors import code_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
+DECLARATION = re.compile(
+    r"^\s*(message|enum|service|rpc|oneof)\s+\w+|^\s*(repeated |optional )?[\w.<>, ]+\s+\w+ = \d+;"
+)
+
+
+def test_stubs_are_what_the_protos_say() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from generate_protos import stale
+    finally:
+        sys.path.pop(0)
+    assert stale() == []
+
+
+@pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.name)
+def test_every_declaration_has_a_comment(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    bare = [
+        line.strip()
+        for number, line in enumerate(lines)
+        if DECLARATION.match(line)
+        and not line.startswith(("package", "syntax", "import"))
+        and not lines[number - 1].strip().startswith("//")
+    ]
+    assert bare == []
+
+
+def test_the_comment_of_a_reason_names_its_code() -> None:
+    text = (ROOT / "protos/cir/common/v1/errors.proto").read_text()
+    said: dict[str, str] = {}
+    comment = ""
+    for line in text.splitlines():
+        if code := re.match(r"\s*// ([A-Z_]+): ", line):
+            comment = code.group(1)
+        if value := re.match(r"\s*([A-Z_]+) = \d+;", line):
+            said[value.group(1)] = comment
+    assert len(said) > 30
+    for name, number in errors_pb2.ErrorReason.items():
+        if number != errors_pb2.ERROR_REASON_UNSPECIFIED:
+            assert code_of(number).name == said[name], name
