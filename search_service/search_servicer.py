@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from importlib.metadata import version
 from typing import Any
 
 import grpc.aio
@@ -17,6 +16,7 @@ from search_service.search import Search
 from search_service.settings import SearchSettings
 from search_service.store_refusals import store_refusals
 from service_runtime.errors import ServiceError
+from service_runtime.version import software_version
 from vector_store.contract import VectorStore
 
 _PROBE_SECONDS = 2.0
@@ -60,7 +60,7 @@ class SearchServicer(rpc.SearchServiceServicer):
             dependencies={"embedder": model_state, "combiner": names_state, "store": store_state},
             store=store or {},
             default_combiner=self._settings.default_combiner,
-            version=version("composed-image-retrieval"),
+            version=software_version(),
         )
 
     async def _check_store(self) -> dict[str, str]:

@@ -79,7 +79,8 @@ async def serving(application: Application, settings: ServiceSettings) -> AsyncI
     finally:
         for name in names:
             await health.set(name, _NOT_SERVING)
-        get_logger().info("stopping", service=settings.program, calls_under_way=calls.running)
+        if calls.ready:
+            get_logger().info("stopping", service=settings.program, calls_under_way=calls.running)
         await server.stop(settings.shutdown_grace_seconds)
         await application.close()
 

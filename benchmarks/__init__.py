@@ -1,0 +1,1 @@
+"""Speed, each figure beside a baseline of the same run. `make bench` runs all of them."""

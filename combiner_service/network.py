@@ -1,0 +1,68 @@
+"""The Combiner network: Baldrati et al., "Effective conditioned and composed image retrieval combining
+CLIP-based features", CVPR 2022, section 3. Names and shapes are those of the published checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from combiner_service.network_sizes import NetworkSizes, sizes_from_shapes
+
+_DROPOUT = 0.5
+
+
+class CombinerNetwork(nn.Module):
+    """Mixes image and text with a learned weight, and adds a learned vector.
+
+    query = normalise(v + lambda * text + (1 - lambda) * image), where v and lambda, a number in (0, 1)
+    for each pair, are computed from the projections of both. Features go in raw (not normalised), both
+    into the projections and into the mix.
+    """
+
+    def __init__(self, sizes: NetworkSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        d, p, h = sizes.feature_dim, sizes.projection_dim, sizes.hidden_dim
+        self.text_projection_layer = nn.Linear(d, p)
+        self.image_projection_layer = nn.Linear(d, p)
+        self.combiner_layer = nn.Linear(2 * p, h)
+        self.output_layer = nn.Linear(h, d)
+        # The positions 0 and 3 are part of the published names, so the layers between keep their place.
+        self.dynamic_scalar = nn.Sequential(
+            nn.Linear(2 * p, h), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(h, 1), nn.Sigmoid()
+        )
+        self.text_dropout = nn.Dropout(_DROPOUT)
+        self.image_dropout = nn.Dropout(_DROPOUT)
+        self.combiner_dropout = nn.Dropout(_DROPOUT)
+
+    def forward(
+        self, image_features: Tensor, text_features: Tensor, text_weight: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Combine (n, d) image features with (n, d) text features.
+
+        `text_weight` replaces lambda; v is the network's own all the same. Returns the L2-normalised
+        query vectors, (n, d), and the lambda that was used, (n,).
+        """
+        text = self.text_dropout(functional.relu(self.text_projection_layer(text_features)))
+        image = self.image_dropout(functional.relu(self.image_projection_layer(image_features)))
+        both = torch.cat((text, image), dim=-1)
+        hidden = self.combiner_dropout(functional.relu(self.combiner_layer(both)))
+        if text_weight is None:
+            weight = self.dynamic_scalar(both)
+        else:
+            weight = both.new_full((len(both), 1), text_weight)
+        mixed = self.output_layer(hidden) + weight * text_features + (1 - weight) * image_features
+        return functional.normalize(mixed, dim=-1), weight.squeeze(-1)
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, Tensor]) -> CombinerNetwork:
+        """A network on these float32 tensors, in evaluation mode. Raises InvalidCheckpointError."""
+        sizes = sizes_from_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()})
+        # On the meta device nothing is allocated or initialised before the weights take their place.
+        with torch.device("meta"):
+            network = cls(sizes)
+        network.load_state_dict(dict(weights), assign=True)
+        return network.eval().requires_grad_(False)

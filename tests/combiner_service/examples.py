@@ -1,0 +1,58 @@
+"""Small networks, features and an independent evaluation of the network, shared by these tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from combiner_service.network_sizes import NetworkSizes
+
+SMALL = NetworkSizes(feature_dim=8, projection_dim=12, hidden_dim=16)
+
+
+def weights_of(sizes: NetworkSizes = SMALL, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Seeded weights of about the scale that training leaves, float32."""
+    generator = np.random.default_rng(seed)
+    return {
+        name: torch.from_numpy((generator.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32))
+        for name, shape in sizes.shapes().items()
+    }
+
+
+def features_of(count: int, dimension: int = SMALL.feature_dim, seed: int = 0) -> NDArray[np.float32]:
+    """Raw features: about the length of CLIP's, not normalised."""
+    generator = np.random.default_rng(seed + 1000)
+    return (generator.standard_normal((count, dimension)) * 3).astype(np.float32)
+
+
+def save_published(path: Path, weights: dict[str, torch.Tensor], epoch: int = 7) -> Path:
+    """Write the dictionary that the method's authors publish."""
+    torch.save({"epoch": epoch, "Combiner": weights}, path)
+    return path
+
+
+def evaluate(
+    weights: dict[str, torch.Tensor],
+    image: NDArray[np.float32],
+    text: NDArray[np.float32],
+    text_weight: float | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The network by its formulae alone, in float64 and without torch's layers: (query, lambda)."""
+    w = {name: tensor.double().numpy() for name, tensor in weights.items()}
+    image64, text64 = image.astype(np.float64), text.astype(np.float64)
+
+    def linear(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        return result
+
+    both = np.maximum(
+        np.hstack([linear("text_projection_layer", text64), linear("image_projection_layer", image64)]), 0
+    )
+    v = linear("output_layer", np.maximum(linear("combiner_layer", both), 0))
+    scalar = linear("dynamic_scalar.3", np.maximum(linear("dynamic_scalar.0", both), 0))
+    lam = 1 / (1 + np.exp(-scalar)) if text_weight is None else np.full((len(image), 1), text_weight)
+    mixed = v + lam * text64 + (1 - lam) * image64
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True), lam[:, 0]

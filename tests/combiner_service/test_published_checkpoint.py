@@ -1,0 +1,130 @@
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from combiner_service.checkpoint import inspect_checkpoint, read_checkpoint
+from combiner_service.errors import InvalidCheckpointError
+from combiner_service.network import CombinerNetwork
+from tests.combiner_service.examples import SMALL, save_published, weights_of
+
+both_readers = pytest.mark.parametrize("read", [inspect_checkpoint, read_checkpoint])
+
+
+class Crafted:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.witness,))
+
+
+@both_readers
+def test_a_crafted_pickle_is_refused_and_not_run(tmp_path: Path, read: Any) -> None:
+    witness = tmp_path / "ran"
+    path = tmp_path / "crafted.pt"
+    torch.save({"epoch": Crafted(witness), "Combiner": weights_of()}, path)
+    # The file does run when it is unpickled: the refusal below is what keeps it from doing so.
+    torch.load(path, weights_only=False)
+    assert witness.exists()
+    witness.unlink()
+
+    with pytest.raises(InvalidCheckpointError, match="holds more than tensors"):
+        read(path)
+    assert not witness.exists()
+
+
+@both_readers
+def test_a_crafted_bare_pickle_is_refused_and_not_run(tmp_path: Path, read: Any) -> None:
+    witness = tmp_path / "ran"
+    path = tmp_path / "crafted.pt"
+    path.write_bytes(pickle.dumps(Crafted(witness)))
+    with pytest.raises(InvalidCheckpointError):
+        read(path)
+    assert not witness.exists()
+
+
+@both_readers
+def test_a_torchscript_archive_is_refused(tmp_path: Path, read: Any) -> None:
+    # Put together from the layout of such archives: torch.jit itself is on its way out of torch.
+    path = tmp_path / "script.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("combiner/data.pkl", pickle.dumps({}))
+        archive.writestr("combiner/code/__torch__.py", "class Combiner(Module): ...")
+        archive.writestr("combiner/constants.pkl", pickle.dumps(()))
+    with pytest.raises(InvalidCheckpointError, match="TorchScript archive, which is a program"):
+        read(path)
+
+
+@both_readers
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds a list"),
+        (torch.zeros(3), "holds a Tensor"),
+        ({}, "no 'Combiner' but: nothing"),
+        ({"epoch": 1, "CLIP": {}}, "fine-tuned CLIP belongs to the embedder"),
+        (weights_of(), r"no 'Combiner' but: text_projection_layer\.weight"),
+        ({"epoch": 1, "Combiner": [1]}, "not a state dict"),
+        ({"epoch": 1, "Combiner": {1: torch.zeros(1)}}, "not a state dict"),
+        ({"epoch": 1, "Combiner": {"output_layer.bias": 3}}, "not a dense tensor"),
+        ({"epoch": 1, "Combiner": {"a": torch.zeros(1).expand(10**9)}}, "not a dense tensor"),
+        ({"epoch": 1, "Combiner": {"a": torch.zeros(3, 2).T}}, "not a dense tensor"),
+        ({"epoch": 1, "Combiner": {"a": torch.zeros(3, dtype=torch.int64)}}, "not a dense tensor"),
+    ],
+)
+def test_other_contents_are_refused(tmp_path: Path, read: Any, content: object, message: str) -> None:
+    path = tmp_path / "a.pt"
+    torch.save(content, path)
+    with pytest.raises(InvalidCheckpointError, match=message):
+        read(path)
+
+
+@both_readers
+def test_an_epoch_is_not_needed(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"Combiner": weights_of()}, path)
+    assert read(path).metadata.epoch is None
+    assert read(path).sizes == SMALL
+
+
+@both_readers
+def test_the_older_layout_of_torch_save_is_read(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"epoch": 3, "Combiner": weights_of()}, path, _use_new_zipfile_serialization=False)
+    assert read(path).metadata.epoch == 3
+
+
+@both_readers
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04", b"\x80\x02}", bytes(10_000)])
+def test_garbage_is_refused(tmp_path: Path, read: Any, content: bytes) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(content)
+    with pytest.raises(InvalidCheckpointError):
+        read(path)
+
+
+def test_a_damaged_byte_is_refused_or_harmless(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    torch.save({"epoch": 1, "Combiner": weights_of()}, whole)
+    path = tmp_path / "a.pt"
+    for position in range(0, len(whole.getvalue()), 61):
+        content = bytearray(whole.getvalue())
+        content[position] ^= 0xFF
+        path.write_bytes(content)
+        try:
+            checkpoint = read_checkpoint(path)
+        except InvalidCheckpointError:
+            continue
+        CombinerNetwork.from_weights(checkpoint.weights)
+
+
+def test_inspection_gives_what_reading_gives(tmp_path: Path) -> None:
+    path = save_published(tmp_path / "a.pt", weights_of())
+    assert inspect_checkpoint(path).sizes == read_checkpoint(path).sizes == SMALL
