@@ -23,6 +23,7 @@ from combiner_service.refusals import page_refusal, refusal, vector_refusal
 from combiner_service.registry import Registry
 from combiner_service.request_check import check_fingerprints, check_request
 from combiner_service.settings import CombinerSettings
+from service_runtime.version import software_version
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
