@@ -1,0 +1,21 @@
+"""What ends a run. After each of these nothing was published, and what was published before still serves."""
+
+
+class IndexingError(Exception):
+    """Base of every error that a run ends with on purpose; the message is made for people."""
+
+
+class SourceError(IndexingError):
+    """The folder or manifest cannot be used as a whole."""
+
+
+class EmbedderFailed(IndexingError):
+    """The embedder cannot be reached, stayed away for too long, or refused the model or a whole batch."""
+
+
+class TooManyRejects(IndexingError):
+    """Nothing could be indexed, or a larger share was rejected than the options allow."""
+
+
+class VersionIncomplete(IndexingError):
+    """The version that was built does not hold what was indexed."""

@@ -1,0 +1,34 @@
+"""Which kind of source a path is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from indexer.errors import SourceError
+from indexer.folder_source import FolderSource
+from indexer.manifest_source import ManifestSource
+from indexer.source import Source
+from vector_store.catalogs import FieldType
+
+
+def open_source(
+    path: Path,
+    *,
+    root: Path | None = None,
+    image_base: str = "",
+    schema: Mapping[str, FieldType] | None = None,
+    text_fields: tuple[str, ...] = (),
+) -> Source:
+    """A folder as `FolderSource`, a file as `ManifestSource`; nothing is read yet.
+
+    `root`, `schema` and `text_fields` are for manifests. Raises `SourceError` for a path that is not there,
+    or for a manifest of an unknown kind.
+    """
+    if path.is_dir():
+        if root or schema or text_fields:
+            raise SourceError(f"{path} is a folder; root, schema and text fields are for manifests only")
+        return FolderSource(path, image_base=image_base)
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; give a folder of pictures, or a manifest file")
+    return ManifestSource(path, root=root, image_base=image_base, schema=schema, text_fields=text_fields)
