@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,13 @@ class VersionWriter(ABC):
 
 
 class VectorStore(ABC):
-    """Catalogs and their versions on one engine."""
+    """Catalogs and their versions on one engine; `async with` closes it at the end."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     @abstractmethod
     async def list_catalogs(self) -> list[CatalogInfo]:
@@ -167,4 +174,4 @@ class VectorStore(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Release everything; running calls finish first."""
+        """Release everything; running calls finish first, open writers are closed and keep their versions."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
 from vector_store.catalogs import CatalogInfo, VersionInfo, VersionSpec, VersionState, check_catalog_name
@@ -29,6 +30,10 @@ class EdgeStore(VectorStore):
 
     Several processes may share the folder, but each version is open in one of them at a time. Dropped
     versions that a reader still holds are hidden at once and removed when the reader is done.
+
+    Items that are written online are compared one by one in every search until the next version is built
+    (10,000 of 512 dimensions cost 1 to 2 ms): the engine would hold the interpreter lock while it indexed
+    them, and with it every search.
     """
 
     def __init__(self, root: Path, *, quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES) -> None:
@@ -37,6 +42,7 @@ class EdgeStore(VectorStore):
         self._calls = BlockingCalls()
         self._versions = EdgeVersions(self._catalogs, self._calls)
         self._quantize_above_bytes = quantize_above_bytes
+        self._writers: WeakSet[EdgeWriter] = WeakSet()
         self._closed = False
 
     async def list_catalogs(self) -> list[CatalogInfo]:
@@ -103,6 +109,8 @@ class EdgeStore(VectorStore):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            for writer in list(self._writers):
+                await writer.close()
             await self._versions.close()
             self._calls.close()
 
@@ -156,7 +164,9 @@ class EdgeStore(VectorStore):
         return lock
 
     def _writer(self, info: VersionInfo, points: EdgePoints, lock: FileLock) -> EdgeWriter:
-        return EdgeWriter(info, points, lock, self._catalogs, self._calls, self._quantize_above_bytes)
+        writer = EdgeWriter(info, points, lock, self._catalogs, self._calls, self._quantize_above_bytes)
+        self._writers.add(writer)
+        return writer
 
     def _check_open(self) -> None:
         if self._closed:

@@ -25,7 +25,7 @@ def engine_errors(act: str) -> Iterator[None]:
         raise
     except grpc.RpcError as error:
         raise _from_rpc(act, error) from error
-    except (QdrantException, ApiException, OSError) as error:
+    except (QdrantException, ApiException, grpc.aio.UsageError, OSError) as error:
         raise StoreUnavailable(f"cannot {act}: {error}") from error
     except (ValueError, RuntimeError) as error:
         # How the client's local mode reports what a server answers with a status code.

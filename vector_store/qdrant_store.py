@@ -28,6 +28,9 @@ from vector_store.version_names import next_version
 # Other processes may create versions at the same moment.
 _TRIES = 5
 
+# Seconds that running calls have to finish when the store is closed.
+_CLOSE_GRACE_S = 10.0
+
 
 class QdrantStore(VectorStore):
     """Catalogs on the server behind `client`, which the store owns and closes.
@@ -187,7 +190,7 @@ class QdrantStore(VectorStore):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._client.close()
+            await self._client.close(grpc_grace=_CLOSE_GRACE_S)
 
     async def _create_collection(self, info: VersionInfo) -> None:
         with engine_errors(f"create {_name(info)}"):

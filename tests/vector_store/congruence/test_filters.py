@@ -1,0 +1,228 @@
+"""Each kind of condition, nested ones, and the same answers as plain Python for generated ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vector_store import VectorStore
+from vector_store.errors import InvalidQuery
+from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
+
+from ..reference import passes, ranking
+from ..samples import ODD, batch, build, features, spec
+
+BERLIN = {"lat": 52.52, "lon": 13.405}
+PARIS = {"lat": 48.8566, "lon": 2.3522}
+
+ITEMS: dict[str, dict[str, Any]] = {
+    "dress": {"colour": "red", "size": 38, "price": 59.5, "sale": True, "added": "2024-05-01T10:00:00Z"},
+    "shirt": {"colour": ["blue", "white"], "size": [38, 40], "price": 20, "sale": False, "shop": BERLIN},
+    "skirt": {"colour": "red", "title": "Pleated red Skirt, long", "added": "2024-05-01T10:00:00+02:00"},
+    "coat": {"title": ["Warm winter coat", "rain-proof"], "shop": [PARIS, BERLIN], "added": "2024-06-01"},
+    "void": {"colour": None, "size": [], ODD: 'a "quoted" value'},
+    "bare": {},
+}
+
+TWO_HOURS = timezone(timedelta(hours=2))
+
+CASES: list[tuple[Condition, set[str]]] = [
+    (MatchAny("colour", ("red",)), {"dress", "skirt"}),
+    (MatchAny("colour", ("white", "red")), {"dress", "skirt", "shirt"}),
+    (MatchAny("colour", ()), set()),
+    (MatchAny("size", (40, 41)), {"shirt"}),
+    (MatchAny("sale", (True,)), {"dress"}),
+    (MatchAny("sale", (True, False)), {"dress", "shirt"}),
+    (MatchAny(ODD, ('a "quoted" value',)), {"void"}),
+    (Range("size", gte=38, lt=40), {"dress", "shirt"}),
+    (Range("size", gt=38), {"shirt"}),
+    (Range("price", gt=20), {"dress"}),
+    (Range("price", gte=20, lte=59.5), {"dress", "shirt"}),
+    (Range("added", gte=datetime(2024, 5, 1, 10, tzinfo=UTC)), {"dress", "coat"}),
+    (Range("added", lt=datetime(2024, 5, 1, 10)), {"skirt"}),
+    (Range("added", lte=datetime(2024, 5, 1, 10, tzinfo=TWO_HOURS)), {"skirt"}),
+    (Exists("colour"), {"dress", "shirt", "skirt"}),
+    (Exists("size"), {"dress", "shirt"}),
+    (Exists(ODD), {"void"}),
+    (Exists("title"), {"skirt", "coat"}),
+    (HasId(("bare", "coat", "unknown")), {"bare", "coat"}),
+    (HasId(()), set()),
+    (GeoRadius("shop", 52.5, 13.4, 10_000), {"shirt", "coat"}),
+    (GeoRadius("shop", 48.9, 2.3, 10_000), {"coat"}),
+    (GeoRadius("shop", 0, 0, 1), set()),
+    (MatchText("title", "RED skirt"), {"skirt"}),
+    (MatchText("title", "proof winter"), {"coat"}),
+    (MatchText("title", "wint"), set()),
+    (Filter(), set(ITEMS)),
+    (Filter(must=(Filter(),)), set(ITEMS)),
+    (Filter(must_not=(Filter(),)), set()),
+    (Filter(should=(Filter(), MatchAny("colour", ("red",)))), set(ITEMS)),
+    (Filter(should=(MatchAny("size", (40,)), Exists("title"))), {"shirt", "skirt", "coat"}),
+    (
+        Filter(must=(MatchAny("colour", ("red",)),), should=(Exists("price"), HasId(("void",)))),
+        {"dress"},
+    ),
+    (
+        Filter(
+            must=(Filter(should=(MatchAny("colour", ("red",)), Exists("shop"))),),
+            must_not=(Filter(must=(Exists("price"), MatchAny("sale", (True,)))),),
+        ),
+        {"shirt", "skirt", "coat"},
+    ),
+]
+
+
+@pytest.fixture
+async def shop(store: VectorStore, catalog: str) -> str:
+    await build(store, catalog, batch(list(ITEMS), payloads=list(ITEMS.values())), spec())
+    return catalog
+
+
+async def test_every_kind_of_condition(store: VectorStore, shop: str) -> None:
+    async with store.reader(shop) as reader:
+        for condition, expected in CASES:
+            where = condition if isinstance(condition, Filter) else Filter(must=(condition,))
+            items, _ = await reader.scroll(limit=100, where=where)
+            assert {item.id for item in items} == expected, condition
+            assert await reader.count(where) == len(expected), condition
+            found = await reader.query(features(1)[0], limit=100, where=where)
+            assert {scored.item.id for scored in found} == expected, condition
+            assert {i for i, p in ITEMS.items() if passes(where, i, p)} == expected, condition
+
+
+BAD: list[tuple[Condition, str]] = [
+    (MatchAny("nope", ("x",)), "unknown field 'nope'"),
+    (MatchAny("data", ("x",)), "unknown field 'data'"),
+    (MatchAny("colour", (1,)), "'colour' has type keyword"),
+    (MatchAny("size", ("38",)), "'size' has type integer"),
+    (MatchAny("size", (True,)), "'size' has type integer"),
+    (MatchAny("size", (2**63,)), "'size' has type integer"),
+    (MatchAny("sale", (1,)), "'sale' has type bool"),
+    (MatchAny("price", (1,)), "'price' has type float and cannot be matched"),
+    (MatchAny("colour", ("\ud800",)), "'colour' has type keyword"),
+    (Range("colour", gt=1), "'colour' has type keyword and cannot be compared"),
+    (Range("size"), "at least one bound"),
+    (Range("size", gt=float("nan")), "'size' has type integer"),
+    (Range("size", gt=datetime(2024, 1, 1)), "'size' has type integer"),
+    (Range("added", gt=1.0), "'added' has type datetime"),
+    (Exists("nope"), "unknown field 'nope'"),
+    (GeoRadius("size", 0, 0, 1), "'size' has type integer and cannot be searched by distance"),
+    (GeoRadius("shop", 91, 0, 1), "latitude 91"),
+    (GeoRadius("shop", 0, 181, 1), "longitude 181"),
+    (GeoRadius("shop", 0, 0, 0), "radius 0"),
+    (GeoRadius("shop", 0, 0, float("inf")), "radius inf"),
+    (MatchText("colour", "red"), "'colour' has type keyword and cannot be searched by words"),
+    (MatchText("title", " - "), "no word"),
+]
+
+
+async def test_filters_that_do_not_fit(store: VectorStore, shop: str) -> None:
+    async with store.reader(shop) as reader:
+        for condition, message in BAD:
+            where = Filter(should=(Filter(must_not=(condition,)),))
+            with pytest.raises(InvalidQuery, match=message):
+                await reader.query(features(1)[0], limit=1, where=where)
+            with pytest.raises(InvalidQuery, match=message):
+                await reader.count(where)
+            with pytest.raises(InvalidQuery, match=message):
+                await reader.scroll(limit=1, where=where)
+            with pytest.raises(InvalidQuery, match=message):
+                await reader.facet("colour", limit=1, where=where)
+        assert await reader.count() == len(ITEMS)
+
+
+async def test_nesting_has_a_limit(store: VectorStore, shop: str) -> None:
+    where = Filter(must=(Exists("colour"),))
+    for _ in range(15):
+        where = Filter(must=(where,))
+    async with store.reader(shop) as reader:
+        assert await reader.count(where) == 3
+        with pytest.raises(InvalidQuery, match="nests deeper"):
+            await reader.count(Filter(must=(where,)))
+
+
+_COLOURS = st.sampled_from(["red", "blue", "white", "Red"])
+_SIZES = st.integers(36, 42)
+_PRICES = st.sampled_from([-1.5, 0.0, 9.99, 10.0, 1e6])
+_MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2024, 1, 9)).map(lambda m: m.replace(microsecond=0))
+_PLACES = st.builds(lambda lat, lon: {"lat": lat, "lon": lon}, st.integers(-80, 80), st.integers(-170, 170))
+_TITLES = st.lists(st.sampled_from(["Red", "dress", "long-sleeved", "42"]), max_size=3).map(" ".join)
+
+
+def _value(element: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | element | st.lists(element, max_size=3)
+
+
+_PAYLOADS = st.fixed_dictionaries(
+    {},
+    optional={
+        "colour": _value(_COLOURS),
+        "size": _value(_SIZES),
+        "price": _value(_PRICES),
+        "sale": _value(st.booleans()),
+        "added": _value(_MOMENTS.map(lambda m: m.isoformat() + "Z")),
+        "shop": _value(_PLACES),
+        "title": _value(_TITLES),
+        ODD: _value(_COLOURS),
+    },
+)
+
+
+def _range(field: str, bound: st.SearchStrategy[Any]) -> st.SearchStrategy[Range]:
+    low = st.one_of(st.tuples(st.just("gt"), bound), st.tuples(st.just("gte"), bound))
+    high = st.one_of(st.tuples(st.just("lt"), bound), st.tuples(st.just("lte"), bound))
+    bounds = st.one_of(low.map(lambda b: [b]), high.map(lambda b: [b]), st.tuples(low, high))
+    return bounds.map(lambda chosen: Range(field, **dict(chosen)))
+
+
+_LEAVES: st.SearchStrategy[Condition] = st.one_of(
+    st.builds(MatchAny, st.sampled_from(["colour", ODD]), st.lists(_COLOURS, max_size=2).map(tuple)),
+    st.builds(MatchAny, st.just("size"), st.lists(_SIZES, max_size=3).map(tuple)),
+    st.builds(MatchAny, st.just("sale"), st.lists(st.booleans(), max_size=2).map(tuple)),
+    _range("size", _SIZES),
+    _range("price", _PRICES),
+    _range("added", _MOMENTS.map(lambda m: m.replace(tzinfo=UTC))),
+    st.builds(Exists, st.sampled_from(["colour", "size", "price", "sale", "added", "shop", "title", ODD])),
+    st.builds(HasId, st.lists(st.sampled_from(["i0", "i1", "i5", "other"]), max_size=3).map(tuple)),
+    st.builds(GeoRadius, st.just("shop"), st.integers(-80, 80), st.integers(-170, 170), st.floats(1e5, 9e6)),
+    st.builds(MatchText, st.just("title"), st.sampled_from(["red", "RED dress", "sleeved", "42 long", "x"])),
+)
+
+
+def _clauses(inner: st.SearchStrategy[Condition]) -> st.SearchStrategy[Filter]:
+    clause = st.lists(inner, max_size=2).map(tuple)
+    return st.builds(Filter, must=clause, should=clause, must_not=clause)
+
+
+_FILTERS = _clauses(st.recursive(_LEAVES, _clauses, max_leaves=5))
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    payloads=st.lists(_PAYLOADS, min_size=1, max_size=12),
+    filters=st.lists(_FILTERS, min_size=8, max_size=12),
+    seed=st.integers(0, 1_000),
+)
+async def test_generated_filters_agree_with_plain_python(
+    store: VectorStore, shop: str, payloads: list[dict[str, Any]], filters: list[Filter], seed: int
+) -> None:
+    ids = [f"i{row}" for row in range(len(payloads))]
+    points = batch(ids, features(len(ids), seed=seed), payloads)
+    query = features(1, seed=seed + 1)[0]
+    async with store.reader(shop) as reader:
+        # One version for all examples, each with its own items.
+        await reader.delete([*ITEMS, *(f"i{row}" for row in range(12))])
+        await reader.upsert(points)
+        for where in filters:
+            expected = [item_id for item_id, _ in ranking(points, query, where)]
+            found = await reader.query(query, limit=len(ids), where=where)
+            assert [scored.item.id for scored in found] == expected
+            assert await reader.count(where) == len(expected)

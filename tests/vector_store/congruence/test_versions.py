@@ -1,0 +1,223 @@
+"""Creating, finishing, publishing, rolling back and dropping versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from vector_store import VectorStore
+from vector_store.catalogs import Quantization, VersionState
+from vector_store.errors import CatalogNotFound, InvalidQuery, VersionConflict, VersionNotFound
+
+from ..samples import batch, build, features, numbered, spec
+
+
+async def test_life_of_a_version(store: VectorStore, catalog: str) -> None:
+    writer = await store.create_version(catalog, spec({}))
+    assert (writer.info.version, writer.info.state) == ("v0001", VersionState.BUILDING)
+    await writer.upsert(batch(numbered(5)))
+    await writer.upsert(batch(["i004", "i005"]))
+    assert await writer.delete(["i000", "unknown"]) == 1
+    assert await writer.count() == 5
+    finished = await writer.finish()
+    assert (finished.state, finished.points, finished.spec) == (VersionState.READY, 5, spec({}))
+
+    published = await store.publish(catalog, "v0001")
+    assert published.state is VersionState.PUBLISHED
+    assert [c.published for c in await store.list_catalogs() if c.catalog == catalog] == [published]
+    async with store.reader(catalog) as reader:
+        assert reader.info == published
+        assert await reader.count() == 5
+
+
+async def test_nothing_is_visible_before_publishing(store: VectorStore, catalog: str) -> None:
+    with pytest.raises(CatalogNotFound, match="no catalog"):
+        await store.list_versions(catalog)
+    info = await build(store, catalog, batch(numbered(3)), publish=False)
+    with pytest.raises(CatalogNotFound, match="no published version"):
+        async with store.reader(catalog):
+            pass
+    async with store.reader(catalog, info.version) as reader:
+        assert reader.info.state is VersionState.READY
+    assert [c.published for c in await store.list_catalogs() if c.catalog == catalog] == [None]
+
+
+async def test_publish_switches_and_a_pinned_reader_stays(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["old"]))
+    async with store.reader(catalog) as old:
+        await build(store, catalog, batch(["new"]))
+        assert list(await old.retrieve(["old", "new"])) == ["old"]
+        async with store.reader(catalog) as new:
+            assert list(await new.retrieve(["old", "new"])) == ["new"]
+    assert [i.state for i in await store.list_versions(catalog)] == [
+        VersionState.RETIRED,
+        VersionState.PUBLISHED,
+    ]
+
+
+async def test_publishing_again_changes_nothing(store: VectorStore, catalog: str) -> None:
+    first = await build(store, catalog, batch(["a"]))
+    assert await store.publish(catalog, "v0001") == first
+    with pytest.raises(VersionConflict, match="no earlier version"):
+        await store.rollback(catalog)
+
+
+async def test_rollback_goes_back_step_by_step(store: VectorStore, catalog: str) -> None:
+    for name in ("a", "b", "c"):
+        await build(store, catalog, batch([name]))
+    back = await store.rollback(catalog)
+    assert (back.version, back.state) == ("v0002", VersionState.PUBLISHED)
+    assert [i.state for i in await store.list_versions(catalog)] == [
+        VersionState.RETIRED,
+        VersionState.PUBLISHED,
+        VersionState.READY,
+    ]
+    async with store.reader(catalog) as reader:
+        assert list(await reader.retrieve(["a", "b", "c"])) == ["b"]
+    assert (await store.rollback(catalog)).version == "v0001"
+    with pytest.raises(VersionConflict, match="no earlier version"):
+        await store.rollback(catalog)
+    assert (await store.publish(catalog, "v0003")).version == "v0003"
+    assert (await store.rollback(catalog)).version == "v0001"
+
+
+async def test_a_retired_version_can_be_published_again(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["a"]))
+    await build(store, catalog, batch(["b"]))
+    assert (await store.publish(catalog, "v0001")).state is VersionState.PUBLISHED
+    assert (await store.rollback(catalog)).version == "v0002"
+
+
+async def test_retention_keeps_the_newest_and_what_is_being_built(store: VectorStore, catalog: str) -> None:
+    writer = await store.create_version(catalog, spec({}))
+    for name in ("b", "c", "d"):
+        await build(store, catalog, batch([name]), keep=10)
+    await build(store, catalog, batch(["e"]), keep=2)
+    versions = await store.list_versions(catalog)
+    assert [i.version for i in versions] == ["v0001", "v0003", "v0004", "v0005"]
+    await writer.abort()
+    await store.publish(catalog, "v0005", keep=0)
+    assert [i.version for i in await store.list_versions(catalog)] == ["v0005"]
+    with pytest.raises(VersionConflict):
+        await store.rollback(catalog)
+
+
+async def test_a_pinned_version_outlives_retention(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["a"]))
+    async with store.reader(catalog) as pinned:
+        await build(store, catalog, batch(["b"]), keep=0)
+        assert [i.version for i in await store.list_versions(catalog)] == ["v0002"]
+        with pytest.raises(VersionNotFound):
+            async with store.reader(catalog, "v0001"):
+                pass
+        found = await pinned.query(features(1)[0], limit=1)
+        assert [scored.item.id for scored in found] == ["a"]
+
+
+async def test_a_pinned_version_outlives_its_catalog(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["a"]))
+    async with store.reader(catalog) as pinned:
+        await store.delete_catalog(catalog)
+        assert list(await pinned.retrieve(["a"])) == ["a"]
+        with pytest.raises(CatalogNotFound):
+            async with store.reader(catalog):
+                pass
+        assert catalog not in [c.catalog for c in await store.list_catalogs()]
+        await build(store, catalog, batch(["b"]))
+        async with store.reader(catalog) as reader:
+            assert list(await reader.retrieve(["a", "b"])) == ["b"]
+    assert len(await store.list_versions(catalog)) == 1
+
+
+async def test_a_closed_writer_is_resumed(store: VectorStore, catalog: str) -> None:
+    writer = await store.create_version(catalog, spec({}))
+    await writer.upsert(batch(["a"]))
+    await writer.close()
+    with pytest.raises(VersionConflict, match="still being built"):
+        await store.publish(catalog, "v0001")
+    with pytest.raises(VersionConflict, match="still being built"):
+        async with store.reader(catalog, "v0001"):
+            pass
+    with pytest.raises(VersionConflict, match="closed"):
+        await writer.upsert(batch(["b"]))
+    resumed = await store.resume_version(catalog, "v0001")
+    await resumed.upsert(batch(["b"]))
+    assert (await resumed.finish()).points == 2
+    with pytest.raises(VersionConflict, match="ready"):
+        await store.resume_version(catalog, "v0001")
+
+
+async def test_an_aborted_version_is_gone(store: VectorStore, catalog: str) -> None:
+    writer = await store.create_version(catalog, spec({}))
+    await writer.upsert(batch(["a"]))
+    await writer.abort()
+    with pytest.raises(CatalogNotFound):
+        await store.list_versions(catalog)
+
+
+async def test_delete_version(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["a"]))
+    await build(store, catalog, batch(["b"]))
+    with pytest.raises(VersionConflict, match="is published"):
+        await store.delete_version(catalog, "v0002")
+    await store.delete_version(catalog, "v0001")
+    with pytest.raises(VersionNotFound):
+        await store.delete_version(catalog, "v0001")
+    with pytest.raises(VersionConflict, match="no earlier version"):
+        await store.rollback(catalog)
+
+
+async def test_a_left_over_version_can_be_dropped(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["a"]))
+    writer = await store.create_version(catalog, spec({}))
+    await writer.close()
+    await store.delete_version(catalog, "v0002")
+    assert [i.version for i in await store.list_versions(catalog)] == ["v0001"]
+
+
+async def test_unknown_versions(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(["a"]))
+    for version in ("v0009", "v1", "../v0001", "", "v0001/shard"):
+        for act in (store.publish, store.delete_version, store.resume_version):
+            with pytest.raises(VersionNotFound):
+                await act(catalog, version)
+
+
+async def test_bad_catalog_names(store: VectorStore) -> None:
+    for name in ["", "A", "../up", "a.b", "a/b", "-a", "x" * 64, "é"]:
+        with pytest.raises(InvalidQuery, match="catalog name"):
+            await store.create_version(name, spec({}))
+        with pytest.raises(CatalogNotFound):
+            async with store.reader(name):
+                pass
+        with pytest.raises(CatalogNotFound):
+            await store.delete_catalog(name)
+
+
+async def test_bad_specifications(store: VectorStore, catalog: str) -> None:
+    for bad in [
+        spec(dimension=0),
+        spec(dimension=70_000),
+        spec(hnsw_m=1),
+        spec(hnsw_ef_construct=0),
+        spec({"": next(iter(spec().schema.values()))}),
+        spec({"a\nb": next(iter(spec().schema.values()))}),
+    ]:
+        with pytest.raises(InvalidQuery):
+            await store.create_version(catalog, bad)
+
+
+@pytest.mark.parametrize("quantization", list(Quantization))
+async def test_every_quantization(store: VectorStore, catalog: str, quantization: Quantization) -> None:
+    chosen = spec({}, quantization=quantization, vectors_on_disk=True, hnsw_m=8, hnsw_ef_construct=32)
+    info = await build(store, catalog, batch(numbered(40), features(40)), chosen)
+    assert info.spec == chosen
+    async with store.reader(catalog) as reader:
+        for row, vector in enumerate(features(40)[:5]):
+            found = await reader.query(vector, limit=1)
+            assert found[0].item.id == f"i{row:03d}"
+            assert found[0].score == pytest.approx(1.0, abs=1e-5)
+
+
+async def test_check_and_closed_store(store: VectorStore) -> None:
+    facts = await store.check()
+    assert {"engine", "version", "location"} <= set(facts)
