@@ -1,0 +1,1 @@
+"""Frozen CLIP behind gRPC: pictures and texts in, raw features out."""

@@ -1,0 +1,155 @@
+"""The embedder as a service: load, measure, warm up, serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import grpc.aio
+import numpy as np
+
+from cir.common.v1 import model_pb2
+from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from embedder_service.batch_queue import Tower
+from embedder_service.decode import Decoder
+from embedder_service.engine import Engine
+from embedder_service.requests import RequestChecks
+from embedder_service.servicer import EmbedderServicer
+from embedder_service.settings import EmbedderSettings
+from service_runtime.application import Application
+from service_runtime.logging import get_logger
+from service_runtime.startup import StartupError
+
+if TYPE_CHECKING:
+    from embedder_service.load import HeldModel
+
+_DISTRIBUTION = "composed-image-retrieval"
+_CUDA_BATCHES = (64, 16)
+_CPU_BATCHES = (16, 2)
+
+
+class EmbedderApplication(Application):
+    """One model behind one engine and one servicer."""
+
+    service_names = (embedder_pb2.DESCRIPTOR.services_by_name["EmbedderService"].full_name,)
+
+    def __init__(self, settings: EmbedderSettings) -> None:
+        self._settings = settings
+        self._servicer = EmbedderServicer(call_timeout=settings.call_timeout_seconds)
+        self._engine: Engine | None = None
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicer."""
+        embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> Mapping[str, object]:
+        """Load the model and run both towers once, at the largest batch. Raises StartupError."""
+        held = await asyncio.to_thread(self._load)
+        settings = self._settings
+        on_cuda = held.info.device.startswith("cuda")
+        device_batch, bulk_batch = _CUDA_BATCHES if on_cuda else _CPU_BATCHES
+        engine = Engine(
+            held.model,
+            self._decoder(held.preprocessor.size),
+            held.preprocessor,
+            max_batch=settings.device_batch_items or device_batch,
+            shared_bulk_batch=settings.bulk_batch_items or bulk_batch,
+            max_queue_items=settings.max_queue_items,
+            prepare_threads=settings.prepare_threads or os.cpu_count() or 1,
+            image_cache_items=settings.image_cache_items,
+            text_cache_items=settings.text_cache_items,
+        )
+        engine.start()
+        self._engine = engine
+        await self._warm_up(engine, held, settings.device_batch_items or device_batch)
+        checks = RequestChecks(
+            held.info.fingerprint,
+            held.preprocessor.size,
+            settings.max_batch_items,
+            settings.max_text_characters,
+        )
+        limits = self._limits()
+        self._servicer.serve(
+            engine,
+            checks,
+            embedder_pb2.GetEmbedderInfoResponse(model=held.info, limits=limits, version=_version()),
+        )
+        return {
+            "model": _facts(held.info),
+            "limits": _facts(limits),
+            "device_batch_items": settings.device_batch_items or device_batch,
+        }
+
+    async def close(self) -> None:
+        """Stop the engine's threads."""
+        if self._engine is not None:
+            await self._engine.close()
+
+    def _load(self) -> HeldModel:
+        # Threads of the model that wait must sleep, not spin: they would take the cores from decoding and
+        # from other processes, which slows one forward pass on a busy host more than ten times.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # torch is imported here, so that --help and faulty settings answer at once, and after the above,
+        # which is read when it is loaded.
+        try:
+            from embedder_service.load import load
+        except ImportError as error:
+            raise StartupError(f"{error.name} cannot be imported; install the extra [embedder]") from error
+        held = load(self._settings)
+        if held.refused_dtype:
+            get_logger().warning(
+                "dtype refused, float32 is used",
+                dtype=held.refused_dtype,
+                cosine=held.refused_cosine,
+                bound=self._settings.min_dtype_cosine,
+            )
+        return held
+
+    def _decoder(self, image_size: int) -> Decoder:
+        settings = self._settings
+        return Decoder(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            orient=settings.exif_orientation,
+            background=settings.background,
+            draft_size=2 * image_size if settings.jpeg_draft else None,
+        )
+
+    async def _warm_up(self, engine: Engine, held: HeldModel, batch: int) -> None:
+        size = held.preprocessor.size
+        pictures = np.zeros((batch, size, size, 3), np.uint8)
+        tokens = held.model.tokenize(["a photo"] * batch)
+        for tower, rows in ((Tower.IMAGE, pictures), (Tower.TEXT, tokens)):
+            for part in (rows[:1], rows):
+                result = await engine.batcher.submit(tower, part)
+                if result.errors:
+                    error = next(iter(result.errors.values()))
+                    raise StartupError(f"the {tower} tower fails on its first batch: {error}") from error
+
+    def _limits(self) -> embedder_pb2.EmbedderLimits:
+        settings = self._settings
+        return embedder_pb2.EmbedderLimits(
+            max_image_bytes=settings.max_image_bytes,
+            max_image_pixels=settings.max_image_pixels,
+            max_text_characters=settings.max_text_characters,
+            max_batch_items=settings.max_batch_items,
+            max_message_bytes=settings.max_message_bytes,
+            max_queue_items=settings.max_queue_items,
+            max_concurrent_calls=settings.max_concurrent_calls,
+            max_stream_batches=settings.max_stream_batches,
+        )
+
+
+def _facts(message: model_pb2.ModelInfo | embedder_pb2.EmbedderLimits) -> dict[str, object]:
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+
+
+def _version() -> str:
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:
+        # Run from a source tree that was not installed.
+        return "unknown"

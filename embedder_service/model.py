@@ -1,0 +1,102 @@
+"""The CLIP model on its device: pixels and tokens in, raw features out."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+
+from embedder_service.text_tower import encode_tokens
+from embedder_service.weights import LoadedModel
+from service_runtime.startup import StartupError
+
+Features = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[np.int64]
+
+
+class ClipModel:
+    """One model in one dtype on one device. Encoding is for one thread at a time; tokenising for any."""
+
+    def __init__(self, loaded: LoadedModel, device: torch.device, dtype: torch.dtype) -> None:
+        module = loaded.module if dtype is torch.float32 else copy.deepcopy(loaded.module)
+        self._module: Any = module.to(device=device, dtype=dtype)
+        self._mean = torch.tensor(loaded.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(loaded.std, device=device).view(1, 3, 1, 1)
+        self._tokenizer = make_tokenizer(loaded)
+        self._tokenizer_lock = threading.Lock()
+        self.device = device
+        self.dtype = dtype
+        self.image_size = image_size(loaded)
+        self.dimension = int(loaded.config["embed_dim"])
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
+        with self._tokenizer_lock:
+            # It keeps a cache of words that is not made for threads.
+            tokens: Tokens = self._tokenizer(list(texts)).numpy()
+        return tokens
+
+    def encode_images(self, pixels: Pixels) -> Features:
+        """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
+        with torch.inference_mode():
+            values = self._to_device(pixels).permute(0, 3, 1, 2).to(torch.float32)
+            # In the order of operations of torchvision's ToTensor and Normalize.
+            values = values.div(255.0).sub_(self._mean).div_(self._std)
+            return _to_numpy(self._module.encode_image(values.to(self.dtype)))
+
+    def encode_tokens(self, tokens: Tokens) -> Features:
+        """Return float32 (n, d) raw features of int64 (n, context) tokens."""
+        with torch.inference_mode():
+            return _to_numpy(encode_tokens(self._module, self._to_device(tokens)))
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        """Return float32 (n, d) raw features of texts."""
+        return self.encode_tokens(self.tokenize(texts))
+
+    def _to_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        # torch.tensor copies, which from_numpy does not: rows from the wire are read-only.
+        tensor = torch.tensor(array)
+        if self.device.type == "cuda":
+            # From pinned memory the copy runs beside the host.
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor
+
+
+def image_size(loaded: LoadedModel) -> int:
+    """Return the side of the model's input in pixels. Raises StartupError where it is not a square."""
+    module: Any = loaded.module
+    size = module.visual.image_size
+    width, height = size if isinstance(size, (tuple, list)) else (size, size)
+    if width != height:
+        raise StartupError(
+            f"{loaded.architecture} takes pictures of {width} x {height}; only squares are served"
+        )
+    return int(width)
+
+
+def make_tokenizer(loaded: LoadedModel) -> Any:
+    """Return CLIP's tokenizer with the architecture's context length."""
+    text = loaded.config["text_cfg"]
+    if "hf_tokenizer_name" in text or "hf_model_name" in text:
+        try:
+            return open_clip.get_tokenizer(loaded.architecture)
+        except Exception as error:
+            # Needs another package and its files; either may be missing in its own way.
+            raise StartupError(
+                f"the tokenizer of {loaded.architecture} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from error
+    return open_clip.SimpleTokenizer(
+        context_length=int(text.get("context_length", 77)), **text.get("tokenizer_kwargs", {})
+    )
+
+
+def _to_numpy(features: torch.Tensor) -> Features:
+    result: Features = features.to(device="cpu", dtype=torch.float32).numpy()
+    return result

@@ -1,0 +1,154 @@
+"""The RPCs of cir.embedder.v1.EmbedderService, thin over the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf import duration_pb2
+
+from cir import vectors
+from cir.common.v1 import errors_pb2 as pb
+from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from embedder_service.engine import Embedded, Engine
+from embedder_service.fair_share import Priority
+from embedder_service.requests import EmbedRequest, RequestChecks
+from embedder_service.stream import in_flight
+from service_runtime.deadlines import remaining
+from service_runtime.errors import ServiceError
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Response = TypeVar("Response", embedder_pb2.EmbedImagesResponse, embedder_pb2.EmbedTextsResponse)
+
+
+class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
+    """Serves one engine, from `serve` on; no call may come before it."""
+
+    _engine: Engine
+    _checks: RequestChecks
+    _info: embedder_pb2.GetEmbedderInfoResponse
+
+    def __init__(self, *, call_timeout: float) -> None:
+        self._call_timeout = call_timeout
+
+    def serve(
+        self, engine: Engine, checks: RequestChecks, info: embedder_pb2.GetEmbedderInfoResponse
+    ) -> None:
+        """Answer from `engine` from now on."""
+        self._engine, self._checks, self._info = engine, checks, info
+
+    async def GetEmbedderInfo(
+        self, request: embedder_pb2.GetEmbedderInfoRequest, context: Context
+    ) -> embedder_pb2.GetEmbedderInfoResponse:
+        """Tell the model and the limits."""
+        return self._info
+
+    async def EmbedImages(
+        self, request: embedder_pb2.EmbedImagesRequest, context: Context
+    ) -> embedder_pb2.EmbedImagesResponse:
+        """Embed pictures."""
+        return await self._embed_images(request, context, Priority.INTERACTIVE)
+
+    async def EmbedTexts(
+        self, request: embedder_pb2.EmbedTextsRequest, context: Context
+    ) -> embedder_pb2.EmbedTextsResponse:
+        """Embed texts."""
+        return await self._embed_texts(request, context, Priority.INTERACTIVE)
+
+    async def EmbedStream(
+        self, request_iterator: AsyncIterator[embedder_pb2.EmbedStreamRequest], context: Context
+    ) -> AsyncIterator[embedder_pb2.EmbedStreamResponse]:
+        """Embed batch after batch, a few at a time."""
+
+        async def answer(request: embedder_pb2.EmbedStreamRequest) -> embedder_pb2.EmbedStreamResponse:
+            return await self._embed_stream_batch(request, context)
+
+        limit = self._info.limits.max_stream_batches
+        async with aclosing(in_flight(request_iterator, answer, limit=limit)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _embed_stream_batch(
+        self, request: embedder_pb2.EmbedStreamRequest, context: Context
+    ) -> embedder_pb2.EmbedStreamResponse:
+        response = embedder_pb2.EmbedStreamResponse(batch_id=request.batch_id)
+        try:
+            match request.WhichOneof("batch"):
+                case "images":
+                    response.images.CopyFrom(
+                        await self._with_room(self._embed_images, request.images, context)
+                    )
+                case "texts":
+                    response.texts.CopyFrom(await self._with_room(self._embed_texts, request.texts, context))
+                case _:
+                    raise ServiceError(pb.FIELD_REQUIRED, "the batch is empty; set images or texts")
+        except ServiceError as error:
+            response.error.CopyFrom(error.item_error(0))
+        return response
+
+    async def _with_room(self, embed: Any, request: EmbedRequest, context: Context) -> Any:
+        """Embed once there is room: a stream is held back by flow control, not refused."""
+        while True:
+            try:
+                return await embed(request, context, Priority.BULK)
+            except ServiceError as error:
+                if error.reason != pb.OVERLOADED:
+                    raise
+            await self._engine.budget.wait_for_room()
+
+    async def _embed_images(
+        self, request: embedder_pb2.EmbedImagesRequest, context: Context, default: Priority
+    ) -> embedder_pb2.EmbedImagesResponse:
+        started = time.monotonic()
+        priority = self._checks.priority(request, default)
+        images = self._checks.images(request.images)
+        deadline = started + remaining(context, self._call_timeout)
+        embedded = await self._engine.embed_images(images, priority=priority, deadline=deadline)
+        return self._fill(embedder_pb2.EmbedImagesResponse(), embedded, request, started)
+
+    async def _embed_texts(
+        self, request: embedder_pb2.EmbedTextsRequest, context: Context, default: Priority
+    ) -> embedder_pb2.EmbedTextsResponse:
+        started = time.monotonic()
+        priority = self._checks.priority(request, default)
+        texts = self._checks.texts(request.texts)
+        deadline = started + remaining(context, self._call_timeout)
+        embedded = await self._engine.embed_texts(texts, priority=priority, deadline=deadline)
+        return self._fill(embedder_pb2.EmbedTextsResponse(), embedded, request, started)
+
+    def _fill(
+        self, response: Response, embedded: Embedded, request: EmbedRequest, started: float
+    ) -> Response:
+        features = vectors.pack(
+            embedded.features, fingerprint=self._checks.fingerprint, encoding=request.encoding
+        )
+        response.features.CopyFrom(features)
+        response.errors.extend(_item_error(index, error) for index, error in sorted(embedded.errors.items()))
+        timings = response.timings
+        timings.decode.CopyFrom(_duration(embedded.decode_seconds))
+        timings.queue.CopyFrom(_duration(embedded.queue_seconds))
+        timings.forward.CopyFrom(_duration(embedded.forward_seconds))
+        timings.total.CopyFrom(_duration(time.monotonic() - started))
+        timings.cache_hits = embedded.cache_hits
+        return response
+
+
+def _item_error(index: int, error: Exception) -> pb.ItemError:
+    if isinstance(error, ServiceError):
+        return error.item_error(index)
+    # The model itself failed on this item alone: our fault, and logged.
+    return pb.ItemError(
+        index=index,
+        code=grpc.StatusCode.INTERNAL.value[0],
+        message="the model failed on this item; the service's log has the reason",
+    )
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration

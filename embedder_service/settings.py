@@ -1,0 +1,124 @@
+"""Settings of the embedder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from service_runtime.settings import ServiceSettings
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class EmbedderSettings(ServiceSettings):
+    """Frozen CLIP behind gRPC: pictures and texts in, raw features out."""
+
+    model_config = SettingsConfigDict(env_prefix="CIR_EMBEDDER_", protected_namespaces=())
+    program: ClassVar[str] = "embedder_service"
+
+    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    architecture: str = Field("ViT-B-32", description="open_clip architecture, such as ViT-B-32 or RN50x4.")
+    pretrained: str = Field(
+        "openai",
+        description="Weights: an open_clip tag of the architecture, the path of a checkpoint (safetensors, "
+        "or a state dict saved by torch), or random[:SEED] for an untrained model.",
+    )
+    model_config_file: Path | None = Field(
+        None, description="JSON file in open_clip's layout with an architecture of your own."
+    )
+    weights_cache: Path | None = Field(
+        None, description="Folder for downloaded weights; the default is open_clip's own."
+    )
+    device: str = Field("auto", description="auto (CUDA, else CPU), cpu, cuda or cuda:N.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Type to compute in; auto is bfloat16 where the hardware multiplies it, else float32.",
+    )
+    min_dtype_cosine: float = Field(
+        0.999,
+        ge=0,
+        le=1,
+        description="Smallest cosine to float32 on the probe at start-up; below it float32 is used.",
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 takes one per core.")
+    prepare_threads: int = Field(
+        0, ge=0, description="Threads that decode and preprocess pictures; 0 takes one per core."
+    )
+
+    preprocessing: Literal["targetpad", "squarepad", "clip"] = Field(
+        "targetpad",
+        description="targetpad (pad up to target_ratio), squarepad (pad to a square) or clip (crop).",
+    )
+    target_ratio: float = Field(
+        1.25, ge=1, le=100, description="Ratio of the sides above which targetpad pads."
+    )
+    exif_orientation: bool = Field(
+        True, description="Turn pictures as their EXIF data says; the published transform does not."
+    )
+    alpha: Literal["flatten", "drop"] = Field(
+        "flatten",
+        description="Transparent pixels: flatten them on alpha_background, or drop the alpha channel as the "
+        "published transform does. Pictures without transparent pixels do not depend on it.",
+    )
+    alpha_background: str = Field("#ffffff", description="Colour under transparent pixels, as #rrggbb.")
+    jpeg_draft: bool = Field(
+        False,
+        description="Let the JPEG decoder skip detail that resizing would remove: faster for large photos, "
+        "but pixels are no longer identical to the published transform.",
+    )
+
+    max_image_bytes: int = Field(20_000_000, ge=1, description="Bytes of one encoded picture.")
+    max_image_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        description="Width times height of one picture; twice as many are allowed after padding.",
+    )
+    max_text_characters: int = Field(2_000, ge=1, description="Characters of one text.")
+    max_batch_items: int = Field(256, ge=1, description="Pictures or texts in one call or stream batch.")
+    max_queue_items: int = Field(
+        1024,
+        ge=1,
+        description="Items held at once over all calls; more are refused with RESOURCE_EXHAUSTED.",
+    )
+    max_stream_batches: int = Field(
+        4, ge=1, description="Batches of one stream that are worked on at the same time."
+    )
+    call_timeout_seconds: float = Field(
+        120.0, gt=0, description="Longest time that one call or stream batch may take, whatever its deadline."
+    )
+    device_batch_items: int = Field(
+        0, ge=0, description="Items in one forward pass; 0 takes 64 on CUDA and 16 on a CPU."
+    )
+    bulk_batch_items: int = Field(
+        0,
+        ge=0,
+        description="Bulk items in one forward pass while interactive calls are around, which may have to "
+        "wait for one; 0 takes 16 on CUDA and 2 on a CPU.",
+    )
+    image_cache_items: int = Field(1024, ge=0, description="Pictures whose features are kept; 0 keeps none.")
+    text_cache_items: int = Field(16_384, ge=0, description="Texts whose features are kept; 0 keeps none.")
+
+    @field_validator("alpha_background")
+    @classmethod
+    def _check_colour(cls, value: str) -> str:
+        if not _COLOUR.fullmatch(value):
+            raise ValueError("expected a colour as #rrggbb, such as #ffffff")
+        return value
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if self.max_batch_items > self.max_queue_items:
+            raise ValueError("max_queue_items must be at least max_batch_items")
+        return self
+
+    @property
+    def background(self) -> tuple[int, int, int] | None:
+        """RGB colour under transparent pixels; None where the alpha channel is dropped."""
+        if self.alpha == "drop":
+            return None
+        red, green, blue = bytes.fromhex(self.alpha_background[1:])
+        return red, green, blue

@@ -1,0 +1,130 @@
+"""Starting and stopping as a process, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from cir.embedder.v1 import embedder_pb2 as pb
+from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from embedder_service.application import EmbedderApplication
+from service_runtime.startup import StartupError
+from tests.embedder_service.conftest import running, small_settings
+from tests.embedder_service.pictures import jpeg
+from tests.embedder_service.small_model import write_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "embedder_service", "--architecture", "small", "--pretrained", "random:7"),
+        *("--model-config-file", str(write_config(folder)), "--device", "cpu", "--dtype", "float32"),
+        *arguments,
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CIR_")}
+
+
+def test_a_process_tells_what_it_serves_and_stops_on_sigterm(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "--port", "0"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        facts = json.loads(process.stderr.readline())
+        assert facts["event"] == "serving"
+        assert facts["model"]["fingerprint"].startswith("clip-")
+        assert facts["limits"]["max_batch_items"] == 256
+        with grpc.insecure_channel(facts["address"]) as channel:
+            request = pb.EmbedImagesRequest(images=[pb.ImageInput(content=jpeg())])
+            response = EmbedderServiceStub(channel).EmbedImages(request, timeout=30)
+            assert response.features.model_fingerprint == facts["model"]["fingerprint"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target-ratio", "0.5"], "setting target_ratio"),
+        (["--alpha-background", "white"], "expected a colour as #rrggbb"),
+        (["--max-queue-items", "3"], "max_queue_items must be at least max_batch_items"),
+    ],
+)
+def test_what_keeps_a_process_from_starting_is_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = subprocess.run(
+        command(tmp_path, "--port", "0", "--log-level", "error", *arguments),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("embedder_service: ")
+    assert result.stderr.count("\n") == 1
+
+
+async def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = small_settings(tmp_path, port=taken.getsockname()[1])
+        with pytest.raises(StartupError, match="cannot listen on"):
+            async with running(settings):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "ViT-X-99", "model_config_file": None}, "'ViT-X-99' is not known to open_clip"),
+        ({"pretrained": "/nowhere/model.pt"}, "neither a file, nor a tag"),
+        ({"device": "cuda:99"}, "CUDA devices were found"),
+    ],
+)
+async def test_a_model_that_cannot_be_had_is_told(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    application = EmbedderApplication(small_settings(tmp_path, **changes))
+    with pytest.raises(StartupError, match=message):
+        await application.start()
+    await application.close()
+
+
+async def test_a_dtype_below_the_bound_is_replaced(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, dtype="bfloat16", min_dtype_cosine=1.0)
+    async with running(settings) as stub:
+        model = (await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest())).model
+        assert model.dtype == "float32"
+    async with running(small_settings(tmp_path, dtype="bfloat16")) as stub:
+        info: Any = await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest())
+        assert info.model.dtype == "bfloat16"
+        assert 0.999 <= info.model.dtype_cosine < 1
+        assert info.model.fingerprint == model.fingerprint
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; from embedder_service.settings import EmbedderSettings;"
+        "import embedder_service.application;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -1,0 +1,59 @@
+"""Device and dtype, and the measure that a reduced dtype must pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedder_service.precision import choose_device, choose_dtype, smallest_cosine, true_model
+from service_runtime.startup import StartupError
+from tests.embedder_service.small_model import load_small
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx2"}, torch.float32),
+        (set(), torch.float32),
+        ({"avx2", "avx512_bf16"}, torch.bfloat16),
+        ({"amx_bf16", "amx_tile"}, torch.bfloat16),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_cpu_multiplies_it(flags: set[str], expected: torch.dtype) -> None:
+    assert choose_dtype("auto", CPU, frozenset(flags)) is expected
+    assert choose_dtype("float32", CPU, frozenset(flags)) is torch.float32
+
+
+def test_devices_that_are_not_there_are_told() -> None:
+    assert choose_device("cpu") == CPU
+    with pytest.raises(StartupError, match="is not known"):
+        choose_device("abacus")
+    with pytest.raises(StartupError, match="CUDA devices were found"):
+        choose_device("cuda:99")
+
+
+def test_a_reduced_dtype_is_measured_and_kept(tmp_path: Path) -> None:
+    trued = true_model(load_small(tmp_path), CPU, torch.bfloat16, 0.999)
+    assert trued.model.dtype is torch.bfloat16
+    assert 0.999 <= trued.cosine < 1
+    assert trued.refused_dtype == ""
+
+
+def test_below_the_bound_float32_takes_its_place(tmp_path: Path) -> None:
+    trued = true_model(load_small(tmp_path), CPU, torch.bfloat16, 1.0)
+    assert trued.model.dtype is torch.float32
+    assert (trued.cosine, trued.refused_dtype) == (1.0, "bfloat16")
+    assert trued.refused_cosine < 1
+
+
+def test_features_that_are_not_finite_have_no_cosine() -> None:
+    good = np.ones((2, 3), np.float32)
+    bad = good.copy()
+    bad[1, 1] = np.nan
+    assert smallest_cosine(good, good) == pytest.approx(1)
+    assert smallest_cosine(good, bad) == 0
