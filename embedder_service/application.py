@@ -51,12 +51,14 @@ class EmbedderApplication(Application):
         settings = self._settings
         on_cuda = held.info.device.startswith("cuda")
         device_batch, bulk_batch = _CUDA_BATCHES if on_cuda else _CPU_BATCHES
+        device_batch = settings.device_batch_items or device_batch
+        bulk_batch = settings.bulk_batch_items or bulk_batch
         engine = Engine(
             held.model,
             self._decoder(held.preprocessor.size),
             held.preprocessor,
-            max_batch=settings.device_batch_items or device_batch,
-            shared_bulk_batch=settings.bulk_batch_items or bulk_batch,
+            max_batch=device_batch,
+            shared_bulk_batch=bulk_batch,
             max_queue_items=settings.max_queue_items,
             prepare_threads=settings.prepare_threads or os.cpu_count() or 1,
             image_cache_items=settings.image_cache_items,
@@ -64,7 +66,7 @@ class EmbedderApplication(Application):
         )
         engine.start()
         self._engine = engine
-        await self._warm_up(engine, held, settings.device_batch_items or device_batch)
+        await self._warm_up(engine, held, device_batch)
         checks = RequestChecks(
             held.info.fingerprint,
             held.preprocessor.size,
@@ -80,7 +82,7 @@ class EmbedderApplication(Application):
         return {
             "model": _facts(held.info),
             "limits": _facts(limits),
-            "device_batch_items": settings.device_batch_items or device_batch,
+            "device_batch_items": device_batch,
         }
 
     async def close(self) -> None:

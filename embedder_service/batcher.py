@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,16 +29,6 @@ class _Outcome:
     errors: dict[int, Exception]
     started: float
     seconds: float
-
-
-@dataclass(slots=True)
-class Progress:
-    """How the device thread is doing; read by the watchdog."""
-
-    batches: int = 0
-    rows: int = 0
-    running_since: float | None = None
-    last_batch: dict[Tower, int] = field(default_factory=dict)
 
 
 class Batcher:
@@ -65,7 +55,6 @@ class Batcher:
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="embedder-device", daemon=True)
-        self.progress = Progress()
 
     def start(self) -> None:
         """Start the device thread; results go to the running event loop."""
@@ -113,15 +102,10 @@ class Batcher:
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             started = self._clock()
-            self.progress.running_since = started
             rows = np.concatenate([part.block.rows[part.start : part.stop] for part in batch.segments])
             errors: dict[int, Exception] = {}
             features = np.full((len(rows), self._dimension), np.nan, np.float32)
             self._forward(batch.tower, rows, 0, features, errors)
-            self.progress.running_since = None
-            self.progress.batches += 1
-            self.progress.rows += len(rows)
-            self.progress.last_batch[batch.tower] = len(rows)
             self._hand_over(
                 self._deliver, _Outcome(batch, features, errors, started, self._clock() - started)
             )
