@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from cir.errors import InvalidArgument
 from cir.search.v1 import filter_pb2 as pb
@@ -129,8 +130,9 @@ def _equal(field: str, wanted: object) -> Condition:
     """Equality: by match where values are matched, by a closed range for floats and points in time."""
     if isinstance(wanted, (float, datetime)):
         return Range(field, gte=wanted, lte=wanted)
-    values = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
-    return MatchAny(field, sorted(values) if isinstance(wanted, (set, frozenset)) else values)
+    if isinstance(wanted, (set, frozenset)):
+        wanted = sorted(wanted)
+    return MatchAny(field, wanted if isinstance(wanted, (list, tuple)) else (cast("str", wanted),))
 
 
 def _filter(where: Filter) -> pb.Filter:

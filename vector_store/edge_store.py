@@ -79,6 +79,8 @@ class EdgeStore(VectorStore):
         self._check_open()
         if keep < 0:
             raise InvalidQuery(f"keep {keep}: expected 0 or more", field="keep")
+        # A version that was read here is closed first: whoever serves it next must find it free.
+        await self._versions.settle()
         info = await self._calls.run(self._catalogs.publish, catalog, version, keep)
         await self._remove_dropped(catalog)
         return info

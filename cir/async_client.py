@@ -1,0 +1,140 @@
+"""The asyncio client: the same methods, to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar
+
+import grpc
+
+from cir import catalog_calls, search_calls
+from cir.api_key import metadata
+from cir.call import Call, Page
+from cir.channel import TlsFiles, open_async_channel
+from cir.errors import from_rpc_error
+from cir.search_answer import SearchAnswer
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+Entry = TypeVar("Entry")
+Paged = TypeVar("Paged", bound="Page[Any] | SearchAnswer")
+# Calls that may read picture files or encode pictures: building them on the event loop would hold it up.
+_SLOW_TO_BUILD = frozenset({search_calls.search, catalog_calls.upsert})
+
+
+class _Method(Generic[P, Answer]):
+    """A client method with the arguments and the docstring of the function that builds its call."""
+
+    def __init__(
+        self, build: Callable[P, Any], finish: Callable[[AsyncClient, Awaitable[Call[Any]]], Answer]
+    ) -> None:
+        self._build = build
+        self._finish = finish
+
+    def __get__(self, client: AsyncClient, owner: type[AsyncClient] | None = None) -> Callable[P, Answer]:
+        @functools.wraps(self._build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Answer:
+            return self._finish(client, self._call(*args, **kwargs))
+
+        return method
+
+    async def _call(self, *args: P.args, **kwargs: P.kwargs) -> Call[Any]:
+        if self._build in _SLOW_TO_BUILD:
+            return await asyncio.to_thread(self._build, *args, **kwargs)
+        call: Call[Any] = self._build(*args, **kwargs)
+        return call
+
+
+def _answer(build: Callable[P, Call[Answer]]) -> _Method[P, Awaitable[Answer]]:
+    async def finish(client: AsyncClient, call: Awaitable[Call[Answer]]) -> Answer:
+        return await client.run(await call)
+
+    return _Method(build, finish)
+
+
+def _pages(build: Callable[P, Call[Paged]]) -> _Method[P, AsyncIterator[Paged]]:
+    async def finish(client: AsyncClient, call: Awaitable[Call[Paged]]) -> AsyncIterator[Paged]:
+        async for page in client.run_pages(await call):
+            yield page
+
+    return _Method(build, finish)
+
+
+def _entries(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, AsyncIterator[Entry]]:
+    async def finish(client: AsyncClient, call: Awaitable[Call[Page[Entry]]]) -> AsyncIterator[Entry]:
+        async for page in client.run_pages(await call):
+            for entry in page.entries:
+                yield entry
+
+    return _Method(build, finish)
+
+
+def _listed(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, Awaitable[list[Entry]]]:
+    async def finish(client: AsyncClient, call: Awaitable[Call[Page[Entry]]]) -> list[Entry]:
+        return [entry async for page in client.run_pages(await call) for entry in page.entries]
+
+    return _Method(build, finish)
+
+
+class AsyncClient:
+    """A client of the search service at "host:port" for asyncio. See `Client` for the arguments."""
+
+    def __init__(
+        self, address: str, *, timeout: float = 30.0, api_key: str = "", tls: TlsFiles | None = None
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._metadata = metadata(api_key)
+        self._channel = open_async_channel(address, tls=tls)
+
+    search = _answer(search_calls.search)
+    search_pages = _pages(search_calls.search)
+    info = _answer(search_calls.info)
+    catalogs = _listed(catalog_calls.list_catalogs)
+    catalog = _answer(catalog_calls.catalog)
+    versions = _listed(catalog_calls.list_versions)
+    publish = _answer(catalog_calls.publish)
+    rollback = _answer(catalog_calls.rollback)
+    delete_version = _answer(catalog_calls.delete_version)
+    delete_catalog = _answer(catalog_calls.delete_catalog)
+    item = _answer(catalog_calls.item)
+    items = _answer(catalog_calls.items)
+    list_items = _answer(catalog_calls.list_items)
+    all_items = _entries(catalog_calls.list_items)
+    facets = _answer(catalog_calls.facets)
+    upsert = _answer(catalog_calls.upsert)
+    delete = _answer(catalog_calls.delete)
+
+    async def run(self, call: Call[Answer]) -> Answer:
+        """Carry a call out. Raises a subclass of `CirError`."""
+        timeout = call.timeout if call.timeout is not None else self.timeout
+        method: Any = self._channel.unary_unary(call.method)
+        try:
+            content = await method(call.encode(), timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, address=self.address, timeout=timeout) from error
+        return call.decode(content)
+
+    async def run_pages(self, call: Call[Paged]) -> AsyncIterator[Paged]:
+        """Carry a call out page by page, each when it is asked for."""
+        while True:
+            page = await self.run(call)
+            yield page
+            if not page.next_page_token:
+                return
+            call = call.next_page(page.next_page_token)
+
+    async def close(self) -> None:
+        """Close the connections; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

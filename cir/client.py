@@ -1,0 +1,129 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar
+
+import grpc
+
+from cir import catalog_calls, search_calls
+from cir.api_key import metadata
+from cir.call import Call, Page
+from cir.channel import TlsFiles, open_channel
+from cir.errors import from_rpc_error
+from cir.search_answer import SearchAnswer
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+Entry = TypeVar("Entry")
+Paged = TypeVar("Paged", bound="Page[Any] | SearchAnswer")
+
+
+class _Method(Generic[P, Answer]):
+    """A client method with the arguments and the docstring of the function that builds its call."""
+
+    def __init__(self, build: Callable[P, Any], finish: Callable[[Client, Call[Any]], Answer]) -> None:
+        self._build = build
+        self._finish = finish
+
+    def __get__(self, client: Client, owner: type[Client] | None = None) -> Callable[P, Answer]:
+        @functools.wraps(self._build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Answer:
+            return self._finish(client, self._build(*args, **kwargs))
+
+        return method
+
+
+def _answer(build: Callable[P, Call[Answer]]) -> _Method[P, Answer]:
+    return _Method(build, lambda client, call: client.run(call))
+
+
+def _pages(build: Callable[P, Call[Paged]]) -> _Method[P, Iterator[Paged]]:
+    return _Method(build, lambda client, call: client.run_pages(call))
+
+
+def _entries(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, Iterator[Entry]]:
+    def finish(client: Client, call: Call[Page[Entry]]) -> Iterator[Entry]:
+        return (entry for page in client.run_pages(call) for entry in page.entries)
+
+    return _Method(build, finish)
+
+
+def _listed(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, list[Entry]]:
+    def finish(client: Client, call: Call[Page[Entry]]) -> list[Entry]:
+        return [entry for page in client.run_pages(call) for entry in page.entries]
+
+    return _Method(build, finish)
+
+
+class Client:
+    """A client of the search service at "host:port"; safe to use from several threads.
+
+    Args:
+        address: "host:port", or any gRPC target. Calls are spread over all addresses behind a name.
+        timeout: seconds for each call that does not name its own.
+        api_key: sent with each call, where the service asks for one.
+        tls: connect with TLS; `TlsFiles()` trusts the usual authorities. Default: no encryption.
+
+    Nothing is connected before the first call. Methods raise subclasses of `CirError`.
+    """
+
+    def __init__(
+        self, address: str, *, timeout: float = 30.0, api_key: str = "", tls: TlsFiles | None = None
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._metadata = metadata(api_key)
+        self._channel = open_channel(address, tls=tls)
+
+    search = _answer(search_calls.search)
+    search_pages = _pages(search_calls.search)
+    info = _answer(search_calls.info)
+    catalogs = _listed(catalog_calls.list_catalogs)
+    catalog = _answer(catalog_calls.catalog)
+    versions = _listed(catalog_calls.list_versions)
+    publish = _answer(catalog_calls.publish)
+    rollback = _answer(catalog_calls.rollback)
+    delete_version = _answer(catalog_calls.delete_version)
+    delete_catalog = _answer(catalog_calls.delete_catalog)
+    item = _answer(catalog_calls.item)
+    items = _answer(catalog_calls.items)
+    list_items = _answer(catalog_calls.list_items)
+    all_items = _entries(catalog_calls.list_items)
+    facets = _answer(catalog_calls.facets)
+    upsert = _answer(catalog_calls.upsert)
+    delete = _answer(catalog_calls.delete)
+
+    def run(self, call: Call[Answer]) -> Answer:
+        """Carry a call out. Raises a subclass of `CirError`."""
+        timeout = call.timeout if call.timeout is not None else self.timeout
+        method: Any = self._channel.unary_unary(call.method)
+        try:
+            content = method(call.encode(), timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, address=self.address, timeout=timeout) from error
+        return call.decode(content)
+
+    def run_pages(self, call: Call[Paged]) -> Iterator[Paged]:
+        """Carry a call out page by page, each when it is asked for."""
+        while True:
+            page = self.run(call)
+            yield page
+            if not page.next_page_token:
+                return
+            call = call.next_page(page.next_page_token)
+
+    def close(self) -> None:
+        """Close the connections; calls under way are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

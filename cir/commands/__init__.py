@@ -1,0 +1,1 @@
+"""The `cir` command, one file a subcommand."""

@@ -1,0 +1,91 @@
+"""`cir up`: all services on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir.commands.options import DEFAULT_DATA, Data
+from cir.extras import require
+from cir.failure import Failure
+from cir.local.plan import LOOPBACK, ServiceSpec, UpOptions
+from cir.local.ports import resolve_ports
+from cir.local.running import Stopped, running
+
+_STOPPED_WHILE_STARTING = 130
+
+
+def up(
+    data: Data = DEFAULT_DATA,
+    model: Annotated[str, typer.Option("--model", help="open_clip architecture.")] = "ViT-B-32",
+    pretrained: Annotated[
+        str,
+        typer.Option(
+            "--pretrained",
+            metavar="TAG|FILE|random[:SEED]",
+            help="Weights: an open_clip tag (downloaded once), a local checkpoint, or random ones.",
+        ),
+    ] = "openai",
+    host: Annotated[
+        str, typer.Option("--host", help="Address that the search service listens on; 0.0.0.0 for all.")
+    ] = LOOPBACK,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65533, help="Port of the search service; 0 picks one.")
+    ] = 50050,
+    embedder_port: Annotated[
+        int | None, typer.Option("--embedder-port", min=0, max=65535, help="Default: --port + 1.")
+    ] = None,
+    combiner_port: Annotated[
+        int | None, typer.Option("--combiner-port", min=0, max=65535, help="Default: --port + 2.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option("--checkpoints", metavar="DIR", help="Folder of Combiner checkpoints to serve."),
+    ] = None,
+    default_combiner: Annotated[
+        str, typer.Option("--default-combiner", help="Combiner of searches that name none.")
+    ] = "sum",
+    start_timeout: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds that the start may take.")
+    ] = 600.0,
+) -> None:
+    """Run embedder, combiner and search on this machine until Ctrl-C, with an embedded vector store.
+
+    Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_DTYPE.
+    """
+    require("demo", what="cir up")
+    ports = resolve_ports(port, embedder_port, combiner_port)
+    options = UpOptions(data, model, pretrained, host, *ports, checkpoints, default_combiner)
+    print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
+    try:
+        with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:
+            print(f"  store     {options.store}")
+            print(f"  logs      {data / 'logs'}")
+            print(f"up; index pictures with: cir index CATALOG FOLDER{_data_option(data)}")
+            print("Ctrl-C stops all", flush=True)
+            services.watch()
+            print("stopping ...", flush=True)
+    except Stopped:
+        raise Failure("stopped before all services were up", exit_code=_STOPPED_WHILE_STARTING) from None
+    except Failure as error:
+        raise Failure(with_advice(str(error), pretrained)) from error
+    print("stopped")
+
+
+def print_serving(spec: ServiceSpec) -> None:
+    """Say where a service answers."""
+    print(f"  {spec.name:<9} {spec.address}", file=sys.stdout, flush=True)
+
+
+def with_advice(message: str, pretrained: str) -> str:
+    """A failure of the start, with what helps when weights could not be had."""
+    if "cannot be had" not in message or pretrained.startswith("random"):
+        return message
+    return f"{message}; to try things out without trained weights: --pretrained random"
+
+
+def _data_option(data: Path) -> str:
+    return "" if data == DEFAULT_DATA else f" --data {data}"

@@ -1,0 +1,1 @@
+"""A small catalog that is drawn, not photographed, and queries on it."""

@@ -1,0 +1,41 @@
+"""An item to write into a catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from numpy.typing import ArrayLike
+
+from cir.features import Features, to_batch
+from cir.images import ImageSource, encode_image
+from cir.search.v1 import catalog_pb2 as pb
+from cir.values import to_payload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemWrite:
+    """An item by its picture (`content`: path, bytes or PIL image) or its raw `features`, shape (d,).
+
+    `image` says where the picture is; it is stored and never opened by a service. Where it is empty and
+    the picture comes from a path, that path is taken.
+    """
+
+    id: str
+    content: ImageSource | None = None
+    features: Features | ArrayLike | None = None
+    payload: Mapping[str, object] = field(default_factory=dict)
+    image: str = ""
+
+    def message(self) -> pb.ItemWrite:
+        """The item as it is sent; reads the picture. Raises `InvalidArgument`."""
+        image = self.image
+        if not image and isinstance(self.content, (str, os.PathLike)):
+            image = os.fspath(self.content)
+        write = pb.ItemWrite(item=pb.Item(id=self.id, payload=to_payload(self.payload), image=image))
+        if self.content is not None:
+            write.content = encode_image(self.content)
+        if self.features is not None:
+            write.item.features.CopyFrom(to_batch(self.features))
+        return write

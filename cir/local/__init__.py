@@ -1,0 +1,1 @@
+"""All services on this machine, as child processes of one command."""

@@ -1,0 +1,96 @@
+"""What runs on this machine: which processes, with which settings, at which addresses. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_ALL_INTERFACES = frozenset({"0.0.0.0", "[::]", "::"})  # noqa: S104  # compared with, not bound
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `cir up` was asked for. Embedder and combiner listen on loopback only; ports are final."""
+
+    data: Path
+    model: str
+    pretrained: str
+    host: str
+    port: int
+    embedder_port: int
+    combiner_port: int
+    checkpoints: Path | None = None
+    default_combiner: str = "sum"
+
+    @property
+    def store(self) -> str:
+        """URL of the embedded vector store."""
+        return f"edge://{(self.data / 'store').resolve().as_posix()}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One process: `python -m module`, its environment, where it answers, and its name for health checks."""
+
+    name: str
+    module: str
+    address: str
+    health_name: str
+    environment: dict[str, str]
+
+
+def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
+    """Embedder, combiner and search, in the order in which they are shown."""
+    embedder = f"{LOOPBACK}:{options.embedder_port}"
+    combiner = f"{LOOPBACK}:{options.combiner_port}"
+    host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
+    checkpoints = {"CHECKPOINT_DIR": str(options.checkpoints.resolve())} if options.checkpoints else {}
+    return (
+        ServiceSpec(
+            "embedder",
+            "embedder_service",
+            embedder,
+            "cir.embedder.v1.EmbedderService",
+            _environment(
+                "CIR_EMBEDDER_",
+                HOST=LOOPBACK,
+                PORT=str(options.embedder_port),
+                ARCHITECTURE=options.model,
+                PRETRAINED=options.pretrained,
+            ),
+        ),
+        ServiceSpec(
+            "combiner",
+            "combiner_service",
+            combiner,
+            "cir.combiner.v1.CombinerService",
+            _environment(
+                "CIR_COMBINER_",
+                HOST=LOOPBACK,
+                PORT=str(options.combiner_port),
+                DEFAULT_COMBINER=options.default_combiner,
+                **checkpoints,
+            ),
+        ),
+        ServiceSpec(
+            "search",
+            "search_service",
+            f"{host}:{options.port}",
+            "cir.search.v1.SearchService",
+            _environment(
+                "CIR_SEARCH_",
+                HOST=options.host,
+                PORT=str(options.port),
+                EMBEDDER=embedder,
+                COMBINER=combiner,
+                STORE=options.store,
+                DEFAULT_COMBINER=options.default_combiner,
+            ),
+        ),
+    )
+
+
+def _environment(prefix: str, **settings: str) -> dict[str, str]:
+    common = {"LOG_FORMAT": "console", "SHUTDOWN_GRACE_SECONDS": "5"}
+    return {f"{prefix}{name}": value for name, value in (common | settings).items()}
