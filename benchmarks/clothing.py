@@ -234,9 +234,7 @@ def report(result: dict[str, Any], baseline: dict[str, float]) -> None:
     rate, raw = result["index_images_per_second"], baseline["images_per_second"]
     print(f"photos {n}: indexed {result['indexed']}, rejected {result['rejected']}")
     print(f"indexing           {rate:8.1f} images/s   raw open_clip loop {raw:8.1f}   ratio {rate / raw:.2f}")
-    print(
-        f"nearest is itself  {result['nearest_is_itself']}/{n} (+{result['nearest_is_a_copy']} copies)"
-    )
+    print(f"nearest is itself  {result['nearest_is_itself']}/{n} (+{result['nearest_is_a_copy']} copies)")
     print(f"crop 10 %, JPEG 60 {result['damaged_first']}/{n} first, {result['damaged_top_10']}/{n} in top 10")
     print(f"filter by label    {result['labels']} labels, {result['results_of_another_label']} wrong results")
     for name in ("composed_image_text", "composed_item_text"):
