@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGES := cir service_runtime embedder_service combiner_service vector_store search_service indexer
 ONCE ?=
+# Waiting threads of a model sleep instead of spinning: faster wherever cores are shared.
+export OMP_WAIT_POLICY ?= PASSIVE
 UPGRADE ?=
 
 .PHONY: demo test lint protos bench lock clean

@@ -148,9 +148,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "rounds": arguments.rounds,
         "images_per_second": {
-            "loop": round(loop, 1),
-            "embedder": round(alone, 1),
-            "index": round(indexed, 1),
+            "loop": round(loop, 2),
+            "embedder": round(alone, 2),
+            "index": round(indexed, 2),
         },
         "index_over_embedder": round(indexed / alone, 3),
         "index_over_loop": round(indexed / loop, 2),

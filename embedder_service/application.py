@@ -91,11 +91,7 @@ class EmbedderApplication(Application):
             await self._engine.close()
 
     def _load(self) -> HeldModel:
-        # Threads of the model that wait must sleep, not spin: they would take the cores from decoding and
-        # from other processes, which slows one forward pass on a busy host more than ten times.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        # torch is imported here, so that --help and faulty settings answer at once, and after the above,
-        # which is read when it is loaded.
+        # torch is imported here, so that --help and faulty settings answer at once.
         try:
             from embedder_service.load import load
         except ImportError as error:

@@ -141,11 +141,8 @@ def _item_error(index: int, error: Exception) -> pb.ItemError:
     if isinstance(error, ServiceError):
         return error.item_error(index)
     # The model itself failed on this item alone: our fault, and logged.
-    return pb.ItemError(
-        index=index,
-        code=grpc.StatusCode.INTERNAL.value[0],
-        message="the model failed on this item; the service's log has the reason",
-    )
+    failure = ServiceError(pb.MODEL_FAILED, "the model failed on this item; the service's log has the reason")
+    return failure.item_error(index)
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -89,8 +89,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 started = time.perf_counter()
                 try:
                     with self._admitted(method):
-                        async for answer in inner(requests, context):
-                            yield answer
+                        # Closed with the call, or its clean-up would wait for garbage collection.
+                        async with aclosing(inner(requests, context)) as answers:
+                            async for answer in answers:
+                                yield answer
                 except BaseException as error:
                     await _fail(context, error, started)
                     raise

@@ -32,6 +32,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.KEY_MISSING: grpc.StatusCode.UNAUTHENTICATED,
     pb.SCOPE_MISSING: grpc.StatusCode.PERMISSION_DENIED,
     pb.NOT_SERVED: grpc.StatusCode.UNIMPLEMENTED,
+    pb.MODEL_FAILED: grpc.StatusCode.INTERNAL,
 }
 
 

@@ -33,6 +33,9 @@ def main(
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Run a service as a process; returns its exit code: 0 after a clean stop, 1 when it cannot start."""
+    # Threads of a model that wait must sleep, not spin: spinning takes the cores from decoding and from
+    # other processes. Read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         settings = settings_class.load(list(sys.argv[1:] if arguments is None else arguments))
         configure_logging(settings.log_level, settings.log_format)

@@ -89,6 +89,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the API key does not have the scope that the call needs."""
     NOT_SERVED: _ErrorReason.ValueType  # 110
     """UNIMPLEMENTED: part of the contract that this server does not serve; the message names it."""
+    MODEL_FAILED: _ErrorReason.ValueType  # 120
+    """INTERNAL: the model failed on this one item of a batch; the service's log has the reason."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why something was refused. Travels as the name in `google.rpc.ErrorInfo.reason` (domain "cir") of a
@@ -162,6 +164,8 @@ SCOPE_MISSING: ErrorReason.ValueType  # 101
 """PERMISSION_DENIED: the API key does not have the scope that the call needs."""
 NOT_SERVED: ErrorReason.ValueType  # 110
 """UNIMPLEMENTED: part of the contract that this server does not serve; the message names it."""
+MODEL_FAILED: ErrorReason.ValueType  # 120
+"""INTERNAL: the model failed on this one item of a batch; the service's log has the reason."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
