@@ -144,12 +144,18 @@ async def _fail(context: Context, error: BaseException, started: float) -> None:
     """End the call for `error`: a refusal with its status, a bug as INTERNAL; the rest is the caller's."""
     if isinstance(error, ServiceError):
         _log(started, error.code.name, reason=pb.ErrorReason.Name(error.reason), error=error.message)
-        await context.abort_with_status(error.status())
+        await _abort(context, error.status())
     elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         _log(started, "CANCELLED")
     elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
         get_logger().error("call failed", exc_info=error)
-        await context.abort_with_status(internal_status())
+        await _abort(context, internal_status())
+
+
+async def _abort(context: Context, status: grpc.Status) -> None:
+    """End the call; the request id goes along, which the details of a status alone would replace."""
+    trailing = (*(context.trailing_metadata() or ()), *(status.trailing_metadata or ()))
+    await context.abort(status.code, status.details, trailing)
 
 
 def _log(started: float, code: str, **facts: str) -> None:

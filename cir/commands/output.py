@@ -16,11 +16,11 @@ from rich.text import Text
 from cir.features import Features
 from cir.values import GeoPoint, Value
 
-_WIDTH_OF_A_PIPE = 160
+_WIDTH_OF_A_PIPE = 10_000
 
 
 def console() -> Console:
-    """Standard output; wide when it is no terminal, so that nothing is cut that a program reads."""
+    """Standard output; no line is folded when it is no terminal, so that programs find whole values."""
     return Console(
         file=sys.stdout,
         width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE,

@@ -194,6 +194,19 @@ async def test_request_id_is_kept_or_made() -> None:
             assert sent_back
 
 
+async def test_a_refused_call_has_its_request_id_too() -> None:
+    application = Slow()
+    application.go.set()
+    async with serving(application, settings()) as address, grpc.aio.insecure_channel(address) as channel:
+        stub = rpc.CombinerServiceStub(channel)
+        for kind in ("refuse", "bug"):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.Combine(pb.CombineRequest(combiner=kind), metadata=(("x-request-id", "mine"),))
+            trailers = dict(raised.value.trailing_metadata() or ())
+            assert trailers["x-request-id"] == "mine"
+            assert "grpc-status-details-bin" in trailers
+
+
 async def test_reflection_names_the_services() -> None:
     async with serving(Slow(), settings()) as address, grpc.aio.insecure_channel(address) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)

@@ -103,3 +103,16 @@ def test_a_composed_query_lies_between_picture_and_text(client: cir.Client, rows
     assert 0 < answer.explanation.turns[0].text_weight < 1
     again = client.search("clothing", image=PHOTOS / item, text="in red with long sleeves", exclude=[item])
     assert [r.id for r in again.results[:5]] == [r.id for r in answer.results[:5]]
+
+
+def test_a_damaged_file_is_refused_and_the_next_query_works(client: cir.Client, rows: Rows) -> None:
+    whole = (PHOTOS / next(iter(rows))).read_bytes()
+    cases = {
+        "IMAGE_TRUNCATED": whole[: len(whole) // 2],
+        "IMAGE_UNREADABLE": b"this is no picture",
+    }
+    for reason, content in cases.items():
+        with pytest.raises(cir.InvalidArgument) as refused:
+            client.search("clothing", turns=[cir.Turn(text="red"), cir.Turn(image=content)])
+        assert (refused.value.reason, refused.value.field) == (reason, "turns[1].reference.image")
+    assert len(client.search("clothing", image=whole).results) == 10

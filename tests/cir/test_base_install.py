@@ -1,0 +1,66 @@
+"""The base install: everything but the client's own requirements is hidden from the interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HIDDEN = (
+    "torch", "torchvision", "open_clip", "safetensors", "pydantic_settings", "structlog",
+    "grpc_health", "grpc_reflection", "qdrant_client", "qdrant_edge", "pyarrow",
+    "service_runtime", "embedder_service", "combiner_service", "search_service", "vector_store", "indexer",
+)  # fmt: skip
+BLOCK = f"""
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HIDDEN!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Hide())
+import importlib.util
+find = importlib.util.find_spec
+import cir.extras
+cir.extras.find_spec = lambda name: None if name in {HIDDEN!r} else find(name)
+"""
+
+
+def run(code: str, *, hide_pydantic: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run code where only the base install can be imported."""
+    # typer, and so the command, may bring pydantic; the client has no use for it.
+    before = "import sys; sys.modules['pydantic'] = None\n" if hide_pydantic else ""
+    return subprocess.run(
+        [sys.executable, "-c", before + BLOCK + code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_client_needs_the_base_install_alone() -> None:
+    code = "import cir; cir.Client('127.0.0.1:1').close(); print(cir.Turn(text='x').message().text)"
+    done = run(code, hide_pydantic=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "x"), done.stderr
+
+
+def test_help_needs_the_base_install_alone() -> None:
+    commands = ["up", "index", "search", "catalogs", "items", "doctor", "demo"]
+    lines = [["--help"], ["--version"], *([command, "--help"] for command in commands)]
+    done = run(f"import cir.cli; print([cir.cli.run(line) for line in {lines!r}])")
+    assert done.stdout.splitlines()[-1] == str([0] * len(lines)), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["search", "-c", "x", "--text", "y"], ["catalogs"], ["items", "x"]])
+def test_commands_that_only_call_get_as_far_as_the_server(arguments: list[str]) -> None:
+    done = run(f"import cir.cli; cir.cli.main([*{arguments!r}, '--server', '127.0.0.1:1'])")
+    assert done.returncode == 1
+    assert done.stderr.startswith("cir: cannot reach 127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [(["up"], "demo"), (["demo"], "demo"), (["index", "shop", "."], "indexer")],
+)
+def test_the_others_say_what_to_install(arguments: list[str], extra: str) -> None:
+    done = run(f"import cir.cli; cir.cli.main({arguments!r})")
+    assert done.returncode == 1
+    assert f'pip install "composed-image-retrieval[{extra}]"' in done.stderr
+    assert done.stderr.count("\n") == 1
