@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import catalog_pb2 as pb
-from cir.vectors import DimensionError, NotFiniteError, VectorError, unpack
 from search_service.embedder_client import EmbedderClient
 from search_service.names import check_item_id
 from search_service.payload import read_payload
+from search_service.sent_features import read_features
 from search_service.settings import SearchSettings
 from search_service.store_refusals import store_refusals
 from service_runtime.errors import ServiceError
@@ -81,29 +81,10 @@ def _read(index: int, item: pb.ItemWrite, spec: VersionSpec, settings: SearchSet
             f"{field}.content has {len(item.content)} bytes; at most {settings.max_image_bytes} are taken",
         )
     payload = read_payload(item.item.payload, field=f"{field}.item.payload")
-    features = _features(item.item, spec, f"{field}.item.features") if has_features else None
+    features = (
+        read_features(item.item.features, spec, field=f"{field}.item.features") if has_features else None
+    )
     return _Write(index, item.item.id, payload, item.item.image, item.content, features)
-
-
-def _features(item: pb.Item, spec: VersionSpec, field: str) -> NDArray[np.float32]:
-    fingerprint = item.features.model_fingerprint
-    if fingerprint and fingerprint != spec.model_fingerprint:
-        raise ServiceError(
-            errors.FINGERPRINT_MISMATCH,
-            f"{field} come from model {fingerprint}, the catalog's vectors from {spec.model_fingerprint}",
-        )
-    try:
-        rows = unpack(item.features, dimension=spec.dimension)
-    except DimensionError as error:
-        raise ServiceError(errors.WRONG_DIMENSION, f"{field}: {error}") from error
-    except NotFiniteError as error:
-        raise ServiceError(errors.NOT_FINITE, f"{field}: {error}") from error
-    except VectorError as error:
-        raise ServiceError(errors.FIELD_INVALID, f"{field}: {error}") from error
-    if len(rows) != 1 or not rows.any():
-        raise ServiceError(errors.NOT_FINITE, f"{field} is exactly one vector, of a length other than 0")
-    row: NDArray[np.float32] = rows[0]
-    return row
 
 
 async def _embed(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import search_pb2 as pb
-from cir.vectors import DimensionError, NotFiniteError, VectorError, unpack
 from search_service.embedder_client import EmbedderClient
+from search_service.sent_features import read_features
 from search_service.stage_clock import StageClock
 from search_service.store_refusals import store_refusals
 from search_service.turns import Turn, unit
@@ -37,7 +37,7 @@ async def look_up(
     spec = reader.info.spec
     # Features that were sent are checked first: it costs nothing and may save the encoders' work.
     given = {
-        index: _read_features(turn, spec, f"turns[{index}].reference.features")
+        index: read_features(turn.reference.features, spec, field=f"turns[{index}].reference.features")
         for index, turn in enumerate(turns)
         if turn.reference.WhichOneof("source") == "features"
     }
@@ -140,37 +140,6 @@ def _reference(
     if turn.reference.WhichOneof("source") == "item_id":
         return items[turn.reference.item_id].features
     return given.get(index, images.get(index))
-
-
-def _read_features(turn: pb.Turn, spec: VersionSpec, field: str) -> NDArray[np.float32]:
-    batch = turn.reference.features
-    if batch.model_fingerprint and batch.model_fingerprint != spec.model_fingerprint:
-        raise ServiceError(
-            errors.FINGERPRINT_MISMATCH,
-            f"{field} come from model {batch.model_fingerprint}, the catalog's vectors from model "
-            f"{spec.model_fingerprint}; embed the picture with the catalog's model",
-            field=field,
-            metadata={"expected": spec.model_fingerprint, "actual": batch.model_fingerprint},
-        )
-    try:
-        rows = unpack(batch, dimension=spec.dimension)
-    except DimensionError as error:
-        raise ServiceError(errors.WRONG_DIMENSION, f"{field}: {error}", field=field) from error
-    except NotFiniteError as error:
-        raise ServiceError(errors.NOT_FINITE, f"{field}: {error}", field=field) from error
-    except VectorError as error:
-        raise ServiceError(errors.FIELD_INVALID, f"{field}: {error}", field=field) from error
-    if len(rows) != 1:
-        raise ServiceError(
-            errors.FIELD_INVALID, f"{field} has {len(rows)} vectors; a reference is exactly one", field=field
-        )
-    norm = float(np.linalg.norm(rows[0].astype(np.float64)))
-    if not 1e-12 < norm < 1e12:
-        raise ServiceError(
-            errors.NOT_FINITE, f"{field} has length {norm:g}; it has no direction", field=field
-        )
-    row: NDArray[np.float32] = rows[0]
-    return row
 
 
 def _units(item_ids: Sequence[str], items: dict[str, Item], dimension: int) -> NDArray[np.float32]:
