@@ -14,6 +14,10 @@ from cir.common.v1 import errors_pb2 as pb
 
 DOMAIN = "cir"
 
+# An error travels in trailing metadata, which clients take up to 8 KiB of, and messages quote what was sent.
+MAX_MESSAGE_BYTES = 800
+MAX_NAME_BYTES = 200
+
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.CATALOG_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
@@ -45,7 +49,7 @@ class ServiceError(Exception):
     """A refusal with its reason.
 
     `field` is the path of the request field at fault, `retry_after` the seconds after which trying
-    again makes sense, `metadata` further facts for programs.
+    again makes sense, `metadata` further facts for programs. Texts that are too long to travel are cut.
     """
 
     def __init__(
@@ -57,12 +61,12 @@ class ServiceError(Exception):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = _shortened(message, MAX_MESSAGE_BYTES)
+        super().__init__(self.message)
         self.reason = reason
-        self.message = message
-        self.field = field
+        self.field = _shortened(field, MAX_NAME_BYTES)
         self.retry_after = retry_after
-        self.metadata = dict(metadata or {})
+        self.metadata = {key: _shortened(value, MAX_NAME_BYTES) for key, value in (metadata or {}).items()}
 
     @property
     def code(self) -> grpc.StatusCode:
@@ -112,3 +116,11 @@ def _any(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
+
+
+def _shortened(text: str, limit: int) -> str:
+    """The text, cut to so many bytes of UTF-8."""
+    content = text.encode(errors="replace")
+    if len(content) <= limit:
+        return text
+    return content[: limit - 3].decode(errors="ignore") + "..."

@@ -271,3 +271,18 @@ async def test_every_page_token_is_answered(sound: Stack) -> None:
     for token in ("AAAA", "====", "\u00e9", "A" * 5000, "eyJ9", "AAAAAAAAAAAAAAAAAAAAAFsiIiwiMSJd"):
         request = SearchRequest(catalog=SHOP, turns=[TEXT], page_token=token)
         assert (await refused(sound.search.Search(request))).reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_long_values_do_not_break_their_own_refusal(sound: Stack) -> None:
+    for letter in ("x", "é", "🧥"):
+        condition = Condition(match_any=MatchAny(field=letter * 20_000, values=[STRING]))
+        refusal = await refused(sound.search.Search(where(condition)))
+        assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "UNKNOWN_FIELD")
+        refusal = await refused(sound.search.Search(SearchRequest(catalog=letter * 20_000, turns=[TEXT])))
+        assert (refusal.code, refusal.field) == ("INVALID_ARGUMENT", "catalog")
+        combiner = SearchRequest(
+            catalog=SHOP,
+            combiner=letter * 20_000,
+            turns=[Turn(reference=Reference(item_id="item-1"), text="x")],
+        )
+        assert (await refused(sound.search.Search(combiner))).code == "NOT_FOUND"
