@@ -11,8 +11,8 @@ import grpc.aio
 
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.search.v1.search_pb2 import SearchRequest, Turn
+from tests.random_messages import random_message
 from tests.search_service.conftest import Stack
-from tests.search_service.random_messages import random_message
 
 REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
 # One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.

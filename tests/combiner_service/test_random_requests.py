@@ -1,0 +1,44 @@
+"""Whatever a client sends: an answer or a refusal, never UNKNOWN or INTERNAL, and the service goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+
+import grpc
+import numpy as np
+
+from cir.combiner.v1 import combiner_pb2 as pb
+from cir.vectors import pack
+from tests.combiner_service.conftest import running
+from tests.random_messages import random_message
+
+REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
+# One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.
+FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+async def test_random_requests_are_answered_or_refused() -> None:
+    source = random.Random(20220619)
+    sound = pack(np.eye(2, 16, dtype=np.float32))
+    codes: Counter[str] = Counter()
+    async with running() as stub:
+        for number in range(REQUESTS):
+            if number % 10 == 0:
+                call = stub.ListCombiners(random_message(pb.ListCombinersRequest(), source), timeout=30)
+            else:
+                request = random_message(pb.CombineRequest(), source)
+                for field in ("image_features", "text_features"):
+                    if source.random() < 0.7:
+                        getattr(request, field).CopyFrom(sound)
+                if source.random() < 0.7:
+                    request.combiner = source.choice(("sum", "slerp", "image", "text"))
+                call = stub.Combine(request, timeout=30)
+            code, said = await call.code(), await call.details()
+            assert code not in FAULTS, (number, said)
+            codes[code.name] += 1
+        assert codes["OK"] > 0
+        assert codes["INVALID_ARGUMENT"] > 0
+        answer = await stub.Combine(pb.CombineRequest(image_features=sound, text_features=sound))
+        assert len(answer.text_weights) == 2
