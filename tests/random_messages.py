@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
+import grpc
 from google.protobuf.descriptor import FieldDescriptor
+
+REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
+# One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.
+FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 _INTEGERS = (0, 1, -1, 2, 7, 100, 2**31 - 1, -(2**31))
 _LONG = (*_INTEGERS, 2**63 - 1, -(2**63))

@@ -1,32 +1,19 @@
-"""A combiner service on loopback, in the test's own process, and what its errors say."""
+"""A combiner service on loopback, in the test's own process."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from cir.combiner.v1.combiner_pb2_grpc import CombinerServiceStub
 from combiner_service.application import CombinerApplication
 from combiner_service.settings import CombinerSettings
 from service_runtime.server import serving
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A failed call: gRPC code, reason, message, field at fault."""
-
-    code: grpc.StatusCode
-    reason: str
-    message: str
-    field: str
 
 
 @asynccontextmanager
@@ -40,23 +27,6 @@ async def running(**settings: Any) -> AsyncIterator[Any]:
         ) as channel,
     ):
         yield CombinerServiceStub(channel)
-
-
-async def refused(call: Awaitable[Any]) -> Refusal:
-    """The refusal that a call ends with; the test fails if it succeeds."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    error = caught.value
-    reason, field = "", ""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # has what a call has
-    for detail in status.details if status else ():
-        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        if detail.Unpack(info):
-            assert info.domain == "cir"
-            reason = info.reason
-        elif detail.Unpack(request):
-            field = request.field_violations[0].field
-    return Refusal(error.code(), reason, error.details() or "", field)
 
 
 Serve = Callable[..., Awaitable[Any]]

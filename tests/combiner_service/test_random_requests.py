@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
-import grpc
 import numpy as np
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.vectors import pack
 from tests.combiner_service.conftest import running
-from tests.random_messages import random_message
-
-REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
-# One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.
-FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
+from tests.random_messages import FAULTS, REQUESTS, random_message
 
 
 async def test_random_requests_are_answered_or_refused() -> None:

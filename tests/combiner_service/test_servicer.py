@@ -14,8 +14,9 @@ from cir.common.v1 import vectors_pb2
 from cir.vectors import pack, unpack
 from combiner_service.checkpoint import write_checkpoint
 from combiner_service.checkpoint_metadata import CheckpointMetadata
-from tests.combiner_service.conftest import Serve, refused
+from tests.combiner_service.conftest import Serve
 from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
+from tests.refused import refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from pathlib import Path
 
-import grpc
-
 from cir.embedder.v1 import embedder_pb2 as pb
 from tests.embedder_service.conftest import running, small_settings
-from tests.random_messages import random_message
-
-REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
-# One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.
-FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
+from tests.random_messages import FAULTS, REQUESTS, random_message
 
 
 async def test_random_requests_are_answered_or_refused(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
 from embedder_service.precision import smallest_cosine
 from embedder_service.preprocess import Mode, Preprocessor
-from tests.embedder_service.conftest import refused, running, small_settings
+from tests.embedder_service.conftest import running, small_settings
 from tests.embedder_service.pictures import PHOTOS, encode, jpeg, picture, png_header
 from tests.embedder_service.small_model import load_small
 from tests.embedder_service.test_preprocess import published
+from tests.refused import refused
 
 LIMITS: dict[str, Any] = {
     "max_image_bytes": 100_000,

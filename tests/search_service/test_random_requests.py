@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
-import grpc
-import grpc.aio
-
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.search.v1.search_pb2 import SearchRequest, Turn
-from tests.random_messages import random_message
+from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.search_service.conftest import Stack
-
-REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
-# One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.
-FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 METHODS = {
     "Search": search_pb2.SearchRequest,

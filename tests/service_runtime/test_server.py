@@ -99,7 +99,7 @@ async def test_alive_while_starting_ready_when_started() -> None:
         assert await health(channel, "") == health_pb2.HealthCheckResponse.SERVING
         assert await health(channel, NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
         refusal = await refused(rpc.CombinerServiceStub(channel).GetCombinerInfo(pb.GetCombinerInfoRequest()))
-        assert (refusal.code, refusal.reason) == ("UNAVAILABLE", "NOT_READY")
+        assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "NOT_READY")
         application.starting.set()
         await asyncio.wait_for(served.wait(), 10)
         assert await health(channel, NAME) == health_pb2.HealthCheckResponse.SERVING
@@ -137,7 +137,7 @@ async def test_over_the_limit_calls_are_refused_and_health_answers() -> None:
         first = stub.Combine(pb.CombineRequest())
         await asyncio.wait_for(application.entered.wait(), 10)
         refusal = await refused(stub.Combine(pb.CombineRequest()))
-        assert (refusal.code, refusal.reason, refusal.retry_after) == (
+        assert (refusal.code.name, refusal.reason, refusal.retry_after) == (
             "RESOURCE_EXHAUSTED",
             "OVERLOADED",
             0.2,
@@ -155,9 +155,9 @@ async def test_refusals_and_bugs_have_their_codes_and_the_next_call_works() -> N
     async with serving(application, settings()) as address, grpc.aio.insecure_channel(address) as channel:
         stub = rpc.CombinerServiceStub(channel)
         refusal = await refused(stub.Combine(pb.CombineRequest(combiner="refuse")))
-        assert (refusal.code, refusal.retry_after) == ("RESOURCE_EXHAUSTED", 1.25)
+        assert (refusal.code.name, refusal.retry_after) == ("RESOURCE_EXHAUSTED", 1.25)
         refusal = await refused(stub.Combine(pb.CombineRequest(combiner="bug")))
-        assert refusal.code == "INTERNAL"
+        assert refusal.code.name == "INTERNAL"
         assert "a bug" not in refusal.message
         assert (await stub.Combine(pb.CombineRequest(combiner="fine"))).combiner == "fine"
 
