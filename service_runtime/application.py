@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import grpc.aio
+from prometheus_client.registry import Collector
+
+from service_runtime.progress import Progress
 
 
 class Application(ABC):
@@ -13,6 +16,8 @@ class Application(ABC):
 
     #: Full names of the gRPC services, for health and reflection.
     service_names: Sequence[str]
+    #: Full method paths ("/package.Service/Method") that change data and need a key of the write scope.
+    write_methods: Collection[str] = frozenset()
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -25,3 +30,11 @@ class Application(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Release everything. No call is under way any more. Also called when `start` failed."""
+
+    def collectors(self) -> Sequence[Collector]:
+        """Metrics of the service's own, beside those of its calls. Asked for after `start`."""
+        return ()
+
+    def progress(self) -> Mapping[str, Progress]:
+        """Queues, pools and device threads by name, for the watchdog. Asked for after `start`."""
+        return {}
