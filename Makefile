@@ -9,7 +9,7 @@ ONCE ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 UPGRADE ?=
 
-.PHONY: demo test lint protos bench lock clean
+.PHONY: demo test lint protos settings bench lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -22,9 +22,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES) scripts benchmarks
 	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python scripts/generate_settings.py --check
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py
+
+settings: $(INSTALLED)
+	$(BIN)/python scripts/generate_settings.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,107 @@
+"""OpenTelemetry tracing as an option: spans of the calls served and of the calls they make, over OTLP.
+
+The context travels in the W3C `traceparent` metadata, in and out. Without the setting nothing is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from service_runtime.startup import StartupError
+from service_runtime.version import software_version
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+_provider: TracerProvider | None = None
+
+
+@contextmanager
+def tracing(
+    service: str, *, endpoint: str, sample_ratio: float, exporter: SpanExporter | None = None
+) -> Iterator[None]:
+    """Trace while the block lasts: servers and channels opened in it have spans.
+
+    `endpoint` is that of an OTLP collector over gRPC ("http://host:4317"; https encrypts); empty traces
+    nothing, unless an `exporter` is given in its place. `sample_ratio` (0 to 1) applies to calls whose
+    caller has not decided. Raises `StartupError` when the extra is not installed.
+    """
+    global _provider
+    if not endpoint and exporter is None:
+        yield
+        return
+    _provider = _build(service, exporter or _otlp(endpoint), sample_ratio)
+    try:
+        yield
+    finally:
+        # Sends what is still held.
+        _provider.shutdown()
+        _provider = None
+
+
+def server_interceptors() -> Sequence[grpc.aio.ServerInterceptor]:
+    """What a server puts first; none without tracing."""
+    if _provider is None:
+        return ()
+    from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
+
+    watched = filters.negate(
+        filters.any_of(filters.service_prefix("grpc.health."), filters.service_prefix("grpc.reflection."))
+    )
+    return (aio_server_interceptor(tracer_provider=_provider, filter_=watched),)
+
+
+def client_interceptors() -> Sequence[grpc.aio.ClientInterceptor]:
+    """What a channel to another service is opened with; none without tracing."""
+    if _provider is None:
+        return ()
+    from opentelemetry.instrumentation.grpc import aio_client_interceptors
+
+    return tuple(aio_client_interceptors(tracer_provider=_provider))
+
+
+def trace_facts() -> dict[str, Any]:
+    """The trace id of the call being served, for its log lines; empty without tracing."""
+    if _provider is None:
+        return {}
+    from opentelemetry import trace
+
+    context = trace.get_current_span().get_span_context()
+    return {"trace_id": format(context.trace_id, "032x")} if context.is_valid else {}
+
+
+def _otlp(endpoint: str) -> SpanExporter:
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    except ImportError as error:
+        raise _missing(error) from error
+    return OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
+
+
+def _build(service: str, exporter: SpanExporter, sample_ratio: float) -> TracerProvider:
+    try:
+        import opentelemetry.instrumentation.grpc  # noqa: F401  # missing later would fail each call
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+    except ImportError as error:
+        raise _missing(error) from error
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.version": software_version()}),
+        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def _missing(error: ImportError) -> StartupError:
+    return StartupError(
+        f"tracing_endpoint is set but {error.name} cannot be imported; install the extra [tracing]"
+    )

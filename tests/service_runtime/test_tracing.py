@@ -1,0 +1,92 @@
+"""Tracing: one trace through two services, errors marked, health left out, nothing without the setting."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from cir.channel import open_async_channel
+from cir.combiner.v1 import combiner_pb2 as pb
+from cir.combiner.v1 import combiner_pb2_grpc as rpc
+from service_runtime.server import serving
+from service_runtime.settings import ServiceSettings
+from service_runtime.startup import StartupError
+from service_runtime.tracing import client_interceptors, server_interceptors, tracing
+from tests.refused import refused
+from tests.service_runtime.example_service import ExampleService
+
+_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+_CALLER = ("traceparent", f"00-{_TRACE}-00f067aa0ba902b7-01")
+
+
+async def run_calls(exporter: InMemorySpanExporter, sample_ratio: float = 1.0) -> list[ReadableSpan]:
+    with tracing("example", endpoint="", sample_ratio=sample_ratio, exporter=exporter):
+        async with serving(ExampleService(), ServiceSettings(port=0)) as second:
+            forward = open_async_channel(second, interceptors=client_interceptors())
+            async with (
+                forward,
+                serving(ExampleService(forward), ServiceSettings(port=0)) as first,
+                grpc.aio.insecure_channel(first) as channel,
+            ):
+                stub = rpc.CombinerServiceStub(channel)
+                answer = await stub.Combine(pb.CombineRequest(combiner="forward"), metadata=(_CALLER,))
+                assert answer.combiner == "fine"
+                await refused(stub.Combine(pb.CombineRequest(combiner="refuse")))
+                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    return list(exporter.get_finished_spans())
+
+
+async def test_one_trace_goes_through_every_hop() -> None:
+    spans = await run_calls(InMemorySpanExporter())
+    hops = [span for span in spans if format(span.context.trace_id, "032x") == _TRACE]
+    assert [span.kind for span in hops] == [SpanKind.SERVER, SpanKind.CLIENT, SpanKind.SERVER]
+    last, client, first = hops
+    assert last.parent is not None
+    assert last.parent.span_id == client.context.span_id
+    assert client.parent is not None
+    assert client.parent.span_id == first.context.span_id
+    assert first.parent is not None
+    assert first.parent.is_remote
+
+
+async def test_refusals_are_spans_with_their_code_and_health_checks_are_none() -> None:
+    spans = await run_calls(InMemorySpanExporter())
+    others = [span for span in spans if format(span.context.trace_id, "032x") != _TRACE]
+    assert len(others) == 1
+    assert others[0].attributes is not None
+    assert others[0].attributes["rpc.grpc.status_code"] == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert others[0].status.status_code is not StatusCode.OK
+
+
+async def test_the_callers_decision_stands_and_ours_applies_to_the_rest() -> None:
+    spans = await run_calls(InMemorySpanExporter(), sample_ratio=0.0)
+    assert {format(span.context.trace_id, "032x") for span in spans} == {_TRACE}
+
+
+def test_without_the_setting_nothing_is_traced() -> None:
+    with tracing("example", endpoint="", sample_ratio=1.0):
+        assert not server_interceptors()
+        assert not client_interceptors()
+
+
+def test_without_the_extra_the_setting_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any) -> Any:
+        if name.startswith("opentelemetry"):
+            raise ImportError(f"No module named {name}", name=name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with (
+        pytest.raises(StartupError, match=r"install the extra \[tracing\]"),
+        tracing("example", endpoint="http://127.0.0.1:1", sample_ratio=1.0),
+    ):
+        pass
