@@ -8,6 +8,7 @@ is retried. There is no timeout in the service config: each call passes its own.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from cir.errors import InvalidArgument
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 _SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
+        # The empty name: a process that drains says NOT_SERVING, and new calls go to other replicas.
+        "healthCheckConfig": {"serviceName": ""},
         "methodConfig": [
             {
                 "name": [{}],
@@ -57,7 +62,9 @@ class TlsFiles:
     key: Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files. Raises `OSError` when one cannot be read."""
+        """Read the files. Raises `OSError` when one cannot be read, `InvalidArgument` for half a pair."""
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidArgument("a client certificate and its key are given together or not at all")
 
         def read(path: Path | None) -> bytes | None:
             return path.read_bytes() if path is not None else None
@@ -77,8 +84,12 @@ def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.Channel:
     return grpc.secure_channel(target(address), tls.credentials(), options=OPTIONS)
 
 
-def open_async_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+def open_async_channel(
+    address: str, *, tls: TlsFiles | None = None, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+) -> grpc.aio.Channel:
     """An asyncio channel to "host:port". Connects on the first call."""
     if tls is None:
-        return grpc.aio.insecure_channel(target(address), options=OPTIONS)
-    return grpc.aio.secure_channel(target(address), tls.credentials(), options=OPTIONS)
+        return grpc.aio.insecure_channel(target(address), options=OPTIONS, interceptors=interceptors)
+    return grpc.aio.secure_channel(
+        target(address), tls.credentials(), options=OPTIONS, interceptors=interceptors
+    )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from cir.commands import catalogs, demo, doctor, index, items, search, up
+from cir.commands import catalog_copies, catalogs, demo, doctor, index, items, keys, search, up
 from cir.errors import CirError
 from cir.extras import DISTRIBUTION
 from cir.failure import Failure
@@ -28,9 +28,11 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("index")(index.index)
 app.command("search")(search.search)
+catalog_copies.add_to(catalogs.app)
 app.add_typer(catalogs.app, name="catalogs")
 app.command("items")(items.items)
 app.command("doctor")(doctor.doctor)
+app.add_typer(keys.app, name="keys")
 app.command("demo")(demo.demo)
 
 

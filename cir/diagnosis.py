@@ -6,10 +6,9 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
+from cir.access import Access
 from cir.call import Call
-from cir.channel import TlsFiles
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2
 from cir.embedder.v1 import embedder_pb2
@@ -51,23 +50,30 @@ def installed() -> list[Finding]:
 
 
 def services(
-    server: str, *, embedder: str, combiner: str, api_key: str, ca_file: Path | None, timeout: float
+    server: str,
+    *,
+    embedder: str,
+    combiner: str,
+    access: Access = Access(),
+    neighbours: Access = Access(),
+    timeout: float,
 ) -> list[Finding]:
-    """Reach the services and compare their fingerprints. Never raises `CirError`: that is a finding."""
-    tls = TlsFiles(ca=ca_file) if ca_file is not None else None
+    """Reach the services and compare their fingerprints. Never raises `CirError`: that is a finding.
+
+    `access` is for the search service, `neighbours` for embedder and combiner.
+    """
     findings: list[Finding] = []
     model: ModelInfo | None = None
     if embedder:
-        model = _embedder(embedder, timeout, findings)
+        model = _embedder(embedder, neighbours, timeout, findings)
     if combiner:
-        _combiner(combiner, timeout, findings)
-    with Client(server, api_key=api_key, tls=tls, timeout=timeout) as client:
+        _combiner(combiner, neighbours, timeout, findings)
+    with access.client(server, timeout=timeout) as client:
         try:
             info = client.info()
         except CirError as error:
             return [*findings, Finding("search", error.message, ok=False)]
-        # Health is asked without TLS: behind TLS the answer to the call above has to do.
-        healthy = tls is not None or is_serving(server, _SEARCH, timeout=timeout)
+        healthy = is_serving(server, _SEARCH, timeout=timeout, tls=access.tls)
         text = f"{server}, version {info.version}" + ("" if healthy else ", not serving")
         findings.append(Finding("search", text, ok=healthy))
         findings += _dependencies(info)
@@ -81,7 +87,7 @@ def services(
         return findings + _catalogs(client, info.model or model)
 
 
-def _embedder(address: str, timeout: float, findings: list[Finding]) -> ModelInfo | None:
+def _embedder(address: str, access: Access, timeout: float, findings: list[Finding]) -> ModelInfo | None:
     def read(response: embedder_pb2.GetEmbedderInfoResponse) -> ModelInfo:
         return ModelInfo.read(response.model)
 
@@ -92,7 +98,7 @@ def _embedder(address: str, timeout: float, findings: list[Finding]) -> ModelInf
         read,
     )
     try:
-        with Client(address, timeout=timeout) as client:
+        with access.client(address, timeout=timeout) as client:
             model = client.run(call)
     except CirError as error:
         findings.append(Finding("embedder", error.message, ok=False))
@@ -102,11 +108,13 @@ def _embedder(address: str, timeout: float, findings: list[Finding]) -> ModelInf
         f"(cosine to float32 {model.dtype_cosine:.6f}), {model.preprocessing}, {model.image_size} px, "
         f"fingerprint {model.fingerprint}"
     )
-    findings.append(Finding("embedder", text, ok=is_serving(address, _EMBEDDER, timeout=timeout)))
+    findings.append(
+        Finding("embedder", text, ok=is_serving(address, _EMBEDDER, timeout=timeout, tls=access.tls))
+    )
     return model
 
 
-def _combiner(address: str, timeout: float, findings: list[Finding]) -> None:
+def _combiner(address: str, access: Access, timeout: float, findings: list[Finding]) -> None:
     def read(response: combiner_pb2.ListCombinersResponse) -> list[combiner_pb2.Combiner]:
         return list(response.combiners)
 
@@ -117,13 +125,13 @@ def _combiner(address: str, timeout: float, findings: list[Finding]) -> None:
         read,
     )
     try:
-        with Client(address, timeout=timeout) as client:
+        with access.client(address, timeout=timeout) as client:
             combiners = client.run(call)
     except CirError as error:
         findings.append(Finding("combiner", error.message, ok=False))
         return
     usable = ", ".join(combiner.name for combiner in combiners if not combiner.problem)
-    serving = is_serving(address, _COMBINER, timeout=timeout)
+    serving = is_serving(address, _COMBINER, timeout=timeout, tls=access.tls)
     findings.append(Finding("combiner", f"{address}: {usable}", ok=serving))
     findings += [
         Finding(combiner.name, combiner.problem, ok=False) for combiner in combiners if combiner.problem

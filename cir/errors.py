@@ -77,6 +77,10 @@ class Overloaded(ResourceExhausted):
     """The service has as much work as it takes: try again after `retry_after` seconds."""
 
 
+class RateLimited(Overloaded):
+    """The API key (or this machine's address) has used up its rate: try again after `retry_after` seconds."""
+
+
 class DeadlineExceeded(CirError, TimeoutError):
     """The call's time ran out."""
 
@@ -127,8 +131,17 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, timeout: float) -> Cir
     kind = _BY_CODE.get(code, CirError)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and facts["reason"] == "OVERLOADED":
         kind = Overloaded
+    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and facts["reason"] == "RATE_LIMITED":
+        kind = RateLimited
+    elif code is grpc.StatusCode.UNAVAILABLE and "handshake" in text.lower():
+        text = (
+            f"no TLS connection to {address} ({text}); check that the service uses TLS, that its certificate "
+            "is valid, of a trusted authority and for this name, and whether it asks for a client certificate"
+        )
     elif code is grpc.StatusCode.UNAVAILABLE and not facts["reason"]:
-        text = f"cannot reach {address} ({text}); start the service, or give its address"
+        # What a server does with a client that does not speak TLS, and with one connection too many.
+        closed = ", use TLS if it does, and see its max_connections" if "Socket closed" in text else ""
+        text = f"cannot reach {address} ({text}); start the service, or give its address{closed}"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED and not facts["reason"]:
         text = f"{address} did not answer within {timeout:g} s; allow a longer timeout"
     return kind(text, code=code, **facts)

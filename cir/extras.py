@@ -15,6 +15,7 @@ _MODULES = {
     "indexer": ("pyarrow",),
 }
 _NEEDS = {
+    "search": ("search",),
     "indexer": ("service", "search", "indexer"),
     "demo": ("service", "embedder", "search", "indexer"),
 }

@@ -9,15 +9,15 @@ from typing import Any
 
 import grpc
 
-from cir.channel import open_channel
+from cir.channel import TlsFiles, open_channel
 
 _METHOD = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"  # field 1, varint: status SERVING
 
 
-def is_serving(address: str, service: str, *, timeout: float = 2.0) -> bool:
+def is_serving(address: str, service: str, *, timeout: float = 2.0, tls: TlsFiles | None = None) -> bool:
     """Whether `service` (its full name; empty: the process itself) at "host:port" takes calls."""
-    with open_channel(address) as channel:
+    with open_channel(address, tls=tls) as channel:
         name = service.encode()
         try:
             check: Any = channel.unary_unary(_METHOD)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import grpc.aio
 from google.protobuf.json_format import MessageToDict
+from prometheus_client.registry import Collector
 
-from cir.channel import open_async_channel
 from cir.search.v1 import catalog_pb2, catalog_pb2_grpc, search_pb2, search_pb2_grpc
 from search_service.catalog_servicer import CatalogServicer
 from search_service.combiner_client import CombinerClient
 from search_service.embedder_client import EmbedderClient
 from search_service.search_servicer import SearchServicer, limits
 from search_service.settings import SearchSettings
+from search_service.upstream_access import upstream_access
 from service_runtime.application import Application
 from service_runtime.startup import StartupError
 from vector_store import open_store
 from vector_store.contract import VectorStore
 from vector_store.errors import StoreError
+from vector_store.qdrant_options import QdrantOptions
 
 
 class SearchApplication(Application):
@@ -28,13 +30,32 @@ class SearchApplication(Application):
         search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
         catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name,
     )
+    write_methods = frozenset(
+        f"/cir.search.v1.CatalogService/{method}"
+        for method in (
+            "PublishCatalogVersion",
+            "RollbackCatalog",
+            "DeleteCatalogVersion",
+            "DeleteCatalog",
+            "UpsertItems",
+            "DeleteItems",
+        )
+    )
 
     def __init__(self, settings: SearchSettings) -> None:
-        """Opens nothing yet but the store's handle. Raises `StartupError` for a store URL that cannot be."""
+        """Opens nothing yet but the store's handle.
+
+        Raises `StartupError` for a store URL that cannot be, and TLS files that cannot be used.
+        """
         self._settings = settings
+        self._upstream = upstream_access(settings)
         try:
             self._store: VectorStore = open_store(
-                settings.store, api_key=settings.store_api_key.get_secret_value()
+                settings.store,
+                api_key=settings.store_api_key.get_secret_value(),
+                timeout_s=settings.store_timeout_seconds,
+                ca_file=settings.store_ca_file,
+                qdrant=QdrantOptions(publish_timeout_s=settings.store_publish_timeout_seconds),
             )
         except (StoreError, ValueError) as error:
             raise StartupError(f"store {settings.store}: {error}") from error
@@ -43,10 +64,11 @@ class SearchApplication(Application):
     def register(self, server: grpc.aio.Server) -> None:
         """Add both servicers."""
         settings = self._settings
-        self._channels = [open_async_channel(settings.embedder), open_async_channel(settings.combiner)]
-        embedder = EmbedderClient(self._channels[0], settings.embedder)
-        combiner = CombinerClient(self._channels[1], settings.combiner)
+        self._channels = [self._upstream.open(settings.embedder), self._upstream.open(settings.combiner)]
+        embedder = EmbedderClient(self._channels[0], settings.embedder, self._upstream.metadata)
+        combiner = CombinerClient(self._channels[1], settings.combiner, self._upstream.metadata)
         search = SearchServicer(self._store, embedder, combiner, settings)
+        self._metrics = search.metrics
         search_pb2_grpc.add_SearchServiceServicer_to_server(search, server)
         catalogs = CatalogServicer(self._store, embedder, settings)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalogs, server)
@@ -69,3 +91,7 @@ class SearchApplication(Application):
         for channel in self._channels:
             await channel.close()
         await self._store.close()
+
+    def collectors(self) -> Sequence[Collector]:
+        """Metrics of searches."""
+        return self._metrics.collectors()

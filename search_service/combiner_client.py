@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +20,18 @@ from service_runtime.upstream import refusal
 class CombinerClient:
     """Query vectors from a combiner service over one channel."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, address: str, metadata: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self._stub: rpc.CombinerServiceAsyncStub = rpc.CombinerServiceStub(channel)
         self._address = address
+        self._metadata = tuple(metadata)
 
     async def names(self, *, timeout: float) -> list[str]:
         """Names of the usable combiners. Raises `ServiceError` (COMBINER_UNAVAILABLE)."""
         try:
             answer = await self._stub.ListCombiners(
-                pb.ListCombinersRequest(page_size=1000), timeout=timeout, metadata=call_metadata()
+                pb.ListCombinersRequest(page_size=1000), timeout=timeout, metadata=self._sent()
             )
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
@@ -50,7 +55,7 @@ class CombinerClient:
             text_weight=text_weight,
         )
         try:
-            answer = await self._stub.Combine(request, timeout=timeout, metadata=call_metadata())
+            answer = await self._stub.Combine(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
         try:
@@ -65,6 +70,10 @@ class CombinerClient:
         return ServiceError(
             errors_pb2.COMBINER_UNAVAILABLE, f"the combiner at {self._address} gave a bad answer: {what}"
         )
+
+    def _sent(self) -> tuple[tuple[str, str], ...]:
+        """Metadata of every call: this service's own, and the request id of the call being served."""
+        return (*self._metadata, *call_metadata())
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> ServiceError:
         return refusal(

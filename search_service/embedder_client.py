@@ -20,15 +20,18 @@ from service_runtime.upstream import refusal
 class EmbedderClient:
     """Features from an embedder over one channel."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, address: str, metadata: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self._stub: rpc.EmbedderServiceAsyncStub = rpc.EmbedderServiceStub(channel)
         self._address = address
+        self._metadata = tuple(metadata)
 
     async def info(self, *, timeout: float) -> model_pb2.ModelInfo:
         """The embedder's model. Raises `ServiceError` (EMBEDDER_UNAVAILABLE)."""
         try:
             answer = await self._stub.GetEmbedderInfo(
-                pb.GetEmbedderInfoRequest(), timeout=timeout, metadata=call_metadata()
+                pb.GetEmbedderInfoRequest(), timeout=timeout, metadata=self._sent()
             )
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
@@ -53,7 +56,7 @@ class EmbedderClient:
             images=[pb.ImageInput(content=image) for image in images], expected_model_fingerprint=fingerprint
         )
         try:
-            answer = await self._stub.EmbedImages(request, timeout=timeout, metadata=call_metadata())
+            answer = await self._stub.EmbedImages(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
         return _rows(answer.features, len(images), self._address), answer.errors
@@ -64,11 +67,15 @@ class EmbedderClient:
         """Raw features (n, d) of texts."""
         request = pb.EmbedTextsRequest(texts=texts, expected_model_fingerprint=fingerprint)
         try:
-            answer = await self._stub.EmbedTexts(request, timeout=timeout, metadata=call_metadata())
+            answer = await self._stub.EmbedTexts(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
         _raise_first(answer.errors, fields)
         return _rows(answer.features, len(texts), self._address)
+
+    def _sent(self) -> tuple[tuple[str, str], ...]:
+        """Metadata of every call: this service's own, and the request id of the call being served."""
+        return (*self._metadata, *call_metadata())
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> ServiceError:
         return refusal(

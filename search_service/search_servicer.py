@@ -12,6 +12,7 @@ from cir.search.v1 import search_pb2 as pb
 from cir.search.v1 import search_pb2_grpc as rpc
 from search_service.combiner_client import CombinerClient
 from search_service.embedder_client import EmbedderClient
+from search_service.metrics import SearchMetrics
 from search_service.search import Search
 from search_service.settings import SearchSettings
 from search_service.store_refusals import store_refusals
@@ -33,6 +34,7 @@ class SearchServicer(rpc.SearchServiceServicer):
         self._embedder = embedder
         self._combiner = combiner
         self._settings = settings
+        self.metrics = SearchMetrics()
 
     async def Search(
         self,
@@ -40,7 +42,9 @@ class SearchServicer(rpc.SearchServiceServicer):
         context: grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse],
     ) -> pb.SearchResponse:
         """Find items; see protos/cir/search/v1/search.proto."""
-        return await self._search.answer(request, context)
+        answer = await self._search.answer(request, context)
+        self.metrics.answered(answer)
+        return answer
 
     async def GetSearchInfo(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, SecretStr
@@ -24,6 +25,27 @@ class SearchSettings(ServiceSettings):
         description="Vector store: edge:///FOLDER (embedded) or qdrant://HOST:PORT (server or cluster).",
     )
     store_api_key: SecretStr = Field(SecretStr(""), description="API key of a Qdrant server.")
+    store_ca_file: Path | None = Field(
+        None, description="Authorities (PEM) to trust for qdrants://; the system's when absent."
+    )
+    store_timeout_seconds: float = Field(
+        10.0, gt=0, description="Longest time of one call to a Qdrant server, retries included."
+    )
+    store_publish_timeout_seconds: float = Field(
+        60.0, gt=0, description="Longest wait for a version on a Qdrant server to be green when publishing."
+    )
+    upstream_tls: bool = Field(False, description="Connect to embedder and combiner with TLS.")
+    upstream_ca: Path | None = Field(
+        None,
+        description="PEM file of the authority of their certificates; without it the usual authorities.",
+    )
+    upstream_certificate: Path | None = Field(
+        None, description="PEM file of this service's client certificate, for mutual TLS."
+    )
+    upstream_key: Path | None = Field(None, description="PEM file of the client certificate's private key.")
+    upstream_api_key: SecretStr = Field(
+        SecretStr(""), description="API key, where embedder and combiner ask for one; read scope is enough."
+    )
     default_combiner: str = Field("sum", description="Combiner for requests that name none.")
     call_timeout_seconds: float = Field(
         10.0, gt=0, description="Longest time for one request, and for one call to another service."

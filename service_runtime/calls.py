@@ -15,14 +15,21 @@ import grpc.aio
 from structlog.contextvars import bound_contextvars
 
 from cir.common.v1 import errors_pb2 as pb
+from service_runtime.api_keys import ApiKey
 from service_runtime.errors import ServiceError, internal_status
+from service_runtime.gate import Gate, called_with
 from service_runtime.logging import get_logger
+from service_runtime.metrics import CallMetrics
+from service_runtime.parsing import parse_inside
+from service_runtime.tracing import trace_facts
 
 REQUEST_ID = "x-request-id"
 _OPEN_TO_ALL = ("/grpc.health.", "/grpc.reflection.")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 Context = grpc.aio.ServicerContext[Any, Any]
+#: Of a call: its key, None where no keys are used, or why it is refused.
+Identity = ApiKey | ServiceError | None
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
@@ -34,9 +41,11 @@ def call_metadata() -> tuple[tuple[str, str], ...]:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method but health and reflection."""
 
-    def __init__(self, *, max_concurrent_calls: int) -> None:
+    def __init__(self, *, max_concurrent_calls: int, gate: Gate | None = None) -> None:
         self._limit = max_concurrent_calls
+        self._gate = gate or Gate()
         self._running = 0
+        self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
         self.ready = False
 
     @property
@@ -52,57 +61,81 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Put `_serve` around the method's own handler."""
         handler = await continuation(details)
         method = str(details.method)
-        if handler is None or method.startswith(_OPEN_TO_ALL):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(_OPEN_TO_ALL):
+            return parse_inside(handler, abort=True)
+        key = self._gate.identify(method, details.invocation_metadata)
+        if isinstance(key, ServiceError):
+            # As a stream, whose messages are read when they are asked for: of this call, never.
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, _unreachable, key))
+        handler = parse_inside(handler)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary),
+                self._unary(method, handler.unary_unary, key),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, handler.stream_stream),
+                self._stream(method, handler.stream_stream, key),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         raise NotImplementedError(f"{method}: only unary and bidirectional methods are served")
 
-    def _unary(self, method: str, inner: Callable[..., Any]) -> Callable[[Any, Context], Awaitable[Any]]:
+    def _unary(
+        self, method: str, inner: Callable[..., Any], key: Identity
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def serve(request: Any, context: Context) -> Any:
-            with _request(context) as request_id, bound_contextvars(request_id=request_id, method=method):
+            with (
+                _request(context) as request_id,
+                bound_contextvars(
+                    request_id=request_id, method=method, **_caller(key, context), **trace_facts()
+                ),
+            ):
                 started = time.perf_counter()
                 try:
-                    with self._admitted(method):
+                    with self._admitted(method, key, context):
                         answer = await inner(request, context)
                 except BaseException as error:
-                    await _fail(context, error, started)
+                    await self._fail(method, context, error, started)
                     raise
-                _log(started, "OK")
+                self._ended(method, "OK", started)
                 return answer
 
         return serve
 
-    def _stream(self, method: str, inner: Callable[..., Any]) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    def _stream(
+        self, method: str, inner: Callable[..., Any], key: Identity
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
-            with _request(context) as request_id, bound_contextvars(request_id=request_id, method=method):
+            with (
+                _request(context) as request_id,
+                bound_contextvars(
+                    request_id=request_id, method=method, **_caller(key, context), **trace_facts()
+                ),
+            ):
                 started = time.perf_counter()
                 try:
-                    with self._admitted(method):
+                    with self._admitted(method, key, context):
                         # Closed with the call, or its clean-up would wait for garbage collection.
                         async with aclosing(inner(requests, context)) as answers:
                             async for answer in answers:
                                 yield answer
                 except BaseException as error:
-                    await _fail(context, error, started)
+                    await self._fail(method, context, error, started)
                     raise
-                _log(started, "OK")
+                self._ended(method, "OK", started)
 
         return serve
 
     @contextmanager
-    def _admitted(self, method: str) -> Iterator[None]:
+    def _admitted(self, method: str, key: Identity, context: Context) -> Iterator[None]:
         """Count the call, or refuse it: our own count, because gRPC's would refuse health checks too."""
+        if isinstance(key, ServiceError):
+            raise key
+        self._gate.spend(key, context.peer())
         if not self.ready:
             raise ServiceError(pb.NOT_READY, "the service is starting or stopping; try another replica")
         if self._running >= self._limit and "/Get" not in method:
@@ -113,9 +146,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             )
         self._running += 1
         try:
-            yield
+            with called_with(key):
+                yield
         finally:
             self._running -= 1
+
+    async def _fail(self, method: str, context: Context, error: BaseException, started: float) -> None:
+        """End the call for `error`: a refusal with its status, a bug as INTERNAL; else the caller did."""
+        if isinstance(error, ServiceError):
+            reason = pb.ErrorReason.Name(error.reason)
+            self.metrics.refused(reason)
+            self._ended(method, error.code.name, started, reason=reason, error=error.message)
+            await _abort(context, error.status())
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            self._ended(method, "CANCELLED", started)
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            get_logger().error("call failed", exc_info=error)
+            self._ended(method, "INTERNAL", started)
+            await _abort(context, internal_status())
+
+    def _ended(self, method: str, code: str, started: float, **facts: str) -> None:
+        """Log and count a call that has ended."""
+        seconds = time.perf_counter() - started
+        self.metrics.ended(method, code, seconds)
+        get_logger().info("call", code=code, elapsed_ms=round(seconds * 1000, 2), **facts)
+
+
+def _unreachable(_requests: Any, _context: Context) -> Any:
+    """The handler of a call that is refused before it would be called."""
+    raise AssertionError
+
+
+def _caller(key: Identity, context: Context) -> dict[str, str]:
+    """What log lines say of a call's sender: the name of its key; of one without a known key its address."""
+    if isinstance(key, ServiceError):
+        return {"peer": context.peer()}
+    return {"key": key.name} if key is not None else {}
 
 
 @contextmanager
@@ -125,7 +191,7 @@ def _request(context: Context) -> Iterator[str]:
     given = metadata.get(REQUEST_ID, "")
     request_id = (
         given
-        if isinstance(given, str) and 0 < len(given) <= 128 and given.isprintable()
+        if isinstance(given, str) and 0 < len(given) <= 128 and given.isascii() and given.isprintable()
         else uuid.uuid4().hex
     )
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
@@ -140,24 +206,7 @@ def _request(context: Context) -> Iterator[str]:
             _request_id.set("")
 
 
-async def _fail(context: Context, error: BaseException, started: float) -> None:
-    """End the call for `error`: a refusal with its status, a bug as INTERNAL; the rest is the caller's."""
-    if isinstance(error, ServiceError):
-        _log(started, error.code.name, reason=pb.ErrorReason.Name(error.reason), error=error.message)
-        await _abort(context, error.status())
-    elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        _log(started, "CANCELLED")
-    elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-        get_logger().error("call failed", exc_info=error)
-        await _abort(context, internal_status())
-
-
 async def _abort(context: Context, status: grpc.Status) -> None:
     """End the call; the request id goes along, which the details of a status alone would replace."""
     trailing = (*(context.trailing_metadata() or ()), *(status.trailing_metadata or ()))
     await context.abort(status.code, status.details, trailing)
-
-
-def _log(started: float, code: str, **facts: str) -> None:
-    elapsed_ms = round((time.perf_counter() - started) * 1000, 2)
-    get_logger().info("call", code=code, elapsed_ms=elapsed_ms, **facts)

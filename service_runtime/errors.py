@@ -28,6 +28,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.VERSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.COMBINER_UNUSABLE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    pb.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     pb.EMBEDDER_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     pb.COMBINER_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     pb.STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,

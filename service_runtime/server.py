@@ -6,24 +6,32 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from service_runtime import exposure
 from service_runtime.application import Application
 from service_runtime.calls import CallInterceptor
+from service_runtime.core_server import open_server
+from service_runtime.gate import gate_of
 from service_runtime.logging import configure_logging, get_logger
+from service_runtime.metrics import exposed, registry_of
 from service_runtime.settings import ServiceSettings
 from service_runtime.startup import StartupError
+from service_runtime.tls import server_credentials
+from service_runtime.tracing import server_interceptors, tracing
+from service_runtime.watchdog import EXIT_CODE, watched
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SECONDS_TO_BE_SEEN = 1.0
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
@@ -39,7 +47,10 @@ def main(
     try:
         settings = settings_class.load(list(sys.argv[1:] if arguments is None else arguments))
         configure_logging(settings.log_level, settings.log_format)
-        asyncio.run(_run_until_signal(settings, build))
+        with tracing(
+            settings.program, endpoint=settings.tracing_endpoint, sample_ratio=settings.tracing_sample_ratio
+        ):
+            asyncio.run(_run_until_signal(settings, build))
     except StartupError as error:
         print(f"{settings_class.program}: {error}", file=sys.stderr)
         return 1
@@ -48,14 +59,32 @@ def main(
     return 0
 
 
+def exit_stalled() -> None:
+    """End the process for its supervisor to start again, once probes have had a moment to see why."""
+    time.sleep(_SECONDS_TO_BE_SEEN)
+    os._exit(EXIT_CODE)
+
+
 @asynccontextmanager
-async def serving(application: Application, settings: ServiceSettings) -> AsyncIterator[str]:
+async def serving(
+    application: Application,
+    settings: ServiceSettings,
+    *,
+    on_stall: Callable[[], None] = exit_stalled,
+    linger: float = 0.0,
+) -> AsyncIterator[str]:
     """Serve until the block ends; yields "host:port". Then health turns NOT_SERVING and calls finish.
 
-    Raises `StartupError` when the port cannot be bound or the application cannot start.
+    For `linger` seconds after that, new calls are still taken.
+
+    When work makes no progress (see watchdog.py) health turns NOT_SERVING too, and `on_stall` is called,
+    on another thread; the default ends the process. Raises `StartupError` when a port cannot be bound or
+    the application cannot start.
     """
-    calls = CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls)
-    server = grpc.aio.server(interceptors=[calls], options=_options(settings))
+    gate = gate_of(settings, application.write_methods)
+    credentials = server_credentials(settings)
+    calls = CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls, gate=gate)
+    server = open_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
     health = health_aio.HealthServicer()
     names = ("", *application.service_names)
     for name in names:
@@ -65,27 +94,73 @@ async def serving(application: Application, settings: ServiceSettings) -> AsyncI
     application.register(server)
     reflection.enable_server_reflection((*application.service_names, HEALTH, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(settings.address)
+        port = (
+            server.add_insecure_port(settings.address)
+            if credentials is None
+            else server.add_secure_port(settings.address, credentials)
+        )
     except RuntimeError as error:
         raise StartupError(
             f"cannot listen on {settings.address}: it is in use or not an address of this machine"
         ) from error
     address = f"{settings.host}:{port}"
+    for warning in exposure.warnings(settings):
+        get_logger().warning(warning)
+    loop = asyncio.get_running_loop()
+
+    def stall(problem: str) -> None:
+        # May be all that still gets out: the event loop itself may be what does not move.
+        get_logger().critical("stalled", problem=problem)
+        loop.call_soon_threadsafe(unhealthy.set)
+        on_stall()
+
+    unhealthy = asyncio.Event()
     await server.start()
     try:
         facts = await application.start()
-        calls.ready = True
-        for name in application.service_names:
-            await health.set(name, _SERVING)
-        get_logger().info("serving", service=settings.program, address=address, **facts)
-        yield address
+        with _observed(application, calls, settings, stall) as observed:
+            calls.ready = True
+            for name in application.service_names:
+                await health.set(name, _SERVING)
+            get_logger().info("serving", service=settings.program, address=address, **observed, **facts)
+            turning = asyncio.create_task(_turn_when(unhealthy, health, names))
+            try:
+                yield address
+            finally:
+                turning.cancel()
     finally:
         for name in names:
             await health.set(name, _NOT_SERVING)
         if calls.ready:
             get_logger().info("stopping", service=settings.program, calls_under_way=calls.running)
+            # A call that reaches a server as it stops is cancelled by gRPC, which nobody may retry. Clients
+            # that watch the health (all of ours) are elsewhere by then.
+            await asyncio.sleep(linger)
         await server.stop(settings.shutdown_grace_seconds)
         await application.close()
+
+
+@contextmanager
+def _observed(
+    application: Application, calls: CallInterceptor, settings: ServiceSettings, stall: Callable[[str], None]
+) -> Iterator[dict[str, object]]:
+    """Metrics and watchdog of a service that has started; yields the facts to log."""
+    facts: dict[str, object] = {}
+    with ExitStack() as stack:
+        if settings.metrics_port:
+            registry = registry_of(settings.program, (*calls.metrics.collectors(), *application.collectors()))
+            stack.enter_context(exposed(registry, host=settings.host, port=settings.metrics_port))
+            facts["metrics"] = f"http://{settings.host}:{settings.metrics_port}/metrics"
+        stack.enter_context(watched(application.progress(), limit=settings.watchdog_seconds, on_stall=stall))
+        yield facts
+
+
+async def _turn_when(
+    unhealthy: asyncio.Event, health: health_aio.HealthServicer, names: Sequence[str]
+) -> None:
+    await unhealthy.wait()
+    for name in names:
+        await health.set(name, _NOT_SERVING)
 
 
 async def _run_until_signal(settings: Settings, build: Callable[[Settings], Application]) -> None:
@@ -100,7 +175,7 @@ async def _run_until_signal(settings: Settings, build: Callable[[Settings], Appl
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     application = build(settings)
-    async with serving(application, settings):
+    async with serving(application, settings, linger=settings.shutdown_linger_seconds):
         await stopped.wait()
 
 
@@ -111,6 +186,12 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace_seconds * 1000)),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_seconds * 1000)),
+        # The first is where refusing becomes likely, the second where it is certain: one limit, not two.
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

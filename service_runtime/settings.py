@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -21,6 +21,9 @@ from pydantic_settings import (
 )
 
 from service_runtime.startup import StartupError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class ServiceSettings(BaseSettings):
@@ -46,11 +49,79 @@ class ServiceSettings(BaseSettings):
     shutdown_grace_seconds: float = Field(
         30.0, ge=0, description="Seconds that running calls get to finish after SIGTERM."
     )
+    shutdown_linger_seconds: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds after SIGTERM in which new calls are still taken while health says NOT_SERVING, "
+        "so that clients turn to other replicas before this one hangs up.",
+    )
     max_connection_age_seconds: float = Field(
         300.0, gt=0, description="Age at which a client is asked to reconnect, so that new replicas get load."
     )
     max_connection_age_grace_seconds: float = Field(
         600.0, gt=0, description="Seconds that calls get on a connection that has reached its age."
+    )
+
+    tls_certificate: Path | None = Field(
+        None,
+        description="PEM file of the server's certificate and its chain, for TLS. Read again on change.",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="PEM file of the authority whose client certificates are let in (mutual TLS); without it "
+        "clients need none.",
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="TOML or JSON file of API keys, as `cir keys new` prints its entries. Read again on "
+        "change. Without keys every call is let in.",
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="API keys as name:scope:key, separated by commas, with the scope read or write. Set it "
+        "through the environment: a command line can be read by others.",
+    )
+    rate_limit_per_second: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Calls a second of one API key's name (of one address, without keys); 0 sets no limit.",
+    )
+    rate_limit_burst: int = Field(
+        20, ge=1, description="Calls at once that the rate limit lets through after a pause."
+    )
+    max_connections: int = Field(
+        512, ge=1, description="Connections at the same time; more are closed at once."
+    )
+    max_streams_per_connection: int = Field(
+        1000, ge=1, description="Calls under way on one connection; a client holds further ones back."
+    )
+    handshake_timeout_seconds: float = Field(
+        10.0, ge=0.1, description="Seconds that a new connection gets for its TLS and HTTP/2 handshake."
+    )
+    max_metadata_bytes: int = Field(
+        16 * 1024,
+        ge=1024,
+        description="Bytes of one call's metadata; more is refused with RESOURCE_EXHAUSTED.",
+    )
+
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the Prometheus metrics, on the same host; 0 serves none."
+    )
+    watchdog_seconds: float = Field(
+        120.0,
+        ge=0,
+        description="Without progress for so long while work waits, health turns NOT_SERVING and the process "
+        "exits with 70 for its supervisor to start again. Longer than any one forward pass; 0 never does.",
+    )
+    tracing_endpoint: str = Field(
+        "",
+        description="OpenTelemetry collector (OTLP over gRPC, such as http://collector:4317); empty traces "
+        "nothing. Needs the extra [tracing].",
+    )
+    tracing_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of calls that are traced where their caller has not decided."
     )
 
     @classmethod
@@ -106,9 +177,17 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
-            raise StartupError(f"setting {name}: {first['msg']} (got {first.get('input')!r})") from error
+            raise StartupError(f"setting {name}: {first['msg']}{cls._got(first)}") from None
         except (SettingsError, OSError, ValueError) as error:
             raise StartupError(f"settings: {error}") from error
+
+    @classmethod
+    def _got(cls, error: ErrorDetails) -> str:
+        """The value at fault, unless it is or holds a secret."""
+        name = str(error["loc"][0]) if error["loc"] else ""
+        if name not in cls.model_fields or cls.model_fields[name].annotation is SecretStr:
+            return ""
+        return f" (got {error.get('input')!r})"
 
     @property
     def address(self) -> str:

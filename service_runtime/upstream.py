@@ -31,16 +31,24 @@ def refusal(
     reason, retry_after, metadata = _details(error)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return ServiceError(pb.DEADLINE, f"the {service} did not answer in the time left; allow more time")
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason == pb.OVERLOADED:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason in (pb.OVERLOADED, pb.RATE_LIMITED):
         return ServiceError(pb.OVERLOADED, f"the {service} is busy: {text}", retry_after=retry_after or 0.2)
     if code in _PASSED_ON and reason is not None and code_of(reason) is code:
         return ServiceError(reason, text, metadata=metadata)
     return ServiceError(
         unavailable,
-        f"the {service} at {address} cannot be used ({code.name}: {text}); "
-        "start it, or correct its address in this service's settings",
+        f"the {service} at {address} cannot be used ({code.name}: {text}); {_advice(code, text)}",
         retry_after=1.0,
     )
+
+
+def _advice(code: grpc.StatusCode, text: str) -> str:
+    """What the operator of this service can do; its own caller cannot."""
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return "correct upstream_api_key in this service's settings"
+    if "handshake" in text.lower():
+        return "correct upstream_tls and the files beside it in this service's settings"
+    return "start it, or correct its address in this service's settings"
 
 
 def _details(

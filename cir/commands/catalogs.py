@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from cir.catalog_answers import Version
-from cir.commands.options import DEFAULT_SERVER, ApiKey, CaFile, Json, Server, Timeout, connect
+from cir.commands.options import (
+    DEFAULT_SERVER,
+    ApiKey,
+    CaFile,
+    CertFile,
+    Json,
+    KeyFile,
+    Server,
+    Timeout,
+    connect,
+)
 from cir.commands.output import console, print_json, table
 from cir.failure import Failure
 
@@ -25,12 +35,14 @@ def list_catalogs(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """List catalogs; show, publish, roll back and delete their versions."""
     if context.invoked_subcommand is not None:
         return
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         catalogs = client.catalogs()
     if as_json:
         print_json(catalogs)
@@ -51,10 +63,12 @@ def versions(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """List the versions of a catalog, newest first."""
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         found = client.versions(name)
     if as_json:
         print_json(found)
@@ -74,10 +88,12 @@ def publish(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Make a finished version the one that is searched."""
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         client.publish(name, version)
     print(f"{name}: version {version} is published")
 
@@ -88,10 +104,12 @@ def rollback(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Publish again what was published before."""
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         catalog = client.rollback(name)
     print(f"{name}: version {catalog.published.name if catalog.published else '-'} is published again")
 
@@ -106,10 +124,12 @@ def delete(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Delete a catalog with all its versions, or one version. There is no way back."""
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         if version:
             client.delete_version(name, version)
             print(f"{name}: version {version} is deleted")

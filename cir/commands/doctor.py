@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from cir.commands.options import DEFAULT_DATA, DEFAULT_SERVER, ApiKey, CaFile, Data, Json, Server, Timeout
+from cir.commands.options import (
+    DEFAULT_DATA,
+    DEFAULT_SERVER,
+    ApiKey,
+    CaFile,
+    CertFile,
+    Data,
+    EmbedderApiKey,
+    EmbedderCaFile,
+    EmbedderCertFile,
+    EmbedderKeyFile,
+    Json,
+    KeyFile,
+    Server,
+    Timeout,
+    access,
+)
 from cir.commands.output import print_json
 from cir.diagnosis import Finding, installed, services
 from cir.failure import Failure
@@ -26,20 +42,32 @@ def doctor(
     as_json: Json = False,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    embedder_api_key: EmbedderApiKey = "",
+    embedder_ca_file: EmbedderCaFile = None,
+    embedder_cert_file: EmbedderCertFile = None,
+    embedder_key_file: EmbedderKeyFile = None,
     timeout: Timeout = 10.0,
 ) -> None:
     """Check versions, services, devices and fingerprints; exit code 1 when something is wrong.
 
     Embedder and combiner are asked directly where their addresses are known, else through the search
-    service alone.
+    service alone. The --embedder-... options for keys and TLS hold for the combiner as well.
     """
     up = _local(data, server)
     findings = installed() + services(
         server,
         embedder=embedder or (up.embedder if up else ""),
         combiner=combiner or (up.combiner if up else ""),
-        api_key=api_key,
-        ca_file=ca_file,
+        access=access(api_key, ca_file, cert_file, key_file),
+        neighbours=access(
+            embedder_api_key,
+            embedder_ca_file,
+            embedder_cert_file,
+            embedder_key_file,
+            prefix="--embedder-",
+        ),
         timeout=timeout,
     )
     if as_json:

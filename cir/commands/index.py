@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from cir.commands.options import DEFAULT_DATA, Data
+from cir.commands.options import (
+    DEFAULT_DATA,
+    Data,
+    EmbedderApiKey,
+    EmbedderCaFile,
+    EmbedderCertFile,
+    EmbedderKeyFile,
+    Json,
+    access,
+)
+from cir.commands.output import print_json
 from cir.extras import require
 from cir.failure import Failure
 from cir.local import up_file
@@ -18,7 +28,10 @@ SOME_REJECTED = 3
 def index(
     catalog: Annotated[str, typer.Argument(help="Name of the catalog: a-z, 0-9, '-' and '_'.")],
     path: Annotated[
-        Path, typer.Argument(help="Folder of pictures, or a manifest (CSV, JSON Lines, Parquet).")
+        Path,
+        typer.Argument(
+            help="Folder of pictures, a manifest (CSV, JSON Lines, Parquet), or tar shards ('shards/*.tar')."
+        ),
     ],
     root: Annotated[
         Path | None,
@@ -36,6 +49,74 @@ def index(
             "--image-base", help="What item locations start with, such as a URL; default: the path."
         ),
     ] = "",
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--schema",
+            metavar="FIELD=TYPE|FILE",
+            help="Type of a column of the manifest (keyword, integer, float, bool, datetime, geo, text), "
+            "or a JSON file with such pairs; repeatable. Others are found from the values.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="HOST[:PORT]",
+            help="Fetch a manifest's http(s) pictures from this host (*.example.com for all below it); "
+            "repeatable. Default: none.",
+        ),
+    ] = None,
+    allow_private_hosts: Annotated[
+        bool,
+        typer.Option("--allow-private-hosts", help="Allow hosts whose addresses are not public."),
+    ] = False,
+    fetch_seconds: Annotated[
+        float, typer.Option("--fetch-seconds", min=0.1, help="Seconds that fetching one picture may take.")
+    ] = 30.0,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Delete items that PATH does not have; otherwise they stay.")
+    ] = False,
+    max_delete_share: Annotated[
+        float,
+        typer.Option("--max-delete-share", min=0, max=1, help="--sync deletes no larger share than this."),
+    ] = 0.3,
+    allow_delete: Annotated[
+        bool,
+        typer.Option("--allow-delete", "--force", help="Let --sync delete any share, even everything."),
+    ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option("--checksum", help="Read every picture; do not trust size and time of change."),
+    ] = False,
+    always_publish: Annotated[
+        bool, typer.Option("--always-publish", help="Publish a new version even if nothing has changed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would change; write nothing.")
+    ] = False,
+    near_duplicates: Annotated[
+        Path | None,
+        typer.Option(
+            "--near-duplicates", metavar="FILE", help="List pairs of items that look alike, as JSON Lines."
+        ),
+    ] = None,
+    near_duplicates_cosine: Annotated[
+        float, typer.Option("--near-duplicates-cosine", min=0.01, max=1, help="Alike from this cosine on.")
+    ] = 0.97,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger",
+            metavar="FILE",
+            help="What remembers the state of the catalog between runs; default: below the embedded store, "
+            "or below --data.",
+        ),
+    ] = None,
+    rebuild_ledger: Annotated[
+        bool,
+        typer.Option("--rebuild-ledger", help="Make the ledger anew from the published version."),
+    ] = False,
     rejects: Annotated[
         Path | None,
         typer.Option(
@@ -71,11 +152,18 @@ def index(
             "--embedder", envvar="CIR_EMBEDDER", metavar="HOST:PORT", help="The embedder; default: cir up's."
         ),
     ] = "",
+    embedder_api_key: EmbedderApiKey = "",
+    embedder_ca_file: EmbedderCaFile = None,
+    embedder_cert_file: EmbedderCertFile = None,
+    embedder_key_file: EmbedderKeyFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")] = False,
+    json: Json = False,
 ) -> None:
     """Index pictures into a catalog: a new version is built beside the published one and then published.
 
-    Exit code 3 says that it was published, but items were rejected (see the rejects file).
+    Pictures that have not changed are not encoded again, and nothing is published when nothing has changed.
+    An interrupted run is gone on with. Exit code 3 says that all went well, but items were rejected (see the
+    rejects file).
     """
     require("indexer", what="cir index")
     if not (store and embedder):
@@ -86,6 +174,9 @@ def index(
                 "or give both --store and --embedder"
             )
         store, embedder = store or up.store, embedder or up.embedder
+    reached = access(
+        embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"
+    )
     # Only here, so that the rest of the command needs no more than the base install.
     from cir.commands.indexing import run_index
 
@@ -94,6 +185,10 @@ def index(
         path=path,
         root=root,
         text_fields=tuple(text_field or ()),
+        schema=tuple(schema or ()),
+        allow_hosts=tuple(allow_host or ()),
+        allow_private_hosts=allow_private_hosts,
+        fetch_seconds=fetch_seconds,
         image_base=image_base,
         store_url=store,
         store_api_key=store_api_key,
@@ -103,10 +198,26 @@ def index(
             "max_reject_share": max_reject_share,
             "keep_versions": keep_versions,
             "batch_items": batch_items,
+            "sync": sync,
+            "max_delete_share": max_delete_share,
+            "allow_delete": allow_delete,
+            "checksum": checksum,
+            "always_publish": always_publish,
+            "dry_run": dry_run,
+            "near_duplicates_path": near_duplicates,
+            "near_duplicates_cosine": near_duplicates_cosine,
+            "ledger_path": ledger,
+            "rebuild_ledger": rebuild_ledger,
+            "embedder_api_key": reached.api_key,
+            "embedder_tls": reached.tls,
         },
+        data=data,
         quiet=quiet,
     )
-    print(report.text)
+    if json:
+        print_json(report.document)
+    else:
+        print(report.text)
     if report.rejected and not allow_rejects:
         raise Failure(
             f"{report.rejected} items were rejected ({report.reasons}), listed in {report.rejects_path}; "

@@ -7,22 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cir.commands.options import DEFAULT_DATA
 from cir.failure import Failure
 from indexer.errors import IndexingError
+from indexer.ledger_path import ledger_path
 from indexer.open_source import open_source
 from indexer.options import IndexingOptions
 from indexer.progress import progress_for
-from indexer.report import IndexReport, reasons_text
+from indexer.report import IndexReport, reasons_text, report_text
 from indexer.run import index
+from indexer.schema_text import read_schema
+from indexer.url_picture import Fetching
+from indexer.url_rules import UrlRules
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A published version: a line about it for people, and what was left out."""
+    """A run that ended well: a line about it for people, its report for programs, and what was left out."""
 
     text: str
+    document: Mapping[str, object]
     indexed: int
     rejected: int
     reasons: str
@@ -41,19 +47,38 @@ def run_index(
     embedder: str,
     options: Mapping[str, object],
     quiet: bool,
+    schema: tuple[str, ...] = (),
+    allow_hosts: tuple[str, ...] = (),
+    allow_private_hosts: bool = False,
+    fetch_seconds: float = 30.0,
+    data: Path = DEFAULT_DATA,
 ) -> Outcome:
     """Index and publish. Raises `Failure` with the one line to show."""
 
     async def run() -> IndexReport:
         store = open_store(store_url, api_key=store_api_key)
         try:
-            source = open_source(path, root=root, image_base=image_base, text_fields=text_fields)
+            source = open_source(
+                path,
+                root=root,
+                image_base=image_base,
+                schema=read_schema(schema),
+                text_fields=text_fields,
+                fetching=Fetching(UrlRules(allow_hosts, allow_private_hosts), seconds=fetch_seconds),
+            )
             return await index(
                 source,
                 catalog,
                 store,
                 embedder,
-                IndexingOptions.model_validate(dict(options)),
+                IndexingOptions.model_validate(
+                    {
+                        **options,
+                        "ledger_path": options.get("ledger_path") or ledger_path(store_url, catalog, data),
+                        # Its published version is open in the search service.
+                        "keep_features": store_url.startswith("edge:"),
+                    }
+                ),
                 progress_for(silent=quiet),
             )
         finally:
@@ -63,10 +88,9 @@ def run_index(
         report = asyncio.run(run())
     except (IndexingError, StoreError, ValueError) as error:
         raise Failure(str(error)) from error
-    rejected = f", {report.rejected} rejected" if report.rejected else ""
     return Outcome(
-        text=f"{report.catalog}: version {report.version} published with {report.indexed} of {report.read} "
-        f"items{rejected}, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s",
+        text=report_text(report),
+        document=report.document(),
         indexed=report.indexed,
         rejected=report.rejected,
         reasons=reasons_text(report.reject_reasons),

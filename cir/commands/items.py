@@ -9,7 +9,17 @@ import typer
 
 from cir.catalog_answers import Item
 from cir.commands.filter_text import parse_filters
-from cir.commands.options import DEFAULT_SERVER, ApiKey, CaFile, Json, Server, Timeout, connect
+from cir.commands.options import (
+    DEFAULT_SERVER,
+    ApiKey,
+    CaFile,
+    CertFile,
+    Json,
+    KeyFile,
+    Server,
+    Timeout,
+    connect,
+)
 from cir.commands.output import console, payload_text, print_json, table
 
 _PAGE = 1000
@@ -27,10 +37,12 @@ def items(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Show items of a catalog, or one item."""
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         if item_id:
             found = [client.item(catalog, item_id)]
         else:

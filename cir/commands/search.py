@@ -12,7 +12,17 @@ import typer
 from cir.client import Client
 from cir.commands.answer_text import print_answer
 from cir.commands.filter_text import parse_filters
-from cir.commands.options import DEFAULT_SERVER, ApiKey, CaFile, Json, Server, Timeout, connect
+from cir.commands.options import (
+    DEFAULT_SERVER,
+    ApiKey,
+    CaFile,
+    CertFile,
+    Json,
+    KeyFile,
+    Server,
+    Timeout,
+    connect,
+)
 from cir.commands.output import print_json
 from cir.commands.sheet_pictures import write_sheet
 from cir.commands.turns_text import all_turns, read_turns
@@ -73,6 +83,8 @@ def search(
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Find what looks like a picture, with the change that a text describes.
@@ -81,7 +93,7 @@ def search(
     """
     given = Turn(image, item, None, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])
-    with connect(server, api_key, ca_file, timeout) as client:
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
         answer = client.search(
             catalog,
             turns=asked,

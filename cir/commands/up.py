@@ -48,6 +48,14 @@ def up(
     default_combiner: Annotated[
         str, typer.Option("--default-combiner", help="Combiner of searches that name none.")
     ] = "sum",
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-keys-file",
+            metavar="FILE",
+            help="Keys that the search service asks for; entries: cir keys new. Default: it asks for none.",
+        ),
+    ] = None,
     start_timeout: Annotated[
         float, typer.Option("--start-timeout", min=1, help="Seconds that the start may take.")
     ] = 600.0,
@@ -58,7 +66,7 @@ def up(
     """
     require("demo", what="cir up")
     ports = resolve_ports(port, embedder_port, combiner_port)
-    options = UpOptions(data, model, pretrained, host, *ports, checkpoints, default_combiner)
+    options = UpOptions(data, model, pretrained, host, *ports, checkpoints, default_combiner, api_keys_file)
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
     try:
         with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:

@@ -22,6 +22,7 @@ class UpOptions:
     combiner_port: int
     checkpoints: Path | None = None
     default_combiner: str = "sum"
+    api_keys_file: Path | None = None
 
     @property
     def store(self) -> str:
@@ -45,6 +46,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
     embedder = f"{LOOPBACK}:{options.embedder_port}"
     combiner = f"{LOOPBACK}:{options.combiner_port}"
     host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
+    keys = {"API_KEYS_FILE": str(options.api_keys_file.resolve())} if options.api_keys_file else {}
     checkpoints = {"CHECKPOINT_DIR": str(options.checkpoints.resolve())} if options.checkpoints else {}
     return (
         ServiceSpec(
@@ -86,6 +88,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
                 COMBINER=combiner,
                 STORE=options.store,
                 DEFAULT_COMBINER=options.default_combiner,
+                **keys,
             ),
         ),
     )

@@ -36,9 +36,7 @@ def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def findings(fake: FakeSearch) -> dict[str, Finding]:
-    found = services(
-        fake.address, embedder=fake.address, combiner=fake.address, api_key="", ca_file=None, timeout=10
-    )
+    found = services(fake.address, embedder=fake.address, combiner=fake.address, timeout=10)
     return {finding.name: finding for finding in found}
 
 

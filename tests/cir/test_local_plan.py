@@ -51,6 +51,15 @@ def test_only_search_listens_on_other_interfaces() -> None:
     assert combiner.environment["CIR_COMBINER_HOST"] == "127.0.0.1"
 
 
+def test_only_search_asks_for_keys() -> None:
+    specs = plan(replace(OPTIONS, api_keys_file=Path("keys.toml")))
+    assert [spec.environment.get(f"CIR_{spec.name.upper()}_API_KEYS_FILE") for spec in specs] == [
+        None,
+        None,
+        str(Path("keys.toml").resolve()),
+    ]
+
+
 def test_ports_follow_the_first_unless_given() -> None:
     assert resolve_ports(50050, None, None) == (50050, 50051, 50052)
     assert resolve_ports(50050, 7000, None) == (50050, 7000, 50052)

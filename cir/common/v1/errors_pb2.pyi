@@ -45,6 +45,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: a filter's value does not have the type of its field."""
     PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: the page token is damaged, or belongs to another query."""
+    MALFORMED: _ErrorReason.ValueType  # 11
+    """INVALID_ARGUMENT: the request's bytes are not the message that the method takes."""
     IMAGE_EMPTY: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT: the image has no bytes."""
     IMAGE_UNREADABLE: _ErrorReason.ValueType  # 21
@@ -73,6 +75,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the combiner's checkpoint cannot be used; the message says why."""
     OVERLOADED: _ErrorReason.ValueType  # 70
     """RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again."""
+    RATE_LIMITED: _ErrorReason.ValueType  # 71
+    """RESOURCE_EXHAUSTED: the API key (or the peer, where keys are not used) sends more calls than its rate
+    allows. RetryInfo says when the next one is taken.
+    """
     EMBEDDER_UNAVAILABLE: _ErrorReason.ValueType  # 80
     """UNAVAILABLE: the embedder cannot be reached."""
     COMBINER_UNAVAILABLE: _ErrorReason.ValueType  # 81
@@ -120,6 +126,8 @@ WRONG_FIELD_TYPE: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT: a filter's value does not have the type of its field."""
 PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: the page token is damaged, or belongs to another query."""
+MALFORMED: ErrorReason.ValueType  # 11
+"""INVALID_ARGUMENT: the request's bytes are not the message that the method takes."""
 IMAGE_EMPTY: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT: the image has no bytes."""
 IMAGE_UNREADABLE: ErrorReason.ValueType  # 21
@@ -148,6 +156,10 @@ COMBINER_UNUSABLE: ErrorReason.ValueType  # 62
 """FAILED_PRECONDITION: the combiner's checkpoint cannot be used; the message says why."""
 OVERLOADED: ErrorReason.ValueType  # 70
 """RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again."""
+RATE_LIMITED: ErrorReason.ValueType  # 71
+"""RESOURCE_EXHAUSTED: the API key (or the peer, where keys are not used) sends more calls than its rate
+allows. RetryInfo says when the next one is taken.
+"""
 EMBEDDER_UNAVAILABLE: ErrorReason.ValueType  # 80
 """UNAVAILABLE: the embedder cannot be reached."""
 COMBINER_UNAVAILABLE: ErrorReason.ValueType  # 81

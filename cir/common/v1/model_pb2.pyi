@@ -32,6 +32,9 @@ class ModelInfo(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     DTYPE_COSINE_FIELD_NUMBER: _builtins.int
+    REFUSED_DTYPE_FIELD_NUMBER: _builtins.int
+    REFUSED_DTYPE_COSINE_FIELD_NUMBER: _builtins.int
+    INT8_LAYERS_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
     """Identity: a hash over architecture, weights, preprocessing mode, target ratio, image size and
     normalisation. Two services with the same fingerprint give features that can be compared.
@@ -57,6 +60,16 @@ class ModelInfo(_message.Message):
     """Type the model computes in: "float32", "bfloat16", "float16" or "int8"."""
     dtype_cosine: _builtins.float
     """Smallest cosine between features in `dtype` and in float32 on the probe at start-up; 1 for float32."""
+    refused_dtype: _builtins.str
+    """The dtype that was asked for, or chosen for the host, and refused: its cosine was below the service's
+    bound (setting min_dtype_cosine), so float32 took its place. Empty when none was.
+    """
+    refused_dtype_cosine: _builtins.float
+    """The cosine of `refused_dtype`; 1 when none was refused."""
+    int8_layers: _builtins.str
+    """What computes in int8 where `dtype` is "int8", for people to read: the most layers that keep the bound.
+    Empty for every other dtype.
+    """
     def __init__(
         self,
         *,
@@ -70,10 +83,13 @@ class ModelInfo(_message.Message):
         device: _builtins.str = ...,
         dtype: _builtins.str = ...,
         dtype_cosine: _builtins.float = ...,
+        refused_dtype: _builtins.str = ...,
+        refused_dtype_cosine: _builtins.float = ...,
+        int8_layers: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "device", b"device", "dimension", b"dimension", "dtype", b"dtype", "dtype_cosine", b"dtype_cosine", "fingerprint", b"fingerprint", "image_size", b"image_size", "preprocessing", b"preprocessing", "pretrained", b"pretrained", "target_ratio", b"target_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "device", b"device", "dimension", b"dimension", "dtype", b"dtype", "dtype_cosine", b"dtype_cosine", "fingerprint", b"fingerprint", "image_size", b"image_size", "int8_layers", b"int8_layers", "preprocessing", b"preprocessing", "pretrained", b"pretrained", "refused_dtype", b"refused_dtype", "refused_dtype_cosine", b"refused_dtype_cosine", "target_ratio", b"target_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,6 +73,7 @@ class GetEmbedderInfoResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DECODING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the software."""
     @_builtins.property
@@ -83,20 +84,77 @@ class GetEmbedderInfoResponse(_message.Message):
     def limits(self) -> Global___EmbedderLimits:
         """The limits that are enforced before work is done."""
 
+    @_builtins.property
+    def decoding(self) -> Global___ImageDecoding:
+        """How encoded pictures become pixels. Callers who send tensors do the same, or their features differ."""
+
     def __init__(
         self,
         *,
         model: _model_pb2.ModelInfo | None = ...,
         limits: Global___EmbedderLimits | None = ...,
         version: _builtins.str = ...,
+        decoding: Global___ImageDecoding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decoding", b"decoding", "limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoding", b"decoding", "limits", b"limits", "model", b"model", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEmbedderInfoResponse: _TypeAlias = GetEmbedderInfoResponse  # noqa: Y015
+
+@_typing.final
+class ImageDecoding(_message.Message):
+    """What happens to an encoded picture before the preprocessing that `ModelInfo` names (mode, target ratio, image
+    size). None of it is part of the fingerprint: it changes the pixels of some pictures, and no model. Preprocessing
+    then pads with black, resizes the short side (bicubic with antialiasing, as Pillow does it), crops the centre and
+    converts to RGB.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMATS_FIELD_NUMBER: _builtins.int
+    EXIF_ORIENTATION_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    ALPHA_BACKGROUND_FIELD_NUMBER: _builtins.int
+    JPEG_DRAFT_FIELD_NUMBER: _builtins.int
+    exif_orientation: _builtins.bool
+    """Whether pictures are turned as their EXIF orientation says. The published transform does not turn them.
+    AVIF and HEIF pictures may be turned by their container as well; that is always followed in HEIF.
+    """
+    alpha: _builtins.str
+    """"flatten": transparent pixels lie on `alpha_background`. "drop": the alpha channel is ignored, as in the
+    published transform. Pictures without transparent pixels do not depend on it.
+    """
+    alpha_background: _builtins.str
+    """Colour under transparent pixels as #rrggbb, where `alpha` is "flatten"."""
+    jpeg_draft: _builtins.bool
+    """Whether the JPEG decoder may skip detail that resizing would remove. If so, pixels are not identical to a
+    full decode, and features differ a little.
+    """
+    @_builtins.property
+    def formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Formats that are read, by Pillow's names: "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", and where the service
+        has them "AVIF", "JPEG2000" and "HEIF". Of animations the first frame is taken.
+        """
+
+    def __init__(
+        self,
+        *,
+        formats: _abc.Iterable[_builtins.str] | None = ...,
+        exif_orientation: _builtins.bool = ...,
+        alpha: _builtins.str = ...,
+        alpha_background: _builtins.str = ...,
+        jpeg_draft: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "alpha_background", b"alpha_background", "exif_orientation", b"exif_orientation", "formats", b"formats", "jpeg_draft", b"jpeg_draft"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageDecoding: _TypeAlias = ImageDecoding  # noqa: Y015
 
 @_typing.final
 class EmbedderLimits(_message.Message):
@@ -112,6 +170,8 @@ class EmbedderLimits(_message.Message):
     MAX_QUEUE_ITEMS_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _builtins.int
     MAX_STREAM_BATCHES_FIELD_NUMBER: _builtins.int
+    MAX_PREPROCESSED_PIXELS_FIELD_NUMBER: _builtins.int
+    CALL_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
     """Bytes of one encoded picture."""
     max_image_pixels: _builtins.int
@@ -128,6 +188,12 @@ class EmbedderLimits(_message.Message):
     """Calls worked on at the same time."""
     max_stream_batches: _builtins.int
     """Batches of one stream that are worked on at the same time."""
+    max_preprocessed_pixels: _builtins.int
+    """Width times height that padding and resizing may make of one picture."""
+    @_builtins.property
+    def call_timeout(self) -> _duration_pb2.Duration:
+        """Longest time that one call or stream batch may take, whatever its deadline."""
+
     def __init__(
         self,
         *,
@@ -139,10 +205,12 @@ class EmbedderLimits(_message.Message):
         max_queue_items: _builtins.int = ...,
         max_concurrent_calls: _builtins.int = ...,
         max_stream_batches: _builtins.int = ...,
+        max_preprocessed_pixels: _builtins.int = ...,
+        call_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_message_bytes", b"max_message_bytes", "max_queue_items", b"max_queue_items", "max_stream_batches", b"max_stream_batches", "max_text_characters", b"max_text_characters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_message_bytes", b"max_message_bytes", "max_preprocessed_pixels", b"max_preprocessed_pixels", "max_queue_items", b"max_queue_items", "max_stream_batches", b"max_stream_batches", "max_text_characters", b"max_text_characters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,10 +225,11 @@ class ImageInput(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The encoded picture: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF where the server reads it."""
+    """The encoded picture, in one of the formats of `GetEmbedderInfoResponse.decoding`."""
     tensor: _builtins.bytes
-    """The picture as the model takes it, preprocessed by the caller with the model's own
-    preprocessing: image_size * image_size * 3 bytes, rows from the top, RGB, before normalisation.
+    """The picture as the model takes it, decoded as `GetEmbedderInfoResponse.decoding` says and preprocessed by
+    the caller with the model's own preprocessing: image_size * image_size * 3 bytes, rows from the top, RGB,
+    before normalisation.
     Any other length fails with TENSOR_WRONG_SIZE.
     """
     def __init__(

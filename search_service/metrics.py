@@ -1,0 +1,52 @@
+"""Prometheus metrics of searches, read from their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.registry import Collector
+
+from cir.search.v1 import search_pb2 as pb
+from service_runtime.metrics import SECONDS_BUCKETS
+
+_RESULT_BUCKETS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class SearchMetrics:
+    """What operators watch of the searches that were answered."""
+
+    def __init__(self) -> None:
+        self._stages = Histogram(
+            "cir_search_stage_seconds",
+            "Seconds of an answered search in each stage; total is the whole of it.",
+            ["stage"],
+            buckets=SECONDS_BUCKETS,
+            registry=None,
+        )
+        self._turns = Counter(
+            "cir_search_turns",
+            "Turns of answered searches by the kind of their query.",
+            ["kind"],
+            registry=None,
+        )
+        self._results = Histogram(
+            "cir_search_results", "Results in one answer.", buckets=_RESULT_BUCKETS, registry=None
+        )
+        self._exact = Counter(
+            "cir_search_exact", "Answered searches that asked for exact comparison.", registry=None
+        )
+
+    def answered(self, answer: pb.SearchResponse) -> None:
+        """Count an answer."""
+        for stage, duration in answer.timings.ListFields():
+            self._stages.labels(stage.name).observe(duration.ToNanoseconds() / 1e9)
+        for turn in answer.explanation.turns:
+            self._turns.labels(pb.TurnKind.Name(turn.kind).lower()).inc()
+        self._results.observe(len(answer.results))
+        if answer.explanation.exact:
+            self._exact.inc()
+
+    def collectors(self) -> Sequence[Collector]:
+        """All of them."""
+        return (self._stages, self._turns, self._results, self._exact)

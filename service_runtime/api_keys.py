@@ -1,0 +1,136 @@
+"""The API keys that a service takes: names and scopes, from a file of hashes and from the environment."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from cir.api_key import digest
+from service_runtime.settings import ServiceSettings
+from service_runtime.startup import StartupError
+from service_runtime.watched_files import WatchedFiles, read_bytes
+
+MIN_KEY_CHARACTERS = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FIELDS = {"name", "scope", "sha256"}
+
+
+class Scope(Enum):
+    """What a key may do; `WRITE` includes `READ`."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that is taken. Several may have one name: the old and the new one while a key is changed."""
+
+    name: str
+    scope: Scope
+    #: SHA-256 of the key.
+    digest: bytes = field(repr=False)
+
+
+class KeyRing:
+    """All keys of a service. A changed file counts from about a second after its change."""
+
+    def __init__(self, direct: Sequence[ApiKey], file: WatchedFiles[tuple[ApiKey, ...]] | None) -> None:
+        self._direct = tuple(direct)
+        self._file = file
+
+    def find(self, key: str) -> ApiKey | None:
+        """The entry of a key that was sent; None for one that is not known.
+
+        Takes the same time for every key: hashes are compared, in constant time, with all entries.
+        """
+        sent = digest(key)
+        found: ApiKey | None = None
+        for entry in (*self._direct, *(self._file.current() if self._file else ())):
+            if hmac.compare_digest(entry.digest, sent):
+                found = entry
+        return found
+
+
+def key_ring(settings: ServiceSettings) -> KeyRing | None:
+    """The keys of the settings; None where they name none and calls need no key. Raises `StartupError`."""
+    direct = direct_keys(settings.api_keys.get_secret_value())
+    path = settings.api_keys_file
+    if path is None:
+        return KeyRing(direct, None) if direct else None
+    return KeyRing(direct, WatchedFiles("API keys", [path], lambda: read_keys(path)))
+
+
+def direct_keys(text: str) -> list[ApiKey]:
+    """Keys as "name:scope:key", separated by commas. Raises `StartupError`, which quotes no key."""
+    keys: list[ApiKey] = []
+    for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
+        name, _, rest = entry.partition(":")
+        scope, _, key = rest.partition(":")
+        where = f"api_keys entry {number}"
+        if not key:
+            raise StartupError(f"{where} is not of the form name:scope:key")
+        if len(key) < MIN_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
+            raise StartupError(
+                f"{where} has a key that can be guessed or not be sent; use at least {MIN_KEY_CHARACTERS} "
+                "printable ASCII characters, as `cir keys new` makes them"
+            )
+        keys.append(ApiKey(_name(where, name), _scope(where, scope), digest(key)))
+    return _distinct("api_keys", keys)
+
+
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
+    """The keys of a TOML file, or of a JSON file by its suffix. Raises `StartupError` without any key."""
+    content = read_bytes("api_keys_file", path)
+    try:
+        text = content.decode()
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError:  # of either reader; its text may quote the file
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise StartupError(f"api_keys_file {path} is not {kind} in UTF-8") from None
+    entries = data.get("keys") if isinstance(data, dict) else None
+    if not isinstance(entries, list) or not entries or set(data) != {"keys"}:
+        raise StartupError(
+            f"api_keys_file {path} needs a list `keys` with at least one entry, and nothing else; "
+            "`cir keys new` prints entries"
+        )
+    keys = [_entry(f"api_keys_file {path}: entry {number}", entry) for number, entry in enumerate(entries, 1)]
+    return tuple(_distinct(f"api_keys_file {path}", keys))
+
+
+def _entry(where: str, entry: object) -> ApiKey:
+    # Fields that are not known are refused: one of a newer version may narrow what the key is for.
+    if not isinstance(entry, dict) or set(entry) != _FIELDS:
+        raise StartupError(f"{where} needs the fields name, scope and sha256, and no others")
+    if not all(isinstance(value, str) for value in entry.values()):
+        raise StartupError(f"{where} needs texts for name, scope and sha256")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", entry["sha256"]):
+        raise StartupError(f"{where} needs 64 hexadecimal digits as sha256, not the key itself")
+    return ApiKey(_name(where, entry["name"]), _scope(where, entry["scope"]), bytes.fromhex(entry["sha256"]))
+
+
+def _name(where: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise StartupError(
+            f"{where} needs a name of up to 64 letters, digits, '.', '_' and '-' (it appears in logs)"
+        )
+    return name
+
+
+def _scope(where: str, scope: str) -> Scope:
+    try:
+        return Scope(scope)
+    except ValueError:
+        raise StartupError(f"{where} needs the scope read or write") from None
+
+
+def _distinct(where: str, keys: list[ApiKey]) -> list[ApiKey]:
+    if len({key.digest for key in keys}) < len(keys):
+        raise StartupError(f"{where} has one key twice; every entry needs a key of its own")
+    return keys

@@ -1,0 +1,55 @@
+"""`cir catalogs copy`, `snapshot` and `restore` on embedded stores."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cir.cli import run
+from vector_store import open_store
+from vector_store.catalogs import VersionSpec
+from vector_store.points import PointBatch
+
+
+async def _build(url: str) -> None:
+    async with open_store(url) as store:
+        writer = await store.create_version("shop", VersionSpec(4, "fp"))
+        await writer.upsert(PointBatch(["a", "b"], np.eye(2, 4, dtype=np.float32), [{}, {}], ["", ""]))
+        await store.publish("shop", (await writer.finish()).version)
+
+
+async def _count(url: str, catalog: str) -> int:
+    async with open_store(url) as store, store.reader(catalog) as reader:
+        return await reader.count()
+
+
+def test_copy_snapshot_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = f"edge://{tmp_path}/one", f"edge://{tmp_path}/two"
+    asyncio.run(_build(one))
+    assert run(["catalogs", "copy", "shop", one, two, "--as", "boutique", "--publish"]) == 0
+    assert "boutique: version v0001 has 2 items, verified; published" in capsys.readouterr().out
+    assert asyncio.run(_count(two, "boutique")) == 2
+
+    folder = str(tmp_path / "snapshot")
+    assert run(["catalogs", "snapshot", "shop", folder, "--store", one]) == 0
+    assert run(["catalogs", "restore", folder, "--store", two]) == 0
+    assert "ready: cir catalogs publish shop v0001" in capsys.readouterr().out
+    assert run(["catalogs", "restore", folder, "--store", two, "--publish"]) == 0
+    assert asyncio.run(_count(two, "shop")) == 2
+
+
+def test_failures_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"edge://{tmp_path}/store"
+    for arguments, message in (
+        (["copy", "shop", url, url], "no catalog 'shop'"),
+        (["copy", "shop", "file:///x", url], "unknown scheme"),
+        (["snapshot", "shop", str(tmp_path / "s"), "--store", url], "no catalog 'shop'"),
+        (["restore", str(tmp_path / "none"), "--store", url], "no manifest.json"),
+    ):
+        assert run(["catalogs", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

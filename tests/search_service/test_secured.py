@@ -1,0 +1,260 @@
+"""One search, one index run and one check through every hop with mutual TLS and API keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from PIL import Image
+
+from cir.access import Access
+from cir.api_key import new_key
+from cir.cli import run
+from cir.client import Client
+from cir.combiner.v1 import combiner_pb2_grpc
+from cir.diagnosis import services
+from cir.embedder.v1 import embedder_pb2_grpc
+from cir.errors import PermissionDenied, Unauthenticated, Unavailable
+from cir.search.v1 import catalog_pb2
+from indexer.embed import open_embedder
+from indexer.errors import EmbedderFailed
+from indexer.options import IndexingOptions
+from search_service.application import SearchApplication
+from search_service.settings import SearchSettings
+from service_runtime.application import Application
+from service_runtime.server import serving
+from service_runtime.settings import ServiceSettings
+from tests.search_service.conftest import publish
+from tests.search_service.neighbours import FINGERPRINT, FakeCombiner, FakeEmbedder
+from tests.service_runtime.certificates import Authority, Pair
+from vector_store import open_store
+
+END_USER, EDITOR, SEARCH, STRANGER = (new_key() for _ in range(4))
+
+
+class Neighbour(Application):
+    """A stand-in behind the real runtime."""
+
+    def __init__(self, servicer: Any, name: str, add: Any) -> None:
+        self.service_names = (name,)
+        self._servicer = servicer
+        self._add = add
+
+    def register(self, server: grpc.aio.Server) -> None:
+        self._add(self._servicer, server)
+
+    async def start(self) -> Mapping[str, object]:
+        return {}
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Secured:
+    """Three services that ask for client certificates and keys, and who may call them."""
+
+    authority: Authority
+    own: Pair
+    embedder: str
+    combiner: str
+    store: str
+    values: dict[str, Any]
+
+    def search_settings(self, **changes: Any) -> SearchSettings:
+        return SearchSettings(
+            port=0,
+            shutdown_grace_seconds=0,
+            embedder=self.embedder,
+            combiner=self.combiner,
+            store=self.store,
+            api_keys=f"user:read:{END_USER},editor:write:{EDITOR}",
+            **(self.values | self.upstream() | changes),
+        )
+
+    def upstream(self) -> dict[str, Any]:
+        return {
+            "upstream_tls": True,
+            "upstream_ca": self.authority.file,
+            "upstream_certificate": self.own.certificate,
+            "upstream_key": self.own.key,
+            "upstream_api_key": SEARCH,
+        }
+
+    def client(self, address: str, key: str) -> Client:
+        return Client(address, api_key=key, tls=self.authority.client(self.own), timeout=10)
+
+
+@pytest.fixture
+async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
+    authority = Authority(tmp_path, "ca")
+    pair, own = authority.issue("server"), authority.issue("search")
+    tls = {
+        "tls_certificate": pair.certificate,
+        "tls_key": pair.key,
+        "tls_client_ca": authority.file,
+    }
+    url = f"edge://{tmp_path / 'store'}"
+    store = open_store(url)
+    await publish(store, "shop", 20)
+    await store.close()
+    values = ServiceSettings(port=0, shutdown_grace_seconds=0, api_keys=f"search:read:{SEARCH}", **tls)
+    neighbours = (
+        Neighbour(
+            FakeEmbedder(),
+            "cir.embedder.v1.EmbedderService",
+            embedder_pb2_grpc.add_EmbedderServiceServicer_to_server,
+        ),
+        Neighbour(
+            FakeCombiner(),
+            "cir.combiner.v1.CombinerService",
+            combiner_pb2_grpc.add_CombinerServiceServicer_to_server,
+        ),
+    )
+    async with AsyncExitStack() as stack:
+        addresses = [await stack.enter_async_context(serving(one, values)) for one in neighbours]
+        yield Secured(authority, own, *addresses, url, tls)
+
+
+def refusal(kind: type[Exception], client: Client, method: str, *arguments: Any, **fields: Any) -> Any:
+    with client, pytest.raises(kind) as raised:
+        getattr(client, method)(*arguments, **fields)
+    return raised.value
+
+
+async def test_a_search_goes_through_every_hop_and_scopes_hold(secured: Secured) -> None:
+    settings = secured.search_settings()
+    async with serving(SearchApplication(settings), settings) as address:
+
+        def calls() -> None:
+            with secured.client(address, END_USER) as client:
+                answer = client.search("shop", image=b"picture 3", text="in red", limit=5)
+                assert len(answer.results) == 5
+                assert answer.explanation.combiner == "sum"
+                with pytest.raises(PermissionDenied, match="user has the scope read"):
+                    client.delete("shop", ["item-1"])
+            with secured.client(address, EDITOR) as client:
+                assert client.delete("shop", ["item-1"]) == 1
+            refusal(Unauthenticated, secured.client(address, STRANGER), "info")
+            no_certificate = Client(address, api_key=END_USER, tls=secured.authority.client(), timeout=2)
+            refusal(Unavailable, no_certificate, "info")
+
+        await asyncio.to_thread(calls)
+
+
+async def test_a_wrong_key_upstream_is_no_fault_of_the_caller(secured: Secured) -> None:
+    settings = secured.search_settings(upstream_api_key=STRANGER)
+    async with serving(SearchApplication(settings), settings) as address:
+        error = await asyncio.to_thread(
+            refusal, Unavailable, secured.client(address, END_USER), "search", "shop", text="in red"
+        )
+        assert error.reason == "EMBEDDER_UNAVAILABLE"
+        assert "correct upstream_api_key in this service's settings" in error.message
+        assert STRANGER not in error.message
+
+
+async def test_no_tls_upstream_is_no_fault_of_the_caller(secured: Secured) -> None:
+    settings = secured.search_settings(
+        upstream_tls=False, upstream_ca=None, upstream_certificate=None, upstream_key=None
+    )
+    async with serving(SearchApplication(settings), settings) as address:
+        error = await asyncio.to_thread(
+            refusal, Unavailable, secured.client(address, END_USER), "search", "shop", text="in red"
+        )
+        assert error.reason == "EMBEDDER_UNAVAILABLE"
+
+
+async def test_the_indexer_meets_the_embedder_with_its_key(secured: Secured) -> None:
+    tls = secured.authority.client(secured.own)
+    options = IndexingOptions(embedder_tls=tls, embedder_api_key=SEARCH, connect_seconds=1, retry_seconds=1)
+    assert SEARCH not in repr(options)
+    async with open_embedder(secured.embedder, options) as embedder:
+        assert embedder.model.fingerprint == FINGERPRINT
+    wrong = options.model_copy(
+        update={"embedder_api_key": IndexingOptions(embedder_api_key=STRANGER).embedder_api_key}
+    )
+    with pytest.raises(EmbedderFailed, match="UNAUTHENTICATED: the API key is not known"):
+        async with open_embedder(secured.embedder, wrong):
+            pass
+    missing = options.model_copy(
+        update={"embedder_tls": secured.authority.client(Pair(Path("x"), Path("y")))}
+    )
+    with pytest.raises(EmbedderFailed, match=r"cannot be called as the options say: .*No such file"):
+        async with open_embedder(secured.embedder, missing):
+            pass
+
+
+async def test_the_doctor_sees_every_service(secured: Secured) -> None:
+    settings = secured.search_settings()
+    async with serving(SearchApplication(settings), settings) as address:
+
+        def look(neighbours: Access) -> dict[str, bool | None]:
+            found = services(
+                address,
+                embedder=secured.embedder,
+                combiner=secured.combiner,
+                access=Access(END_USER, secured.authority.client(secured.own)),
+                neighbours=neighbours,
+                timeout=5,
+            )
+            return {finding.name: finding.ok for finding in found}
+
+        ours = Access(SEARCH, secured.authority.client(secured.own))
+        seen = await asyncio.to_thread(look, ours)
+        assert [seen[name] for name in ("embedder", "combiner", "search", "search -> embedder")] == [True] * 4
+        seen = await asyncio.to_thread(look, Access(STRANGER, ours.tls))
+        assert [seen[name] for name in ("embedder", "combiner", "search")] == [False, False, True]
+
+
+async def test_a_command_takes_key_and_certificates(
+    secured: Secured, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = secured.search_settings()
+    async with serving(SearchApplication(settings), settings) as address:
+        files = (
+            f"--ca-file={secured.authority.file}",
+            f"--cert-file={secured.own.certificate}",
+            f"--key-file={secured.own.key}",
+        )
+        command = ("catalogs", "--server", address, *files)
+        monkeypatch.setenv("CIR_API_KEY", END_USER)
+        assert await asyncio.to_thread(run, command) == 0
+        assert "shop" in capsys.readouterr().out
+        monkeypatch.setenv("CIR_API_KEY", STRANGER)
+        assert await asyncio.to_thread(run, command) == 1
+        assert capsys.readouterr().err == (
+            "cir: the API key is not known; ask the operator of this service for one\n"
+        )
+
+
+async def test_cir_index_reaches_the_embedder_with_key_and_certificates(
+    secured: Secured, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (8, 8), "red").save(pictures / "red.jpg")
+    command = (
+        *("index", "new", str(pictures), "--quiet", "--embedder", secured.embedder),
+        *("--store", f"edge://{tmp_path / 'indexed'}", "--embedder-ca-file", str(secured.authority.file)),
+        *("--embedder-cert-file", str(secured.own.certificate)),
+        *("--embedder-key-file", str(secured.own.key)),
+    )
+    monkeypatch.setenv("CIR_EMBEDDER_API_KEY", STRANGER)
+    assert await asyncio.to_thread(run, command) == 1
+    assert "the API key is not known" in capsys.readouterr().err
+    monkeypatch.setenv("CIR_EMBEDDER_API_KEY", SEARCH)
+    assert await asyncio.to_thread(run, command) == 0
+    assert "1 of 1 items" in capsys.readouterr().out
+
+
+def test_every_call_that_changes_data_needs_write() -> None:
+    service = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
+    reading = ("Get", "List", "BatchGet", "Facet")
+    changing = {method.name for method in service.methods if not method.name.startswith(reading)}
+    assert SearchApplication.write_methods == {f"/{service.full_name}/{name}" for name in changing}

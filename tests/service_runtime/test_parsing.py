@@ -1,0 +1,110 @@
+"""Bytes that are no message: refused as the caller's fault, by every kind of method."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2
+
+from cir.combiner.v1 import combiner_pb2
+from cir.embedder.v1 import embedder_pb2
+from combiner_service.application import CombinerApplication
+from combiner_service.settings import CombinerSettings
+from service_runtime.parsing import parse_inside
+from service_runtime.server import serving
+from tests.refused import refused
+
+BROKEN = b"\xff\xff\xff"
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[grpc.aio.Channel]:
+    """To a combiner service."""
+    settings = CombinerSettings(port=0, log_level="error")
+    async with (
+        serving(CombinerApplication(settings), settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield channel
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/cir.combiner.v1.CombinerService/Combine",
+        "/cir.combiner.v1.CombinerService/GetCombinerInfo",
+        "/grpc.health.v1.Health/Check",
+    ],
+)
+async def test_a_broken_request_is_refused_with_a_reason(channel: grpc.aio.Channel, method: str) -> None:
+    send: Any = channel.unary_unary(method)
+    refusal = await refused(send(BROKEN, timeout=10))
+    assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "MALFORMED")
+    assert "3 bytes" in refusal.message
+
+
+async def test_text_that_is_not_utf8_is_refused(channel: grpc.aio.Channel) -> None:
+    send: Any = channel.unary_unary("/cir.combiner.v1.CombinerService/Combine")
+    assert (await refused(send(b"\x0a\x02\xff\xfe", timeout=10))).reason == "MALFORMED"
+
+
+async def test_broken_requests_of_health_watch_and_reflection_are_refused(channel: grpc.aio.Channel) -> None:
+    watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+    reflect: Any = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    for call in (watch(BROKEN, timeout=10), reflect(iter([BROKEN]), timeout=10)):
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_health_watch_still_streams(channel: grpc.aio.Channel) -> None:
+    watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+    call = watch(b"", timeout=10)
+    answer = health_pb2.HealthCheckResponse.FromString(await call.read())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    call.cancel()
+
+
+async def test_a_stream_answers_what_came_before_the_broken_message() -> None:
+    seen: list[int] = []
+
+    async def echo(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            seen.append(request.batch_id)
+            yield embedder_pb2.EmbedStreamResponse(batch_id=request.batch_id)
+
+    handler = parse_inside(
+        grpc.stream_stream_rpc_method_handler(
+            echo,
+            request_deserializer=embedder_pb2.EmbedStreamRequest.FromString,
+            response_serializer=embedder_pb2.EmbedStreamResponse.SerializeToString,
+        ),
+        abort=True,
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Run": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        run: Any = channel.stream_stream("/test.Echo/Run")
+        sound = embedder_pb2.EmbedStreamRequest(batch_id=7).SerializeToString()
+        call = run(iter([sound, BROKEN, sound]), timeout=10)
+        assert embedder_pb2.EmbedStreamResponse.FromString(await call.read()).batch_id == 7
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert seen == [7]
+    await server.stop(None)
+
+
+def test_a_handler_that_takes_bytes_stays_as_it_is() -> None:
+    async def raw(request: bytes, context: Any) -> bytes:
+        return request
+
+    handler = grpc.unary_unary_rpc_method_handler(raw)
+    assert parse_inside(handler) is handler
+
+
+async def test_a_sound_request_is_answered(channel: grpc.aio.Channel) -> None:
+    send: Any = channel.unary_unary("/cir.combiner.v1.CombinerService/GetCombinerInfo")
+    assert combiner_pb2.GetCombinerInfoResponse.FromString(await send(b"", timeout=10)).version
