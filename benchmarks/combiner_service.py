@@ -1,6 +1,10 @@
-"""Latency of the combiner service over gRPC, beside the bare network called in this process.
+"""Latency and throughput of the combiner service over gRPC, beside the same work without it.
 
-Usage: python -m benchmarks.combiner_service [--batch-sizes 1 256] [--seconds 5] [--json FILE]
+Usage: python -m benchmarks.combiner_service [--batch-sizes 1 256] [--clients 1 8 32] [--seconds 5]
+    [--json FILE]
+
+Three tables: every kind of combiner, over gRPC and in this process; calls of one pair by several clients at
+once, with forward passes shared and without; the network with narrow weights in this process.
 
 The service runs as a process of its own, as in production, with the published sizes and seeded random
 weights (speed does not depend on their values). Calls of the service and of the bare network alternate, so
@@ -16,8 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +39,11 @@ from combiner_service.checkpoint import write_checkpoint
 from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.combiner import Combiner
 from combiner_service.network import CombinerNetwork
+from combiner_service.network_precision import reduced, smallest_cosine
 from combiner_service.network_sizes import NetworkSizes
-from combiner_service.simple import SumCombiner
+from combiner_service.simple import ImageCombiner, SumCombiner, TextCombiner
 from combiner_service.slerp import SlerpCombiner
+from combiner_service.weight_type import WeightType
 
 NETWORK = "combiner/benchmark"
 Features = NDArray[np.float32]
@@ -119,43 +128,138 @@ def bare_combiner(combiner: Combiner) -> Callable[[Features, Features], Features
     return lambda image, text: combiner.combine(image, text).query_vectors
 
 
-def run(arguments: argparse.Namespace) -> list[Row]:
-    """Start the service, measure every row, stop the service."""
+@dataclass(frozen=True)
+class ClientsRow:
+    """Calls of one pair by several clients at once."""
+
+    clients: int
+    alone_per_second: float
+    shared_per_second: float
+    alone_p50_ms: float
+    shared_p50_ms: float
+
+
+@dataclass(frozen=True)
+class WeightsRow:
+    """The network in this process with weights of one type."""
+
+    weights: str
+    batch_size: int
+    p50_ms: float
+    float32_p50_ms: float
+    smallest_cosine: float
+
+
+def load(stub: CombinerServiceStub, clients: int, dimension: int, seconds: float) -> tuple[float, float]:
+    """Each client is a thread that calls with one pair, again and again.
+
+    Returns calls a second and the median of their milliseconds.
+    """
+    generator = np.random.default_rng(0)
+    features = (generator.standard_normal((2, 1, dimension)) * 0.4).astype(np.float32)
+    request = pb.CombineRequest(
+        combiner=NETWORK, image_features=pack(features[0]), text_features=pack(features[1])
+    )
+    started = time.perf_counter()
+    end = started + seconds
+
+    def calls(_: int) -> list[float]:
+        times = []
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            stub.Combine(request, timeout=60)
+            times.append((time.perf_counter() - start) * 1000)
+        return times
+
+    with ThreadPoolExecutor(clients) as pool:
+        times = [one for part in pool.map(calls, range(clients)) for one in part]
+    return len(times) / (time.perf_counter() - started), float(np.median(times))
+
+
+def clients_row(clients: int, alone: str, shared: str, dimension: int, seconds: float) -> ClientsRow:
+    """Both services in turns, four each, so that they see the same machine. Clients share a connection."""
+    figures: dict[str, list[tuple[float, float]]] = {alone: [], shared: []}
+    for _ in range(4):
+        for address, found in figures.items():
+            with open_channel(address) as channel:
+                stub = CombinerServiceStub(channel)
+                load(stub, 1, dimension, 0.2)
+                found.append(load(stub, clients, dimension, seconds / 4))
+    (alone_rate, alone_ms), (shared_rate, shared_ms) = (
+        np.median(np.array(found), axis=0).tolist() for found in figures.values()
+    )
+    return ClientsRow(
+        clients, round(alone_rate, 1), round(shared_rate, 1), round(alone_ms, 2), round(shared_ms, 2)
+    )
+
+
+def weights_rows(network: CombinerNetwork, batch_sizes: list[int], seconds: float) -> list[WeightsRow]:
+    """Every type of weights beside float32, call by call in turns."""
+    rows = []
+    for weight_type in (WeightType.BFLOAT16, WeightType.INT8):
+        narrow = reduced(network, weight_type)
+        cosine = smallest_cosine(network, narrow)
+        calls = bare_network(narrow), bare_network(network)
+        for batch_size in batch_sizes:
+            generator = np.random.default_rng(batch_size)
+            features = generator.standard_normal((2, batch_size, network.sizes.feature_dim)) * 0.4
+            image, text = features.astype(np.float32)
+            times, _ = measure(partial(calls[0], image, text), partial(calls[1], image, text), seconds)
+            p50 = np.percentile(times, 50, axis=0).round(3).tolist()
+            rows.append(WeightsRow(weight_type.value, batch_size, p50[0], p50[1], cosine))
+    return rows
+
+
+@contextmanager
+def serving(folder: str, *options: str) -> Iterator[str]:
+    """The service as a process until the block ends; yields its address."""
+    command = [sys.executable, "-m", "combiner_service", "--port", "0", "--checkpoint-dir", folder]
+    command += ["--default-combiner", NETWORK, *options]
+    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert service.stderr is not None
+        line = ""
+        while '"serving"' not in line:
+            line = service.stderr.readline()
+            if not line:
+                raise SystemExit(f"the service did not start: {command}")
+        # Read away the log of every call: a full pipe would block the service.
+        drain = subprocess.Popen(["cat"], stdin=service.stderr, stdout=subprocess.DEVNULL)
+        service.stderr.close()
+        yield json.loads(line)["address"]
+    finally:
+        service.terminate()
+        service.wait(60)
+    drain.wait(60)
+
+
+def run(arguments: argparse.Namespace) -> tuple[list[Row], list[ClientsRow], list[WeightsRow]]:
+    """Start the services, measure every row, stop them."""
     sizes = NetworkSizes(arguments.dimension, arguments.projection, arguments.hidden)
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     network = CombinerNetwork(sizes).eval().requires_grad_(False)
+    bare: dict[str, Callable[[Features, Features], Features]] = {NETWORK: bare_network(network)}
+    for combiner in (SumCombiner(), SlerpCombiner(), ImageCombiner(), TextCombiner()):
+        bare[combiner.info.name] = bare_combiner(combiner)
+    threads = ("--torch-threads", str(arguments.threads))
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder, "benchmark.safetensors"), network.state_dict(), CheckpointMetadata())
-        command = [sys.executable, "-m", "combiner_service", "--port", "0", "--checkpoint-dir", folder]
-        command += ["--default-combiner", NETWORK, "--torch-threads", str(arguments.threads)]
-        service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            assert service.stderr is not None
-            line = service.stderr.readline()
-            if '"serving"' not in line:
-                raise SystemExit(f"the service did not start: {line}{service.stderr.read()}")
-            address = json.loads(line)["address"]
-            # Read away the log of every call: a full pipe would block the service.
-            drain = subprocess.Popen(["cat"], stdin=service.stderr, stdout=subprocess.DEVNULL)
-            service.stderr.close()
-            bare = {
-                NETWORK: bare_network(network),
-                "sum": bare_combiner(SumCombiner()),
-                "slerp": bare_combiner(SlerpCombiner()),
-            }
-            with open_channel(address) as channel:
+        with (
+            serving(folder, *threads) as shared,
+            serving(folder, *threads, "--max-forward-items", "1") as alone,
+        ):
+            with open_channel(shared) as channel:
                 stub = CombinerServiceStub(channel)
                 rows = [
                     row(name, batch_size, stub, call, sizes.feature_dim, arguments.seconds)
                     for name, call in bare.items()
                     for batch_size in arguments.batch_sizes
                 ]
-        finally:
-            service.terminate()
-            service.wait(60)
-        drain.wait(60)
-    return rows
+            clients = [
+                clients_row(n, alone, shared, sizes.feature_dim, arguments.seconds) for n in arguments.clients
+            ]
+    return rows, clients, weights_rows(network, arguments.batch_sizes, arguments.seconds)
 
 
 def print_table(rows: list[Row]) -> None:
@@ -172,12 +276,35 @@ def print_table(rows: list[Row]) -> None:
         )
 
 
+def print_clients(rows: list[ClientsRow]) -> None:
+    """Calls of one pair, for people."""
+    print(f"\n{NETWORK}, calls of one pair: forward passes alone (baseline) and shared")
+    print(f"{'clients':>7} {'alone calls/s':>14} {'shared':>8} {'alone p50 ms':>13} {'shared':>8}")
+    for item in rows:
+        print(
+            f"{item.clients:7} {item.alone_per_second:14.1f} {item.shared_per_second:8.1f} "
+            f"{item.alone_p50_ms:13.1f} {item.shared_p50_ms:8.1f}"
+        )
+
+
+def print_weights(rows: list[WeightsRow]) -> None:
+    """Narrow weights, for people."""
+    print("\nThe network in this process, narrow weights beside float32 (baseline)")
+    print(f"{'weights':>9} {'batch':>6} {'p50 ms':>8} {'float32 p50 ms':>15} {'smallest cosine':>16}")
+    for item in rows:
+        print(
+            f"{item.weights:>9} {item.batch_size:6} {item.p50_ms:8.2f} {item.float32_p50_ms:15.2f} "
+            f"{item.smallest_cosine:16.7f}"
+        )
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 256], metavar="N")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], metavar="N")
     parser.add_argument("--dimension", type=int, default=640, help="feature width (640: RN50x4)")
     parser.add_argument("--projection", type=int, default=2560)
     parser.add_argument("--hidden", type=int, default=5120)
@@ -187,8 +314,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each row")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
     arguments = parser.parse_args()
-    rows = run(arguments)
+    rows, clients, weights = run(arguments)
     print_table(rows)
+    print_clients(clients)
+    print_weights(weights)
     if arguments.json:
         facts = {
             "machine": platform.machine(),
@@ -198,7 +327,16 @@ def main() -> None:
             "sizes": [arguments.dimension, arguments.projection, arguments.hidden],
         }
         arguments.json.write_text(
-            json.dumps({**facts, "rows": [asdict(item) for item in rows]}, indent=2) + "\n"
+            json.dumps(
+                {
+                    **facts,
+                    "rows": [asdict(item) for item in rows],
+                    "clients": [asdict(item) for item in clients],
+                    "weights": [asdict(item) for item in weights],
+                },
+                indent=2,
+            )
+            + "\n"
         )
 
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import grpc.aio
 import numpy as np
+from prometheus_client.registry import Collector
 
 from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
-from combiner_service.checkpoint_directory import PREFIX
+from combiner_service.checkpoint_directory import PREFIX, CheckpointDirectory, CheckpointEntry
+from combiner_service.combine_queue import CombineQueue
+from combiner_service.combine_workers import CombineWorkers
+from combiner_service.combiner import Combiner
+from combiner_service.combining import Combining
 from combiner_service.errors import CombinerError
+from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
 from combiner_service.servicer import CombinerServicer
 from combiner_service.settings import CombinerSettings
 from service_runtime.application import Application
+from service_runtime.progress import Progress
 from service_runtime.startup import StartupError
 
 
@@ -28,30 +35,77 @@ class CombinerApplication(Application):
 
     def __init__(self, settings: CombinerSettings) -> None:
         self._settings = settings
-        self._workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="combine")
+        self._metrics = CombinerMetrics()
+        directory = None
+        if settings.checkpoint_dir is not None:
+            directory = CheckpointDirectory(
+                settings.checkpoint_dir,
+                settings.checkpoint_fingerprints,
+                interval=settings.checkpoint_scan_seconds,
+                max_bytes=settings.max_checkpoint_bytes,
+            )
         self._registry = Registry(
-            settings.checkpoint_dir,
-            settings.checkpoint_fingerprints,
-            max_loaded=settings.max_loaded_networks,
-            torch_threads=settings.torch_threads_per_call,
+            directory, max_loaded=settings.max_loaded_networks, load=self._load, metrics=self._metrics
+        )
+        self._queue = CombineQueue(
+            max_waiting_items=settings.max_waiting_items,
+            max_forward_items=settings.max_forward_items,
+            gathers=lambda name: name.startswith(PREFIX),
+        )
+        self._workers = CombineWorkers(
+            self._queue,
+            Combining(self._registry, self._metrics),
+            self._metrics,
+            threads=settings.worker_threads,
+        )
+        self._folder = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._metrics.watch(
+            waiting=lambda: self._queue.waiting_items,
+            networks=lambda: len(self._registry.loaded()),
+            unusable=self._registry.unusable_count,
         )
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""
-        servicer = CombinerServicer(self._registry, self._settings, self._workers)
+        servicer = CombinerServicer(self._registry, self._settings, self._workers, self._folder)
         combiner_pb2_grpc.add_CombinerServiceServicer_to_server(servicer, server)
 
     async def start(self) -> Mapping[str, object]:
         """Look at the folder, load and run what is to be preloaded. Raises StartupError."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers, self._start)
+        facts = await asyncio.get_running_loop().run_in_executor(self._folder, self._start)
+        self._workers.start()
+        return facts
 
     async def close(self) -> None:
-        """Stop the worker threads."""
-        await asyncio.to_thread(self._workers.shutdown, cancel_futures=True)
+        """Answer what waits, then stop the threads."""
+        await self._workers.close()
+        await asyncio.to_thread(self._folder.shutdown, cancel_futures=True)
+
+    def collectors(self) -> Sequence[Collector]:
+        """Batches, waiting, networks; see docs/combiners.md."""
+        return self._metrics.collectors()
+
+    def progress(self) -> Mapping[str, Progress]:
+        """The workers."""
+        return {"combiner workers": self._queue.progress}
+
+    def _load(self, entry: CheckpointEntry) -> Combiner:
+        # Imported here, so that torch is only needed where a network is used.
+        from combiner_service.network_loading import LoadOptions, load_network
+
+        settings = self._settings
+        options = LoadOptions(
+            device=settings.device,
+            weight_type=settings.network_weights,
+            min_cosine=settings.min_weights_cosine,
+            max_threads=settings.torch_threads_per_call,
+        )
+        return load_network(entry.path, entry.info, options)
 
     def _start(self) -> Mapping[str, object]:
         settings = self._settings
         self._check_folder()
+        device = self._check_device()
         # The default combiner is what most calls use: it must work, and is ready before the first call.
         wanted = list(dict.fromkeys((settings.default_combiner, *settings.preload)))
         networks = [name for name in wanted if name.startswith(PREFIX)]
@@ -72,6 +126,10 @@ class CombinerApplication(Application):
             "max_message_bytes": settings.max_message_bytes,
             "max_concurrent_calls": settings.max_concurrent_calls,
             "worker_threads": settings.worker_threads,
+            "max_waiting_items": settings.max_waiting_items,
+            "max_forward_items": settings.max_forward_items,
+            "device": device,
+            "network_weights": settings.network_weights.value,
             "torch_threads": settings.torch_threads_per_call if settings.checkpoint_dir else 0,
         }
 
@@ -90,6 +148,17 @@ class CombinerApplication(Application):
                 f"checkpoint_dir is set but {' and '.join(missing)} cannot be imported; install the extra "
                 "[combiner], or leave the setting out"
             )
+
+    def _check_device(self) -> str:
+        """The device setting; one that was asked for by name must be there. Imports torch only for that."""
+        if self._settings.checkpoint_dir is None or not self._settings.device.startswith("cuda"):
+            return self._settings.device
+        from combiner_service.network_loading import chosen_device
+
+        try:
+            return chosen_device(self._settings.device)
+        except ValueError as error:
+            raise StartupError(str(error)) from error
 
     def _warm_up(self, name: str) -> None:
         try:

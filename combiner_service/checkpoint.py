@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from combiner_service.checkpoint_metadata import CheckpointMetadata, from_header, to_header
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_sizes import NetworkSizes, sizes_from_shapes
+from service_runtime.version import software_version
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 SAFETENSORS_ENDING = ".safetensors"
 PUBLISHED_ENDINGS = (".pt", ".pth")
 ENDINGS = (SAFETENSORS_ENDING, *PUBLISHED_ENDINGS)
+# A header of ours has about 2,000 bytes; its reader would take 100 MB of JSON.
+_MAX_HEADER_BYTES = 1 << 20
 _FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -56,6 +59,7 @@ def inspect_checkpoint(path: Path) -> CheckpointSummary:
         shapes, epoch = inspect_published(path)
         return CheckpointSummary(sizes_from_shapes(shapes), CheckpointMetadata(epoch=epoch))
     _check_ending(path)
+    _check_header_length(path)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -103,12 +107,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
     """Write our own format, whole or not at all: into a file beside `path` that is then renamed.
 
-    A service that watches the folder never sees half of it. Raises InvalidCheckpointError for weights that
-    are not a Combiner's, ValueError for metadata that cannot be written, OSError.
+    A service that watches the folder never sees half of it. Metadata without a `software_version` gets that
+    of this software. Raises InvalidCheckpointError for weights that are not a Combiner's, ValueError for
+    metadata that cannot be written, OSError.
     """
     if path.suffix != SAFETENSORS_ENDING:
         raise ValueError(f"{path.name} must end in {SAFETENSORS_ENDING}, the format that carries metadata")
     sizes = sizes_from_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()})
+    metadata = replace(metadata, software_version=metadata.software_version or software_version())
     from safetensors.torch import save
 
     content = save(
@@ -132,6 +138,16 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Checkp
 def _check_ending(path: Path) -> None:
     if path.suffix not in ENDINGS:
         raise InvalidCheckpointError(f"{path.name} ends in none of {', '.join(ENDINGS)}")
+
+
+def _check_header_length(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise InvalidCheckpointError(
+            f"not a whole safetensors file, or not a Combiner's: its header claims {length} bytes, at most "
+            f"{_MAX_HEADER_BYTES} are read; write the file again"
+        )
 
 
 def _damaged(error: Exception) -> str:

@@ -1,12 +1,14 @@
-"""A folder of checkpoints that is looked at again on every use, so that files come and go at run time."""
+"""A folder of checkpoints that is looked at again while it is used, so that files come and go at run time."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +20,14 @@ from combiner_service.errors import InvalidCheckpointError
 PREFIX = "combiner/"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-# Device, inode, size and time of change in nanoseconds: a file that keeps all four was not written to.
-Signature = tuple[int, int, int, int]
+# Device, inode, size, and times of change of content and of the file in nanoseconds. The last one cannot be
+# set by a copying program, so that a file that keeps all five was not written to since.
+Signature = tuple[int, int, int, int, int]
 # Equal to no file's, so that the name is looked at again as soon as one file is left.
-_NO_FILE: Signature = (0, 0, 0, 0)
+_NO_FILE: Signature = (0, 0, 0, 0, 0)
+# File systems keep times in steps: a file that changed this short a while before it was looked at may change
+# again without its times telling (FAT has the largest step, 2 s).
+_UNSETTLED_SECONDS = 2.0
 
 # What reading a file can end in; torch reports a lack of memory as RuntimeError.
 FILE_ERRORS = (InvalidCheckpointError, OSError, MemoryError, RuntimeError)
@@ -29,11 +35,16 @@ FILE_ERRORS = (InvalidCheckpointError, OSError, MemoryError, RuntimeError)
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEntry:
-    """One name in the folder. `info.problem` says why the file cannot be used, if it cannot."""
+    """One name in the folder. `info.problem` says why the file cannot be used, if it cannot.
+
+    An entry that is not `settled` was looked at so soon after the file had changed that its signature does
+    not prove it unchanged.
+    """
 
     path: Path
     signature: Signature
     info: CombinerInfo
+    settled: bool = True
 
 
 class CheckpointDirectory:
@@ -47,39 +58,77 @@ class CheckpointDirectory:
         path: the folder. It may vanish and come back (a network share): the last scan holds meanwhile.
         fingerprints: model fingerprint by checkpoint name, for published files, which carry none. A
             file that carries another one than its setting is unusable.
+        interval: seconds for which a scan holds; 0 scans on every use.
+        max_bytes: largest file that is looked into.
     """
 
-    def __init__(self, path: Path, fingerprints: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fingerprints: Mapping[str, str],
+        *,
+        interval: float = 0.0,
+        max_bytes: int = 1 << 32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
         self._fingerprints = dict(fingerprints)
-        self._entries: dict[str, CheckpointEntry] = {}
+        self._interval = interval
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._entries: Mapping[str, CheckpointEntry] = {}
+        self._fresh_until = float("-inf")
         self._lock = threading.Lock()
 
     def scan(self) -> Mapping[str, CheckpointEntry]:
-        """Look at the folder; entries by combiner name, sorted."""
+        """Entries by combiner name, sorted, as of at most `interval` seconds ago.
+
+        The same object as before where nobody has looked at the folder since.
+        """
+        if self._clock() < self._fresh_until:
+            return self._entries
         with self._lock:
-            try:
-                found = _files(self.path)
-            except OSError:
-                return self._entries
-            self._entries = {name: self._entry(name, paths) for name, paths in sorted(found.items())}
+            # Whoever waited for another thread's scan takes it over.
+            if self._clock() >= self._fresh_until:
+                self._entries = self._scanned()
+                # Counted from the end: a slow folder is not looked at all the time.
+                self._fresh_until = self._clock() + self._interval
             return self._entries
 
-    def _entry(self, name: str, paths: list[tuple[Path, Signature]]) -> CheckpointEntry:
-        path, signature = paths[0]
-        if len(paths) > 1:
-            files = ", ".join(_printable(path.name) for path, _ in paths)
-            problem = f"several files share the name: {files}; keep one"
-            return CheckpointEntry(path, _NO_FILE, _unusable(name, problem))
-        known = self._entries.get(name)
-        if known and (known.path, known.signature) == (path, signature):
-            return known
-        return CheckpointEntry(path, signature, self._inspect(name, path))
+    def _scanned(self) -> Mapping[str, CheckpointEntry]:
+        try:
+            found = _files(self.path)
+        except OSError:
+            return self._entries
+        return {name: self._entry(name, files) for name, files in sorted(found.items())}
 
-    def _inspect(self, name: str, path: Path) -> CombinerInfo:
+    def _entry(self, name: str, files: list[tuple[Path, os.stat_result | None]]) -> CheckpointEntry:
+        path, status = files[0]
+        if len(files) > 1:
+            names = ", ".join(_printable(path.name) for path, _ in files)
+            problem = f"several files share the name: {names}; keep one"
+            return CheckpointEntry(path, _NO_FILE, _unusable(name, problem))
+        if status is None or not stat.S_ISREG(status.st_mode):
+            problem = "a link that leads to no file" if status is None else "not a regular file"
+            return CheckpointEntry(
+                path, _NO_FILE, _unusable(name, f"{problem}; put a file there or remove it")
+            )
+        signature = _signature(status)
+        known = self._entries.get(name)
+        if known and known.settled and (known.path, known.signature) == (path, signature):
+            return known
+        # Before the look into it, so that what changes meanwhile is looked at again.
+        settled = time.time() - max(status.st_mtime, status.st_ctime) > _UNSETTLED_SECONDS
+        return CheckpointEntry(path, signature, self._inspect(name, path, status.st_size), settled)
+
+    def _inspect(self, name: str, path: Path, size: int) -> CombinerInfo:
         stem = name.removeprefix(PREFIX)
         if not _NAME.fullmatch(stem):
             return _unusable(name, "rename the file: letters, digits, '.', '_' and '-', at most 128 of them")
+        if size > self._max_bytes:
+            return _unusable(
+                name, f"the file has {size} bytes; at most {self._max_bytes} are read (max_checkpoint_bytes)"
+            )
         try:
             summary = inspect_checkpoint(path)
             return _info(name, summary, _fingerprint(summary.metadata, self._fingerprints.get(stem, "")))
@@ -94,27 +143,35 @@ def unusable(entry: CheckpointEntry, error: Exception) -> CheckpointEntry:
 
 def signature_of(path: Path) -> Signature:
     """Raises OSError where the file is gone."""
-    status = path.stat()
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _signature(path.stat())
 
 
-def _files(folder: Path) -> dict[str, list[tuple[Path, Signature]]]:
-    found: dict[str, list[tuple[Path, Signature]]] = defaultdict(list)
+def _signature(status: os.stat_result) -> Signature:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _files(folder: Path) -> dict[str, list[tuple[Path, os.stat_result | None]]]:
+    """What has one of our endings, by combiner name; links are followed, None where one leads nowhere."""
+    found: dict[str, list[tuple[Path, os.stat_result | None]]] = defaultdict(list)
     with os.scandir(folder) as listing:
         paths = sorted(Path(item.path) for item in listing if not item.name.startswith("."))
     for path in paths:
-        if path.suffix not in ENDINGS or not path.is_file():
+        if path.suffix not in ENDINGS:
             continue
         try:
-            found[PREFIX + _printable(path.stem)].append((path, signature_of(path)))
+            status = path.stat()
         except OSError:
-            continue  # gone since it was listed
+            if not path.is_symlink():
+                continue  # gone since it was listed
+            status = None
+        found[PREFIX + _printable(path.stem)].append((path, status))
     return found
 
 
 def _printable(name: str) -> str:
-    # A file name may hold bytes that are no UTF-8; such a name could not be sent.
-    return name.encode("utf-8", "replace").decode("utf-8")
+    # A file name may hold bytes that are no UTF-8, which could not be sent, and control characters.
+    text = name.encode("utf-8", "replace").decode("utf-8")
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _fingerprint(metadata: CheckpointMetadata, setting: str) -> str:

@@ -14,7 +14,8 @@ FORMAT_KEY = "cir_format"
 FORMAT = "combiner/1"
 _MAX_CHARACTERS = 16_384
 _SIZES = tuple(item.name for item in fields(NetworkSizes))
-_OWN = (FORMAT_KEY, *_SIZES, "model_fingerprint", "training_data", "protocol", "metrics", "epoch")
+_TEXTS = ("model_fingerprint", "training_data", "protocol", "software_version")
+_OWN = (FORMAT_KEY, *_SIZES, *_TEXTS, "metrics", "epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class CheckpointMetadata:
 
     `model_fingerprint` names the model whose features it was trained on; `protocol` says how `metrics`
     were measured (gallery, caption joining, reference kept or removed), for a number without its
-    protocol cannot be compared. `extra` keeps what else the header of the file holds.
+    protocol cannot be compared. `software_version` is that of the program that wrote the file; `extra` keeps
+    what else the header holds.
     """
 
     model_fingerprint: str = ""
@@ -31,6 +33,7 @@ class CheckpointMetadata:
     protocol: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     epoch: int | None = None
+    software_version: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def texts(self) -> dict[str, str]:
@@ -44,6 +47,8 @@ class CheckpointMetadata:
             known["metrics"] = json.dumps(dict(self.metrics), sort_keys=True)
         if self.epoch is not None:
             known["epoch"] = str(self.epoch)
+        if self.software_version:
+            known["software_version"] = self.software_version
         return known
 
 
@@ -86,9 +91,7 @@ def from_header(header: Mapping[str, str], sizes: NetworkSizes) -> CheckpointMet
                 "the file was put together from two checkpoints, write it again"
             )
     return CheckpointMetadata(
-        model_fingerprint=header.get("model_fingerprint", ""),
-        training_data=header.get("training_data", ""),
-        protocol=header.get("protocol", ""),
+        **{name: header.get(name, "") for name in _TEXTS},
         metrics=_metrics(header.get("metrics", "{}")),
         epoch=_epoch(header["epoch"]) if "epoch" in header else None,
         extra={name: value for name, value in header.items() if name not in _OWN},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from combiner_service.errors import TextWeightNotTakenError
+from combiner_service.errors import CombinerError, TextWeightNotTakenError
 from combiner_service.features import Float32, Float64, check_pairs, check_text_weight
 
 
@@ -36,6 +36,15 @@ class Combined:
     text_weights: Float32
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What one call wants combined; see `Combiner.combine`."""
+
+    image_features: Float32
+    text_features: Float32
+    text_weight: float | None = None
+
+
 class Combiner(ABC):
     """A function of pairs. Each row of the answer depends on the same row of the input alone."""
 
@@ -59,6 +68,22 @@ class Combiner(ABC):
             TextWeightOutOfRangeError, TextWeightNotTakenError: a weight outside [0, 1], or any weight where
                 `info.takes_text_weight` is false.
         """
+        self._check(Pairs(image_features, text_features, text_weight))
+        return self._combine(image_features, text_features, text_weight)
+
+    def combine_all(self, calls: Sequence[Pairs]) -> list[Combined | CombinerError]:
+        """`combine` for several calls at once; what it would raise takes the place of that call's answer."""
+        return [self._outcome(call) for call in calls]
+
+    def _outcome(self, call: Pairs) -> Combined | CombinerError:
+        try:
+            return self.combine(call.image_features, call.text_features, call.text_weight)
+        except CombinerError as error:
+            return error
+
+    def _check(self, call: Pairs) -> None:
+        """Refuse what `combine` refuses before its work."""
+        text_weight = call.text_weight
         check_text_weight(text_weight)
         if text_weight is not None and not self.info.takes_text_weight:
             raise TextWeightNotTakenError(
@@ -66,8 +91,7 @@ class Combiner(ABC):
                 "or use sum or slerp",
                 field="text_weight",
             )
-        check_pairs(image_features, text_features, dimension=self.info.dimension)
-        return self._combine(image_features, text_features, text_weight)
+        check_pairs(call.image_features, call.text_features, dimension=self.info.dimension)
 
     @abstractmethod
     def _combine(

@@ -39,12 +39,12 @@ class CombinerNetwork(nn.Module):
         self.combiner_dropout = nn.Dropout(_DROPOUT)
 
     def forward(
-        self, image_features: Tensor, text_features: Tensor, text_weight: float | None = None
+        self, image_features: Tensor, text_features: Tensor, text_weight: Tensor | float | None = None
     ) -> tuple[Tensor, Tensor]:
         """Combine (n, d) image features with (n, d) text features.
 
-        `text_weight` replaces lambda; v is the network's own all the same. Returns the L2-normalised
-        query vectors, (n, d), and the lambda that was used, (n,).
+        `text_weight`, one for all or (n,), replaces lambda, where it is not NaN; v is the network's own all
+        the same. Returns the L2-normalised query vectors, (n, d), and the lambda that was used, (n,).
         """
         text = self.text_dropout(functional.relu(self.text_projection_layer(text_features)))
         image = self.image_dropout(functional.relu(self.image_projection_layer(image_features)))
@@ -53,7 +53,12 @@ class CombinerNetwork(nn.Module):
         if text_weight is None:
             weight = self.dynamic_scalar(both)
         else:
-            weight = both.new_full((len(both), 1), text_weight)
+            weight = torch.as_tensor(text_weight, dtype=both.dtype, device=both.device)
+            weight = weight.expand(len(both))[:, None]
+            own = weight.isnan()
+            # Almost half of the network's numbers belong to lambda: they are not read for nothing.
+            if bool(own.any()):
+                weight = torch.where(own, self.dynamic_scalar(both), weight)
         mixed = self.output_layer(hidden) + weight * text_features + (1 - weight) * image_features
         return functional.normalize(mixed, dim=-1), weight.squeeze(-1)
 

@@ -34,7 +34,7 @@ def read_published(path: Path) -> tuple[dict[str, Tensor], int | None]:
 def _load(path: Path, *, device: str) -> tuple[dict[str, Tensor], int | None]:
     # Opened here, so that an OSError says that the file cannot be read; torch raises some for damage too.
     with path.open("rb") as file:
-        _refuse_torchscript(file)
+        _check_archive(file)
         file.seek(0)
         content = _unpickle_tensors(file, device)
     return _state_dict(content), _epoch(content)
@@ -53,13 +53,15 @@ def _unpickle_tensors(file: BinaryIO, device: str) -> object:
         raise InvalidCheckpointError(_damaged(error)) from error
 
 
-def _refuse_torchscript(file: BinaryIO) -> None:
-    """A TorchScript archive is a program. It is told apart by its list of the archive's files alone."""
+def _check_archive(file: BinaryIO) -> None:
+    """Refuse by the list of an archive's files alone: TorchScript, which is a program, and compressed files,
+    which could fill the memory from a few bytes (torch.save compresses nothing)."""
     if not zipfile.is_zipfile(file):
         return
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            compressed = any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist())
     except Exception as error:
         # BadZipFile, and for damaged names or lengths also UnicodeDecodeError, struct.error, ...
         raise InvalidCheckpointError(_damaged(error)) from error
@@ -67,6 +69,11 @@ def _refuse_torchscript(file: BinaryIO) -> None:
         raise InvalidCheckpointError(
             "the file is a TorchScript archive, which is a program and is not run; if you trust it, convert "
             "it: torch.save({'epoch': 0, 'Combiner': dict(torch.jit.load(FILE).state_dict())}, 'NAME.pt')"
+        )
+    if compressed:
+        raise InvalidCheckpointError(
+            "the file is a compressed archive, which torch.save does not write; save the weights again: "
+            + _EXPECTED
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from combiner_service.checkpoint_directory import (
     FILE_ERRORS,
@@ -17,7 +18,8 @@ from combiner_service.checkpoint_directory import (
     unusable,
 )
 from combiner_service.combiner import Combiner, CombinerInfo
-from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError
+from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError, InvalidCheckpointError
+from combiner_service.metrics import CombinerMetrics
 from combiner_service.simple import ImageCombiner, SumCombiner, TextCombiner
 from combiner_service.slerp import SlerpCombiner
 
@@ -26,35 +28,47 @@ _READ_ATTEMPTS = 3
 _NAMES_SHOWN = 20
 
 
+Load = Callable[[CheckpointEntry], Combiner]
+
+
+def _load(entry: CheckpointEntry) -> Combiner:
+    # Imported here and not at the top, so that torch is only needed where there are checkpoints.
+    from combiner_service.network_loading import load_network
+
+    return load_network(entry.path, entry.info)
+
+
 class Registry:
     """Combiners by name. Safe to use from several threads; every method may block on files.
 
     Args:
-        directory: the folder of checkpoints, or None to serve the simple combiners alone (then torch
-            is never imported).
-        fingerprints: see `CheckpointDirectory`.
+        directory: the checkpoints, or None to serve the simple combiners alone (then torch is never
+            imported).
         max_loaded: networks held in memory; the least recently used makes room for the next.
-        torch_threads: threads that torch uses for one product of matrices; 0 leaves torch's own choice.
+        load: reads the network of an entry; raises one of FILE_ERRORS where it cannot be used.
+        metrics: counts loads.
     """
 
     def __init__(
         self,
-        directory: Path | None = None,
-        fingerprints: Mapping[str, str] | None = None,
+        directory: CheckpointDirectory | None = None,
         *,
         max_loaded: int = 4,
-        torch_threads: int = 0,
+        load: Load = _load,
+        metrics: CombinerMetrics | None = None,
     ) -> None:
         if max_loaded < 1:
             raise ValueError(f"max_loaded is {max_loaded}; at least one network must fit")
         simple: tuple[Combiner, ...] = (SumCombiner(), SlerpCombiner(), ImageCombiner(), TextCombiner())
         self._simple = {combiner.info.name: combiner for combiner in simple}
-        self._directory = CheckpointDirectory(directory, fingerprints or {}) if directory else None
+        self._directory = directory
         self._max_loaded = max_loaded
-        self._torch_threads = torch_threads
+        self._load = load
+        self._metrics = metrics or CombinerMetrics()
         self._loaded: OrderedDict[str, tuple[Signature, Combiner]] = OrderedDict()
         # Files whose weights turned out bad when they were read; inspection sees names and shapes only.
         self._rejected: dict[str, CheckpointEntry] = {}
+        self._seen = _Seen()
         self._state = threading.Lock()
         # One network is read at a time, so that two calls for the same one read it once.
         self._reading = threading.Lock()
@@ -91,19 +105,28 @@ class Registry:
         with self._state:
             return list(self._loaded)
 
-    def _scan(self) -> dict[str, CheckpointEntry]:
+    def unusable_count(self) -> int:
+        """Checkpoints that cannot be used, as far as is known without another look at the folder."""
+        return sum(1 for entry in self._seen.entries.values() if entry.info.problem)
+
+    def _scan(self) -> Mapping[str, CheckpointEntry]:
         """What the folder holds, with what reading found out; forgets the networks of files that are gone."""
-        entries = dict(self._directory.scan()) if self._directory else {}
+        if self._directory is None:
+            return {}
+        scanned = self._directory.scan()
         with self._state:
-            for name in [name for name in self._loaded if name not in entries]:
-                del self._loaded[name]
-            for name, rejected in list(self._rejected.items()):
-                entry = entries.get(name)
-                if entry and entry.signature == rejected.signature and not entry.info.problem:
-                    entries[name] = rejected
-                else:
-                    del self._rejected[name]
-        return entries
+            if self._seen.scanned is not scanned:
+                entries = dict(scanned)
+                for name in [name for name in self._loaded if name not in entries]:
+                    del self._loaded[name]
+                for name, rejected in list(self._rejected.items()):
+                    entry = entries.get(name)
+                    if entry and not entry.info.problem and _same_file(rejected, entry):
+                        entries[name] = rejected
+                    else:
+                        del self._rejected[name]
+                self._seen = _Seen(scanned, entries)
+            return self._seen.entries
 
     def _entry(self, name: str) -> CheckpointEntry:
         entries = self._scan()
@@ -120,7 +143,7 @@ class Registry:
     def _usable_entry(self, name: str) -> CheckpointEntry:
         entry = self._entry(name)
         if entry.info.problem:
-            raise CombinerUnusableError(f"{name} cannot be used: {entry.info.problem}", field="combiner")
+            raise CombinerUnusableError(_unusable_message(name, entry), field="combiner")
         return entry
 
     def _held(self, name: str, entry: CheckpointEntry) -> Combiner | None:
@@ -138,13 +161,15 @@ class Registry:
             if held is not None:
                 return held
             try:
-                combiner = _load(entry, self._torch_threads)
+                started = time.perf_counter()
+                combiner = self._load(entry)
                 if signature_of(entry.path) != entry.signature:
                     return None
             except FILE_ERRORS as error:
-                with self._state:
-                    self._rejected[name] = unusable(entry, error)
+                self._metrics.load_failed()
+                self._reject(name, entry, error)
                 return None  # the next attempt scans again: a new file is read, this one is refused
+            self._metrics.loaded(time.perf_counter() - started)
             with self._state:
                 self._loaded[name] = (entry.signature, combiner)
                 self._loaded.move_to_end(name)
@@ -152,16 +177,38 @@ class Registry:
                     self._loaded.popitem(last=False)
             return combiner
 
+    def _reject(self, name: str, entry: CheckpointEntry, error: Exception) -> None:
+        """Remember that the file is bad until it changes; for what may pass (a lack of memory), once.
 
-def _load(entry: CheckpointEntry, torch_threads: int) -> Combiner:
-    # torch is imported here and not at the top, so that it is only needed where there are checkpoints.
-    import torch
+        Raises CombinerUnusableError where the file is the one that was scanned.
+        """
+        rejected = unusable(entry, error)
+        if not isinstance(error, InvalidCheckpointError):
+            rejected = replace(rejected, settled=False)
+        with self._state:
+            self._rejected[name] = rejected
+            self._seen = _Seen()
+        try:
+            unchanged = signature_of(entry.path) == entry.signature
+        except OSError:
+            unchanged = False
+        if unchanged:
+            raise CombinerUnusableError(_unusable_message(name, rejected), field="combiner") from error
 
-    from combiner_service.checkpoint import read_checkpoint
-    from combiner_service.network import CombinerNetwork
-    from combiner_service.network_combiner import NetworkCombiner
 
-    if torch_threads:
-        torch.set_num_threads(torch_threads)
-    checkpoint = read_checkpoint(entry.path)
-    return NetworkCombiner(entry.info, CombinerNetwork.from_weights(checkpoint.weights))
+def _unusable_message(name: str, entry: CheckpointEntry) -> str:
+    return f"{name} cannot be used: {entry.info.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A scan and what became of it. No scan is the same object as a new one's."""
+
+    scanned: Mapping[str, CheckpointEntry] = field(default_factory=dict)
+    entries: Mapping[str, CheckpointEntry] = field(default_factory=dict)
+
+
+def _same_file(rejected: CheckpointEntry, entry: CheckpointEntry) -> bool:
+    """Whether what was rejected is still there. What was rejected while it changed, or for what may pass, is
+    read once more when it has settled."""
+    return rejected.signature == entry.signature and rejected.settled == entry.settled

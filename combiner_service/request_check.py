@@ -9,19 +9,24 @@ from combiner_service.errors import FingerprintMismatchError
 from service_runtime.errors import ServiceError
 
 
-def check_request(request: pb.CombineRequest, *, max_batch_items: int, max_dimension: int) -> None:
-    """Refuse what exceeds the limits or cannot be answered. Reads lengths only, never the values."""
+def check_request(request: pb.CombineRequest, *, max_batch_items: int, max_dimension: int) -> int:
+    """Refuse what exceeds the limits or cannot be answered. Reads lengths only, never the values.
+
+    Returns how many pairs the request asks for.
+    """
     if request.encoding.dtype not in vectors_pb2.VectorType.values():
         raise ServiceError(
             errors_pb2.FIELD_INVALID,
             f"encoding.dtype {request.encoding.dtype} is not known; use FLOAT32 or FLOAT16",
             field="encoding.dtype",
         )
-    for field, batch in (
-        ("image_features", request.image_features),
-        ("text_features", request.text_features),
-    ):
-        _check_batch(field, batch, max_batch_items, max_dimension)
+    return max(
+        _checked_count(field, batch, max_batch_items, max_dimension)
+        for field, batch in (
+            ("image_features", request.image_features),
+            ("text_features", request.text_features),
+        )
+    )
 
 
 def check_fingerprints(request: pb.CombineRequest, info: CombinerInfo) -> str:
@@ -48,9 +53,9 @@ def check_fingerprints(request: pb.CombineRequest, info: CombinerInfo) -> str:
     return info.model_fingerprint or given
 
 
-def _check_batch(
+def _checked_count(
     field: str, batch: vectors_pb2.VectorBatch, max_batch_items: int, max_dimension: int
-) -> None:
+) -> int:
     if not batch.data and not batch.rows:
         raise ServiceError(
             errors_pb2.FIELD_REQUIRED, f"{field} is empty; send one row for each pair", field=field
@@ -71,3 +76,4 @@ def _check_batch(
             "send several calls",
             field=field,
         )
+    return count

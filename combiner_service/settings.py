@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from combiner_service.weight_type import WeightType
 from service_runtime.settings import ServiceSettings
 
 
@@ -41,12 +42,55 @@ class CombinerSettings(ServiceSettings):
     )
     max_batch_items: int = Field(1024, ge=1, description="Pairs of features in one call.")
     max_dimension: int = Field(4096, ge=1, description="Values per feature vector.")
-    worker_threads: int = Field(2, ge=1, description="Calls that are computed at the same time.")
+    worker_threads: int = Field(
+        2,
+        ge=1,
+        description="Combiners that are computed at the same time; one network is never computed twice.",
+    )
+    max_waiting_items: int = Field(
+        4096,
+        ge=1,
+        description="Pairs that may wait for a worker, over all calls; more are refused as OVERLOADED.",
+    )
+    max_forward_items: int = Field(
+        256,
+        ge=1,
+        description="Pairs of one network that are computed at once, gathered over the calls that wait "
+        "for it; 1 computes each call on its own.",
+    )
+    checkpoint_scan_seconds: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds for which a look at the folder of checkpoints holds; 0 looks on every call.",
+    )
+    max_checkpoint_bytes: int = Field(
+        4 * 1024**3, ge=1, description="Largest checkpoint that is read, in bytes."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+        description="Where networks run: cpu, cuda, cuda:N, or auto: CUDA if there is one.",
+    )
+    network_weights: WeightType = Field(
+        WeightType.FLOAT32,
+        description="How networks are held: float32, bfloat16 or int8 (CPU alone). The narrow ones are "
+        "faster for small batches; each network is compared with float32 when it is loaded.",
+    )
+    min_weights_cosine: float = Field(
+        0.999,
+        ge=-1,
+        le=1,
+        description="Smallest cosine to float32 with which narrow weights are used; below it the network is "
+        "held in float32, and the log says so.",
+    )
     torch_threads: int = Field(
-        0, ge=0, description="Threads of torch in each computation; 0 shares the cores among the workers."
+        0,
+        ge=0,
+        description="Most threads of torch in one computation; 0 takes every core. Passes of few pairs get "
+        "fewer where more do not pay, which is measured when a network is loaded.",
     )
 
     @property
     def torch_threads_per_call(self) -> int:
-        """`torch_threads`, or the share of one worker in the cores that this process may use."""
-        return self.torch_threads or max(1, len(os.sched_getaffinity(0)) // self.worker_threads)
+        """`torch_threads`, or every core that this process may use."""
+        return self.torch_threads or len(os.sched_getaffinity(0))

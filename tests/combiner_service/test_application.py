@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import ValidationError
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1.combiner_pb2_grpc import CombinerServiceStub
@@ -19,6 +20,7 @@ from combiner_service.settings import CombinerSettings
 from service_runtime.startup import StartupError
 from tests.combiner_service.conftest import Serve
 from tests.combiner_service.examples import save_published, weights_of
+from tests.combiner_service.samples import sample
 
 
 def chosen(**settings: Any) -> CombinerSettings:
@@ -73,10 +75,8 @@ async def test_checkpoints_without_torch_are_told(tmp_path: Path, monkeypatch: p
     await start()
 
 
-def test_cores_are_shared_among_the_workers() -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert chosen(worker_threads=1).torch_threads_per_call == cores
-    assert chosen(worker_threads=1000).torch_threads_per_call == 1
+def test_a_computation_may_take_every_core_unless_set() -> None:
+    assert chosen().torch_threads_per_call == len(os.sched_getaffinity(0))
     assert chosen(torch_threads=3).torch_threads_per_call == 3
 
 
@@ -149,3 +149,32 @@ async def test_a_process_serves_without_torch_and_stops_on_sigterm() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_metrics_and_progress_are_those_of_the_service(tmp_path: Path) -> None:
+    save_published(tmp_path / "good.pt", weights_of())
+    (tmp_path / "bad.pt").write_bytes(b"")
+    settings = chosen(checkpoint_dir=tmp_path, default_combiner="combiner/good", port=0)
+    application = CombinerApplication(settings)
+    await application.start()
+    try:
+        collectors = application.collectors()
+        assert sample(collectors, "cir_combiner_networks_loaded") == 1
+        assert sample(collectors, "cir_combiner_unusable_checkpoints") == 1
+        assert sample(collectors, "cir_combiner_loads_total", outcome="ok") == 1
+        assert sample(collectors, "cir_combiner_waiting_items") == 0
+        (progress,) = application.progress().values()
+        assert progress.stalled_seconds() == 0
+    finally:
+        await application.close()
+
+
+async def test_a_cuda_device_that_is_not_there_keeps_it_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(StartupError, match="device cuda:1 is not there; torch sees 0 CUDA devices"):
+        await start(checkpoint_dir=tmp_path, device="cuda:1")
+    for device in ("gpu", "cuda:", "cuda:x", "cpu "):
+        with pytest.raises(ValidationError):
+            chosen(device=device)

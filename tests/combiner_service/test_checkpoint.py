@@ -1,17 +1,21 @@
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from combiner_service.checkpoint import inspect_checkpoint, read_checkpoint, write_checkpoint
 from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network import CombinerNetwork
 from combiner_service.network_sizes import NetworkSizes
+from service_runtime.version import software_version
 from tests.combiner_service.examples import SMALL, evaluate, features_of, save_published, weights_of
 
 METADATA = CheckpointMetadata(
@@ -63,7 +67,11 @@ def test_a_network_comes_back_from_every_format(
 
 def test_own_format_keeps_its_metadata(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "a.safetensors", weights_of(), METADATA)
-    assert read_checkpoint(tmp_path / "a.safetensors").metadata == METADATA
+    expected = replace(METADATA, software_version=software_version())
+    assert read_checkpoint(tmp_path / "a.safetensors").metadata == expected
+    written_elsewhere = replace(METADATA, software_version="9.9")
+    write_checkpoint(tmp_path / "a.safetensors", weights_of(), written_elsewhere)
+    assert read_checkpoint(tmp_path / "a.safetensors").metadata == written_elsewhere
 
 
 def test_published_format_keeps_its_epoch(tmp_path: Path) -> None:
@@ -87,6 +95,94 @@ def test_a_crafted_safetensors_size_is_refused(tmp_path: Path) -> None:
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(InvalidCheckpointError, match="not a whole safetensors file"):
         inspect_checkpoint(path)
+
+
+def header_of(content: bytes, length: int | None = None) -> bytes:
+    return (len(content) if length is None else length).to_bytes(8, "little") + content
+
+
+def with_header(change: dict[str, Any]) -> bytes:
+    """A whole file of ours whose first tensor is described otherwise."""
+    whole = save(weights_of())
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    header["output_layer.weight"] |= change
+    return header_of(json.dumps(header).encode()) + whole[8 + length :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header_of(b"", 0),
+        header_of(b"{}"),
+        header_of(b"not json"),
+        header_of(b"[1, 2]"),
+        header_of(b"{" * 100_000),
+        header_of(b'{"a": ' * 50_000),
+        header_of(b"{}" + b" " * (1 << 20)),
+        header_of(b"{}", 100_000_000),
+        header_of(b"{}", 2**64 - 1),
+        header_of(b"\xff\xfe{}"),
+        with_header({"shape": [2**40, 2**40]}),
+        with_header({"shape": [-1, 16]}),
+        with_header({"shape": []}),
+        with_header({"shape": [0, 16]}),
+        with_header({"shape": [1] * 10_000}),
+        with_header({"data_offsets": [0, 2**60]}),
+        with_header({"data_offsets": [100, 10]}),
+        with_header({"data_offsets": [-4, 4]}),
+        with_header({"dtype": "I32"}),
+        with_header({"dtype": "no such"}),
+    ],
+)
+def test_crafted_safetensors_are_refused_by_both_readers(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    for read in (inspect_checkpoint, read_checkpoint):
+        with pytest.raises(InvalidCheckpointError):
+            read(path)
+
+
+def test_a_damaged_byte_of_ours_is_refused_or_leaves_a_network(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_own(path, weights_of())
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 17):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        try:
+            checkpoint = read_checkpoint(path)
+        except InvalidCheckpointError:
+            continue
+        CombinerNetwork.from_weights(checkpoint.weights)
+
+
+def test_the_layout_is_as_documented(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_own(path, weights_of())
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    assert (8 + length) % 8 == 0
+    assert header.pop("__metadata__") == {
+        "cir_format": "combiner/1",
+        "feature_dim": "8",
+        "projection_dim": "12",
+        "hidden_dim": "16",
+        "model_fingerprint": "abc123",
+        "training_data": "FashionIQ train, three categories",
+        "protocol": "gallery=original; captions='a and b'; reference kept",
+        "metrics": '{"recall_at_10": 0.354, "recall_at_50": 0.59}',
+        "epoch": "41",
+        "software_version": software_version(),
+        "author": "someone",
+    }
+    assert set(header) == set(SMALL.shapes())
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        data = np.frombuffer(whole[8 + length + start : 8 + length + end], "<f4")
+        assert (entry["dtype"], tuple(entry["shape"])) == ("F32", SMALL.shapes()[name])
+        np.testing.assert_array_equal(data.reshape(entry["shape"]), weights_of()[name].numpy())
+    assert max(entry["data_offsets"][1] for entry in header.values()) == len(whole) - 8 - length
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ names = texts.map(lambda text: f"x-{text}")
         protocol=texts,
         metrics=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=4),
         epoch=st.none() | st.integers(0, 10**6),
+        software_version=texts,
         extra=st.dictionaries(names, texts, max_size=3),
     )
 )

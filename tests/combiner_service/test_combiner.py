@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from combiner_service.combiner import Combiner, CombinerInfo
+from combiner_service.combiner import Combined, Combiner, CombinerInfo, Pairs
 from combiner_service.errors import (
     InvalidFeaturesError,
     NotFiniteError,
@@ -81,6 +81,37 @@ def test_a_row_does_not_depend_on_the_others(make: Callable[[], Combiner], seed:
         alone = combiner.combine(image[row : row + 1], text[row : row + 1])
         np.testing.assert_allclose(together.query_vectors[row], alone.query_vectors[0], atol=1e-5)
         np.testing.assert_allclose(together.text_weights[row], alone.text_weights[0], atol=1e-5)
+
+
+@every_combiner
+@given(
+    seed=st.integers(0, 2**16),
+    counts=st.lists(st.integers(1, 4), min_size=1, max_size=6),
+    weight=st.none() | st.floats(0, 1),
+    faulty=st.sets(st.integers(0, 5)),
+)
+@settings(max_examples=25, deadline=None)
+def test_calls_combined_at_once_get_what_each_gets_alone(
+    make: Callable[[], Combiner], seed: int, counts: list[int], weight: float | None, faulty: set[int]
+) -> None:
+    combiner = make()
+    calls = []
+    for index, count in enumerate(counts):
+        image, text = features_of(count, seed=seed + index), features_of(count, seed=seed - index - 1)
+        if index in faulty:
+            image[-1, 0] = np.nan
+        # Some calls bring a weight, others leave it to the combiner.
+        calls.append(Pairs(image, text, weight if index % 2 and combiner.info.takes_text_weight else None))
+    for call, answer in zip(calls, combiner.combine_all(calls), strict=True):
+        if isinstance(answer, NotFiniteError):
+            with pytest.raises(NotFiniteError) as refused:
+                combiner.combine(call.image_features, call.text_features, call.text_weight)
+            assert (str(answer), answer.field) == (str(refused.value), refused.value.field)
+            continue
+        assert isinstance(answer, Combined)
+        alone = combiner.combine(call.image_features, call.text_features, call.text_weight)
+        np.testing.assert_allclose(answer.query_vectors, alone.query_vectors, atol=1e-5)
+        np.testing.assert_allclose(answer.text_weights, alone.text_weights, atol=1e-5)
 
 
 @every_combiner

@@ -128,3 +128,15 @@ def test_a_damaged_byte_is_refused_or_harmless(tmp_path: Path) -> None:
 def test_inspection_gives_what_reading_gives(tmp_path: Path) -> None:
     path = save_published(tmp_path / "a.pt", weights_of())
     assert inspect_checkpoint(path).sizes == read_checkpoint(path).sizes == SMALL
+
+
+@both_readers
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path, read: Any) -> None:
+    sound = save_published(tmp_path / "sound.pt", weights_of())
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(sound) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, bytes(50_000_000) if name.endswith("/data/0") else source.read(name))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InvalidCheckpointError, match="compressed archive"):
+        read(path)

@@ -3,17 +3,24 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from combiner_service.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError
 from combiner_service.registry import Registry
+from service_runtime.version import software_version
 from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
 
 SIMPLE = ["sum", "slerp", "image", "text"]
+
+
+def registry_of(folder: Path, fingerprints: dict[str, str] | None = None, **settings: Any) -> Registry:
+    return Registry(CheckpointDirectory(folder, fingerprints or {}), **settings)
 
 
 def names(registry: Registry) -> list[str]:
@@ -46,30 +53,35 @@ def test_checkpoints_are_named_after_their_files(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("not a checkpoint")
     (tmp_path / ".hidden.pt").write_bytes(b"")
     (tmp_path / "folder.pt").mkdir()
-    registry = Registry(tmp_path)
-    assert names(registry) == [*SIMPLE, "combiner/cirr_rn50x4", "combiner/shop.v2"]
+    registry = registry_of(tmp_path)
+    assert names(registry) == [*SIMPLE, "combiner/cirr_rn50x4", "combiner/folder", "combiner/shop.v2"]
+    assert problem(registry, "combiner/folder") == "not a regular file; put a file there or remove it"
     assert combined(registry, "combiner/cirr_rn50x4", seed=1)
     assert combined(registry, "combiner/shop.v2", seed=2)
     info = registry.info("combiner/shop.v2")
     assert (info.dimension, info.model_fingerprint, info.takes_text_weight) == (8, "abc", True)
-    assert info.metadata == {"protocol": "reference removed", "epoch": "3"}
+    assert info.metadata == {
+        "protocol": "reference removed",
+        "epoch": "3",
+        "software_version": software_version(),
+    }
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
     save_published(tmp_path / "a.pt", weights_of())
     with pytest.raises(CombinerNotFoundError, match=r"no combiner 'a'; there are: sum, .*, combiner/a$"):
-        Registry(tmp_path).get("a")
+        registry_of(tmp_path).get("a")
 
 
 def test_a_long_list_of_names_is_cut(tmp_path: Path) -> None:
     for index in range(30):
         (tmp_path / f"c{index:02}.safetensors").write_bytes(b"")
     with pytest.raises(CombinerNotFoundError, match="and 14 more"):
-        Registry(tmp_path).get("x" * 10_000)
+        registry_of(tmp_path).get("x" * 10_000)
 
 
 def test_files_come_change_and_go_without_a_restart(tmp_path: Path) -> None:
-    registry = Registry(tmp_path)
+    registry = registry_of(tmp_path)
     assert names(registry) == SIMPLE
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, weights_of(seed=1), CheckpointMetadata(model_fingerprint="one"))
@@ -87,14 +99,15 @@ def test_an_unchanged_file_is_neither_inspected_nor_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_published(tmp_path / "a.pt", weights_of())
-    registry = Registry(tmp_path)
+    monkeypatch.setattr("combiner_service.checkpoint_directory._UNSETTLED_SECONDS", -1)
+    registry = registry_of(tmp_path)
     first = registry.get("combiner/a")
 
     def fail(path: Path) -> None:
         raise AssertionError(f"{path} is looked into again")
 
     monkeypatch.setattr("combiner_service.checkpoint_directory.inspect_checkpoint", fail)
-    monkeypatch.setattr("combiner_service.checkpoint.read_checkpoint", fail)
+    monkeypatch.setattr("combiner_service.network_loading.read_checkpoint", fail)
     assert registry.get("combiner/a") is first
     assert names(registry) == [*SIMPLE, "combiner/a"]
 
@@ -108,7 +121,7 @@ def test_a_half_written_file_is_unusable_alone_and_until_it_is_whole(tmp_path: P
         else:
             write_checkpoint(other, weights_of(seed=2), CheckpointMetadata())
         whole = other.read_bytes()
-        registry = Registry(tmp_path)
+        registry = registry_of(tmp_path)
         other.write_bytes(whole[: len(whole) // 2])
         assert "not a whole" in problem(registry, "combiner/other")
         with pytest.raises(CombinerUnusableError, match=r"combiner/other cannot be used: not a whole"):
@@ -124,7 +137,7 @@ def test_weights_found_bad_while_reading_are_listed_until_the_file_changes(tmp_p
     bad = weights_of()
     bad["output_layer.bias"][0] = float("nan")
     path = save_published(tmp_path / "a.pt", bad)
-    registry = Registry(tmp_path)
+    registry = registry_of(tmp_path)
     assert problem(registry, "combiner/a") == ""
     with pytest.raises(CombinerUnusableError, match="NaN"):
         registry.get("combiner/a")
@@ -148,8 +161,8 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
         reads.append(file)
         return checkpoint
 
-    monkeypatch.setattr("combiner_service.checkpoint.read_checkpoint", read_then_replace)
-    assert combined(Registry(tmp_path), "combiner/a", seed=2)
+    monkeypatch.setattr("combiner_service.network_loading.read_checkpoint", read_then_replace)
+    assert combined(registry_of(tmp_path), "combiner/a", seed=2)
     assert len(reads) == 2
 
 
@@ -162,15 +175,15 @@ def test_a_file_that_never_stays_the_same_is_refused(tmp_path: Path, monkeypatch
         write_checkpoint(path, weights_of(), CheckpointMetadata())
         return checkpoint
 
-    monkeypatch.setattr("combiner_service.checkpoint.read_checkpoint", replace_always)
+    monkeypatch.setattr("combiner_service.network_loading.read_checkpoint", replace_always)
     with pytest.raises(CombinerUnusableError, match="keeps changing"):
-        Registry(tmp_path).get("combiner/a")
+        registry_of(tmp_path).get("combiner/a")
 
 
 def test_two_files_of_one_name_are_unusable_until_one_is_left(tmp_path: Path) -> None:
     published = save_published(tmp_path / "a.pt", weights_of(seed=1))
     write_checkpoint(tmp_path / "a.safetensors", weights_of(seed=2), CheckpointMetadata())
-    registry = Registry(tmp_path)
+    registry = registry_of(tmp_path)
     assert problem(registry, "combiner/a") == "several files share the name: a.pt, a.safetensors; keep one"
     published.unlink()
     assert combined(registry, "combiner/a", seed=2)
@@ -180,7 +193,7 @@ def test_names_that_cannot_be_sent_or_typed_are_unusable(tmp_path: Path) -> None
     save_published(tmp_path / "my model.pt", weights_of())
     os.rename(os.fsencode(tmp_path / "my model.pt"), os.fsencode(tmp_path) + b"/\xff.pt")
     save_published(tmp_path / "my model.pt", weights_of())
-    infos = Registry(tmp_path).infos()[len(SIMPLE) :]
+    infos = registry_of(tmp_path).infos()[len(SIMPLE) :]
     assert [info.name for info in infos] == ["combiner/?", "combiner/my model"]
     assert all("rename the file" in info.problem for info in infos)
 
@@ -188,27 +201,27 @@ def test_names_that_cannot_be_sent_or_typed_are_unusable(tmp_path: Path) -> None
 def test_a_setting_binds_a_published_file_to_a_model(tmp_path: Path) -> None:
     save_published(tmp_path / "a.pt", weights_of())
     save_published(tmp_path / "b.pt", weights_of())
-    registry = Registry(tmp_path, {"a": "model-1"})
+    registry = registry_of(tmp_path, {"a": "model-1"})
     assert registry.info("combiner/a").model_fingerprint == "model-1"
     assert registry.info("combiner/b").model_fingerprint == ""
 
 
 def test_a_setting_does_not_override_the_file(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "a.safetensors", weights_of(), CheckpointMetadata(model_fingerprint="two"))
-    assert Registry(tmp_path, {"a": "two"}).get("combiner/a").info.model_fingerprint == "two"
+    assert registry_of(tmp_path, {"a": "two"}).get("combiner/a").info.model_fingerprint == "two"
     with pytest.raises(CombinerUnusableError, match="trained on model two, the setting binds it to one"):
-        Registry(tmp_path, {"a": "one"}).get("combiner/a")
+        registry_of(tmp_path, {"a": "one"}).get("combiner/a")
 
 
 def test_the_least_recently_used_network_makes_room(tmp_path: Path) -> None:
     for name in "abc":
         save_published(tmp_path / f"{name}.pt", weights_of())
-    registry = Registry(tmp_path, max_loaded=2)
+    registry = registry_of(tmp_path, max_loaded=2)
     for name in ("a", "b", "a", "c"):
         registry.get(f"combiner/{name}")
     assert registry.loaded() == ["combiner/a", "combiner/c"]
     with pytest.raises(ValueError, match="at least one"):
-        Registry(tmp_path, max_loaded=0)
+        registry_of(tmp_path, max_loaded=0)
 
 
 def test_many_threads_read_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,8 +232,8 @@ def test_many_threads_read_a_file_once(tmp_path: Path, monkeypatch: pytest.Monke
         reads.append(path)
         return read_checkpoint(path)
 
-    monkeypatch.setattr("combiner_service.checkpoint.read_checkpoint", counted)
-    registry = Registry(tmp_path)
+    monkeypatch.setattr("combiner_service.network_loading.read_checkpoint", counted)
+    registry = registry_of(tmp_path)
     with ThreadPoolExecutor(8) as threads:
         combiners = set(threads.map(registry.get, ["combiner/a"] * 32))
     assert len(combiners) == len(reads) == 1
@@ -231,7 +244,7 @@ def test_a_folder_that_vanishes_keeps_its_last_scan(tmp_path: Path) -> None:
     folder.mkdir()
     save_published(folder / "a.pt", weights_of(seed=1))
     save_published(folder / "b.pt", weights_of(seed=2))
-    registry = Registry(folder)
+    registry = registry_of(folder)
     assert combined(registry, "combiner/a", seed=1)
     folder.rename(tmp_path / "away")
     assert combined(registry, "combiner/a", seed=1)
@@ -248,8 +261,9 @@ def test_torch_is_not_imported_before_a_network_is_used(tmp_path: Path, with_own
     program = (
         "import sys, pathlib, numpy\n"
         "import combiner_service.application\n"
+        "from combiner_service.checkpoint_directory import CheckpointDirectory\n"
         "from combiner_service.registry import Registry\n"
-        "registry = Registry(pathlib.Path(sys.argv[1]))\n"
+        "registry = Registry(CheckpointDirectory(pathlib.Path(sys.argv[1]), {}))\n"
         "ones = numpy.ones((2, 8), numpy.float32)\n"
         "for info in registry.infos():\n"
         "    assert not info.problem\n"

@@ -1,6 +1,8 @@
 """Every RPC and every refusal over real gRPC."""
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from cir.common.v1 import vectors_pb2
 from cir.vectors import pack, unpack
 from combiner_service.checkpoint import write_checkpoint
 from combiner_service.checkpoint_metadata import CheckpointMetadata
+from combiner_service.network_combiner import NetworkCombiner
+from combiner_service.simple import SumCombiner
+from service_runtime.version import software_version
 from tests.combiner_service.conftest import Serve
 from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
 from tests.refused import refused
@@ -303,7 +308,11 @@ async def test_list_shows_everything_in_pages(serve: Serve, folder: Path) -> Non
     broken, own, published = found[4:]
     assert "not a whole file" in broken.problem
     assert (own.dimension, own.model_fingerprint, own.problem) == (8, "model-a", "")
-    assert dict(own.metadata) == {"epoch": "9", "metrics": '{"recall_at_10": 0.5}'}
+    assert dict(own.metadata) == {
+        "epoch": "9",
+        "metrics": '{"recall_at_10": 0.5}',
+        "software_version": software_version(),
+    }
     assert dict(published.metadata) == {"epoch": "7"}
 
 
@@ -316,7 +325,7 @@ async def test_a_bad_page_is_refused(serve: Serve) -> None:
 
 
 async def test_a_new_checkpoint_is_served_without_a_restart(serve: Serve, folder: Path) -> None:
-    stub = await serve(checkpoint_dir=folder)
+    stub = await serve(checkpoint_dir=folder, checkpoint_scan_seconds=0)
     assert (await refused(stub.Combine(request("combiner/new")))).reason == "COMBINER_NOT_FOUND"
     write_checkpoint(folder / "new.safetensors", weights_of(seed=5), CheckpointMetadata())
     answer = await stub.Combine(request("combiner/new"))
@@ -337,31 +346,95 @@ async def test_calls_side_by_side_get_their_own_answers(serve: Serve, folder: Pa
         np.testing.assert_allclose(unpack(answer.query_vectors), expected, atol=1e-5)
 
 
+class SlowSum:
+    """Makes `sum` wait until it is let go, and remembers how many pairs each computation had."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.computed: list[int] = []
+        original = SumCombiner.combine
+
+        def slow(combiner: SumCombiner, image: Any, *rest: Any) -> Any:
+            self.computed.append(len(image))
+            self.entered.set()
+            assert self.leave.wait(30)
+            return original(combiner, image, *rest)
+
+        monkeypatch.setattr(SumCombiner, "combine", slow)
+
+    async def busy(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, 30)
+
+
+def sum_of(rows: int) -> pb.CombineRequest:
+    return request("sum", features_of(rows), features_of(rows))
+
+
 async def test_a_call_whose_time_ran_out_while_it_waited_is_never_computed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub, slow = await serve(worker_threads=1), SlowSum(monkeypatch)
+    first = asyncio.ensure_future(stub.Combine(sum_of(1)))
+    await slow.busy()
+    refusal = await refused(stub.Combine(sum_of(2), timeout=0.2))
+    assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    cancelled = asyncio.ensure_future(stub.Combine(sum_of(4)))
+    await asyncio.sleep(0.1)
+    cancelled.cancel()
+    await asyncio.sleep(0.1)
+    slow.leave.set()
+    await first
+    await stub.Combine(sum_of(3))
+    assert slow.computed == [1, 3]
+
+
+async def test_more_than_may_wait_is_refused_with_a_time_to_come_back(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub, slow = await serve(worker_threads=1, max_waiting_items=4), SlowSum(monkeypatch)
+    calls = [asyncio.ensure_future(stub.Combine(sum_of(1)))]
+    await slow.busy()
+    calls += [asyncio.ensure_future(stub.Combine(sum_of(2))) for _ in range(5)]
+    # Two of them fill what may wait, the others are refused at once.
+    while sum(call.done() for call in calls) < 3:  # noqa: ASYNC110 - calls, not an event
+        await asyncio.sleep(0.01)
+    # Other calls are not kept out.
+    assert (await stub.GetCombinerInfo(pb.GetCombinerInfoRequest(), timeout=10)).combiners == 4
+    slow.leave.set()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(one, pb.CombineResponse) for one in ended) == 3
+    for call in calls:
+        if call.exception():
+            refusal = await refused(call)
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+            assert refusal.retry_after
+            assert "max_waiting_items" in refusal.message
+    await works(stub)
+
+
+async def test_calls_side_by_side_share_forward_passes(
     serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
+    passes: list[int] = []
+    forward = NetworkCombiner._forward
 
-    from combiner_service.simple import SumCombiner
+    def slow(combiner: NetworkCombiner, calls: Any) -> Any:
+        passes.append(len(calls))
+        time.sleep(0.05)
+        return forward(combiner, calls)
 
-    entered, leave, computed = threading.Event(), threading.Event(), []
-    original = SumCombiner.combine
-
-    def slow(self: SumCombiner, image: Any, *rest: Any) -> Any:
-        computed.append(len(image))
-        entered.set()
-        assert leave.wait(30)
-        return original(self, image, *rest)
-
-    stub = await serve(worker_threads=1)
-    monkeypatch.setattr(SumCombiner, "combine", slow)
-    first = asyncio.ensure_future(stub.Combine(request("sum", features_of(1), features_of(1))))
-    while not entered.is_set():  # noqa: ASYNC110 - set by a thread
-        await asyncio.sleep(0.01)
-    refusal = await refused(stub.Combine(request("sum", features_of(2), features_of(2)), timeout=0.2))
-    assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    await asyncio.sleep(0.1)
-    leave.set()
-    await first
-    await stub.Combine(request("sum", features_of(3), features_of(3)))
-    assert computed == [1, 3]
+    monkeypatch.setattr(NetworkCombiner, "_forward", slow)
+    for limit in (256, 1):
+        passes.clear()
+        stub = await serve(checkpoint_dir=folder, max_forward_items=limit, worker_threads=8)
+        calls = [
+            stub.Combine(request("combiner/own", features_of(1, seed=n), features_of(1, seed=-n)))
+            for n in range(24)
+        ]
+        for number, answer in enumerate(await asyncio.gather(*calls)):
+            wanted, _ = evaluate(
+                weights_of(seed=2), features_of(1, seed=number), features_of(1, seed=-number)
+            )
+            np.testing.assert_allclose(unpack(answer.query_vectors), wanted, atol=1e-5)
+        assert sum(passes) == 24
+        assert len(passes) <= 12 if limit > 1 else passes == [1] * 24

@@ -1,0 +1,131 @@
+"""Calls that wait to be combined: oldest first, bounded, gathered by network."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cir.combiner.v1 import combiner_pb2
+from cir.common.v1 import errors_pb2
+from service_runtime.errors import ServiceError
+from service_runtime.progress import Progress
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One call: `items` pairs for the combiner of a name. Both times are on the queue's clock."""
+
+    name: str
+    items: int
+    request: combiner_pb2.CombineRequest
+    deadline: float
+    future: asyncio.Future[combiner_pb2.CombineResponse]
+    submitted: float
+
+
+class CombineQueue:
+    """Between the event loop, which puts, and the workers, who take. Safe to use from several threads.
+
+    Args:
+        max_waiting_items: pairs that may wait; a call beyond is refused, unless nothing else waits.
+        max_forward_items: pairs that are handed out together; 1 hands out each call on its own.
+        gathers: whether calls for this name are worth handing out together. At most one worker has calls
+            for such a name at a time: those that arrive meanwhile are the next batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_waiting_items: int,
+        max_forward_items: int,
+        gathers: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self.progress = Progress(clock)
+        self._max_waiting = max_waiting_items
+        self._max_forward = max_forward_items
+        self._gathers = gathers
+        self._waiting: dict[Job, None] = {}
+        self._waiting_items = 0
+        self._taken: set[str] = set()
+        self._closing = False
+        self._changed = threading.Condition()
+
+    @property
+    def waiting_items(self) -> int:
+        """Pairs that wait."""
+        return self._waiting_items
+
+    def put(self, job: Job) -> None:
+        """Queue a call. Raises ServiceError: OVERLOADED with a time to try again, NOT_READY after `close`."""
+        with self._changed:
+            if self._closing:
+                raise ServiceError(errors_pb2.NOT_READY, "the service is stopping; try another replica")
+            if self._waiting and self._waiting_items + job.items > self._max_waiting:
+                raise ServiceError(
+                    errors_pb2.OVERLOADED,
+                    f"{self._waiting_items} pairs wait, {job.items} more would exceed the limit of "
+                    f"{self._max_waiting} (max_waiting_items); try again later",
+                    retry_after=0.2,
+                )
+            self._waiting[job] = None
+            self._waiting_items += job.items
+            self.progress.begin()
+            self._changed.notify()
+
+    def withdraw(self, job: Job) -> bool:
+        """Take back a call that nobody waits for any more; False where a worker has it already."""
+        with self._changed:
+            if job not in self._waiting:
+                return False
+            self._remove(job)
+            self.progress.end()
+            self._changed.notify()
+            return True
+
+    def take(self) -> Sequence[Job]:
+        """Wait for the oldest call and what goes with it; nothing once closed and empty."""
+        with self._changed:
+            while not (jobs := self._next()):
+                if self._closing and not self._waiting:
+                    return ()
+                self._changed.wait()
+            return jobs
+
+    def done(self, jobs: Sequence[Job]) -> None:
+        """What was taken has been answered."""
+        with self._changed:
+            self._taken.discard(jobs[0].name)
+            for _ in jobs:
+                self.progress.end()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Refuse new calls; those that wait are still handed out."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _next(self) -> Sequence[Job]:
+        first = next((job for job in self._waiting if job.name not in self._taken), None)
+        if first is None:
+            return ()
+        jobs = [first]
+        if self._max_forward > 1 and self._gathers(first.name):
+            items = first.items
+            for job in self._waiting:
+                if job is not first and job.name == first.name and items + job.items <= self._max_forward:
+                    jobs.append(job)
+                    items += job.items
+            self._taken.add(first.name)
+        for job in jobs:
+            self._remove(job)
+        return jobs
+
+    def _remove(self, job: Job) -> None:
+        del self._waiting[job]
+        self._waiting_items -= job.items
