@@ -92,7 +92,8 @@ async def index_rate(folder: Path, data: Path, address: str, options: IndexingOp
     store = open_store(f"edge://{data}")
     try:
         started = time.perf_counter()
-        report = await index(FolderSource(folder), "benchmark", store, address, options)
+        kept = options.model_copy(update={"ledger_path": data / "ledger.sqlite"})
+        report = await index(FolderSource(folder), "benchmark", store, address, kept)
         seconds = time.perf_counter() - started
     finally:
         await store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
@@ -10,9 +11,12 @@ from indexer.items import Reject, SourceItem
 from indexer.reasons import ID_DUPLICATE, ID_INVALID, PAYLOAD_INVALID
 from vector_store.catalogs import FieldType
 from vector_store.errors import InvalidQuery
+from vector_store.points import Payload
 from vector_store.schema_check import check_payload, is_text
 
 MAX_ID_CHARACTERS = 512
+# As long as a line of a manifest may be.
+MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
 def check_id(item_id: str) -> str:
@@ -52,7 +56,16 @@ def admit(
         except InvalidQuery as error:
             yield _reject(item, PAYLOAD_INVALID, str(error))
             continue
+        if (size := payload_bytes(item.payload)) > MAX_PAYLOAD_BYTES:
+            message = f"the payload has {size} bytes; expected at most {MAX_PAYLOAD_BYTES}"
+            yield _reject(item, PAYLOAD_INVALID, message)
+            continue
         yield item
+
+
+def payload_bytes(payload: Payload) -> int:
+    """About how large a payload is: the UTF-8 bytes of its JSON."""
+    return len(json.dumps(payload, ensure_ascii=False, default=str).encode())
 
 
 def _reject(item: SourceItem, reason: str, message: str) -> Reject:

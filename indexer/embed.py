@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from cir.api_key import metadata
 from cir.channel import MAX_MESSAGE_BYTES, open_async_channel
 from cir.common.v1 import errors_pb2
 from cir.common.v1.model_pb2 import ModelInfo
@@ -50,6 +51,7 @@ class Embedder:
         self._stub = stub
         self._address = address
         self._options = options
+        self._metadata = metadata(options.embedder_api_key.get_secret_value())
         self.model: ModelInfo = info.model
         limits = info.limits
         #: Pictures in one call.
@@ -76,7 +78,7 @@ class Embedder:
         async def attempt() -> list[EmbeddedItem | Reject]:
             timeout = self._options.call_timeout_seconds
             try:
-                response = await self._stub.EmbedImages(request, timeout=timeout)
+                response = await self._stub.EmbedImages(request, timeout=timeout, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error, address=self._address, timeout=timeout) from error
             return self._read(batch, response)
@@ -114,7 +116,7 @@ class Embedder:
         return [
             _rejected(item, errors.get(index))
             if index in errors or not usable[index]
-            else EmbeddedItem(item.item, rows[index])
+            else EmbeddedItem(item.item, rows[index], item.stamp, item.change)
             for index, item in enumerate(batch)
         ]
 
@@ -122,13 +124,18 @@ class Embedder:
 @asynccontextmanager
 async def open_embedder(address: str, options: IndexingOptions) -> AsyncIterator[Embedder]:
     """Connect to the embedder at "host:port" and ask for its model and limits. Raises `EmbedderFailed`."""
-    async with open_async_channel(address) as channel:
+    try:
+        opened = open_async_channel(address, tls=options.embedder_tls)
+        sent = metadata(options.embedder_api_key.get_secret_value())
+    except (OSError, CirError) as error:
+        raise EmbedderFailed(f"embedder at {address} cannot be called as the options say: {error}") from error
+    async with opened as channel:
         stub: rpc.EmbedderServiceAsyncStub = rpc.EmbedderServiceStub(channel)
 
         async def ask() -> pb.GetEmbedderInfoResponse:
             timeout = min(options.call_timeout_seconds, max(options.connect_seconds, 1.0))
             try:
-                return await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest(), timeout=timeout)
+                return await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest(), timeout=timeout, metadata=sent)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error, address=address, timeout=timeout) from error
 

@@ -19,3 +19,15 @@ class TooManyRejects(IndexingError):
 
 class VersionIncomplete(IndexingError):
     """The version that was built does not hold what was indexed."""
+
+
+class LedgerError(IndexingError):
+    """The ledger is in use, damaged, of another catalog, or cannot be written."""
+
+
+class SyncRefused(IndexingError):
+    """More would be deleted than the options allow."""
+
+
+class CarryFailed(IndexingError):
+    """Items that are not in the source cannot be taken over from the published version."""

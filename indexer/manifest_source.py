@@ -13,10 +13,13 @@ from indexer.image_location import ImageRoot, OutsideRoot
 from indexer.items import Reject, SourceItem
 from indexer.jsonl_rows import jsonl_rows
 from indexer.parquet_rows import parquet_rows
-from indexer.reasons import IMAGE_OUTSIDE_ROOT, ROW_MALFORMED
+from indexer.reasons import IMAGE_OUTSIDE_ROOT, ROW_MALFORMED, URL_NOT_ALLOWED
 from indexer.rows import BadRow, Row, RowReader
 from indexer.source import Source, SourceFacts
+from indexer.url_picture import Fetching, UrlPicture
+from indexer.url_rules import NotAllowed
 from vector_store.catalogs import FieldType
+from vector_store.points import Payload
 
 _READERS: dict[str, RowReader] = {
     ".csv": csv_rows,
@@ -26,15 +29,18 @@ _READERS: dict[str, RowReader] = {
     ".parquet": parquet_rows,
 }
 ID, IMAGE = "id", "image"
+MAX_COLUMNS = 1_000
 
 
 class ManifestSource(Source):
     """Rows with a column `image`, a column `id` if there is one, and all others as payload.
 
     `image` is a path relative to `root` (default: the manifest's folder), which it may not leave. Without
-    an `id` the path as written is the id. Payload types are found from all values (`column_types`), except
-    for those in `schema` and for `text_fields`, which are searched by word. The manifest is read twice, a
-    row at a time: once for types and count, once for the items.
+    an `id` the path as written is the id. An http:// or https:// address is fetched from the hosts that
+    `fetching` allows, which are none unless it is given; the address is the location that is stored. Payload
+    types are found from all values (`column_types`), except for those in `schema` and for `text_fields`,
+    which are searched by word. The manifest is read twice, a row at a time: once for types and count, once
+    for the items.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class ManifestSource(Source):
         image_base: str = "",
         schema: Mapping[str, FieldType] | None = None,
         text_fields: tuple[str, ...] = (),
+        fetching: Fetching = Fetching(),
     ) -> None:
         if path.suffix.lower() not in _READERS:
             raise SourceError(f"manifest {path} is of no known kind; expected {', '.join(_READERS)}")
@@ -52,6 +59,7 @@ class ManifestSource(Source):
         self._path = path.resolve()
         self._rows = _READERS[path.suffix.lower()]
         self._root = ImageRoot(root or self._path.parent, image_base)
+        self._fetching = fetching
         self._given = {**dict.fromkeys(text_fields, FieldType.TEXT), **(schema or {})}
         self._schema: Mapping[str, FieldType] | None = None
         self.rejects_path = self._path.with_name(f"{self._path.name}.rejects.jsonl")
@@ -72,6 +80,11 @@ class ManifestSource(Source):
             if isinstance(row, BadRow):
                 continue
             columns |= row.cells.keys()
+            if len(columns) > MAX_COLUMNS:
+                raise SourceError(
+                    f"manifest {self.name} has more than {MAX_COLUMNS} columns by row {row.number}; leave "
+                    "out those that nobody needs"
+                )
             try:
                 types.see(_payload_cells(row), row.number)
             except UnusableValue as error:
@@ -98,12 +111,21 @@ class ManifestSource(Source):
         if not isinstance(image, str) or not image.strip():
             message = f"row {row.number}: column 'image' is empty or no text; expected a file path"
             return Reject(item_id, "", ROW_MALFORMED, message)
+        payload = payload_of(_payload_cells(row), schema)
+        if image.strip().lower().startswith(("http://", "https://")):
+            return self._web_item(row, item_id, image.strip(), payload)
         try:
             path, relative = self._root.resolve(str(image).strip())
         except OutsideRoot as error:
             return Reject(item_id, str(image), IMAGE_OUTSIDE_ROOT, f"row {row.number}: {error}")
-        payload = payload_of(_payload_cells(row), schema)
         return SourceItem(item_id, path, self._root.location(relative), payload)
+
+    def _web_item(self, row: Row, item_id: str, url: str, payload: Payload) -> SourceItem | Reject:
+        try:
+            self._fetching.rules.check_url(url)
+        except NotAllowed as error:
+            return Reject(item_id, url, URL_NOT_ALLOWED, f"row {row.number}: {error}")
+        return SourceItem(item_id, UrlPicture(str(url), self._fetching), str(url), payload)
 
     def _check_columns(self, columns: set[str], total: int) -> None:
         if not total:

@@ -9,6 +9,8 @@ from indexer.errors import SourceError
 from indexer.folder_source import FolderSource
 from indexer.manifest_source import ManifestSource
 from indexer.source import Source
+from indexer.tar_source import TarSource
+from indexer.url_picture import Fetching
 from vector_store.catalogs import FieldType
 
 
@@ -19,16 +21,29 @@ def open_source(
     image_base: str = "",
     schema: Mapping[str, FieldType] | None = None,
     text_fields: tuple[str, ...] = (),
+    fetching: Fetching = Fetching(),
 ) -> Source:
-    """A folder as `FolderSource`, a file as `ManifestSource`; nothing is read yet.
+    """A folder as `FolderSource`, a .tar file or a pattern of them as `TarSource`, any other file as
+    `ManifestSource`; nothing is read yet.
 
-    `root`, `schema` and `text_fields` are for manifests. Raises `SourceError` for a path that is not there,
-    or for a manifest of an unknown kind.
+    `root` and `fetching` are for manifests, `schema` and `text_fields` for manifests and shards. Raises
+    `SourceError` for a path that is not there, or for a manifest of an unknown kind.
     """
     if path.is_dir():
         if root or schema or text_fields:
             raise SourceError(f"{path} is a folder; root, schema and text fields are for manifests only")
         return FolderSource(path, image_base=image_base)
+    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
+        if root:
+            raise SourceError(f"{path} is a tar shard; root is for manifests only")
+        return TarSource(str(path), image_base=image_base, schema=schema, text_fields=text_fields)
     if not path.exists():
-        raise SourceError(f"{path} does not exist; give a folder of pictures, or a manifest file")
-    return ManifestSource(path, root=root, image_base=image_base, schema=schema, text_fields=text_fields)
+        raise SourceError(f"{path} does not exist; give a folder of pictures, tar shards, or a manifest")
+    return ManifestSource(
+        path,
+        root=root,
+        image_base=image_base,
+        schema=schema,
+        text_fields=text_fields,
+        fetching=fetching,
+    )

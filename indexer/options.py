@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from cir.channel import TlsFiles
 from vector_store.catalogs import IndexOptions
 
 
@@ -17,6 +18,41 @@ class IndexingOptions(BaseModel):
     rejects_path: Path | None = Field(
         default=None,
         description="File for rejected items, JSON Lines. Default: beside the folder or manifest.",
+    )
+    ledger_path: Path | None = Field(
+        default=None,
+        description="File that remembers what was indexed, one for each catalog and store. Default: beside "
+        "the folder or manifest.",
+    )
+    rebuild_ledger: bool = Field(
+        default=False, description="Make the ledger anew from the published version before the run."
+    )
+    keep_features: bool = Field(
+        default=False,
+        description="Keep features in the ledger as well: for stores whose published version may be open in "
+        "another process, such as edge://.",
+    )
+    checksum: bool = Field(
+        default=False, description="Read and hash every picture instead of trusting size and time of change."
+    )
+    sync: bool = Field(
+        default=False, description="Delete items that are not in the source; otherwise they stay."
+    )
+    max_delete_share: float = Field(
+        default=0.3, ge=0, le=1, description="Larger shares are not deleted unless allow_delete is set."
+    )
+    allow_delete: bool = Field(
+        default=False, description="Delete whatever share is gone from the source, also everything."
+    )
+    dry_run: bool = Field(default=False, description="Only say what would change; nothing is written.")
+    always_publish: bool = Field(
+        default=False, description="Publish a new version also when nothing has changed."
+    )
+    near_duplicates_path: Path | None = Field(
+        default=None, description="File for pairs of items that look alike, JSON Lines."
+    )
+    near_duplicates_cosine: float = Field(
+        default=0.97, gt=0, le=1, description="Cosine from which two items look alike."
     )
     max_reject_share: float = Field(
         default=0.5,
@@ -39,7 +75,11 @@ class IndexingOptions(BaseModel):
         description="Bytes of pictures in one call to the embedder; a larger picture goes alone.",
     )
     calls_in_flight: int = Field(
-        default=4, ge=1, le=256, description="Calls to the embedder at the same time."
+        default=4,
+        ge=1,
+        le=256,
+        description="Calls to the embedder at the same time; after a crash so many batches are "
+        "encoded again, at most.",
     )
     read_threads: int = Field(
         default=4, ge=1, le=256, description="Pictures read from disk at the same time."
@@ -50,6 +90,12 @@ class IndexingOptions(BaseModel):
     )
     connect_seconds: float = Field(
         default=10.0, ge=0, description="Seconds to wait for the embedder to answer at the start."
+    )
+    embedder_api_key: SecretStr = Field(
+        default=SecretStr(""), description="API key, where the embedder asks for one."
+    )
+    embedder_tls: TlsFiles | None = Field(
+        default=None, description="PEM files to connect to the embedder with TLS. Default: no encryption."
     )
     retry_seconds: float = Field(
         default=120.0,

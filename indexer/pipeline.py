@@ -1,33 +1,48 @@
 """From a source to a version being built: read, embed and write at the same time, in bounded memory.
 
-    source -> admit -> read -> batches -> [queue] -> embed, several at once -> [queue] -> write
+    source -> admit -> recognise -> read -> recognise -> batches -> [queue] -> embed -> [queue] -> write
+                                                            \\-> known: take features over -/
 
-Both queues hold as many batches as calls are in flight, so memory is bounded by the options however large
-the source is. Batches may overtake each other; items never leave their own object.
+Queues are bounded, so memory is bounded by the options however large the source is. Batches may overtake
+each other; items never leave their own object. Not more than `calls_in_flight` batches are between the
+embedder and the ledger at any time: that much, and no more, is encoded again after a crash.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from indexer.admission import admit
 from indexer.batches import batches
 from indexer.embed import Embedder
-from indexer.items import EmbeddedItem, LoadedItem, Reject, SourceItem
+from indexer.features import KnownFeatures
+from indexer.items import (
+    NO_STAMP,
+    EmbeddedItem,
+    KnownItem,
+    LoadedItem,
+    Reject,
+    SourceItem,
+    Stamp,
+    WrittenItem,
+)
 from indexer.options import IndexingOptions
 from indexer.progress import Progress
 from indexer.reader import read_images
+from indexer.recognise import Recogniser
 from indexer.rejects import RejectsFile
 from indexer.report import Tally
 from indexer.source import Source
 from indexer.verify import Sample
-from indexer.write import BatchWriter
+from indexer.write import BatchWriter, LedgerPage
 from vector_store.catalogs import FieldType
 
+_Found = list[LoadedItem] | list[KnownItem] | WrittenItem | Reject
 _Loaded = asyncio.Queue[list[LoadedItem] | None]
-_Embedded = asyncio.Queue[list[EmbeddedItem] | None]
+# A batch, and whether it came from the embedder and so holds a place in the window.
+_Embedded = asyncio.Queue[tuple[list[EmbeddedItem], bool] | None]
 
 
 class Pipeline:
@@ -37,6 +52,9 @@ class Pipeline:
         self,
         *,
         embedder: Embedder,
+        recogniser: Recogniser,
+        known: KnownFeatures,
+        page: LedgerPage,
         writer: BatchWriter,
         rejects: RejectsFile,
         sample: Sample,
@@ -45,6 +63,9 @@ class Pipeline:
         progress: Progress,
     ) -> None:
         self._embedder = embedder
+        self._recogniser = recogniser
+        self._known = known
+        self._page = page
         self._writer = writer
         self._rejects = rejects
         self._sample = sample
@@ -53,6 +74,7 @@ class Pipeline:
         self._progress = progress
         self._loaded: _Loaded = asyncio.Queue(options.calls_in_flight)
         self._embedded: _Embedded = asyncio.Queue(options.calls_in_flight)
+        self._window = asyncio.Semaphore(options.calls_in_flight)
 
     async def run(self, source: Source, schema: Mapping[str, FieldType]) -> None:
         """Bring every item of `source` into the version or into the rejects file."""
@@ -67,25 +89,44 @@ class Pipeline:
 
     async def _read(self, source: Source, schema: Mapping[str, FieldType]) -> None:
         loop = asyncio.get_running_loop()
-        found = read_images(
-            admit(self._counted(source.items()), schema),
+        read: Iterator[LoadedItem | KnownItem | WrittenItem | Reject] = read_images(
+            self._recogniser.before_reading(admit(self._counted(source.items()), schema)),
             max_bytes=self._embedder.image_bytes,
             threads=self._options.read_threads,
         )
-        grouped = batches(found, max_items=self._embedder.batch_items, max_bytes=self._embedder.batch_bytes)
-        with_end: Iterator[list[LoadedItem] | Reject | None] = iter(grouped)
+        found: Iterator[LoadedItem | KnownItem | WrittenItem | Reject] = self._recogniser.after_reading(read)
+        grouped: Iterator[_Found] = batches(
+            found, max_items=self._embedder.batch_items, max_bytes=self._embedder.batch_bytes
+        )
+        with_end: Iterator[_Found | None] = iter(grouped)
         # One thread pulls the whole chain of generators, so none of them needs a lock.
         puller = ThreadPoolExecutor(1, thread_name_prefix="source")
         try:
             while (batch := await loop.run_in_executor(puller, next, with_end, None)) is not None:
-                if isinstance(batch, Reject):
-                    self._reject(batch)
-                else:
-                    await self._loaded.put(batch)
+                await self._take(batch)
         finally:
             puller.shutdown(wait=False, cancel_futures=True)
         for _ in range(self._options.calls_in_flight):
             await self._loaded.put(None)
+
+    async def _take(self, batch: _Found) -> None:
+        if isinstance(batch, Reject):
+            await self._reject(batch)
+        elif isinstance(batch, WrittenItem):
+            self._tally.count([batch.change])
+            self._progress.advance(self._tally)
+        elif isinstance(batch[0], KnownItem):
+            await self._take_over([item for item in batch if isinstance(item, KnownItem)])
+        else:
+            await self._loaded.put([item for item in batch if isinstance(item, LoadedItem)])
+
+    async def _take_over(self, items: Sequence[KnownItem]) -> None:
+        taken, left = await self._known.take(items, self._embedder.image_bytes)
+        if taken:
+            await self._embedded.put((taken, False))
+        bounds = {"max_items": self._embedder.batch_items, "max_bytes": self._embedder.batch_bytes}
+        for batch in batches(left, **bounds):
+            await self._take(batch)
 
     def _counted(self, found: Iterable[SourceItem | Reject]) -> Iterator[SourceItem | Reject]:
         for item in found:
@@ -100,25 +141,30 @@ class Pipeline:
 
     async def _embed(self) -> None:
         while (batch := await self._loaded.get()) is not None:
+            await self._window.acquire()
             embedded: list[EmbeddedItem] = []
-            for result in await self._embedder.embed(batch):
+            for loaded, result in zip(batch, await self._embedder.embed(batch), strict=True):
                 if isinstance(result, Reject):
-                    self._reject(result)
+                    await self._reject(result, loaded.item, loaded.stamp)
                 else:
                     embedded.append(result)
             if embedded:
-                await self._embedded.put(embedded)
+                await self._embedded.put((embedded, True))
+            else:
+                self._window.release()
 
     async def _write(self) -> None:
-        while (items := await self._embedded.get()) is not None:
+        while (entry := await self._embedded.get()) is not None:
+            items, from_embedder = entry
             self._sample.offer(items)
             await self._writer.write(items)
+            if from_embedder:
+                self._window.release()
             self._progress.advance(self._tally)
-        await self._writer.flush()
-        self._progress.advance(self._tally)
 
-    def _reject(self, reject: Reject) -> None:
+    async def _reject(self, reject: Reject, item: SourceItem | None = None, stamp: Stamp = NO_STAMP) -> None:
         self._rejects.write(reject)
+        await asyncio.to_thread(self._page.reject, reject, item, stamp)
         self._progress.advance(self._tally)
 
 

@@ -69,7 +69,7 @@ class PlainProgress(Progress):
 
     def advance(self, tally: Tally) -> None:
         now = self._clock()
-        done = tally.indexed + tally.rejected
+        done = tally.done
         if now < self._next and done < self._total:
             return
         self._next = now + self._every_s
@@ -112,7 +112,7 @@ class BarProgress(Progress):
 
     def advance(self, tally: Tally) -> None:
         if self._task is not None:
-            done = tally.indexed + tally.rejected
+            done = tally.done
             elapsed = max(time.monotonic() - self._started, 1e-9)
             self._bar.update(self._task, completed=done, rate=done / elapsed, rejected=tally.rejected)
 

@@ -18,20 +18,25 @@ class RejectsFile:
     """Rejects of one run at `path`; the file is made with the first of them.
 
     A file that an earlier run left there is removed at the start: it would be taken for this run's.
-    `counts` are the lines written, by reason.
+    `counts` are the lines written, by reason. Without `writing` they are only counted.
     """
 
-    def __init__(self, path: Path, counts: Counter[str]) -> None:
+    def __init__(self, path: Path, counts: Counter[str], *, writing: bool = True) -> None:
         self.path = path
         self._counts = counts
+        self._writing = writing
         self._file: TextIO | None = None
 
+    @staticmethod
+    def check(path: Path) -> None:
+        """Raise `SourceError` where no file can be written: now rather than hours later."""
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise SourceError(f"rejects file {path} cannot be written there; name another with --rejects")
+
     def __enter__(self) -> Self:
-        # Found out now rather than hours later, at the first reject.
-        if self.path.is_dir() or not os.access(self.path.parent, os.W_OK):
-            raise SourceError(
-                f"rejects file {self.path} cannot be written there; name another with --rejects"
-            )
+        if not self._writing:
+            return self
+        self.check(self.path)
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -46,6 +51,9 @@ class RejectsFile:
 
     def write(self, reject: Reject) -> None:
         """Append one line and hand it to the operating system. Raises `SourceError` when that fails."""
+        self._counts[reject.reason] += 1
+        if not self._writing:
+            return
         try:
             if self._file is None:
                 self._file = self.path.open("w", encoding="utf-8")
@@ -54,7 +62,6 @@ class RejectsFile:
             self._file.flush()
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        self._counts[reject.reason] += 1
 
 
 def _unwritable(path: Path, error: OSError) -> SourceError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from indexer.changes import Change
 from vector_store.catalogs import FieldType
 
 
@@ -14,27 +16,53 @@ from vector_store.catalogs import FieldType
 class Tally:
     """Counts of a run under way, each made where the thing happens, so that their sum is a check.
 
-    `found` counts what the source gave, `indexed` what the store acknowledged, `rejects` by reason what the
-    rejects file holds.
+    `found` counts what the source gave, `changes` what the store acknowledged (now, or to the interrupted
+    run that is continued), `rejects` by reason what the rejects file holds.
     """
 
     found: int = 0
-    indexed: int = 0
+    changes: Counter[Change] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
+
+    def count(self, changes: Iterable[Change]) -> None:
+        """Items were acknowledged."""
+        self.changes.update(changes)
+
+    @property
+    def indexed(self) -> int:
+        """Items whose pictures were encoded for this version."""
+        return sum(count for change, count in self.changes.items() if change.encoded)
+
+    @property
+    def unchanged(self) -> int:
+        """Items of the source that kept their features."""
+        return self.changes.total() - self.indexed - self.carried
+
+    @property
+    def carried(self) -> int:
+        """Items that were taken over although the source does not give them."""
+        return self.changes[Change.CARRIED]
 
     @property
     def rejected(self) -> int:
         """Items left out so far."""
         return self.rejects.total()
 
+    @property
+    def done(self) -> int:
+        """Items of the source that are dealt with."""
+        return self.changes.total() - self.carried + self.rejected
+
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """A run that ended with a published version.
+    """A run that ended well: with a published version, or with nothing to do (`published` is False).
 
-    `read` = `indexed` + `rejected`. `seconds` runs from the first picture to the publishing, so
-    `images_per_second` includes building the vector index. `rejects_path` is None without rejects;
-    `notes` are remarks on the source that a person should see.
+    `read` = `indexed` + `unchanged` + `rejected`, where `indexed` counts encoded pictures and `unchanged` all
+    that kept their features: `changes` splits both up. `carried` items are not in the source, or unreadable
+    there, and stay as they were; `deleted` ones are gone. `seconds` runs from the first picture to the
+    publishing, so `images_per_second` includes building the vector index. `rejects_path` is None without
+    rejects; `notes` are remarks that a person should see. `dry_run` says that nothing was done, only looked.
     """
 
     catalog: str
@@ -48,6 +76,14 @@ class IndexReport:
     rejects_path: Path | None
     seconds: float
     notes: tuple[str, ...] = ()
+    unchanged: int = 0
+    carried: int = 0
+    deleted: int = 0
+    changes: Mapping[str, int] = field(default_factory=dict)
+    published: bool = True
+    resumed: bool = False
+    dry_run: bool = False
+    near_duplicates: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -56,11 +92,41 @@ class IndexReport:
 
     @property
     def images_per_second(self) -> float:
-        """Indexed items per second of the whole run."""
+        """Encoded pictures per second of the whole run."""
         return self.indexed / self.seconds if self.seconds > 0 else 0.0
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        path = None if self.rejects_path is None else str(self.rejects_path)
+        document = {**asdict(self), "rejects_path": path, "images_per_second": self.images_per_second}
+        return {**document, "schema": {name: str(kind) for name, kind in self.schema.items()}}
 
 
 def reasons_text(reasons: Mapping[str, int]) -> str:
     """Reasons with their counts, commonest first: 'IMAGE_EMPTY 3, IMAGE_MISSING 1'."""
     ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{reason} {count}" for reason, count in ordered)
+
+
+def report_text(report: IndexReport) -> str:
+    """A run on one line, for people."""
+    catalog, changes = report.catalog, {name: count for name, count in report.changes.items() if count}
+    parts = [f"{count} {name.replace('_', ' ')}" for name, count in changes.items()]
+    if report.carried and not changes.get(Change.CARRIED):
+        parts.append(f"{report.carried} carried")
+    parts += [f"{report.deleted} deleted"] if report.deleted else []
+    parts += [f"{report.rejected} rejected"] if report.rejected else []
+    if report.near_duplicates is not None:
+        parts.append(f"{report.near_duplicates} pairs of near-duplicates")
+    said = ", ".join(parts)
+    if report.dry_run:
+        return f"{catalog}: of {report.read} items read, this would be: {said}; nothing was written"
+    if not report.published:
+        return (
+            f"{catalog}: nothing has changed, version {report.version} stays published ({said}), "
+            f"{report.seconds:.1f} s"
+        )
+    return (
+        f"{catalog}: version {report.version} published with {report.indexed + report.unchanged} of "
+        f"{report.read} items ({said}), {report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
+    )

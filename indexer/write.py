@@ -1,13 +1,18 @@
-"""Writing embedded items into a version, in batches, while the next ones are embedded."""
+"""Writing items into a version: the ledger's intention, the store's acknowledgement, the ledger's row."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from indexer.admission import check_id
+from indexer.digests import payload_hash
 from indexer.errors import IndexingError
-from indexer.items import EmbeddedItem
+from indexer.items import EmbeddedItem, Reject, SourceItem, Stamp
+from indexer.ledger import Entry, Ledger
 from indexer.report import Tally
 from indexer.retry import retrying
 from vector_store.contract import VersionWriter
@@ -15,39 +20,71 @@ from vector_store.errors import StoreError, StoreLocked, StoreUnavailable
 from vector_store.points import PointBatch
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """The rows of the version being built; `fingerprint` is set where features are kept as well."""
+
+    ledger: Ledger
+    version: int
+    fingerprint: str = ""
+
+    def intend(self, items: Sequence[EmbeddedItem]) -> None:
+        """Say that items are about to be written. Blocks."""
+        self.ledger.put(self.version, [_entry(item, "writing") for item in items])
+
+    def acknowledge(self, items: Sequence[EmbeddedItem]) -> None:
+        """Say that the store holds items. Blocks."""
+        if self.fingerprint:
+            kept = [(item.stamp.content, item.features) for item in items if item.stamp.content]
+            self.ledger.keep_features(self.fingerprint, kept)
+        self.ledger.put(self.version, [_entry(item, "written") for item in items])
+
+    def reject(self, reject: Reject, item: SourceItem | None, stamp: Stamp) -> None:
+        """Remember why an item was left out; one that is written stays so. Blocks."""
+        if check_id(reject.id):
+            return  # nothing can be known again by such an id
+        location = "" if item is None else str(item.picture)
+        entry = Entry(
+            *(reject.id, stamp.content, "", location, stamp.size, stamp.mtime_ns),
+            *("rejected", "", reject.reason, reject.message),
+        )
+        self.ledger.put(self.version, [entry])
+
+
 class BatchWriter:
-    """Gathers items and writes them `write_items` at a time; `tally.indexed` counts what was acknowledged."""
+    """Writes items at most `write_items` at a time; the tally counts what was acknowledged."""
 
     def __init__(
-        self, writer: VersionWriter, tally: Tally, *, write_items: int, retry_seconds: float
+        self,
+        writer: VersionWriter,
+        page: LedgerPage,
+        tally: Tally,
+        *,
+        write_items: int,
+        retry_seconds: float,
     ) -> None:
         self._writer = writer
+        self._page = page
         self._tally = tally
         self._write_items = write_items
         self._retry_seconds = retry_seconds
-        self._waiting: list[EmbeddedItem] = []
 
     async def write(self, items: Sequence[EmbeddedItem]) -> None:
-        """Take items; writes when enough have gathered. Raises `IndexingError` when the store refuses."""
-        self._waiting.extend(items)
-        while len(self._waiting) >= self._write_items:
-            await self._upsert(self._write_items)
+        """Write items; all are durable when this returns. Raises `IndexingError` when the store refuses."""
+        for start in range(0, len(items), self._write_items):
+            await self._upsert(items[start : start + self._write_items])
 
-    async def flush(self) -> None:
-        """Write what is left."""
-        if self._waiting:
-            await self._upsert(len(self._waiting))
-
-    async def _upsert(self, count: int) -> None:
-        items, self._waiting = self._waiting[:count], self._waiting[count:]
+    async def _upsert(self, items: Sequence[EmbeddedItem]) -> None:
         batch = point_batch(items)
+        await asyncio.to_thread(self._page.intend, items)
         try:
             await retrying(
-                lambda: self._writer.upsert(batch), wait_asked=_wait_asked, seconds=self._retry_seconds
+                lambda: self._writer.upsert(batch), wait_asked=wait_asked, seconds=self._retry_seconds
             )
         except StoreError as error:
-            raise IndexingError(f"the store did not take a batch of {count} items: {error}") from error
-        self._tally.indexed += count
+            raise IndexingError(f"the store did not take a batch of {len(items)} items: {error}") from error
+        await asyncio.to_thread(self._page.acknowledge, items)
+        self._tally.count(item.change for item in items)
 
 
 def point_batch(items: Sequence[EmbeddedItem]) -> PointBatch:
@@ -60,6 +97,17 @@ def point_batch(items: Sequence[EmbeddedItem]) -> PointBatch:
     )
 
 
-def _wait_asked(error: Exception) -> float | None:
-    # Writing the same items again changes nothing, so a write whose answer was lost may be repeated.
+def wait_asked(error: Exception) -> float | None:
+    """How long to wait before a write or read of the store is tried again; None: it makes no sense.
+
+    Writing the same items again changes nothing, so a write whose answer was lost may be repeated.
+    """
     return 0.0 if isinstance(error, StoreUnavailable) and not isinstance(error, StoreLocked) else None
+
+
+def _entry(item: EmbeddedItem, state: str) -> Entry:
+    source, stamp = item.item, item.stamp
+    return Entry(
+        *(source.id, stamp.content, payload_hash(source.payload, source.image), str(source.picture)),
+        *(stamp.size, stamp.mtime_ns, state, str(item.change)),
+    )

@@ -7,6 +7,7 @@ from collections import Counter
 
 from rich.console import Console
 
+from indexer.changes import Change
 from indexer.progress import BarProgress, PlainProgress, SilentProgress, progress_for
 from indexer.report import Tally
 
@@ -18,7 +19,7 @@ def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
     progress.start(200)
     for second in range(1, 41):
         now = 100.0 + second
-        progress.advance(Tally(indexed=second * 5 - 1, rejects=Counter(X=1)))
+        progress.advance(Tally(changes=Counter({Change.NEW: second * 5 - 1}), rejects=Counter(X=1)))
     progress.stage("verifying")
     progress.stop()
     assert out.getvalue().splitlines() == [
@@ -35,7 +36,7 @@ def test_a_terminal_gets_a_bar_with_counts_and_rejects() -> None:
     out = io.StringIO()
     progress = BarProgress(Console(file=out, force_terminal=True, width=120))
     progress.start(10)
-    progress.advance(Tally(indexed=7, rejects=Counter(X=3)))
+    progress.advance(Tally(changes=Counter({Change.NEW: 7}), rejects=Counter(X=3)))
     progress.stage("verifying [bold]")
     progress.stop()
     assert "10/10" in out.getvalue()

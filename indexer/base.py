@@ -1,0 +1,89 @@
+"""The version that a run builds upon, and what of it would be gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from indexer.errors import CarryFailed
+from indexer.ledger import Ledger
+from vector_store.catalogs import VersionInfo, VersionSpec
+from vector_store.contract import CatalogReader, VectorStore
+from vector_store.errors import StoreLocked
+
+_PAGE = 1000
+
+
+class Base:
+    """A complete version of the catalog, opened when something of it is first read.
+
+    `key` is its number in the ledger. On an embedded store an open version is closed to other processes, so
+    it is better not opened at all when everything needed is known.
+    """
+
+    def __init__(self, store: VectorStore, info: VersionInfo, key: int, opened: AsyncExitStack) -> None:
+        self.info = info
+        self.key = key
+        #: Who holds the version, once opening it has failed for that.
+        self.locked = ""
+        self._store = store
+        self._opened = opened
+        self._reader: CatalogReader | None = None
+        self._gate = asyncio.Lock()
+
+    async def reader(self) -> CatalogReader | None:
+        """The version, open for reading; None where another process holds it."""
+        async with self._gate:
+            if self._reader is None and not self.locked:
+                try:
+                    self._reader = await self._opened.enter_async_context(
+                        self._store.reader(self.info.catalog, self.info.version)
+                    )
+                except StoreLocked as error:
+                    self.locked = str(error)
+        return self._reader
+
+    def same_model(self, spec: VersionSpec) -> bool:
+        """Whether its vectors are of the model of `spec`."""
+        mine = self.info.spec
+        return (mine.model_fingerprint, mine.dimension) == (spec.model_fingerprint, spec.dimension)
+
+
+@asynccontextmanager
+async def open_base(
+    store: VectorStore, ledger: Ledger, info: VersionInfo | None
+) -> AsyncIterator[Base | None]:
+    """A version to build upon; None where there is none. Closed at the end of the block."""
+    if info is None:
+        yield None
+        return
+    async with AsyncExitStack() as opened:
+        yield Base(store, info, await asyncio.to_thread(ledger.key, info), opened)
+
+
+async def gone(base: Base | None, ledger: Ledger) -> list[str]:
+    """Ids that the base holds and the source, as far as the ledger has seen it, does not.
+
+    Raises `CarryFailed` when nobody can tell, because the ledger knows other items than the base holds (it is
+    new, or items were written online) and the base is open in another process.
+    """
+    if base is None:
+        return []
+    if base.info.points == await asyncio.to_thread(ledger.written, base.key):
+        return await asyncio.to_thread(ledger.unseen, base.key)
+    reader = await base.reader()
+    if reader is None:
+        raise CarryFailed(
+            f"the ledger {ledger.path} does not know all items of version {base.info.version}, which must be "
+            f"read for that; {base.locked}. Nothing was changed"
+        )
+    missing: list[str] = []
+    cursor = ""
+    while True:
+        items, cursor = await reader.scroll(limit=_PAGE, after=cursor)
+        ids = [item.id for item in items]
+        seen = await asyncio.to_thread(ledger.has_seen, ids)
+        missing += [item_id for item_id, known in zip(ids, seen, strict=True) if not known]
+        if not cursor:
+            return missing

@@ -1,0 +1,342 @@
+"""What a second run does with what is new, changed, renamed, gone or the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cir.common.v1 import errors_pb2
+from indexer import FolderSource, IndexingError, IndexingOptions, IndexReport, ManifestSource, index
+from indexer.errors import CarryFailed, LedgerError, SyncRefused
+from indexer.source import Source
+from service_runtime.errors import ServiceError
+from tests.indexer.fake_embedder import FakeEmbedder, features_of
+from tests.indexer.pictures import fill, jpeg
+from vector_store import VectorStore, open_store
+from vector_store.catalogs import VersionState
+from vector_store.errors import StoreUnavailable
+from vector_store.points import Item
+
+FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
+
+
+def with_(**changes: object) -> IndexingOptions:
+    return FAST.model_copy(update=changes)
+
+
+def settle(folder: Path) -> None:
+    """Give files a time of change that is old enough to be trusted."""
+    for path in folder.rglob("*.jpg"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+
+
+def ids_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*.jpg")}
+
+
+def encoded(embedder: FakeEmbedder) -> int:
+    count = sum(len(request.images) for request in embedder.batches)
+    embedder.batches.clear()
+    return count
+
+
+async def stored(store: VectorStore) -> dict[str, Item]:
+    async with store.reader("shop") as reader:
+        items, _ = await reader.scroll(limit=10_000, with_features=True)
+    return {item.id: item for item in items}
+
+
+async def check_whole(store: VectorStore, folder: Path, ids: set[str]) -> None:
+    items = await stored(store)
+    assert items.keys() == ids
+    for item_id, item in items.items():
+        features = item.features
+        assert features is not None
+        assert item.payload["filename"] == Path(item_id).name
+        np.testing.assert_allclose(
+            features, features_of((folder / item_id).read_bytes()), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    fill(tmp_path / "photos", 20)
+    settle(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+async def test_nothing_is_read_encoded_or_published_when_nothing_has_changed(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await index(FolderSource(folder), "shop", store, address, FAST)
+    assert encoded(embedder) == 20
+    with monkeypatch.context() as patched:
+        patched.setattr("indexer.outlook.read_image", lambda *_: pytest.fail("a picture was read"))
+        second = await index(FolderSource(folder), "shop", store, address, FAST)
+    assert (second.published, second.version, second.unchanged) == (False, first.version, 20)
+    assert second.read == 20
+    third = await index(FolderSource(folder), "shop", store, address, with_(checksum=True))
+    assert (third.published, third.unchanged) == (False, 20)
+    assert encoded(embedder) == 0
+    assert len(await store.list_versions("shop")) == 1
+
+
+@pytest.mark.parametrize("keep_features", [False, True])
+async def test_only_new_and_changed_pictures_are_encoded(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str, keep_features: bool
+) -> None:
+    options = with_(keep_features=keep_features)
+    await index(FolderSource(folder), "shop", store, address, options)
+    encoded(embedder)
+    ids = ids_in(folder)
+    (folder / "0001.jpg").write_bytes(jpeg(500))
+    (folder / "new.jpg").write_bytes(jpeg(501))
+    (folder / "0002.jpg").rename(folder / "renamed.jpg")
+    os.utime(folder / "0004.jpg")
+    dry = await index(FolderSource(folder), "shop", store, address, with_(dry_run=True))
+    assert encoded(embedder) == 0
+    report = await index(
+        FolderSource(folder), "shop", store, address, with_(sync=True, keep_features=keep_features)
+    )
+    assert encoded(embedder) == 2
+    expected = {"new": 1, "changed": 1, "renamed": 1, "unchanged": 18, "payload_only": 0, "carried": 0}
+    assert report.changes == dry.changes == expected
+    assert (dry.published, dry.version) == (False, "v0001")
+    assert (report.read, report.indexed, report.unchanged, report.deleted) == (21, 2, 19, 1)
+    await check_whole(store, folder, ids - {"0002.jpg"} | {"new.jpg", "renamed.jpg"})
+
+
+async def test_payloads_alone_are_written_without_encoding(
+    tmp_path: Path, folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+
+    def write(price: float) -> Source:
+        rows = [
+            {"id": "a", "image": "photos/0001.jpg", "price": price},
+            {"id": "b", "image": "photos/0002.jpg"},
+        ]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return ManifestSource(manifest)
+
+    await index(write(1.5), "shop", store, address, FAST)
+    encoded(embedder)
+    report = await index(write(2.5), "shop", store, address, FAST)
+    assert (report.changes["payload_only"], report.changes["unchanged"], report.indexed) == (1, 1, 0)
+    assert encoded(embedder) == 0
+    assert (await stored(store))["a"].payload == {"price": 2.5}
+
+
+async def test_another_model_encodes_everything(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    await index(FolderSource(folder), "shop", store, address, FAST)
+    encoded(embedder)
+    embedder.fingerprint = "another"
+    shutil.move(folder / "0001.jpg", folder.parent / "0001.jpg")
+    with pytest.raises(CarryFailed, match=r"0001\.jpg.*--sync"):
+        await index(FolderSource(folder), "shop", store, address, FAST)
+    shutil.move(folder.parent / "0001.jpg", folder / "0001.jpg")
+    report = await index(FolderSource(folder), "shop", store, address, FAST)
+    assert (report.indexed, encoded(embedder), report.model_fingerprint) == (20, 20, "another")
+
+
+async def test_what_is_gone_stays_without_sync_and_its_picture_is_known_when_it_comes_back(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    await index(FolderSource(folder), "shop", store, address, FAST)
+    before = await stored(store)
+    encoded(embedder)
+    moved = folder.parent / "away.jpg"
+    shutil.move(folder / "0001.jpg", moved)
+    (folder / "new.jpg").write_bytes(jpeg(700))
+    report = await index(FolderSource(folder), "shop", store, address, FAST)
+    assert (report.carried, report.deleted, encoded(embedder)) == (1, 0, 1)
+    after = await stored(store)
+    assert after.keys() == before.keys() | {"new.jpg"}
+    assert after["0001.jpg"].payload == before["0001.jpg"].payload
+    shutil.move(moved, folder / "0001.jpg")
+    assert not (await index(FolderSource(folder), "shop", store, address, FAST)).published
+    assert encoded(embedder) == 0
+
+
+@pytest.mark.parametrize("ledger_lost", [False, True])
+async def test_sync_refuses_to_delete_much(
+    folder: Path, store: VectorStore, address: str, ledger_lost: bool
+) -> None:
+    await index(FolderSource(folder), "shop", store, address, FAST)
+    if ledger_lost:
+        (folder.parent / "shop.ledger.sqlite").unlink()
+    for item_id in sorted(ids_in(folder))[:8]:
+        (folder / item_id).unlink()
+    with pytest.raises(SyncRefused, match=r"8 of 20 .*0\.3.*--allow-delete"):
+        await index(FolderSource(folder), "shop", store, address, with_(sync=True))
+    assert len(await stored(store)) == 20
+    report = await index(FolderSource(folder), "shop", store, address, with_(sync=True, allow_delete=True))
+    assert report.deleted == 8
+    assert len(await stored(store)) == 12
+
+
+async def test_a_picture_that_became_unreadable_keeps_what_was_published(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    await index(FolderSource(folder), "shop", store, address, FAST)
+    before = await stored(store)
+    (folder / "0001.jpg").write_bytes(b"broken")
+    (folder / "new.jpg").write_bytes(jpeg(701))
+    report = await index(FolderSource(folder), "shop", store, address, with_(sync=True))
+    assert (report.rejected, report.carried, report.indexed) == (1, 1, 1)
+    assert (await stored(store)).keys() == before.keys() | {"new.jpg"}
+    again = await index(FolderSource(folder), "shop", store, address, with_(sync=True))
+    assert (again.published, again.rejected, again.version) == (False, 1, report.version)
+
+
+async def test_rejects_that_stay_the_same_publish_nothing_new(
+    folder: Path, store: VectorStore, address: str
+) -> None:
+    first = await index(FolderSource(folder), "shop", store, address, FAST)
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    settle(folder)
+    for _ in range(2):
+        report = await index(FolderSource(folder), "shop", store, address, FAST)
+        assert (report.published, report.rejected, report.version) == (False, 1, first.version)
+        assert report.rejects_path is not None
+        assert len(report.rejects_path.read_text().splitlines()) == 1
+    assert [info.state for info in await store.list_versions("shop")] == [VersionState.PUBLISHED]
+
+
+async def test_what_was_written_or_deleted_online_is_noticed(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    await index(FolderSource(folder), "shop", store, address, FAST)
+    encoded(embedder)
+    async with store.reader("shop") as reader:
+        await reader.delete(["0001.jpg"])
+    report = await index(FolderSource(folder), "shop", store, address, FAST)
+    assert report.published
+    assert encoded(embedder) == 1
+    assert len(await stored(store)) == 20
+
+
+async def test_an_interrupted_run_is_gone_on_with(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    async def fail(calls: int) -> None:
+        if calls == 3:
+            embedder.call_faults.append(ServiceError(errors_pb2.FINGERPRINT_MISMATCH, "broken"))
+
+    embedder.before_answer = fail
+    options = with_(calls_in_flight=1)
+    with pytest.raises(IndexingError):
+        await index(FolderSource(folder), "shop", store, address, options)
+    (left,) = await store.list_versions("shop")
+    assert left.state is VersionState.BUILDING
+    embedder.before_answer = None
+    encoded(embedder)
+    (folder / "sub" / "0000.jpg").unlink()  # written already, or not: it is gone
+    report = await index(FolderSource(folder), "shop", store, address, options)
+    assert (report.resumed, report.version, report.indexed) == (True, left.version, 19)
+    assert encoded(embedder) < 16
+    ids = ids_in(folder)
+    await check_whole(store, folder, ids)
+
+
+async def test_a_version_that_was_finished_but_not_published_is_published(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "publish", away)
+        with pytest.raises(IndexingError, match="away"):
+            await index(FolderSource(folder), "shop", store, address, FAST)
+    encoded(embedder)
+    report = await index(FolderSource(folder), "shop", store, address, FAST)
+    assert (report.published, encoded(embedder)) == (True, 0)
+    assert [info.state for info in await store.list_versions("shop")] == [VersionState.PUBLISHED]
+    assert len(await stored(store)) == 20
+
+
+async def test_a_published_version_that_another_process_serves_costs_no_encoding(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    options = with_(keep_features=True)
+    await index(FolderSource(folder), "shop", store, address, options)
+    await store.close()
+    encoded(embedder)
+    (folder / "new.jpg").write_bytes(jpeg(702))
+    root = folder.parent / "store"
+    async with open_store(f"edge://{root}") as serving, serving.reader("shop") as pinned:
+        async with open_store(f"edge://{root}") as building:
+            report = await index(FolderSource(folder), "shop", building, address, options)
+            assert (report.indexed, report.unchanged, encoded(embedder)) == (1, 20, 1)
+            (folder / "0001.jpg").unlink()
+            (folder / "other.jpg").write_bytes(jpeg(703))
+        assert await pinned.count() == 20
+    async with (
+        open_store(f"edge://{root}") as serving,
+        serving.reader("shop"),
+        open_store(f"edge://{root}") as building,
+    ):
+        with pytest.raises(CarryFailed, match=r"0001\.jpg.*open in"):
+            await index(FolderSource(folder), "shop", building, address, options)
+
+
+async def test_ledgers(folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str) -> None:
+    path = folder.parent / "shop.ledger.sqlite"
+
+    async def run(**options: object) -> IndexReport:
+        return await index(FolderSource(folder), "shop", store, address, with_(**options))
+
+    await run()
+    encoded(embedder)
+    path.write_bytes(path.read_bytes()[:4096] + bytes(8192))
+    with pytest.raises(LedgerError, match="--rebuild-ledger"):
+        await run()
+    report = await run(rebuild_ledger=True)
+    assert not report.published
+    assert encoded(embedder) == 0
+    path.write_text("this is no database, it is a text" * 100)
+    with pytest.raises(LedgerError, match=r"damaged.*--rebuild-ledger"):
+        await run()
+    path.unlink()
+    report = await run()
+    assert (report.indexed, encoded(embedder)) == (20, 20)
+    assert any("--rebuild-ledger" in note for note in report.notes)
+    with pytest.raises(LedgerError, match="belongs to catalog 'shop'"):
+        await index(FolderSource(folder), "other", store, address, with_(ledger_path=path))
+
+
+async def test_a_ledger_belongs_to_one_run_at_a_time(
+    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
+) -> None:
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: int) -> None:
+        reached.set()
+        await go.wait()
+
+    embedder.before_answer = hold
+    run = asyncio.create_task(index(FolderSource(folder), "shop", store, address, FAST))
+    await reached.wait()
+    with pytest.raises(LedgerError, match="in use by another run"):
+        await index(FolderSource(folder), "shop", store, address, FAST)
+    go.set()
+    assert (await run).complete
+
+
+async def test_near_duplicates_are_listed_once(folder: Path, store: VectorStore, address: str) -> None:
+    shutil.copy(folder / "0001.jpg", folder / "twin.jpg")
+    path = folder.parent / "alike.jsonl"
+    report = await index(FolderSource(folder), "shop", store, address, with_(near_duplicates_path=path))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["a"], line["b"]) for line in lines] == [("0001.jpg", "twin.jpg")]
+    assert lines[0]["cosine"] > 0.999
+    assert report.near_duplicates == 1
