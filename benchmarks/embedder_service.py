@@ -5,7 +5,8 @@
 Two baselines: the loop that is written first (float32, one picture at a time), and the best loop we know
 (threads that decode beside the model, batches, the service's own dtype). The service runs as a process of
 its own, with its caches off. Rows take turns over several rounds, so that all see the same machine; the
-figures are medians.
+figures are medians. Interactive latency is measured twice in each round, on the idle service and while a
+bulk stream saturates it; its percentiles are over the calls of all rounds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of JPEG files; drawn pictures without it")
     parser.add_argument("--seconds", type=float, default=5, help="time for each row in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=100, help="interactive calls in each round")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     photos = read_photos(options.photos)
@@ -70,7 +73,7 @@ def main() -> None:
         log = Path(folder) / "embedder.log"
         ready = "cir.embedder.v1.EmbedderService"
         with service("embedder_service", environment, ready=ready, log=log) as address:
-            rates, latencies = asyncio.run(measure(address, exact, same, photos, options))
+            rates, latencies, interactive = asyncio.run(measure(address, exact, same, photos, options))
     report = {
         "model": f"{same.info.architecture} {same.info.pretrained}",
         "device": same.info.device,
@@ -80,6 +83,7 @@ def main() -> None:
         "mean_photo_bytes": round(statistics.mean(map(len, photos))),
         "images_per_second": rates,
         "idle_milliseconds": latencies,
+        "interactive_milliseconds": interactive,
     }
     show(report)
     if options.json:
@@ -88,10 +92,11 @@ def main() -> None:
 
 async def measure(
     address: str, exact: HeldModel, same: HeldModel, photos: list[bytes], options: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Rates and idle latencies by row: medians over the rounds."""
+) -> tuple[dict[str, float], dict[str, float], dict[str, dict[str, float]]]:
+    """Rates and idle latencies by row, medians over the rounds; percentiles of interactive calls."""
     rates: defaultdict[str, list[float]] = defaultdict(list)
     latencies: defaultdict[str, list[float]] = defaultdict(list)
+    interactive: defaultdict[str, list[float]] = defaultdict(list)
     seconds: float = options.seconds
     image = pb.EmbedImagesRequest(images=[pb.ImageInput(content=photos[0])])
     text = pb.EmbedTextsRequest(texts=[TEXT])
@@ -110,10 +115,51 @@ async def measure(
                 latencies["image, gRPC"].append(await timed_call(stub.EmbedImages(image, timeout=60)))
                 latencies["text, in-process"].append(timed(lambda: same.model.encode_texts([TEXT])))
                 latencies["text, gRPC"].append(await timed_call(stub.EmbedTexts(text, timeout=60)))
+            interactive["idle"] += await interactive_calls(stub, image, options.calls)
+            async with saturated(stub, photos):
+                interactive["beside a bulk stream"] += await interactive_calls(stub, image, options.calls)
     return (
         {name: statistics.median(values) for name, values in rates.items()},
         {name: statistics.median(values) for name, values in latencies.items()},
+        {name: percentiles(values) for name, values in interactive.items()},
     )
+
+
+async def interactive_calls(stub: Any, image: pb.EmbedImagesRequest, calls: int) -> list[float]:
+    """Milliseconds of one picture after the other, sent a little apart, as people do."""
+    times = []
+    for _ in range(calls):
+        times.append(await timed_call(stub.EmbedImages(image, timeout=60)))
+        await asyncio.sleep(0.02)
+    return times
+
+
+@asynccontextmanager
+async def saturated(stub: Any, photos: list[bytes]) -> AsyncIterator[None]:
+    """A bulk stream that sends as fast as flow control lets it, from its third answer on."""
+
+    async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
+        while True:
+            yield pb.EmbedStreamRequest(images=images)
+
+    async def read(call: Any) -> None:
+        async for answer in call:
+            assert not answer.images.errors
+
+    images = pb.EmbedImagesRequest(images=[pb.ImageInput(content=photo) for photo in photos[:BATCH]])
+    call = stub.EmbedStream(requests())
+    for _ in range(3):
+        await call.read()
+    reading = asyncio.create_task(read(call))
+    yield
+    assert not reading.done()
+    call.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+
+def percentiles(milliseconds: list[float]) -> dict[str, float]:
+    """Median and 99th percentile."""
+    return {"p50": float(np.percentile(milliseconds, 50)), "p99": float(np.percentile(milliseconds, 99))}
 
 
 def load_model(options: argparse.Namespace, dtype: str) -> HeldModel:
@@ -244,6 +290,14 @@ def show(report: dict[str, Any]) -> None:
         idle.add_column(name, justify="right")
     idle.add_row(*(f"{value:.1f}" for value in report["idle_milliseconds"].values()))
     Console().print(idle)
+    interactive = report["interactive_milliseconds"]
+    table = Table(title="one interactive picture through gRPC, ms")
+    for column in ("", "p50", "p99", "x idle p99"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, row in interactive.items():
+        ratio = row["p99"] / interactive["idle"]["p99"]
+        table.add_row(name, f"{row['p50']:.1f}", f"{row['p99']:.1f}", f"{ratio:.2f}")
+    Console().print(table)
 
 
 if __name__ == "__main__":

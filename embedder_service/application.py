@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc.aio
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from prometheus_client.registry import Collector
 
-from cir.common.v1 import model_pb2
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from embedder_service.batch_queue import Tower
 from embedder_service.decode import Decoder
-from embedder_service.engine import Engine
+from embedder_service.engine import Engine, Model
+from embedder_service.formats import FORMATS
+from embedder_service.job import Tower
+from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestChecks
 from embedder_service.servicer import EmbedderServicer
 from embedder_service.settings import EmbedderSettings
 from service_runtime.application import Application
 from service_runtime.logging import get_logger
+from service_runtime.progress import Progress
 from service_runtime.startup import StartupError
 
 if TYPE_CHECKING:
@@ -40,6 +46,8 @@ class EmbedderApplication(Application):
         self._settings = settings
         self._servicer = EmbedderServicer(call_timeout=settings.call_timeout_seconds)
         self._engine: Engine | None = None
+        self._metrics = EmbedderMetrics()
+        self._state: EngineState | None = None
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""
@@ -54,7 +62,7 @@ class EmbedderApplication(Application):
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
         engine = Engine(
-            held.model,
+            _on_device(held) if on_cuda else held.model,
             self._decoder(held.preprocessor.size),
             held.preprocessor,
             max_batch=device_batch,
@@ -63,10 +71,12 @@ class EmbedderApplication(Application):
             prepare_threads=settings.prepare_threads or os.cpu_count() or 1,
             image_cache_items=settings.image_cache_items,
             text_cache_items=settings.text_cache_items,
+            observer=self._metrics,
         )
         engine.start()
         self._engine = engine
         await self._warm_up(engine, held, device_batch)
+        self._state = EngineState(engine, held.info, settings.max_queue_items)
         checks = RequestChecks(
             held.info.fingerprint,
             held.preprocessor.size,
@@ -77,11 +87,14 @@ class EmbedderApplication(Application):
         self._servicer.serve(
             engine,
             checks,
-            embedder_pb2.GetEmbedderInfoResponse(model=held.info, limits=limits, version=_version()),
+            embedder_pb2.GetEmbedderInfoResponse(
+                model=held.info, limits=limits, version=_version(), decoding=self._decoding()
+            ),
         )
         return {
             "model": _facts(held.info),
             "limits": _facts(limits),
+            "decoding": _facts(self._decoding()),
             "device_batch_items": device_batch,
         }
 
@@ -90,6 +103,16 @@ class EmbedderApplication(Application):
         if self._engine is not None:
             await self._engine.close()
 
+    def collectors(self) -> Sequence[Collector]:
+        """Metrics of engine and model."""
+        return (*self._metrics.collectors(), *([] if self._state is None else [self._state]))
+
+    def progress(self) -> Mapping[str, Progress]:
+        """The device thread and the threads that prepare items."""
+        if self._engine is None:
+            return {}
+        return {"device": self._engine.batcher.progress, "prepare": self._engine.pool.progress}
+
     def _load(self) -> HeldModel:
         # torch is imported here, so that --help and faulty settings answer at once.
         try:
@@ -97,11 +120,11 @@ class EmbedderApplication(Application):
         except ImportError as error:
             raise StartupError(f"{error.name} cannot be imported; install the extra [embedder]") from error
         held = load(self._settings)
-        if held.refused_dtype:
+        if held.info.refused_dtype:
             get_logger().warning(
                 "dtype refused, float32 is used",
-                dtype=held.refused_dtype,
-                cosine=held.refused_cosine,
+                dtype=held.info.refused_dtype,
+                cosine=held.info.refused_dtype_cosine,
                 bound=self._settings.min_dtype_cosine,
             )
         return held
@@ -129,6 +152,8 @@ class EmbedderApplication(Application):
 
     def _limits(self) -> embedder_pb2.EmbedderLimits:
         settings = self._settings
+        call_timeout = Duration()
+        call_timeout.FromTimedelta(timedelta(seconds=settings.call_timeout_seconds))
         return embedder_pb2.EmbedderLimits(
             max_image_bytes=settings.max_image_bytes,
             max_image_pixels=settings.max_image_pixels,
@@ -138,11 +163,36 @@ class EmbedderApplication(Application):
             max_queue_items=settings.max_queue_items,
             max_concurrent_calls=settings.max_concurrent_calls,
             max_stream_batches=settings.max_stream_batches,
+            max_preprocessed_pixels=settings.max_preprocessed_pixels,
+            call_timeout=call_timeout,
+        )
+
+    def _decoding(self) -> embedder_pb2.ImageDecoding:
+        settings = self._settings
+        return embedder_pb2.ImageDecoding(
+            formats=FORMATS,
+            exif_orientation=settings.exif_orientation,
+            alpha=settings.alpha,
+            alpha_background=settings.alpha_background if settings.alpha == "flatten" else "",
+            jpeg_draft=settings.jpeg_draft,
         )
 
 
-def _facts(message: model_pb2.ModelInfo | embedder_pb2.EmbedderLimits) -> dict[str, object]:
-    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+def _on_device(held: HeldModel) -> Model:
+    # Imported here for torch's sake, as in _load.
+    from embedder_service.device_transfer import CudaModel
+
+    return CudaModel(held.model)
+
+
+def _facts(message: Message) -> dict[str, object]:
+    return {field.name: _fact(getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
+
+
+def _fact(value: object) -> object:
+    if isinstance(value, Duration):
+        return value.ToTimedelta().total_seconds()
+    return value if isinstance(value, str | int | float) else list(cast("Iterable[object]", value))
 
 
 def _version() -> str:

@@ -2,145 +2,131 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from embedder_service.fair_share import FairShare, Priority
+from embedder_service.job import Batch, Piece, Segment, Tower
+from embedder_service.presence import InteractivePresence
+from embedder_service.round_robin import RoundRobin
 
-# Bulk batches stay small for this long after interactive work was last seen.
-_INTERACTIVE_MEMORY_SECONDS = 2.0
-
-Rows = npt.NDArray[Any]
-Features = npt.NDArray[np.float32]
-
-
-class Tower(StrEnum):
-    """One of the two encoders of CLIP."""
-
-    IMAGE = "image"
-    TEXT = "text"
-
-
-@dataclass(slots=True)
-class BlockResult:
-    """The answer to one block: float32 (k, d) features, with NaN in the rows that `errors` names."""
-
-    features: Features
-    errors: dict[int, Exception]
-    queue_seconds: float
-    forward_seconds: float
-
-
-@dataclass(slots=True, eq=False)
-class Block:
-    """Rows that were submitted together; a forward pass may take some of them."""
-
-    tower: Tower
-    rows: Rows
-    priority: Priority
-    deadline: float
-    future: asyncio.Future[BlockResult]
-    submitted: float
-    taken: int = 0
-    finished: int = 0
-    result: BlockResult | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows `start` to `stop` (excluded) of a block."""
-
-    block: Block
-    start: int
-    stop: int
-
-
-@dataclass(slots=True)
-class Batch:
-    """Segments that go through one tower in one forward pass."""
-
-    tower: Tower
-    segments: list[Segment]
+Lane = RoundRobin[Piece]
 
 
 @dataclass(slots=True)
 class BatchQueue:
-    """Blocks by tower and class, oldest first. Not safe with threads: the owner holds its lock.
+    """Pieces by class and tower; callers take turns. Not safe with threads: the owner holds its lock.
 
     `max_batch` bounds the rows of a batch; `shared_bulk_batch` bounds bulk batches while interactive calls
-    are around, since an interactive item may have to wait for one whole bulk batch.
+    are around, since an interactive item may have to wait for one whole bulk batch. `dropped` collects
+    pieces that left without a forward pass, because their call was cancelled or its time ran out.
     """
 
     max_batch: int
     shared_bulk_batch: int
+    presence: InteractivePresence
     clock: Callable[[], float] = time.monotonic
-    expired: list[Block] = field(default_factory=list)
-    _waiting: dict[Priority, dict[Tower, deque[Block]]] = field(
-        default_factory=lambda: {priority: {tower: deque() for tower in Tower} for priority in Priority}
+    dropped: list[Piece] = field(default_factory=list)
+    _lanes: dict[Priority, dict[Tower, Lane]] = field(
+        default_factory=lambda: {priority: {tower: RoundRobin() for tower in Tower} for priority in Priority}
+    )
+    _rows: dict[tuple[Tower, Priority], int] = field(
+        default_factory=lambda: {(tower, priority): 0 for tower in Tower for priority in Priority}
     )
     _share: FairShare = field(default_factory=FairShare)
     _last_tower: Tower = Tower.TEXT
-    _last_interactive: float = float("-inf")
 
-    def put(self, block: Block) -> None:
-        """Append a block."""
-        self._waiting[block.priority][block.tower].append(block)
+    def put(self, piece: Piece) -> None:
+        """Append a piece."""
+        job = piece.job
+        self._lanes[job.priority][job.tower].put(job.caller, piece)
+        self._rows[job.tower, job.priority] += len(piece.rows)
 
     def __bool__(self) -> bool:
-        return any(blocks for towers in self._waiting.values() for blocks in towers.values())
+        return any(lane for lanes in self._lanes.values() for lane in lanes.values())
+
+    @property
+    def rows(self) -> dict[tuple[Tower, Priority], int]:
+        """Rows that wait, by tower and class."""
+        return dict(self._rows)
+
+    @property
+    def full(self) -> bool:
+        """Whether a whole batch waits."""
+        return any(rows >= self.max_batch for rows in self._rows.values())
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that waits."""
+        for lanes in self._lanes.values():
+            for lane in lanes.values():
+                yield from lane
 
     def take(self) -> Batch | None:
-        """Return the next batch, or None when nothing waits.
-
-        Cancelled blocks are dropped; those whose deadline has passed are moved to `expired`.
-        """
+        """Return the next batch, or None when nothing waits."""
         now = self.clock()
-        for towers in self._waiting.values():
-            for blocks in towers.values():
-                self._drop_dead(blocks, now)
-        if any(self._waiting[Priority.INTERACTIVE].values()):
-            self._last_interactive = now
+        for lanes in self._lanes.values():
+            for lane in lanes.values():
+                self._drop_dead(lane, now)
         priority = self._share.pick(
-            interactive=any(self._waiting[Priority.INTERACTIVE].values()),
-            bulk=any(self._waiting[Priority.BULK].values()),
+            interactive=any(self._lanes[Priority.INTERACTIVE].values()),
+            bulk=any(self._lanes[Priority.BULK].values()),
         )
         if priority is None:
             return None
-        tower = self._next_tower(self._waiting[priority])
+        tower = self._next_tower(self._lanes[priority])
         limit = self.max_batch
-        if priority is Priority.BULK and now - self._last_interactive < _INTERACTIVE_MEMORY_SECONDS:
+        if priority is Priority.BULK and self.presence.around():
             limit = min(limit, self.shared_bulk_batch)
-        return Batch(tower, self._gather(self._waiting[priority][tower], limit, now))
+        return Batch(tower, priority, self._gather(self._lanes[priority][tower], limit, now))
 
-    def _next_tower(self, waiting: dict[Tower, deque[Block]]) -> Tower:
+    def _next_tower(self, lanes: dict[Tower, Lane]) -> Tower:
         """Return the tower that was not served last if it has work, so that neither holds up the other."""
         other = Tower.TEXT if self._last_tower is Tower.IMAGE else Tower.IMAGE
-        self._last_tower = other if waiting[other] else self._last_tower
+        self._last_tower = other if lanes[other] else self._last_tower
         return self._last_tower
 
-    def _gather(self, blocks: deque[Block], limit: int, now: float) -> list[Segment]:
+    def _gather(self, lane: Lane, limit: int, now: float) -> list[Segment]:
+        """Fill a batch: an even share for each caller, and what some leave goes to the others."""
         segments: list[Segment] = []
-        while blocks and limit > 0:
-            block = blocks[0]
-            stop = min(block.taken + limit, len(block.rows))
-            segments.append(Segment(block, block.taken, stop))
-            limit -= stop - block.taken
-            block.taken = stop
-            if stop == len(block.rows):
-                blocks.popleft()
-            self._drop_dead(blocks, now)
+        while lane and limit > 0:
+            share = max(1, limit // lane.callers)
+            for _ in range(min(lane.callers, limit)):
+                limit -= self._take_turn(lane, min(share, limit), now, segments)
+                if not lane:
+                    break
         return segments
 
-    def _drop_dead(self, blocks: deque[Block], now: float) -> None:
-        while blocks and (blocks[0].future.done() or blocks[0].deadline <= now):
-            block = blocks.popleft()
-            if not block.future.done():
-                self.expired.append(block)
+    def _take_turn(self, lane: Lane, rows: int, now: float, segments: list[Segment]) -> int:
+        """Take up to `rows` rows of the caller whose turn it is; return how many there were."""
+        caller = lane.next_caller()
+        left = rows
+        while left > 0 and (piece := lane.oldest(caller)) is not None:
+            if _dead(piece, now):
+                self._drop(lane, piece)
+                continue
+            stop = min(piece.taken + left, len(piece.rows))
+            segments.append(Segment(piece, piece.taken, stop))
+            left -= stop - piece.taken
+            self._rows[piece.job.tower, piece.job.priority] -= stop - piece.taken
+            piece.taken = stop
+            if stop == len(piece.rows):
+                lane.drop_oldest(caller)
+        lane.end_turn(caller)
+        return rows - left
+
+    def _drop_dead(self, lane: Lane, now: float) -> None:
+        for _, head in lane.heads():
+            piece: Piece | None = head
+            while piece is not None and _dead(piece, now):
+                self._drop(lane, piece)
+                piece = lane.oldest(piece.job.caller)
+
+    def _drop(self, lane: Lane, piece: Piece) -> None:
+        lane.drop_oldest(piece.job.caller)
+        self._rows[piece.job.tower, piece.job.priority] -= len(piece.rows) - piece.taken
+        self.dropped.append(piece)
+
+
+def _dead(piece: Piece, now: float) -> bool:
+    return piece.job.dead or piece.job.deadline <= now

@@ -1,7 +1,8 @@
 """The dynamic batcher: one device thread that never waits while there is work.
 
 Work is dispatched at once when the device is idle and gathers while it is busy. All calls and streams share
-it. Results come back to the event loop once per forward pass, as slices of one matrix.
+it. Results are scattered into each call's own matrix, and the event loop hears of finished calls once per
+forward pass. Rows may be put from any thread: those that decode put straight into the queue.
 """
 
 from __future__ import annotations
@@ -9,33 +10,47 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.batch_queue import Batch, BatchQueue, Block, BlockResult, Features, Rows, Segment, Tower
+from embedder_service.batch_queue import BatchQueue
 from embedder_service.fair_share import Priority
+from embedder_service.job import Batch, Caller, Features, Job, Piece, Row, Rows, Tower
+from embedder_service.observer import Dropped, Observer
+from embedder_service.presence import InteractivePresence
 from service_runtime.errors import ServiceError
+from service_runtime.logging import get_logger
+from service_runtime.progress import Progress
 
-Forward = Callable[[Rows], Features]
+Forward = Callable[[npt.NDArray[Any]], Features]
+#: Begins a forward pass of rows and returns what waits for its result (see device_transfer.py).
+Launch = Callable[[Sequence[Row]], Callable[[], Features]]
+
+_FOREVER = float("inf")
 
 
-@dataclass(slots=True)
-class _Outcome:
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A batch on its way through the device."""
+
     batch: Batch
-    features: Features
-    errors: dict[int, Exception]
+    rows: list[Row]
     started: float
-    seconds: float
+    result: Callable[[], Features]
 
 
 class Batcher:
     """Runs the towers' forward passes, one at a time, on a thread of its own.
 
-    `forwards` maps each tower to a function from rows (n, ...) to float32 (n, d). Call `start` on the event
-    loop that submits. How much may wait is bounded by what callers admit (see admission.py).
+    `forwards` maps each tower to a function from rows (n, ...) to float32 (n, d). With `launches`, a batch
+    that is full is launched before the one before it has come back. Call `start` on the event loop that
+    opens jobs. How much may wait is bounded by what callers admit (see admission.py).
     """
 
     def __init__(
@@ -45,54 +60,110 @@ class Batcher:
         dimension: int,
         max_batch: int,
         shared_bulk_batch: int,
+        launches: Mapping[Tower, Launch] | None = None,
+        presence: InteractivePresence | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._forwards = forwards
+        self._launches = launches
         self._dimension = dimension
-        self._queue = BatchQueue(max_batch, shared_bulk_batch, clock)
+        self._presence = presence or InteractivePresence(clock)
+        self._observer = observer or Observer()
+        self._queue = BatchQueue(max_batch, shared_bulk_batch, self._presence, clock)
         self._clock = clock
         self._changed = threading.Condition()
-        self._closing = False
+        self._in_flight: list[Batch] = []
+        self._refusal = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="embedder-device", daemon=True)
+        self.progress = Progress(clock)
 
     def start(self) -> None:
         """Start the device thread; results go to the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def submit(
+    def waiting(self) -> dict[tuple[Tower, Priority], int]:
+        """Rows that wait for the device, by tower and class."""
+        with self._changed:
+            return self._queue.rows
+
+    def open(
         self,
         tower: Tower,
-        rows: Rows,
+        features: Features,
+        rows: int,
         *,
+        caller: Caller = None,
         priority: Priority = Priority.INTERACTIVE,
-        deadline: float = float("inf"),
-    ) -> asyncio.Future[BlockResult]:
-        """Queue rows of one call; a cancelled future leaves the queue before its forward pass.
+        deadline: float = _FOREVER,
+    ) -> Job:
+        """Begin a job of `rows` rows (at least one), whose results go into `features`, float32 (n, d).
 
-        `deadline` is on the batcher's clock. The future raises ServiceError (DEADLINE) when it passes before
-        all rows were computed. A row whose forward pass fails is named in the result's `errors`; the others
-        are not concerned. Raises ServiceError (NOT_READY) after `close`.
+        Each row must then be put, answered or failed. Its future gives the job when all are; it raises
+        ServiceError (DEADLINE) when `deadline`, on the batcher's clock, passes before. When it is cancelled,
+        the rows leave the queue before their forward pass. A row whose forward pass fails is named in the
+        job's `errors`; the others are not concerned. Jobs of one `caller` share its turns; without one, a
+        job is its own caller. Raises ServiceError (NOT_READY) after `close` or the end of the device thread.
         """
         if self._loop is None:
             raise RuntimeError("the batcher has not been started")
-        future: asyncio.Future[BlockResult] = self._loop.create_future()
-        if len(rows) == 0:
-            future.set_result(self._empty_result(0))
-            return future
-        block = Block(tower, rows, priority, deadline, future, self._clock())
+        if self._refusal:
+            raise ServiceError(pb.NOT_READY, self._refusal)
+        future: asyncio.Future[Job] = self._loop.create_future()
+        job = Job(tower, object() if caller is None else caller, priority, deadline, features, rows, future)
+        if priority is Priority.INTERACTIVE:
+            self._presence.arrived()
+            future.add_done_callback(lambda _: self._presence.left())
+        return job
+
+    def submit(self, tower: Tower, rows: npt.NDArray[Any], **options: Any) -> asyncio.Future[Job]:
+        """Open a job for rows (n, ...) and put them all; options as for `open`."""
+        features = np.full((len(rows), self._dimension), np.nan, np.float32)
+        job = self.open(tower, features, len(rows), **options)
+        if len(rows):
+            self.put(job, rows, range(len(rows)))
+        else:
+            job.future.set_result(job)
+        return job.future
+
+    def put(self, job: Job, rows: Rows, indices: Sequence[int], *, seconds: float = 0.0) -> None:
+        """Queue rows of a job that belong at `indices` and took `seconds` to prepare. From any thread."""
         with self._changed:
-            if self._closing:
-                raise ServiceError(pb.NOT_READY, "the embedder is stopping; try another replica")
-            self._queue.put(block)
-            self._changed.notify()
-        return future
+            job.decode_seconds = max(job.decode_seconds, seconds)
+            if job.dead:
+                self._observer.dropped(job.tower, self._cause(job), len(rows))
+            elif self._refusal:
+                self._fail(job, ServiceError(pb.NOT_READY, self._refusal))
+            else:
+                self._queue.put(Piece(job, rows, indices, self._clock()))
+                self.progress.begin()
+                self._changed.notify()
+
+    def answer(self, job: Job, index: int, features: npt.NDArray[np.float32]) -> None:
+        """Answer one row without the device. From any thread."""
+        job.features[index] = features
+        self._observer.embedded(job.tower, 1)
+        with self._changed:
+            self._close_rows(job, 1)
+
+    def fail_row(self, job: Job, index: int, error: Exception) -> None:
+        """Answer one row with an error. From any thread."""
+        self._observer.item_failed(job.tower, error)
+        with self._changed:
+            job.errors[index] = error
+            self._close_rows(job, 1)
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """End a job as a whole. From any thread."""
+        with self._changed:
+            self._fail(job, error)
 
     async def close(self, timeout: float = 30.0) -> None:
         """Refuse new rows, finish those that wait, end the thread."""
         with self._changed:
-            self._closing = True
+            self._refusal = self._refusal or "the embedder is stopping; try another replica"
             self._changed.notify()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, timeout)
@@ -100,90 +171,195 @@ class Batcher:
             await asyncio.sleep(0)
 
     def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            started = self._clock()
-            rows = np.concatenate([part.block.rows[part.start : part.stop] for part in batch.segments])
-            errors: dict[int, Exception] = {}
-            features = np.full((len(rows), self._dimension), np.nan, np.float32)
-            self._forward(batch.tower, rows, 0, features, errors)
-            self._hand_over(
-                self._deliver, _Outcome(batch, features, errors, started, self._clock() - started)
-            )
+        try:
+            self._work()
+        except BaseException as error:
+            # Nothing of this kind comes from an item: those fail alone, in _compute.
+            get_logger().critical("the device thread has ended", exc_info=error)
+            self._end(error)
 
-    def _next_batch(self) -> Batch | None:
-        """Wait for work; None when closing and nothing is left."""
+    def _work(self) -> None:
+        flight: _Flight | None = None
+        while True:
+            batch = self._next_batch(wait=flight is None)
+            if batch is None and flight is None:
+                return
+            launched = None if batch is None else self._launch(batch)
+            if flight is not None:
+                self._land(flight)
+            flight = launched
+            if flight is not None and self._launches is None:
+                self._land(flight)
+                flight = None
+
+    def _next_batch(self, *, wait: bool) -> Batch | None:
+        """Return the next batch; None when closing and nothing is left.
+
+        Without `wait` only a full batch is taken: a smaller one goes on gathering while the device is busy.
+        """
         with self._changed:
             while True:
-                batch = self._queue.take()
-                if self._queue.expired:
-                    self._hand_over(self._expire, self._queue.expired)
-                    self._queue.expired = []
-                if batch is not None or self._closing:
+                batch = self._queue.take() if wait or self._queue.full else None
+                self._let_go(self._queue.dropped)
+                self._queue.dropped = []
+                if batch is not None:
+                    self._in_flight.append(batch)
+                if batch is not None or not wait or self._refusal:
                     return batch
                 self._changed.wait()
 
-    def _forward(
-        self, tower: Tower, rows: Rows, offset: int, features: Features, errors: dict[int, Exception]
+    def _launch(self, batch: Batch) -> _Flight:
+        rows, started = batch.rows(), self._clock()
+        self.progress.begin()
+        if self._launches is None:
+            return _Flight(batch, rows, started, lambda: self._forwards[batch.tower](np.stack(rows)))
+        try:
+            return _Flight(batch, rows, started, self._launches[batch.tower](rows))
+        except Exception as error:
+            failure = error
+
+            def fail() -> Features:
+                raise failure
+
+            return _Flight(batch, rows, started, fail)
+
+    def _land(self, flight: _Flight) -> None:
+        """Wait for the result, scatter it into the calls' matrices, tell the event loop once."""
+        batch, started = flight.batch, flight.started
+        features = np.full((len(flight.rows), self._dimension), np.nan, np.float32)
+        errors: dict[int, Exception] = {}
+        self._compute(batch.tower, flight.rows, 0, features, errors, flight.result)
+        seconds = self._clock() - started
+        waits: list[float] = []
+        finished: list[Job] = []
+        offset = 0
+        with self._changed:
+            for job, parts in groupby(batch.segments, key=lambda part: part.piece.job):
+                indices: list[int] = []
+                longest = 0.0
+                for part in parts:
+                    indices.extend(part.piece.indices[part.start : part.stop])
+                    longest = max(longest, started - part.piece.submitted)
+                    if part.stop == len(part.piece.rows):
+                        self.progress.end()
+                stop = offset + len(indices)
+                job.features[indices] = features[offset:stop]
+                if errors:
+                    job.errors.update(
+                        {indices[row - offset]: errors[row] for row in errors if offset <= row < stop}
+                    )
+                job.queue_seconds = max(job.queue_seconds, longest)
+                job.forward_seconds = max(job.forward_seconds, seconds)
+                waits.append(longest)
+                if self._rows_closed(job, len(indices)):
+                    finished.append(job)
+                offset = stop
+            self._in_flight.remove(batch)
+            self.progress.end()
+        self._hand_over(finished)
+        self._observer.passed(batch.tower, batch.priority, offset, waits, seconds)
+        self._observer.embedded(batch.tower, offset - len(errors))
+        for error in errors.values():
+            self._observer.item_failed(batch.tower, error)
+
+    def _compute(
+        self,
+        tower: Tower,
+        rows: list[Row],
+        offset: int,
+        features: Features,
+        errors: dict[int, Exception],
+        attempt: Callable[[], Features],
     ) -> None:
         """Fill `features` from `offset`; on failure halve, so that the rows at fault fail alone."""
         try:
-            result = self._forwards[tower](rows)
+            result = attempt()
             if result.shape != (len(rows), self._dimension):
                 raise ValueError(f"the model answered {result.shape} for {len(rows)} rows")
+            features[offset : offset + len(rows)] = result
         except Exception as error:
             # Whatever the model raises concerns these rows only: the device thread must outlive it.
             if len(rows) == 1:
+                features[offset] = np.nan
                 errors[offset] = error
                 return
             half = len(rows) // 2
-            self._forward(tower, rows[:half], offset, features, errors)
-            self._forward(tower, rows[half:], offset + half, features, errors)
+            for start, part in ((offset, rows[:half]), (offset + half, rows[half:])):
+
+                def again(part: list[Row] = part) -> Features:
+                    return self._forwards[tower](np.stack(part))
+
+                self._compute(tower, part, start, features, errors, again)
             return
-        features[offset : offset + len(rows)] = result
         for row in np.flatnonzero(~np.isfinite(result).all(axis=1)).tolist():
             features[offset + row] = np.nan
             errors[offset + row] = ValueError("the model's features are not finite")
 
-    def _hand_over(self, callback: Callable[..., None], argument: object) -> None:
+    def _let_go(self, pieces: list[Piece]) -> None:
+        """Account for pieces that leave without a forward pass."""
+        for piece in pieces:
+            self.progress.end()
+            cause = self._cause(piece.job)
+            self._observer.dropped(piece.job.tower, cause, len(piece.rows) - piece.taken)
+            if cause is Dropped.EXPIRED:
+                self._fail(
+                    piece.job,
+                    ServiceError(
+                        pb.DEADLINE, "the call's time ran out in the queue; send it with a longer deadline"
+                    ),
+                )
+
+    def _cause(self, job: Job) -> Dropped:
+        return Dropped.EXPIRED if job.deadline <= self._clock() else Dropped.CANCELLED
+
+    def _end(self, error: BaseException) -> None:
+        """Fail everybody who waits, refuse whoever comes, and leave a stall for the watchdog to see."""
+        with self._changed:
+            self._refusal = "the device thread of this embedder has ended; try another replica"
+            self.progress.begin()
+            failure = ServiceError(pb.MODEL_FAILED, "the model failed; the service's log has the reason")
+            failure.__cause__ = error
+            for batch in self._in_flight:
+                for part in batch.segments:
+                    self._fail(part.piece.job, failure)
+            for piece in self._queue.pieces():
+                self._fail(piece.job, ServiceError(pb.NOT_READY, self._refusal))
+
+    def _close_rows(self, job: Job, rows: int) -> None:
+        if self._rows_closed(job, rows):
+            self._hand_over([job])
+
+    @staticmethod
+    def _rows_closed(job: Job, rows: int) -> bool:
+        """Count rows as answered; tell whether they were the last ones."""
+        job.open -= rows
+        if job.open or job.ended:
+            return False
+        job.ended = True
+        return True
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if not job.ended:
+            job.ended = True
+            job.failure = error
+            self._hand_over([job])
+
+    def _hand_over(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
         assert self._loop is not None  # noqa: S101  # set by start
         try:
-            self._loop.call_soon_threadsafe(callback, argument)
+            self._loop.call_soon_threadsafe(_deliver, jobs)
         except RuntimeError:
             # The loop has ended, and everybody who waited with it.
             return
 
-    def _deliver(self, outcome: _Outcome) -> None:
-        offset = 0
-        for part in outcome.batch.segments:
-            stop = offset + part.stop - part.start
-            self._record(part, outcome, offset, stop)
-            offset = stop
 
-    def _record(self, part: Segment, outcome: _Outcome, offset: int, stop: int) -> None:
-        block = part.block
-        if block.result is None:
-            block.result = self._empty_result(len(block.rows))
-        result = block.result
-        result.features[part.start : part.stop] = outcome.features[offset:stop]
-        if outcome.errors:
-            for row in range(offset, stop):
-                if row in outcome.errors:
-                    result.errors[part.start + row - offset] = outcome.errors[row]
-        result.queue_seconds = max(result.queue_seconds, outcome.started - block.submitted)
-        result.forward_seconds = max(result.forward_seconds, outcome.seconds)
-        block.finished += part.stop - part.start
-        if block.finished == len(block.rows) and not block.future.done():
-            block.future.set_result(result)
-
-    def _empty_result(self, rows: int) -> BlockResult:
-        return BlockResult(np.full((rows, self._dimension), np.nan, np.float32), {}, 0.0, 0.0)
-
-    @staticmethod
-    def _expire(blocks: list[Block]) -> None:
-        for block in blocks:
-            if not block.future.done():
-                block.future.set_exception(
-                    ServiceError(
-                        pb.DEADLINE, "the call's time ran out in the queue; send it with a longer deadline"
-                    )
-                )
+def _deliver(jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if job.failure is None:
+            job.future.set_result(job)
+        else:
+            job.future.set_exception(job.failure)

@@ -1,7 +1,6 @@
 """From the bytes of a picture to a decoded Pillow picture, within limits and without surprises.
 
-Size is checked from the header, before the pixels are decoded. Only formats that Pillow decodes by itself
-are tried: none that runs another program (EPS) or reads other files.
+Sizes are checked from the header, before pixels are decoded and before memory is taken for them.
 """
 
 from __future__ import annotations
@@ -10,19 +9,12 @@ import io
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, features
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from cir.common.v1 import errors_pb2 as pb
+from embedder_service.eight_bits import flatten, to_eight_bits
+from embedder_service.formats import FORMATS, is_heif, looks_like_a_picture, webp_canvas
 from service_runtime.errors import ServiceError
-
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF") + (
-    ("AVIF",) if features.check("avif") else ()
-)
-"""Formats that are read, by Pillow's names."""
-
-# Openings that say "this is meant to be a picture", to tell a damaged one from something else.
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_BY_ORIENTATION = {
@@ -34,9 +26,6 @@ _TRANSPOSE_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-# Pillow's own bomb check is a global that warns; the limit below is per decoder and refuses.
-Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +58,35 @@ class Decoder:
     def __call__(self, content: bytes) -> Image.Image:
         """Decode the first frame.
 
-        The mode is the file's own unless transparency was flattened (then RGB) or 16-bit greyscale was
-        scaled to 8 bits (then L): the conversion to RGB belongs to preprocessing.
+        The mode is the file's own unless transparency was flattened (then RGB) or greyscale of more than 8
+        bits was scaled (then L): the conversion to RGB belongs to preprocessing.
 
         Raises ServiceError: IMAGE_EMPTY, IMAGE_TOO_MANY_BYTES, IMAGE_TOO_MANY_PIXELS, IMAGE_UNREADABLE (not
-        a picture of a format that is read) or IMAGE_TRUNCATED (a damaged one).
+        a picture of a format that is read), IMAGE_TRUNCATED (a damaged one), or OVERLOADED when the memory
+        for it cannot be had.
         """
         self.check_bytes(len(content))
         _silence_pillow()
+        try:
+            return self._decode(content)
+        except MemoryError as error:
+            raise ServiceError(
+                pb.OVERLOADED,
+                "there is no memory to decode the picture; try again later or send a smaller one",
+                retry_after=1.0,
+            ) from error
+
+    def _decode(self, content: bytes) -> Image.Image:
+        self._check_pixels(*webp_canvas(content))
         picture = _open(content)
-        self._check_pixels(picture)
+        self._check_size(picture)
         orientation = _orientation(picture) if self.orient else 1
         if self.draft_size is not None:
             picture.draft(picture.mode, (self.draft_size, self.draft_size))
         try:
             picture.load()
+        except MemoryError:
+            raise
         except Exception as error:
             # Pillow's codecs raise whatever their parsing met: OSError, SyntaxError, struct.error, ...
             raise ServiceError(
@@ -91,11 +94,11 @@ class Decoder:
                 f"the {picture.format} picture ends early or is damaged ({error}); send the whole file",
             ) from error
         # Frames of some formats may be larger than the header of the file said.
-        self._check_pixels(picture)
+        self._check_size(picture)
         try:
-            picture = _to_eight_bits(picture)
+            picture = to_eight_bits(picture)
             if self.background is not None:
-                picture = _flatten(picture, self.background)
+                picture = flatten(picture, self.background)
         except (ValueError, TypeError, OSError) as error:
             raise ServiceError(
                 pb.IMAGE_UNREADABLE,
@@ -104,40 +107,51 @@ class Decoder:
         transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation)
         return picture if transpose is None else picture.transpose(transpose)
 
-    def _check_pixels(self, picture: Image.Image) -> None:
+    def _check_size(self, picture: Image.Image) -> None:
         width, height = picture.size
-        if width * height > self.max_pixels:
-            raise ServiceError(
-                pb.IMAGE_TOO_MANY_PIXELS,
-                f"the picture has {width} x {height} pixels, the limit is {self.max_pixels}; "
-                "send a smaller one",
-            )
         if width < 1 or height < 1:
             raise ServiceError(
                 pb.IMAGE_UNREADABLE, f"the picture has {width} x {height} pixels; none can be read"
+            )
+        self._check_pixels(width, height)
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):
+            self._check_pixels(*_tile_size(picture), part="a tile of the picture")
+
+    def _check_pixels(self, width: int, height: int, part: str = "the picture") -> None:
+        if width * height > self.max_pixels:
+            raise ServiceError(
+                pb.IMAGE_TOO_MANY_PIXELS,
+                f"{part} has {width} x {height} pixels, the limit is {self.max_pixels}; send a smaller one",
             )
 
 
 def _open(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
+    except MemoryError:
+        raise
     except Exception as error:
         # As above: a damaged header makes Pillow raise many kinds, not only UnidentifiedImageError.
-        if _looks_like_a_picture(content):
+        if looks_like_a_picture(content):
+            cause = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
             raise ServiceError(
                 pb.IMAGE_TRUNCATED,
-                "the picture begins like one, but its header is cut short or damaged; send the whole file",
+                f"the picture begins like one, but its header is damaged, cut short or of a kind that is not "
+                f"read{cause}; send the whole file, best as JPEG or PNG",
             ) from error
+        hint = " (HEIC: the service lacks its extra [heif])" if is_heif(content) else ""
         raise ServiceError(
             pb.IMAGE_UNREADABLE,
-            f"the bytes are not a picture that is read; formats that are read: {', '.join(FORMATS)}",
+            f"the bytes are not a picture that is read{hint}; formats that are read: {', '.join(FORMATS)}",
         ) from error
 
 
-def _looks_like_a_picture(content: bytes) -> bool:
-    riff = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
-    avif = content[4:12] == b"ftypavif"
-    return riff or avif or content.startswith(_MAGIC)
+def _tile_size(picture: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
+    """Width and height of a tile, for which libtiff takes memory whatever the picture's own size is."""
+    width, height = (
+        picture.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+    )
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -147,28 +161,6 @@ def _orientation(picture: Image.Image) -> int:
         # Damaged EXIF data is no reason to refuse a picture whose pixels are fine.
         return 1
     return value if isinstance(value, int) else 1
-
-
-def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit greyscale to 8 bits; Pillow's own conversion would clip it to white."""
-    if not picture.mode.startswith("I"):
-        return picture
-    levels = np.asarray(picture)
-    if picture.mode == "I" and (levels.size == 0 or levels.max() < 256):
-        return picture
-    return Image.fromarray((np.clip(levels, 0, 65_535) >> 8).astype(np.uint8))
-
-
-def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture
-    layer = picture.convert("RGBA")
-    lowest, _ = layer.getchannel("A").getextrema()
-    if lowest == 255:
-        # Nothing shows through: leave the picture as it is, so that it is treated as published.
-        return picture
-    ground = Image.new("RGBA", layer.size, (*background, 255))
-    return Image.alpha_composite(ground, layer).convert("RGB")
 
 
 _PILLOW_MODULES = r"PIL\."

@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from cir.common.v1 import errors_pb2 as pb
 from embedder_service.admission import ItemBudget
-from embedder_service.batch_queue import BlockResult, Features, Tower
 from embedder_service.batcher import Batcher
 from embedder_service.decode import Decoder
 from embedder_service.fair_share import Priority
+from embedder_service.job import Caller, Features, Job, Row, Tower
 from embedder_service.lru_cache import FeatureCache
+from embedder_service.observer import Dropped, Observer
 from embedder_service.preprocess import Preprocessor
+from embedder_service.presence import InteractivePresence
 from embedder_service.work_pool import WorkPool
 from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
 
 Pixels = npt.NDArray[np.uint8]
 Tokens = npt.NDArray[np.int64]
+
+# Texts that are tokenised in one go: the tokenizer is for one thread at a time, and others wait for it.
+_TEXTS_AT_ONCE = 16
 
 
 class Model(Protocol):
@@ -44,6 +49,17 @@ class Model(Protocol):
         """Return float32 (n, d) of int64 (n, context)."""
 
 
+@runtime_checkable
+class LaunchingModel(Protocol):
+    """A model that can begin a pass before the last one has come back (see device_transfer.py)."""
+
+    def launch_images(self, rows: Sequence[Row]) -> Callable[[], Features]:
+        """Begin a pass of uint8 (size, size, 3) pictures; the result waits for float32 (n, d)."""
+
+    def launch_tokens(self, rows: Sequence[Row]) -> Callable[[], Features]:
+        """Begin a pass of int64 (context,) texts; the result waits for float32 (n, d)."""
+
+
 @dataclass(slots=True)
 class Embedded:
     """The answer to one call: float32 (n, d) raw features, NaN in the rows that `errors` names.
@@ -58,24 +74,15 @@ class Embedded:
     forward_seconds: float = 0.0
     cache_hits: int = 0
 
-    def record(self, indices: Sequence[int], result: BlockResult) -> None:
-        """Take over the rows of a block that belong at `indices`."""
-        self.features[indices] = result.features
-        for row, error in result.errors.items():
-            get_logger().error("forward pass failed on one item", exc_info=error)
-            self.errors[indices[row]] = error
-        self.queue_seconds = max(self.queue_seconds, result.queue_seconds)
-        self.forward_seconds = max(self.forward_seconds, result.forward_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A picture ready for the device, or its features if they were known."""
-
-    pixels: Pixels | None
-    known: Features | None
-    key: bytes
-    seconds: float
+    def record(self, job: Job) -> None:
+        """Take over what a job tells beside the features, which it wrote into `features` itself."""
+        for error in job.errors.values():
+            if not isinstance(error, ServiceError):
+                get_logger().error("forward pass failed on one item", exc_info=error)
+        self.errors.update(job.errors)
+        self.decode_seconds = job.decode_seconds
+        self.queue_seconds = job.queue_seconds
+        self.forward_seconds = job.forward_seconds
 
 
 class Engine:
@@ -93,20 +100,31 @@ class Engine:
         prepare_threads: int,
         image_cache_items: int,
         text_cache_items: int,
+        observer: Observer | None = None,
     ) -> None:
         self._model = model
         self._decoder = decoder
         self._preprocessor = preprocessor
+        self._observer = observer or Observer()
+        presence = InteractivePresence()
+        launches = (
+            {Tower.IMAGE: model.launch_images, Tower.TEXT: model.launch_tokens}
+            if isinstance(model, LaunchingModel)
+            else None
+        )
         self.batcher = Batcher(
             {Tower.IMAGE: model.encode_images, Tower.TEXT: model.encode_tokens},
             dimension=model.dimension,
             max_batch=max_batch,
             shared_bulk_batch=shared_bulk_batch,
+            launches=launches,
+            presence=presence,
+            observer=self._observer,
         )
         self.budget = ItemBudget(max_queue_items)
         self.image_cache = FeatureCache(image_cache_items)
         self.text_cache = FeatureCache(text_cache_items)
-        self._pool = WorkPool(prepare_threads)
+        self.pool = WorkPool(prepare_threads, presence)
 
     def start(self) -> None:
         """Start the device thread on the running event loop."""
@@ -115,7 +133,7 @@ class Engine:
     async def close(self) -> None:
         """Finish what was accepted and end all threads."""
         await self.batcher.close()
-        await asyncio.to_thread(self._pool.close)
+        await asyncio.to_thread(self.pool.close)
 
     async def embed_images(
         self,
@@ -123,37 +141,50 @@ class Engine:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float = float("inf"),
+        caller: Caller = None,
     ) -> Embedded:
         """Embed encoded pictures (bytes) and preprocessed ones (uint8 (size, size, 3)).
 
         A ServiceError stands for an item that was refused before; it goes to `errors` as it is. `deadline`
-        is on `time.monotonic`. Raises ServiceError when the call as a whole fails: OVERLOADED, DEADLINE,
-        NOT_READY.
+        is on `time.monotonic`. Calls with the same `caller` (the batches of a stream) share its turns.
+        Raises ServiceError when the call as a whole fails: OVERLOADED, DEADLINE, NOT_READY, MODEL_FAILED.
         """
         embedded = self._empty(len(images))
-        encoded: dict[int, bytes] = {}
-        tensors: dict[int, Pixels] = {}
+        encoded: list[tuple[int, bytes]] = []
+        places: list[int] = []
+        tensors: list[Pixels] = []
         for index, image in enumerate(images):
             if isinstance(image, ServiceError):
-                embedded.errors[index] = image
+                self._refuse(embedded, Tower.IMAGE, index, image)
             elif not isinstance(image, bytes):
-                tensors[index] = image
+                places.append(index)
+                tensors.append(image)
             else:
                 try:
                     self._decoder.check_bytes(len(image))
                 except ServiceError as error:
-                    embedded.errors[index] = error
+                    self._refuse(embedded, Tower.IMAGE, index, error)
                 else:
-                    encoded[index] = image
-        with self.budget.hold(len(encoded) + len(tensors), priority):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    if tensors:
-                        group.create_task(self._embed_tensors(embedded, tensors, priority, deadline))
-                    for index, content in encoded.items():
-                        group.create_task(self._embed_encoded(embedded, index, content, priority, deadline))
-            except ExceptionGroup as failures:
-                raise failures.exceptions[0] from failures
+                    encoded.append((index, image))
+        rows = len(encoded) + len(tensors)
+        if rows == 0:
+            return embedded
+        with self.budget.hold(rows, priority):
+            job = self.batcher.open(
+                Tower.IMAGE, embedded.features, rows, caller=caller, priority=priority, deadline=deadline
+            )
+            keys: dict[int, bytes] = {}
+            hits: list[int] = []
+            if tensors:
+                self.batcher.put(job, tensors, places)
+            if encoded:
+                works = [partial(self._prepare, job, keys, hits, *item) for item in encoded]
+                self.pool.submit(job.caller, priority, works)
+            embedded.record(await job.future)
+        embedded.cache_hits = len(hits)
+        self.image_cache.put_all(
+            {key: embedded.features[index] for index, key in keys.items() if index not in embedded.errors}
+        )
         return embedded
 
     async def embed_texts(
@@ -162,73 +193,109 @@ class Engine:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float = float("inf"),
+        caller: Caller = None,
     ) -> Embedded:
         """Embed texts; otherwise as `embed_images`."""
         embedded = self._empty(len(texts))
-        unknown: dict[int, str] = {}
+        unknown: list[tuple[int, str]] = []
         for index, text in enumerate(texts):
             if isinstance(text, ServiceError):
-                embedded.errors[index] = text
+                self._refuse(embedded, Tower.TEXT, index, text)
             elif (known := self.text_cache.get(text)) is not None:
                 embedded.features[index] = known
                 embedded.cache_hits += 1
             else:
-                unknown[index] = text
+                unknown.append((index, text))
+        if embedded.cache_hits:
+            self._observer.embedded(Tower.TEXT, embedded.cache_hits)
         if not unknown:
             return embedded
         with self.budget.hold(len(unknown), priority):
-            started = time.monotonic()
-            tokens = await self._pool.run(priority, partial(self._model.tokenize, list(unknown.values())))
-            embedded.decode_seconds = time.monotonic() - started
-            result = await self.batcher.submit(Tower.TEXT, tokens, priority=priority, deadline=deadline)
-        embedded.record(list(unknown), result)
-        for row, text in enumerate(unknown.values()):
-            if row not in result.errors:
-                self.text_cache.put(text, result.features[row])
+            job = self.batcher.open(
+                Tower.TEXT,
+                embedded.features,
+                len(unknown),
+                caller=caller,
+                priority=priority,
+                deadline=deadline,
+            )
+            works = [
+                partial(self._tokenize, job, unknown[start : start + _TEXTS_AT_ONCE])
+                for start in range(0, len(unknown), _TEXTS_AT_ONCE)
+            ]
+            self.pool.submit(job.caller, priority, works)
+            embedded.record(await job.future)
+        self.text_cache.put_all(
+            {text: embedded.features[index] for index, text in unknown if index not in embedded.errors}
+        )
         return embedded
 
-    async def _embed_tensors(
-        self, embedded: Embedded, tensors: dict[int, Pixels], priority: Priority, deadline: float
-    ) -> None:
-        rows = np.stack(list(tensors.values()))
-        result = await self.batcher.submit(Tower.IMAGE, rows, priority=priority, deadline=deadline)
-        embedded.record(list(tensors), result)
-
-    async def _embed_encoded(
-        self, embedded: Embedded, index: int, content: bytes, priority: Priority, deadline: float
-    ) -> None:
-        try:
-            prepared = await self._pool.run(priority, partial(self._prepare, content, deadline))
-        except ServiceError as error:
-            if error.reason == pb.DEADLINE:
-                raise
-            embedded.errors[index] = error
+    def _prepare(self, job: Job, keys: dict[int, bytes], hits: list[int], index: int, content: bytes) -> None:
+        """Decode and preprocess one picture and queue it, on a thread of the pool."""
+        if not self._wanted(job, 1):
             return
-        embedded.decode_seconds = max(embedded.decode_seconds, prepared.seconds)
-        if prepared.pixels is None:
-            embedded.features[index] = prepared.known
-            embedded.cache_hits += 1
-            return
-        result = await self.batcher.submit(
-            Tower.IMAGE, prepared.pixels[None], priority=priority, deadline=deadline
-        )
-        embedded.record([index], result)
-        if not result.errors:
-            self.image_cache.put(prepared.key, result.features[0])
-
-    def _prepare(self, content: bytes, deadline: float) -> _Prepared:
-        """Decode and preprocess one picture, on a thread of the pool."""
         started = time.monotonic()
-        if started >= deadline:
-            raise ServiceError(pb.DEADLINE, "the call's time ran out before its pictures were decoded")
-        key = b""
-        if self.image_cache.enabled:
-            key = hashlib.blake2b(content, digest_size=16).digest()
-            known = self.image_cache.get(key)
-            if known is not None:
-                return _Prepared(None, known, key, time.monotonic() - started)
-        pixels = self._preprocessor(self._decoder(content))
-        return _Prepared(pixels, None, key, time.monotonic() - started)
+        try:
+            if self.image_cache.enabled:
+                key = hashlib.blake2b(content, digest_size=16).digest()
+                known = self.image_cache.get(key)
+                if known is not None:
+                    hits.append(index)
+                    self.batcher.answer(job, index, known)
+                    return
+                keys[index] = key
+            pixels = self._preprocessor(self._decoder(content))
+        except BaseException as error:
+            # Whatever it is concerns this item only, and somebody waits for it.
+            self.batcher.fail_row(job, index, _as_exception(error))
+            return
+        seconds = time.monotonic() - started
+        self._observer.prepared(Tower.IMAGE, 1, seconds)
+        self.batcher.put(job, (pixels,), (index,), seconds=seconds)
+
+    def _tokenize(self, job: Job, texts: Sequence[tuple[int, str]]) -> None:
+        """Tokenise a few texts and queue them, on a thread of the pool."""
+        if not self._wanted(job, len(texts)):
+            return
+        started = time.monotonic()
+        try:
+            tokens = self._model.tokenize([text for _, text in texts])
+        except BaseException as error:
+            # One at a time, so that a text that cannot be tokenised fails alone.
+            if len(texts) == 1:
+                self.batcher.fail_row(job, texts[0][0], _as_exception(error))
+            else:
+                for text in texts:
+                    self._tokenize(job, [text])
+            return
+        seconds = time.monotonic() - started
+        self._observer.prepared(Tower.TEXT, len(texts), seconds)
+        self.batcher.put(job, tokens, [index for index, _ in texts], seconds=seconds)
+
+    def _wanted(self, job: Job, items: int) -> bool:
+        """Tell whether items are still waited for; a call whose time has run out ends here."""
+        if job.dead:
+            self._observer.dropped(job.tower, Dropped.CANCELLED, items)
+            return False
+        if time.monotonic() < job.deadline:
+            return True
+        self._observer.dropped(job.tower, Dropped.EXPIRED, items)
+        self.batcher.fail(
+            job,
+            ServiceError(
+                pb.DEADLINE,
+                "the call's time ran out before its items were prepared; send it with a longer deadline",
+            ),
+        )
+        return False
+
+    def _refuse(self, embedded: Embedded, tower: Tower, index: int, error: ServiceError) -> None:
+        embedded.errors[index] = error
+        self._observer.item_failed(tower, error)
 
     def _empty(self, items: int) -> Embedded:
         return Embedded(np.full((items, self._model.dimension), np.nan, np.float32))
+
+
+def _as_exception(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(f"the thread was told to end: {error!r}")

@@ -14,9 +14,6 @@ from embedder_service.preprocess import Mode, Preprocessor
 from embedder_service.settings import EmbedderSettings
 from embedder_service.weights import load_model
 
-# Padding and resizing may need room beyond the picture itself.
-_WORKING_PIXELS_PER_PIXEL = 2
-
 
 @dataclass(frozen=True, slots=True)
 class HeldModel:
@@ -25,9 +22,6 @@ class HeldModel:
     model: ClipModel
     preprocessor: Preprocessor
     info: model_pb2.ModelInfo
-    refused_dtype: str
-    """The dtype that left the bound, so that float32 took its place; empty when none did."""
-    refused_cosine: float
 
 
 def load(settings: EmbedderSettings) -> HeldModel:
@@ -46,7 +40,7 @@ def load(settings: EmbedderSettings) -> HeldModel:
         mode=Mode(settings.preprocessing),
         size=image_size(loaded),
         target_ratio=settings.target_ratio,
-        max_pixels=settings.max_image_pixels * _WORKING_PIXELS_PER_PIXEL,
+        max_pixels=settings.max_preprocessed_pixels,
     )
     # Before the model moves: its identity is that of its float32 weights.
     fingerprint = model_fingerprint(
@@ -64,5 +58,8 @@ def load(settings: EmbedderSettings) -> HeldModel:
         device=str(device),
         dtype=dtype_name(trued.model.dtype),
         dtype_cosine=trued.cosine,
+        refused_dtype=trued.refused_dtype,
+        refused_dtype_cosine=trued.refused_cosine,
+        int8_layers=trued.int8_layers,
     )
-    return HeldModel(trued.model, preprocessor, info, trued.refused_dtype, trued.refused_cosine)
+    return HeldModel(trued.model, preprocessor, info)

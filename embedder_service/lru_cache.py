@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -44,12 +44,18 @@ class FeatureCache:
 
     def put(self, key: Hashable, row: npt.NDArray[np.float32]) -> None:
         """Keep a copy of `row` under `key`."""
-        if not self.enabled:
+        self.put_all({key: row})
+
+    def put_all(self, rows: Mapping[Hashable, npt.NDArray[np.float32]]) -> None:
+        """Keep a copy of each row under its key."""
+        if not self.enabled or not rows:
             return
-        kept = row.copy()
-        kept.flags.writeable = False
+        kept = {key: row.copy() for key, row in rows.items()}
+        for row in kept.values():
+            row.flags.writeable = False
         with self._lock:
-            self._rows[key] = kept
-            self._rows.move_to_end(key)
+            for key, row in kept.items():
+                self._rows[key] = row
+                self._rows.move_to_end(key)
             while len(self._rows) > self._size:
                 self._rows.popitem(last=False)

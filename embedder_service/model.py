@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,8 @@ import numpy.typing as npt
 import open_clip
 import torch
 
+from embedder_service.int8 import Int8Layers
+from embedder_service.reduced import in_dtype, input_dtype
 from embedder_service.text_tower import encode_tokens
 from embedder_service.weights import LoadedModel
 from service_runtime.startup import StartupError
@@ -24,9 +25,14 @@ Tokens = npt.NDArray[np.int64]
 class ClipModel:
     """One model in one dtype on one device. Encoding is for one thread at a time; tokenising for any."""
 
-    def __init__(self, loaded: LoadedModel, device: torch.device, dtype: torch.dtype) -> None:
-        module = loaded.module if dtype is torch.float32 else copy.deepcopy(loaded.module)
-        self._module: Any = module.to(device=device, dtype=dtype)
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: torch.device,
+        dtype: torch.dtype,
+        int8_layers: Int8Layers = Int8Layers.ALL,
+    ) -> None:
+        self._module: Any = in_dtype(loaded.module, device, dtype, int8_layers)
         self._mean = torch.tensor(loaded.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(loaded.std, device=device).view(1, 3, 1, 1)
         self._tokenizer = make_tokenizer(loaded)
@@ -46,27 +52,33 @@ class ClipModel:
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
         with torch.inference_mode():
-            values = self._to_device(pixels).permute(0, 3, 1, 2).to(torch.float32)
-            # In the order of operations of torchvision's ToTensor and Normalize.
-            values = values.div(255.0).sub_(self._mean).div_(self._std)
-            return _to_numpy(self._module.encode_image(values.to(self.dtype)))
+            return _to_numpy(self.image_features(self._to_device(pixels)))
 
     def encode_tokens(self, tokens: Tokens) -> Features:
         """Return float32 (n, d) raw features of int64 (n, context) tokens."""
         with torch.inference_mode():
-            return _to_numpy(encode_tokens(self._module, self._to_device(tokens)))
+            return _to_numpy(self.token_features(self._to_device(tokens)))
+
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (n, d) features on the device of uint8 (n, size, size, 3) pixels on it."""
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        # In the order of operations of torchvision's ToTensor and Normalize.
+        values = values.div(255.0).sub_(self._mean).div_(self._std)
+        features: torch.Tensor = self._module.encode_image(values.to(input_dtype(self.dtype)))
+        return features
+
+    def token_features(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (n, d) features on the device of int64 (n, context) tokens on it."""
+        return encode_tokens(self._module, tokens)
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
         """Return float32 (n, d) raw features of texts."""
         return self.encode_tokens(self.tokenize(texts))
 
     def _to_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        # torch.tensor copies, which from_numpy does not: rows from the wire are read-only.
-        tensor = torch.tensor(array)
-        if self.device.type == "cuda":
-            # From pinned memory the copy runs beside the host.
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+        # Rows from the wire are read-only, which from_numpy warns of: those are copied.
+        tensor = torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+        return tensor.to(self.device)
 
 
 def image_size(loaded: LoadedModel) -> int:

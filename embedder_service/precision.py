@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from embedder_service.cpu_flags import read_cpu_flags
+from embedder_service.int8 import Int8Layers
 from embedder_service.model import ClipModel, Features, Pixels
 from embedder_service.weights import LoadedModel
 from service_runtime.startup import StartupError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_CPU_INFO = Path("/proc/cpuinfo")
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
 # Either instruction set multiplies bfloat16 in hardware; without them it is slower than float32.
 _BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 _PROBE_TEXTS = (
@@ -31,9 +36,11 @@ class TruedModel:
     model: ClipModel
     cosine: float
     """Smallest cosine between its features and those in float32 on the probe; 1 for float32 itself."""
-    refused_dtype: str
+    refused_dtype: str = ""
     """The dtype that fell below the bound, so that float32 took its place; empty when none did."""
-    refused_cosine: float
+    refused_cosine: float = 1.0
+    int8_layers: str = ""
+    """What is quantised where the dtype is int8; empty for every other."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -55,9 +62,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device, cpu_flags: frozenset[str] | None = None) -> torch.dtype:
-    """Return the dtype for "auto", "float32", "bfloat16" or "float16".
+    """Return the dtype for "auto", "float32", "bfloat16", "float16" or "int8".
 
-    Auto is bfloat16 on CUDA and on CPUs that multiply it in hardware, else float32.
+    Auto is bfloat16 on CUDA (float16 on cards before Ampere) and on CPUs that multiply it in hardware, else
+    float32. int8 is a choice of the operator's: how near it comes depends on the weights.
     """
     if name != "auto":
         return _DTYPES[name]
@@ -67,26 +75,24 @@ def choose_dtype(name: str, device: torch.device, cpu_flags: frozenset[str] | No
     return torch.bfloat16 if flags & _BFLOAT16_FLAGS else torch.float32
 
 
-def read_cpu_flags() -> frozenset[str]:
-    """Return the instruction sets of this host's CPU; empty where the system does not tell."""
-    try:
-        lines = _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.split())
-
-
 def true_model(loaded: LoadedModel, device: torch.device, dtype: torch.dtype, bound: float) -> TruedModel:
-    """Put the model on the device in `dtype`, or in float32 if its features would leave the bound."""
+    """Put the model on the device in `dtype`, or in float32 if its features would leave the bound.
+
+    int8 is tried on fewer and fewer layers before float32 takes its place.
+    """
     if dtype is torch.float32:
-        return TruedModel(ClipModel(loaded, device, dtype), 1.0, "", 1.0)
-    reduced = ClipModel(loaded, device, dtype)
+        return TruedModel(ClipModel(loaded, device, dtype), 1.0)
+    choices = list(Int8Layers) if dtype is torch.int8 else [Int8Layers.ALL]
     exact = ClipModel(loaded, device, torch.float32)
-    cosine = smallest_cosine(probe_features(reduced), probe_features(exact))
-    if cosine >= bound:
-        return TruedModel(reduced, cosine, "", 1.0)
-    return TruedModel(exact, 1.0, dtype_name(dtype), cosine)
+    expected = probe_features(exact)
+    best = 0.0
+    for layers in choices:
+        reduced = ClipModel(loaded, device, dtype, layers)
+        cosine = smallest_cosine(probe_features(reduced), expected)
+        if cosine >= bound:
+            return TruedModel(reduced, cosine, int8_layers=str(layers) if dtype is torch.int8 else "")
+        best = max(best, cosine)
+    return TruedModel(exact, 1.0, refused_dtype=dtype_name(dtype), refused_cosine=best)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

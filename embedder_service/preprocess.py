@@ -52,7 +52,8 @@ class Preprocessor:
         """Return uint8 of shape (size, size, 3), RGB, rows from the top.
 
         Raises ServiceError (IMAGE_TOO_MANY_PIXELS) when an intermediate picture would exceed `max_pixels`,
-        and (IMAGE_UNREADABLE) for a pixel format that cannot be resized or converted.
+        (IMAGE_UNREADABLE) for a pixel format that cannot be resized or converted, and (OVERLOADED) when the
+        memory for it cannot be had.
         """
         across, down = padding(picture.width, picture.height, self.mode, self.target_ratio)
         padded = (picture.width + 2 * across, picture.height + 2 * down)
@@ -67,6 +68,12 @@ class Preprocessor:
             top = round((resized[1] - self.size) / 2)
             picture = picture.crop((left, top, left + self.size, top + self.size))
             return np.asarray(picture.convert("RGB"))
+        except MemoryError as error:
+            raise ServiceError(
+                pb.OVERLOADED,
+                "there is no memory to preprocess the picture; try again later or send a smaller one",
+                retry_after=1.0,
+            ) from error
         except (ValueError, TypeError, OSError) as error:
             raise ServiceError(
                 pb.IMAGE_UNREADABLE,

@@ -85,13 +85,14 @@ class RequestChecks:
         if source is None:
             return ServiceError(pb.FIELD_REQUIRED, "the picture has no source; set content or tensor")
         size = self.image_size
-        if len(image.tensor) != size * size * 3:
+        tensor = image.tensor  # copied out of the message at each access: once is enough
+        if len(tensor) != size * size * 3:
             return ServiceError(
                 pb.TENSOR_WRONG_SIZE,
-                f"the tensor has {len(image.tensor)} bytes, this model takes {size} x {size} x 3 = "
+                f"the tensor has {len(tensor)} bytes, this model takes {size} x {size} x 3 = "
                 f"{size * size * 3}; preprocess with the model's own image size",
             )
-        return np.frombuffer(image.tensor, np.uint8).reshape(size, size, 3)
+        return np.frombuffer(tensor, np.uint8).reshape(size, size, 3)
 
     def _text(self, text: str) -> str | ServiceError:
         if len(text) > self.max_text_characters:

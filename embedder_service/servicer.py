@@ -16,6 +16,7 @@ from cir.common.v1 import errors_pb2 as pb
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from embedder_service.engine import Embedded, Engine
 from embedder_service.fair_share import Priority
+from embedder_service.job import Caller
 from embedder_service.requests import EmbedRequest, RequestChecks
 from embedder_service.stream import in_flight
 from service_runtime.deadlines import remaining
@@ -64,8 +65,10 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     ) -> AsyncIterator[embedder_pb2.EmbedStreamResponse]:
         """Embed batch after batch, a few at a time."""
 
+        caller = object()  # all batches of the stream take one caller's turns
+
         async def answer(request: embedder_pb2.EmbedStreamRequest) -> embedder_pb2.EmbedStreamResponse:
-            return await self._embed_stream_batch(request, context)
+            return await self._embed_stream_batch(request, context, caller)
 
         limit = self._info.limits.max_stream_batches
         async with aclosing(in_flight(request_iterator, answer, limit=limit)) as responses:
@@ -73,51 +76,63 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
                 yield response
 
     async def _embed_stream_batch(
-        self, request: embedder_pb2.EmbedStreamRequest, context: Context
+        self, request: embedder_pb2.EmbedStreamRequest, context: Context, caller: Caller
     ) -> embedder_pb2.EmbedStreamResponse:
         response = embedder_pb2.EmbedStreamResponse(batch_id=request.batch_id)
         try:
             match request.WhichOneof("batch"):
                 case "images":
                     response.images.CopyFrom(
-                        await self._with_room(self._embed_images, request.images, context)
+                        await self._with_room(self._embed_images, request.images, context, caller)
                     )
                 case "texts":
-                    response.texts.CopyFrom(await self._with_room(self._embed_texts, request.texts, context))
+                    response.texts.CopyFrom(
+                        await self._with_room(self._embed_texts, request.texts, context, caller)
+                    )
                 case _:
                     raise ServiceError(pb.FIELD_REQUIRED, "the batch is empty; set images or texts")
         except ServiceError as error:
             response.error.CopyFrom(error.item_error(0))
         return response
 
-    async def _with_room(self, embed: Any, request: EmbedRequest, context: Context) -> Any:
+    async def _with_room(self, embed: Any, request: EmbedRequest, context: Context, caller: Caller) -> Any:
         """Embed once there is room: a stream is held back by flow control, not refused."""
         while True:
             try:
-                return await embed(request, context, Priority.BULK)
+                return await embed(request, context, Priority.BULK, caller)
             except ServiceError as error:
                 if error.reason != pb.OVERLOADED:
                     raise
             await self._engine.budget.wait_for_room()
 
     async def _embed_images(
-        self, request: embedder_pb2.EmbedImagesRequest, context: Context, default: Priority
+        self,
+        request: embedder_pb2.EmbedImagesRequest,
+        context: Context,
+        default: Priority,
+        caller: Caller = None,
     ) -> embedder_pb2.EmbedImagesResponse:
         started = time.monotonic()
         priority = self._checks.priority(request, default)
         images = self._checks.images(request.images)
         deadline = started + remaining(context, self._call_timeout)
-        embedded = await self._engine.embed_images(images, priority=priority, deadline=deadline)
+        embedded = await self._engine.embed_images(
+            images, priority=priority, deadline=deadline, caller=caller
+        )
         return self._fill(embedder_pb2.EmbedImagesResponse(), embedded, request, started)
 
     async def _embed_texts(
-        self, request: embedder_pb2.EmbedTextsRequest, context: Context, default: Priority
+        self,
+        request: embedder_pb2.EmbedTextsRequest,
+        context: Context,
+        default: Priority,
+        caller: Caller = None,
     ) -> embedder_pb2.EmbedTextsResponse:
         started = time.monotonic()
         priority = self._checks.priority(request, default)
         texts = self._checks.texts(request.texts)
         deadline = started + remaining(context, self._call_timeout)
-        embedded = await self._engine.embed_texts(texts, priority=priority, deadline=deadline)
+        embedded = await self._engine.embed_texts(texts, priority=priority, deadline=deadline, caller=caller)
         return self._fill(embedder_pb2.EmbedTextsResponse(), embedded, request, started)
 
     def _fill(

@@ -34,9 +34,10 @@ class EmbedderSettings(ServiceSettings):
         None, description="Folder for downloaded weights; the default is open_clip's own."
     )
     device: str = Field("auto", description="auto (CUDA, else CPU), cpu, cuda or cuda:N.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
-        description="Type to compute in; auto is bfloat16 where the hardware multiplies it, else float32.",
+        description="Type to compute in; auto is bfloat16 where the hardware multiplies it, else float32. "
+        "int8 is for CPUs that do not.",
     )
     min_dtype_cosine: float = Field(
         0.999,
@@ -114,6 +115,11 @@ class EmbedderSettings(ServiceSettings):
         if self.max_batch_items > self.max_queue_items:
             raise ValueError("max_queue_items must be at least max_batch_items")
         return self
+
+    @property
+    def max_preprocessed_pixels(self) -> int:
+        """Padding and resizing may need room beyond the picture itself."""
+        return 2 * self.max_image_pixels
 
     @property
     def background(self) -> tuple[int, int, int] | None:

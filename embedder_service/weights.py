@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,6 +160,13 @@ def _read_checkpoint(path: Path, architecture: str) -> tuple[dict[str, torch.Ten
             f"pretrained {str(path)!r} is neither a file, nor a tag of {architecture} (tags: {tags}), "
             "nor random[:SEED]"
         )
+    if _is_torchscript(path):
+        # OpenAI's own files are such archives. They carry code, which only torch.jit.load would read.
+        raise StartupError(
+            f"checkpoint {path} is a TorchScript archive, which holds code and is not opened; where you "
+            "trust it, write its weights alone: python -c \"import torch; torch.save(torch.jit.load('"
+            f"{path.name}', map_location='cpu').state_dict(), 'weights.pt')\""
+        )
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
@@ -182,6 +190,15 @@ def _read_checkpoint(path: Path, architecture: str) -> tuple[dict[str, torch.Ten
     state = {key.removeprefix("module."): value for key, value in content.items()}
     is_openai = is_openai or set(state) >= _OPENAI_EXTRA_KEYS
     return {key: value for key, value in state.items() if key not in _OPENAI_EXTRA_KEYS}, is_openai
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+    return any(name.endswith("/constants.pkl") for name in names)
 
 
 def _fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:

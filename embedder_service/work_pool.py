@@ -2,56 +2,72 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Iterable
 
-from embedder_service.fair_share import FairShare, Priority
-
-T = TypeVar("T")
+from embedder_service.fair_share import Priority
+from embedder_service.job import Caller
+from embedder_service.prepare_queue import Preparation, PrepareQueue
+from embedder_service.presence import InteractivePresence
+from service_runtime.logging import get_logger
+from service_runtime.progress import Progress
 
 
 class WorkPool:
-    """A thread pool with two classes: interactive work passes bulk work that waits, without starving it."""
+    """A fixed number of threads over one queue with two classes (see prepare_queue.py).
 
-    def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="embedder-prepare")
-        self._waiting: dict[Priority, deque[Callable[[], None]]] = {
-            priority: deque() for priority in Priority
-        }
-        self._share = FairShare()
-        self._lock = threading.Lock()
+    Work hands its results on by itself: no future and no event loop is in between.
+    """
 
-    def run(self, priority: Priority, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run `work` on a thread; cancelling the future before it begins takes it back."""
-        outcome: Future[T] = Future()
+    def __init__(self, threads: int, presence: InteractivePresence | None = None) -> None:
+        self._queue = PrepareQueue(threads, presence or InteractivePresence())
+        self._changed = threading.Condition()
+        self._closing = False
+        self.progress = Progress()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"embedder-prepare-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-        def carry_out() -> None:
-            if not outcome.set_running_or_notify_cancel():
-                return
-            try:
-                outcome.set_result(work())
-            except BaseException as error:
-                # The thread hands on whatever was raised; it is for the one who waits.
-                outcome.set_exception(error)
+    def submit(self, caller: Caller, priority: Priority, works: Iterable[Callable[[], None]]) -> None:
+        """Have each of `works` run on a thread. Raises RuntimeError after `close`."""
+        with self._changed:
+            if self._closing:
+                raise RuntimeError("the pool is closed")
+            for run in works:
+                self._queue.put(Preparation(caller, priority, run))
+                self.progress.begin()
+                self._changed.notify()
 
-        with self._lock:
-            self._waiting[priority].append(carry_out)
-        self._threads.submit(self._run_next)
-        return asyncio.wrap_future(outcome)
-
-    def close(self) -> None:
+    def close(self, timeout: float = 30.0) -> None:
         """Finish what waits and end the threads."""
-        self._threads.shutdown(wait=True)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout)
 
-    def _run_next(self) -> None:
-        with self._lock:
-            priority = self._share.pick(
-                interactive=bool(self._waiting[Priority.INTERACTIVE]), bulk=bool(self._waiting[Priority.BULK])
-            )
-            work = None if priority is None else self._waiting[priority].popleft()
-        if work is not None:
-            work()
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work.run()
+            except BaseException as error:
+                # The work answers for its own errors; whatever else it raises must not cost a thread.
+                get_logger().error("preparing an item failed", exc_info=error)
+            with self._changed:
+                self._queue.done(work)
+                self.progress.end()
+                if self._queue:
+                    # This may have freed another thread's kind of work too.
+                    self._changed.notify()
+
+    def _next(self) -> Preparation | None:
+        """Wait for work; None when closing and nothing is left."""
+        with self._changed:
+            while True:
+                work = self._queue.take()
+                if work is not None or (self._closing and not self._queue):
+                    return work
+                self._changed.wait()

@@ -128,3 +128,27 @@ def test_help_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+async def test_info_tells_everything_that_changes_pixels(tmp_path: Path) -> None:
+    changes = {"exif_orientation": False, "alpha_background": "#102030", "jpeg_draft": True}
+    async with running(small_settings(tmp_path, call_timeout_seconds=7.5, **changes)) as stub:
+        info = await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest(), timeout=30)
+    decoding = info.decoding
+    assert (decoding.exif_orientation, decoding.jpeg_draft) == (False, True)
+    assert (decoding.alpha, decoding.alpha_background) == ("flatten", "#102030")
+    assert {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"} <= set(decoding.formats)
+    assert info.limits.call_timeout.ToTimedelta().total_seconds() == 7.5
+    assert info.limits.max_preprocessed_pixels == 2 * info.limits.max_image_pixels
+
+
+async def test_info_tells_a_dtype_that_was_refused(tmp_path: Path) -> None:
+    async with running(small_settings(tmp_path, dtype="int8", min_dtype_cosine=1.0)) as stub:
+        model = (await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest(), timeout=30)).model
+    assert (model.dtype, model.refused_dtype, model.int8_layers) == ("float32", "int8", "")
+    assert 0.9 < model.refused_dtype_cosine < 1
+    async with running(small_settings(tmp_path, dtype="int8", min_dtype_cosine=0.9)) as stub:
+        reduced = (await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest(), timeout=30)).model
+    assert (reduced.dtype, reduced.refused_dtype) == ("int8", "")
+    assert reduced.int8_layers == "attention and MLPs of both towers"
+    assert reduced.fingerprint == model.fingerprint

@@ -1,4 +1,4 @@
-"""Which rows go next, with a clock that the test turns."""
+"""Which rows go next, with a clock that the test turns; a batch is one forward pass."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import asyncio
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from embedder_service.batch_queue import Batch, BatchQueue, Block, BlockResult, Tower
+from embedder_service.batch_queue import BatchQueue
 from embedder_service.fair_share import Priority
+from embedder_service.job import Batch, Job, Piece, Tower
+from embedder_service.presence import InteractivePresence
+from tests.embedder_service.clock import Clock
 
-
-class Clock:
-    """Time as the test says."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+FOREVER = float("inf")
 
 
 @pytest.fixture
@@ -25,65 +23,172 @@ def clock() -> Clock:
     return Clock()
 
 
-def block(
+def batches(max_batch: int, bulk: int, clock: Clock) -> BatchQueue:
+    return BatchQueue(max_batch, bulk, InteractivePresence(clock), clock)
+
+
+def piece(
     rows: int,
     tower: Tower = Tower.IMAGE,
     priority: Priority = Priority.INTERACTIVE,
-    deadline: float = float("inf"),
-) -> Block:
-    future: asyncio.Future[BlockResult] = asyncio.get_running_loop().create_future()
-    return Block(tower, np.arange(rows), priority, deadline, future, 0.0)
+    deadline: float = FOREVER,
+    caller: object = None,
+) -> Piece:
+    future: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+    features = np.zeros((rows, 2), np.float32)
+    job = Job(tower, caller or object(), priority, deadline, features, rows, future)
+    return Piece(job, np.arange(rows), range(rows), 0.0)
 
 
-def parts(batch: Batch | None) -> list[tuple[Block, int, int]]:
+def parts(batch: Batch | None) -> list[tuple[Piece, int, int]]:
     assert batch is not None
-    return [(part.block, part.start, part.stop) for part in batch.segments]
+    return [(part.piece, part.start, part.stop) for part in batch.segments]
 
 
-async def test_blocks_are_gathered_oldest_first_and_split_at_the_limit(clock: Clock) -> None:
-    queue = BatchQueue(4, 4, clock)
-    first, second, third = block(3), block(2), block(2)
+async def test_one_callers_rows_are_gathered_oldest_first_and_split_at_the_limit(clock: Clock) -> None:
+    queue = batches(4, 4, clock)
+    first, second, third = (piece(rows, caller="a") for rows in (3, 2, 2))
     for item in (first, second, third):
         queue.put(item)
+    assert queue.rows[Tower.IMAGE, Priority.INTERACTIVE] == 7
+    assert queue.full
     assert parts(queue.take()) == [(first, 0, 3), (second, 0, 1)]
+    assert not queue.full
     assert parts(queue.take()) == [(second, 1, 2), (third, 0, 2)]
     assert queue.take() is None
     assert not queue
+    assert set(queue.rows.values()) == {0}
+
+
+async def test_a_batch_is_shared_evenly_and_what_some_leave_goes_to_others(clock: Clock) -> None:
+    queue = batches(16, 16, clock)
+    big = piece(1000)
+    small = [piece(1), piece(2), piece(30)]
+    for item in (big, *small):
+        queue.put(item)
+    rows = dict[Piece, int]()
+    for item, start, stop in parts(queue.take()):
+        rows[item] = rows.get(item, 0) + stop - start
+    assert sum(rows.values()) == 16
+    assert (rows[small[0]], rows[small[1]]) == (1, 2)
+    assert rows[big] >= 4
+    assert rows[small[2]] >= 4
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+async def test_a_call_waits_for_no_more_than_a_turn_of_a_very_long_one(
+    clock: Clock, priority: Priority
+) -> None:
+    queue = batches(4, 4, clock)
+    long = piece(10_000, priority=priority)
+    queue.put(long)
+    queue.take()
+    late = [piece(2, priority=priority) for _ in range(3)]
+    for item in late:
+        queue.put(item)
+    # 4 callers, 4 rows a pass: one row each, so two passes answer all three late calls.
+    taken = [part for _ in range(2) for part in parts(queue.take())]
+    for item in late:
+        assert sum(stop - start for owner, start, stop in taken if owner is item) == 2
+
+
+async def test_a_stream_with_many_batches_has_one_callers_turn(clock: Clock) -> None:
+    queue = batches(4, 4, clock)
+    stream = [piece(8, caller="stream") for _ in range(4)]
+    for item in stream:
+        queue.put(item)
+    single = piece(2)
+    queue.put(single)
+    assert (single, 0, 2) in parts(queue.take())
+
+
+async def test_more_callers_than_rows_take_turns_over_passes(clock: Clock) -> None:
+    queue = batches(2, 2, clock)
+    callers = [piece(5) for _ in range(4)]
+    for item in callers:
+        queue.put(item)
+    order = [owner for _ in range(4) for owner, _, _ in parts(queue.take())]
+    assert order == callers * 2
 
 
 async def test_towers_take_turns(clock: Clock) -> None:
-    queue = BatchQueue(1, 1, clock)
-    queue.put(block(3, Tower.IMAGE))
-    queue.put(block(3, Tower.TEXT))
+    queue = batches(1, 1, clock)
+    queue.put(piece(3, Tower.IMAGE))
+    queue.put(piece(3, Tower.TEXT))
     taken = [queue.take() for _ in range(6)]
     assert [batch.tower for batch in taken if batch] == [Tower.IMAGE, Tower.TEXT] * 3
 
 
 async def test_interactive_rows_go_first_and_bulk_is_not_starved(clock: Clock) -> None:
-    queue = BatchQueue(1, 1, clock)
-    queue.put(block(100, priority=Priority.BULK))
-    queue.put(block(100, priority=Priority.INTERACTIVE))
-    classes = [parts(queue.take())[0][0].priority for _ in range(50)]
+    queue = batches(1, 1, clock)
+    queue.put(piece(100, priority=Priority.BULK))
+    queue.put(piece(100, priority=Priority.INTERACTIVE))
+    classes = [batch.priority for batch in (queue.take() for _ in range(50)) if batch]
     assert classes.count(Priority.BULK) == 10
     assert classes[0] is Priority.INTERACTIVE
 
 
 async def test_bulk_batches_are_small_while_interactive_work_is_around(clock: Clock) -> None:
-    queue = BatchQueue(16, 2, clock)
-    queue.put(block(100, priority=Priority.BULK))
-    assert len(parts(queue.take())) == 1
-    queue.put(block(1))
-    assert parts(queue.take())[0][0].priority is Priority.INTERACTIVE
-    assert [part[2] - part[1] for part in parts(queue.take())] == [2]
+    presence = InteractivePresence(clock, memory_seconds=10)
+    queue = BatchQueue(16, 2, presence, clock)
+    queue.put(piece(100, priority=Priority.BULK))
+
+    def rows() -> int:
+        return sum(stop - start for _, start, stop in parts(queue.take()))
+
+    assert rows() == 16
+    # From its arrival on, while its picture is still being decoded.
+    presence.arrived()
+    assert rows() == 2
+    presence.left()
+    assert rows() == 2
     clock.now += 10
-    assert [part[2] - part[1] for part in parts(queue.take())] == [16]
+    assert rows() == 16
 
 
-async def test_cancelled_and_expired_blocks_leave_before_their_pass(clock: Clock) -> None:
-    queue = BatchQueue(8, 8, clock)
-    blocks = [block(1), block(1), block(1, deadline=100.0), block(1, deadline=101.0)]
-    for item in blocks:
+async def test_cancelled_and_expired_rows_leave_before_their_pass(clock: Clock) -> None:
+    queue = batches(8, 8, clock)
+    pieces = [piece(1), piece(1), piece(1, deadline=100.0), piece(1, deadline=101.0)]
+    for item in pieces:
         queue.put(item)
-    blocks[0].future.cancel()
-    assert parts(queue.take()) == [(blocks[1], 0, 1), (blocks[3], 0, 1)]
-    assert queue.expired == [blocks[2]]
+    pieces[0].job.future.cancel()
+    assert parts(queue.take()) == [(pieces[1], 0, 1), (pieces[3], 0, 1)]
+    assert queue.dropped == [pieces[0], pieces[2]]
+    assert set(queue.rows.values()) == {0}
+
+
+async def test_the_rest_of_a_call_leaves_when_it_is_cancelled_half_way(clock: Clock) -> None:
+    queue = batches(4, 4, clock)
+    half, other = piece(10, caller="a"), piece(3, caller="b")
+    queue.put(half)
+    assert parts(queue.take()) == [(half, 0, 4)]
+    half.job.future.cancel()
+    queue.put(other)
+    assert parts(queue.take()) == [(other, 0, 3)]
+    assert queue.dropped == [half]
+    assert half.taken == 4
+    assert not queue
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(
+        st.tuples(st.integers(1, 12), st.sampled_from("abc"), st.sampled_from(list(Priority))), max_size=20
+    ),
+    limit=st.integers(1, 9),
+)
+def test_every_row_is_taken_once_in_its_order(sizes: list[tuple[int, str, Priority]], limit: int) -> None:
+    async def run() -> None:
+        queue = batches(limit, limit, Clock())
+        pieces = [piece(rows, priority=priority, caller=caller) for rows, caller, priority in sizes]
+        for item in pieces:
+            queue.put(item)
+        taken = dict[Piece, list[int]]()
+        while (batch := queue.take()) is not None:
+            assert 1 <= len(batch.rows()) <= limit
+            for item, start, stop in parts(batch):
+                taken.setdefault(item, []).extend(range(start, stop))
+        assert taken == {item: list(range(len(item.rows))) for item in pieces}
+        assert set(queue.rows.values()) == {0}
+
+    asyncio.run(run())

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.batch_queue import Tower
 from embedder_service.batcher import Batcher
 from embedder_service.fair_share import Priority
+from embedder_service.job import Job, Tower
+from embedder_service.observer import Observer
 from service_runtime.errors import ServiceError
+from tests.embedder_service.clock import Clock
 
 POISON = 13
 
@@ -166,3 +168,230 @@ async def test_closing_finishes_what_waits_and_takes_nothing_new() -> None:
     with pytest.raises(ServiceError) as caught:
         batcher.submit(Tower.IMAGE, np.array([1]))
     assert caught.value.reason == pb.NOT_READY
+
+
+def plain(forward: Any, **options: Any) -> Batcher:
+    """A batcher with the same forward pass for both towers."""
+    chosen: dict[str, Any] = {"dimension": 2, "max_batch": 8, "shared_bulk_batch": 8}
+    return Batcher(dict.fromkeys(Tower, forward), **(chosen | options))
+
+
+def twice(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.repeat(rows.reshape(len(rows), -1)[:, :1], 2, axis=1).astype(np.float32)
+
+
+async def test_rows_of_another_shape_concern_only_themselves() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        entered.set()
+        assert gate.wait(30)
+        if rows.shape[1:] != (3,):
+            raise ValueError("the model takes rows of three")
+        return twice(rows)
+
+    batcher = plain(forward)
+    batcher.start()
+    first = batcher.submit(Tower.IMAGE, np.full((1, 3), 1))
+    await asyncio.to_thread(entered.wait, 30)
+    # These gather into one batch that cannot be one matrix.
+    good, odd, ragged = (batcher.submit(Tower.IMAGE, np.full(shape, 2)) for shape in ((2, 3), (1, 5), (1, 0)))
+    gate.set()
+    assert (await first).errors == {}
+    assert (await good).errors == {}
+    assert (await good).features.tolist() == [[2, 2], [2, 2]]
+    assert [sorted((await future).errors) for future in (odd, ragged)] == [[0], [0]]
+    assert batcher.progress.open == 0
+    await batcher.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+async def test_the_end_of_the_device_thread_fails_everybody_and_stays_a_stall(error: BaseException) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        entered.set()
+        assert gate.wait(30)
+        raise error
+
+    clock = Clock()
+    batcher = plain(forward, clock=clock)
+    batcher.start()
+    first = batcher.submit(Tower.IMAGE, np.array([1]))
+    await asyncio.to_thread(entered.wait, 30)
+    waiting = [batcher.submit(tower, np.arange(20)) for tower in Tower]
+    half_ready = batcher.open(Tower.IMAGE, np.zeros((2, 2), np.float32), 2)
+    gate.set()
+    with pytest.raises(ServiceError) as caught:
+        await first
+    assert caught.value.reason == pb.MODEL_FAILED
+    for future in waiting:
+        with pytest.raises(ServiceError) as caught:
+            await future
+        assert caught.value.reason == pb.NOT_READY
+    # What was still being decoded, and whoever comes later, is told at once.
+    batcher.put(half_ready, [np.array(1)], [0])
+    with pytest.raises(ServiceError, match="has ended"):
+        await half_ready.future
+    with pytest.raises(ServiceError, match="has ended"):
+        batcher.submit(Tower.IMAGE, np.array([1]))
+    clock.now += 50
+    assert batcher.progress.stalled_seconds() == 50
+    await batcher.close()
+
+
+async def test_an_error_outside_the_forward_pass_hangs_nobody() -> None:
+    class Faulty(Observer):
+        def passed(self, *_: Any) -> None:
+            raise RuntimeError("a fault of the batcher's own code")
+
+    batcher = plain(twice, max_batch=1, observer=Faulty())
+    batcher.start()
+    futures = [batcher.submit(Tower.IMAGE, np.array([number])) for number in range(20)]
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(results[0], Job)
+    reasons = {error.reason for error in results if isinstance(error, ServiceError)}
+    assert reasons == {pb.NOT_READY}
+    assert batcher.progress.open > 0
+    await batcher.close()
+
+
+async def test_a_model_that_hangs_is_a_stall_until_it_comes_back() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        entered.set()
+        assert gate.wait(30)
+        return twice(rows)
+
+    clock = Clock()
+    batcher = plain(forward, clock=clock)
+    batcher.start()
+    clock.now += 100
+    assert batcher.progress.stalled_seconds() == 0
+    futures = [batcher.submit(Tower.TEXT, np.array([1])) for _ in range(3)]
+    await asyncio.to_thread(entered.wait, 30)
+    futures[1].cancel()
+    clock.now += 7
+    assert batcher.progress.stalled_seconds() == 7
+    gate.set()
+    await asyncio.gather(futures[0], futures[2])
+    await batcher.close()
+    assert batcher.progress.open == 0
+    assert batcher.progress.stalled_seconds() == 0
+
+
+async def test_a_long_call_of_slow_passes_is_no_stall() -> None:
+    clock = Clock()
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        stalls.append(batcher.progress.stalled_seconds())
+        clock.now += 9
+        return twice(rows)
+
+    stalls: list[float] = []
+    batcher = plain(forward, max_batch=1, clock=clock)
+    batcher.start()
+    await batcher.submit(Tower.IMAGE, np.arange(20))
+    assert max(stalls) <= 9
+    await batcher.close()
+
+
+async def test_late_small_calls_do_not_wait_for_a_long_one() -> None:
+    gate = threading.Event()
+    fake = Fake(gate=gate)
+    batcher = fake.batcher(max_batch=4)
+    batcher.start()
+    long = batcher.submit(Tower.IMAGE, np.arange(1, 401) * 2 * POISON + 1)
+    await asyncio.to_thread(fake.entered.wait, 30)
+    late = [batcher.submit(Tower.IMAGE, np.array([-number])) for number in (1, 2, 3)]
+    gate.set()
+    await asyncio.gather(*late)
+    # One pass was under way when they came, the next took them all.
+    assert sorted(fake.seen[Tower.IMAGE][4:8])[:3] == [-3, -2, -1]
+    await long
+    assert len(fake.sizes) == 101
+    await batcher.close()
+
+
+async def test_the_event_loop_hears_of_a_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    fake = Fake(gate=gate)
+    batcher = fake.batcher(max_batch=8)
+    batcher.start()
+    loop, calls = asyncio.get_running_loop(), list[Any]()
+    first = batcher.submit(Tower.IMAGE, np.array([1]))
+    await asyncio.to_thread(fake.entered.wait, 30)
+    rest = [batcher.submit(Tower.IMAGE, np.array([number])) for number in range(2, 10)]
+    call_soon = loop.call_soon_threadsafe
+
+    def count(callback: Any, *arguments: Any) -> Any:
+        if threading.current_thread().name == "embedder-device":
+            calls.append(callback)
+        return call_soon(callback, *arguments)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+    gate.set()
+    await asyncio.gather(first, *rest)
+    assert fake.sizes == [1, 8]
+    assert len(calls) == 2
+    await batcher.close()
+
+
+async def test_rows_become_ready_one_by_one_from_other_threads() -> None:
+    batcher = plain(twice)
+    batcher.start()
+    features = np.full((12, 2), np.nan, np.float32)
+    job = batcher.open(Tower.IMAGE, features, 11)
+
+    def prepare() -> None:
+        for index in range(0, 12, 2):
+            batcher.put(job, [np.array([index])], [index], seconds=index / 10)
+        batcher.answer(job, 1, np.array([100, 100], np.float32))
+        batcher.fail_row(job, 3, ValueError("unreadable"))
+        batcher.put(job, np.array([[5], [7], [9]]), [5, 7, 9])
+
+    await asyncio.to_thread(prepare)
+    assert await job.future is job
+    assert features[:, 0].tolist()[:3] == [0, 100, 2]
+    assert features[[5, 7, 9, 10], 0].tolist() == [5, 7, 9, 10]
+    assert list(job.errors) == [3]
+    assert np.isnan(features[[3, 11]]).all()
+    assert job.decode_seconds == 1.0
+    await batcher.close()
+
+
+async def test_a_full_batch_is_launched_before_the_last_has_come_back() -> None:
+    events: list[str] = []
+
+    def launch(rows: Any) -> Any:
+        stacked = np.stack(rows)
+        events.append(f"launch {len(rows)}")
+        if (stacked == 7).any():
+            raise ValueError("cannot be launched")
+
+        def result() -> Any:
+            events.append(f"result {len(rows)}")
+            if (stacked == 9).any():
+                raise ValueError("fails on the device")
+            return twice(stacked)
+
+        return result
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if np.isin(rows, (7, 9)).any():
+            raise ValueError("fails alone too")
+        return twice(rows)
+
+    batcher = plain(forward, max_batch=2, launches=dict.fromkeys(Tower, launch))
+    batcher.start()
+    result = await batcher.submit(Tower.IMAGE, np.arange(11))
+    assert sorted(result.errors) == [7, 9]
+    good = [index for index in range(11) if index not in (7, 9)]
+    assert result.features[good, 0].tolist() == good
+    # The last batch is not full: it goes on gathering until the device is free.
+    assert events[:5] == ["launch 2", "launch 2", "result 2", "launch 2", "result 2"]
+    assert events[-1] == "result 1"
+    assert events[-2] == "launch 1"
+    assert batcher.progress.open == 0
+    await batcher.close()

@@ -89,3 +89,13 @@ def test_a_pixel_format_that_cannot_be_converted_is_refused() -> None:
     with pytest.raises(ServiceError, match="pixel format La") as caught:
         Preprocessor(size=32)(picture(20, 20, "La"))
     assert caught.value.reason == pb.IMAGE_UNREADABLE
+
+
+def test_memory_that_cannot_be_had_is_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    with pytest.raises(ServiceError) as caught:
+        Preprocessor(size=32)(picture(40, 30))
+    assert caught.value.reason == pb.OVERLOADED

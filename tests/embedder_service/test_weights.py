@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,38 @@ def test_pickled_objects_are_refused_not_run(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(StartupError, match="cannot be read as plain tensors"):
             load_small(tmp_path, str(tmp_path / name))
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_pickles_in_other_clothes_are_refused_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(Harmful(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save(state_of(tmp_path, "random:3"), tmp_path / "changed.pt")
+    # A whole checkpoint whose object graph was exchanged for one that does harm.
+    with (
+        zipfile.ZipFile(tmp_path / "changed.pt") as whole,
+        zipfile.ZipFile(tmp_path / "swapped.pt", "w") as swapped,
+    ):
+        for name in whole.namelist():
+            content = pickle.dumps(Harmful()) if name.endswith("data.pkl") else whole.read(name)
+            swapped.writestr(name, content)
+    (tmp_path / "named.safetensors").write_bytes(pickle.dumps(Harmful()))
+    for name in ("old.pt", "swapped.pt", "named.safetensors"):
+        with pytest.raises(StartupError) as caught:
+            load_small(tmp_path, str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_torchscript_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+        torch.jit.save(traced, tmp_path / "openai.pt")
+    with pytest.raises(StartupError, match=r"TorchScript archive.*torch\.jit\.load") as caught:
+        load_small(tmp_path, str(tmp_path / "openai.pt"))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_model_is_told_apart(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""One call's work for one tower: where its features go, and what of it is still open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedder_service.fair_share import Priority
+
+Row = npt.NDArray[Any]
+#: Rows of equal shape: a matrix, or one array each.
+Rows = Sequence[Row] | npt.NDArray[Any]
+Features = npt.NDArray[np.float32]
+#: Who a share of the machine is counted for: a call, or a stream with all its batches.
+Caller = Hashable
+
+
+class Tower(StrEnum):
+    """One of the two encoders of CLIP."""
+
+    IMAGE = "image"
+    TEXT = "text"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """The rows of one call that go through one tower.
+
+    `features` is float32 (n, d), NaN until a row is answered; results are scattered into it. `errors` names
+    the rows that failed. `future` gives the job itself once no row is open, on the event loop. Seconds are
+    those of the slowest row in each stage. Fields are changed under the batcher's lock.
+    """
+
+    tower: Tower
+    caller: Caller
+    priority: Priority
+    deadline: float
+    features: Features
+    open: int
+    future: asyncio.Future[Job]
+    errors: dict[int, Exception] = field(default_factory=dict)
+    failure: Exception | None = None
+    ended: bool = False
+    decode_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    forward_seconds: float = 0.0
+
+    @property
+    def dead(self) -> bool:
+        """Whether nobody waits for further rows: answered, failed as a whole, or cancelled."""
+        return self.ended or self.future.done()
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """Rows of a job that became ready together; a forward pass may take some of them.
+
+    `indices` are their places in the job's features; `taken` counts those that a batch has taken.
+    """
+
+    job: Job
+    rows: Rows
+    indices: Sequence[int]
+    submitted: float
+    taken: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Rows `start` to `stop` (excluded) of a piece."""
+
+    piece: Piece
+    start: int
+    stop: int
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Segments that go through one tower in one forward pass."""
+
+    tower: Tower
+    priority: Priority
+    segments: list[Segment]
+
+    def rows(self) -> list[Row]:
+        """The rows of all segments, in order."""
+        return [row for part in self.segments for row in part.piece.rows[part.start : part.stop]]
