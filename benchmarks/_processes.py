@@ -1,7 +1,8 @@
-"""Services as processes of their own, for benchmarks: started, waited for, stopped."""
+"""Services as processes of their own: started, waited for, stopped."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,6 +16,19 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+NAMES = {
+    "embedder_service": "cir.embedder.v1.EmbedderService",
+    "combiner_service": "cir.combiner.v1.CombinerService",
+    "search_service": "cir.search.v1.SearchService",
+}
+
+# A CLIP so small that everything around it is what takes time, in open_clip's layout.
+SMALL_MODEL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -26,25 +40,63 @@ class Services:
     store: str
 
 
-@contextmanager
-def service(module: str, environment: Mapping[str, str], *, ready: str, log: Path) -> Iterator[str]:
-    """`python -m module` on a free port until the block ends; yields "host:port" once `ready` is SERVING."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One service: its process, where it listens, where it logs."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+    def resident_bytes(self) -> int:
+        """Memory that the process holds now. Linux only."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def small_model(folder: Path) -> dict[str, str]:
+    """Settings of an embedder with `SMALL_MODEL`, whose file is written to `folder`."""
+    path = folder / "small.json"
+    path.write_text(json.dumps(SMALL_MODEL))
+    return {"ARCHITECTURE": "small", "MODEL_CONFIG_FILE": str(path), "PRETRAINED": "random:7"}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    module: str, environment: Mapping[str, str], *, log: Path, ready: str = "", port: int = 0
+) -> Iterator[Running]:
+    """`python -m module` on a free port (or `port`) until the block ends; yields once `ready` is SERVING.
+
+    `ready` is the service's own name where it is left out. The process may have ended before the block.
+    """
+    address = f"127.0.0.1:{port or free_port()}"
     prefix = f"CIR_{module.split('_')[0].upper()}_"
     variables = {f"{prefix}{name}": value for name, value in environment.items()}
     variables[f"{prefix}PORT"] = address.rpartition(":")[2]
-    with log.open("wb") as stderr:
+    with log.open("ab") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", module], env={**os.environ, **variables}, stderr=stderr
         )
     try:
-        _wait(process, address, ready, log)
-        yield address
+        _wait(process, address, ready or NAMES[module], log)
+        yield Running(process, address, log)
     finally:
         process.terminate()
         process.wait(60)
+
+
+@contextmanager
+def service(module: str, environment: Mapping[str, str], *, ready: str, log: Path) -> Iterator[str]:
+    """`running`, for those who need only the address: "host:port"."""
+    with running(module, environment, ready=ready, log=log) as started:
+        yield started.address
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import tempfile
 import time
@@ -39,13 +40,18 @@ def clustered(
     return unit
 
 
-def milliseconds(seconds: list[float]) -> str:
+def report(figures: dict[str, float], name: str, seconds: list[float], what: str) -> None:
+    """Print and keep the percentiles of one kind of call."""
     ordered = sorted(seconds)
-    p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-    return f"p50 {1e3 * statistics.median(ordered):.2f} ms, p99 {1e3 * p99:.2f} ms"
+    p50 = 1e3 * statistics.median(ordered)
+    p99 = 1e3 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+    figures |= {f"{name}_p50_ms": p50, f"{name}_p99_ms": p99}
+    print(f"{name:9} p50 {p50:.2f} ms, p99 {p99:.2f} ms {what}")
 
 
-async def build(store: VectorStore, vectors: NDArray[np.float32], quantization: Quantization) -> None:
+async def build(
+    store: VectorStore, vectors: NDArray[np.float32], quantization: Quantization
+) -> dict[str, float]:
     spec = VersionSpec(
         dimension=vectors.shape[1],
         model_fingerprint="benchmark",
@@ -65,9 +71,15 @@ async def build(store: VectorStore, vectors: NDArray[np.float32], quantization: 
     await store.publish("benchmark", info.version)
     print(f"ingest    {len(vectors) / (written - start):,.0f} points/s ({written - start:.1f} s)")
     print(f"finish    {finished - written:.1f} s (index and flush)")
+    return {
+        "ingest_points_per_second": len(vectors) / (written - start),
+        "finish_seconds": finished - written,
+    }
 
 
-async def measure(store: VectorStore, queries: NDArray[np.float32], limit: int) -> list[set[str]]:
+async def measure(
+    store: VectorStore, queries: NDArray[np.float32], limit: int, figures: dict[str, float]
+) -> None:
     found: list[set[str]] = []
     times = []
     hits = 0
@@ -79,19 +91,21 @@ async def measure(store: VectorStore, queries: NDArray[np.float32], limit: int) 
             answer = await reader.query(query, limit=limit)
             times.append(time.perf_counter() - start)
             found.append({s.item.id for s in answer[:10]})
-        print(f"query     {milliseconds(times)} through the store, limit {limit}, with payload")
+        report(figures, "query", times, f"through the store, limit {limit}, with payload")
         exact_times = []
         for query, approximate in zip(queries, found, strict=True):
             start = time.perf_counter()
             exact = await reader.query(query, limit=10, options=SearchOptions(exact=True))
             exact_times.append(time.perf_counter() - start)
             hits += len(approximate & {s.item.id for s in exact})
-        print(f"exact     {milliseconds(exact_times)} through the store, limit 10")
-    print(f"recall@10 {hits / (10 * len(queries)):.4f} against exact")
-    return found
+        report(figures, "exact", exact_times, "through the store, limit 10")
+    figures["recall_at_10"] = hits / (10 * len(queries))
+    print(f"recall@10 {figures['recall_at_10']:.4f} against exact")
 
 
-def measure_bare(shard_path: Path, queries: NDArray[np.float32], limit: int) -> None:
+def measure_bare(
+    shard_path: Path, queries: NDArray[np.float32], limit: int, figures: dict[str, float]
+) -> None:
     shard = EdgeShard.load(str(shard_path))
     for with_payload in (True, False):
         times = []
@@ -106,7 +120,8 @@ def measure_bare(shard_path: Path, queries: NDArray[np.float32], limit: int) -> 
                 )
             )
             times.append(time.perf_counter() - start)
-        print(f"bare      {milliseconds(times)} engine call, limit {limit}, payload {with_payload}")
+        name = "bare" if with_payload else "bare_ids"
+        report(figures, name, times, f"engine call, limit {limit}, payload {with_payload}")
     shard.close()
 
 
@@ -121,10 +136,15 @@ async def run(arguments: argparse.Namespace) -> None:
     )
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         store = open_store(f"edge://{folder}")
-        await build(store, vectors, Quantization(arguments.quantization))
-        await measure(store, queries, arguments.limit)
+        figures = await build(store, vectors, Quantization(arguments.quantization))
+        await measure(store, queries, arguments.limit, figures)
         await store.close()
-        measure_bare(Path(folder, "catalogs/benchmark/versions/v0001/shard"), queries, arguments.limit)
+        measure_bare(
+            Path(folder, "catalogs/benchmark/versions/v0001/shard"), queries, arguments.limit, figures
+        )
+    if arguments.json:
+        facts = {key: value for key, value in vars(arguments).items() if key not in ("json", "folder")}
+        arguments.json.write_text(json.dumps({"arguments": facts, **figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -138,4 +158,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--folder", help="where to put the temporary store; the default temporary folder if absent"
     )
+    parser.add_argument("--json", type=Path, help="write the figures here too")
     asyncio.run(run(parser.parse_args()))

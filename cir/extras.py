@@ -12,7 +12,7 @@ _MODULES = {
     "service": ("grpc_health", "grpc_reflection", "pydantic", "pydantic_settings", "structlog"),
     "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
     "search": ("qdrant_client", "qdrant_edge"),
-    "indexer": ("pyarrow",),
+    "indexer": ("pyarrow", "urllib3"),
 }
 _NEEDS = {
     "search": ("search",),

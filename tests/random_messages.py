@@ -54,7 +54,7 @@ def random_message(message: Any, source: random.Random, depth: int = 0) -> Any:
     return message
 
 
-def _fill_map(entries: Any, field: FieldDescriptor, source: random.Random, depth: int) -> None:
+def _fill_map(entries: Any, field: Any, source: random.Random, depth: int) -> None:
     key, value = field.message_type.fields
     name = _scalar(key, source)
     if value.message_type is not None:

@@ -44,12 +44,20 @@ class Quantization(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """How a version's vector index is built. Sizes are counts unless a unit is named."""
+    """How a version is indexed and kept. Sizes are counts unless a unit is named.
+
+    `shards`, `replicas` and `write_consistency` (replicas that must have taken a write) are for a Qdrant
+    cluster; 0 takes what the store was opened with. An embedded version has one shard, whatever they say.
+    """
 
     hnsw_m: int = 16
     hnsw_ef_construct: int = 100
     quantization: Quantization = Quantization.AUTO
     vectors_on_disk: bool = False
+    payload_on_disk: bool = False
+    shards: int = 0
+    replicas: int = 0
+    write_consistency: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,19 +17,24 @@ from numpy.typing import NDArray
 
 from vector_store.catalogs import CatalogInfo, VersionInfo, VersionSpec
 from vector_store.filters import Filter
-from vector_store.points import FacetValue, Item, PointBatch, ScoredItem
+from vector_store.points import FacetValue, Item, PayloadBatch, PointBatch, ScoredItem
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
     """How a query is run. `ef` None takes the engine's default; `exact` compares with every vector.
 
+    Where vectors are compressed, `oversampling` (1 to 16) times as many candidates as asked for are found
+    with the compressed ones, and `rescore` scores them again with the full vectors. Without it scores are
+    those of the compressed vectors: faster on disk, less exact.
     `diversity` in [0, 1] re-orders by maximal marginal relevance (0 = off); `group_by` keeps at most
     `group_size` items for each value of a keyword or integer field.
     """
 
     exact: bool = False
     ef: int | None = None
+    rescore: bool = True
+    oversampling: float = 2.0
     score_threshold: float | None = None
     with_features: bool = False
     diversity: float = 0.0
@@ -37,10 +42,55 @@ class SearchOptions:
     group_size: int = 1
 
 
-class CatalogReader(ABC):
-    """One version of a catalog, open for reading (and for online changes of single items)."""
+class VersionItems(ABC):
+    """The items of one version, to be read and changed one by one or in pages."""
 
     info: VersionInfo
+
+    @abstractmethod
+    async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
+        """The items among `ids` that exist, by id."""
+
+    @abstractmethod
+    async def scroll(
+        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
+    ) -> tuple[list[Item], str]:
+        """A page of all items in a stable order, the same on every engine, and the next cursor ('' at the
+        end). What is written meanwhile is seen or not, everything else exactly once."""
+
+    @abstractmethod
+    async def count(self, where: Filter | None = None) -> int:
+        """Exactly how many items pass the filter."""
+
+    @abstractmethod
+    async def upsert(self, batch: PointBatch) -> None:
+        """Write items; durable and readable when the call returns. Same id replaces."""
+
+    @abstractmethod
+    async def set_payloads(self, batch: PayloadBatch) -> int:
+        """Replace payloads and leave the vectors alone; returns how many of the items existed.
+
+        Items that do not exist are left out. Raises `InvalidQuery` as `upsert` does and changes
+        nothing then.
+        """
+
+    @abstractmethod
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Remove items by id; returns how many existed."""
+
+    @abstractmethod
+    async def delete_where(self, where: Filter) -> int:
+        """Remove all items that pass the filter; returns how many did.
+
+        Raises `InvalidQuery` for an empty filter, which every item would pass.
+        """
+
+
+class CatalogReader(VersionItems):
+    """One version of a catalog, open for reading (and for online changes of single items).
+
+    Changes are visible to queries when the call returns.
+    """
 
     @abstractmethod
     async def query(
@@ -59,48 +109,22 @@ class CatalogReader(ABC):
         """
 
     @abstractmethod
-    async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
-        """The items among `ids` that exist, by id."""
-
-    @abstractmethod
-    async def scroll(
-        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
-    ) -> tuple[list[Item], str]:
-        """A page of all items in the engine's own stable order, and the next cursor ('' at the end)."""
-
-    @abstractmethod
-    async def count(self, where: Filter | None = None) -> int:
-        """Exactly how many items pass the filter."""
-
-    @abstractmethod
     async def facet(self, field: str, *, limit: int, where: Filter | None = None) -> list[FacetValue]:
         """The commonest values of a keyword, integer or bool field, most frequent first, exact counts."""
 
     @abstractmethod
-    async def upsert(self, batch: PointBatch) -> None:
-        """Write items into this version; visible to queries when the call returns. Same id replaces."""
+    async def unindexed(self) -> int:
+        """About how many items every query compares one by one, because no index holds them (yet).
 
-    @abstractmethod
-    async def delete(self, ids: Sequence[str]) -> int:
-        """Remove items by id; returns how many existed."""
+        A few thousand cost a millisecond; many more, written online, are a reason to index the catalog anew.
+        """
 
 
-class VersionWriter(ABC):
-    """A version being built. Nothing of it is visible to searches before it is published."""
+class VersionWriter(VersionItems):
+    """A version being built. Nothing of it is visible to searches before it is published.
 
-    info: VersionInfo
-
-    @abstractmethod
-    async def upsert(self, batch: PointBatch) -> None:
-        """Write items; acknowledged items survive a crash of the writer. Same id replaces."""
-
-    @abstractmethod
-    async def delete(self, ids: Sequence[str]) -> int:
-        """Remove items by id; returns how many existed."""
-
-    @abstractmethod
-    async def count(self) -> int:
-        """Exactly how many items the version holds."""
+    Acknowledged changes survive a crash of the writer: `VectorStore.resume_version` goes on from there.
+    """
 
     @abstractmethod
     async def finish(self) -> VersionInfo:
@@ -129,6 +153,10 @@ class VectorStore(ABC):
         """Every catalog, by name."""
 
     @abstractmethod
+    async def get_catalog(self, catalog: str) -> CatalogInfo:
+        """One catalog, without a look at the others. Raises `CatalogNotFound`."""
+
+    @abstractmethod
     async def list_versions(self, catalog: str) -> list[VersionInfo]:
         """Every version of a catalog, oldest first. Raises `CatalogNotFound`."""
 
@@ -145,7 +173,11 @@ class VectorStore(ABC):
 
     @abstractmethod
     async def resume_version(self, catalog: str, version: str) -> VersionWriter:
-        """Reopen a BUILDING version. Raises `VersionNotFound`, `VersionConflict` or `StoreLocked`."""
+        """Reopen a BUILDING version with everything that was acknowledged.
+
+        A version has one writer at a time. Raises `VersionNotFound`, `VersionConflict` for a version that is
+        complete, or `StoreLocked` that names the other writer.
+        """
 
     @abstractmethod
     async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:

@@ -54,6 +54,7 @@ def shard_config(spec: VersionSpec) -> EdgeConfig:
             full_scan_threshold=INDEXING_THRESHOLD_KB,
         ),
         quantization_config=_quantization(index.quantization),
+        payload_memory=Memory.Cold if index.payload_on_disk else Memory.Cached,
         optimizers=EdgeOptimizersConfig(indexing_threshold=INDEXING_THRESHOLD_KB),
     )
 

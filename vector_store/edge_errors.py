@@ -15,7 +15,10 @@ def engine_errors(act: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the engine is no `Exception`; without this it would pass every handler above.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "WouldBlock" in text:
             raise StoreLocked(

@@ -7,6 +7,7 @@
     version.json                                   specification, state, number of points
     lock                                           held by the process that has the shard open
     dropped                                        marks a version to be removed once nobody holds it
+    sums.json                                      sizes and checksums of the engine's files
     shard/                                         the engine's files
 ```
 """
@@ -51,6 +52,9 @@ class EdgeLayout:
 
     def shard(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "shard"
+
+    def sums(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "sums.json"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

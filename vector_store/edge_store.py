@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
@@ -18,10 +18,19 @@ from vector_store.edge_catalogs import EdgeCatalogs, new_version_info
 from vector_store.edge_layout import EdgeLayout
 from vector_store.edge_lock import FileLock, holder_of
 from vector_store.edge_points import EdgePoints
+from vector_store.edge_space import MIN_FREE_BYTES, check_space
+from vector_store.edge_sums import check_sums
 from vector_store.edge_versions import EdgeVersions
 from vector_store.edge_writer import EdgeWriter
 from vector_store.engine_reader import EngineReader
-from vector_store.errors import InvalidQuery, StoreLocked, StoreUnavailable, VersionConflict
+from vector_store.errors import (
+    CatalogNotFound,
+    InvalidQuery,
+    StoreDamaged,
+    StoreLocked,
+    StoreUnavailable,
+    VersionConflict,
+)
 from vector_store.schema_check import check_spec
 
 
@@ -36,11 +45,18 @@ class EdgeStore(VectorStore):
     them, and with it every search.
     """
 
-    def __init__(self, root: Path, *, quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
+        min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> None:
         self._layout = EdgeLayout(root)
         self._catalogs = EdgeCatalogs(self._layout)
         self._calls = BlockingCalls()
-        self._versions = EdgeVersions(self._catalogs, self._calls)
+        self._versions = EdgeVersions(self._catalogs, self._calls, min_free_bytes)
+        self._min_free_bytes = min_free_bytes
         self._quantize_above_bytes = quantize_above_bytes
         self._writers: WeakSet[EdgeWriter] = WeakSet()
         self._closed = False
@@ -48,6 +64,10 @@ class EdgeStore(VectorStore):
     async def list_catalogs(self) -> list[CatalogInfo]:
         self._check_open()
         return await self._calls.run(self._list_catalogs)
+
+    async def get_catalog(self, catalog: str) -> CatalogInfo:
+        self._check_open()
+        return await self._calls.run(self._get_catalog, catalog)
 
     async def list_versions(self, catalog: str) -> list[VersionInfo]:
         self._check_open()
@@ -101,12 +121,14 @@ class EdgeStore(VectorStore):
 
     async def check(self) -> Mapping[str, str]:
         self._check_open()
-        await self._calls.run(self._catalogs.names)
-        return {
+        damage = await self._calls.run(self._find_damage)
+        facts = {
             "engine": "qdrant-edge",
             "version": importlib.metadata.version("qdrant-edge-py"),
             "location": str(self._layout.root),
         }
+        # The other catalogs are served; whoever asks for the damaged one is refused with the same text.
+        return facts | {"damaged": " / ".join(damage)} if damage else facts
 
     async def close(self) -> None:
         if not self._closed:
@@ -125,16 +147,25 @@ class EdgeStore(VectorStore):
     def _list_catalogs(self) -> list[CatalogInfo]:
         found = []
         for name in self._catalogs.names():
-            published = [i for i in self._catalogs.versions(name) if i.state is VersionState.PUBLISHED]
-            found.append(CatalogInfo(name, published[0] if published else None))
+            # Another process may have dropped it a moment ago.
+            with suppress(CatalogNotFound):
+                found.append(self._get_catalog(name))
         return found
 
+    def _get_catalog(self, catalog: str) -> CatalogInfo:
+        published = [i for i in self._catalogs.versions(catalog) if i.state is VersionState.PUBLISHED]
+        return CatalogInfo(catalog, published[0] if published else None)
+
     def _create(self, catalog: str, spec: VersionSpec) -> EdgeWriter:
-        info = new_version_info(catalog, self._catalogs.allocate(catalog), spec)
+        version = self._catalogs.allocate(catalog)
+        info = new_version_info(catalog, version, spec)
         lock = self._lock(info, "building it")
         try:
             shard = self._layout.shard(catalog, info.version)
-            points = EdgePoints.create(shard, spec, self._calls.executor, _name(info))
+            self._check_space(info)
+            points = EdgePoints.create(
+                shard, spec, self._calls.executor, _name(info), partial(self._check_space, info)
+            )
             # Last, because the document is what makes the version exist.
             self._catalogs.write(info)
         except BaseException:
@@ -152,11 +183,27 @@ class EdgeStore(VectorStore):
         lock = self._lock(info, "building it")
         try:
             shard = self._layout.shard(catalog, version)
-            points = EdgePoints.load(shard, self._calls.executor, _name(info))
+            before_write = partial(self._check_space, info)
+            points = EdgePoints.load(shard, self._calls.executor, _name(info), before_write)
         except BaseException:
             lock.release()
             raise
         return self._writer(info, points, lock)
+
+    def _check_space(self, info: VersionInfo) -> None:
+        check_space(self._layout.root, self._min_free_bytes, f"write {_name(info)}")
+
+    def _find_damage(self) -> list[str]:
+        """Published versions whose files are not what they were when they were closed."""
+        found = []
+        for info in self._list_catalogs():
+            if info.published is not None:
+                key = (info.catalog, info.published.version)
+                try:
+                    check_sums(self._layout.shard(*key), self._layout.sums(*key), _name(info.published))
+                except StoreDamaged as error:
+                    found.append(str(error))
+        return found
 
     def _lock(self, info: VersionInfo, purpose: str) -> FileLock:
         path = self._layout.lock(info.catalog, info.version)

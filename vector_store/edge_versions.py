@@ -13,6 +13,8 @@ from vector_store.edge_calls import BlockingCalls
 from vector_store.edge_catalogs import EdgeCatalogs
 from vector_store.edge_lock import FileLock, holder_of
 from vector_store.edge_points import EdgePoints
+from vector_store.edge_space import check_space
+from vector_store.edge_sums import check_sums, remove_sums, write_sums
 from vector_store.errors import CatalogNotFound, StoreLocked, VersionConflict, VersionNotFound
 from vector_store.publish_history import PublishHistory
 
@@ -31,6 +33,7 @@ class OpenVersion:
     points: EdgePoints
     lock: FileLock
     pins: int = 0
+    changed: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -40,8 +43,9 @@ class OpenVersion:
 class EdgeVersions:
     """Pins readers to versions. The published version stays open between readers, others do not."""
 
-    def __init__(self, catalogs: EdgeCatalogs, calls: BlockingCalls) -> None:
+    def __init__(self, catalogs: EdgeCatalogs, calls: BlockingCalls, min_free_bytes: int) -> None:
         self._catalogs = catalogs
+        self._min_free_bytes = min_free_bytes
         self._calls = calls
         self._open: dict[tuple[str, str], OpenVersion] = {}
         self._histories: dict[str, tuple[_Signature, PublishHistory]] = {}
@@ -52,7 +56,8 @@ class EdgeVersions:
     async def pin(self, catalog: str, version: str) -> OpenVersion:
         """Open the published version, or the one named, unless it is open already; `unpin` it once."""
         for attempt in range(_TRIES):
-            history = await self._calls.run(self._history, catalog)
+            known = self._known_history(catalog)
+            history = await self._calls.run(self._history, catalog) if known is None else known
             name = version or history.published
             if not name:
                 # The catalog may have been dropped by another process, which waits for this one to let go.
@@ -63,7 +68,10 @@ class EdgeVersions:
                 # Named, so it may be open here still for readers that came before it was dropped.
                 await self._calls.run(self._catalogs.version, catalog, version)
             try:
-                opened = self._open.get((catalog, name)) or await self._open_version(catalog, name)
+                opened = self._open.get((catalog, name))
+                # One that was opened for this reader may be closed as idle before the reader comes to pin it.
+                while opened is None or self._open.get(opened.key) is not opened:
+                    opened = await self._open_version(catalog, name)
             except VersionNotFound:
                 # Another process published and dropped what was published a moment ago.
                 if version or attempt == _TRIES - 1:
@@ -141,27 +149,48 @@ class EdgeVersions:
         try:
             # Once more under the lock: it may have been dropped or changed before that.
             info = self._catalogs.version(catalog, version)
-            shard = self._catalogs.layout.shard(catalog, version)
-            points = EdgePoints.load(shard, self._calls.executor, f"version {version} of catalog {catalog!r}")
+            layout = self._catalogs.layout
+            shard, sums = layout.shard(catalog, version), layout.sums(catalog, version)
+            name = f"version {version} of catalog {catalog!r}"
+            check_sums(shard, sums, name)
+
+            def before_write() -> None:
+                check_space(layout.root, self._min_free_bytes, f"write {name}")
+                if not opened.changed:
+                    remove_sums(sums)
+                    opened.changed = True
+
+            points = EdgePoints.load(shard, self._calls.executor, name, before_write)
+            opened = OpenVersion(info, points, lock)
         except BaseException:
             lock.release()
             raise
-        return OpenVersion(info, points, lock)
+        return opened
+
+    def _known_history(self, catalog: str) -> PublishHistory | None:
+        """What is published, None when its file was replaced since it was read.
+
+        One look at a local file's status takes microseconds, where a thread would take a hundred of them.
+        """
+        known = self._histories.get(catalog)
+        return known[1] if known and known[0] == self._signature(catalog) else None
 
     def _history(self, catalog: str) -> PublishHistory:
-        """What is published, read again only when its file was replaced."""
-        try:
-            status = os.stat(self._catalogs.layout.current(catalog))
-        except (FileNotFoundError, NotADirectoryError):
+        """What is published, read from its file."""
+        signature = self._signature(catalog)
+        if signature is None:
             self._histories.pop(catalog, None)
             return PublishHistory()
-        signature = (status.st_ino, status.st_mtime_ns, status.st_size)
-        known = self._histories.get(catalog)
-        if known and known[0] == signature:
-            return known[1]
         history = self._catalogs.history(catalog)
         self._histories[catalog] = signature, history
         return history
+
+    def _signature(self, catalog: str) -> _Signature | None:
+        try:
+            status = os.stat(self._catalogs.layout.current(catalog))
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _close_idle(self, catalog: str, published: str) -> None:
         for (name, version), opened in list(self._open.items()):
@@ -175,6 +204,10 @@ class EdgeVersions:
             del self._open[opened.key]
             try:
                 await opened.points.close()
+                dropped = await self._calls.run(self._catalogs.is_dropped, *opened.key)
+                if opened.changed and not dropped:
+                    layout = self._catalogs.layout
+                    await self._calls.run(write_sums, layout.shard(*opened.key), layout.sums(*opened.key))
             finally:
                 opened.lock.release()
             if await self._calls.run(self._catalogs.is_dropped, *opened.key):

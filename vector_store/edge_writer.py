@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
 from vector_store import edge_optimize
@@ -17,16 +16,15 @@ from vector_store.edge_config import INDEXING_THRESHOLD_KB
 from vector_store.edge_errors import engine_errors
 from vector_store.edge_lock import FileLock
 from vector_store.edge_points import EdgePoints
-from vector_store.engine_reader import delete_items
+from vector_store.edge_sums import write_sums
+from vector_store.engine_items import EngineItems
 from vector_store.errors import StoreUnavailable, VersionConflict, VersionNotFound
-from vector_store.points import PointBatch
-from vector_store.stored_point import encode_points
 
 # Points after which everything is written to its final files, so that a resumed writer replays little.
 _FLUSH_EVERY = 20_000
 
 
-class EdgeWriter(VersionWriter):
+class EdgeWriter(EngineItems, VersionWriter):
     """Holds the version's lock and shard from creation to `finish`, `abort` or `close`."""
 
     def __init__(
@@ -38,7 +36,7 @@ class EdgeWriter(VersionWriter):
         calls: BlockingCalls,
         quantize_above_bytes: int,
     ) -> None:
-        self.info = info
+        super().__init__(info, points)
         self._name = f"version {info.version} of catalog {info.catalog!r}"
         self._points = points
         self._lock = lock
@@ -48,24 +46,11 @@ class EdgeWriter(VersionWriter):
         self._unflushed = 0
         self._open = True
 
-    async def upsert(self, batch: PointBatch) -> None:
-        self._check_open()
-        if not len(batch):
-            return
-        points = await asyncio.to_thread(encode_points, batch, self.info.spec)
-        await self._points.upsert(points)
-        self._unflushed += len(points.ids)
+    async def _changed(self, items: int) -> None:
+        self._unflushed += items
         if self._unflushed >= _FLUSH_EVERY:
             self._unflushed = 0
             await self._points.flush()
-
-    async def delete(self, ids: Sequence[str]) -> int:
-        self._check_open()
-        return await delete_items(self._points, ids)
-
-    async def count(self) -> int:
-        self._check_open()
-        return await self._points.count(None)
 
     async def finish(self) -> VersionInfo:
         await self._stop()
@@ -138,6 +123,9 @@ class EdgeWriter(VersionWriter):
     def _complete(self) -> VersionInfo:
         self._check_not_dropped()
         self.info = replace(self.info, state=VersionState.READY)
+        layout = self._catalogs.layout
+        key = (self.info.catalog, self.info.version)
+        write_sums(layout.shard(*key), layout.sums(*key))
         self._catalogs.write(self.info)
         return self.info
 

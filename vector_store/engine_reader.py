@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from vector_store.catalogs import VersionInfo
 from vector_store.contract import CatalogReader, SearchOptions
+from vector_store.engine_items import EngineItems
 from vector_store.errors import InvalidQuery
 from vector_store.filter_check import check_facet_field, check_filter, check_group_field
 from vector_store.filters import Filter
-from vector_store.points import FacetValue, Item, PointBatch, ScoredItem, point_id
+from vector_store.points import FacetValue, ScoredItem
 from vector_store.points_engine import Hit, PointsEngine, SearchPlan
 from vector_store.query_window import (
     MAX_DIVERSE,
@@ -25,7 +25,7 @@ from vector_store.query_window import (
     search_ef,
 )
 from vector_store.ranking import by_score, diversify, group
-from vector_store.stored_point import check_item_id, decode_item, encode_points, unit_vector
+from vector_store.stored_point import decode_item, unit_vector
 
 # Values of equal count beyond the limit are fetched too, so that which of them are shown is settled here.
 _FACET_TIES = 256
@@ -36,15 +36,17 @@ async def _nothing() -> None:
     return None
 
 
-class EngineReader(CatalogReader):
+class EngineReader(EngineItems, CatalogReader):
     """Reads one version through `engine`; `on_change` runs after each online change of items."""
 
     def __init__(
         self, info: VersionInfo, engine: PointsEngine, on_change: Callable[[], Awaitable[None]] = _nothing
     ) -> None:
-        self.info = info
-        self._engine = engine
+        super().__init__(info, engine)
         self._on_change = on_change
+
+    async def _changed(self, items: int) -> None:
+        await self._on_change()
 
     async def query(
         self,
@@ -75,7 +77,16 @@ class EngineReader(CatalogReader):
         fetch = first_fetch(window, options)
         with_vectors = options.with_features or options.diversity > 0.0
         while True:
-            plan = SearchPlan(unit, fetch, search_ef(fetch, options), options.exact, where, with_vectors)
+            plan = SearchPlan(
+                unit,
+                fetch,
+                ef=search_ef(fetch, options),
+                exact=options.exact,
+                rescore=options.rescore,
+                oversampling=options.oversampling,
+                where=where,
+                with_vectors=with_vectors,
+            )
             hits = await self._engine.search(plan)
             if options.diversity > 0.0:
                 found, enough = await asyncio.to_thread(_arrange, hits, window, options)
@@ -85,32 +96,8 @@ class EngineReader(CatalogReader):
                 return found[offset:window]
             fetch = min(2 * fetch, MAX_FETCH)
 
-    async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
-        for item_id in ids:
-            check_item_id(item_id)
-        if not ids:
-            return {}
-        engine_ids = [point_id(item_id) for item_id in dict.fromkeys(ids)]
-        records = await self._engine.retrieve(engine_ids, with_vectors=with_features)
-        items = {item.id: item for item in (decode_item(r.payload, r.vector) for r in records)}
-        return {item_id: items[item_id] for item_id in ids if item_id in items}
-
-    async def scroll(
-        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
-    ) -> tuple[list[Item], str]:
-        if limit < 1:
-            raise InvalidQuery(f"limit {limit}: expected 1 or more", field="limit")
-        if after:
-            after = _cursor(after)
-        check_filter(where, self.info.spec.schema)
-        records, cursor = await self._engine.scroll(
-            limit=limit, after=after, where=where, with_vectors=with_features
-        )
-        return [decode_item(r.payload, r.vector) for r in records], cursor
-
-    async def count(self, where: Filter | None = None) -> int:
-        check_filter(where, self.info.spec.schema)
-        return await self._engine.count(where)
+    async def unindexed(self) -> int:
+        return await self._engine.unindexed()
 
     async def facet(self, field: str, *, limit: int, where: Filter | None = None) -> list[FacetValue]:
         check_facet_field(field, self.info.spec.schema)
@@ -120,45 +107,24 @@ class EngineReader(CatalogReader):
         values = await self._engine.facet(field, limit=limit + _FACET_TIES, where=where)
         return sorted(values, key=lambda facet: (-facet.count, facet.value))[:limit]
 
-    async def upsert(self, batch: PointBatch) -> None:
-        if len(batch):
-            await self._engine.upsert(encode_points(batch, self.info.spec))
-            await self._on_change()
-
-    async def delete(self, ids: Sequence[str]) -> int:
-        existed = await delete_items(self._engine, ids)
-        await self._on_change()
-        return existed
-
-
-async def delete_items(engine: PointsEngine, ids: Sequence[str]) -> int:
-    """Remove items by id; returns how many existed."""
-    for item_id in ids:
-        check_item_id(item_id)
-    if not ids:
-        return 0
-    engine_ids = [point_id(item_id) for item_id in dict.fromkeys(ids)]
-    existed = len(await engine.retrieve(engine_ids, with_vectors=False))
-    if existed:
-        await engine.delete(engine_ids)
-    return existed
-
 
 def _arrange(hits: Sequence[Hit], window: int, options: SearchOptions) -> tuple[list[ScoredItem], bool]:
     """The hits in final order, and whether the first `window` of them are settled."""
-    vectors = {}
-    scored = []
-    for hit in hits:
-        item = decode_item(hit.record.payload, hit.record.vector if options.with_features else None)
-        scored.append(ScoredItem(item, min(1.0, max(-1.0, hit.score))))
-        vectors[item.id] = hit.record.vector
-    ranked = by_score(scored)
+    with_features = options.with_features
+    ranked = by_score(
+        ScoredItem(
+            decode_item(hit.record.payload, hit.record.vector if with_features else None),
+            min(1.0, max(-1.0, hit.score)),
+        )
+        for hit in hits
+    )
     threshold = options.score_threshold
     chosen = ranked if threshold is None else [s for s in ranked if s.score >= threshold]
     # Everything that passes was fetched when the worst hit fell below the threshold.
     complete = len(chosen) < len(ranked)
     if options.diversity > 0.0:
         head = chosen[:MAX_DIVERSE]
+        vectors = {hit.record.payload["id"]: hit.record.vector for hit in hits}
         matrix = np.asarray([vectors[s.item.id] for s in head], dtype=np.float32)
         count = len(head) if options.group_by else window
         chosen = diversify(head, matrix, options.diversity, count) + chosen[MAX_DIVERSE:]
@@ -169,10 +135,3 @@ def _arrange(hits: Sequence[Hit], window: int, options: SearchOptions) -> tuple[
     # An order of diversity is settled by its pool; any other when no unseen item can tie with the last.
     settled = options.diversity > 0.0 or chosen[window - 1].score > ranked[-1].score
     return chosen, complete or settled
-
-
-def _cursor(after: str) -> str:
-    try:
-        return str(uuid.UUID(after))
-    except ValueError:
-        raise InvalidQuery(f"{after!r} is not a cursor that scroll returned", field="after") from None

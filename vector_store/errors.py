@@ -51,3 +51,15 @@ class StoreUnavailable(StoreError):
 
 class StoreLocked(StoreUnavailable):
     """Another process owns the data that was to be opened; the message names what to stop."""
+
+
+class StoreDamaged(StoreUnavailable):
+    """Files of an embedded version are missing or altered; the message says how to restore it."""
+
+
+class CopyMismatch(StoreError):
+    """A copied version is not equal to its source."""
+
+
+class SnapshotDamaged(StoreError):
+    """A snapshot is incomplete or altered, or its folder cannot be used."""

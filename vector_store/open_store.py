@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
 from vector_store.contract import VectorStore
+from vector_store.qdrant_options import QdrantOptions
 
 _FORMS = "use edge:///absolute/path, qdrant://host:6334, or qdrants://host:6334 for TLS"
 _GRPC_PORT = 6334
@@ -17,14 +18,18 @@ def open_store(
     *,
     api_key: str = "",
     timeout_s: float = 10.0,
+    ca_file: Path | None = None,
+    qdrant: QdrantOptions = QdrantOptions(),
     quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
 ) -> VectorStore:
     """A store, without reaching for it yet: `check()` does that.
 
     `edge:///absolute/path` is Qdrant Edge in this process, below that folder. `qdrant://host:6334` is a
-    Qdrant server or cluster over gRPC, `qdrants://` the same with TLS; `api_key` and `timeout_s` (seconds
-    a call may take) are for these. `quantize_above_bytes` is the size of a version's float32 vectors above
-    which AUTO quantisation compresses them. Raises `ValueError` for any other URL.
+    Qdrant server or cluster over gRPC, `qdrants://` the same with TLS; `api_key`, `timeout_s` (seconds a
+    call may take, tries while a node is away included), `ca_file` (PEM of the authorities to trust instead
+    of the system's) and `qdrant` are for these. `quantize_above_bytes` is the size of a
+    version's float32 vectors above which AUTO quantisation compresses them. Raises `ValueError` for any
+    other URL, or a CA file that cannot be read.
     """
     parts = urlsplit(url)
     if parts.scheme == "edge":
@@ -38,9 +43,18 @@ def open_store(
         from vector_store.qdrant_connect import connect
         from vector_store.qdrant_store import QdrantStore
 
-        client = connect(host, port, tls=parts.scheme == "qdrants", api_key=api_key, timeout_s=timeout_s)
-        return QdrantStore(client, location=url, quantize_above_bytes=quantize_above_bytes)
+        tls = parts.scheme == "qdrants"
+        ca = _authorities(ca_file) if tls and ca_file is not None else b""
+        client = connect(host, port, tls=tls, api_key=api_key, timeout_s=timeout_s, ca=ca)
+        return QdrantStore(client, location=url, options=qdrant, quantize_above_bytes=quantize_above_bytes)
     raise ValueError(f"store URL {url!r}: unknown scheme {parts.scheme!r}; {_FORMS}")
+
+
+def _authorities(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the authorities of the store's TLS: {error}") from error
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

@@ -44,6 +44,26 @@ class PointBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadBatch:
+    """New payloads of items that are stored already, row i of every member belonging to the same item.
+
+    Each replaces the whole payload of its item. `images` replaces the image locations, None keeps them.
+    """
+
+    ids: Sequence[str]
+    payloads: Sequence[Payload]
+    images: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.ids), len(self.payloads), len(self.ids if self.images is None else self.images)}
+        if len(lengths) != 1:
+            raise ValueError(f"ids, payloads and images differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """A stored item. `features` are raw (vector times norm), float32 (d,), None unless asked for."""
 

@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
+from typing import Any
 
 from qdrant_client import AsyncQdrantClient
 
 # Batches with payload and pages with vectors are larger than the 4 MB that gRPC allows by default.
 _MAX_MESSAGE_BYTES = 256 << 20
 
+# A node that restarts is away for some seconds. Every call of the store may be made twice without harm, so
+# the transport tries again within the call's time; gRPC caps the attempts at five.
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.5s",
+                "maxBackoff": "4s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def connect(host: str, port: int, *, tls: bool, api_key: str, timeout_s: float) -> AsyncQdrantClient:
+def connect(
+    host: str, port: int, *, tls: bool, api_key: str, timeout_s: float, ca: bytes = b""
+) -> AsyncQdrantClient:
     """A client that connects with its first call; `timeout_s` (rounded up to seconds) holds for each call.
 
-    A key without TLS to another machine is sent in the clear, of which the client warns.
+    `ca` is the PEM of the authorities to trust with TLS, empty for those of the system. A key without TLS
+    to another machine is sent in the clear, of which the client warns.
     """
+    options: dict[str, Any] = {
+        "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
+        "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
+        "grpc.enable_retries": 1,
+        "grpc.service_config": json.dumps(_RETRIES),
+        # Two minutes by default: a node that is back must be found with the next attempt.
+        "grpc.initial_reconnect_backoff_ms": 200,
+        "grpc.min_reconnect_backoff_ms": 200,
+        "grpc.max_reconnect_backoff_ms": 1_000,
+    }
+    if ca:
+        options["root_certificates"] = ca
     with warnings.catch_warnings():
         if host in _LOOPBACK:
             # Nobody listens in between, so the warning would only be noise.
@@ -32,8 +65,5 @@ def connect(host: str, port: int, *, tls: bool, api_key: str, timeout_s: float) 
             timeout=math.ceil(timeout_s),
             # The check would go to the REST port, which need not be reachable.
             check_compatibility=False,
-            grpc_options={
-                "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
-                "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
-            },
+            grpc_options=options,
         )

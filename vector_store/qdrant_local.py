@@ -5,6 +5,7 @@ from __future__ import annotations
 from qdrant_client import AsyncQdrantClient
 
 from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
+from vector_store.qdrant_options import QdrantOptions
 from vector_store.qdrant_store import QdrantStore
 
 
@@ -14,5 +15,9 @@ def open_local_qdrant(*, quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES) -> Qd
     """
     client = AsyncQdrantClient(location=":memory:")
     return QdrantStore(
-        client, location=":memory:", quantize_above_bytes=quantize_above_bytes, local=True, poll_s=0.0
+        client,
+        location=":memory:",
+        options=QdrantOptions(poll_s=0.0),
+        quantize_above_bytes=quantize_above_bytes,
+        local=True,
     )

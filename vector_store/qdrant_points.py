@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from qdrant_client import AsyncQdrantClient, models
@@ -17,11 +17,11 @@ from vector_store.stored_point import StoredPoints
 
 # Terms are for filters alone; reading them back would only cost time.
 _PAYLOAD = models.PayloadSelectorExclude(exclude=[TERMS])
-_QUANTIZED = models.QuantizationSearchParams(rescore=True, oversampling=2.0)
 _UNQUANTIZED = models.QuantizationSearchParams(ignore=True)
 
 # Servers refuse requests above 32 MB; vectors of one write stay well below, payload has the rest.
 _WRITE_BYTES = 8 << 20
+_OPERATIONS = 256
 
 
 class QdrantPoints(PointsEngine):
@@ -37,7 +37,7 @@ class QdrantPoints(PointsEngine):
         self._local = local
 
     async def search(self, plan: SearchPlan) -> list[Hit]:
-        quantization = _UNQUANTIZED if plan.exact else _QUANTIZED
+        quantization = _UNQUANTIZED if plan.exact else _quantized(plan)
         params = models.SearchParams(hnsw_ef=plan.ef, exact=plan.exact, quantization=quantization)
         with engine_errors(f"search {self._version}"):
             answer = await self._client.query_points(
@@ -88,6 +88,11 @@ class QdrantPoints(PointsEngine):
             )
         return [FacetValue(hit.value, hit.count) for hit in answer.hits]
 
+    async def unindexed(self) -> int:
+        with engine_errors(f"read {self._version}"):
+            info = await self._client.get_collection(self._collection)
+        return max(0, (info.points_count or 0) - (info.indexed_vectors_count or 0))
+
     async def upsert(self, points: StoredPoints) -> None:
         rows = max(1, _WRITE_BYTES // (4 * points.vectors.shape[1]))
         for start in range(0, len(points.ids), rows):
@@ -103,11 +108,31 @@ class QdrantPoints(PointsEngine):
                     wait=True,
                 )
 
+    async def set_payloads(self, documents: Mapping[str, dict[str, Any]]) -> None:
+        operations = [
+            models.SetPayloadOperation(set_payload=models.SetPayload(payload=document, points=[engine_id]))
+            for engine_id, document in documents.items()
+        ]
+        for start in range(0, len(operations), _OPERATIONS):
+            with engine_errors(f"write {self._version}"):
+                await self._client.batch_update_points(
+                    self._collection, update_operations=operations[start : start + _OPERATIONS], wait=True
+                )
+
+    async def delete_where(self, where: Filter) -> None:
+        selector = models.FilterSelector(filter=cast(models.Filter, qdrant_filter(where)))
+        with engine_errors(f"write {self._version}"):
+            await self._client.delete(self._collection, points_selector=selector, wait=True)
+
     async def delete(self, ids: Sequence[str]) -> None:
         with engine_errors(f"write {self._version}"):
             await self._client.delete(
                 self._collection, points_selector=models.PointIdsList(points=list(ids)), wait=True
             )
+
+
+def _quantized(plan: SearchPlan) -> models.QuantizationSearchParams:
+    return models.QuantizationSearchParams(rescore=plan.rescore, oversampling=plan.oversampling)
 
 
 def _record(point: models.ScoredPoint | models.Record) -> Record:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from weakref import WeakSet
 
 from qdrant_client import AsyncQdrantClient, models
 
@@ -17,9 +18,17 @@ from vector_store.engine_reader import EngineReader
 from vector_store.errors import CatalogNotFound, InvalidQuery, StoreUnavailable, VersionConflict
 from vector_store.publish_history import PublishHistory, versions_to_drop
 from vector_store.qdrant_catalogs import BUILDING, DROPPED, QdrantCatalogs
-from vector_store.qdrant_config import field_indexes, hnsw_config, quantization_config, vector_params
+from vector_store.qdrant_config import (
+    field_indexes,
+    hnsw_config,
+    quantization_config,
+    vector_params,
+)
 from vector_store.qdrant_errors import AlreadyExistsError, engine_errors
+from vector_store.qdrant_green import wait_until_green
+from vector_store.qdrant_lease import WriterLease, held_by
 from vector_store.qdrant_names import collection_name
+from vector_store.qdrant_options import QdrantOptions
 from vector_store.qdrant_points import QdrantPoints
 from vector_store.qdrant_writer import QdrantWriter
 from vector_store.schema_check import check_spec
@@ -46,18 +55,19 @@ class QdrantStore(VectorStore):
         client: AsyncQdrantClient,
         *,
         location: str,
+        options: QdrantOptions = QdrantOptions(),
         quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
         local: bool = False,
-        poll_s: float = 0.5,
     ) -> None:
         self._client = client
         self._location = location
         self._quantize_above_bytes = quantize_above_bytes
         self._local = local
-        self._poll_s = poll_s
+        self._options = options
         self._catalogs = QdrantCatalogs(client)
         self._pins: Counter[tuple[str, str]] = Counter()
         self._hidden: set[tuple[str, str]] = set()
+        self._writers: WeakSet[QdrantWriter] = WeakSet()
         self._closed = False
 
     async def list_catalogs(self) -> list[CatalogInfo]:
@@ -75,6 +85,14 @@ class QdrantStore(VectorStore):
             published = [v for v in versions if v.state is VersionState.PUBLISHED]
             infos.append(CatalogInfo(name, published[0] if published else None))
         return infos
+
+    async def get_catalog(self, catalog: str) -> CatalogInfo:
+        self._check_open()
+        try:
+            return CatalogInfo(catalog, await self._catalogs.published(catalog))
+        except CatalogNotFound:
+            await self._catalogs.versions(catalog)
+            return CatalogInfo(catalog, None)
 
     async def list_versions(self, catalog: str) -> list[VersionInfo]:
         self._check_open()
@@ -119,14 +137,22 @@ class QdrantStore(VectorStore):
                 points=0,
                 created=datetime.now(UTC),
             )
+            lease = self._lease(info)
             try:
-                await self._create_collection(info)
+                await self._create_collection(info, lease)
                 break
             except AlreadyExistsError:
+                if await lease.is_noted():
+                    break  # an answer was lost on its way, and the call was made again
                 if attempt == _TRIES - 1:
                     raise StoreUnavailable(f"others keep creating versions of catalog {catalog!r}") from None
-        await self._create_indexes(info)
-        return self._writer(info)
+        lease.start()
+        try:
+            await self._create_indexes(info)
+        except BaseException:
+            await lease.release()
+            raise
+        return self._writer(info, lease)
 
     async def resume_version(self, catalog: str, version: str) -> QdrantWriter:
         self._check_open()
@@ -135,9 +161,15 @@ class QdrantStore(VectorStore):
             raise VersionConflict(
                 f"{_name(info)} is {info.state}, and only a version being built can be resumed"
             )
+        lease = self._lease(info)
+        await lease.take()
         # Again, because its creator may have died before it had made them all.
-        await self._create_indexes(info)
-        return self._writer(info)
+        try:
+            await self._create_indexes(info)
+        except BaseException:
+            await lease.release()
+            raise
+        return self._writer(info, lease)
 
     async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
         self._check_open()
@@ -146,6 +178,14 @@ class QdrantStore(VectorStore):
         info = await self._catalogs.version(catalog, version)
         if info.state is VersionState.BUILDING:
             raise VersionConflict(f"{_name(info)} is still being built; finish it before publishing")
+        await wait_until_green(
+            self._client,
+            collection_name(catalog, version),
+            act=f"publish {_name(info)}",
+            looks=1,
+            poll_s=self._options.poll_s,
+            timeout_s=self._options.publish_timeout_s,
+        )
         history = (await self._catalogs.history(catalog)).publish(version)
         versions = await self._catalogs.versions(catalog)
         complete = [v.version for v in versions if v.state is not VersionState.BUILDING]
@@ -171,6 +211,10 @@ class QdrantStore(VectorStore):
         history = await self._catalogs.history(catalog)
         if info.state is VersionState.PUBLISHED:
             raise VersionConflict(f"{_name(info)} is published; publish another one first")
+        if info.state is VersionState.BUILDING:
+            collection = collection_name(catalog, version)
+            if holder := await held_by(self._client, collection, self._options.lease_s):
+                raise VersionConflict(f"{_name(info)} is in use by {holder} (building it); stop it first")
         await self._catalogs.write_history(catalog, history.forget([version]))
         await self._drop([info])
 
@@ -190,9 +234,11 @@ class QdrantStore(VectorStore):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            for writer in list(self._writers):
+                await writer.close()
             await self._client.close(grpc_grace=_CLOSE_GRACE_S)
 
-    async def _create_collection(self, info: VersionInfo) -> None:
+    async def _create_collection(self, info: VersionInfo, lease: WriterLease) -> None:
         with engine_errors(f"create {_name(info)}"):
             await self._client.create_collection(
                 collection_name(info.catalog, info.version),
@@ -201,7 +247,13 @@ class QdrantStore(VectorStore):
                 quantization_config=quantization_config(info.spec),
                 # No index while items stream in: it is built once, when the version is finished.
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
-                metadata=self._catalogs.metadata(info, BUILDING),
+                metadata=self._catalogs.metadata(info, BUILDING) | lease.note(),
+                on_disk_payload=info.spec.index.payload_on_disk,
+                shard_number=info.spec.index.shards or self._options.shards or None,
+                replication_factor=info.spec.index.replicas or self._options.replicas or None,
+                write_consistency_factor=(
+                    info.spec.index.write_consistency or self._options.write_consistency or None
+                ),
             )
 
     async def _create_indexes(self, info: VersionInfo) -> None:
@@ -229,15 +281,27 @@ class QdrantStore(VectorStore):
             if not self._pins[(catalog, version)]:
                 await self._catalogs.remove(catalog, version)
 
-    def _writer(self, info: VersionInfo) -> QdrantWriter:
-        return QdrantWriter(
+    def _lease(self, info: VersionInfo) -> WriterLease:
+        return WriterLease(
+            self._client,
+            collection_name(info.catalog, info.version),
+            _name(info),
+            lease_s=self._options.lease_s,
+            confirm_s=self._options.poll_s,
+        )
+
+    def _writer(self, info: VersionInfo, lease: WriterLease) -> QdrantWriter:
+        writer = QdrantWriter(
             info,
             self._client,
             self._catalogs,
+            lease,
+            options=self._options,
             quantize_above_bytes=self._quantize_above_bytes,
-            poll_s=self._poll_s,
             local=self._local,
         )
+        self._writers.add(writer)
+        return writer
 
     def _check_open(self) -> None:
         if self._closed:

@@ -18,6 +18,7 @@ MAX_DIVERSE = 2_048
 
 DEFAULT_EF = 128
 MAX_EF = 65_536
+MAX_OVERSAMPLING = 16.0
 
 
 def check_window(limit: int, offset: int) -> int:
@@ -42,6 +43,10 @@ def check_options(options: SearchOptions) -> None:
         raise InvalidQuery(f"group_size {options.group_size}: expected 1 or more", field="group_size")
     if options.ef is not None and not 1 <= options.ef <= MAX_EF:
         raise InvalidQuery(f"ef {options.ef}: expected 1 to {MAX_EF}", field="ef")
+    if not 1.0 <= options.oversampling <= MAX_OVERSAMPLING:
+        raise InvalidQuery(
+            f"oversampling {options.oversampling}: expected 1 to {MAX_OVERSAMPLING:.0f}", field="oversampling"
+        )
     if options.score_threshold is not None and not math.isfinite(options.score_threshold):
         raise InvalidQuery(
             f"score_threshold {options.score_threshold} is not finite", field="score_threshold"

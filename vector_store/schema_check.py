@@ -13,6 +13,7 @@ from vector_store.errors import InvalidQuery
 
 MAX_DIMENSION = 65_536
 MAX_FIELD_NAME = 128
+MAX_NODES = 1024
 INT64 = range(-(2**63), 2**63)
 
 # RFC 3339, with date alone and a missing offset (taken as UTC) allowed: what both engines can compare.
@@ -36,6 +37,11 @@ def check_spec(spec: VersionSpec) -> None:
             f"hnsw_ef_construct {index.hnsw_ef_construct}: expected 4 to 4096", field="hnsw_ef_construct"
         )
     Quantization(index.quantization)
+    for name in ("shards", "replicas", "write_consistency"):
+        if not 0 <= getattr(index, name) <= MAX_NODES:
+            raise InvalidQuery(
+                f"{name} {getattr(index, name)}: expected 0 (the store's default) to {MAX_NODES}", field=name
+            )
 
 
 def check_payload(payload: Mapping[str, Any], schema: Mapping[str, FieldType], *, item: str) -> None:

@@ -8,6 +8,7 @@ look for instead of the value: the words of a text, so that every engine has the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from vector_store.catalogs import FieldType, VersionSpec
 from vector_store.errors import InvalidQuery
 from vector_store.field_keys import DATA, TERMS, escape_key, unescape_key
-from vector_store.points import Item, PointBatch, point_id
+from vector_store.points import Item, Payload, PayloadBatch, PointBatch, point_id
 from vector_store.schema_check import check_payload, is_text
 from vector_store.words import words_of
 
@@ -46,34 +47,37 @@ def encode_points(batch: PointBatch, spec: VersionSpec) -> StoredPoints:
     vectors, norms = _normalise(batch, spec.dimension)
     payloads: list[dict[str, Any]] = []
     for row in last_rows:
-        item_id, payload = batch.ids[row], batch.payloads[row]
-        check_payload(payload, spec.schema, item=item_id)
-        if not isinstance(batch.images[row], str) or not is_text(batch.images[row]):
-            raise InvalidQuery(f"item {item_id!r}: image location is not a text", field="image")
-        document: dict[str, Any] = {
-            "id": item_id,
-            "norm": float(norms[row]),
-            "image": batch.images[row],
-            DATA: {escape_key(name): _plain(value) for name, value in payload.items()},
-        }
-        terms = {
-            escape_key(name): terms_of(payload.get(name), kind)
-            for name, kind in spec.schema.items()
-            if kind in (FieldType.TEXT, FieldType.BOOL)
-        }
-        if terms:
-            document[TERMS] = terms
-        payloads.append(document)
+        item_id = batch.ids[row]
+        document = {"id": item_id, "norm": float(norms[row]), "image": batch.images[row]}
+        payloads.append(document | _data_and_terms(item_id, batch.payloads[row], spec))
+        _check_image(item_id, batch.images[row])
     ids = [point_id(batch.ids[row]) for row in last_rows]
     return StoredPoints(ids, vectors[last_rows], payloads)
+
+
+def encode_payloads(batch: PayloadBatch, spec: VersionSpec) -> dict[str, dict[str, Any]]:
+    """The members of stored payloads that a change of payload replaces, by engine id; the last of equal ids
+    wins. Raises `InvalidQuery` as `encode_points` does.
+    """
+    documents = {}
+    for row, item_id in enumerate(batch.ids):
+        check_item_id(item_id)
+        document = _data_and_terms(item_id, batch.payloads[row], spec)
+        if batch.images is not None:
+            _check_image(item_id, batch.images[row])
+            document["image"] = batch.images[row]
+        documents[point_id(item_id)] = document
+    return documents
 
 
 def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> Item:
     """The item of a stored payload; `vector` is the unit vector where it was read."""
     norm = float(payload["norm"])
     features = None if vector is None else np.asarray(vector, dtype=np.float32) * np.float32(norm)
-    data = {unescape_key(key): value for key, value in payload[DATA].items()}
-    return Item(id=payload["id"], payload=data, image=payload["image"], norm=norm, features=features)
+    data = payload[DATA]
+    if any("%" in key for key in data):
+        data = {unescape_key(key): value for key, value in data.items()}
+    return Item(payload["id"], data, payload["image"], norm, features)
 
 
 def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
@@ -85,14 +89,36 @@ def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float
         )
     if not np.isfinite(array).all():
         raise InvalidQuery("query vector holds NaN or infinity", field="vector")
-    vectors, _ = _unit(array[np.newaxis], ["query"])
-    return vectors.reshape(dimension)
+    # In float64, as `_unit`.
+    wide = array.astype(np.float64)
+    norm = math.sqrt(wide @ wide)
+    if norm == 0.0:
+        raise InvalidQuery("'query': a zero vector has no direction", field="vector")
+    return (wide / norm).astype(np.float32)
 
 
 def check_item_id(item_id: str) -> None:
     """Raise `InvalidQuery` unless `item_id` can name an item."""
     if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ITEM_ID or not is_text(item_id):
         raise InvalidQuery(f"item id {item_id!r}: expected 1 to {MAX_ITEM_ID} characters of text", field="id")
+
+
+def _data_and_terms(item_id: str, payload: Payload, spec: VersionSpec) -> dict[str, Any]:
+    check_payload(payload, spec.schema, item=item_id)
+    document: dict[str, Any] = {DATA: {escape_key(name): _plain(value) for name, value in payload.items()}}
+    terms = {
+        escape_key(name): terms_of(payload.get(name), kind)
+        for name, kind in spec.schema.items()
+        if kind in (FieldType.TEXT, FieldType.BOOL)
+    }
+    if terms:
+        document[TERMS] = terms
+    return document
+
+
+def _check_image(item_id: str, image: object) -> None:
+    if not isinstance(image, str) or not is_text(image):
+        raise InvalidQuery(f"item {item_id!r}: image location is not a text", field="image")
 
 
 def _normalise(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -23,6 +23,10 @@ def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
             "hnsw_ef_construct": spec.index.hnsw_ef_construct,
             "quantization": str(spec.index.quantization),
             "vectors_on_disk": spec.index.vectors_on_disk,
+            "payload_on_disk": spec.index.payload_on_disk,
+            "shards": spec.index.shards,
+            "replicas": spec.index.replicas,
+            "write_consistency": spec.index.write_consistency,
         },
     }
 
@@ -40,5 +44,10 @@ def spec_from_document(document: Mapping[str, Any]) -> VersionSpec:
             hnsw_ef_construct=int(index["hnsw_ef_construct"]),
             quantization=Quantization(index["quantization"]),
             vectors_on_disk=bool(index["vectors_on_disk"]),
+            # Documents of older versions do not have these.
+            payload_on_disk=bool(index.get("payload_on_disk", False)),
+            shards=int(index.get("shards", 0)),
+            replicas=int(index.get("replicas", 0)),
+            write_consistency=int(index.get("write_consistency", 0)),
         ),
     )

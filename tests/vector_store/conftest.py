@@ -14,6 +14,7 @@ from vector_store import VectorStore, open_store
 from vector_store.errors import CatalogNotFound
 from vector_store.qdrant_connect import connect
 from vector_store.qdrant_local import open_local_qdrant
+from vector_store.qdrant_options import QdrantOptions
 from vector_store.qdrant_store import QdrantStore
 
 from .grpc_stand_in import StandIn
@@ -38,7 +39,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         opened = QdrantStore(
             connect("127.0.0.1", stand_in.port, tls=False, api_key="", timeout_s=10),
             location="stand-in",
-            poll_s=0.0,
+            options=QdrantOptions(poll_s=0.0),
         )
     else:
         url = os.environ.get("QDRANT_URL")

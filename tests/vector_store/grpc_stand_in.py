@@ -6,6 +6,7 @@ real server. How a real server searches and indexes is not its business.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -53,6 +54,8 @@ class Root(_Refuses, api.QdrantServicer):
 
 
 class Collections(_Refuses, api.CollectionsServicer):
+    created: list[Any]
+
     @_serve
     async def Get(self, request: Any) -> Any:
         info = await self.client.get_collection(request.collection_name)
@@ -67,6 +70,7 @@ class Collections(_Refuses, api.CollectionsServicer):
     async def Create(self, request: Any) -> Any:
         assert request.HasField("hnsw_config")
         assert request.optimizers_config.indexing_threshold == 0
+        self.created.append(request)
         await self.client.create_collection(
             request.collection_name,
             vectors_config=GrpcToRest.convert_vectors_config(request.vectors_config),
@@ -115,6 +119,12 @@ class Points(_Refuses, api.PointsServicer):
         selector = GrpcToRest.convert_points_selector(request.points)
         await self.client.delete(request.collection_name, points_selector=selector)
         return _done()
+
+    @_serve
+    async def UpdateBatch(self, request: Any) -> Any:
+        operations = [GrpcToRest.convert_points_update_operation(o) for o in request.operations]
+        await self.client.batch_update_points(request.collection_name, update_operations=operations)
+        return api.UpdateBatchResponse(result=[_done().result for _ in operations])
 
     @_serve
     async def Get(self, request: Any) -> Any:
@@ -190,19 +200,38 @@ def _done() -> Any:
 class StandIn:
     """The running server: `port` for the store, `indexed` the paths of the payload indexes made so far."""
 
-    def __init__(self, api_key: str = "") -> None:
+    def __init__(self, api_key: str = "", *, tls: grpc.ServerCredentials | None = None) -> None:
+        self._tls = tls
+        self._api_key = api_key
         self._client = AsyncQdrantClient(location=":memory:")
+        self.created: list[Any] = []
+        self._serve()
+
+    def _serve(self) -> None:
+        api_key = self._api_key
         self._server = grpc.aio.server()
         points = Points(self._client, api_key)
         api.add_QdrantServicer_to_server(Root(self._client, api_key), self._server)  # type: ignore[no-untyped-call]
-        api.add_CollectionsServicer_to_server(Collections(self._client, api_key), self._server)  # type: ignore[no-untyped-call]
+        collections = Collections(self._client, api_key)
+        collections.created = self.created
+        api.add_CollectionsServicer_to_server(collections, self._server)  # type: ignore[no-untyped-call]
         api.add_PointsServicer_to_server(points, self._server)  # type: ignore[no-untyped-call]
         self.indexed = points.indexed
-        self.port = 0
 
-    async def start(self) -> None:
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+    async def start(self, port: int = 0) -> None:
+        address = f"127.0.0.1:{port}"
+        if self._tls is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, self._tls)
         await self._server.start()
+
+    async def restart(self, away_s: float) -> None:
+        """Go away for some seconds and come back at the same port with the same data."""
+        await self._server.stop(None)
+        await asyncio.sleep(away_s)
+        self._serve()
+        await self.start(self.port)
 
     async def stop(self) -> None:
         await self._server.stop(None)

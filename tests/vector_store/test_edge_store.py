@@ -66,6 +66,7 @@ async def test_finish_builds_the_graph_and_int8_above_the_threshold(tmp_path: Pa
     assert info.spec.index.quantization is Quantization.AUTO
     await store.publish("shop", "v0001")
     async with store.reader("shop") as reader:
+        assert await reader.unindexed() == 0
         for row in range(0, count, 1000):
             exact = await reader.query(vectors[row], limit=1, options=SearchOptions(exact=True))
             assert exact[0].item.id == f"i{row}"

@@ -12,6 +12,7 @@ from qdrant_client import AsyncQdrantClient, models
 from vector_store import open_store
 from vector_store.catalogs import FieldType, Quantization, VersionState
 from vector_store.errors import CatalogNotFound, StoreUnavailable, VersionNotFound
+from vector_store.qdrant_options import QdrantOptions
 from vector_store.qdrant_store import QdrantStore
 
 from .grpc_stand_in import StandIn
@@ -27,7 +28,11 @@ async def client() -> AsyncIterator[AsyncQdrantClient]:
 
 def store_on(client: AsyncQdrantClient, *, quantize_above_bytes: int = 1 << 30) -> QdrantStore:
     return QdrantStore(
-        client, location=":memory:", local=True, poll_s=0.0, quantize_above_bytes=quantize_above_bytes
+        client,
+        location=":memory:",
+        options=QdrantOptions(poll_s=0.0),
+        local=True,
+        quantize_above_bytes=quantize_above_bytes,
     )
 
 
@@ -138,6 +143,7 @@ async def test_finish_waits_for_green_and_compresses_large_versions(client: Asyn
     writer = await store.create_version("shop", spec())
     await writer.upsert(batch(numbered(10)))
     looks = [
+        models.CollectionStatus.GREEN,  # the writer makes sure that it still is the writer
         models.CollectionStatus.GREEN,
         models.CollectionStatus.YELLOW,
         *3 * [models.CollectionStatus.GREEN],
@@ -146,7 +152,8 @@ async def test_finish_waits_for_green_and_compresses_large_versions(client: Asyn
 
     async def get_collection(name: str) -> models.CollectionInfo:
         info = await real(name)
-        info.status = looks.pop(0)
+        if looks:
+            info.status = looks.pop(0)
         return info
 
     with (
@@ -156,8 +163,24 @@ async def test_finish_waits_for_green_and_compresses_large_versions(client: Asyn
         info = await writer.finish()
     assert looks == []
     assert info.state is VersionState.READY
-    assert updated.call_args_list[0].kwargs["quantization_config"].scalar.type is models.ScalarType.INT8
+    changes = [call.kwargs for call in updated.call_args_list if "quantization_config" in call.kwargs]
+    assert changes[0]["quantization_config"].scalar.type is models.ScalarType.INT8
     assert info.spec.index.quantization is Quantization.AUTO
+
+
+async def test_publishing_waits_for_green_and_gives_up_in_time(client: AsyncQdrantClient) -> None:
+    options = QdrantOptions(poll_s=0.01, publish_timeout_s=0.05)
+    store = QdrantStore(client, location=":memory:", options=options, local=True)
+    await build(store, "shop", batch(["a"]), publish=False)
+    yellow = await client.get_collection("cir.shop.v0001")
+    yellow.status = models.CollectionStatus.YELLOW
+    with (
+        mock.patch.object(client, "get_collection", mock.AsyncMock(return_value=yellow)),
+        pytest.raises(StoreUnavailable, match="is yellow, not green, after 0 s; wait until Qdrant"),
+    ):
+        await store.publish("shop", "v0001")
+    assert (await store.get_catalog("shop")).published is None
+    assert (await store.publish("shop", "v0001")).state is VersionState.PUBLISHED
 
 
 async def test_a_failed_optimiser_is_an_error(client: AsyncQdrantClient) -> None:
@@ -167,7 +190,7 @@ async def test_a_failed_optimiser_is_an_error(client: AsyncQdrantClient) -> None
     red.status = models.CollectionStatus.RED
     with (
         mock.patch.object(client, "get_collection", mock.AsyncMock(return_value=red)),
-        pytest.raises(StoreUnavailable, match="failed to build the index"),
+        pytest.raises(StoreUnavailable, match="optimiser failed"),
     ):
         await writer.finish()
     assert (await store.list_versions("shop"))[0].state is VersionState.BUILDING

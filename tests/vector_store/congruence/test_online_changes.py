@@ -35,6 +35,14 @@ async def test_upserts_and_deletes_are_visible_at_once(store: VectorStore, catal
         assert reader.info.points == 11
 
 
+async def test_items_without_an_index_are_counted(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch(numbered(10), features(10)))
+    async with store.reader(catalog) as reader:
+        assert await reader.unindexed() == 10
+        await reader.upsert(batch(["new"]))
+        assert await reader.unindexed() == 11
+
+
 async def test_changes_belong_to_one_version(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
     await build(store, catalog, batch(["a"]))

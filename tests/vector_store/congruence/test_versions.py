@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vector_store import VectorStore
-from vector_store.catalogs import Quantization, VersionState
-from vector_store.errors import CatalogNotFound, InvalidQuery, VersionConflict, VersionNotFound
+from vector_store.catalogs import CatalogInfo, Quantization, VersionState
+from vector_store.contract import SearchOptions
+from vector_store.errors import CatalogNotFound, InvalidQuery, StoreLocked, VersionConflict, VersionNotFound
 
 from ..samples import batch, build, features, numbered, spec
 
@@ -146,6 +147,33 @@ async def test_a_closed_writer_is_resumed(store: VectorStore, catalog: str) -> N
         await store.resume_version(catalog, "v0001")
 
 
+async def test_a_version_has_one_writer_at_a_time(store: VectorStore, catalog: str) -> None:
+    writer = await store.create_version(catalog, spec({}))
+    await writer.upsert(batch(["a"]))
+    with pytest.raises(StoreLocked, match=rf"v0001 of catalog '{catalog}' is .* process \d+"):
+        await store.resume_version(catalog, "v0001")
+    with pytest.raises(VersionConflict, match="in use by process"):
+        await store.delete_version(catalog, "v0001")
+    await writer.upsert(batch(["b"]))
+    await writer.close()
+    again = await store.resume_version(catalog, "v0001")
+    with pytest.raises(StoreLocked):
+        await store.resume_version(catalog, "v0001")
+    assert (await again.finish()).points == 2
+
+
+async def test_one_catalog_alone(store: VectorStore, catalog: str) -> None:
+    with pytest.raises(CatalogNotFound, match="no catalog"):
+        await store.get_catalog(catalog)
+    await build(store, catalog, batch(["a"]), publish=False)
+    assert (await store.get_catalog(catalog)).published is None
+    published = await store.publish(catalog, "v0001")
+    assert await store.get_catalog(catalog) == CatalogInfo(catalog, published)
+    for name in ("", "../up", "A"):
+        with pytest.raises(CatalogNotFound):
+            await store.get_catalog(name)
+
+
 async def test_an_aborted_version_is_gone(store: VectorStore, catalog: str) -> None:
     writer = await store.create_version(catalog, spec({}))
     await writer.upsert(batch(["a"]))
@@ -199,6 +227,8 @@ async def test_bad_specifications(store: VectorStore, catalog: str) -> None:
         spec(dimension=70_000),
         spec(hnsw_m=1),
         spec(hnsw_ef_construct=0),
+        spec(shards=-1),
+        spec(replicas=2_000),
         spec({"": next(iter(spec().schema.values()))}),
         spec({"a\nb": next(iter(spec().schema.values()))}),
     ]:
@@ -208,7 +238,14 @@ async def test_bad_specifications(store: VectorStore, catalog: str) -> None:
 
 @pytest.mark.parametrize("quantization", list(Quantization))
 async def test_every_quantization(store: VectorStore, catalog: str, quantization: Quantization) -> None:
-    chosen = spec({}, quantization=quantization, vectors_on_disk=True, hnsw_m=8, hnsw_ef_construct=32)
+    chosen = spec(
+        {},
+        quantization=quantization,
+        vectors_on_disk=True,
+        payload_on_disk=True,
+        hnsw_m=8,
+        hnsw_ef_construct=32,
+    )
     info = await build(store, catalog, batch(numbered(40), features(40)), chosen)
     assert info.spec == chosen
     async with store.reader(catalog) as reader:
@@ -216,6 +253,11 @@ async def test_every_quantization(store: VectorStore, catalog: str, quantization
             found = await reader.query(vector, limit=1)
             assert found[0].item.id == f"i{row:03d}"
             assert found[0].score == pytest.approx(1.0, abs=1e-5)
+            options = SearchOptions(ef=64, rescore=False, oversampling=4.0)
+            assert len(await reader.query(vector, limit=3, options=options)) == 3
+        for oversampling in (0.5, 17.0, float("nan")):
+            with pytest.raises(InvalidQuery, match="oversampling"):
+                await reader.query(vector, limit=1, options=SearchOptions(oversampling=oversampling))
 
 
 async def test_check_and_closed_store(store: VectorStore) -> None:

@@ -1,0 +1,203 @@
+"""Requests to start from: sound ones of every method, and random ones at the extremes of their fields."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import Message
+
+from cir.combiner.v1 import combiner_pb2
+from cir.common.v1 import payload_pb2, vectors_pb2
+from cir.embedder.v1 import embedder_pb2
+from cir.search.v1 import catalog_pb2, filter_pb2, search_pb2
+from cir.vectors import pack
+from tests.random_messages import random_message
+
+DIMENSION = 32
+# Catalogs that are fuzzed, and one that no mutation names: its answers must stay what they are.
+FUZZED, UNTOUCHED = "catalogs/shop", "catalogs/untouched"
+EMBEDDER = "/cir.embedder.v1.EmbedderService/"
+COMBINER = "/cir.combiner.v1.CombinerService/"
+SEARCH = "/cir.search.v1.SearchService/"
+CATALOG = "/cir.search.v1.CatalogService/"
+STREAM = EMBEDDER + "EmbedStream"
+HEALTH = "/grpc.health.v1.Health/Check"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A unary method: sound requests of it, and how a random one is made."""
+
+    path: str
+    sound: Sequence[bytes]
+    extreme: Callable[[random.Random], bytes]
+
+
+def methods(service: str, images: Sequence[bytes]) -> list[Method]:
+    """The unary methods of "embedder", "combiner" or "search". `images` are sound picture files."""
+    made = {"embedder": _embedder, "combiner": _combiner, "search": _search}[service](images)
+    return [_method(path, requests) for path, requests in made.items()]
+
+
+def stream_batches(images: Sequence[bytes]) -> list[bytes]:
+    """Sound batches of the embedder's stream."""
+    made = _embedder(images)
+    batches = [
+        embedder_pb2.EmbedStreamRequest(batch_id=number, images=request)
+        for number, request in enumerate(made[EMBEDDER + "EmbedImages"])
+    ]
+    batches += [
+        embedder_pb2.EmbedStreamRequest(batch_id=number, texts=request)
+        for number, request in enumerate(made[EMBEDDER + "EmbedTexts"])
+    ]
+    return [batch.SerializeToString() for batch in batches]
+
+
+def _method(path: str, requests: Sequence[Message]) -> Method:
+    kind = type(requests[0])
+
+    def extreme(source: random.Random) -> bytes:
+        request: Any = random_message(kind(), source)
+        # Half of the fields are sound ones, or every request would end at its first field.
+        sound = source.choice(requests)
+        for field in request.DESCRIPTOR.fields:
+            if source.random() < 0.5:
+                request.ClearField(field.name)
+                part = kind()
+                part.CopyFrom(sound)
+                for other in part.DESCRIPTOR.fields:
+                    if other.name != field.name:
+                        part.ClearField(other.name)
+                request.MergeFrom(part)
+        content: bytes = request.SerializeToString()
+        return content
+
+    return Method(path, [request.SerializeToString() for request in requests], extreme)
+
+
+def _embedder(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
+    pb = embedder_pb2
+    tensor = bytes(range(256)) * 12  # 32 x 32 x 3
+    pictures = [pb.ImageInput(content=content) for content in images[:12]]
+    return {
+        EMBEDDER + "EmbedImages": [
+            pb.EmbedImagesRequest(images=pictures[:3]),
+            pb.EmbedImagesRequest(images=[pictures[0], pb.ImageInput(tensor=tensor)], priority=pb.BULK),
+            pb.EmbedImagesRequest(
+                images=[pb.ImageInput(tensor=tensor)], encoding=vectors_pb2.VectorEncoding(plain_floats=True)
+            ),
+            *(pb.EmbedImagesRequest(images=[picture]) for picture in pictures),
+        ],
+        EMBEDDER + "EmbedTexts": [
+            pb.EmbedTextsRequest(texts=["red", "with longer sleeves", "", "été 🧥"]),
+            pb.EmbedTextsRequest(
+                texts=["blue"],
+                encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.FLOAT16),
+                priority=pb.INTERACTIVE,
+            ),
+        ],
+        EMBEDDER + "GetEmbedderInfo": [pb.GetEmbedderInfoRequest()],
+        HEALTH: [pb.GetEmbedderInfoRequest()],  # an empty message, as a health check of the process is
+    }
+
+
+def _combiner(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
+    pb = combiner_pb2
+    rows = np.random.default_rng(1).normal(size=(3, DIMENSION)).astype(np.float32)
+    return {
+        COMBINER + "Combine": [
+            pb.CombineRequest(combiner=name, image_features=pack(rows), text_features=pack(rows[::-1]))
+            for name in ("", "sum", "slerp", "image", "text")
+        ]
+        + [
+            pb.CombineRequest(
+                image_features=pack(rows[:1], fingerprint="x"),
+                text_features=pack(rows[1:2], fingerprint="x"),
+                text_weight=0.3,
+                encoding=vectors_pb2.VectorEncoding(plain_floats=True),
+            )
+        ],
+        COMBINER + "ListCombiners": [pb.ListCombinersRequest(page_size=2)],
+        COMBINER + "GetCombinerInfo": [pb.GetCombinerInfoRequest()],
+    }
+
+
+def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
+    turn, reference = search_pb2.Turn, search_pb2.Reference
+    row = pack(np.ones((1, DIMENSION), np.float32))
+    value = payload_pb2.Value
+    condition = filter_pb2.Condition
+    red = condition(match_any=filter_pb2.MatchAny(field="colour", values=[value(string_value="red")]))
+    price = condition(
+        range=filter_pb2.Range(field="price", gte=value(integer_value=3), lt=value(integer_value=30))
+    )
+    some = filter_pb2.Filter(
+        must=[red], should=[price], must_not=[condition(exists=filter_pb2.Exists(field="weight"))]
+    )
+    nested = filter_pb2.Filter(
+        must=[condition(filter=some), condition(has_id=filter_pb2.HasId(item_ids=["item-1"]))]
+    )
+    deep = some
+    for _ in range(40):
+        deep = filter_pb2.Filter(must=[condition(filter=deep)])
+    search = search_pb2.SearchRequest
+    item = catalog_pb2.Item(
+        id="item-9",
+        payload=payload_pb2.Payload(
+            fields={"colour": value(string_value="red"), "price": value(integer_value=7)}
+        ),
+    )
+    written = catalog_pb2.Item(id="item-new", features=row)
+    return {
+        SEARCH + "Search": [
+            search(catalog=FUZZED, turns=[turn(text="red")], limit=5, filter=some),
+            search(catalog=FUZZED, turns=[turn(reference=reference(item_id="item-1"), text="in blue")]),
+            search(catalog=FUZZED, turns=[turn(reference=reference(image=images[0]), text="in blue")]),
+            search(
+                catalog=FUZZED, turns=[turn(reference=reference(features=row))], exact=True, filter=nested
+            ),
+            search(
+                catalog=FUZZED,
+                turns=[
+                    turn(reference=reference(item_id="item-2"), text="longer"),
+                    turn(text="and red", text_weight=0.7, liked_item_ids=["item-3"]),
+                    turn(disliked_item_ids=["item-4"]),
+                ],
+                with_features=True,
+                diversity=0.3,
+                score_threshold=-0.5,
+                ef=64,
+            ),
+            search(catalog=FUZZED, turns=[turn(text="blue")], group_by="colour", group_size=2),
+            search(catalog=FUZZED, turns=[turn(text="blue")], filter=deep),
+        ],
+        CATALOG + "GetItem": [catalog_pb2.GetItemRequest(name=FUZZED + "/items/item-1", with_features=True)],
+        CATALOG + "BatchGetItems": [
+            catalog_pb2.BatchGetItemsRequest(parent=FUZZED, item_ids=["item-1", "item-2", "none"])
+        ],
+        CATALOG + "ListItems": [catalog_pb2.ListItemsRequest(parent=FUZZED, page_size=5, filter=some)],
+        CATALOG + "ListCatalogs": [catalog_pb2.ListCatalogsRequest(page_size=1)],
+        CATALOG + "ListCatalogVersions": [catalog_pb2.ListCatalogVersionsRequest(parent=FUZZED)],
+        CATALOG + "GetCatalog": [catalog_pb2.GetCatalogRequest(name=FUZZED)],
+        CATALOG + "FacetItems": [
+            catalog_pb2.FacetItemsRequest(parent=FUZZED, fields=["colour", "price"], filter=some)
+        ],
+        CATALOG + "UpsertItems": [
+            catalog_pb2.UpsertItemsRequest(
+                parent=FUZZED,
+                items=[
+                    catalog_pb2.ItemWrite(item=item, content=images[0]),
+                    catalog_pb2.ItemWrite(item=written),
+                ],
+            )
+        ],
+        CATALOG + "DeleteItems": [catalog_pb2.DeleteItemsRequest(parent=FUZZED, item_ids=["item-new"])],
+        CATALOG + "PublishCatalogVersion": [
+            catalog_pb2.PublishCatalogVersionRequest(name=FUZZED + "/versions/v0001")
+        ],
+        SEARCH + "GetSearchInfo": [search_pb2.GetSearchInfoRequest()],
+    }

@@ -1,0 +1,205 @@
+"""A version as portable files, and back: independent of engine, machine and version of either.
+
+```
+FOLDER/manifest.json            specification, number of items, and each page with its checksums; written last
+FOLDER/page-000000.f32          raw features of a page, float32 little-endian (n, d), row-major
+FOLDER/page-000000.jsonl        its items in the same order: {"id", "image", "payload"}
+```
+
+A folder without a manifest is an interrupted snapshot; writing it again starts anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vector_store.catalogs import VersionInfo, VersionState
+from vector_store.contract import VectorStore
+from vector_store.copy_items import Progress, batch_of, fill, pages_of, silent
+from vector_store.edge_layout import read_json, replace_json
+from vector_store.errors import SnapshotDamaged
+from vector_store.points import Item
+from vector_store.version_document import spec_from_document, spec_to_document
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+
+
+async def write_snapshot(
+    store: VectorStore,
+    catalog: str,
+    folder: Path,
+    *,
+    version: str = "",
+    on_progress: Progress = silent,
+) -> VersionInfo:
+    """Write a version ('' = the published one) into `folder`, which is created; one page is in memory.
+
+    Raises `StoreError`; `SnapshotDamaged` for a folder that holds something else or cannot be written.
+    """
+    async with store.reader(catalog, version) as reader:
+        await asyncio.to_thread(_prepare, folder)
+        pages: list[dict[str, Any]] = []
+        done = 0
+        async for page in pages_of(reader):
+            pages.append(await asyncio.to_thread(_write_page, folder, len(pages), page))
+            done += len(page)
+            on_progress(done)
+        info = reader.info
+        manifest = {
+            "format": _FORMAT,
+            "catalog": info.catalog,
+            "version": info.version,
+            "created": info.created.isoformat(),
+            "written": datetime.now(UTC).isoformat(),
+            "points": done,
+            "spec": spec_to_document(info.spec),
+            "pages": pages,
+        }
+        await asyncio.to_thread(_write_manifest, folder, manifest)
+        return info
+
+
+async def restore_snapshot(
+    store: VectorStore,
+    folder: Path,
+    *,
+    catalog: str = "",
+    resume: str = "",
+    on_progress: Progress = silent,
+) -> VersionInfo:
+    """Make a new version of `catalog` ('' = the snapshot's own name); it is
+    READY, not published.
+
+    All checksums are compared before anything is written. `resume` names the BUILDING version of an
+    interrupted restore. Raises `StoreError`; `SnapshotDamaged` names the file that is missing or altered.
+    """
+    manifest = await asyncio.to_thread(check_snapshot, folder)
+    expected = _info(manifest)
+    name = catalog or expected.catalog
+    if resume:
+        writer = await store.resume_version(name, resume)
+    else:
+        writer = await store.create_version(name, expected.spec)
+    pages = _read_pages(folder, manifest)
+    return await fill(writer, pages, expected, resumed=bool(resume), on_progress=on_progress)
+
+
+def check_snapshot(folder: Path) -> Mapping[str, Any]:
+    """The manifest of a snapshot whose files are all there and unaltered. Blocks.
+
+    Raises `SnapshotDamaged`.
+    """
+    try:
+        manifest = read_json(folder / _MANIFEST)
+        if manifest is None:
+            raise SnapshotDamaged(
+                f"{folder} has no {_MANIFEST}: it is no snapshot, or one that was interrupted; write it again"
+            )
+        if manifest["format"] != _FORMAT:
+            raise SnapshotDamaged(f"{folder} has format {manifest['format']}; this program reads {_FORMAT}")
+        if sum(page["items"] for page in manifest["pages"]) != manifest["points"]:
+            raise SnapshotDamaged(f"{folder}: the pages do not add up to {manifest['points']} items")
+        for page in manifest["pages"]:
+            for kind in ("features", "items_file"):
+                path = folder / Path(page[kind]["name"]).name
+                if not path.is_file():
+                    raise SnapshotDamaged(f"{path} is missing; use another copy of the snapshot")
+                if _digest(path) != page[kind]["sha256"]:
+                    raise SnapshotDamaged(
+                        f"{path} is altered: its checksum is not the manifest's; use another copy"
+                    )
+        _info(manifest)
+    except OSError as error:
+        raise SnapshotDamaged(f"cannot read the snapshot {folder}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotDamaged(f"{folder / _MANIFEST} is damaged: {error!r}; use another copy") from error
+    return manifest
+
+
+def _info(manifest: Mapping[str, Any]) -> VersionInfo:
+    return VersionInfo(
+        catalog=str(manifest["catalog"]),
+        version=str(manifest["version"]),
+        state=VersionState.READY,
+        spec=spec_from_document(manifest["spec"]),
+        points=int(manifest["points"]),
+        created=datetime.fromisoformat(manifest["created"]),
+    )
+
+
+def _prepare(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in folder.iterdir():
+            if entry.name == _MANIFEST:
+                raise SnapshotDamaged(f"{folder} holds a snapshot already; choose another folder")
+            if not (entry.name.startswith("page-") and entry.suffix in (".f32", ".jsonl")):
+                raise SnapshotDamaged(f"{folder} holds {entry.name!r}, no part of a snapshot; choose another")
+        for entry in folder.iterdir():
+            entry.unlink()
+    except OSError as error:
+        raise SnapshotDamaged(f"cannot write the snapshot {folder}: {error}") from error
+
+
+def _write_page(folder: Path, number: int, page: list[Item]) -> dict[str, Any]:
+    rows = np.ascontiguousarray(batch_of(page).features, dtype="<f4").tobytes()
+    lines = "".join(
+        json.dumps({"id": item.id, "image": item.image, "payload": item.payload}, ensure_ascii=False) + "\n"
+        for item in page
+    ).encode()
+    try:
+        return {
+            "items": len(page),
+            "features": _write_file(folder / f"page-{number:06d}.f32", rows),
+            "items_file": _write_file(folder / f"page-{number:06d}.jsonl", lines),
+        }
+    except OSError as error:
+        free = shutil.disk_usage(folder).free >> 20
+        raise SnapshotDamaged(f"cannot write the snapshot {folder}: {error}; {free} MiB are free") from error
+
+
+def _write_file(path: Path, content: bytes) -> dict[str, str]:
+    path.write_bytes(content)
+    return {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    try:
+        replace_json(folder / _MANIFEST, manifest)
+    except OSError as error:
+        raise SnapshotDamaged(f"cannot write the snapshot {folder}: {error}") from error
+
+
+async def _read_pages(folder: Path, manifest: Mapping[str, Any]) -> AsyncIterator[list[Item]]:
+    dimension = int(manifest["spec"]["dimension"])
+    for page in manifest["pages"]:
+        yield await asyncio.to_thread(_read_page, folder, page, dimension)
+
+
+def _read_page(folder: Path, page: Mapping[str, Any], dimension: int) -> list[Item]:
+    try:
+        content = (folder / Path(page["features"]["name"]).name).read_bytes()
+        rows = np.frombuffer(content, dtype="<f4").reshape(-1, dimension).astype(np.float32)
+        lines = (folder / Path(page["items_file"]["name"]).name).read_text(encoding="utf-8").split("\n")[:-1]
+        documents = [json.loads(line) for line in lines]
+        return [
+            Item(d["id"], d["payload"], d["image"], float(np.linalg.norm(row)), row)
+            for d, row in zip(documents, rows, strict=True)
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise SnapshotDamaged(f"cannot read a page of the snapshot {folder}: {error!r}") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
