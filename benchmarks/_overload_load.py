@@ -55,9 +55,9 @@ class Load:
             await call(request, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
             self.codes[error.code().name] += 1
-            self.refusal_ms.append((time.monotonic() - started) * 1000)
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and not _has_retry_info(error):
-                self.without_retry_info += 1
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                self.refusal_ms.append((time.monotonic() - started) * 1000)
+                self.without_retry_info += not _has_retry_info(error)
         else:
             self.codes["OK"] += 1
             self.answered_at.append(time.monotonic())
@@ -86,7 +86,7 @@ class Load:
                 task = asyncio.create_task(self.one())
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(max(0.005, started + due / rate - time.monotonic()))
         await asyncio.gather(*tasks)
 
     async def close(self) -> None:

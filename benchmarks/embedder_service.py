@@ -36,6 +36,7 @@ from cir.channel import open_async_channel
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from embedder_service.decode import Decoder
+from embedder_service.presence import MEMORY_SECONDS
 from embedder_service.settings import EmbedderSettings
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ async def measure(
             for clients in CLIENTS:
                 name = f"gRPC, {clients} at a time"
                 rates[name].append(await clients_rate(stub, photos, clients, seconds))
+            await asyncio.sleep(
+                MEMORY_SECONDS
+            )  # while interactive calls are remembered, bulk work is held back
             rates[f"gRPC, one stream of batches of {BATCH}"].append(await stream_rate(stub, photos, seconds))
             for _ in range(10):
                 # Call by call in turns: both see the same machine.
@@ -145,12 +149,14 @@ async def saturated(stub: Any, photos: list[bytes]) -> AsyncIterator[None]:
     async def read(call: Any) -> None:
         async for answer in call:
             assert not answer.images.errors
+            answered.release()
 
     images = pb.EmbedImagesRequest(images=[pb.ImageInput(content=photo) for photo in photos[:BATCH]])
     call = stub.EmbedStream(requests())
-    for _ in range(3):
-        await call.read()
+    answered = asyncio.Semaphore(0)
     reading = asyncio.create_task(read(call))
+    for _ in range(3):
+        await answered.acquire()
     yield
     assert not reading.done()
     call.cancel()

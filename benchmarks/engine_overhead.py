@@ -37,6 +37,7 @@ from embedder_service.fair_share import Priority
 from embedder_service.metrics import EmbedderMetrics
 from embedder_service.observer import Observer
 from embedder_service.preprocess import Preprocessor
+from embedder_service.presence import MEMORY_SECONDS
 from embedder_service.requests import RequestChecks
 from embedder_service.servicer import EmbedderServicer
 
@@ -115,6 +116,9 @@ async def measure(
             }
             rates["JPEG, bare threads"].append(await asyncio.to_thread(bare_rate, photos, seconds))
             for name, call in loads.items():
+                if name.startswith("JPEG"):
+                    # While interactive calls are remembered, bulk work is held back.
+                    await asyncio.sleep(MEMORY_SECONDS)
                 rates[name].append(await rate(call, seconds))
             rates["JPEG, gRPC stream"].append(await stream_rate(stub, chosen, seconds))
             for _ in range(100):

@@ -1,25 +1,41 @@
-"""How much work the embedder holds at once, over all calls: beyond it, calls are refused at once."""
+"""How much work the embedder takes on: beyond it, calls are refused at once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cir.common.v1 import errors_pb2 as pb
 from embedder_service.fair_share import Priority
+from embedder_service.job import Tower
+from embedder_service.wait_estimate import WaitEstimate
 from service_runtime.errors import ServiceError
+
+_RETRY_SECONDS = 0.2
 
 
 class ItemBudget:
     """Counts items from a call's arrival to its answer. For one event loop.
 
-    Bulk work gets at most three quarters, so that it never keeps interactive calls out.
+    Bulk work gets at most three quarters, so that it never keeps interactive calls out. Interactive work
+    is refused as well when it would wait for longer than `max_wait_seconds` (0 sets no bound): under a
+    load that lasts, a longer queue answers nobody sooner, and everybody too late.
     """
 
-    def __init__(self, max_items: int) -> None:
+    def __init__(
+        self,
+        max_items: int,
+        *,
+        max_wait_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limits = {Priority.INTERACTIVE: max_items, Priority.BULK: max(1, max_items * 3 // 4)}
         self._held = 0
+        self._max_wait = max_wait_seconds
+        # Bulk work is behind interactive work, and one tower's work beside the other's: neither is ahead.
+        self._waits = {tower: WaitEstimate(clock) for tower in Tower}
         self._freed = asyncio.Event()
 
     @property
@@ -27,9 +43,35 @@ class ItemBudget:
         """Items held now."""
         return self._held
 
+    def wait_seconds(self, tower: Tower) -> float:
+        """Seconds that an interactive item of a tower is expected to wait if it arrives now."""
+        return self._waits[tower].seconds()
+
     @contextmanager
-    def hold(self, items: int, priority: Priority) -> Iterator[None]:
+    def hold(self, items: int, priority: Priority, tower: Tower) -> Iterator[None]:
         """Hold `items` for the block. Raises ServiceError (OVERLOADED, with a time to try again)."""
+        wait = self._waits[tower] if priority is Priority.INTERACTIVE else None
+        self._check_count(items, priority)
+        if wait is not None:
+            self._check_wait(wait.seconds())
+            wait.arrived(items)
+        self._held += items
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._held -= items
+            if wait is not None:
+                wait.left(items, done=done)
+            self._freed.set()
+
+    async def wait_for_room(self) -> None:
+        """Return after items were given back; whether that is enough is for `hold` to say."""
+        self._freed.clear()
+        await self._freed.wait()
+
+    def _check_count(self, items: int, priority: Priority) -> None:
         limit = self._limits[priority]
         # A batch larger than the limit is let in when nothing else is held, else it could never be.
         if self._held and self._held + items > limit:
@@ -37,16 +79,14 @@ class ItemBudget:
                 pb.OVERLOADED,
                 f"{self._held} items are held, {items} more would exceed the limit of {limit} for "
                 f"{priority.name.lower()} work; try again later",
-                retry_after=0.2,
+                retry_after=_RETRY_SECONDS,
             )
-        self._held += items
-        try:
-            yield
-        finally:
-            self._held -= items
-            self._freed.set()
 
-    async def wait_for_room(self) -> None:
-        """Return after items were given back; whether that is enough is for `hold` to say."""
-        self._freed.clear()
-        await self._freed.wait()
+    def _check_wait(self, seconds: float) -> None:
+        if self._max_wait and seconds > self._max_wait:
+            raise ServiceError(
+                pb.OVERLOADED,
+                f"the call would wait for {seconds:.1f} s, the limit is {self._max_wait:g} s; try again later, or "
+                "send work that may wait with priority BULK",
+                retry_after=max(_RETRY_SECONDS, seconds - self._max_wait),
+            )

@@ -68,6 +68,7 @@ class EmbedderApplication(Application):
             max_batch=device_batch,
             shared_bulk_batch=bulk_batch,
             max_queue_items=settings.max_queue_items,
+            max_wait_seconds=settings.max_wait_seconds,
             prepare_threads=settings.prepare_threads or os.cpu_count() or 1,
             image_cache_items=settings.image_cache_items,
             text_cache_items=settings.text_cache_items,
@@ -152,8 +153,6 @@ class EmbedderApplication(Application):
 
     def _limits(self) -> embedder_pb2.EmbedderLimits:
         settings = self._settings
-        call_timeout = Duration()
-        call_timeout.FromTimedelta(timedelta(seconds=settings.call_timeout_seconds))
         return embedder_pb2.EmbedderLimits(
             max_image_bytes=settings.max_image_bytes,
             max_image_pixels=settings.max_image_pixels,
@@ -164,7 +163,8 @@ class EmbedderApplication(Application):
             max_concurrent_calls=settings.max_concurrent_calls,
             max_stream_batches=settings.max_stream_batches,
             max_preprocessed_pixels=settings.max_preprocessed_pixels,
-            call_timeout=call_timeout,
+            call_timeout=_duration(settings.call_timeout_seconds),
+            max_wait=_duration(settings.max_wait_seconds),
         )
 
     def _decoding(self) -> embedder_pb2.ImageDecoding:
@@ -183,6 +183,12 @@ def _on_device(held: HeldModel) -> Model:
     from embedder_service.device_transfer import CudaModel
 
     return CudaModel(held.model)
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration
 
 
 def _facts(message: Message) -> dict[str, object]:

@@ -97,6 +97,7 @@ class Engine:
         max_batch: int,
         shared_bulk_batch: int,
         max_queue_items: int,
+        max_wait_seconds: float = 0.0,
         prepare_threads: int,
         image_cache_items: int,
         text_cache_items: int,
@@ -121,7 +122,7 @@ class Engine:
             presence=presence,
             observer=self._observer,
         )
-        self.budget = ItemBudget(max_queue_items)
+        self.budget = ItemBudget(max_queue_items, max_wait_seconds=max_wait_seconds)
         self.image_cache = FeatureCache(image_cache_items)
         self.text_cache = FeatureCache(text_cache_items)
         self.pool = WorkPool(prepare_threads, presence)
@@ -169,7 +170,7 @@ class Engine:
         rows = len(encoded) + len(tensors)
         if rows == 0:
             return embedded
-        with self.budget.hold(rows, priority):
+        with self.budget.hold(rows, priority, Tower.IMAGE):
             job = self.batcher.open(
                 Tower.IMAGE, embedded.features, rows, caller=caller, priority=priority, deadline=deadline
             )
@@ -210,7 +211,7 @@ class Engine:
             self._observer.embedded(Tower.TEXT, embedded.cache_hits)
         if not unknown:
             return embedded
-        with self.budget.hold(len(unknown), priority):
+        with self.budget.hold(len(unknown), priority, Tower.TEXT):
             job = self.batcher.open(
                 Tower.TEXT,
                 embedded.features,

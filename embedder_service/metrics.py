@@ -153,6 +153,14 @@ class EngineState(Collector):
             "Items that may be held; calls beyond it are refused.",
             value=self._max_queue_items,
         )
+        wait = GaugeMetricFamily(
+            "cir_embedder_expected_wait_seconds",
+            "Seconds that an interactive item is expected to wait if it arrives now.",
+            labels=["tower"],
+        )
+        for tower in Tower:
+            wait.add_metric([tower], self._engine.budget.wait_seconds(tower))
+        yield wait
         hits = CounterMetricFamily(
             "cir_embedder_cache_hits", "Items whose features were known.", labels=["cache"]
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 # People who look at results come back within seconds: bulk work stays modest between their calls.
-_MEMORY_SECONDS = 10.0
+MEMORY_SECONDS = 10.0
 
 
 class InteractivePresence:
@@ -16,7 +16,7 @@ class InteractivePresence:
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, memory_seconds: float = _MEMORY_SECONDS
+        self, clock: Callable[[], float] = time.monotonic, memory_seconds: float = MEMORY_SECONDS
     ) -> None:
         self._clock = clock
         self._memory = memory_seconds

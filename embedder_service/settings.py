@@ -85,6 +85,12 @@ class EmbedderSettings(ServiceSettings):
         ge=1,
         description="Items held at once over all calls; more are refused with RESOURCE_EXHAUSTED.",
     )
+    max_wait_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="Interactive calls that are expected to wait longer are refused with RESOURCE_EXHAUSTED, "
+        "judged by the rate of late; 0 sets no bound.",
+    )
     max_stream_batches: int = Field(
         4, ge=1, description="Batches of one stream that are worked on at the same time."
     )

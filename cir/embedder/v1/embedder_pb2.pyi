@@ -172,6 +172,7 @@ class EmbedderLimits(_message.Message):
     MAX_STREAM_BATCHES_FIELD_NUMBER: _builtins.int
     MAX_PREPROCESSED_PIXELS_FIELD_NUMBER: _builtins.int
     CALL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_WAIT_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
     """Bytes of one encoded picture."""
     max_image_pixels: _builtins.int
@@ -194,6 +195,10 @@ class EmbedderLimits(_message.Message):
     def call_timeout(self) -> _duration_pb2.Duration:
         """Longest time that one call or stream batch may take, whatever its deadline."""
 
+    @_builtins.property
+    def max_wait(self) -> _duration_pb2.Duration:
+        """Interactive calls that are expected to wait for longer are refused (OVERLOADED); 0 sets no bound."""
+
     def __init__(
         self,
         *,
@@ -207,10 +212,11 @@ class EmbedderLimits(_message.Message):
         max_stream_batches: _builtins.int = ...,
         max_preprocessed_pixels: _builtins.int = ...,
         call_timeout: _duration_pb2.Duration | None = ...,
+        max_wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_wait", b"max_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_message_bytes", b"max_message_bytes", "max_preprocessed_pixels", b"max_preprocessed_pixels", "max_queue_items", b"max_queue_items", "max_stream_batches", b"max_stream_batches", "max_text_characters", b"max_text_characters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_message_bytes", b"max_message_bytes", "max_preprocessed_pixels", b"max_preprocessed_pixels", "max_queue_items", b"max_queue_items", "max_stream_batches", b"max_stream_batches", "max_text_characters", b"max_text_characters", "max_wait", b"max_wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
