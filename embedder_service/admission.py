@@ -86,7 +86,7 @@ class ItemBudget:
         if self._max_wait and seconds > self._max_wait:
             raise ServiceError(
                 pb.OVERLOADED,
-                f"the call would wait for {seconds:.1f} s, the limit is {self._max_wait:g} s; try again later, "
-                "or send work that may wait with priority BULK",
+                f"the call would wait for {seconds:.1f} s, the limit is {self._max_wait:g} s; try again "
+                "later, or send work that may wait with priority BULK",
                 retry_after=max(_RETRY_SECONDS, seconds - self._max_wait),
             )
