@@ -7,7 +7,7 @@ with cir.Client("127.0.0.1:50050") as client:
 
 from cir.async_client import AsyncClient
 from cir.call import Page
-from cir.catalog_answers import Catalog, FacetCount, Item, ItemError, Items, Version, Written
+from cir.catalog_answers import Catalog, FacetCount, Item, ItemError, Items, Updated, Version, Written
 from cir.channel import TlsFiles
 from cir.client import Client
 from cir.errors import (
@@ -26,6 +26,7 @@ from cir.errors import (
 )
 from cir.features import Features
 from cir.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
+from cir.item_update import ItemUpdate
 from cir.item_write import ItemWrite
 from cir.search_answer import Explanation, Result, SearchAnswer, Timings, TurnExplanation
 from cir.search_info import ModelInfo, SearchInfo
@@ -50,6 +51,7 @@ __all__ = [
     "InvalidArgument",
     "Item",
     "ItemError",
+    "ItemUpdate",
     "ItemWrite",
     "Items",
     "MatchAny",
@@ -72,6 +74,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Updated",
     "Version",
     "Written",
 ]

@@ -106,7 +106,9 @@ class AsyncClient:
     all_items = _entries(catalog_calls.list_items)
     facets = _answer(catalog_calls.facets)
     upsert = _answer(catalog_calls.upsert)
+    update = _answer(catalog_calls.update)
     delete = _answer(catalog_calls.delete)
+    delete_where = _answer(catalog_calls.delete_where)
 
     async def run(self, call: Call[Answer]) -> Answer:
         """Carry a call out. Raises a subclass of `CirError`."""

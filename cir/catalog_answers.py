@@ -115,6 +115,19 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Updated:
+    """How many changes were carried out, and why the others were not."""
+
+    updated: int
+    errors: tuple[ItemError, ...]
+
+    @classmethod
+    def read(cls, message: pb.UpdateItemsResponse) -> Updated:
+        """Read the message."""
+        return cls(message.updated, tuple(_item_error(error) for error in message.errors))
+
+
+@dataclass(frozen=True, slots=True)
 class FacetCount:
     """One value of a field and how many items have it."""
 

@@ -8,8 +8,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from cir.call import Answer, Call, Page
-from cir.catalog_answers import Catalog, FacetCount, Item, Items, Version, Written, read_facets
+from cir.catalog_answers import Catalog, FacetCount, Item, Items, Updated, Version, Written, read_facets
 from cir.filters import Where, to_filter
+from cir.item_update import ItemUpdate, payload_path
 from cir.item_write import ItemWrite
 from cir.names import catalog_name, item_name, version_name
 from cir.search.v1 import catalog_pb2 as pb
@@ -47,9 +48,16 @@ def list_versions(
     return _call("ListCatalogVersions", request, pb.ListCatalogVersionsResponse, read, timeout)
 
 
-def publish(catalog: str, version: str, *, timeout: float | None = None) -> Call[Catalog]:
-    """Make a finished version the one that is searched. Raises `NotFound`, `FailedPrecondition`."""
-    request = pb.PublishCatalogVersionRequest(name=version_name(catalog, version))
+def publish(
+    catalog: str, version: str, *, allow_model_change: bool = False, timeout: float | None = None
+) -> Call[Catalog]:
+    """Make a finished version the one that is searched. Raises `NotFound`, `FailedPrecondition`.
+
+    A version whose model is not the embedder's is refused unless `allow_model_change`.
+    """
+    request = pb.PublishCatalogVersionRequest(
+        name=version_name(catalog, version), allow_model_change=allow_model_change
+    )
     return _call("PublishCatalogVersion", request, pb.Catalog, Catalog.read, timeout)
 
 
@@ -119,14 +127,40 @@ def upsert(catalog: str, items: Sequence[ItemWrite], *, timeout: float | None = 
     return _call("UpsertItems", request, pb.UpsertItemsResponse, Written.read, timeout)
 
 
+def update(
+    catalog: str,
+    items: Sequence[ItemUpdate],
+    *,
+    fields: Sequence[str] = (),
+    timeout: float | None = None,
+) -> Call[Updated]:
+    """Change payloads and image locations in the published version; nothing is embedded.
+
+    With `fields` these payload fields alone are set, and removed where an item's payload lacks them; image
+    locations then stay. Without, each payload that is given replaces the stored one. Bad items fail alone.
+    """
+    request = pb.UpdateItemsRequest(parent=catalog_name(catalog), items=[item.message() for item in items])
+    request.update_mask.paths.extend(payload_path(field) for field in fields)
+    return _call("UpdateItems", request, pb.UpdateItemsResponse, Updated.read, timeout)
+
+
 def delete(catalog: str, item_ids: Sequence[str], *, timeout: float | None = None) -> Call[int]:
     """Delete items of the published version; answers how many existed."""
-
-    def read(response: pb.DeleteItemsResponse) -> int:
-        return response.deleted
-
     request = pb.DeleteItemsRequest(parent=catalog_name(catalog), item_ids=item_ids)
-    return _call("DeleteItems", request, pb.DeleteItemsResponse, read, timeout)
+    return _call("DeleteItems", request, pb.DeleteItemsResponse, _deleted, timeout)
+
+
+def delete_where(
+    catalog: str, where: Where, *, validate_only: bool = False, timeout: float | None = None
+) -> Call[int]:
+    """Delete all items of the published version that pass a filter; answers how many did.
+
+    A filter without conditions is refused (`InvalidArgument`). With `validate_only` nothing is deleted.
+    """
+    request = pb.DeleteItemsRequest(
+        parent=catalog_name(catalog), filter=to_filter(where), validate_only=validate_only
+    )
+    return _call("DeleteItems", request, pb.DeleteItemsResponse, _deleted, timeout)
 
 
 def facets(
@@ -143,6 +177,10 @@ def _call(
     method: str, request: Message, response: type[Message], read: Any, timeout: float | None
 ) -> Call[Answer]:
     return Call(f"/cir.search.v1.CatalogService/{method}", request, response, read, timeout)
+
+
+def _deleted(response: pb.DeleteItemsResponse) -> int:
+    return response.deleted
 
 
 def _nothing(_response: Message) -> None:

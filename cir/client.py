@@ -95,7 +95,9 @@ class Client:
     all_items = _entries(catalog_calls.list_items)
     facets = _answer(catalog_calls.facets)
     upsert = _answer(catalog_calls.upsert)
+    update = _answer(catalog_calls.update)
     delete = _answer(catalog_calls.delete)
+    delete_where = _answer(catalog_calls.delete_where)
 
     def run(self, call: Call[Answer]) -> Answer:
         """Carry a call out. Raises a subclass of `CirError`."""

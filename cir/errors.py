@@ -94,7 +94,7 @@ class Unauthenticated(CirError):
 
 
 class PermissionDenied(CirError):
-    """The API key lacks the scope that the call needs."""
+    """The API key lacks the scope that the call needs, or is not for the catalog."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
 

@@ -39,13 +39,19 @@ class TurnExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How an answer came about. `combiner` is empty when none was needed; `exact`: every vector compared."""
+    """How an answer came about. `combiner` is empty when none was needed; `exact`: every vector compared.
+
+    `unindexed_items`: about how many items no index holds (yet), None where the store does not say.
+    `feedback` is "rocchio" or "recommend", empty when no turn had any.
+    """
 
     turns: tuple[TurnExplanation, ...]
     combiner: str
     version: str
     model_fingerprint: str
     exact: bool
+    unindexed_items: int | None = None
+    feedback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ def _explanation(explanation: pb.SearchExplanation) -> Explanation:
         version=last_part(explanation.version),
         model_fingerprint=explanation.model_fingerprint,
         exact=explanation.exact,
+        unindexed_items=explanation.unindexed_items if explanation.HasField("unindexed_items") else None,
+        feedback=pb.FeedbackMethod.Name(explanation.feedback).lower() if explanation.feedback else "",
     )
 
 

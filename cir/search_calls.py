@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from cir.call import Call
+from cir.errors import InvalidArgument
 from cir.features import Features
 from cir.filters import Where, to_filter
 from cir.images import ImageSource
@@ -17,6 +18,7 @@ from cir.search_info import SearchInfo
 from cir.turn import Turn
 
 _SERVICE = "/cir.search.v1.SearchService"
+_FEEDBACK = {"": pb.FEEDBACK_METHOD_UNSPECIFIED, "rocchio": pb.ROCCHIO, "recommend": pb.RECOMMEND}
 
 
 def search(
@@ -46,6 +48,7 @@ def search(
     with_features: bool = False,
     with_query_vector: bool = False,
     version: str = "",
+    feedback: str = "",
     timeout: float | None = None,
 ) -> Call[SearchAnswer]:
     """Find the items of a catalog that look like a reference with the change that a text describes.
@@ -63,11 +66,16 @@ def search(
         group_by, group_size: at most so many results for each value of a payload field.
         with_features, with_query_vector: answer with the raw features of results, the composed query.
         version: search this version in place of the published one.
+        feedback: how liked and disliked items move the query, "rocchio" (the default) or "recommend".
         timeout: seconds; the client's own by default.
 
     Raises `InvalidArgument`, `NotFound`, `FailedPrecondition`, `Unavailable`, `Overloaded`,
     `DeadlineExceeded`.
     """
+    if feedback not in _FEEDBACK:
+        raise InvalidArgument(
+            f"feedback is {feedback!r}; it is rocchio or recommend", reason="FIELD_INVALID", field="feedback"
+        )
     last = Turn(image, item, features, text, liked, disliked, text_weight).message()
     earlier = [turn.message() for turn in turns]
     request = pb.SearchRequest(
@@ -88,6 +96,7 @@ def search(
         with_features=with_features,
         with_query_vector=with_query_vector,
         pinned_version=version_name(catalog, version) if version else "",
+        feedback=_FEEDBACK[feedback],
     )
     if where is not None:
         request.filter.CopyFrom(to_filter(where))

@@ -93,6 +93,10 @@ class Decoder:
                 pb.IMAGE_TRUNCATED,
                 f"the {picture.format} picture ends early or is damaged ({error}); send the whole file",
             ) from error
+        if picture.mode in ("P", "PA") and picture.palette is None:
+            raise ServiceError(
+                pb.IMAGE_TRUNCATED, f"the {picture.format} picture lacks its palette; send the whole file"
+            )
         # Frames of some formats may be larger than the header of the file said.
         self._check_size(picture)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import unicodedata
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
@@ -17,6 +17,8 @@ from vector_store.schema_check import check_payload, is_text
 MAX_ID_CHARACTERS = 512
 # As long as a line of a manifest may be.
 MAX_PAYLOAD_BYTES = 1024 * 1024
+# All of Unicode's control characters (Cc).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_id(item_id: str) -> str:
@@ -25,7 +27,7 @@ def check_id(item_id: str) -> str:
         return f"the id has {len(item_id)} characters; expected 1 to {MAX_ID_CHARACTERS}"
     if not is_text(item_id):
         return "the id is not valid Unicode; rename the file, or give the item an id of its own"
-    if any(unicodedata.category(character) == "Cc" for character in item_id):
+    if _CONTROL.search(item_id):
         return f"the id {item_id!r} has control characters; rename the file, or give the item another id"
     return ""
 

@@ -18,8 +18,8 @@ _PAGE = 1000
 class Base:
     """A complete version of the catalog, opened when something of it is first read.
 
-    `key` is its number in the ledger. On an embedded store an open version is closed to other processes, so
-    it is better not opened at all when everything needed is known.
+    `key` is its number in the ledger. On an embedded store its files are copied to be read beside the process
+    that serves it, so it is better not opened at all when everything needed is known.
     """
 
     def __init__(self, store: VectorStore, info: VersionInfo, key: int, opened: AsyncExitStack) -> None:
@@ -33,12 +33,12 @@ class Base:
         self._gate = asyncio.Lock()
 
     async def reader(self) -> CatalogReader | None:
-        """The version, open for reading; None where another process holds it."""
+        """The version, open for reading; None where another process does not let it be copied."""
         async with self._gate:
             if self._reader is None and not self.locked:
                 try:
                     self._reader = await self._opened.enter_async_context(
-                        self._store.reader(self.info.catalog, self.info.version)
+                        self._store.frozen_reader(self.info.catalog, self.info.version)
                     )
                 except StoreLocked as error:
                     self.locked = str(error)

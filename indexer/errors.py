@@ -25,8 +25,16 @@ class LedgerError(IndexingError):
     """The ledger is in use, damaged, of another catalog, or cannot be written."""
 
 
+class LedgerDamaged(LedgerError):
+    """The ledger's file is no ledger any more."""
+
+
 class SyncRefused(IndexingError):
     """More would be deleted than the options allow."""
+
+
+class PartsError(IndexingError):
+    """Parts of a partitioned run are missing, damaged, or of another source, model or catalog."""
 
 
 class CarryFailed(IndexingError):

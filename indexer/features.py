@@ -1,4 +1,4 @@
-"""Features that need no encoding: kept in the ledger, or read from the version built upon."""
+"""Features that need no encoding: kept in the ledger, made by partitions, or in the version built upon."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from indexer.base import Base
 from indexer.items import EmbeddedItem, KnownItem, LoadedItem, Reject
 from indexer.ledger import Ledger
+from indexer.parts import Parts
 from indexer.reader import read_image
 from vector_store.points import Item
 
@@ -19,12 +20,18 @@ class KnownFeatures:
     """Gives items their features of a model; `remark` hears when the base cannot be opened for that."""
 
     def __init__(
-        self, ledger: Ledger, fingerprint: str, base: Base | None, remark: Callable[[str], None]
+        self,
+        ledger: Ledger,
+        fingerprint: str,
+        base: Base | None,
+        remark: Callable[[str], None],
+        parts: Parts | None = None,
     ) -> None:
         self._ledger = ledger
         self._fingerprint = fingerprint
         self._base = base
         self._remark = remark
+        self._parts = parts
         self._remarked = False
 
     async def take(
@@ -35,8 +42,9 @@ class KnownFeatures:
         The latter were deleted or replaced in the base by somebody else, or the base is open in another
         process and no features were kept.
         """
-        kept = await asyncio.to_thread(self._kept, [item.stamp.content for item in items])
-        wanted = sorted({i.known_as for i, features in zip(items, kept, strict=True) if features is None})
+        kept = await asyncio.to_thread(self._kept, items)
+        pairs = zip(items, kept, strict=True)
+        wanted = sorted({item.known_as for item, features in pairs if features is None and item.known_as})
         stored = await self._stored(wanted) if wanted else {}
         taken: list[EmbeddedItem] = []
         left: list[KnownItem] = []
@@ -61,8 +69,14 @@ class KnownFeatures:
             self._remark(f"pictures that have not changed are encoded again: {self._base.locked}")
         return {}
 
-    def _kept(self, contents: Sequence[str]) -> list[NDArray[np.float32] | None]:
-        return [self._ledger.kept_features(self._fingerprint, content) for content in contents]
+    def _kept(self, items: Sequence[KnownItem]) -> list[NDArray[np.float32] | None]:
+        return [self._kept_of(item.item.id, item.stamp.content) for item in items]
+
+    def _kept_of(self, item_id: str, content: str) -> NDArray[np.float32] | None:
+        kept = self._ledger.kept_features(self._fingerprint, content)
+        if kept is None and self._parts is not None:
+            return self._parts.features(item_id, content)
+        return kept
 
 
 def _read_all(items: Sequence[KnownItem], max_bytes: int) -> list[LoadedItem | Reject]:

@@ -55,12 +55,13 @@ class LoadedItem:
 
 @dataclass(frozen=True, slots=True)
 class KnownItem:
-    """An item whose features are there already: those of item `known_as` of the version built upon."""
+    """An item whose features are there already: those of item `known_as` of the version built upon, or,
+    where that is empty, those that its partition made."""
 
     item: SourceItem
     stamp: Stamp
     change: Change
-    known_as: str
+    known_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

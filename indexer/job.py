@@ -13,13 +13,14 @@ from indexer.base import Base, gone, open_base
 from indexer.carry import carry
 from indexer.changes import Change
 from indexer.checks import check_counts, check_deletions, check_model
-from indexer.embed import Embedder
 from indexer.errors import VersionIncomplete
 from indexer.features import KnownFeatures
+from indexer.image_embedder import ImageEmbedder
 from indexer.ledger import Ledger
 from indexer.near_duplicates import write_near_duplicates
 from indexer.options import IndexingOptions
 from indexer.outlook import Outlook, look_over
+from indexer.parts import Parts
 from indexer.pipeline import Pipeline
 from indexer.progress import Progress
 from indexer.rebuild import rebuild
@@ -43,10 +44,11 @@ class Job:
     facts: SourceFacts
     catalog: str
     store: VectorStore
-    embedder: Embedder
+    embedder: ImageEmbedder
     ledger: Ledger
     options: IndexingOptions
     progress: Progress
+    parts: Parts | None = None
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -62,9 +64,7 @@ class Job:
         async with open_base(self.store, self.ledger, foundation) as base:
             await self._know(base)
             fits = base is not None and base.same_model(spec)
-            recogniser = Recogniser(
-                self.ledger, base.key if base and fits else None, checksum=options.checksum
-            )
+            recogniser = self._recogniser(base if fits else None)
             with self._rejects(Tally()) as rejects:
                 outlook = await asyncio.to_thread(
                     look_over,
@@ -90,6 +90,10 @@ class Job:
                     check_counts(outlook.tally, rejects.path, options)
                     return await self._unbuilt(base, outlook, missing, rejects, spec)
             return await self._build(base, fits, left, published, spec, missing)
+
+    def _recogniser(self, base: Base | None, building: int | None = None) -> Recogniser:
+        key = base.key if base is not None else None
+        return Recogniser(self.ledger, key, building, self.options.checksum, self.parts)
 
     async def _know(self, base: Base | None) -> None:
         if base is None:
@@ -163,10 +167,8 @@ class Job:
                 )
                 pipeline = Pipeline(
                     embedder=self.embedder,
-                    recogniser=Recogniser(
-                        ledger, base.key if base and fits else None, build.key, options.checksum
-                    ),
-                    known=KnownFeatures(ledger, model, base, self._note),
+                    recogniser=self._recogniser(base if fits else None, build.key),
+                    known=KnownFeatures(ledger, model, base, self._note, self.parts),
                     page=page,
                     writer=batch_writer,
                     rejects=rejects,

@@ -11,17 +11,19 @@ is told apart by name and time of creation: names come again after a catalog was
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import LedgerError
+from indexer.errors import LedgerDamaged, LedgerError
 from indexer.items import Stamp
 from vector_store.catalogs import VersionInfo
 
@@ -108,6 +110,47 @@ class Ledger:
             raise
         return cls(path, connection)
 
+    @classmethod
+    def open_sealed(cls, path: Path) -> Self:
+        """Open a copy that nobody writes any more, for reading, without locks.
+
+        Raises `LedgerError` when it is not there, is of another schema or damaged.
+        """
+        try:
+            connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=ro&immutable=1",
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+            )
+        except sqlite3.Error as error:
+            raise _refusal(path, error) from error
+        try:
+            _check_sealed(connection, path)
+        except sqlite3.Error as error:
+            connection.close()
+            raise _refusal(path, error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection)
+
+    def copy_to(self, path: Path) -> None:
+        """Write everything to one file at `path`, whole or not at all. Raises `LedgerError`."""
+        new = path.with_name(f".{path.name}.new")
+        try:
+            new.unlink(missing_ok=True)
+            with self._lock:
+                self._connection.execute("VACUUM INTO ?", (str(new),))
+            _make_durable(new)
+            new.replace(path)
+            _make_durable(path.parent)
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(
+                f"{path} cannot be written: {error}; free some space or make its folder writable, and run "
+                "this again: nothing is embedded twice"
+            ) from error
+
     def close(self) -> None:
         """Give the file free."""
         with self._lock:
@@ -122,15 +165,20 @@ class Ledger:
             return int(found.fetchone()[0])
 
     def keep_versions(self, infos: Iterable[VersionInfo]) -> None:
-        """Forget every version but these, and kept features that no row needs any more."""
+        """Forget every version but these, and kept features that no row needs."""
         keys = [(self.key(info),) for info in infos]
         with self._writing() as connection:
             connection.execute("CREATE TEMP TABLE kept (key INTEGER PRIMARY KEY)")
             connection.executemany("INSERT INTO kept VALUES (?)", keys)
             connection.execute("DELETE FROM items WHERE version NOT IN kept")
             connection.execute("DELETE FROM versions WHERE key NOT IN kept")
-            connection.execute("DELETE FROM features WHERE content NOT IN (SELECT content FROM items)")
             connection.execute("DROP TABLE kept")
+        self.drop_idle_features()
+
+    def drop_idle_features(self) -> None:
+        """Forget kept features that no row needs."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM features WHERE content NOT IN (SELECT content FROM items)")
 
     def entry(self, version: int, item_id: str) -> Entry | None:
         """The row of an item."""
@@ -282,6 +330,23 @@ def _prepare(connection: sqlite3.Connection, path: Path, identity: dict[str, str
             )
 
 
+def _check_sealed(connection: sqlite3.Connection, path: Path) -> None:
+    schema = connection.execute("PRAGMA user_version").fetchone()[0]
+    if schema != SCHEMA:
+        raise LedgerError(f"{path} has schema {schema}, expected {SCHEMA}")
+    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if damage != "ok":
+        raise LedgerError(f"{path} is damaged ({damage})")
+
+
+def _make_durable(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:
@@ -304,8 +369,8 @@ def _refusal(path: Path, error: sqlite3.Error) -> LedgerError:
     return _damaged(path, text)
 
 
-def _damaged(path: Path, problem: str) -> LedgerError:
-    return LedgerError(
+def _damaged(path: Path, problem: str) -> LedgerDamaged:
+    return LedgerDamaged(
         f"ledger {path} is damaged ({problem}); the catalog is not affected. --rebuild-ledger makes a new "
         "one from the published version; without the file, all pictures are encoded again"
     )

@@ -79,6 +79,8 @@ def _compare(item: SourceItem | Reject, recogniser: Recogniser, max_bytes: int) 
     (settled,) = recogniser.before_reading([item])
     if isinstance(settled, KnownItem):
         return settled.change
+    if isinstance(settled, Reject):
+        return settled
     loaded = read_image(item, max_bytes)
     if isinstance(loaded, Reject):
         return loaded

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from indexer.admission import admit
 from indexer.batches import batches
-from indexer.embed import Embedder
 from indexer.features import KnownFeatures
+from indexer.image_embedder import ImageEmbedder
 from indexer.items import (
     NO_STAMP,
     EmbeddedItem,
@@ -36,7 +36,7 @@ from indexer.rejects import RejectsFile
 from indexer.report import Tally
 from indexer.source import Source
 from indexer.verify import Sample
-from indexer.write import BatchWriter, LedgerPage
+from indexer.write import ItemWriter, LedgerPage
 from vector_store.catalogs import FieldType
 
 _Found = list[LoadedItem] | list[KnownItem] | WrittenItem | Reject
@@ -51,11 +51,11 @@ class Pipeline:
     def __init__(
         self,
         *,
-        embedder: Embedder,
+        embedder: ImageEmbedder,
         recogniser: Recogniser,
         known: KnownFeatures,
         page: LedgerPage,
-        writer: BatchWriter,
+        writer: ItemWriter,
         rejects: RejectsFile,
         sample: Sample,
         tally: Tally,

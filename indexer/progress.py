@@ -18,7 +18,7 @@ _PLAIN_EVERY_S = 10.0
 
 
 class Progress(ABC):
-    """Hears of a run; is never asked anything. `start` comes once, `stop` always comes last."""
+    """Hears of a run; is never asked anything. `start` comes before each walk over the items, `stop` last."""
 
     @abstractmethod
     def start(self, total: int) -> None:

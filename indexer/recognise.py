@@ -10,6 +10,7 @@ from indexer.changes import Change
 from indexer.digests import payload_hash
 from indexer.items import KnownItem, LoadedItem, Reject, SourceItem, Stamp, WrittenItem
 from indexer.ledger import Entry, Ledger
+from indexer.parts import Parts
 from indexer.picture import PictureError
 
 T = TypeVar("T")
@@ -21,13 +22,14 @@ class Recogniser:
 
     `base` is the ledger's key of the version built upon, None without one or when its vectors are of another
     model; `building` that of the version being built, None before it exists. With `checksum`, size and time
-    of change are not trusted and every picture is read.
+    of change are not trusted and every picture is read. `parts` are pictures embedded before by partitions.
     """
 
     ledger: Ledger
     base: int | None
     building: int | None = None
     checksum: bool = False
+    parts: Parts | None = None
 
     def before_reading(
         self, found: Iterable[SourceItem | Reject]
@@ -39,7 +41,8 @@ class Recogniser:
                 continue
             old = self.row(self.building, item.id) or self.row(self.base, item.id)
             stamp = self.looks_like(item, old) if old is not None else None
-            yield (self._settled(item, stamp) if stamp is not None else None) or item
+            settled = self._settled(item, stamp) if stamp is not None else None
+            yield settled or self._prepared(item) or item
 
     def after_reading(
         self, found: Iterable[LoadedItem | T]
@@ -47,9 +50,7 @@ class Recogniser:
         """Settle items by the hash of their bytes."""
         for item in found:
             if isinstance(item, LoadedItem):
-                old = self.row(self.base, item.item.id)
-                change = Change.NEW if old is None or old.state != "written" else Change.CHANGED
-                loaded = LoadedItem(item.item, item.content, item.stamp, change)
+                loaded = LoadedItem(item.item, item.content, item.stamp, self._encoded_as(item.item))
                 yield self._settled(item.item, item.stamp) or loaded
             else:
                 yield item
@@ -78,6 +79,21 @@ class Recogniser:
     def row(self, version: int | None, item_id: str) -> Entry | None:
         """An item's row in a version."""
         return None if version is None else self.ledger.entry(version, item_id)
+
+    def _encoded_as(self, item: SourceItem) -> Change:
+        old = self.row(self.base, item.id)
+        return Change.NEW if old is None or old.state != "written" else Change.CHANGED
+
+    def _prepared(self, item: SourceItem) -> KnownItem | WrittenItem | Reject | None:
+        """What a partition made of an item's picture, if that has not changed since by its look."""
+        row = None if self.parts is None else self.parts.seen_before(item, checksum=self.checksum)
+        if row is None:
+            return None
+        if row.state == "rejected":
+            size = row.size if row.size >= 0 else None
+            return Reject(item.id, item.image, row.reason, row.message, size)
+        settled = self._settled(item, row.stamp)
+        return settled or KnownItem(item, row.stamp, self._encoded_as(item))
 
     def _settled(self, item: SourceItem, stamp: Stamp) -> KnownItem | WrittenItem | None:
         if not stamp.content:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from indexer.embed import open_embedder
 from indexer.errors import IndexingError
+from indexer.image_embedder import ImageEmbedder
 from indexer.job import Job
 from indexer.ledger import Ledger
 from indexer.options import IndexingOptions
+from indexer.parts import Parts
 from indexer.progress import Progress, SilentProgress
 from indexer.rebuild import set_aside
 from indexer.rejects import RejectsFile
 from indexer.report import IndexReport
-from indexer.source import Source
+from indexer.source import Source, SourceFacts
 from vector_store.catalogs import check_catalog_name
 from vector_store.contract import VectorStore
 from vector_store.errors import StoreError
@@ -44,18 +46,32 @@ async def index(
     """
     options, progress = options or IndexingOptions(), progress or SilentProgress()
     try:
-        check_catalog_name(catalog)
-    except ValueError as error:
-        raise IndexingError(str(error)) from None
-    try:
+        check_name(catalog)
         facts = await asyncio.to_thread(source.survey)
-        for note in facts.notes:
-            progress.stage(note)
-        async with AsyncExitStack() as opened:
-            if not options.dry_run:
-                RejectsFile.check(options.rejects_path or source.rejects_path)
-            embedder = await opened.enter_async_context(open_embedder(embedder_address, options))
-            ledger = await opened.enter_async_context(_ledger(source, catalog, store, options, progress))
+        async with open_embedder(embedder_address, options) as embedder:
+            return await index_with(source, facts, catalog, store, embedder, options, progress)
+    finally:
+        progress.stop()
+
+
+async def index_with(
+    source: Source,
+    facts: SourceFacts,
+    catalog: str,
+    store: VectorStore,
+    embedder: ImageEmbedder,
+    options: IndexingOptions,
+    progress: Progress,
+    *,
+    parts: Parts | None = None,
+) -> IndexReport:
+    """`index` with an embedder that is there, for a source that was surveyed. Raises `IndexingError`."""
+    for note in facts.notes:
+        progress.stage(note)
+    if not options.dry_run:
+        RejectsFile.check(options.rejects_path or source.rejects_path)
+    try:
+        async with _ledger(source, catalog, store, options, progress) as ledger:
             job = Job(
                 source=source,
                 facts=facts,
@@ -65,12 +81,19 @@ async def index(
                 ledger=ledger,
                 options=options,
                 progress=progress,
+                parts=parts,
             )
             return await job.run()
     except StoreError as error:
         raise IndexingError(f"store: {error}") from error
-    finally:
-        progress.stop()
+
+
+def check_name(catalog: str) -> None:
+    """Raise `IndexingError` for a name that no catalog can have."""
+    try:
+        check_catalog_name(catalog)
+    except ValueError as error:
+        raise IndexingError(str(error)) from None
 
 
 def default_ledger(source: Source, catalog: str) -> Path:

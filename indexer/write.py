@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -49,6 +50,13 @@ class LedgerPage:
             *("rejected", "", reject.reason, reject.message),
         )
         self.ledger.put(self.version, [entry])
+
+
+class ItemWriter(Protocol):
+    """Where embedded items go."""
+
+    async def write(self, items: Sequence[EmbeddedItem]) -> None:
+        """Write items; all are durable, and counted, when this returns. Raises `IndexingError`."""
 
 
 class BatchWriter:

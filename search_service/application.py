@@ -38,6 +38,7 @@ class SearchApplication(Application):
             "DeleteCatalogVersion",
             "DeleteCatalog",
             "UpsertItems",
+            "UpdateItems",
             "DeleteItems",
         )
     )

@@ -10,22 +10,27 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import catalog_pb2_grpc as rpc
 from search_service import names
+from search_service.catalog_access import may_use
 from search_service.embedder_client import EmbedderClient
 from search_service.filter_reading import read_filter
+from search_service.item_deletes import delete_items, read_deletion
+from search_service.item_ids import check_count, read_item_ids
+from search_service.item_updates import ItemUpdates
 from search_service.item_writes import write_items
 from search_service.messages import write_catalog, write_item, write_version
 from search_service.page_token import PageToken, decode, digest_of
 from search_service.paging import page_of, page_size
 from search_service.payload import write_value
+from search_service.publish_check import check_model
 from search_service.reading import open_reader
 from search_service.settings import SearchSettings
 from search_service.store_refusals import store_refusals
+from search_service.update_mask import read_mask
 from service_runtime.deadlines import downstream
 from service_runtime.errors import ServiceError
 from vector_store.catalogs import CatalogInfo
 from vector_store.contract import VectorStore
 
-MAX_IDS = 1000
 MAX_FACETS = 16
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -38,21 +43,24 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self._store = store
         self._embedder = embedder
         self._settings = settings
+        self._updates = ItemUpdates(settings)
 
     async def ListCatalogs(
         self, request: pb.ListCatalogsRequest, context: Context
     ) -> pb.ListCatalogsResponse:
-        """Every catalog, by name."""
+        """Every catalog that the key is for, by name."""
         size = page_size(request.page_size)
         with store_refusals():
-            catalogs = await self._store.list_catalogs()
+            catalogs = [info for info in await self._store.list_catalogs() if may_use(info.catalog)]
         digest = digest_of(request, "page_token", "page_size")
         page, token = page_of(catalogs, size=size, token=request.page_token, digest=digest)
         return pb.ListCatalogsResponse(catalogs=[write_catalog(info) for info in page], next_page_token=token)
 
     async def GetCatalog(self, request: pb.GetCatalogRequest, context: Context) -> pb.Catalog:
         """One catalog."""
-        return await self._catalog(names.parse_catalog(request.name, field="name"))
+        catalog = names.parse_catalog(request.name, field="name")
+        with store_refusals(field="name"):
+            return write_catalog(await self._store.get_catalog(catalog))
 
     async def ListCatalogVersions(
         self, request: pb.ListCatalogVersionsRequest, context: Context
@@ -74,6 +82,9 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """Switch to a finished version."""
         catalog, version = names.parse_version(request.name, field="name")
         with store_refusals():
+            if not request.allow_model_change:
+                timeout = downstream(context, self._settings.call_timeout_seconds)
+                await check_model(self._store, self._embedder, catalog, version, timeout=timeout)
             return write_catalog(CatalogInfo(catalog, await self._store.publish(catalog, version)))
 
     async def RollbackCatalog(self, request: pb.RollbackCatalogRequest, context: Context) -> pb.Catalog:
@@ -116,7 +127,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     ) -> pb.BatchGetItemsResponse:
         """Several items of the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        ids = _item_ids(request.item_ids)
+        ids = read_item_ids(request.item_ids)
         async with open_reader(self._store, catalog) as reader:
             items = await reader.retrieve(ids, with_features=request.with_features)
             return pb.BatchGetItemsResponse(
@@ -144,7 +155,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:
         """Write items into the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        _count(len(request.items), self._settings.max_write_items, "items")
+        check_count(len(request.items), self._settings.max_write_items, "items")
         timeout = downstream(context, self._settings.call_timeout_seconds)
         async with open_reader(self._store, catalog) as reader:
             return await write_items(
@@ -155,17 +166,25 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                 timeout=timeout,
             )
 
-    async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
-        """Delete items of the published version."""
+    async def UpdateItems(self, request: pb.UpdateItemsRequest, context: Context) -> pb.UpdateItemsResponse:
+        """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        ids = _item_ids(request.item_ids)
+        check_count(len(request.items), self._settings.max_write_items, "items")
+        mask = read_mask(request.update_mask)
         async with open_reader(self._store, catalog) as reader:
-            return pb.DeleteItemsResponse(deleted=await reader.delete(ids))
+            return await self._updates.update(request.items, mask, reader)
+
+    async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
+        """Delete items of the published version, by id or by filter."""
+        catalog = names.parse_catalog(request.parent, field="parent")
+        which = read_deletion(request, max_conditions=self._settings.max_filter_conditions)
+        async with open_reader(self._store, catalog) as reader:
+            return pb.DeleteItemsResponse(deleted=await delete_items(which, reader, request.validate_only))
 
     async def FacetItems(self, request: pb.FacetItemsRequest, context: Context) -> pb.FacetItemsResponse:
         """The commonest values of fields."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        _count(len(request.fields), MAX_FACETS, "fields")
+        check_count(len(request.fields), MAX_FACETS, "fields")
         limit = page_size(request.limit, field="limit", default=20)
         where = read_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
         answer = pb.FacetItemsResponse()
@@ -187,31 +206,3 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                     )
                 )
         return answer
-
-    async def _catalog(self, catalog: str) -> pb.Catalog:
-        with store_refusals():
-            catalogs = await self._store.list_catalogs()
-        for info in catalogs:
-            if info.catalog == catalog:
-                return write_catalog(info)
-        known = ", ".join(info.catalog for info in catalogs[:20]) or "none"
-        raise ServiceError(
-            errors.CATALOG_NOT_FOUND, f"there is no catalog {catalog!r}; there are: {known}", field="name"
-        )
-
-
-def _item_ids(ids: Any) -> list[str]:
-    """Item ids of a request, each once, in their order. Raises `ServiceError`."""
-    _count(len(ids), MAX_IDS, "item_ids")
-    for index, item_id in enumerate(ids):
-        names.check_item_id(item_id, field=f"item_ids[{index}]")
-    return list(dict.fromkeys(ids))
-
-
-def _count(count: int, limit: int, field: str) -> None:
-    if not count:
-        raise ServiceError(errors.FIELD_REQUIRED, f"{field} is empty; give at least one", field=field)
-    if count > limit:
-        raise ServiceError(
-            errors.TOO_MANY_ITEMS, f"{count} {field}; at most {limit} are taken in one call", field=field
-        )

@@ -12,6 +12,7 @@ from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2
 from cir.vectors import VectorError, pack, unpack
+from search_service.same_model import check_same_model
 from service_runtime.calls import call_metadata
 from service_runtime.errors import ServiceError
 from service_runtime.upstream import refusal
@@ -58,6 +59,11 @@ class CombinerClient:
             answer = await self._stub.Combine(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
+        check_same_model(
+            answer.query_vectors.model_fingerprint,
+            expected=fingerprint,
+            source=f"the combiner at {self._address}",
+        )
         try:
             vectors = unpack(answer.query_vectors, dimension=len(image))
         except VectorError as error:

@@ -12,6 +12,7 @@ from cir.common.v1 import errors_pb2, model_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc as rpc
 from cir.vectors import unpack
+from search_service.same_model import check_same_model
 from service_runtime.calls import call_metadata
 from service_runtime.errors import ServiceError
 from service_runtime.upstream import refusal
@@ -37,17 +38,6 @@ class EmbedderClient:
             raise self._refusal(error) from error
         return answer.model
 
-    async def embed_images(
-        self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
-    ) -> NDArray[np.float32]:
-        """Raw features (n, d) of encoded pictures.
-
-        Raises `ServiceError` for the first that cannot be read, naming its entry in `fields`.
-        """
-        features, errors = await self.try_embed_images(images, fingerprint=fingerprint, timeout=timeout)
-        _raise_first(errors, fields)
-        return features
-
     async def try_embed_images(
         self, images: Sequence[bytes], *, fingerprint: str, timeout: float
     ) -> tuple[NDArray[np.float32], Sequence[errors_pb2.ItemError]]:
@@ -59,19 +49,18 @@ class EmbedderClient:
             answer = await self._stub.EmbedImages(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
-        return _rows(answer.features, len(images), self._address), answer.errors
+        return self._rows(answer.features, len(images), fingerprint), answer.errors
 
-    async def embed_texts(
-        self, texts: Sequence[str], *, fields: Sequence[str], fingerprint: str, timeout: float
-    ) -> NDArray[np.float32]:
-        """Raw features (n, d) of texts."""
+    async def try_embed_texts(
+        self, texts: Sequence[str], *, fingerprint: str, timeout: float
+    ) -> tuple[NDArray[np.float32], Sequence[errors_pb2.ItemError]]:
+        """Raw features (n, d), with rows of NaN for the texts that the errors name."""
         request = pb.EmbedTextsRequest(texts=texts, expected_model_fingerprint=fingerprint)
         try:
             answer = await self._stub.EmbedTexts(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
-        _raise_first(answer.errors, fields)
-        return _rows(answer.features, len(texts), self._address)
+        return self._rows(answer.features, len(texts), fingerprint), answer.errors
 
     def _sent(self) -> tuple[tuple[str, str], ...]:
         """Metadata of every call: this service's own, and the request id of the call being served."""
@@ -82,23 +71,19 @@ class EmbedderClient:
             error, service="embedder", address=self._address, unavailable=errors_pb2.EMBEDDER_UNAVAILABLE
         )
 
-
-def _raise_first(errors: Sequence[errors_pb2.ItemError], fields: Sequence[str]) -> None:
-    for error in errors:
-        field = fields[error.index] if error.index < len(fields) else ""
-        raise ServiceError(error.reason, f"{field}: {error.message}", field=field)
-
-
-def _rows(batch: vectors_pb2.VectorBatch, count: int, address: str) -> NDArray[np.float32]:
-    try:
-        rows = unpack(batch, finite=False)
-    except ValueError as error:
-        raise ServiceError(
-            errors_pb2.EMBEDDER_UNAVAILABLE, f"the embedder at {address} gave a bad answer: {error}"
-        ) from error
-    if len(rows) != count:
-        raise ServiceError(
-            errors_pb2.EMBEDDER_UNAVAILABLE,
-            f"the embedder at {address} gave {len(rows)} vectors for {count} inputs",
+    def _rows(self, batch: vectors_pb2.VectorBatch, count: int, fingerprint: str) -> NDArray[np.float32]:
+        check_same_model(
+            batch.model_fingerprint, expected=fingerprint, source=f"the embedder at {self._address}"
         )
-    return rows
+        try:
+            rows = unpack(batch, finite=False)
+        except ValueError as error:
+            raise ServiceError(
+                errors_pb2.EMBEDDER_UNAVAILABLE, f"the embedder at {self._address} gave a bad answer: {error}"
+            ) from error
+        if len(rows) != count:
+            raise ServiceError(
+                errors_pb2.EMBEDDER_UNAVAILABLE,
+                f"the embedder at {self._address} gave {len(rows)} vectors for {count} inputs",
+            )
+        return rows

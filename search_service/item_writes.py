@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.common.v1 import payload_pb2
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.embedder_client import EmbedderClient
 from search_service.names import check_item_id
@@ -22,7 +23,7 @@ from vector_store.contract import CatalogReader
 from vector_store.errors import InvalidQuery
 from vector_store.points import Payload, PointBatch
 
-_MAX_LOCATION = 4096
+MAX_LOCATION = 4096
 
 
 @dataclass(slots=True)
@@ -59,17 +60,21 @@ async def write_items(
     return pb.UpsertItemsResponse(written=written, errors=[failed[index] for index in sorted(failed)])
 
 
+def check_payload_bytes(payload: payload_pb2.Payload, settings: SearchSettings, field: str) -> None:
+    """Raise `ServiceError` (OUT_OF_RANGE) for the payload of `field` when it is too large."""
+    if payload.ByteSize() > settings.max_payload_bytes:
+        raise ServiceError(
+            errors.OUT_OF_RANGE,
+            f"{field}.payload has {payload.ByteSize()} bytes; at most {settings.max_payload_bytes} are taken",
+        )
+
+
 def _read(index: int, item: pb.ItemWrite, spec: VersionSpec, settings: SearchSettings) -> _Write:
     field = f"items[{index}]"
     check_item_id(item.item.id, field=f"{field}.item.id")
-    if item.item.payload.ByteSize() > settings.max_payload_bytes:
-        raise ServiceError(
-            errors.OUT_OF_RANGE,
-            f"{field}.item.payload has {item.item.payload.ByteSize()} bytes; "
-            f"at most {settings.max_payload_bytes} are taken",
-        )
-    if len(item.item.image) > _MAX_LOCATION:
-        raise ServiceError(errors.OUT_OF_RANGE, f"{field}.item.image has at most {_MAX_LOCATION} characters")
+    check_payload_bytes(item.item.payload, settings, f"{field}.item")
+    if len(item.item.image) > MAX_LOCATION:
+        raise ServiceError(errors.OUT_OF_RANGE, f"{field}.item.image has at most {MAX_LOCATION} characters")
     has_features = item.item.HasField("features")
     if bool(item.content) == has_features:
         raise ServiceError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
 from cir.search.v1 import search_pb2 as pb
@@ -34,7 +34,21 @@ class SearchMetrics:
             "cir_search_results", "Results in one answer.", buckets=_RESULT_BUCKETS, registry=None
         )
         self._exact = Counter(
-            "cir_search_exact", "Answered searches that asked for exact comparison.", registry=None
+            "cir_search_exact", "Answered searches that compared every vector.", registry=None
+        )
+        self._embeddings = Counter(
+            "cir_search_embeddings",
+            "Texts and pictures of searches by where their features came from: asked of the embedder, shared "
+            "with another call that asked for the same at that moment, or remembered.",
+            ["kind", "source"],
+            registry=None,
+        )
+        #: Items of the published version that no index holds; `UnindexedItems` keeps its labels few.
+        self.unindexed = Gauge(
+            "cir_search_unindexed_items",
+            "Items of a catalog's published version that no index holds, as of its last searches.",
+            ["catalog"],
+            registry=None,
         )
 
     def answered(self, answer: pb.SearchResponse) -> None:
@@ -47,6 +61,19 @@ class SearchMetrics:
         if answer.explanation.exact:
             self._exact.inc()
 
+    def embedded(self, kind: str, **counts: int) -> None:
+        """Count embeddings of a kind ("text", "image") by source."""
+        for source, count in counts.items():
+            if count:
+                self._embeddings.labels(kind, source).inc(count)
+
     def collectors(self) -> Sequence[Collector]:
         """All of them."""
-        return (self._stages, self._turns, self._results, self._exact)
+        return (
+            self._stages,
+            self._turns,
+            self._results,
+            self._exact,
+            self._embeddings,
+            self.unindexed,
+        )

@@ -1,8 +1,12 @@
-"""Resource names (AIP-122): catalogs/{catalog}, .../versions/{version}, .../items/{item}."""
+"""Resource names (AIP-122): catalogs/{catalog}, .../versions/{version}, .../items/{item}.
+
+Every name of a request is read here, so here is where a call is held to the catalogs of its API key.
+"""
 
 from __future__ import annotations
 
 from cir.common.v1 import errors_pb2 as pb
+from search_service.catalog_access import check_may_use
 from service_runtime.errors import ServiceError
 from vector_store.catalogs import check_catalog_name
 
@@ -20,7 +24,10 @@ def version_name(catalog: str, version: str) -> str:
 
 
 def parse_catalog(name: str, *, field: str) -> str:
-    """The catalog of "catalogs/{catalog}". Raises `ServiceError` (FIELD_REQUIRED, FIELD_INVALID)."""
+    """The catalog of "catalogs/{catalog}".
+
+    Raises `ServiceError` (FIELD_REQUIRED, FIELD_INVALID, CATALOG_NOT_ALLOWED).
+    """
     if not name:
         raise ServiceError(
             pb.FIELD_REQUIRED, f"{field} is empty; name the catalog: catalogs/NAME", field=field
@@ -32,6 +39,7 @@ def parse_catalog(name: str, *, field: str) -> str:
         check_catalog_name(catalog)
     except ValueError as error:
         raise ServiceError(pb.FIELD_INVALID, f"{field}: {error}", field=field) from error
+    check_may_use(catalog, field=field)
     return catalog
 
 

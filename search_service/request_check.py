@@ -40,6 +40,12 @@ def check_request(request: pb.SearchRequest, settings: SearchSettings) -> None:
     _in_range(request.diversity, 0, 1, "diversity")
     if request.HasField("score_threshold"):
         _in_range(request.score_threshold, -1, 1, "score_threshold")
+    if request.feedback not in pb.FeedbackMethod.values():
+        raise ServiceError(
+            errors.FIELD_INVALID,
+            f"feedback is {int(request.feedback)}; it is one of ROCCHIO (1) and RECOMMEND (2)",
+            field="feedback",
+        )
     if request.diversity and request.group_by:
         raise ServiceError(
             errors.FIELD_INVALID, "diversity and group_by cannot be used together", field="group_by"

@@ -10,7 +10,7 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import pack
 from search_service.combiner_client import CombinerClient
-from search_service.embedder_client import EmbedderClient
+from search_service.feedback import average_vector, rocchio
 from search_service.filter_reading import read_filter
 from search_service.messages import write_item
 from search_service.names import parse_catalog, parse_version, version_name
@@ -18,10 +18,12 @@ from search_service.page_token import PageToken, decode, digest_of, invalid_toke
 from search_service.reading import open_reader
 from search_service.request_check import DEFAULT_LIMIT, check_request
 from search_service.settings import SearchSettings
+from search_service.shared_embeddings import SharedEmbeddings
 from search_service.stage_clock import StageClock
 from search_service.store_refusals import store_refusals
 from search_service.turn_features import look_up
 from search_service.turns import Folded, TurnKind, fold
+from search_service.unindexed_items import UnindexedItems
 from service_runtime.deadlines import downstream
 from service_runtime.errors import ServiceError
 from vector_store.contract import CatalogReader, SearchOptions, VectorStore
@@ -29,17 +31,24 @@ from vector_store.filters import Filter, HasId
 from vector_store.points import ScoredItem
 
 _KINDS = {kind: pb.TurnKind.Value(kind.name) for kind in TurnKind}
+_FEEDBACK = {pb.ROCCHIO: rocchio, pb.RECOMMEND: average_vector}
 _COMBINED = (TurnKind.COMPOSED, TurnKind.CONTINUED)
 
 
 class Search:
-    """Serves search requests from a store, an embedder and a combiner."""
+    """Serves search requests from a store, embeddings and a combiner."""
 
     def __init__(
-        self, store: VectorStore, embedder: EmbedderClient, combiner: CombinerClient, settings: SearchSettings
+        self,
+        store: VectorStore,
+        embeddings: SharedEmbeddings,
+        combiner: CombinerClient,
+        unindexed: UnindexedItems,
+        settings: SearchSettings,
     ) -> None:
         self._store = store
-        self._embedder = embedder
+        self._embeddings = embeddings
+        self._unindexed = unindexed
         self._combiner = combiner
         self._settings = settings
 
@@ -57,8 +66,10 @@ class Search:
         async with open_reader(self._store, catalog, version, paging=bool(request.page_token)) as reader:
             folded = await self._compose(request, reader, clock, context)
             limit = request.limit or DEFAULT_LIMIT
-            found = await self._query(request, reader, folded.query, where, offset, limit + 1, clock)
-            return self._write(request, reader, folded, found, offset, limit, clock)
+            found, unindexed = await self._query(
+                request, reader, folded.query, where, offset, limit + 1, clock
+            )
+            return self._write(request, reader, folded, found, unindexed, offset, limit, clock)
 
     def _page(self, request: pb.SearchRequest, catalog: str) -> tuple[str, int]:
         """Version to search ('' = the published one) and the offset of the page."""
@@ -73,7 +84,7 @@ class Search:
                 )
         if not request.page_token:
             return version, 0
-        token = decode(request.page_token, _digest(request))
+        token = decode(request.page_token, query_digest(request))
         if token.offset >= self._settings.max_result_window:
             raise invalid_token()
         return token.version, token.offset
@@ -89,7 +100,7 @@ class Search:
         turns = await look_up(
             request.turns,
             reader=reader,
-            embedder=self._embedder,
+            embeddings=self._embeddings,
             clock=clock,
             timeout=downstream(context, longest),
         )
@@ -107,7 +118,7 @@ class Search:
                     timeout=downstream(context, longest),
                 )
 
-        return await fold(turns, combine)
+        return await fold(turns, combine, _FEEDBACK[_feedback(request)])
 
     async def _query(
         self,
@@ -118,7 +129,8 @@ class Search:
         offset: int,
         limit: int,
         clock: StageClock,
-    ) -> list[ScoredItem]:
+    ) -> tuple[list[ScoredItem], int | None]:
+        """The items found, and how many items no index holds."""
         options = SearchOptions(
             exact=request.exact,
             ef=request.ef or None,
@@ -129,7 +141,10 @@ class Search:
             group_size=request.group_size or 1,
         )
         with clock.stage("store"), store_refusals(field="filter" if where else ""):
-            return await reader.query(query, limit=limit, offset=offset, where=where or None, options=options)
+            found = await reader.query(
+                query, limit=limit, offset=offset, where=where or None, options=options
+            )
+            return found, await self._unindexed.of(reader)
 
     def _write(
         self,
@@ -137,6 +152,7 @@ class Search:
         reader: CatalogReader,
         folded: Folded,
         found: list[ScoredItem],
+        unindexed: int | None,
         offset: int,
         limit: int,
         clock: StageClock,
@@ -156,18 +172,32 @@ class Search:
                 combiner=(request.combiner or self._settings.default_combiner) if used else "",
                 version=version_name(info.catalog, info.version),
                 model_fingerprint=info.spec.model_fingerprint,
-                exact=request.exact,
+                exact=request.exact or (unindexed is not None and unindexed >= info.points),
+                unindexed_items=unindexed,
+                feedback=_feedback(request) if _has_feedback(request) else pb.FEEDBACK_METHOD_UNSPECIFIED,
             ),
         )
         if len(found) > limit and offset + limit < self._settings.max_result_window:
-            answer.next_page_token = PageToken(info.version, str(offset + limit)).encode(_digest(request))
+            answer.next_page_token = PageToken(info.version, str(offset + limit)).encode(
+                query_digest(request)
+            )
         if request.with_query_vector:
             answer.query_vector.CopyFrom(pack(folded.query[None, :], fingerprint=info.spec.model_fingerprint))
         answer.timings.CopyFrom(clock.timings())
         return answer
 
 
-def _digest(request: pb.SearchRequest) -> bytes:
+def _feedback(request: pb.SearchRequest) -> pb.FeedbackMethod.ValueType:
+    """How feedback moves the query."""
+    return request.feedback or pb.ROCCHIO
+
+
+def _has_feedback(request: pb.SearchRequest) -> bool:
+    return any(turn.liked_item_ids or turn.disliked_item_ids for turn in request.turns)
+
+
+def query_digest(request: pb.SearchRequest) -> bytes:
+    """What pages of one ranking have in common; their tokens are bound to it."""
     return digest_of(request, "page_token", "limit", "with_features", "with_query_vector")
 
 

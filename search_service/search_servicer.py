@@ -15,7 +15,9 @@ from search_service.embedder_client import EmbedderClient
 from search_service.metrics import SearchMetrics
 from search_service.search import Search
 from search_service.settings import SearchSettings
+from search_service.shared_embeddings import SharedEmbeddings
 from search_service.store_refusals import store_refusals
+from search_service.unindexed_items import UnindexedItems
 from service_runtime.errors import ServiceError
 from service_runtime.version import software_version
 from vector_store.contract import VectorStore
@@ -29,12 +31,19 @@ class SearchServicer(rpc.SearchServiceServicer):
     def __init__(
         self, store: VectorStore, embedder: EmbedderClient, combiner: CombinerClient, settings: SearchSettings
     ) -> None:
-        self._search = Search(store, embedder, combiner, settings)
+        self.metrics = SearchMetrics()
+        embeddings = SharedEmbeddings(
+            embedder,
+            self.metrics,
+            longest_seconds=settings.call_timeout_seconds,
+            remembered_texts=settings.remembered_texts,
+        )
+        unindexed = UnindexedItems(self.metrics.unindexed)
+        self._search = Search(store, embeddings, combiner, unindexed, settings)
         self._store = store
         self._embedder = embedder
         self._combiner = combiner
         self._settings = settings
-        self.metrics = SearchMetrics()
 
     async def Search(
         self,

@@ -50,6 +50,9 @@ class SearchSettings(ServiceSettings):
     call_timeout_seconds: float = Field(
         10.0, gt=0, description="Longest time for one request, and for one call to another service."
     )
+    remembered_texts: int = Field(
+        4096, ge=0, description="Texts whose features are kept for searches to come; 0 keeps none."
+    )
     max_turns: int = Field(16, ge=1, description="Turns in one request.")
     max_text_characters: int = Field(1000, ge=1, description="Characters of one text.")
     max_image_bytes: int = Field(16 * 1024 * 1024, ge=1, description="Bytes of one encoded picture.")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import search_pb2 as pb
-from search_service.embedder_client import EmbedderClient
 from search_service.sent_features import read_features
+from search_service.shared_embeddings import SharedEmbeddings
 from search_service.stage_clock import StageClock
 from search_service.store_refusals import store_refusals
 from search_service.turns import Turn, unit
@@ -26,7 +26,7 @@ async def look_up(
     turns: Sequence[pb.Turn],
     *,
     reader: CatalogReader,
-    embedder: EmbedderClient,
+    embeddings: SharedEmbeddings,
     clock: StageClock,
     timeout: float,
 ) -> list[Turn]:
@@ -42,8 +42,8 @@ async def look_up(
         if turn.reference.WhichOneof("source") == "features"
     }
     texts, images, items = await _side_by_side(
-        _texts(turns, embedder, spec, clock, timeout),
-        _images(turns, embedder, spec, clock, timeout),
+        _texts(turns, embeddings, spec, clock, timeout),
+        _images(turns, embeddings, spec, clock, timeout),
         _items(turns, reader, clock),
     )
     return [
@@ -70,7 +70,7 @@ async def _side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
 
 async def _texts(
     turns: Sequence[pb.Turn],
-    embedder: EmbedderClient,
+    embeddings: SharedEmbeddings,
     spec: VersionSpec,
     clock: StageClock,
     timeout: float,
@@ -79,7 +79,7 @@ async def _texts(
     if not places:
         return {}
     with clock.stage("embed_texts"):
-        rows = await embedder.embed_texts(
+        rows = await embeddings.texts(
             [turns[index].text for index in places],
             fields=[f"turns[{index}].text" for index in places],
             fingerprint=spec.model_fingerprint,
@@ -90,7 +90,7 @@ async def _texts(
 
 async def _images(
     turns: Sequence[pb.Turn],
-    embedder: EmbedderClient,
+    embeddings: SharedEmbeddings,
     spec: VersionSpec,
     clock: StageClock,
     timeout: float,
@@ -99,7 +99,7 @@ async def _images(
     if not places:
         return {}
     with clock.stage("embed_images"):
-        rows = await embedder.embed_images(
+        rows = await embeddings.images(
             [turns[index].reference.image for index in places],
             fields=[f"turns[{index}].reference.image" for index in places],
             fingerprint=spec.model_fingerprint,

@@ -56,6 +56,8 @@ class Folded:
     turns: tuple[FoldedTurn, ...]
 
 
+# (unit query (d,), liked=unit vectors (n, d), disliked=unit vectors (m, d)) -> unit query
+Feedback = Callable[..., Vector]
 # (image features, text features, text weight or None) -> (unit query vector, text weight)
 Combine = Callable[[Vector, Vector, float | None], Awaitable[tuple[Vector, float]]]
 
@@ -69,8 +71,11 @@ def kind_of(*, first: bool, has_reference: bool, has_text: bool) -> TurnKind | N
     return None if first else TurnKind.FEEDBACK_ONLY
 
 
-async def fold(turns: Sequence[Turn], combine: Combine) -> Folded:
-    """Fold turns, oldest first, into one query. Raises `ValueError` when there is nothing to start from."""
+async def fold(turns: Sequence[Turn], combine: Combine, feedback: Feedback = rocchio) -> Folded:
+    """Fold turns, oldest first, into one query. `feedback` moves it by liked and disliked items.
+
+    Raises `ValueError` when there is nothing to start from.
+    """
     reference: Vector | None = None
     query: Vector | None = None
     done: list[FoldedTurn] = []
@@ -92,7 +97,7 @@ async def fold(turns: Sequence[Turn], combine: Combine) -> Folded:
             query, weight = await combine(reference, turn.text, turn.text_weight)
         else:
             query = unit(reference)
-        query = rocchio(query, liked=turn.liked, disliked=turn.disliked)
+        query = feedback(query, liked=turn.liked, disliked=turn.disliked)
         done.append(FoldedTurn(kind, weight))
     if query is None:
         raise ValueError("there are no turns")

@@ -1,4 +1,7 @@
-"""The API keys that a service takes: names and scopes, from a file of hashes and from the environment."""
+"""The API keys that a service takes, from a file of hashes and from the environment.
+
+Each has a name and a scope, and those of a file may be for some catalogs alone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from service_runtime.watched_files import WatchedFiles, read_bytes
 
 MIN_KEY_CHARACTERS = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CATALOGS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\*?")
 _FIELDS = {"name", "scope", "sha256"}
+_OPTIONAL_FIELDS = {"catalogs"}
 
 
 class Scope(Enum):
@@ -36,6 +41,14 @@ class ApiKey:
     scope: Scope
     #: SHA-256 of the key.
     digest: bytes = field(repr=False)
+    #: Catalogs that the key is for: names, and beginnings of names that end in "*". None: all.
+    catalogs: tuple[str, ...] | None = None
+
+    def is_for(self, catalog: str) -> bool:
+        """Whether the key may be used for a catalog."""
+        return self.catalogs is None or any(
+            catalog.startswith(name[:-1]) if name.endswith("*") else catalog == name for name in self.catalogs
+        )
 
 
 class KeyRing:
@@ -68,7 +81,10 @@ def key_ring(settings: ServiceSettings) -> KeyRing | None:
 
 
 def direct_keys(text: str) -> list[ApiKey]:
-    """Keys as "name:scope:key", separated by commas. Raises `StartupError`, which quotes no key."""
+    """Keys for all catalogs as "name:scope:key", separated by commas.
+
+    Raises `StartupError`, which quotes no key.
+    """
     keys: list[ApiKey] = []
     for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
         name, _, rest = entry.partition(":")
@@ -106,13 +122,20 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
 
 def _entry(where: str, entry: object) -> ApiKey:
     # Fields that are not known are refused: one of a newer version may narrow what the key is for.
-    if not isinstance(entry, dict) or set(entry) != _FIELDS:
-        raise StartupError(f"{where} needs the fields name, scope and sha256, and no others")
-    if not all(isinstance(value, str) for value in entry.values()):
+    if not isinstance(entry, dict) or not _FIELDS <= set(entry) <= _FIELDS | _OPTIONAL_FIELDS:
+        raise StartupError(
+            f"{where} needs the fields name, scope and sha256, may have catalogs, and has no others"
+        )
+    if not all(isinstance(entry[name], str) for name in _FIELDS):
         raise StartupError(f"{where} needs texts for name, scope and sha256")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", entry["sha256"]):
         raise StartupError(f"{where} needs 64 hexadecimal digits as sha256, not the key itself")
-    return ApiKey(_name(where, entry["name"]), _scope(where, entry["scope"]), bytes.fromhex(entry["sha256"]))
+    return ApiKey(
+        _name(where, entry["name"]),
+        _scope(where, entry["scope"]),
+        bytes.fromhex(entry["sha256"]),
+        _catalogs(where, entry["catalogs"]) if "catalogs" in entry else None,
+    )
 
 
 def _name(where: str, name: str) -> str:
@@ -128,6 +151,20 @@ def _scope(where: str, scope: str) -> Scope:
         return Scope(scope)
     except ValueError:
         raise StartupError(f"{where} needs the scope read or write") from None
+
+
+def _catalogs(where: str, names: object) -> tuple[str, ...]:
+    # An empty list is refused: it reads as "none" and as "no limit".
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) and _CATALOGS.fullmatch(name) for name in names)
+    ):
+        raise StartupError(
+            f'{where} needs a list of at least one name as catalogs, such as ["shop", "acme-*"] ("*" only at '
+            "an end); leave catalogs out for a key for all"
+        )
+    return tuple(names)
 
 
 def _distinct(where: str, keys: list[ApiKey]) -> list[ApiKey]:

@@ -36,6 +36,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     pb.KEY_MISSING: grpc.StatusCode.UNAUTHENTICATED,
     pb.SCOPE_MISSING: grpc.StatusCode.PERMISSION_DENIED,
+    pb.CATALOG_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
     pb.NOT_SERVED: grpc.StatusCode.UNIMPLEMENTED,
     pb.MODEL_FAILED: grpc.StatusCode.INTERNAL,
 }

@@ -26,7 +26,7 @@ class SearchOptions:
 
     Where vectors are compressed, `oversampling` (1 to 16) times as many candidates as asked for are found
     with the compressed ones, and `rescore` scores them again with the full vectors. Without it scores are
-    those of the compressed vectors: faster on disk, less exact.
+    those of the compressed vectors: faster on disk, less exact. Binary ones are always scored again.
     `diversity` in [0, 1] re-orders by maximal marginal relevance (0 = off); `group_by` keeps at most
     `group_size` items for each value of a keyword or integer field.
     """
@@ -163,6 +163,18 @@ class VectorStore(ABC):
     @abstractmethod
     def reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogReader]:
         """Pin the published version (or the one named). Raises `CatalogNotFound` or `VersionNotFound`."""
+
+    def frozen_reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogReader]:
+        """A version ('' = the published one) for reading all of it, whoever serves it meanwhile.
+
+        An embedded version that this process does not have open is read from a private copy of its files: it
+        holds every change that was acknowledged before this call and none that is begun later, each wholly or
+        not at all, and cannot be changed (`VersionConflict`). Another process may have the version open, or
+        open it meanwhile; its queries and reads go on while the copy is made, its changes wait. Otherwise
+        this is `reader`, and what is changed while reading is seen or not. Raises as `reader` does, and
+        `StoreUnavailable` where the disk has no room for the copy.
+        """
+        return self.reader(catalog, version)
 
     @abstractmethod
     async def create_version(self, catalog: str, spec: VersionSpec) -> VersionWriter:

@@ -42,7 +42,7 @@ async def copy_version(
     specification, is counted, and a sample is compared. `on_progress` gets the number of items done.
     Raises `StoreError`; `CopyMismatch` when the copy is not equal or `resume` is of another model or schema.
     """
-    async with source.reader(catalog, version) as reader:
+    async with source.frozen_reader(catalog, version) as reader:
         name = target_catalog or catalog
         if resume:
             writer = await target.resume_version(name, resume)

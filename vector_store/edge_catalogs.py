@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from vector_store.catalogs import CATALOG_NAME, VersionInfo, VersionSpec, VersionState
-from vector_store.edge_layout import EdgeLayout, read_json, replace_json, sync_folder
+from vector_store.edge_layout import FIRST_SHARD, EdgeLayout, read_json, replace_json, sync_folder
 from vector_store.edge_lock import FileLock, holder_of
 from vector_store.errors import CatalogNotFound, StoreLocked, VersionConflict, VersionNotFound
 from vector_store.publish_history import PublishHistory, versions_to_drop
@@ -54,6 +55,19 @@ class EdgeCatalogs:
                 return info
         raise VersionNotFound(f"catalog {catalog!r} has no version {version!r}")
 
+    def shard_name(self, catalog: str, version: str) -> str:
+        """Name of the folder with a version's shard."""
+        document = read_json(self.layout.document(catalog, version)) or {}
+        # Documents of older versions do not say.
+        name = str(document.get("shard", FIRST_SHARD))
+        if Path(name).name != name:
+            raise ValueError(f"{name!r} names no shard of version {version} of catalog {catalog!r}")
+        return name
+
+    def shard(self, catalog: str, version: str) -> Path:
+        """The folder with a version's shard."""
+        return self.layout.shard(catalog, version, self.shard_name(catalog, version))
+
     def history(self, catalog: str) -> PublishHistory:
         """What was published; empty for a catalog that does not exist."""
         document = read_json(self.layout.current(catalog)) or {}
@@ -69,13 +83,15 @@ class EdgeCatalogs:
             sync_folder(folder)
             return version
 
-    def write(self, info: VersionInfo) -> None:
-        """Replace a version's document: its specification, number of points and whether it is complete."""
+    def write(self, info: VersionInfo, shard: str = FIRST_SHARD) -> None:
+        """Replace a version's document: its specification, number of points, whether it is complete, and the
+        name of the folder with its shard."""
         document = {
             "format": 1,
             "created": info.created.isoformat(),
             "complete": info.state is not VersionState.BUILDING,
             "points": info.points,
+            "shard": shard,
             "spec": spec_to_document(info.spec),
         }
         replace_json(self.layout.document(info.catalog, info.version), document)

@@ -6,9 +6,14 @@
 <root>/catalogs/<catalog>/versions/<version>/
     version.json                                   specification, state, number of points
     lock                                           held by the process that has the shard open
+    write.lock                                     held while the engine's files are changed or copied
     dropped                                        marks a version to be removed once nobody holds it
     sums.json                                      sizes and checksums of the engine's files
     shard/                                         the engine's files
+    shard-<hex>/                                   the same, indexed anew after many online writes: the
+                                                   document says which folder counts, others are left-overs
+<root>/copies/<hex>/                               files of a version as read by who does not own it
+<root>/copies/<hex>.lock                           held by that process
 ```
 """
 
@@ -20,6 +25,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+FIRST_SHARD = "shard"
+"""Name of the folder that a version is built in."""
+
 
 class EdgeLayout:
     """Paths below the root of an embedded store."""
@@ -28,6 +36,7 @@ class EdgeLayout:
         self.root = root
         self.catalogs = root / "catalogs"
         self.store_lock = root / "store.lock"
+        self.copies = root / "copies"
 
     def catalog(self, catalog: str) -> Path:
         return self.catalogs / catalog
@@ -50,8 +59,11 @@ class EdgeLayout:
     def dropped(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "dropped"
 
-    def shard(self, catalog: str, version: str) -> Path:
-        return self.version(catalog, version) / "shard"
+    def gate(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "write.lock"
+
+    def shard(self, catalog: str, version: str, name: str = FIRST_SHARD) -> Path:
+        return self.version(catalog, version) / name
 
     def sums(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "sums.json"

@@ -1,4 +1,4 @@
-"""Build the vector index of a closed shard: `python edge_optimize.py SHARD [DIMENSION]`.
+"""Build the vector index of a closed shard: `python edge_optimize.py SHARD DIMENSION NICE PARENT`.
 
 The engine keeps the interpreter lock while it builds, so in the writer's own process every task would
 stand still for minutes. This file runs as its own process and imports nothing of the project.
@@ -6,6 +6,9 @@ stand still for minutes. This file runs as its own process and imports nothing o
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import sys
 
 from qdrant_edge import (
@@ -41,5 +44,18 @@ def optimize(path: str, *, int8_dimension: int | None) -> None:
         shard.close()
 
 
+def end_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent, of that process id, dies: nobody would wait for what
+    it builds, and it would keep the shard from being opened again. Linux alone can do that."""
+    set_death_signal = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            raise SystemExit("the parent process is gone")
+
+
 if __name__ == "__main__":
-    optimize(sys.argv[1], int8_dimension=int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    end_with_parent(int(sys.argv[4]))
+    os.nice(int(sys.argv[3]))
+    # A length of 0 leaves the vectors uncompressed.
+    optimize(sys.argv[1], int8_dimension=int(sys.argv[2]) or None)

@@ -15,10 +15,14 @@ from vector_store.catalogs import CatalogInfo, VersionInfo, VersionSpec, Version
 from vector_store.contract import CatalogReader, VectorStore
 from vector_store.edge_calls import BlockingCalls
 from vector_store.edge_catalogs import EdgeCatalogs, new_version_info
+from vector_store.edge_frozen import FrozenVersions
+from vector_store.edge_gate import WriteGate
 from vector_store.edge_layout import EdgeLayout
 from vector_store.edge_lock import FileLock, holder_of
+from vector_store.edge_options import EdgeOptions
 from vector_store.edge_points import EdgePoints
-from vector_store.edge_space import MIN_FREE_BYTES, check_space
+from vector_store.edge_shard import OpenShard
+from vector_store.edge_space import check_space
 from vector_store.edge_sums import check_sums
 from vector_store.edge_versions import EdgeVersions
 from vector_store.edge_writer import EdgeWriter
@@ -40,9 +44,9 @@ class EdgeStore(VectorStore):
     Several processes may share the folder, but each version is open in one of them at a time. Dropped
     versions that a reader still holds are hidden at once and removed when the reader is done.
 
-    Items that are written online are compared one by one in every search until the next version is built
-    (10,000 of 512 dimensions cost 1 to 2 ms): the engine would hold the interpreter lock while it indexed
-    them, and with it every search.
+    Items that are written online are compared one by one in every search (10,000 of 512 dimensions cost 1 to
+    2 ms) until they are more than `options.index_above_items`; these are indexed in another process while
+    searches and writes go on (see `edge_background`).
     """
 
     def __init__(
@@ -50,13 +54,14 @@ class EdgeStore(VectorStore):
         root: Path,
         *,
         quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
-        min_free_bytes: int = MIN_FREE_BYTES,
+        options: EdgeOptions = EdgeOptions(),
     ) -> None:
         self._layout = EdgeLayout(root)
         self._catalogs = EdgeCatalogs(self._layout)
         self._calls = BlockingCalls()
-        self._versions = EdgeVersions(self._catalogs, self._calls, min_free_bytes)
-        self._min_free_bytes = min_free_bytes
+        self._versions = EdgeVersions(self._catalogs, self._calls, options, quantize_above_bytes)
+        self._frozen = FrozenVersions(self._catalogs, self._calls, options.min_free_bytes)
+        self._min_free_bytes = options.min_free_bytes
         self._quantize_above_bytes = quantize_above_bytes
         self._writers: WeakSet[EdgeWriter] = WeakSet()
         self._closed = False
@@ -81,6 +86,19 @@ class EdgeStore(VectorStore):
             yield EngineReader(opened.info, opened.points, partial(self._versions.record_points, opened))
         finally:
             self._versions.unpin(opened)
+
+    @asynccontextmanager
+    async def frozen_reader(self, catalog: str, version: str = "") -> AsyncIterator[CatalogReader]:
+        self._check_open()
+        if await self._versions.has_open(catalog, version):
+            async with self.reader(catalog, version) as reader:
+                yield reader
+            return
+        frozen = await self._frozen.open(catalog, version)
+        try:
+            yield EngineReader(frozen.info, frozen.points)
+        finally:
+            await self._frozen.release(frozen)
 
     async def create_version(self, catalog: str, spec: VersionSpec) -> EdgeWriter:
         self._check_open()
@@ -135,6 +153,7 @@ class EdgeStore(VectorStore):
             self._closed = True
             for writer in list(self._writers):
                 await writer.close()
+            await self._frozen.close()
             await self._versions.close()
             self._calls.close()
 
@@ -163,9 +182,9 @@ class EdgeStore(VectorStore):
         try:
             shard = self._layout.shard(catalog, info.version)
             self._check_space(info)
-            points = EdgePoints.create(
-                shard, spec, self._calls.executor, _name(info), partial(self._check_space, info)
-            )
+            gate = WriteGate(self._layout.gate(catalog, info.version))
+            opened = OpenShard.create(shard, spec, gate, _name(info), partial(self._check_space, info))
+            points = EdgePoints(opened, self._calls.executor, _name(info))
             # Last, because the document is what makes the version exist.
             self._catalogs.write(info)
         except BaseException:
@@ -184,7 +203,9 @@ class EdgeStore(VectorStore):
         try:
             shard = self._layout.shard(catalog, version)
             before_write = partial(self._check_space, info)
-            points = EdgePoints.load(shard, self._calls.executor, _name(info), before_write)
+            gate = WriteGate(self._layout.gate(catalog, version))
+            opened = OpenShard.load(shard, gate, _name(info), before_write)
+            points = EdgePoints(opened, self._calls.executor, _name(info))
         except BaseException:
             lock.release()
             raise
@@ -200,7 +221,7 @@ class EdgeStore(VectorStore):
             if info.published is not None:
                 key = (info.catalog, info.published.version)
                 try:
-                    check_sums(self._layout.shard(*key), self._layout.sums(*key), _name(info.published))
+                    check_sums(self._catalogs.shard(*key), self._layout.sums(*key), _name(info.published))
                 except StoreDamaged as error:
                     found.append(str(error))
         return found

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from vector_store.catalogs import VersionInfo, VersionState
+from vector_store.edge_background import BackgroundIndex, remove_other_shards
 from vector_store.edge_calls import BlockingCalls
 from vector_store.edge_catalogs import EdgeCatalogs
+from vector_store.edge_gate import WriteGate
+from vector_store.edge_layout import FIRST_SHARD
 from vector_store.edge_lock import FileLock, holder_of
+from vector_store.edge_options import EdgeOptions
 from vector_store.edge_points import EdgePoints
+from vector_store.edge_shard import OpenShard
 from vector_store.edge_space import check_space
 from vector_store.edge_sums import check_sums, remove_sums, write_sums
-from vector_store.errors import CatalogNotFound, StoreLocked, VersionConflict, VersionNotFound
+from vector_store.errors import CatalogNotFound, StoreError, StoreLocked, VersionConflict, VersionNotFound
 from vector_store.publish_history import PublishHistory
 
 T = TypeVar("T")
@@ -32,8 +38,10 @@ class OpenVersion:
     info: VersionInfo
     points: EdgePoints
     lock: FileLock
+    shard: str = FIRST_SHARD
     pins: int = 0
     changed: bool = False
+    indexing: BackgroundIndex | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -43,9 +51,12 @@ class OpenVersion:
 class EdgeVersions:
     """Pins readers to versions. The published version stays open between readers, others do not."""
 
-    def __init__(self, catalogs: EdgeCatalogs, calls: BlockingCalls, min_free_bytes: int) -> None:
+    def __init__(
+        self, catalogs: EdgeCatalogs, calls: BlockingCalls, options: EdgeOptions, quantize_above_bytes: int
+    ) -> None:
         self._catalogs = catalogs
-        self._min_free_bytes = min_free_bytes
+        self._options = options
+        self._quantize_above_bytes = quantize_above_bytes
         self._calls = calls
         self._open: dict[tuple[str, str], OpenVersion] = {}
         self._histories: dict[str, tuple[_Signature, PublishHistory]] = {}
@@ -94,15 +105,25 @@ class EdgeVersions:
         """Close versions of `catalog` that nobody reads, save for the one that is published now."""
         self._close_idle(catalog, self._catalogs.history(catalog).published)
 
+    async def has_open(self, catalog: str, version: str) -> bool:
+        """Whether this process has a version ('' = the published one) open."""
+        if not version:
+            version = (await self._calls.run(self._history, catalog)).published
+        return (catalog, version) in self._open
+
     async def settle(self) -> None:
         """Wait for closing that is under way."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def record_points(self, opened: OpenVersion) -> None:
-        """Note how many points an open version holds after an online change."""
+        """Note how many points an open version holds after an online change; index many of them."""
         async with self._gate:
             await self._record_points(opened)
+        if opened.indexing is not None and self._open.get(opened.key) is opened:
+            # The change itself is done, whatever becomes of this.
+            with suppress(StoreError):
+                await opened.indexing.look()
 
     async def close(self) -> None:
         """Close every open version; calls that run finish first."""
@@ -114,7 +135,7 @@ class EdgeVersions:
     async def _record_points(self, opened: OpenVersion) -> None:
         opened.info = replace(opened.info, points=await opened.points.count(None))
         if not await self._calls.run(self._catalogs.is_dropped, *opened.key):
-            await self._calls.run(self._catalogs.write, opened.info)
+            await self._calls.run(self._catalogs.write, opened.info, opened.shard)
 
     async def _open_version(self, catalog: str, version: str) -> OpenVersion:
         # Not the caller's to cancel: a shard that a thread has loaded must be entered, or it stays locked.
@@ -129,6 +150,15 @@ class EdgeVersions:
                 # A process that died between a change and its note leaves a wrong number behind.
                 if await opened.points.count(None) != opened.info.points:
                     await self._record_points(opened)
+                opened.indexing = BackgroundIndex(
+                    opened,
+                    self._catalogs,
+                    self._calls,
+                    self._gate,
+                    self._options,
+                    self._quantize_above_bytes,
+                )
+                await opened.indexing.look()
             return opened
 
     def _load(self, catalog: str, version: str) -> OpenVersion:
@@ -150,18 +180,20 @@ class EdgeVersions:
             # Once more under the lock: it may have been dropped or changed before that.
             info = self._catalogs.version(catalog, version)
             layout = self._catalogs.layout
-            shard, sums = layout.shard(catalog, version), layout.sums(catalog, version)
+            shard, sums = self._catalogs.shard(catalog, version), layout.sums(catalog, version)
             name = f"version {version} of catalog {catalog!r}"
+            remove_other_shards(layout.version(catalog, version), shard.name)
             check_sums(shard, sums, name)
 
             def before_write() -> None:
-                check_space(layout.root, self._min_free_bytes, f"write {name}")
+                check_space(layout.root, self._options.min_free_bytes, f"write {name}")
                 if not opened.changed:
                     remove_sums(sums)
                     opened.changed = True
 
-            points = EdgePoints.load(shard, self._calls.executor, name, before_write)
-            opened = OpenVersion(info, points, lock)
+            gate = WriteGate(layout.gate(catalog, version))
+            points = EdgePoints(OpenShard.load(shard, gate, name, before_write), self._calls.executor, name)
+            opened = OpenVersion(info, points, lock, shard.name)
         except BaseException:
             lock.release()
             raise
@@ -203,11 +235,14 @@ class EdgeVersions:
                 return
             del self._open[opened.key]
             try:
+                if opened.indexing is not None:
+                    await opened.indexing.stop()
                 await opened.points.close()
                 dropped = await self._calls.run(self._catalogs.is_dropped, *opened.key)
                 if opened.changed and not dropped:
                     layout = self._catalogs.layout
-                    await self._calls.run(write_sums, layout.shard(*opened.key), layout.sums(*opened.key))
+                    shard = layout.shard(*opened.key, opened.shard)
+                    await self._calls.run(write_sums, shard, layout.sums(*opened.key))
             finally:
                 opened.lock.release()
             if await self._calls.run(self._catalogs.is_dropped, *opened.key):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from dataclasses import replace
 
 from vector_store import edge_optimize
@@ -12,13 +10,14 @@ from vector_store.catalogs import VersionInfo, VersionState
 from vector_store.contract import VersionWriter
 from vector_store.edge_calls import BlockingCalls
 from vector_store.edge_catalogs import EdgeCatalogs
+from vector_store.edge_child import optimize_in_child
 from vector_store.edge_config import INDEXING_THRESHOLD_KB
 from vector_store.edge_errors import engine_errors
 from vector_store.edge_lock import FileLock
 from vector_store.edge_points import EdgePoints
 from vector_store.edge_sums import write_sums
 from vector_store.engine_items import EngineItems
-from vector_store.errors import StoreUnavailable, VersionConflict, VersionNotFound
+from vector_store.errors import VersionConflict, VersionNotFound
 
 # Points after which everything is written to its final files, so that a resumed writer replays little.
 _FLUSH_EVERY = 20_000
@@ -90,31 +89,19 @@ class EdgeWriter(EngineItems, VersionWriter):
 
     async def _optimize(self) -> None:
         spec = self.info.spec
-        shard = str(self._catalogs.layout.shard(self.info.catalog, self.info.version))
+        shard = self._catalogs.layout.shard(self.info.catalog, self.info.version)
         int8 = spec.dimension if wants_int8(spec, self.info.points, self._quantize_above_bytes) else None
         if 4 * spec.dimension * self.info.points <= 1024 * INDEXING_THRESHOLD_KB:
             # No graph is built for so few vectors, so a process of its own would only cost its start.
-            await self._calls.run(self._optimize_here, shard, int8)
+            await self._calls.run(self._optimize_here, str(shard), int8)
             return
-        arguments = [shard] if int8 is None else [shard, str(int8)]
-        process = await asyncio.create_subprocess_exec(
-            # -P: the folder of the file must not become an import path.
-            *(sys.executable, "-P", edge_optimize.__file__, *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+        await optimize_in_child(
+            shard,
+            int8_dimension=int8,
+            nice=0,
+            act=f"building the index of {self._name}",
+            advice="the items are safe, resume the version to try again",
         )
-        try:
-            _, errors = await process.communicate()
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode:
-            last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            raise StoreUnavailable(
-                f"building the index of {self._name} ended with exit code {process.returncode}: {last[0]}; "
-                "the items are safe, resume the version to try again"
-            )
 
     def _optimize_here(self, shard: str, int8: int | None) -> None:
         with engine_errors(f"build the index of {self._name}"):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_store.catalogs import VersionInfo
+from vector_store.catalogs import Quantization, VersionInfo
 from vector_store.contract import CatalogReader, SearchOptions
 from vector_store.engine_items import EngineItems
 from vector_store.errors import InvalidQuery
@@ -75,6 +75,8 @@ class EngineReader(EngineItems, CatalogReader):
         if limit == 0:
             return []
         fetch = first_fetch(window, options)
+        # Scores of binary vectors count bits; they are no cosines.
+        rescore = options.rescore or self.info.spec.index.quantization is Quantization.BINARY
         with_vectors = options.with_features or options.diversity > 0.0
         while True:
             plan = SearchPlan(
@@ -82,7 +84,7 @@ class EngineReader(EngineItems, CatalogReader):
                 fetch,
                 ef=search_ef(fetch, options),
                 exact=options.exact,
-                rescore=options.rescore,
+                rescore=rescore,
                 oversampling=options.oversampling,
                 where=where,
                 with_vectors=with_vectors,

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
 from vector_store.contract import VectorStore
+from vector_store.edge_options import EdgeOptions
 from vector_store.qdrant_options import QdrantOptions
 
 _FORMS = "use edge:///absolute/path, qdrant://host:6334, or qdrants://host:6334 for TLS"
@@ -20,16 +21,17 @@ def open_store(
     timeout_s: float = 10.0,
     ca_file: Path | None = None,
     qdrant: QdrantOptions = QdrantOptions(),
+    edge: EdgeOptions = EdgeOptions(),
     quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
 ) -> VectorStore:
     """A store, without reaching for it yet: `check()` does that.
 
-    `edge:///absolute/path` is Qdrant Edge in this process, below that folder. `qdrant://host:6334` is a
-    Qdrant server or cluster over gRPC, `qdrants://` the same with TLS; `api_key`, `timeout_s` (seconds a
-    call may take, tries while a node is away included), `ca_file` (PEM of the authorities to trust instead
-    of the system's) and `qdrant` are for these. `quantize_above_bytes` is the size of a
-    version's float32 vectors above which AUTO quantisation compresses them. Raises `ValueError` for any
-    other URL, or a CA file that cannot be read.
+    `edge:///absolute/path` is Qdrant Edge in this process, below that folder, and `edge` is for it.
+    `qdrant://host:6334` is a Qdrant server or cluster over gRPC, `qdrants://` the same with TLS; `api_key`,
+    `timeout_s` (seconds a call may take, tries while a node is away included), `ca_file` (PEM of the
+    authorities to trust instead of the system's) and `qdrant` are for these. `quantize_above_bytes` is the
+    size of a version's float32 vectors above which AUTO quantisation compresses them. Raises `ValueError` for
+    any other URL, or a CA file that cannot be read.
     """
     parts = urlsplit(url)
     if parts.scheme == "edge":
@@ -37,7 +39,7 @@ def open_store(
             raise ValueError(f"store URL {url!r}: the path must be absolute, with three slashes; {_FORMS}")
         from vector_store.edge_store import EdgeStore
 
-        return EdgeStore(Path(unquote(parts.path)), quantize_above_bytes=quantize_above_bytes)
+        return EdgeStore(Path(unquote(parts.path)), options=edge, quantize_above_bytes=quantize_above_bytes)
     if parts.scheme in ("qdrant", "qdrants"):
         host, port = _host_and_port(url)
         from vector_store.qdrant_connect import connect

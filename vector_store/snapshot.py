@@ -46,7 +46,7 @@ async def write_snapshot(
 
     Raises `StoreError`; `SnapshotDamaged` for a folder that holds something else or cannot be written.
     """
-    async with store.reader(catalog, version) as reader:
+    async with store.frozen_reader(catalog, version) as reader:
         await asyncio.to_thread(_prepare, folder)
         pages: list[dict[str, Any]] = []
         done = 0

@@ -28,8 +28,16 @@ def explanation_text(explanation: Explanation) -> str:
         for turn in explanation.turns
     )
     combiner = f" by {explanation.combiner}" if explanation.combiner else ""
-    exact = ", exact" if explanation.exact else ""
-    return f"{turns}{combiner}; version {explanation.version}{exact}"
+    feedback = f", feedback by {explanation.feedback}" if explanation.feedback else ""
+    return f"{turns}{combiner}{feedback}; version {explanation.version}{_exactness(explanation)}"
+
+
+def _exactness(explanation: Explanation) -> str:
+    if explanation.exact:
+        return ", exact"
+    if explanation.unindexed_items:
+        return f", approximate, {explanation.unindexed_items} items are in no index yet"
+    return "" if explanation.unindexed_items is None else ", approximate"
 
 
 def timings_text(timings: Timings) -> str:

@@ -85,6 +85,10 @@ def versions(
 def publish(
     name: Name,
     version: Annotated[str, typer.Argument(help="Version to search from now on.")],
+    allow_model_change: Annotated[
+        bool,
+        typer.Option("--allow-model-change", help="Even when its model is not the one the embedder serves."),
+    ] = False,
     server: Server = DEFAULT_SERVER,
     api_key: ApiKey = "",
     ca_file: CaFile = None,
@@ -94,7 +98,7 @@ def publish(
 ) -> None:
     """Make a finished version the one that is searched."""
     with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
-        client.publish(name, version)
+        client.publish(name, version, allow_model_change=allow_model_change)
     print(f"{name}: version {version} is published")
 
 

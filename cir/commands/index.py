@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cir.commands.division import Engine, read_division
 from cir.commands.options import (
     DEFAULT_DATA,
     Data,
@@ -136,6 +137,38 @@ def index(
     batch_items: Annotated[
         int, typer.Option("--batch-items", min=1, help="Pictures in one call to the embedder.")
     ] = 32,
+    partition: Annotated[
+        str,
+        typer.Option(
+            "--partition",
+            metavar="I/N",
+            help="Only embed part I of N of PATH into --parts; any number may run at once, on any host.",
+        ),
+    ] = "",
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Merge all partitions in --parts into one version; embeds nothing."),
+    ] = False,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="local, or ray: partitions as tasks of a Ray cluster.")
+    ] = Engine.LOCAL,
+    parts: Annotated[
+        Path | None,
+        typer.Option(
+            "--parts", metavar="FOLDER", help="Folder that the partitions of this catalog share; keep it."
+        ),
+    ] = None,
+    partitions: Annotated[
+        int, typer.Option("--partitions", min=1, max=10_000, help="Partitions, with --engine ray.")
+    ] = 8,
+    ray_address: Annotated[
+        str,
+        typer.Option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="The Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, else this machine alone.",
+        ),
+    ] = "",
     data: Data = DEFAULT_DATA,
     store: Annotated[
         str,
@@ -166,7 +199,24 @@ def index(
     rejects file).
     """
     require("indexer", what="cir index")
-    if not (store and embedder):
+    division = read_division(
+        engine=engine,
+        parts=parts,
+        partition=partition,
+        finish=finish,
+        partitions=partitions,
+        ray_address=ray_address,
+        of_whole_runs={
+            "--sync": sync,
+            "--allow-delete": allow_delete,
+            "--always-publish": always_publish,
+            "--dry-run": dry_run,
+            "--near-duplicates": near_duplicates is not None,
+            "--ledger": ledger is not None,
+            "--rebuild-ledger": rebuild_ledger,
+        },
+    )
+    if not ((store or partition) and (embedder or finish)):
         up = up_file.read(data)
         if up is None:
             raise Failure(
@@ -213,6 +263,7 @@ def index(
         },
         data=data,
         quiet=quiet,
+        division=division,
     )
     if json:
         print_json(report.document)

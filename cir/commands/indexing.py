@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cir.commands.division import Division
 from cir.commands.options import DEFAULT_DATA
 from cir.failure import Failure
 from indexer.errors import IndexingError
+from indexer.finish import finish
 from indexer.ledger_path import ledger_path
 from indexer.open_source import open_source
 from indexer.options import IndexingOptions
+from indexer.part_report import PartReport, part_report_text
+from indexer.part_run import embed_part
+from indexer.partition import Partition
 from indexer.progress import progress_for
+from indexer.ray_engine import index_on_ray
 from indexer.report import IndexReport, reasons_text, report_text
 from indexer.run import index
 from indexer.schema_text import read_schema
@@ -52,34 +58,47 @@ def run_index(
     allow_private_hosts: bool = False,
     fetch_seconds: float = 30.0,
     data: Path = DEFAULT_DATA,
+    division: Division | None = None,
 ) -> Outcome:
-    """Index and publish. Raises `Failure` with the one line to show."""
+    """Index and publish, or what of that `division` asks for. Raises `Failure` with the one line to show."""
 
-    async def run() -> IndexReport:
+    async def run() -> IndexReport | PartReport:
+        source = open_source(
+            path,
+            root=root,
+            image_base=image_base,
+            schema=read_schema(schema),
+            text_fields=text_fields,
+            fetching=Fetching(UrlRules(allow_hosts, allow_private_hosts), seconds=fetch_seconds),
+        )
+        progress = progress_for(silent=quiet)
+        if division is not None and division.partition:
+            partition, given = Partition.parse(division.partition), IndexingOptions.model_validate(options)
+            return await embed_part(source, catalog, embedder, partition, division.folder, given, progress)
+        given = IndexingOptions.model_validate(
+            {
+                **options,
+                "ledger_path": options.get("ledger_path") or ledger_path(store_url, catalog, data),
+                # Its published version is open in the search service.
+                "keep_features": store_url.startswith("edge:"),
+            }
+        )
         store = open_store(store_url, api_key=store_api_key)
         try:
-            source = open_source(
-                path,
-                root=root,
-                image_base=image_base,
-                schema=read_schema(schema),
-                text_fields=text_fields,
-                fetching=Fetching(UrlRules(allow_hosts, allow_private_hosts), seconds=fetch_seconds),
-            )
-            return await index(
+            if division is None:
+                return await index(source, catalog, store, embedder, given, progress)
+            if division.finish:
+                return await finish(source, catalog, store, division.folder, given, progress)
+            return await index_on_ray(
                 source,
                 catalog,
                 store,
                 embedder,
-                IndexingOptions.model_validate(
-                    {
-                        **options,
-                        "ledger_path": options.get("ledger_path") or ledger_path(store_url, catalog, data),
-                        # Its published version is open in the search service.
-                        "keep_features": store_url.startswith("edge:"),
-                    }
-                ),
-                progress_for(silent=quiet),
+                division.folder,
+                partitions=division.ray_partitions,
+                ray_address=division.ray_address,
+                options=given,
+                progress=progress,
             )
         finally:
             await store.close()
@@ -89,7 +108,7 @@ def run_index(
     except (IndexingError, StoreError, ValueError) as error:
         raise Failure(str(error)) from error
     return Outcome(
-        text=report_text(report),
+        text=report_text(report) if isinstance(report, IndexReport) else part_report_text(report),
         document=report.document(),
         indexed=report.indexed,
         rejected=report.rejected,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,13 @@ from cir.commands.turns_text import all_turns, read_turns
 from cir.filters import Filter
 from cir.search_answer import SearchAnswer
 from cir.turn import Turn
+
+
+class Feedback(StrEnum):
+    """How liked and disliked items move the query."""
+
+    ROCCHIO = "rocchio"
+    RECOMMEND = "recommend"
 
 
 def search(
@@ -76,6 +84,9 @@ def search(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of results.")] = 10,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    feedback: Annotated[
+        Feedback, typer.Option("--feedback", help="How --like and --dislike move the query.")
+    ] = Feedback.ROCCHIO,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet.")
     ] = None,
@@ -101,6 +112,7 @@ def search(
             where=_where(filters or [], client, catalog),
             limit=limit,
             exact=exact,
+            feedback=feedback.value,
         )
         if as_json:
             print_json(_machine_readable(answer))

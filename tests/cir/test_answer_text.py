@@ -23,6 +23,21 @@ def test_turns_weights_and_combiner_are_told() -> None:
     assert explanation_text(alone) == "text only; version v3"
 
 
+@pytest.mark.parametrize(
+    ("exact", "unindexed", "said"),
+    [
+        (True, 40, ", exact"),
+        (False, 0, ", approximate"),
+        (False, 3, ", approximate, 3 items are in no index yet"),
+        (False, None, ""),
+    ],
+)
+def test_how_exact_an_answer_is_is_told(exact: bool, unindexed: int | None, said: str) -> None:
+    turns = (TurnExplanation("text_only", 1.0),)
+    explanation = Explanation(turns, "", "v3", "clip-1", exact, unindexed, "recommend")
+    assert explanation_text(explanation) == f"text only, feedback by recommend; version v3{said}"
+
+
 def test_only_stages_that_happened_are_told() -> None:
     assert timings_text(Timings(0.02, None, None, 0.001, 0.0021, 0.03)) == (
         "30.0 ms (text 20.0, combine 1.0, store 2.1)"

@@ -81,6 +81,7 @@ def test_search_sends_turns_filters_and_options(
     arguments = ["search", "-c", "shop", "--turns", str(turns), "--image", str(picture), "--text", "in red"]
     arguments += ["--text-weight", "0.3", "--like", "p", "--like", "q", "--dislike", "r", "--then", "longer"]
     arguments += ["--combiner", "slerp", "-f", "price<20", "-f", "colour!=red", "--exact"]
+    arguments += ["--feedback", "recommend"]
     assert run(arguments) == 0
     request = search_service.requests[-1]
     first, second, third = request.turns
@@ -90,6 +91,7 @@ def test_search_sends_turns_filters_and_options(
     assert (list(second.liked_item_ids), list(second.disliked_item_ids)) == (["p", "q"], ["r"])
     assert third == search_pb2.Turn(text="longer")
     assert (request.combiner, request.exact) == ("slerp", True)
+    assert request.feedback == search_pb2.RECOMMEND
     assert request.filter.must[0].range.lt.float_value == 20.0
     assert request.filter.must_not[0].match_any.values[0].string_value == "red"
 

@@ -52,6 +52,7 @@ ANSWERS: dict[str, Any] = {
     "BatchGetItems": catalog_pb2.BatchGetItemsResponse(items=[messages.item("a")], missing_ids=["b"]),
     "ListItems": pages_of_items,
     "UpsertItems": catalog_pb2.UpsertItemsResponse(written=1),
+    "UpdateItems": catalog_pb2.UpdateItemsResponse(updated=1),
     "DeleteItems": catalog_pb2.DeleteItemsResponse(deleted=2),
     "FacetItems": catalog_pb2.FacetItemsResponse(),
 }
@@ -61,7 +62,11 @@ CALLS: list[tuple[str, Callable[[Any], Any], dict[str, object]]] = [
     ("info", lambda client: client.info(), {}),
     ("catalog", lambda client: client.catalog("shop"), {"name": "catalogs/shop"}),
     ("versions", lambda client: client.versions("shop"), {"parent": "catalogs/shop"}),
-    ("publish", lambda client: client.publish("shop", "v1"), {"name": "catalogs/shop/versions/v1"}),
+    (
+        "publish",
+        lambda client: client.publish("shop", "v1", allow_model_change=True),
+        {"name": "catalogs/shop/versions/v1", "allow_model_change": True},
+    ),
     ("rollback", lambda client: client.rollback("shop"), {"name": "catalogs/shop"}),
     (
         "delete_version",
@@ -73,7 +78,13 @@ CALLS: list[tuple[str, Callable[[Any], Any], dict[str, object]]] = [
     ("items", lambda client: client.items("shop", ["a", "b"]), {"item_ids": ["a", "b"]}),
     ("list_items", lambda client: client.list_items("shop", page_size=2), {"page_size": 2}),
     ("upsert", lambda client: client.upsert("shop", [cir.ItemWrite("a", b"x")]), {"parent": "catalogs/shop"}),
+    ("update", lambda client: client.update("shop", [cir.ItemUpdate("a")]), {"parent": "catalogs/shop"}),
     ("delete", lambda client: client.delete("shop", ["a", "b"]), {"item_ids": ["a", "b"]}),
+    (
+        "delete_where",
+        lambda client: client.delete_where("shop", {"price": 3}, validate_only=True),
+        {"validate_only": True},
+    ),
     ("facets", lambda client: client.facets("shop", ["colour"], limit=3), {"fields": ["colour"], "limit": 3}),
 ]
 

@@ -34,6 +34,17 @@ def test_what_is_printed_is_a_file_of_keys(tmp_path: Path, capsys: pytest.Captur
     assert (second.name, second.scope, second.digest) == ("indexer", Scope.WRITE, digest(keys[1]))
 
 
+def test_a_key_for_some_catalogs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "new", "--name", "acme", "--catalog", "shop", "--catalog", "acme-*"]) == 0
+    path = tmp_path / "keys.toml"
+    path.write_text(capsys.readouterr().out)
+    [key] = read_keys(path)
+    assert key.catalogs == ("shop", "acme-*")
+    for wrong in ("*", "Shop", "a*b", "", "a" * 64):
+        assert run(["keys", "new", "--name", "acme", "--catalog", wrong]) == 1
+        assert "is no name of a catalog" in capsys.readouterr().err
+
+
 def test_names_and_scopes_that_no_file_takes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "new", "--name", "a b"]) == 1
     assert "needs up to 64 letters" in capsys.readouterr().err

@@ -56,6 +56,7 @@ def test_every_option_is_sent() -> None:
         with_features=True,
         with_query_vector=True,
         version="v3",
+        feedback="recommend",
     )
     assert (sent.combiner, sent.limit, sent.page_token, sent.exact, sent.ef) == (
         "combiner/x",
@@ -71,6 +72,10 @@ def test_every_option_is_sent() -> None:
     assert (sent.diversity, sent.group_by, sent.group_size) == (0.5, "brand", 2)
     assert (sent.with_features, sent.with_query_vector) == (True, True)
     assert sent.pinned_version == "catalogs/shop/versions/v3"
+    assert sent.feedback == pb.RECOMMEND
+    assert request("shop", item="a").feedback == pb.FEEDBACK_METHOD_UNSPECIFIED
+    with pytest.raises(InvalidArgument, match="it is rocchio or recommend"):
+        search("shop", item="a", feedback="average")
     assert sent.filter.must[0].range.lt.integer_value == 3
 
 

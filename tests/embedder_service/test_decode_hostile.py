@@ -261,3 +261,17 @@ def test_mutated_photos_are_decoded_or_refused_and_nothing_else(
     else:
         assert pixels.shape == (32, 32, 3)
     assert peak_kib() - before < 512 * 1024
+
+
+def test_a_palette_picture_without_its_palette_is_damaged() -> None:
+    stored = io.BytesIO()
+    Image.new("P", (8, 8), 3).save(stored, "PNG", transparency=1)
+    content = stored.getvalue()
+    start = content.index(b"PLTE") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    without = content[:start] + content[start + 12 + length :]
+    for background in (None, (255, 255, 255)):
+        decode = Decoder(max_bytes=10_000, max_pixels=10_000, background=background)
+        with pytest.raises(ServiceError, match="lacks its palette") as caught:
+            decode(without)
+        assert caught.value.reason == pb.IMAGE_TRUNCATED

@@ -1,4 +1,7 @@
-"""A run of the indexer in a process of its own, to be killed: FOLDER STORE LEDGER ADDRESS."""
+"""A run of the indexer in a process of its own, to be killed.
+
+Arguments: FOLDER STORE LEDGER ADDRESS CALLS_IN_FLIGHT RETRY_SECONDS.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ from indexer import FolderSource, IndexingOptions, index
 from vector_store import open_store
 
 
-async def main(folder: str, store_url: str, ledger: str, address: str) -> None:
+async def main(folder: str, store_url: str, ledger: str, address: str, calls: str, retry: str) -> None:
     options = IndexingOptions(
-        ledger_path=Path(ledger), calls_in_flight=1, write_items=3, connect_seconds=5.0, keep_features=True
+        ledger_path=Path(ledger),
+        calls_in_flight=int(calls),
+        write_items=3,
+        connect_seconds=5.0,
+        retry_seconds=float(retry),
+        keep_features=True,
     )
     async with open_store(store_url) as store:
         await index(FolderSource(Path(folder)), "shop", store, address, options)

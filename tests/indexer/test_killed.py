@@ -10,17 +10,19 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from indexer import FolderSource, IndexingOptions, index
-from tests.indexer.fake_embedder import FakeEmbedder, features_of
+from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
 from tests.indexer.pictures import fill
-from vector_store import open_store
+from vector_store import VectorStore, open_store
 from vector_store.catalogs import VersionState
 
 # A long run sets more; each point costs the start of a process.
 KILLS = int(os.environ.get("CIR_KILLS", "3"))
 PICTURES = 60
 SCRIPT = Path(__file__).with_name("killed_run.py")
+HOLDER = Path(__file__).with_name("held_reader.py")
 
 
 async def until(embedder: FakeEmbedder, *, batches: int) -> None:
@@ -28,8 +30,30 @@ async def until(embedder: FakeEmbedder, *, batches: int) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_killed_runs_lose_nothing_and_encode_at_most_a_batch_again(
-    tmp_path: Path, embedder: FakeEmbedder, address: str
+async def start(tmp_path: Path, address: str, calls: int) -> asyncio.subprocess.Process:
+    """A run of the indexer in a process of its own."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, str(SCRIPT), str(tmp_path / "photos"), f"edge://{tmp_path / 'store'}"),
+        *(str(tmp_path / "ledger.sqlite"), address, str(calls), "60"),
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+
+
+async def check(store: VectorStore, folder: Path, ids: list[str]) -> None:
+    """The published catalog is that of a run that nothing disturbed."""
+    async with store.reader("shop") as reader:
+        items, _ = await reader.scroll(limit=1000, with_features=True)
+    assert sorted(item.id for item in items) == ids
+    for item in items:
+        path = folder / item.id
+        assert (item.image, item.payload["filename"]) == (str(path), path.name)
+        assert item.features is not None
+        np.testing.assert_allclose(item.features, features_of(path.read_bytes()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("calls", [1, 4])
+async def test_killed_runs_lose_nothing_and_encode_at_most_what_was_in_flight_again(
+    tmp_path: Path, embedder: FakeEmbedder, address: str, calls: int
 ) -> None:
     ids = fill(tmp_path / "photos", PICTURES)
     url, ledger = f"edge://{tmp_path / 'store'}", tmp_path / "ledger.sqlite"
@@ -42,10 +66,7 @@ async def test_killed_runs_lose_nothing_and_encode_at_most_a_batch_again(
     kills = 0
     for _ in range(KILLS):
         begun = len(embedder.batches)
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(SCRIPT), str(tmp_path / "photos"), url, str(ledger), address),
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )
+        child = await start(tmp_path, address, calls)
         # Up to a random batch, and then to a random moment before the next ones.
         wanted = begun + chance.randint(1, 3)
         reached = asyncio.ensure_future(until(embedder, batches=wanted))
@@ -57,20 +78,57 @@ async def test_killed_runs_lose_nothing_and_encode_at_most_a_batch_again(
             kills += 1
         await child.wait()
     embedder.before_answer = None
-    options = IndexingOptions(ledger_path=ledger, calls_in_flight=1, keep_features=True)
+    options = IndexingOptions(ledger_path=ledger, calls_in_flight=calls, keep_features=True)
     async with open_store(url) as store:
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
         infos = await store.list_versions("shop")
         assert [info.state for info in infos] == [VersionState.PUBLISHED]
-        async with store.reader("shop") as reader:
-            items, _ = await reader.scroll(limit=1000, with_features=True)
-    assert sorted(item.id for item in items) == ids
-    for item in items:
-        path = tmp_path / "photos" / item.id
-        assert (item.image, item.payload["filename"]) == (str(path), path.name)
-        assert item.features is not None
-        np.testing.assert_allclose(item.features, features_of(path.read_bytes()), rtol=1e-4, atol=1e-4)
+        await check(store, tmp_path / "photos", ids)
     encoded = Counter(image.content for request in embedder.batches for image in request.images)
     assert len(encoded) == PICTURES
-    assert encoded.total() <= PICTURES + kills * embedder.limits.max_batch_items
+    assert encoded.total() <= PICTURES + kills * calls * embedder.limits.max_batch_items
     assert kills or KILLS == 0
+
+
+async def test_killed_embedders_and_readers_of_the_published_version_disturb_nobody(
+    tmp_path: Path, embedder: FakeEmbedder
+) -> None:
+    photos, url = tmp_path / "photos", f"edge://{tmp_path / 'store'}"
+    fill(photos, PICTURES // 3)
+    options = IndexingOptions(ledger_path=tmp_path / "ledger.sqlite", keep_features=True)
+    async with serve(embedder) as address:
+        async with open_store(url) as store:
+            await index(FolderSource(photos), "shop", store, address, options)
+        ids = sorted({*fill(photos, PICTURES), *fill(photos, PICTURES // 3)})
+    embedder.batches.clear()
+
+    async def slowly(_: int) -> None:
+        await asyncio.sleep(0.05)
+
+    embedder.before_answer = slowly
+    holding = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(HOLDER), url),
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert holding.stdout is not None
+    assert await holding.stdout.readline() == b"open\n"
+    port, lives = int(address.rpartition(":")[2]), 0
+    run = asyncio.ensure_future((await start(tmp_path, address, 4)).wait())
+    while not run.done():
+        async with serve(embedder, port):
+            lives += 1
+            seen = len(embedder.batches)
+            reached = asyncio.ensure_future(until(embedder, batches=seen + 3))
+            await asyncio.wait({reached, run}, return_when="FIRST_COMPLETED")
+            reached.cancel()
+        if holding.returncode is None and lives == 2:
+            holding.kill()
+            await holding.wait()
+    assert (await run, lives > 2, holding.returncode) == (0, True, -9)
+    async with open_store(url) as store:
+        await check(store, photos, ids)
+    encoded = Counter(image.content for request in embedder.batches for image in request.images)
+    # Taken over from the published version, though it was held by another process.
+    assert len(encoded) == PICTURES - PICTURES // 3
+    assert encoded.total() <= len(encoded) + lives * 4 * embedder.limits.max_batch_items

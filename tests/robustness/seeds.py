@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
 from cir.combiner.v1 import combiner_pb2
@@ -195,7 +196,20 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
                 ],
             )
         ],
-        CATALOG + "DeleteItems": [catalog_pb2.DeleteItemsRequest(parent=FUZZED, item_ids=["item-new"])],
+        CATALOG + "UpdateItems": [
+            catalog_pb2.UpdateItemsRequest(
+                parent=FUZZED, items=[catalog_pb2.Item(id="item-1", image="1.png")]
+            ),
+            catalog_pb2.UpdateItemsRequest(
+                parent=FUZZED,
+                items=[catalog_pb2.Item(id="item-1", payload=item.payload)],
+                update_mask=field_mask_pb2.FieldMask(paths=["payload.fields.price", "image"]),
+            ),
+        ],
+        CATALOG + "DeleteItems": [
+            catalog_pb2.DeleteItemsRequest(parent=FUZZED, item_ids=["item-new"]),
+            catalog_pb2.DeleteItemsRequest(parent=FUZZED, filter=some, validate_only=True),
+        ],
         CATALOG + "PublishCatalogVersion": [
             catalog_pb2.PublishCatalogVersionRequest(name=FUZZED + "/versions/v0001")
         ],

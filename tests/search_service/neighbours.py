@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -36,6 +37,13 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
         self.texts = 0
         self.fingerprint = FINGERPRINT
         self.refuse: ServiceError | None = None
+        #: Whether it looks at the fingerprint that is expected.
+        self.looks = True
+        #: What embeddings wait for before they are made.
+        self.gate: asyncio.Event | None = None
+        #: One entry for each call that came to the gate; set when a call was cancelled there.
+        self.arrivals: asyncio.Queue[None] = asyncio.Queue()
+        self.cancelled = asyncio.Event()
         self.request_ids: list[str] = []
 
     async def GetEmbedderInfo(self, request: Any, context: Any) -> embedder_pb2.GetEmbedderInfoResponse:
@@ -54,24 +62,37 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
         ]
         rows = np.stack([features_of(image.content) for image in request.images])
         rows[[error.index for error in errors]] = np.nan
-        return embedder_pb2.EmbedImagesResponse(features=pack(rows, fingerprint=FINGERPRINT), errors=errors)
+        return embedder_pb2.EmbedImagesResponse(
+            features=pack(rows, fingerprint=self.fingerprint), errors=errors
+        )
 
     async def EmbedTexts(self, request: Any, context: Any) -> embedder_pb2.EmbedTextsResponse:
         await self._check(request, context)
         self.texts += len(request.texts)
         rows = np.stack([features_of(text) for text in request.texts])
-        return embedder_pb2.EmbedTextsResponse(features=pack(rows, fingerprint=FINGERPRINT))
+        return embedder_pb2.EmbedTextsResponse(features=pack(rows, fingerprint=self.fingerprint))
 
     async def _check(self, request: Any, context: Any) -> None:
         self.request_ids.append(dict(context.invocation_metadata()).get("x-request-id", ""))
+        await self._wait()
         if self.refuse is not None:
             await context.abort_with_status(self.refuse.status())
-        if request.expected_model_fingerprint not in ("", self.fingerprint):
+        if self.looks and request.expected_model_fingerprint not in ("", self.fingerprint):
             refusal = ServiceError(
                 errors_pb2.FINGERPRINT_MISMATCH,
                 f"expected {request.expected_model_fingerprint}, this is {self.fingerprint}",
             )
             await context.abort_with_status(refusal.status())
+
+    async def _wait(self) -> None:
+        if self.gate is None:
+            return
+        self.arrivals.put_nowait(None)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
 
 
 class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
@@ -79,6 +100,9 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
 
     def __init__(self) -> None:
         self.calls: list[combiner_pb2.CombineRequest] = []
+        self.fingerprint = FINGERPRINT
+        #: Whether it looks at the fingerprints that it is sent.
+        self.looks = True
 
     async def ListCombiners(self, request: Any, context: Any) -> combiner_pb2.ListCombinersResponse:
         return combiner_pb2.ListCombinersResponse(
@@ -95,10 +119,16 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
                 errors_pb2.COMBINER_NOT_FOUND, f"no combiner {request.combiner}", field="combiner"
             )
             await context.abort_with_status(refusal.status())
+        sent = request.image_features.model_fingerprint
+        if self.looks and sent != self.fingerprint:
+            refusal = ServiceError(
+                errors_pb2.FINGERPRINT_MISMATCH, f"features of {sent}, trained on {self.fingerprint}"
+            )
+            await context.abort_with_status(refusal.status())
         mixed = unpack(request.image_features) + unpack(request.text_features)
         mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
         return combiner_pb2.CombineResponse(
-            query_vectors=pack(mixed, fingerprint=FINGERPRINT),
+            query_vectors=pack(mixed, fingerprint=self.fingerprint),
             text_weights=[0.5] * len(mixed),
             combiner="sum",
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cir.search.v1.search_pb2 import SearchRequest, Turn
+from cir.common.v1.vectors_pb2 import VectorBatch
+from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
 from search_service.page_token import PageToken, decode, digest_of
+from search_service.search import query_digest
 from service_runtime.errors import ServiceError
 
 DIGEST = bytes(range(16))
@@ -44,3 +47,42 @@ def test_digest_ignores_what_it_is_told_to_and_leaves_the_request_alone() -> Non
     assert digest_of(request, "limit", "page_token") == digest_of(same, "limit", "page_token")
     assert digest_of(request, "limit", "page_token") != digest_of(other, "limit", "page_token")
     assert request.page_token == "t"
+
+
+# A page may be longer or shorter than the one before, and carry more or less; all else makes another query.
+FREE = {"page_token", "limit", "with_features", "with_query_vector"}
+
+
+@pytest.mark.parametrize("field", list(SearchRequest.DESCRIPTOR.fields), ids=lambda field: field.name)
+def test_every_field_of_a_query_binds_its_tokens(field: FieldDescriptor) -> None:
+    request = SearchRequest(catalog="catalogs/a", turns=[Turn(text="x")])
+    changed = SearchRequest()
+    changed.CopyFrom(request)
+    if field.name == "filter":
+        changed.filter.must.add().exists.field = "price"
+    elif field.name == "turns":
+        changed.turns.add(text="y")
+    elif field.is_repeated:
+        getattr(changed, field.name).append("a")
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        setattr(changed, field.name, "catalogs/b")
+    else:
+        setattr(changed, field.name, 1)
+    assert (query_digest(changed) == query_digest(request)) == (field.name in FREE)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Turn(text="y"),
+        Turn(text="x", text_weight=0.5),
+        Turn(text="x", liked_item_ids=["a"]),
+        Turn(text="x", disliked_item_ids=["a"]),
+        Turn(text="x", reference=Reference(item_id="a")),
+        Turn(text="x", reference=Reference(image=b"a")),
+        Turn(text="x", reference=Reference(features=VectorBatch(data=b"a"))),
+    ],
+)
+def test_every_part_of_a_turn_binds_tokens(turn: Turn) -> None:
+    request = SearchRequest(catalog="catalogs/a", turns=[Turn(text="x")])
+    assert query_digest(SearchRequest(catalog="catalogs/a", turns=[turn])) != query_digest(request)

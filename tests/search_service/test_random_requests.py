@@ -10,18 +10,22 @@ from cir.search.v1.search_pb2 import SearchRequest, Turn
 from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.search_service.conftest import Stack
 
+# All but the one that ends the test.
 METHODS = {
-    "Search": search_pb2.SearchRequest,
-    "GetItem": catalog_pb2.GetItemRequest,
-    "BatchGetItems": catalog_pb2.BatchGetItemsRequest,
-    "ListItems": catalog_pb2.ListItemsRequest,
-    "ListCatalogs": catalog_pb2.ListCatalogsRequest,
-    "ListCatalogVersions": catalog_pb2.ListCatalogVersionsRequest,
-    "FacetItems": catalog_pb2.FacetItemsRequest,
-    "UpsertItems": catalog_pb2.UpsertItemsRequest,
-    "DeleteItems": catalog_pb2.DeleteItemsRequest,
-    "PublishCatalogVersion": catalog_pb2.PublishCatalogVersionRequest,
+    method.name: getattr(module, method.input_type.name)
+    for module, service in ((search_pb2, "SearchService"), (catalog_pb2, "CatalogService"))
+    for method in module.DESCRIPTOR.services_by_name[service].methods
+    if method.name != "DeleteCatalog"
 }
+PATHS = (
+    "payload",
+    "image",
+    "payload.fields.price",
+    "payload.fields.`a b`",
+    "features",
+    "",
+    "payload.fields.",
+)
 
 
 async def test_random_requests_are_answered_or_refused(stack: Stack) -> None:
@@ -34,7 +38,9 @@ async def test_random_requests_are_answered_or_refused(stack: Stack) -> None:
         for field in ("catalog", "parent"):
             if field in request.DESCRIPTOR.fields_by_name and source.random() < 0.8:
                 setattr(request, field, "catalogs/shop")
-        method = getattr(stack.search if name == "Search" else stack.catalogs, name)
+        if name == "UpdateItems":
+            request.update_mask.paths[:] = source.sample(PATHS, source.choice((0, 0, 1, 2)))
+        method = getattr(stack.search if "Search" in name else stack.catalogs, name)
         call = method(request, timeout=30)
         code, said = await call.code(), await call.details()
         assert code not in FAULTS, (name, request, said)

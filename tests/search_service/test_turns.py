@@ -97,6 +97,30 @@ def test_a_continued_query_has_the_length_of_what_it_grew_from(length: float) ->
     assert seen == pytest.approx([length] * 3, rel=1e-3)
 
 
+@given(dialogues(), turns(first=True), st.integers(0, 4))
+def test_editing_a_turn_equals_asking_anew(dialogue: list[Turn], other: Turn, place: int) -> None:
+    place %= len(dialogue)
+    edited = [*dialogue[:place], other, *dialogue[place + 1 :]]
+    run(dialogue)
+    np.testing.assert_array_equal(run(edited).query, run(edited[:]).query)
+    # What came before the edit is taken as it was, and what comes after takes it from there.
+    assert run(edited).turns[:place] == run(dialogue).turns[:place]
+    later = [turn for turn in edited[place + 1 :] if turn.reference is not None]
+    if later:
+        last = max(i for i, turn in enumerate(edited) if turn.reference is not None)
+        np.testing.assert_array_equal(run(edited).query, run(dialogue).query)
+        np.testing.assert_array_equal(run(edited).query, run(edited[last:]).query)
+
+
+@given(dialogues())
+def test_features_that_are_handed_in_are_left_alone(dialogue: list[Turn]) -> None:
+    parts = [part for turn in dialogue for part in (turn.reference, turn.text, turn.liked, turn.disliked)]
+    before = [None if part is None else part.copy() for part in parts]
+    run(dialogue)
+    for part, copy in zip(parts, before, strict=True):
+        np.testing.assert_array_equal(part, copy)
+
+
 def test_kinds() -> None:
     assert kind_of(first=True, has_reference=False, has_text=False) is None
     assert kind_of(first=True, has_reference=False, has_text=True) is TurnKind.TEXT_ONLY

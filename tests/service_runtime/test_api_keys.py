@@ -40,7 +40,13 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
         ("keys = []", "at least one entry"),
         ('key = "x"', "at least one entry"),
         ("[[keys", "is not TOML"),
-        (toml(entry() | {"catalogs": "shop"}), "entry 1 needs the fields name, scope and sha256"),
+        (toml(entry() | {"tenant": "shop"}), "entry 1 needs the fields name, scope and sha256"),
+        (toml(entry() | {"catalogs": "shop"}), "entry 1 needs a list of at least one name as catalogs"),
+        (toml(entry()) + "\ncatalogs = []", "leave catalogs out for a key for all"),
+        (toml(entry()) + '\ncatalogs = ["shop", 3]', "needs a list of at least one name as catalogs"),
+        (toml(entry()) + '\ncatalogs = ["*"]', "needs a list of at least one name as catalogs"),
+        (toml(entry()) + '\ncatalogs = ["a*b"]', "needs a list of at least one name as catalogs"),
+        (toml(entry()) + '\ncatalogs = ["Shop"]', "needs a list of at least one name as catalogs"),
         (toml(entry(), {"name": "x"}), "entry 2 needs the fields"),
         (toml(entry(scope="admin")), "scope read or write"),
         (toml(entry(name="a b")), "needs a name"),
@@ -60,6 +66,19 @@ def test_a_file_that_cannot_be_used_is_told_without_its_content(
     assert "\n" not in str(raised.value)
     assert KEY not in str(raised.value)
     assert digest(KEY).hex() not in str(raised.value)
+
+
+def test_a_key_is_for_the_catalogs_that_its_entry_names(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(toml(entry("all"), entry("acme", key=OTHER)) + '\ncatalogs = ["shop", "acme-*"]')
+    for_all, for_some = read_keys(path)
+    assert for_all.catalogs is None
+    assert for_all.is_for("anything")
+    assert for_some.catalogs == ("shop", "acme-*")
+    names = ("shop", "shops", "sho", "acme-", "acme-1", "acme", "xacme-1")
+    assert [name for name in names if for_some.is_for(name)] == ["shop", "acme-", "acme-1"]
+    [direct] = direct_keys(f"a:read:{KEY}")
+    assert direct.catalogs is None
 
 
 def test_files_that_are_missing_or_not_text_are_told(tmp_path: Path) -> None:

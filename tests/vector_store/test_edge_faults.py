@@ -11,6 +11,7 @@ import pytest
 from vector_store import open_store
 from vector_store.catalogs import VersionState
 from vector_store.edge_errors import engine_errors
+from vector_store.edge_options import EdgeOptions
 from vector_store.edge_store import EdgeStore
 from vector_store.errors import StoreDamaged, StoreUnavailable
 
@@ -111,7 +112,7 @@ async def test_a_full_disk_refuses_writes_and_answers_queries(tmp_path: Path) ->
         await build(store, "shop", batch(["a"]))
         left = await store.create_version("shop", spec({}))
         await left.close()
-    async with EdgeStore(tmp_path, min_free_bytes=1 << 60) as store:
+    async with EdgeStore(tmp_path, options=EdgeOptions(min_free_bytes=1 << 60)) as store:
         with pytest.raises(StoreUnavailable, match=r"disk of .* is full .* make room"):
             await store.create_version("shop", spec({}))
         assert [i.version for i in await store.list_versions("shop")] == ["v0001", "v0002"]

@@ -93,6 +93,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED: no API key, or one that is not known."""
     SCOPE_MISSING: _ErrorReason.ValueType  # 101
     """PERMISSION_DENIED: the API key does not have the scope that the call needs."""
+    CATALOG_NOT_ALLOWED: _ErrorReason.ValueType  # 102
+    """PERMISSION_DENIED: the API key is not for this catalog, whether one of the name exists or not."""
     NOT_SERVED: _ErrorReason.ValueType  # 110
     """UNIMPLEMENTED: part of the contract that this server does not serve; the message names it."""
     MODEL_FAILED: _ErrorReason.ValueType  # 120
@@ -174,6 +176,8 @@ KEY_MISSING: ErrorReason.ValueType  # 100
 """UNAUTHENTICATED: no API key, or one that is not known."""
 SCOPE_MISSING: ErrorReason.ValueType  # 101
 """PERMISSION_DENIED: the API key does not have the scope that the call needs."""
+CATALOG_NOT_ALLOWED: ErrorReason.ValueType  # 102
+"""PERMISSION_DENIED: the API key is not for this catalog, whether one of the name exists or not."""
 NOT_SERVED: ErrorReason.ValueType  # 110
 """UNIMPLEMENTED: part of the contract that this server does not serve; the message names it."""
 MODEL_FAILED: ErrorReason.ValueType  # 120

@@ -9,6 +9,7 @@ from cir.common.v1 import vectors_pb2 as _vectors_pb2
 from cir.search.v1 import filter_pb2 as _filter_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -405,16 +406,22 @@ class PublishCatalogVersionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ALLOW_MODEL_CHANGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"catalogs/{catalog}/versions/{version}"."""
+    allow_model_change: _builtins.bool
+    """Publish even when the version's model is not the embedder's: texts and pictures cannot be searched
+    by until an embedder of its model is there. Default false.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        allow_model_change: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_model_change", b"allow_model_change", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -763,28 +770,106 @@ class UpsertItemsResponse(_message.Message):
 Global___UpsertItemsResponse: _TypeAlias = UpsertItemsResponse  # noqa: Y015
 
 @_typing.final
+class UpdateItemsRequest(_message.Message):
+    """Items to change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """"catalogs/{catalog}"."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
+        """1 to `max_write_items` items by id, with what is to change; no `features`. Where an id comes twice,
+        the later one changes what the earlier one left.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What changes in every item, by the item's contents: "payload" replaces the whole payload,
+        "payload.fields.NAME" sets one field and removes it where the item has no value for it, "image"
+        replaces the image location. NAME goes in backticks when it is more than letters, digits and '_'
+        (AIP-161). Empty: `payload` and `image` of each item that has them.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        items: _abc.Iterable[Global___Item] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "parent", b"parent", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateItemsRequest: _TypeAlias = UpdateItemsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateItemsResponse(_message.Message):
+    """How the changing went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    updated: _builtins.int
+    """Number of entries that were carried out."""
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_errors_pb2.ItemError]:
+        """One entry for each item that was not changed, by ascending index."""
+
+    def __init__(
+        self,
+        *,
+        updated: _builtins.int = ...,
+        errors: _abc.Iterable[_errors_pb2.ItemError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateItemsResponse: _TypeAlias = UpdateItemsResponse  # noqa: Y015
+
+@_typing.final
 class DeleteItemsRequest(_message.Message):
-    """Items to delete."""
+    """Items to delete: exactly one of `item_ids` and `filter`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PARENT_FIELD_NUMBER: _builtins.int
     ITEM_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """"catalogs/{catalog}"."""
+    validate_only: _builtins.bool
+    """Count what would be deleted, and delete nothing (AIP-163). Default false."""
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1000 item ids."""
+
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """All items that pass. A filter that is empty is refused (FIELD_REQUIRED): it would empty the catalog."""
 
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _filter_pb2.Filter | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "item_ids", b"item_ids", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -798,7 +883,7 @@ class DeleteItemsResponse(_message.Message):
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.int
-    """Number of items that existed and are gone."""
+    """Number of items that existed and are gone; with `validate_only`, that would be gone."""
     def __init__(
         self,
         *,

@@ -30,7 +30,7 @@ class CatalogServiceStub:
 
     Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
-    PERMISSION_DENIED (SCOPE_MISSING).
+    PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
 
     def __init__(self, channel):
@@ -94,6 +94,11 @@ class CatalogServiceStub:
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsRequest.SerializeToString,
                 response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsResponse.FromString,
                 _registered_method=True)
+        self.UpdateItems = channel.unary_unary(
+                '/cir.search.v1.CatalogService/UpdateItems',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsResponse.FromString,
+                _registered_method=True)
         self.DeleteItems = channel.unary_unary(
                 '/cir.search.v1.CatalogService/DeleteItems',
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
@@ -111,11 +116,11 @@ class CatalogServiceServicer:
 
     Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
-    PERMISSION_DENIED (SCOPE_MISSING).
+    PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
 
     def ListCatalogs(self, request, context):
-        """Every catalog, by name (AIP-132).
+        """Every catalog that the API key is for, by name (AIP-132).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,16 +142,17 @@ class CatalogServiceServicer:
 
     def PublishCatalogVersion(self, request, context):
         """Makes a finished version the one that is searched, atomically: calls under way finish on the
-        version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built;
-        NOT_FOUND (VERSION_NOT_FOUND).
+        version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
+        (FINGERPRINT_MISMATCH) for one whose vectors come from another model than the embedder's, unless
+        `allow_model_change` is set; an embedder that is away is not asked. NOT_FOUND (VERSION_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollbackCatalog(self, request, context):
-        """Publishes the version that was published before. FAILED_PRECONDITION (VERSION_STATE) when there
-        is none.
+        """Publishes the version that was published before, whatever its model: the way back depends on no
+        other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,8 +202,16 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateItems(self, request, context):
+        """Changes payloads and image locations of items of the published version and leaves their vectors
+        alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteItems(self, request, context):
-        """Deletes items of the published version by id.
+        """Deletes items of the published version, by id or by filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,6 +283,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsRequest.FromString,
                     response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsResponse.SerializeToString,
             ),
+            'UpdateItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateItems,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsResponse.SerializeToString,
+            ),
             'DeleteItems': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteItems,
                     request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsRequest.FromString,
@@ -292,7 +311,7 @@ class CatalogService:
 
     Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
-    PERMISSION_DENIED (SCOPE_MISSING).
+    PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
 
     @staticmethod
@@ -582,6 +601,33 @@ class CatalogService:
             '/cir.search.v1.CatalogService/UpsertItems',
             cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsRequest.SerializeToString,
             cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.CatalogService/UpdateItems',
+            cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,7 +31,7 @@ class CatalogServiceStub:
 
     Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
-    PERMISSION_DENIED (SCOPE_MISSING).
+    PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
 
     @_typing.overload
@@ -39,19 +39,20 @@ class CatalogServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     ListCatalogs: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListCatalogsRequest, _catalog_pb2.ListCatalogsResponse]
-    """Every catalog, by name (AIP-132)."""
+    """Every catalog that the API key is for, by name (AIP-132)."""
     GetCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetCatalogRequest, _catalog_pb2.Catalog]
     """One catalog (AIP-131)."""
     ListCatalogVersions: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListCatalogVersionsRequest, _catalog_pb2.ListCatalogVersionsResponse]
     """Every version of a catalog, newest first (AIP-132)."""
     PublishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
-    version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built;
-    NOT_FOUND (VERSION_NOT_FOUND).
+    version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
+    (FINGERPRINT_MISMATCH) for one whose vectors come from another model than the embedder's, unless
+    `allow_model_change` is set; an embedder that is away is not asked. NOT_FOUND (VERSION_NOT_FOUND).
     """
     RollbackCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.RollbackCatalogRequest, _catalog_pb2.Catalog]
-    """Publishes the version that was published before. FAILED_PRECONDITION (VERSION_STATE) when there
-    is none.
+    """Publishes the version that was published before, whatever its model: the way back depends on no
+    other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
     """
     DeleteCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteCatalogVersionRequest, _catalog_pb2.DeleteCatalogVersionResponse]
     """Deletes a version that is not published. FAILED_PRECONDITION (VERSION_STATE) for the published one."""
@@ -68,8 +69,12 @@ class CatalogServiceStub:
     exists is replaced. Bad items fail alone. Needs the embedder for items given as pictures:
     UNAVAILABLE (EMBEDDER_UNAVAILABLE).
     """
+    UpdateItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateItemsRequest, _catalog_pb2.UpdateItemsResponse]
+    """Changes payloads and image locations of items of the published version and leaves their vectors
+    alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+    """
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]
-    """Deletes items of the published version by id."""
+    """Deletes items of the published version, by id or by filter."""
     FacetItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.FacetItemsRequest, _catalog_pb2.FacetItemsResponse]
     """The commonest values of payload fields among the items that pass a filter.
     INVALID_ARGUMENT for fields that the schema does not have or that are not keyword, integer or bool.
@@ -81,24 +86,25 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
-    PERMISSION_DENIED (SCOPE_MISSING).
+    PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListCatalogs: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListCatalogsRequest, _catalog_pb2.ListCatalogsResponse]  # type: ignore[assignment]
-    """Every catalog, by name (AIP-132)."""
+    """Every catalog that the API key is for, by name (AIP-132)."""
     GetCatalog: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
     """One catalog (AIP-131)."""
     ListCatalogVersions: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListCatalogVersionsRequest, _catalog_pb2.ListCatalogVersionsResponse]  # type: ignore[assignment]
     """Every version of a catalog, newest first (AIP-132)."""
     PublishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
-    version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built;
-    NOT_FOUND (VERSION_NOT_FOUND).
+    version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
+    (FINGERPRINT_MISMATCH) for one whose vectors come from another model than the embedder's, unless
+    `allow_model_change` is set; an embedder that is away is not asked. NOT_FOUND (VERSION_NOT_FOUND).
     """
     RollbackCatalog: _aio.UnaryUnaryMultiCallable[_catalog_pb2.RollbackCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
-    """Publishes the version that was published before. FAILED_PRECONDITION (VERSION_STATE) when there
-    is none.
+    """Publishes the version that was published before, whatever its model: the way back depends on no
+    other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
     """
     DeleteCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteCatalogVersionRequest, _catalog_pb2.DeleteCatalogVersionResponse]  # type: ignore[assignment]
     """Deletes a version that is not published. FAILED_PRECONDITION (VERSION_STATE) for the published one."""
@@ -115,8 +121,12 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     exists is replaced. Bad items fail alone. Needs the embedder for items given as pictures:
     UNAVAILABLE (EMBEDDER_UNAVAILABLE).
     """
+    UpdateItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateItemsRequest, _catalog_pb2.UpdateItemsResponse]  # type: ignore[assignment]
+    """Changes payloads and image locations of items of the published version and leaves their vectors
+    alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+    """
     DeleteItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Deletes items of the published version by id."""
+    """Deletes items of the published version, by id or by filter."""
     FacetItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.FacetItemsRequest, _catalog_pb2.FacetItemsResponse]  # type: ignore[assignment]
     """The commonest values of payload fields among the items that pass a filter.
     INVALID_ARGUMENT for fields that the schema does not have or that are not keyword, integer or bool.
@@ -127,7 +137,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
-    PERMISSION_DENIED (SCOPE_MISSING).
+    PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
 
     @_abc_1.abstractmethod
@@ -136,7 +146,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.ListCatalogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListCatalogsResponse, _abc.Awaitable[_catalog_pb2.ListCatalogsResponse]]:
-        """Every catalog, by name (AIP-132)."""
+        """Every catalog that the API key is for, by name (AIP-132)."""
 
     @_abc_1.abstractmethod
     def GetCatalog(
@@ -161,8 +171,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
         """Makes a finished version the one that is searched, atomically: calls under way finish on the
-        version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built;
-        NOT_FOUND (VERSION_NOT_FOUND).
+        version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
+        (FINGERPRINT_MISMATCH) for one whose vectors come from another model than the embedder's, unless
+        `allow_model_change` is set; an embedder that is away is not asked. NOT_FOUND (VERSION_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod
@@ -171,8 +182,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.RollbackCatalogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
-        """Publishes the version that was published before. FAILED_PRECONDITION (VERSION_STATE) when there
-        is none.
+        """Publishes the version that was published before, whatever its model: the way back depends on no
+        other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
         """
 
     @_abc_1.abstractmethod
@@ -227,12 +238,22 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateItems(
+        self,
+        request: _catalog_pb2.UpdateItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UpdateItemsResponse, _abc.Awaitable[_catalog_pb2.UpdateItemsResponse]]:
+        """Changes payloads and image locations of items of the published version and leaves their vectors
+        alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
     def DeleteItems(
         self,
         request: _catalog_pb2.DeleteItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.DeleteItemsResponse, _abc.Awaitable[_catalog_pb2.DeleteItemsResponse]]:
-        """Deletes items of the published version by id."""
+        """Deletes items of the published version, by id or by filter."""
 
     @_abc_1.abstractmethod
     def FacetItems(

@@ -24,6 +24,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _FeedbackMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedbackMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEEDBACK_METHOD_UNSPECIFIED: _FeedbackMethod.ValueType  # 0
+    """ROCCHIO."""
+    ROCCHIO: _FeedbackMethod.ValueType  # 1
+    """q + 0.75 mean(liked) - 0.15 mean(disliked), after Rocchio: q keeps its direction in the main."""
+    RECOMMEND: _FeedbackMethod.ValueType  # 2
+    """The engine's recommendation by average vector, with q as one of the positives:
+    p = mean(q, liked); p without disliked items, else p + (p - mean(disliked)). Many liked items
+    outweigh q.
+    """
+
+class FeedbackMethod(_FeedbackMethod, metaclass=_FeedbackMethodEnumTypeWrapper):
+    """How liked and disliked items move the composed query q. All vectors are of length 1, and so is the
+    result; where it would vanish, q stays.
+    """
+
+FEEDBACK_METHOD_UNSPECIFIED: FeedbackMethod.ValueType  # 0
+"""ROCCHIO."""
+ROCCHIO: FeedbackMethod.ValueType  # 1
+"""q + 0.75 mean(liked) - 0.15 mean(disliked), after Rocchio: q keeps its direction in the main."""
+RECOMMEND: FeedbackMethod.ValueType  # 2
+"""The engine's recommendation by average vector, with q as one of the positives:
+p = mean(q, liked); p without disliked items, else p + (p - mean(disliked)). Many liked items
+outweigh q.
+"""
+Global___FeedbackMethod: _TypeAlias = FeedbackMethod  # noqa: Y015
+
 class _TurnKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -290,7 +322,7 @@ class Turn(_message.Message):
 
     @_builtins.property
     def liked_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the catalog that go in the right direction; the query moves towards their mean."""
+        """Items of the catalog that go in the right direction; the query moves towards their mean (`feedback`)."""
 
     @_builtins.property
     def disliked_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -339,6 +371,7 @@ class SearchRequest(_message.Message):
     WITH_FEATURES_FIELD_NUMBER: _builtins.int
     WITH_QUERY_VECTOR_FIELD_NUMBER: _builtins.int
     PINNED_VERSION_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """"catalogs/{catalog}"."""
     combiner: _builtins.str
@@ -378,6 +411,8 @@ class SearchRequest(_message.Message):
     """Version to search in place of the published one, "catalogs/{catalog}/versions/{version}", for
     reproducible results. Default empty: the published one.
     """
+    feedback: Global___FeedbackMethod.ValueType
+    """How liked and disliked items of all turns move the query. Default ROCCHIO."""
     @_builtins.property
     def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]:
         """1 to `max_turns` turns, oldest first. To edit an earlier turn, send it changed."""
@@ -411,10 +446,11 @@ class SearchRequest(_message.Message):
         with_features: _builtins.bool = ...,
         with_query_vector: _builtins.bool = ...,
         pinned_version: _builtins.str = ...,
+        feedback: Global___FeedbackMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "exclude_disliked", b"exclude_disliked", "exclude_references", b"exclude_references", "filter", b"filter", "score_threshold", b"score_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "catalog", b"catalog", "combiner", b"combiner", "diversity", b"diversity", "ef", b"ef", "exact", b"exact", "exclude_disliked", b"exclude_disliked", "exclude_item_ids", b"exclude_item_ids", "exclude_references", b"exclude_references", "filter", b"filter", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "page_token", b"page_token", "pinned_version", b"pinned_version", "score_threshold", b"score_threshold", "turns", b"turns", "with_features", b"with_features", "with_query_vector", b"with_query_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "catalog", b"catalog", "combiner", b"combiner", "diversity", b"diversity", "ef", b"ef", "exact", b"exact", "exclude_disliked", b"exclude_disliked", "exclude_item_ids", b"exclude_item_ids", "exclude_references", b"exclude_references", "feedback", b"feedback", "filter", b"filter", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "page_token", b"page_token", "pinned_version", b"pinned_version", "score_threshold", b"score_threshold", "turns", b"turns", "with_features", b"with_features", "with_query_vector", b"with_query_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_disliked: _TypeAlias = _typing.Literal["exclude_disliked"]  # noqa: Y015
     _WhichOneofArgType__exclude_disliked: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked"]  # noqa: Y015
@@ -520,6 +556,8 @@ class SearchExplanation(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    UNINDEXED_ITEMS_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     combiner: _builtins.str
     """Combiner that was used; empty when none was needed."""
     version: _builtins.str
@@ -527,7 +565,13 @@ class SearchExplanation(_message.Message):
     model_fingerprint: _builtins.str
     """Model of the vectors."""
     exact: _builtins.bool
-    """Whether every vector was compared."""
+    """Whether every vector was compared: asked for, or the version is so small that it has no index."""
+    unindexed_items: _builtins.int
+    """About how many items of the version no index holds (yet), a few seconds old at most. Each query
+    compares these one by one, whether exact or not; unset while the store does not say.
+    """
+    feedback: Global___FeedbackMethod.ValueType
+    """How feedback moved the query; unset when no turn had any."""
     @_builtins.property
     def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___TurnExplanation]:
         """One entry for each turn."""
@@ -540,12 +584,16 @@ class SearchExplanation(_message.Message):
         version: _builtins.str = ...,
         model_fingerprint: _builtins.str = ...,
         exact: _builtins.bool = ...,
+        unindexed_items: _builtins.int | None = ...,
+        feedback: Global___FeedbackMethod.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items", "unindexed_items", b"unindexed_items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiner", b"combiner", "exact", b"exact", "model_fingerprint", b"model_fingerprint", "turns", b"turns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items", "combiner", b"combiner", "exact", b"exact", "feedback", b"feedback", "model_fingerprint", b"model_fingerprint", "turns", b"turns", "unindexed_items", b"unindexed_items", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__unindexed_items: _TypeAlias = _typing.Literal["unindexed_items"]  # noqa: Y015
+    _WhichOneofArgType__unindexed_items: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unindexed_items) -> _WhichOneofReturnType__unindexed_items | None: ...
 
 Global___SearchExplanation: _TypeAlias = SearchExplanation  # noqa: Y015
 

@@ -1,0 +1,193 @@
+"""One partition of a source, embedded into a part: no store is touched, so any number may run at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from indexer.changes import Change
+from indexer.embed import open_embedder
+from indexer.errors import LedgerDamaged, PartsError, VersionIncomplete
+from indexer.features import KnownFeatures
+from indexer.image_embedder import ImageEmbedder
+from indexer.items import EmbeddedItem, Reject, SourceItem, Stamp
+from indexer.ledger import Ledger
+from indexer.options import IndexingOptions
+from indexer.part_file import PART_VERSION, PartFacts, ledger_of_part, part_path, seal
+from indexer.part_report import PartReport
+from indexer.partition import Partition, PartitionSource
+from indexer.pipeline import Pipeline
+from indexer.progress import Progress, SilentProgress
+from indexer.reasons import ID_DUPLICATE
+from indexer.recognise import Recogniser
+from indexer.rejects import RejectsFile
+from indexer.report import Tally
+from indexer.run import check_name
+from indexer.source import Source
+from indexer.verify import Sample
+from indexer.write import LedgerPage
+
+_MODEL = "model"
+_IDS_AT_ONCE = 1000
+
+
+async def embed_part(
+    source: Source,
+    catalog: str,
+    embedder_address: str,
+    partition: Partition,
+    folder: Path,
+    options: IndexingOptions | None = None,
+    progress: Progress | None = None,
+) -> PartReport:
+    """Embed the items of `partition` into a part in `folder`, which all partitions of a run share.
+
+    What an earlier run of this partition embedded there is not embedded again, whether it was finished or
+    killed. Of the options those that concern the source, the embedder and rejects count. Raises
+    `IndexingError`; the part that was there before is then still there.
+    """
+    options, progress = options or IndexingOptions(), progress or SilentProgress()
+    check_name(catalog)
+    rejects_path = options.rejects_path or part_path(folder, partition).with_suffix(".rejects.jsonl")
+    try:
+        tally = Tally()
+        async with open_embedder(embedder_address, options) as embedder:
+            ledger = await asyncio.to_thread(_open, folder, partition, catalog)
+            try:
+                job = _PartJob(source, catalog, partition, folder, embedder, ledger, options, progress, tally)
+                with RejectsFile(rejects_path, tally.rejects) as rejects:
+                    return await job.run(rejects)
+            finally:
+                await asyncio.shield(asyncio.to_thread(ledger.close))
+    finally:
+        progress.stop()
+
+
+@dataclass(slots=True)
+class _PartJob:
+    source: Source
+    catalog: str
+    partition: Partition
+    folder: Path
+    embedder: ImageEmbedder
+    ledger: Ledger
+    options: IndexingOptions
+    progress: Progress
+    tally: Tally
+
+    async def run(self, rejects: RejectsFile) -> PartReport:
+        started = time.monotonic()
+        ledger, options, tally, model = self.ledger, self.options, self.tally, self.embedder.model
+        seen: list[str] = []
+
+        def see(item_id: str) -> None:
+            seen.append(item_id)
+            if len(seen) == _IDS_AT_ONCE:
+                ledger.see(seen)
+                seen.clear()
+
+        mine = PartitionSource(self.source, self.partition, see)
+        facts = await asyncio.to_thread(mine.survey)
+        if await asyncio.to_thread(ledger.noted, _MODEL) != model.fingerprint:
+            # Features of another model are of no use here.
+            await asyncio.to_thread(ledger.keep_versions, [])
+            await asyncio.to_thread(ledger.note, _MODEL, model.fingerprint)
+        await asyncio.to_thread(ledger.start_seeing)
+        self.progress.start(facts.total // self.partition.count)
+        page = _PartPage(ledger, PART_VERSION, model.fingerprint)
+        # The part is what is built and what it is compared with: whatever it holds needs no encoding.
+        recogniser = Recogniser(ledger, PART_VERSION, PART_VERSION, options.checksum)
+        await Pipeline(
+            embedder=self.embedder,
+            recogniser=recogniser,
+            known=KnownFeatures(ledger, model.fingerprint, None, self.progress.stage),
+            page=page,
+            writer=_PartWriter(page, tally),
+            rejects=rejects,
+            sample=Sample(0),
+            tally=tally,
+            options=options,
+            progress=self.progress,
+        ).run(mine, facts.schema)
+        await asyncio.to_thread(ledger.see, seen)
+        gone = await asyncio.to_thread(ledger.unseen, PART_VERSION)
+        await asyncio.to_thread(ledger.remove, PART_VERSION, gone)
+        written = await asyncio.to_thread(ledger.written, PART_VERSION)
+        if tally.found != tally.done or written != tally.changes.total():
+            raise VersionIncomplete(
+                f"partition {self.partition}: {tally.found} items were read, but {tally.changes.total()} "
+                f"embedded and {tally.rejected} rejected, and the part holds {written}"
+            )
+        path = part_path(self.folder, self.partition)
+        await asyncio.to_thread(ledger.drop_idle_features)
+        sealed = PartFacts(
+            *(self.partition.number, self.partition.count, self.catalog, mine.digest.text),
+            *(tally.found, written, tally.rejected),
+            *(PartFacts.model_text(model), self.embedder.image_bytes),
+        )
+        await asyncio.to_thread(seal, ledger, path, sealed)
+        return PartReport(
+            catalog=self.catalog,
+            partition=str(self.partition),
+            path=path,
+            model_fingerprint=model.fingerprint,
+            read=tally.found,
+            indexed=tally.indexed,
+            unchanged=tally.unchanged,
+            rejected=tally.rejected,
+            reject_reasons=dict(tally.rejects),
+            rejects_path=rejects.path if tally.rejected else None,
+            seconds=time.monotonic() - started,
+            notes=facts.notes,
+        )
+
+
+class _PartWriter:
+    """Writes into the part what a run would write into a version."""
+
+    def __init__(self, page: LedgerPage, tally: Tally) -> None:
+        self._page = page
+        self._tally = tally
+
+    async def write(self, items: Sequence[EmbeddedItem]) -> None:
+        await asyncio.to_thread(self._page.acknowledge, items)
+        self._tally.count(item.change for item in items)
+
+
+class _PartPage(LedgerPage):
+    """Rows of a part. To the next run of the partition, what is written is unchanged.
+
+    Rejects of the embedder are kept; all others are found again, without cost, when the parts are merged.
+    """
+
+    def acknowledge(self, items: Sequence[EmbeddedItem]) -> None:
+        LedgerPage.acknowledge(self, [replace(item, change=Change.UNCHANGED) for item in items])
+
+    def reject(self, reject: Reject, item: SourceItem | None, stamp: Stamp) -> None:
+        if reject.reason == ID_DUPLICATE:
+            return  # the first item of that id stays
+        # What an earlier run wrote for it is not true any more.
+        self.ledger.remove(self.version, [reject.id])
+        if item is not None:
+            LedgerPage.reject(self, reject, item, stamp)
+
+
+def _open(folder: Path, partition: Partition, catalog: str) -> Ledger:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PartsError(f"folder of parts {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise PartsError(f"folder of parts {folder} cannot be written; name another with --parts")
+    path = ledger_of_part(folder, partition)
+    try:
+        return Ledger.open(path, catalog=catalog, store=f"partition {partition} of a run")
+    except LedgerDamaged as error:
+        raise PartsError(
+            f"working file {path} is damaged; delete it and run the partition again, which embeds all of its "
+            "pictures. Finished parts are not affected"
+        ) from error

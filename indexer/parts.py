@@ -1,0 +1,147 @@
+"""All parts of a source, checked to be of one state of it and of one model: features made beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cir.common.v1.model_pb2 import ModelInfo
+from indexer.errors import PartsError
+from indexer.items import EmbeddedItem, LoadedItem, Reject, SourceItem
+from indexer.ledger import Entry, Ledger
+from indexer.part_file import PART_VERSION, PartFacts, found_parts, open_part, part_path
+from indexer.partition import Partition, SourceDigest, number_of
+from indexer.picture import PictureError, Seen
+
+_BATCH_ITEMS = 256
+_BATCH_BYTES = 64 * 1024 * 1024
+
+
+class Parts:
+    """The parts of one run, open for reading; an `ImageEmbedder` that encodes nothing."""
+
+    batch_items = _BATCH_ITEMS
+    batch_bytes = _BATCH_BYTES
+
+    def __init__(self, folder: Path, ledgers: Sequence[Ledger], facts: Sequence[PartFacts]) -> None:
+        self._folder = folder
+        self._ledgers = ledgers
+        self._facts = facts
+        self.model: ModelInfo = facts[0].model_info
+        self.image_bytes = min(fact.image_bytes for fact in facts)
+
+    def check_source(self, digest: SourceDigest) -> None:
+        """Raise `PartsError` unless every part is of just this state of the source, nothing missing."""
+        for fact in self._facts:
+            if fact.source != digest.text:
+                raise PartsError(
+                    f"{self._name(fact.number)} was made of another state of the source, or with other "
+                    f"options for it; run partition {fact.number}/{fact.count} again with those of --finish"
+                )
+        if (found := sum(fact.found for fact in self._facts)) != digest.found:
+            raise PartsError(
+                f"the parts in {self._folder} are of {found} items, the source has {digest.found}"
+            )
+
+    def seen_before(self, item: SourceItem, *, checksum: bool) -> Entry | None:
+        """The row of an item whose picture looks as it did when its partition was run; else None.
+
+        A picture that shows neither size nor time of change, as on the web, counts as it was then.
+        """
+        row = self._row(item.id)
+        if row is None or checksum or row.location != str(item.picture):
+            return None
+        try:
+            seen = item.picture.look()
+        except PictureError:
+            return None  # reading it says what is wrong
+        same = seen == Seen() or (
+            row.mtime_ns >= 0 and (seen.size, seen.mtime_ns) == (row.size, row.mtime_ns)
+        )
+        return row if same else None
+
+    def features(self, item_id: str, content: str) -> NDArray[np.float32] | None:
+        """Raw features of an item's bytes, float32 (d,); None when its part has none for them."""
+        return self._ledger(item_id).kept_features(self.model.fingerprint, content)
+
+    async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
+        """What the partitions made of pictures of these bytes. Raises `PartsError` where they had others."""
+        return [self._embedded(item) for item in batch]
+
+    def _embedded(self, item: LoadedItem) -> EmbeddedItem | Reject:
+        item_id, content = item.item.id, item.stamp.content
+        if (features := self.features(item_id, content)) is not None:
+            return EmbeddedItem(item.item, features, item.stamp, item.change)
+        row = self._row(item_id)
+        if row is not None and row.state == "rejected" and row.content == content:
+            return Reject(item_id, item.item.image, row.reason, row.message, len(item.content))
+        number = number_of(item_id, len(self._facts))
+        raise PartsError(
+            f"the picture of item {item_id!r} has changed since {self._name(number)} was made; run partition "
+            f"{number}/{len(self._facts)} again"
+        )
+
+    def _row(self, item_id: str) -> Entry | None:
+        return self._ledger(item_id).entry(PART_VERSION, item_id)
+
+    def _ledger(self, item_id: str) -> Ledger:
+        return self._ledgers[number_of(item_id, len(self._ledgers)) - 1]
+
+    def _name(self, number: int) -> str:
+        return str(part_path(self._folder, Partition(number, len(self._facts))))
+
+
+@contextmanager
+def open_parts(folder: Path, catalog: str) -> Iterator[Parts]:
+    """Open all parts in a folder. Blocks.
+
+    Raises `PartsError` when one is missing or damaged, or when they are of several runs, catalogs or models.
+    """
+    found = found_parts(folder)
+    counts = sorted({part.count for part in found})
+    if len(counts) != 1:
+        there = f"parts of {' and of '.join(map(str, counts))}" if counts else "no parts"
+        raise PartsError(f"folder {folder} holds {there}; expected all parts of one run with --partition i/n")
+    count = counts[0]
+    if missing := [n for n in range(1, count + 1) if Partition(n, count) not in found]:
+        listed = ", ".join(f"{number}/{count}" for number in missing[:10])
+        raise PartsError(
+            f"{len(missing)} of {count} parts are missing in {folder}; run the partitions: {listed}"
+        )
+    with ExitStack() as stack:
+        opened = []
+        for part in found:
+            path = part_path(folder, part)
+            ledger, facts = open_part(path)
+            stack.callback(ledger.close)
+            _check(path, part, catalog, ledger, facts)
+            opened.append((ledger, facts))
+        first = opened[0][1]
+        for part, (_, facts) in zip(found, opened, strict=True):
+            mine, others = facts.model_info, first.model_info
+            if (mine.fingerprint, mine.dimension) != (others.fingerprint, others.dimension):
+                raise PartsError(
+                    f"part {part_path(folder, part)} is of model {mine.fingerprint}, part "
+                    f"{part_path(folder, found[0])} of {others.fingerprint}; run one of them again, so that "
+                    "all are of one model"
+                )
+        yield Parts(folder, [ledger for ledger, _ in opened], [facts for _, facts in opened])
+
+
+def _check(path: Path, part: Partition, catalog: str, ledger: Ledger, facts: PartFacts) -> None:
+    if (facts.number, facts.count) != (part.number, part.count):
+        raise PartsError(f"part {path} holds partition {facts.number}/{facts.count}; name it so")
+    if facts.catalog != catalog:
+        raise PartsError(
+            f"part {path} is of catalog {facts.catalog!r}, not of {catalog!r}; use a folder for each"
+        )
+    held = ledger.written(PART_VERSION)
+    if held != facts.written or facts.found != facts.written + facts.rejected:
+        raise PartsError(
+            f"part {path} holds {held} items where {facts.written} of {facts.found} were embedded and "
+            f"{facts.rejected} rejected; run partition {part} again"
+        )

@@ -1,0 +1,153 @@
+"""Embeddings that searches want: identical ones are asked for once, and texts are remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from cir.common.v1 import errors_pb2 as errors
+from search_service.embedder_client import EmbedderClient
+from search_service.flights import Flights
+from search_service.metrics import SearchMetrics
+from service_runtime.errors import ServiceError
+
+# Model fingerprint and SHA-256 of the text or picture.
+_Key = tuple[str, bytes]
+_Row = NDArray[np.float32] | errors.ItemError
+_Fetch = Callable[[Sequence[_Key]], Coroutine[Any, Any, Mapping[_Key, _Row]]]
+
+
+class SharedEmbeddings:
+    """Raw features from the embedder.
+
+    Calls that want the same text or picture of the same model at the same moment share one embedding,
+    whichever of them goes away meanwhile. An embedding that nobody waits for any more is cancelled.
+    The features of the `remembered_texts` texts used last are kept. Errors never are.
+    """
+
+    def __init__(
+        self,
+        embedder: EmbedderClient,
+        metrics: SearchMetrics,
+        *,
+        longest_seconds: float,
+        remembered_texts: int,
+    ) -> None:
+        """`longest_seconds` bounds a shared embedding, which outlives the call that began it."""
+        self._embedder = embedder
+        self._metrics = metrics
+        self._longest = longest_seconds
+        self._texts: Flights[_Key, _Row] = Flights()
+        self._images: Flights[_Key, _Row] = Flights()
+        self._remembered: OrderedDict[_Key, NDArray[np.float32]] = OrderedDict()
+        self._room = remembered_texts
+
+    async def texts(
+        self, texts: Sequence[str], *, fields: Sequence[str], fingerprint: str, timeout: float
+    ) -> NDArray[np.float32]:
+        """Raw features (n, d) of texts.
+
+        Raises `ServiceError`; for a text that cannot be embedded it names its entry in `fields`.
+        """
+        keys = [_key(fingerprint, text.encode()) for text in texts]
+        known = {key: row for key in keys if (row := self._recall(key)) is not None}
+        content = dict(zip(keys, texts, strict=True))
+
+        async def fetch(missing: Sequence[_Key]) -> Mapping[_Key, _Row]:
+            rows, problems = await self._embedder.try_embed_texts(
+                [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
+            )
+            found = _by_key(missing, rows, problems)
+            self._remember(found)
+            return found
+
+        missing = [key for key in keys if key not in known]
+        found = await self._fly("text", self._texts, missing, fetch, timeout, remembered=len(known))
+        return _rows(keys, {**known, **found}, fields)
+
+    async def images(
+        self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
+    ) -> NDArray[np.float32]:
+        """Raw features (n, d) of encoded pictures. Raises as `texts` does."""
+        keys = [_key(fingerprint, image) for image in images]
+        content = dict(zip(keys, images, strict=True))
+
+        async def fetch(missing: Sequence[_Key]) -> Mapping[_Key, _Row]:
+            rows, problems = await self._embedder.try_embed_images(
+                [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
+            )
+            return _by_key(missing, rows, problems)
+
+        found = await self._fly("image", self._images, keys, fetch, timeout, remembered=0)
+        return _rows(keys, found, fields)
+
+    async def _fly(
+        self,
+        kind: str,
+        flights: Flights[_Key, _Row],
+        keys: Sequence[_Key],
+        fetch: _Fetch,
+        timeout: float,
+        *,
+        remembered: int,
+    ) -> Mapping[_Key, _Row]:
+        found: Mapping[_Key, _Row] = {}
+        shared = 0
+        if keys:
+            try:
+                async with asyncio.timeout(timeout):
+                    found, shared = await flights.get(keys, fetch, only_own=_is_about_the_content)
+            except TimeoutError as error:
+                raise ServiceError(
+                    errors.DEADLINE, "the embedder did not answer in the time left; allow more time"
+                ) from error
+        self._metrics.embedded(kind, embedder=len(found) - shared, shared=shared, remembered=remembered)
+        return found
+
+    def _recall(self, key: _Key) -> NDArray[np.float32] | None:
+        row = self._remembered.get(key)
+        if row is not None:
+            self._remembered.move_to_end(key)
+        return row
+
+    def _remember(self, rows: Mapping[_Key, _Row]) -> None:
+        for key, row in rows.items():
+            if isinstance(row, np.ndarray):
+                self._remembered[key] = row
+        while len(self._remembered) > self._room:
+            self._remembered.popitem(last=False)
+
+
+def _key(fingerprint: str, content: bytes) -> _Key:
+    return fingerprint, hashlib.sha256(content).digest()
+
+
+def _by_key(
+    keys: Sequence[_Key], rows: NDArray[np.float32], problems: Sequence[errors.ItemError]
+) -> dict[_Key, _Row]:
+    # Copies: a row that is kept must not keep the whole matrix.
+    found: dict[_Key, _Row] = {key: row.copy() for key, row in zip(keys, rows, strict=True)}
+    found.update({keys[problem.index]: problem for problem in problems if problem.index < len(keys)})
+    return found
+
+
+def _rows(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str]) -> NDArray[np.float32]:
+    rows: list[NDArray[np.float32]] = []
+    for key, field in zip(keys, fields, strict=True):
+        row = found[key]
+        if isinstance(row, errors.ItemError):
+            raise ServiceError(row.reason, f"{field}: {row.message}", field=field)
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _is_about_the_content(error: BaseException) -> bool:
+    """Whether another caller's texts or pictures may be why an embedding failed as a whole."""
+    return isinstance(error, ServiceError) and error.code is grpc.StatusCode.INVALID_ARGUMENT
