@@ -35,7 +35,15 @@ def front(folder: Path, fingerprint: str, embedder: str, combiner: str) -> Searc
     """Settings of a search service over a filled store below `folder`."""
     fill_store(folder, fingerprint)
     store = f"edge://{folder / 'store'}"
-    return SearchSettings(port=0, log_level="error", embedder=embedder, combiner=combiner, store=store)
+    return SearchSettings(
+        port=0,
+        log_level="error",
+        embedder=embedder,
+        combiner=combiner,
+        store=store,
+        # What was embedded before would hide that the embedder is away.
+        remembered_texts=0,
+    )
 
 
 @pytest.mark.parametrize("dying", ["embedder", "combiner"])
@@ -135,7 +143,8 @@ async def test_deadline_and_cancellation_of_the_caller_reach_a_stuck_embedder(
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         # Far below the service's own limit of 10 s for a call to a neighbour.
         assert time.monotonic() - started < 8
-        assert 0 < stuck.time_left < 2.0
+        # The embedding may be shared with callers who have more time: it ends with its last caller.
+        assert 0 < stuck.time_left <= settings.call_timeout_seconds
         await asyncio.wait_for(stuck.cancelled.wait(), 10)
 
         stuck.entered.clear()
