@@ -48,6 +48,7 @@ async def index(
     try:
         check_name(catalog)
         facts = await asyncio.to_thread(source.survey)
+        _check_rejects(source, options)
         async with open_embedder(embedder_address, options) as embedder:
             return await index_with(source, facts, catalog, store, embedder, options, progress)
     finally:
@@ -68,8 +69,7 @@ async def index_with(
     """`index` with an embedder that is there, for a source that was surveyed. Raises `IndexingError`."""
     for note in facts.notes:
         progress.stage(note)
-    if not options.dry_run:
-        RejectsFile.check(options.rejects_path or source.rejects_path)
+    _check_rejects(source, options)
     try:
         async with _ledger(source, catalog, store, options, progress) as ledger:
             job = Job(
@@ -86,6 +86,12 @@ async def index_with(
             return await job.run()
     except StoreError as error:
         raise IndexingError(f"store: {error}") from error
+
+
+def _check_rejects(source: Source, options: IndexingOptions) -> None:
+    """Before anything is asked of the embedder: what is rejected must have a place."""
+    if not options.dry_run:
+        RejectsFile.check(options.rejects_path or source.rejects_path)
 
 
 def check_name(catalog: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import structlog
 
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from embedder_service.application import EmbedderApplication
@@ -19,10 +20,13 @@ from service_runtime.server import serving
 from tests.embedder_service.small_model import write_config
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _quiet_log() -> None:
+@pytest.fixture(autouse=True, scope="package")
+def _quiet_log() -> Iterator[None]:
     # Faults are injected on purpose; their traces are for operators.
+    before = structlog.get_config()
     configure_logging("critical", "json")
+    yield
+    structlog.configure(**before)
 
 
 def small_settings(folder: Path, **settings: Any) -> EmbedderSettings:

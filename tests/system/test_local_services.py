@@ -132,7 +132,8 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
         (photos / "broken.png").write_bytes((photos / "red.png").read_bytes()[:300])
         partly = run("index", "shop", str(photos), "--data", str(data), "--quiet")
         assert partly.returncode == 3
-        assert "10 of 11 items, 1 rejected" in partly.stdout
+        assert "nothing has changed" in partly.stdout
+        assert "10 unchanged, 1 rejected" in partly.stdout
         assert partly.stderr.count("\n") == 1
         assert "1 items were rejected (IMAGE_TRUNCATED 1)" in partly.stderr
 
