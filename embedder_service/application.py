@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, cast
 
 import grpc.aio
@@ -28,11 +27,11 @@ from service_runtime.application import Application
 from service_runtime.logging import get_logger
 from service_runtime.progress import Progress
 from service_runtime.startup import StartupError
+from service_runtime.version import software_version
 
 if TYPE_CHECKING:
     from embedder_service.load import HeldModel
 
-_DISTRIBUTION = "composed-image-retrieval"
 _CUDA_BATCHES = (64, 16)
 _CPU_BATCHES = (16, 2)
 
@@ -89,7 +88,7 @@ class EmbedderApplication(Application):
             engine,
             checks,
             embedder_pb2.GetEmbedderInfoResponse(
-                model=held.info, limits=limits, version=_version(), decoding=self._decoding()
+                model=held.info, limits=limits, version=software_version(), decoding=self._decoding()
             ),
         )
         return {
@@ -199,11 +198,3 @@ def _fact(value: object) -> object:
     if isinstance(value, Duration):
         return value.ToTimedelta().total_seconds()
     return value if isinstance(value, str | int | float) else list(cast("Iterable[object]", value))
-
-
-def _version() -> str:
-    try:
-        return version(_DISTRIBUTION)
-    except PackageNotFoundError:
-        # Run from a source tree that was not installed.
-        return "unknown"

@@ -11,8 +11,7 @@ from indexer.ledger import Ledger
 from vector_store.catalogs import VersionInfo, VersionSpec
 from vector_store.contract import CatalogReader, VectorStore
 from vector_store.errors import StoreLocked
-
-_PAGE = 1000
+from vector_store.pages import pages_of
 
 
 class Base:
@@ -79,11 +78,8 @@ async def gone(base: Base | None, ledger: Ledger) -> list[str]:
             f"read for that; {base.locked}. Nothing was changed"
         )
     missing: list[str] = []
-    cursor = ""
-    while True:
-        items, cursor = await reader.scroll(limit=_PAGE, after=cursor)
-        ids = [item.id for item in items]
+    async for page in pages_of(reader):
+        ids = [item.id for item in page]
         seen = await asyncio.to_thread(ledger.has_seen, ids)
         missing += [item_id for item_id, known in zip(ids, seen, strict=True) if not known]
-        if not cursor:
-            return missing
+    return missing

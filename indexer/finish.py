@@ -10,7 +10,7 @@ from indexer.partition import SourceDigest
 from indexer.parts import Parts, open_parts
 from indexer.progress import Progress, SilentProgress
 from indexer.report import IndexReport
-from indexer.run import index_with
+from indexer.run import check_rejects, index_with
 from indexer.source import Source, SourceFacts
 from vector_store.contract import VectorStore
 
@@ -34,6 +34,7 @@ async def finish(
         parts = await asyncio.to_thread(opened.__enter__)
         try:
             facts = await asyncio.to_thread(_surveyed, source, parts)
+            check_rejects(source, options)
             return await index_with(source, facts, catalog, store, parts, options, progress, parts=parts)
         finally:
             await asyncio.shield(asyncio.to_thread(opened.__exit__, None, None, None))

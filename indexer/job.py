@@ -79,14 +79,14 @@ class Job:
                 check_model(base, fits, missing, options)
                 if not options.dry_run:
                     check_deletions(base, missing, options)
-                changes = outlook.different or bool(missing and options.sync)
                 changes = (
-                    changes
+                    outlook.different
+                    or (options.sync and missing)
                     or base is None
                     or not _same_kind(base.info.spec, spec)
                     or not await self._knows(base)
                 )
-                if options.dry_run or (base and not changes and not options.always_publish and not left):
+                if options.dry_run or not (changes or options.always_publish or left):
                     check_counts(outlook.tally, rejects.path, options)
                     return await self._unbuilt(base, outlook, missing, rejects, spec)
             return await self._build(base, fits, left, published, spec, missing)

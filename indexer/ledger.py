@@ -100,14 +100,8 @@ class Ledger:
             raise LedgerError(
                 f"ledger {path} cannot be opened: {error}; name another with --ledger"
             ) from error
-        try:
+        with _closed_on_error(path, connection):
             _prepare(connection, path, {"catalog": catalog, "store": store})
-        except sqlite3.Error as error:
-            connection.close()
-            raise _refusal(path, error) from error
-        except BaseException:
-            connection.close()
-            raise
         return cls(path, connection)
 
     @classmethod
@@ -125,14 +119,8 @@ class Ledger:
             )
         except sqlite3.Error as error:
             raise _refusal(path, error) from error
-        try:
+        with _closed_on_error(path, connection):
             _check_sealed(connection, path)
-        except sqlite3.Error as error:
-            connection.close()
-            raise _refusal(path, error) from error
-        except BaseException:
-            connection.close()
-            raise
         return cls(path, connection)
 
     def copy_to(self, path: Path) -> None:
@@ -298,6 +286,18 @@ class Ledger:
 
 
 _SELECT = f"SELECT {', '.join(Entry._fields)} FROM items"  # noqa: S608
+
+
+@contextmanager
+def _closed_on_error(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        connection.close()
+        raise _refusal(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, identity: dict[str, str]) -> None:

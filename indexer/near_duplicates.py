@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from indexer.errors import IndexingError
 from vector_store.contract import CatalogReader, SearchOptions
+from vector_store.pages import pages_of
+from vector_store.points import Item
 
-_PAGE = 256
 # Alike items of one item that are listed: a catalog of one picture a thousand times stays readable.
 NEIGHBOURS = 100
 
@@ -20,33 +22,36 @@ async def write_near_duplicates(reader: CatalogReader, path: Path, cosine: float
     Every pair comes once, `a` before `b`; of each item the 100 nearest are considered. Raises
     `IndexingError` when the file cannot be written.
     """
-    pairs: set[tuple[str, str]] = set()
-    options = SearchOptions(score_threshold=cosine)
+    count = 0
     try:
         with path.open("w", encoding="utf-8") as file:
-            cursor = ""
-            while True:
-                items, cursor = await reader.scroll(limit=_PAGE, after=cursor, with_features=True)
-                for item in items:
-                    if item.features is None:
-                        continue
-                    for hit in await reader.query(item.features, limit=NEIGHBOURS + 1, options=options):
-                        first, second = sorted((item, hit.item), key=lambda one: one.id)
-                        if first.id == second.id or (first.id, second.id) in pairs:
-                            continue
-                        pairs.add((first.id, second.id))
-                        line = {
-                            "a": first.id,
-                            "b": second.id,
-                            "cosine": round(hit.score, 6),
-                            "image_a": first.image,
-                            "image_b": second.image,
-                        }
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                if not cursor:
-                    return len(pairs)
+            async for first, second, score in _pairs(reader, cosine):
+                line = {
+                    "a": first.id,
+                    "b": second.id,
+                    "cosine": round(score, 6),
+                    "image_a": first.image,
+                    "image_b": second.image,
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
     except OSError as error:
         raise IndexingError(
             f"near-duplicate report {path} cannot be written: {error.strerror}; name another file with "
             "--near-duplicates"
         ) from error
+    return count
+
+
+async def _pairs(reader: CatalogReader, cosine: float) -> AsyncIterator[tuple[Item, Item, float]]:
+    seen: set[tuple[str, str]] = set()
+    options = SearchOptions(score_threshold=cosine)
+    async for page in pages_of(reader, with_features=True):
+        for item in page:
+            if item.features is None:
+                continue
+            for hit in await reader.query(item.features, limit=NEIGHBOURS + 1, options=options):
+                first, second = sorted((item, hit.item), key=lambda one: one.id)
+                if first.id != second.id and (first.id, second.id) not in seen:
+                    seen.add((first.id, second.id))
+                    yield first, second, hit.score

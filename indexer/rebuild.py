@@ -17,6 +17,7 @@ from indexer.ledger import Entry, Ledger
 from indexer.picture import PictureError
 from indexer.reader import read_image
 from indexer.source import Source, SourceFacts
+from vector_store.pages import pages_of
 from vector_store.points import Item
 
 _PAGE = 256
@@ -51,13 +52,10 @@ async def rebuild(source: Source, facts: SourceFacts, base: Base, ledger: Ledger
         entries = await asyncio.to_thread(_entries, pairs, begun_ns, max_bytes)
         await asyncio.to_thread(ledger.put, base.key, entries)
         known += sum(1 for entry in entries if entry.content)
-    cursor = ""
-    while True:
-        items, cursor = await reader.scroll(limit=_PAGE, after=cursor)
+    async for items in pages_of(reader):
         rest = [i for i in items if await asyncio.to_thread(ledger.entry, base.key, i.id) is None]
         await asyncio.to_thread(ledger.put, base.key, [_unknown(item) for item in rest])
-        if not cursor:
-            return known
+    return known
 
 
 def _entries(pairs: Sequence[tuple[SourceItem, Item]], begun_ns: int, max_bytes: int) -> list[Entry]:

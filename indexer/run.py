@@ -48,7 +48,7 @@ async def index(
     try:
         check_name(catalog)
         facts = await asyncio.to_thread(source.survey)
-        _check_rejects(source, options)
+        check_rejects(source, options)
         async with open_embedder(embedder_address, options) as embedder:
             return await index_with(source, facts, catalog, store, embedder, options, progress)
     finally:
@@ -66,10 +66,12 @@ async def index_with(
     *,
     parts: Parts | None = None,
 ) -> IndexReport:
-    """`index` with an embedder that is there, for a source that was surveyed. Raises `IndexingError`."""
+    """`index` with an embedder that is there, for a source that was surveyed and whose rejects have a place.
+
+    Raises `IndexingError`.
+    """
     for note in facts.notes:
         progress.stage(note)
-    _check_rejects(source, options)
     try:
         async with _ledger(source, catalog, store, options, progress) as ledger:
             job = Job(
@@ -88,8 +90,8 @@ async def index_with(
         raise IndexingError(f"store: {error}") from error
 
 
-def _check_rejects(source: Source, options: IndexingOptions) -> None:
-    """Before anything is asked of the embedder: what is rejected must have a place."""
+def check_rejects(source: Source, options: IndexingOptions) -> None:
+    """Raise `IndexingError` unless what will be rejected has a place."""
     if not options.dry_run:
         RejectsFile.check(options.rejects_path or source.rejects_path)
 

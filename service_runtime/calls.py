@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -58,7 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Put `_serve` around the method's own handler."""
+        """Put `_around` around the method's own handler."""
         handler = await continuation(details)
         method = str(details.method)
         if handler is None:
@@ -88,21 +88,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def serve(request: Any, context: Context) -> Any:
-            with (
-                _request(context) as request_id,
-                bound_contextvars(
-                    request_id=request_id, method=method, **_caller(key, context), **trace_facts()
-                ),
-            ):
-                started = time.perf_counter()
-                try:
-                    with self._admitted(method, key, context):
-                        answer = await inner(request, context)
-                except BaseException as error:
-                    await self._fail(method, context, error, started)
-                    raise
-                self._ended(method, "OK", started)
-                return answer
+            async with self._around(method, key, context):
+                return await inner(request, context)
 
         return serve
 
@@ -110,25 +97,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
-            with (
-                _request(context) as request_id,
-                bound_contextvars(
-                    request_id=request_id, method=method, **_caller(key, context), **trace_facts()
-                ),
-            ):
-                started = time.perf_counter()
-                try:
-                    with self._admitted(method, key, context):
-                        # Closed with the call, or its clean-up would wait for garbage collection.
-                        async with aclosing(inner(requests, context)) as answers:
-                            async for answer in answers:
-                                yield answer
-                except BaseException as error:
-                    await self._fail(method, context, error, started)
-                    raise
-                self._ended(method, "OK", started)
+            # Closed with the call, or its clean-up would wait for garbage collection.
+            async with self._around(method, key, context), aclosing(inner(requests, context)) as answers:
+                async for answer in answers:
+                    yield answer
 
         return serve
+
+    @asynccontextmanager
+    async def _around(self, method: str, key: Identity, context: Context) -> AsyncIterator[None]:
+        """The life of a call: its request id, its admission, and how it ended."""
+        with (
+            _request(context) as request_id,
+            bound_contextvars(request_id=request_id, method=method, **_caller(key, context), **trace_facts()),
+        ):
+            started = time.perf_counter()
+            try:
+                with self._admitted(method, key, context):
+                    yield
+            except BaseException as error:
+                await self._fail(method, context, error, started)
+                raise
+            self._ended(method, "OK", started)
 
     @contextmanager
     def _admitted(self, method: str, key: Identity, context: Context) -> Iterator[None]:

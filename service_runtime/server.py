@@ -87,9 +87,9 @@ async def serving(
     server = open_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
     health = health_aio.HealthServicer()
     names = ("", *application.service_names)
-    for name in names:
-        # The empty name tells that the process lives; a service's name that it is ready.
-        await health.set(name, _SERVING if name == "" else _NOT_SERVING)
+    # The empty name tells that the process lives; a service's name that it is ready.
+    await _set(health, ("",), _SERVING)
+    await _set(health, application.service_names, _NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     application.register(server)
     reflection.enable_server_reflection((*application.service_names, HEALTH, reflection.SERVICE_NAME), server)
@@ -120,8 +120,7 @@ async def serving(
         facts = await application.start()
         with _observed(application, calls, settings, stall) as observed:
             calls.ready = True
-            for name in application.service_names:
-                await health.set(name, _SERVING)
+            await _set(health, application.service_names, _SERVING)
             get_logger().info("serving", service=settings.program, address=address, **observed, **facts)
             turning = asyncio.create_task(_turn_when(unhealthy, health, names))
             try:
@@ -129,8 +128,7 @@ async def serving(
             finally:
                 turning.cancel()
     finally:
-        for name in names:
-            await health.set(name, _NOT_SERVING)
+        await _set(health, names, _NOT_SERVING)
         if calls.ready:
             get_logger().info("stopping", service=settings.program, calls_under_way=calls.running)
             # A call that reaches a server as it stops is cancelled by gRPC, which nobody may retry. Clients
@@ -155,12 +153,16 @@ def _observed(
         yield facts
 
 
+async def _set(health: health_aio.HealthServicer, names: Sequence[str], status: int) -> None:
+    for name in names:
+        await health.set(name, status)
+
+
 async def _turn_when(
     unhealthy: asyncio.Event, health: health_aio.HealthServicer, names: Sequence[str]
 ) -> None:
     await unhealthy.wait()
-    for name in names:
-        await health.set(name, _NOT_SERVING)
+    await _set(health, names, _NOT_SERVING)
 
 
 async def _run_until_signal(settings: Settings, build: Callable[[Settings], Application]) -> None:

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import numpy as np
 
 from vector_store.catalogs import VersionInfo
-from vector_store.contract import VectorStore, VersionItems, VersionWriter
+from vector_store.contract import VectorStore, VersionWriter
 from vector_store.errors import CopyMismatch
+from vector_store.pages import PAGE_ITEMS, pages_of
 from vector_store.points import Item, PointBatch
-
-PAGE_ITEMS = 1_000
 
 # Items that are read back and compared after a copy, spread evenly over the pages.
 _SAMPLES = 100
@@ -48,7 +47,7 @@ async def copy_version(
             writer = await target.resume_version(name, resume)
         else:
             writer = await target.create_version(name, reader.info.spec)
-        pages = pages_of(reader)
+        pages = pages_of(reader, with_features=True)
         return await fill(writer, pages, reader.info, resumed=bool(resume), on_progress=on_progress)
 
 
@@ -87,17 +86,6 @@ async def fill(
     except BaseException:
         await writer.close()
         raise
-
-
-async def pages_of(items: VersionItems) -> AsyncIterator[list[Item]]:
-    """All items with features, in pages."""
-    cursor = ""
-    while True:
-        page, cursor = await items.scroll(limit=PAGE_ITEMS, after=cursor, with_features=True)
-        if page:
-            yield page
-        if not cursor:
-            return
 
 
 def batch_of(items: Sequence[Item]) -> PointBatch:

@@ -8,13 +8,12 @@ log with every acknowledged change that is not in them yet. Opening the copy rep
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vector_store.edge_lock import take_within
 from vector_store.errors import StoreLocked
 
 _POLL_S = 0.001
@@ -36,19 +35,11 @@ class WriteGate:
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            deadline = time.monotonic() + wait_s
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise StoreLocked(
-                            f"cannot {act}: its files were being changed or copied for more than "
-                            f"{wait_s:.0f} s; try again, and if it stays so look for a stopped process that "
-                            "uses the store"
-                        ) from None
-                    time.sleep(_POLL_S)
+            if not take_within(descriptor, wait_s, poll_s=_POLL_S):
+                raise StoreLocked(
+                    f"cannot {act}: its files were being changed or copied for more than {wait_s:.0f} s; try "
+                    "again, and if it stays so look for a stopped process that uses the store"
+                )
             yield
         finally:
             os.close(descriptor)

@@ -14,6 +14,23 @@ from pathlib import Path
 _POLL_S = 0.02
 
 
+def take_within(descriptor: int, wait_s: float, *, poll_s: float = _POLL_S) -> bool:
+    """Lock an open file for this descriptor alone, trying for `wait_s` seconds; whether it came. Blocks.
+
+    Looks every `poll_s` seconds.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(poll_s)
+        else:
+            return True
+
+
 class FileLock:
     """An exclusive lock on `path`. Two `FileLock`s on one path exclude each other, in one process too."""
 
@@ -26,20 +43,15 @@ class FileLock:
 
         `purpose` is noted in the file. Raises `FileNotFoundError` when its folder is gone. Blocks.
         """
-        deadline = time.monotonic() + wait_s
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    return False
-                time.sleep(_POLL_S)
-            except OSError:
+        taken = False
+        try:
+            taken = take_within(descriptor, wait_s)
+        finally:
+            if not taken:
                 os.close(descriptor)
-                raise
+        if not taken:
+            return False
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)

@@ -147,12 +147,7 @@ class QdrantStore(VectorStore):
                 if attempt == _TRIES - 1:
                     raise StoreUnavailable(f"others keep creating versions of catalog {catalog!r}") from None
         lease.start()
-        try:
-            await self._create_indexes(info)
-        except BaseException:
-            await lease.release()
-            raise
-        return self._writer(info, lease)
+        return await self._writer(info, lease)
 
     async def resume_version(self, catalog: str, version: str) -> QdrantWriter:
         self._check_open()
@@ -164,12 +159,7 @@ class QdrantStore(VectorStore):
         lease = self._lease(info)
         await lease.take()
         # Again, because its creator may have died before it had made them all.
-        try:
-            await self._create_indexes(info)
-        except BaseException:
-            await lease.release()
-            raise
-        return self._writer(info, lease)
+        return await self._writer(info, lease)
 
     async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
         self._check_open()
@@ -290,7 +280,13 @@ class QdrantStore(VectorStore):
             confirm_s=self._options.poll_s,
         )
 
-    def _writer(self, info: VersionInfo, lease: WriterLease) -> QdrantWriter:
+    async def _writer(self, info: VersionInfo, lease: WriterLease) -> QdrantWriter:
+        """The holder of a lease writes once the payload indexes are there; if they fail, the lease goes."""
+        try:
+            await self._create_indexes(info)
+        except BaseException:
+            await lease.release()
+            raise
         writer = QdrantWriter(
             info,
             self._client,

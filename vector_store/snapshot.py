@@ -24,9 +24,10 @@ import numpy as np
 
 from vector_store.catalogs import VersionInfo, VersionState
 from vector_store.contract import VectorStore
-from vector_store.copy_items import Progress, batch_of, fill, pages_of, silent
+from vector_store.copy_items import Progress, batch_of, fill, silent
 from vector_store.edge_layout import read_json, replace_json
 from vector_store.errors import SnapshotDamaged
+from vector_store.pages import pages_of
 from vector_store.points import Item
 from vector_store.version_document import spec_from_document, spec_to_document
 
@@ -50,7 +51,7 @@ async def write_snapshot(
         await asyncio.to_thread(_prepare, folder)
         pages: list[dict[str, Any]] = []
         done = 0
-        async for page in pages_of(reader):
+        async for page in pages_of(reader, with_features=True):
             pages.append(await asyncio.to_thread(_write_page, folder, len(pages), page))
             done += len(page)
             on_progress(done)

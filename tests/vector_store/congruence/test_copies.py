@@ -39,7 +39,8 @@ PAYLOADS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vector_store.copy_items.PAGE_ITEMS", 10)
+    for module in ("pages", "copy_items"):
+        monkeypatch.setattr(f"vector_store.{module}.PAGE_ITEMS", 10)
 
 
 @pytest.fixture(params=["edge", "local"])
