@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cir.local.ports import free_ports
 
 NAMES = {
     "embedder_service": "cir.embedder.v1.EmbedderService",
@@ -61,13 +62,6 @@ def small_model(folder: Path) -> dict[str, str]:
     return {"ARCHITECTURE": "small", "MODEL_CONFIG_FILE": str(path), "PRETRAINED": "random:7"}
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running(
     module: str, environment: Mapping[str, str], *, log: Path, ready: str = "", port: int = 0
@@ -76,7 +70,7 @@ def running(
 
     `ready` is the service's own name where it is left out. The process may have ended before the block.
     """
-    address = f"127.0.0.1:{port or free_port()}"
+    address = f"127.0.0.1:{port or free_ports(1)[0]}"
     prefix = f"CIR_{module.split('_')[0].upper()}_"
     variables = {f"{prefix}{name}": value for name, value in environment.items()}
     variables[f"{prefix}PORT"] = address.rpartition(":")[2]

@@ -261,14 +261,14 @@ async def clients_rate(stub: Any, photos: list[bytes], clients: int, seconds: fl
     return done / (time.perf_counter() - started)
 
 
-async def stream_rate(stub: Any, photos: list[bytes], seconds: float) -> float:
-    """One stream, as fast as flow control lets it."""
+async def stream_rate(stub: Any, photos: list[bytes], seconds: float, batch: int = BATCH) -> float:
+    """One stream of batches, as fast as flow control lets it."""
     started = time.perf_counter()
 
     async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
         number = 0
         while time.perf_counter() - started < seconds:
-            chosen = [photos[(number * BATCH + i) % len(photos)] for i in range(BATCH)]
+            chosen = [photos[(number * batch + i) % len(photos)] for i in range(batch)]
             images = pb.EmbedImagesRequest(images=[pb.ImageInput(content=photo) for photo in chosen])
             yield pb.EmbedStreamRequest(batch_id=number, images=images)
             number += 1
@@ -276,7 +276,7 @@ async def stream_rate(stub: Any, photos: list[bytes], seconds: float) -> float:
     done = 0
     async for answer in stub.EmbedStream(requests(), timeout=seconds + 120):
         assert not answer.images.errors
-        done += BATCH
+        done += batch
     return done / (time.perf_counter() - started)
 
 

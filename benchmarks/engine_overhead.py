@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.embedder_service import TEXT, read_photos
+from benchmarks.embedder_service import TEXT, read_photos, stream_rate, timed, timed_call
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc
 from embedder_service.decode import Decoder
@@ -120,7 +120,7 @@ async def measure(
                     # While interactive calls are remembered, bulk work is held back.
                     await asyncio.sleep(MEMORY_SECONDS)
                 rates[name].append(await rate(call, seconds))
-            rates["JPEG, gRPC stream"].append(await stream_rate(stub, chosen, seconds))
+            rates["JPEG, gRPC stream"].append(await stream_rate(stub, photos, seconds, CALL_ITEMS))
             for _ in range(100):
                 idle["image, bare"].append(timed(lambda: prepare(photos[0])))
                 idle["image, engine"].append(await timed_call(engine.embed_images([photos[0]])))
@@ -198,35 +198,6 @@ async def rate(call: Callable[[], Awaitable[Any]], seconds: float) -> float:
 
     await asyncio.gather(*(caller() for _ in range(CALLS)))
     return done / (time.perf_counter() - started)
-
-
-async def stream_rate(stub: Any, chosen: list[bytes], seconds: float) -> float:
-    """One stream, as fast as flow control lets it."""
-    started = time.perf_counter()
-    images = pb.EmbedImagesRequest(images=[pb.ImageInput(content=photo) for photo in chosen])
-
-    async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
-        while time.perf_counter() - started < seconds:
-            yield pb.EmbedStreamRequest(images=images)
-
-    done = 0
-    async for _ in stub.EmbedStream(requests()):
-        done += len(chosen)
-    return done / (time.perf_counter() - started)
-
-
-def timed(call: Callable[[], Any]) -> float:
-    """Milliseconds of a call."""
-    started = time.perf_counter()
-    call()
-    return (time.perf_counter() - started) * 1000
-
-
-async def timed_call(call: Awaitable[Any]) -> float:
-    """Milliseconds until the answer is there."""
-    started = time.perf_counter()
-    await call
-    return (time.perf_counter() - started) * 1000
 
 
 def show(report: dict[str, Any]) -> None:

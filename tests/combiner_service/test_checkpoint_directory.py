@@ -10,16 +10,10 @@ from combiner_service import checkpoint_directory
 from combiner_service.checkpoint import write_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.checkpoint_metadata import CheckpointMetadata
+from tests.clock import Clock
 from tests.combiner_service.examples import save_published, weights_of
 
 METADATA = CheckpointMetadata(model_fingerprint="abc")
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def problems(directory: CheckpointDirectory) -> dict[str, str]:

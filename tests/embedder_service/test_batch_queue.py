@@ -13,7 +13,7 @@ from embedder_service.batch_queue import BatchQueue
 from embedder_service.fair_share import Priority
 from embedder_service.job import Batch, Job, Piece, Tower
 from embedder_service.presence import InteractivePresence
-from tests.embedder_service.clock import Clock
+from tests.clock import Clock
 
 FOREVER = float("inf")
 

@@ -18,7 +18,7 @@ from embedder_service.fair_share import Priority
 from embedder_service.job import Job, Tower
 from embedder_service.observer import Observer
 from service_runtime.errors import ServiceError
-from tests.embedder_service.clock import Clock
+from tests.clock import Clock
 
 POISON = 13
 

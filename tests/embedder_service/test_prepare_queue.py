@@ -5,7 +5,7 @@ from __future__ import annotations
 from embedder_service.fair_share import Priority
 from embedder_service.prepare_queue import Preparation, PrepareQueue
 from embedder_service.presence import InteractivePresence
-from tests.embedder_service.clock import Clock
+from tests.clock import Clock
 
 
 def nothing() -> None:

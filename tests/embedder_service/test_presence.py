@@ -1,7 +1,7 @@
 """Whether interactive work is around."""
 
 from embedder_service.presence import InteractivePresence
-from tests.embedder_service.clock import Clock
+from tests.clock import Clock
 
 
 def test_a_call_is_around_from_arrival_until_a_while_after_its_answer() -> None:

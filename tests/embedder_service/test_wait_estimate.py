@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder_service.wait_estimate import WaitEstimate
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @given(

@@ -18,10 +18,10 @@ from indexer.source import Source
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import FakeEmbedder, features_of
 from tests.indexer.pictures import fill, jpeg
+from tests.indexer.stored import stored
 from vector_store import VectorStore, open_store
 from vector_store.catalogs import VersionState
 from vector_store.errors import StoreUnavailable
-from vector_store.points import Item
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
 
@@ -44,12 +44,6 @@ def encoded(embedder: FakeEmbedder) -> int:
     count = sum(len(request.images) for request in embedder.batches)
     embedder.batches.clear()
     return count
-
-
-async def stored(store: VectorStore) -> dict[str, Item]:
-    async with store.reader("shop") as reader:
-        items, _ = await reader.scroll(limit=10_000, with_features=True)
-    return {item.id: item for item in items}
 
 
 async def check_whole(store: VectorStore, folder: Path, ids: set[str]) -> None:

@@ -18,6 +18,7 @@ from indexer.part_file import ledger_of_part, part_path
 from indexer.source import Source
 from tests.indexer.fake_embedder import FakeEmbedder
 from tests.indexer.pictures import fill, jpeg
+from tests.indexer.stored import stored
 from vector_store import VectorStore, open_store
 from vector_store.points import Item
 from vector_store.qdrant_local import open_local_qdrant
@@ -65,12 +66,6 @@ def sent(embedder: FakeEmbedder) -> int:
     count = sum(len(request.images) for request in embedder.batches)
     embedder.batches.clear()
     return count
-
-
-async def stored(store: VectorStore) -> dict[str, Item]:
-    async with store.reader("shop") as reader:
-        items, _ = await reader.scroll(limit=10_000, with_features=True)
-    return {item.id: item for item in items}
 
 
 def same(found: dict[str, Item], expected: dict[str, Item]) -> None:

@@ -26,21 +26,14 @@ from indexer import (
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import DIMENSION, FINGERPRINT, FakeEmbedder, features_of, serve
 from tests.indexer.pictures import fill, jpeg
+from tests.indexer.stored import stored
 from vector_store import VectorStore, open_store
 from vector_store.catalogs import FieldType, VersionState
 from vector_store.errors import CatalogNotFound, InvalidQuery, StoreUnavailable
 from vector_store.filters import Filter, MatchAny
-from vector_store.points import Item
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=5.0, write_items=10)
 ALWAYS = FAST.model_copy(update={"always_publish": True, "keep_features": True})
-
-
-async def stored(store: VectorStore, catalog: str) -> dict[str, Item]:
-    async with store.reader(catalog) as reader:
-        items, cursor = await reader.scroll(limit=10_000, with_features=True)
-        assert cursor == ""
-        return {item.id: item for item in items}
 
 
 async def versions(store: VectorStore, catalog: str) -> list[VersionState]:

@@ -122,6 +122,10 @@ class Fuzzer:
                 left -= share
         if self.tally.growth > MAX_GROWTH_BYTES:
             self._find("memory", "", f"grew by {self.tally.growth >> 20} MiB after the warm-up")
+        # What no client may have seen: calls that the service itself ended as INTERNAL are in its log.
+        for line in self._process.log.read_text(errors="replace").splitlines():
+            if '"event": "call failed"' in line:
+                self._find("log", "", line)
         return self.tally
 
     async def _work(self, channel: grpc.aio.Channel, requests: int) -> None:
@@ -199,7 +203,7 @@ class Fuzzer:
         code, said = await call.code(), await call.details()
         self._count("streams", code.name)
         # What grpc.aio's client calls a batch that its own core did not carry out, because the call was
-        # cancelled here or had ended there while it was still writing; no server says so.
+        # cancelled here or had ended there while it was still writing. A server that says INTERNAL logs it.
         cancelled = said == "Internal error from Core" or (
             stop_after is not None and code is grpc.StatusCode.CANCELLED
         )

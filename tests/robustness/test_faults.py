@@ -13,8 +13,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from benchmarks._processes import Running, free_port
+from benchmarks._processes import Running
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from cir.local.ports import free_ports
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from cir.search.v1.search_pb2_grpc import SearchServiceStub
 from search_service.application import SearchApplication
@@ -50,7 +51,7 @@ def front(folder: Path, fingerprint: str, embedder: str, combiner: str) -> Searc
 async def test_a_killed_neighbour_is_named_and_used_again(stack: Stack, tmp_path: Path, dying: str) -> None:
     start = running_embedder if dying == "embedder" else running_combiner
     query, others = (BY_TEXT, BY_ITEM) if dying == "embedder" else (COMPOSED, BY_TEXT)
-    port = free_port()
+    port = free_ports(1)[0]
     with ExitStack() as cleanup:
         killed: Running = await asyncio.to_thread(cleanup.enter_context, start(tmp_path, port))
         addresses = {"embedder": stack.embedder.address, "combiner": stack.combiner.address}
@@ -131,7 +132,7 @@ async def test_deadline_and_cancellation_of_the_caller_reach_a_stuck_embedder(
     embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(stuck, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    embedder, nobody = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
+    embedder, nobody = f"127.0.0.1:{port}", f"127.0.0.1:{free_ports(1)[0]}"
     settings = await asyncio.to_thread(front, tmp_path, "stuck-model", embedder, nobody)
     async with (
         serving(SearchApplication(settings), settings) as address,

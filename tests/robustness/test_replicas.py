@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks._processes import free_port
 from cir.combiner.v1 import combiner_pb2
 from cir.embedder.v1 import embedder_pb2
+from cir.local.ports import free_ports
 from combiner_service.application import CombinerApplication
 from combiner_service.settings import CombinerSettings
 from embedder_service.application import EmbedderApplication
@@ -63,7 +63,7 @@ def who(service: str, answer: bytes) -> str:
 @linux_only
 @pytest.mark.parametrize("service", ["combiner", "embedder"])
 async def test_a_replica_that_appears_in_dns_gets_its_share(tmp_path: Path, service: str) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     method, request = good_requests(service)[-1]
     first, second = (serving(*replica(service, number, port, tmp_path)) for number in range(2))
     async with first, second, loopback_dns(HOSTS[:1]) as dns:

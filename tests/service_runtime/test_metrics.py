@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
 
 import grpc.aio
@@ -12,17 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
+from cir.local.ports import free_ports
 from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings
 from service_runtime.startup import StartupError
 from tests.refused import refused
 from tests.service_runtime.example_service import COMBINE, ExampleService
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -36,7 +30,7 @@ def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 async def test_calls_codes_reasons_and_the_services_own_are_counted() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     async with (
         serving(ExampleService(), ServiceSettings(port=0, metrics_port=port)) as address,
         grpc.aio.insecure_channel(address) as channel,
@@ -62,7 +56,7 @@ async def test_calls_codes_reasons_and_the_services_own_are_counted() -> None:
 
 
 async def test_methods_that_are_not_served_make_no_series() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     async with (
         serving(ExampleService(), ServiceSettings(port=0, metrics_port=port)) as address,
         grpc.aio.insecure_channel(address) as channel,
@@ -76,7 +70,7 @@ async def test_methods_that_are_not_served_make_no_series() -> None:
 
 
 async def test_the_port_is_free_again_after_the_service_and_taken_is_a_startup_error() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     settings = ServiceSettings(port=0, metrics_port=port)
     async with serving(ExampleService(), settings):
         with pytest.raises(StartupError, match=f"metrics cannot listen on 127.0.0.1:{port}"):

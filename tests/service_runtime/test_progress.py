@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service_runtime.progress import Progress
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.sampled_from(["begin", "end"]))))

@@ -5,20 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service_runtime.rate_limit import TokenBuckets, peer_name
-
-
-class Clock:
-    """Time that a test moves."""
-
-    def __init__(self, now: float = 1e6) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_a_burst_passes_then_the_rate() -> None:
-    clock = Clock()
+    clock = Clock(1e6)
     buckets = TokenBuckets(2.0, 3, clock=clock)
     assert [buckets.take("a") for _ in range(3)] == [0, 0, 0]
     assert buckets.take("a") == pytest.approx(0.5)
@@ -38,7 +29,7 @@ gaps = st.lists(st.floats(0, 3), min_size=1, max_size=200)
 
 @given(rates, bursts, gaps)
 def test_no_window_holds_more_than_burst_and_rate_allow(rate: float, burst: int, waits: list[float]) -> None:
-    clock = Clock()
+    clock = Clock(1e6)
     buckets = TokenBuckets(rate, burst, clock=clock)
     taken: list[float] = []
     for wait in waits:
@@ -53,7 +44,7 @@ def test_no_window_holds_more_than_burst_and_rate_allow(rate: float, burst: int,
 
 @given(rates, bursts, gaps)
 def test_the_wait_that_is_told_is_exact(rate: float, burst: int, waits: list[float]) -> None:
-    clock = Clock()
+    clock = Clock(1e6)
     buckets = TokenBuckets(rate, burst, clock=clock)
     for wait in waits:
         clock.now += wait / rate
@@ -68,7 +59,7 @@ def test_the_wait_that_is_told_is_exact(rate: float, burst: int, waits: list[flo
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 2)), max_size=300))
 def test_callers_do_not_touch_each_other_and_few_are_kept(calls: list[tuple[int, float]]) -> None:
-    clock = Clock()
+    clock = Clock(1e6)
     together = TokenBuckets(1.0, 2, clock=clock)
     alone = {number: TokenBuckets(1.0, 2, clock=clock) for number in range(31)}
     for number, wait in calls:
@@ -80,7 +71,7 @@ def test_callers_do_not_touch_each_other_and_few_are_kept(calls: list[tuple[int,
 
 
 def test_memory_is_bounded_however_many_come() -> None:
-    buckets = TokenBuckets(0.001, 1, max_callers=100, clock=Clock())
+    buckets = TokenBuckets(0.001, 1, max_callers=100, clock=Clock(1e6))
     for number in range(10_000):
         assert buckets.take(f"peer {number}") == 0
     assert len(buckets) == 100
