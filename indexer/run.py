@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from indexer.embed import open_embedder
@@ -115,8 +115,9 @@ async def _ledger(
 ) -> AsyncIterator[Ledger]:
     location = (await store.check())["location"]
     path = options.ledger_path or default_ledger(source, catalog)
-    with tempfile.TemporaryDirectory(prefix="cir-ledger-") as folder:
+    with ExitStack() as scratch:
         if options.dry_run and (options.rebuild_ledger or not path.exists()):
+            folder = scratch.enter_context(tempfile.TemporaryDirectory(prefix="cir-ledger-"))
             path = Path(folder) / path.name
         elif options.rebuild_ledger and (old := await asyncio.to_thread(set_aside, path)):
             progress.stage(f"the old ledger is now {old}")

@@ -104,7 +104,8 @@ async def test_cancelled_and_late_calls_cost_no_work() -> None:
         await first
         assert gate.batches == [["first"], ["k"]]
         assert sample(service.metrics.collectors(), "cir_combiner_dropped_calls_total") == 2
-        assert service.queue.progress.open == 0
+    # A worker counts its calls as done after it has answered them: certain only once it has ended.
+    assert service.queue.progress.open == 0
 
 
 async def test_a_call_beyond_what_may_wait_is_refused_at_once_and_the_service_recovers() -> None:
@@ -135,7 +136,7 @@ async def test_a_worker_outlives_whatever_combining_raises() -> None:
             with pytest.raises(RuntimeError, match="boom"):
                 await service.call("bad")
             assert (await service.call("good")).combiner == "good"
-        assert service.queue.progress.open == 0
+    assert service.queue.progress.open == 0
 
 
 async def test_closing_answers_what_waits_and_refuses_the_rest() -> None:
@@ -164,8 +165,7 @@ async def test_a_stuck_worker_is_seen_by_the_watchdog() -> None:
         assert service.queue.progress.stalled_seconds() >= 0.05
         gate.open.set()
         await call
-        await asyncio.to_thread(lambda: service.workers._threads[0].join(0.05))
-        assert service.queue.progress.stalled_seconds() == 0
+    assert service.queue.progress.stalled_seconds() == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
