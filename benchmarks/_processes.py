@@ -54,6 +54,12 @@ class Running:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def peak_bytes(self) -> int:
+        """The most memory that the process has held so far. Linux only."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        kib = next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]
+        return int(kib) << 10
+
 
 def small_model(folder: Path) -> dict[str, str]:
     """Settings of an embedder with `SMALL_MODEL`, whose file is written to `folder`."""

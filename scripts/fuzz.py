@@ -50,7 +50,7 @@ def main() -> int:
             print(
                 f"{service}: {tally.requests} requests in {time.monotonic() - started:.0f} s, "
                 f"{len(tally.findings)} findings, memory {tally.resident[0] >> 20} MiB at first, "
-                f"{tally.growth >> 20} MiB more after the warm-up",
+                f"{tally.growth >> 20} MiB more after the warm-up, {tally.burst >> 20} MiB more at a moment",
                 flush=True,
             )
     show(tallies)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import grpc
@@ -30,9 +32,12 @@ TIMEOUT = 60.0
 # How many at a time, and requests between two looks at the service's state.
 WORKERS = 12
 CHECK_EVERY = 1000
-# Memory after the first part of the run, to which the rest is compared.
-WARM_UP = 0.25
+# What stays from the second quarter of the run to the last: a leak grows with the requests.
 MAX_GROWTH_BYTES = 200 << 20
+# What may be held for a moment: the largest pictures that are decoded, 16 bytes a pixel (docs/embedder.md),
+# on each thread that prepares.
+_PICTURES_BYTES = 16 * 64_000_000 * (os.cpu_count() or 1)
+MAX_PEAK_BYTES = {"embedder": _PICTURES_BYTES + (200 << 20)}
 
 # Codes that no message may bring about, whatever it says: DEADLINE_EXCEEDED is a hang, UNAVAILABLE a crash.
 _FORBIDDEN = frozenset(
@@ -78,6 +83,7 @@ class Tally:
 
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     resident: list[int] = field(default_factory=list)
+    peak: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -87,9 +93,17 @@ class Tally:
 
     @property
     def growth(self) -> int:
-        """Bytes that the process grew by after its warm-up."""
-        warm = self.resident[int(len(self.resident) * WARM_UP)]
-        return max(self.resident) - warm
+        """Bytes held in the last quarter of the looks over those in the second, by their medians."""
+        quarter = len(self.resident) // 4
+        if not quarter:
+            return 0
+        warm, last = self.resident[quarter : 2 * quarter], self.resident[-quarter:]
+        return max(0, round(median(last) - median(warm)))
+
+    @property
+    def burst(self) -> int:
+        """The most bytes that were held at any moment over those at the first look."""
+        return self.peak - self.resident[0]
 
 
 class Fuzzer:
@@ -122,6 +136,10 @@ class Fuzzer:
                 left -= share
         if self.tally.growth > MAX_GROWTH_BYTES:
             self._find("memory", "", f"grew by {self.tally.growth >> 20} MiB after the warm-up")
+        if self.tally.burst > MAX_PEAK_BYTES.get(self._service, MAX_GROWTH_BYTES):
+            self._find(
+                "memory", "", f"{self.tally.burst >> 20} MiB more than at first were held for a moment"
+            )
         # What no client may have seen: calls that the service itself ended as INTERNAL are in its log.
         for line in self._process.log.read_text(errors="replace").splitlines():
             if '"event": "call failed"' in line:
@@ -234,6 +252,7 @@ class Fuzzer:
             self._find("state", "", f"the process ended with {self._process.process.returncode}")
             return
         self.tally.resident.append(self._process.resident_bytes())
+        self.tally.peak = self._process.peak_bytes()
         serving = await asyncio.to_thread(
             is_serving, self._process.address, NAMES[f"{self._service}_service"]
         )

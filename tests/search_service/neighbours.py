@@ -136,7 +136,8 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
 
 async def start(servicer: Any) -> tuple[grpc.aio.Server, str]:
     """Serve a stand-in on a free port; returns the server and "host:port"."""
-    server = grpc.aio.server()
+    # A port of its own, never one that a server which is still stopping listens on too.
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     if isinstance(servicer, FakeEmbedder):
         embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(servicer, server)
     else:
