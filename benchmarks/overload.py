@@ -5,8 +5,10 @@
 Peak goodput is measured first, by clients that wait for their answers (closed loop); then ten times that rate
 is offered whatever comes back (open loop); then the closed loop again. The load comes from processes of its
 own, and the health of the service is asked for throughout. Run for the model given, and for one so small that
-the service itself is the limit, not the model. On a machine whose cores the load shares with the service,
-the goodput that the load takes away counts against the service.
+the service itself is the limit, not the model.
+
+The load shares the cores with the service here. How much that takes is measured too: the closed loop beside
+the same load offered to a bare gRPC server that refuses all of it (`_bare_refusals.py`).
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ def overload(service: Running, options: argparse.Namespace) -> dict[str, Any]:
     peak = len(load(service, "closed", 8, options.clients)["answered_at"]) / 8
     memory_before = service.resident_bytes()
     rate = peak * options.factor
+    beside = peak_beside_bare_refusals(service, options.clients, rate - peak)
     with Health(service.address) as health, Memory(service) as memory:
         # Two processes, each with half: one Python client may not be able to offer it all.
         over = load_together(service, "open", options.seconds, rate)
@@ -83,6 +86,8 @@ def overload(service: Running, options: argparse.Namespace) -> dict[str, Any]:
         "not_offered": sum(part["not_sent"] for part in over),
         "goodput_per_second": goodput,
         "goodput_over_peak": goodput / peak,
+        "peak_beside_bare_refusals_per_second": beside,
+        "goodput_over_peak_beside_bare_refusals": goodput / beside,
         "codes": dict(codes),
         "ended_otherwise": codes.total() - codes["OK"] - codes["RESOURCE_EXHAUSTED"],
         "refusals_without_retry_info": sum(part["without_retry_info"] for part in over),
@@ -99,6 +104,21 @@ def overload(service: Running, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def peak_beside_bare_refusals(service: Running, clients: int, rate: float) -> float:
+    """Calls a second of the closed loop while a bare gRPC server refuses `rate` calls a second beside it."""
+    command = [sys.executable, "-m", "benchmarks._bare_refusals"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        refused = [_start(address, "open", 10, rate / 2) for _ in range(2)]
+        time.sleep(1)
+        answered = load(service, "closed", 8, clients)["answered_at"]
+        for process in refused:
+            _read(process)
+        server.terminate()
+    return len(answered) / 8
+
+
 def recovery(back: dict[str, Any], peak: float, window: float = 0.5) -> float:
     """Seconds after the overload until the rate over a window is 0.9 of the peak again."""
     at = np.array(back["answered_at"]) - back["started"]
@@ -110,17 +130,17 @@ def recovery(back: dict[str, Any], peak: float, window: float = 0.5) -> float:
 
 def load(service: Running, mode: str, seconds: float, amount: float) -> dict[str, Any]:
     """One load process, run to its end."""
-    return _read(_start(service, mode, seconds, amount))
+    return _read(_start(service.address, mode, seconds, amount))
 
 
 def load_together(service: Running, mode: str, seconds: float, rate: float) -> list[dict[str, Any]]:
     """Two load processes at the same time, each with half of the rate."""
-    started = [_start(service, mode, seconds, rate / 2) for _ in range(2)]
+    started = [_start(service.address, mode, seconds, rate / 2) for _ in range(2)]
     return [_read(process) for process in started]
 
 
-def _start(service: Running, mode: str, seconds: float, amount: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks._overload_load", service.address, mode]
+def _start(address: str, mode: str, seconds: float, amount: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks._overload_load", address, mode]
     command += [str(seconds), str(amount), str(OUTSTANDING)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -192,11 +212,13 @@ def show(report: dict[str, Any]) -> None:
         table.add_column(report[name]["model"], justify="right")
     table.add_column("goal", justify="right")
     rows = (
-        ("peak, calls/s (closed loop)", "peak_per_second", ".0f", ""),
+        ("peak, calls/s (closed loop)", "peak_per_second", ".1f", ""),
         ("offered, calls/s", "offered_per_second", ".0f", "factor x peak"),
         ("not offered (too many outstanding)", "not_offered", "d", "0"),
-        ("goodput, calls/s", "goodput_per_second", ".0f", ""),
+        ("goodput, calls/s", "goodput_per_second", ".1f", ""),
         ("goodput / peak", "goodput_over_peak", ".2f", ">= 0.9"),
+        ("peak beside bare refusals, calls/s", "peak_beside_bare_refusals_per_second", ".1f", ""),
+        ("goodput / that", "goodput_over_peak_beside_bare_refusals", ".2f", ">= 0.9"),
         ("neither served nor refused", "ended_otherwise", "d", "0"),
         ("refusals without RetryInfo", "refusals_without_retry_info", "d", "0"),
         ("refusal, ms p50", "refusal_ms_p50", ".1f", ""),

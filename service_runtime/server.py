@@ -181,6 +181,10 @@ async def _run_until_signal(settings: Settings, build: Callable[[Settings], Appl
         await stopped.wait()
 
 
+# As good as none: gRPC keeps it in 32 bits.
+_UNSEEN_CALLS = 1 << 30
+
+
 def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
     return [
         ("grpc.so_reuseport", 0),
@@ -190,6 +194,10 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace_seconds * 1000)),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        # Calls that our loop has not seen yet: gRPC would end them as CANCELLED, at random from 1,000 on.
+        # Connections and the calls on each bound their number already.
+        ("grpc.server.max_pending_requests", _UNSEEN_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _UNSEEN_CALLS),
         ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_seconds * 1000)),
         # The first is where refusing becomes likely, the second where it is certain: one limit, not two.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
