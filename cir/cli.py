@@ -10,7 +10,24 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from cir.commands import catalog_copies, catalogs, demo, doctor, index, items, keys, search, up
+from cir.commands import (
+    catalog_copies,
+    catalogs,
+    cirr_submission,
+    compare,
+    dataset,
+    demo,
+    doctor,
+    evaluate,
+    features,
+    garments,
+    index,
+    items,
+    keys,
+    search,
+    train,
+    up,
+)
 from cir.errors import CirError
 from cir.extras import DISTRIBUTION
 from cir.failure import Failure
@@ -33,6 +50,13 @@ app.add_typer(catalogs.app, name="catalogs")
 app.command("items")(items.items)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(garments.app, name="garments")
+app.add_typer(features.app, name="features")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("cirr-submission")(cirr_submission.cirr_submission)
 app.command("demo")(demo.demo)
 
 

@@ -11,10 +11,15 @@ DISTRIBUTION = "composed-image-retrieval"
 _MODULES = {
     "service": ("grpc_health", "grpc_reflection", "pydantic", "pydantic_settings", "structlog"),
     "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
+    "combiner": ("safetensors", "torch"),
+    "train": ("matplotlib",),
     "search": ("qdrant_client", "qdrant_edge"),
     "indexer": ("pyarrow", "urllib3"),
 }
 _NEEDS = {
+    "embedder": ("service", "embedder"),
+    "combiner": ("service", "combiner"),
+    "train": ("service", "combiner", "train"),
     "search": ("search",),
     "indexer": ("service", "search", "indexer"),
     "demo": ("service", "embedder", "search", "indexer"),

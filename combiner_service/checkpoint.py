@@ -8,13 +8,12 @@ Neither is ever unpickled: a file can hold numbers, not code.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from combiner_service.atomic_file import replacing
 from combiner_service.checkpoint_metadata import CheckpointMetadata, from_header, to_header
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_sizes import NetworkSizes, sizes_from_shapes
@@ -121,18 +120,8 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Checkp
         {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
         metadata=to_header(metadata, sizes),
     )
-    # The leading dot hides the unfinished file from the service's scan.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _check_ending(path: Path) -> None:

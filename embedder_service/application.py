@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from prometheus_client.registry import Collector
 
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from embedder_service.decode import Decoder
+from embedder_service.decode import decoder_for
 from embedder_service.engine import Engine, Model
 from embedder_service.formats import FORMATS
 from embedder_service.job import Tower
@@ -62,7 +62,7 @@ class EmbedderApplication(Application):
         bulk_batch = settings.bulk_batch_items or bulk_batch
         engine = Engine(
             _on_device(held) if on_cuda else held.model,
-            self._decoder(held.preprocessor.size),
+            decoder_for(settings, held.preprocessor.size),
             held.preprocessor,
             max_batch=device_batch,
             shared_bulk_batch=bulk_batch,
@@ -128,16 +128,6 @@ class EmbedderApplication(Application):
                 bound=self._settings.min_dtype_cosine,
             )
         return held
-
-    def _decoder(self, image_size: int) -> Decoder:
-        settings = self._settings
-        return Decoder(
-            max_bytes=settings.max_image_bytes,
-            max_pixels=settings.max_image_pixels,
-            orient=settings.exif_orientation,
-            background=settings.background,
-            draft_size=2 * image_size if settings.jpeg_draft else None,
-        )
 
     async def _warm_up(self, engine: Engine, held: HeldModel, batch: int) -> None:
         size = held.preprocessor.size

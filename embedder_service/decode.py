@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -15,6 +16,9 @@ from cir.common.v1 import errors_pb2 as pb
 from embedder_service.eight_bits import flatten, to_eight_bits
 from embedder_service.formats import FORMATS, is_heif, looks_like_a_picture, webp_canvas
 from service_runtime.errors import ServiceError
+
+if TYPE_CHECKING:
+    from embedder_service.settings import EmbedderSettings
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_BY_ORIENTATION = {
@@ -165,6 +169,17 @@ def _orientation(picture: Image.Image) -> int:
         # Damaged EXIF data is no reason to refuse a picture whose pixels are fine.
         return 1
     return value if isinstance(value, int) else 1
+
+
+def decoder_for(settings: EmbedderSettings, image_size: int) -> Decoder:
+    """The decoder that the settings describe, for a model that takes `image_size` x `image_size` pixels."""
+    return Decoder(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        orient=settings.exif_orientation,
+        background=settings.background,
+        draft_size=2 * image_size if settings.jpeg_draft else None,
+    )
 
 
 _PILLOW_MODULES = r"PIL\."

@@ -19,6 +19,7 @@ from service_runtime.application import Application
 from service_runtime.startup import StartupError
 from vector_store import open_store
 from vector_store.contract import VectorStore
+from vector_store.edge_options import EdgeOptions
 from vector_store.errors import StoreError
 from vector_store.qdrant_options import QdrantOptions
 
@@ -57,6 +58,11 @@ class SearchApplication(Application):
                 timeout_s=settings.store_timeout_seconds,
                 ca_file=settings.store_ca_file,
                 qdrant=QdrantOptions(publish_timeout_s=settings.store_publish_timeout_seconds),
+                edge=EdgeOptions(
+                    min_free_bytes=settings.store_min_free_bytes,
+                    index_above_items=settings.store_index_above_items,
+                ),
+                quantize_above_bytes=settings.store_quantize_above_bytes,
             )
         except (StoreError, ValueError) as error:
             raise StartupError(f"store {settings.store}: {error}") from error

@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from service_runtime.settings import ServiceSettings
+from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
+from vector_store.edge_options import EdgeOptions
 
 
 class SearchSettings(ServiceSettings):
@@ -33,6 +35,23 @@ class SearchSettings(ServiceSettings):
     )
     store_publish_timeout_seconds: float = Field(
         60.0, gt=0, description="Longest wait for a version on a Qdrant server to be green when publishing."
+    )
+    store_index_above_items: int = Field(
+        EdgeOptions().index_above_items,
+        ge=0,
+        description="Embedded store: items written online that queries may compare one by one; more are "
+        "indexed in the background. 0 never does that.",
+    )
+    store_quantize_above_bytes: int = Field(
+        QUANTIZE_ABOVE_BYTES,
+        ge=0,
+        description="Embedded store: size of a version's full vectors above which that compresses them to 8 "
+        "bits, where cir index left it to the store.",
+    )
+    store_min_free_bytes: int = Field(
+        EdgeOptions().min_free_bytes,
+        ge=0,
+        description="Embedded store: bytes of the disk that writes leave free; they are refused below that.",
     )
     upstream_tls: bool = Field(False, description="Connect to embedder and combiner with TLS.")
     upstream_ca: Path | None = Field(

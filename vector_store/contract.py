@@ -34,7 +34,7 @@ class SearchOptions:
     exact: bool = False
     ef: int | None = None
     rescore: bool = True
-    oversampling: float = 2.0
+    oversampling: float = 3.0
     score_threshold: float | None = None
     with_features: bool = False
     diversity: float = 0.0

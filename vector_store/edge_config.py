@@ -19,11 +19,11 @@ from qdrant_edge import (
     Memory,
     ProductQuantizationConfig,
     ScalarQuantizationConfig,
-    ScalarType,
     UpdateOperation,
 )
 
 from vector_store.catalogs import FieldType, Quantization, VersionSpec
+from vector_store.edge_optimize import INT8
 from vector_store.field_keys import data_path, terms_path
 
 # Kilobytes of vectors below which a plain scan is as fast as a graph; the engine then builds none.
@@ -75,7 +75,7 @@ def _quantization(
 ) -> ScalarQuantizationConfig | BinaryQuantizationConfig | ProductQuantizationConfig | None:
     match kind:
         case Quantization.INT8:
-            return ScalarQuantizationConfig(type=ScalarType.Int8, quantile=0.99, memory=Memory.Pinned)
+            return INT8
         case Quantization.BINARY:
             return BinaryQuantizationConfig(memory=Memory.Pinned)
         case Quantization.PRODUCT:

@@ -21,6 +21,10 @@ from qdrant_edge import (
     ScalarType,
 )
 
+INT8 = ScalarQuantizationConfig(type=ScalarType.Int8, quantile=0.999, memory=Memory.Pinned)
+"""Values outside the quantile are cut off. Embeddings have a few dimensions with large values that tell much:
+with 0.99 these are cut, and no `ef` brings recall back."""
+
 
 def optimize(path: str, *, int8_dimension: int | None) -> None:
     """Open the shard at `path`, build its index and close it.
@@ -32,9 +36,7 @@ def optimize(path: str, *, int8_dimension: int | None) -> None:
         # What is left out here stays as the shard has it; the vectors must be named again.
         config = EdgeConfig(
             vectors=EdgeVectorParams(size=int8_dimension, distance=Distance.Cosine),
-            quantization_config=ScalarQuantizationConfig(
-                type=ScalarType.Int8, quantile=0.99, memory=Memory.Pinned
-            ),
+            quantization_config=INT8,
         )
     shard = EdgeShard.load(path, config)
     try:

@@ -1,7 +1,7 @@
 """`cir catalogs copy`, `snapshot` and `restore`: versions between stores, and into files and back.
 
-They open the stores themselves, so an embedded store that a search service has open is refused: copy from
-the machine of the service while it is stopped, or from a Qdrant server at any time.
+They open the stores themselves. An embedded store that is being served is read from a copy of its files, so
+the search service goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cir.commands.version_options import StoreCaFile
 from cir.extras import require
 
 Name = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
@@ -21,10 +22,6 @@ Store = Annotated[
 ]
 StoreApiKey = Annotated[
     str, typer.Option("--store-api-key", envvar="CIR_STORE_API_KEY", help="API key of a Qdrant server.")
-]
-StoreCaFile = Annotated[
-    Path | None,
-    typer.Option("--store-ca-file", help="Authority (PEM) to trust for qdrants://; default: the system's."),
 ]
 Resume = Annotated[
     str, typer.Option("--resume", metavar="VERSION", help="Go on with what an interrupted run left.")

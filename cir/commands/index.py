@@ -19,6 +19,20 @@ from cir.commands.options import (
     access,
 )
 from cir.commands.output import print_json
+from cir.commands.version_options import (
+    DEFAULT_QUANTIZE_ABOVE,
+    HnswEfConstruct,
+    HnswM,
+    PayloadOnDisk,
+    Quantization,
+    Quantize,
+    QuantizeAbove,
+    Replicas,
+    Shards,
+    StoreCaFile,
+    VectorsOnDisk,
+    WriteConsistency,
+)
 from cir.extras import require
 from cir.failure import Failure
 from cir.local import up_file
@@ -137,6 +151,15 @@ def index(
     batch_items: Annotated[
         int, typer.Option("--batch-items", min=1, help="Pictures in one call to the embedder.")
     ] = 32,
+    quantization: Quantize = Quantization.AUTO,
+    quantize_above_bytes: QuantizeAbove = DEFAULT_QUANTIZE_ABOVE,
+    hnsw_m: HnswM = 16,
+    hnsw_ef_construct: HnswEfConstruct = 100,
+    vectors_on_disk: VectorsOnDisk = False,
+    payload_on_disk: PayloadOnDisk = False,
+    shards: Shards = 0,
+    replicas: Replicas = 0,
+    write_consistency: WriteConsistency = 0,
     partition: Annotated[
         str,
         typer.Option(
@@ -179,6 +202,7 @@ def index(
     store_api_key: Annotated[
         str, typer.Option("--store-api-key", envvar="CIR_STORE_API_KEY", help="API key of a Qdrant server.")
     ] = "",
+    store_ca_file: StoreCaFile = None,
     embedder: Annotated[
         str,
         typer.Option(
@@ -242,6 +266,8 @@ def index(
         image_base=image_base,
         store_url=store,
         store_api_key=store_api_key,
+        store_ca_file=store_ca_file,
+        quantize_above_bytes=quantize_above_bytes,
         embedder=embedder,
         options={
             "rejects_path": rejects,
@@ -258,6 +284,16 @@ def index(
             "near_duplicates_cosine": near_duplicates_cosine,
             "ledger_path": ledger,
             "rebuild_ledger": rebuild_ledger,
+            "vector_index": {
+                "hnsw_m": hnsw_m,
+                "hnsw_ef_construct": hnsw_ef_construct,
+                "quantization": quantization.value,
+                "vectors_on_disk": vectors_on_disk,
+                "payload_on_disk": payload_on_disk,
+                "shards": shards,
+                "replicas": replicas,
+                "write_consistency": write_consistency,
+            },
             "embedder_api_key": reached.api_key,
             "embedder_tls": reached.tls,
         },

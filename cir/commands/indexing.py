@@ -25,6 +25,7 @@ from indexer.run import index
 from indexer.schema_text import read_schema
 from indexer.url_picture import Fetching
 from indexer.url_rules import UrlRules
+from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
 
@@ -57,6 +58,8 @@ def run_index(
     allow_hosts: tuple[str, ...] = (),
     allow_private_hosts: bool = False,
     fetch_seconds: float = 30.0,
+    store_ca_file: Path | None = None,
+    quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
     data: Path = DEFAULT_DATA,
     division: Division | None = None,
 ) -> Outcome:
@@ -83,7 +86,12 @@ def run_index(
                 "keep_features": store_url.startswith("edge:"),
             }
         )
-        store = open_store(store_url, api_key=store_api_key)
+        store = open_store(
+            store_url,
+            api_key=store_api_key,
+            ca_file=store_ca_file,
+            quantize_above_bytes=quantize_above_bytes,
+        )
         try:
             if division is None:
                 return await index(source, catalog, store, embedder, given, progress)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+DATA = ("--dataset", "cirr", "--root", "x")
 HIDDEN = (
-    "torch", "torchvision", "open_clip", "safetensors", "pydantic_settings", "structlog",
+    "torch", "torchvision", "open_clip", "safetensors", "matplotlib", "pydantic_settings", "structlog",
     "grpc_health", "grpc_reflection", "qdrant_client", "qdrant_edge", "pyarrow",
     "service_runtime", "embedder_service", "combiner_service", "search_service", "vector_store", "indexer",
 )  # fmt: skip
@@ -42,7 +43,8 @@ def test_the_client_needs_the_base_install_alone() -> None:
 
 
 def test_help_needs_the_base_install_alone() -> None:
-    commands = ["up", "index", "search", "catalogs", "items", "doctor", "demo"]
+    commands = ["up", "index", "search", "catalogs", "items", "doctor", "dataset", "garments", "demo"]
+    commands += ["features", "train", "evaluate", "compare", "cirr-submission"]
     lines = [["--help"], ["--version"], *([command, "--help"] for command in commands)]
     done = run(f"import cir.cli; print([cir.cli.run(line) for line in {lines!r}])")
     assert done.stdout.splitlines()[-1] == str([0] * len(lines)), done.stderr
@@ -57,7 +59,13 @@ def test_commands_that_only_call_get_as_far_as_the_server(arguments: list[str]) 
 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [(["up"], "demo"), (["demo"], "demo"), (["index", "shop", "."], "indexer")],
+    [
+        (["up"], "demo"),
+        (["demo"], "demo"),
+        (["index", "shop", "."], "indexer"),
+        (["features", "extract", *DATA, "--out", "x"], "embedder"),
+        (["train", *DATA, "--features", "x", "--out", "x"], "train"),
+    ],
 )
 def test_the_others_say_what_to_install(arguments: list[str], extra: str) -> None:
     done = run(f"import cir.cli; cir.cli.main({arguments!r})")

@@ -1,0 +1,101 @@
+"""`cir dataset`: data sets of composed queries on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cir.commands.dataset_options import CategoryOption, DatasetName, QuietOption, told_as_failures
+from cir.commands.options import Json
+from cir.commands.output import console, print_json, table
+from cir.commands.work_progress import WorkProgress
+from cir.failure import Failure
+
+if TYPE_CHECKING:
+    from combiner_service.datasets.check import SplitReport
+    from combiner_service.datasets.split import Split
+
+app = typer.Typer(help="Look into data sets of composed queries.", no_args_is_help=True)
+
+INCOMPLETE = 3
+
+
+@app.callback()
+def _dataset() -> None:
+    pass
+
+
+@app.command("check")
+def check(
+    kind: Annotated[
+        DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")
+    ],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
+    ],
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
+    ] = None,
+    category: CategoryOption = None,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode/--no-decode", help="Read every picture wholly, or only see that it is there."),
+    ] = True,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Pictures read at a time.")] = 2,
+    quiet: QuietOption = False,
+    json: Json = False,
+) -> None:
+    """Count a data set's queries and images, and say which cannot be used.
+
+    Exit code 0: all images can be read and all queries answered; 3: some cannot; 1: the annotation itself
+    cannot be read.
+    """
+    # Only here, so that the rest of the command needs no more than the base install.
+    from combiner_service.datasets.check import look_at_all, report_on
+    from combiner_service.datasets.report_text import document
+
+    with told_as_failures():
+        splits = _splits(kind, path, split or (), category or ())
+    files = sorted({file for each in splits for file in each.paths.values()})
+    progress = WorkProgress(quiet=quiet)
+    progress.start("looking at images", len(files))
+    try:
+        states = look_at_all(files, decode=decode, workers=workers, on_image=progress.advance)
+    finally:
+        progress.stop()
+    reports = [report_on(each, states) for each in splits]
+    if json:
+        print_json(document(kind.value, reports))
+    else:
+        _print(reports)
+    if broken := [report.name for report in reports if not report.complete]:
+        raise Failure(
+            f"{', '.join(broken)}: images cannot be read, or queries cannot be answered; see the report",
+            exit_code=INCOMPLETE,
+        )
+
+
+def _splits(
+    kind: DatasetName, path: Path, names: Sequence[str | None], categories: Sequence[str]
+) -> list[Split]:
+    from combiner_service.dataset_choice import Dataset, load_splits, splits_there
+    from combiner_service.datasets.triplets import splits_in
+
+    dataset = Dataset(kind.value)
+    if not names:
+        of_manifest = kind in (DatasetName.TRIPLETS, DatasetName.GARMENTS)
+        names = (of_manifest and splits_in(path)) or splits_there(dataset, path)
+    return [each for name in names for each in load_splits(dataset, path, name, categories=categories)]
+
+
+def _print(reports: Sequence[SplitReport]) -> None:
+    from combiner_service.datasets.report_text import COLUMNS, notes, table_row
+
+    printed = console()
+    printed.print(table(COLUMNS, [table_row(report) for report in reports], right=COLUMNS[1:]))
+    for report in reports:
+        for note in notes(report):
+            printed.print(note)

@@ -1,0 +1,83 @@
+"""`cir evaluate`: the metrics of one combiner on a data set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cir.commands.dataset_options import (
+    CaptionsName,
+    CaptionsOption,
+    CategoryOption,
+    DatasetOption,
+    DialoguesOption,
+    FeaturesOption,
+    GalleryName,
+    GalleryOption,
+    ReferenceOption,
+    RootOption,
+    SplitOption,
+    told_as_failures,
+)
+from cir.commands.options import Json
+from cir.commands.output import print_json
+from cir.extras import require
+
+if TYPE_CHECKING:
+    from combiner_service.evaluation.dialogues import DialogueEvaluation
+
+CombinerOption = Annotated[
+    str, typer.Option("--combiner", metavar="NAME|FILE", help="sum, slerp, image, text, or a checkpoint.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu, cuda, cuda:N.")]
+
+
+def evaluate(
+    dataset: DatasetOption,
+    root: RootOption,
+    features: FeaturesOption,
+    combiner: CombinerOption,
+    split: SplitOption = "val",
+    category: CategoryOption = None,
+    gallery: GalleryOption = GalleryName.ORIGINAL,
+    reference: ReferenceOption = None,
+    captions: CaptionsOption = CaptionsName.AND,
+    text_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--text-weight", min=0, max=1, help="In place of the combiner's own weight of the text."
+        ),
+    ] = None,
+    dialogues: DialoguesOption = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Print the recalls of a combiner with the protocol they were measured by, and what was missing."""
+    require("combiner", what="cir evaluate")
+    from cir.commands.experiments import Experiment, run_evaluate
+    from combiner_service.evaluation.tables import evaluation_table
+
+    with told_as_failures():
+        evaluation, talks = run_evaluate(
+            Experiment(
+                dataset, root, features, category or (), gallery, reference or "", captions, dialogues
+            ),
+            split,
+            combiner,
+            text_weight=text_weight,
+            device=device,
+        )
+    if json:
+        print_json({**evaluation.document(), **({"dialogues": talks.document()} if talks else {})})
+        return
+    print(evaluation_table(evaluation))
+    if talks:
+        print_dialogues([talks])
+
+
+def print_dialogues(evaluations: list[DialogueEvaluation]) -> None:
+    """Success after each turn, as Markdown."""
+    from combiner_service.evaluation.tables import dialogue_table
+
+    print(f"\n{dialogue_table(evaluations)}")

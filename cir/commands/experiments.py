@@ -1,0 +1,172 @@
+"""Training and evaluating for commands. Imports what only the extras bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from combiner_service.captions import Joining
+from combiner_service.combiner import Combiner
+from combiner_service.dataset_choice import DIALOGUES_FILE, Dataset, load_splits
+from combiner_service.datasets.dialogues import Dialogue, load_dialogues
+from combiner_service.datasets.split import DatasetError, Split
+from combiner_service.evaluation.cirr_submission import cirr_submission, write_submission
+from combiner_service.evaluation.combiner_choice import choose_combiner
+from combiner_service.evaluation.compare import Comparison, compare
+from combiner_service.evaluation.dialogues import DialogueEvaluation, evaluate_dialogues
+from combiner_service.evaluation.evaluate import Evaluation, EvaluationError, evaluate
+from combiner_service.evaluation.protocol import Gallery, Protocol, Reference, protocol_for
+from combiner_service.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
+from combiner_service.feature_files.extract import Progress
+from combiner_service.feature_files.folder import FeatureFolder, open_folder
+from combiner_service.training.data import TrainingData, training_data
+from combiner_service.training.options import TrainOptions
+from combiner_service.training.plots import (
+    LEARNING_CURVE,
+    TEXT_WEIGHTS,
+    plot_learning_curve,
+    plot_text_weights,
+)
+from combiner_service.training.train import Trained, train
+from combiner_service.training.validation import Validation
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What the options of a command name: a data set, its features, and how to measure."""
+
+    dataset: str
+    root: Path
+    features: Path
+    categories: Sequence[str] = ()
+    gallery: str = "original"
+    reference: str = ""
+    captions: str = "and"
+    dialogues: Path | None = field(default=None)
+
+    def splits(self, name: str) -> tuple[Split, ...]:
+        """The parts of a split. Raises DatasetError."""
+        return load_splits(Dataset(self.dataset), self.root, name, categories=self.categories)
+
+    @property
+    def protocol(self) -> Protocol:
+        """How it is measured."""
+        return protocol_for(
+            self.dataset,
+            gallery=Gallery(self.gallery),
+            reference=Reference(self.reference) if self.reference else None,
+            captions=Joining(self.captions),
+        )
+
+    def queries(self, splits: Sequence[Split], features: FeatureFolder) -> list[EvaluationQueries]:
+        """What evaluating needs of each part. Raises FeatureFileError."""
+        return [evaluation_queries(part, features.images, features.texts, self.protocol) for part in splits]
+
+    def talks(self, split: str) -> tuple[Dialogue, ...]:
+        """The split's dialogues: those of the file that is named, else of garments their own."""
+        own = (self.root if self.root.is_dir() else self.root.parent) / DIALOGUES_FILE
+        path = self.dialogues or (own if self.dataset == Dataset.GARMENTS and own.exists() else None)
+        return load_dialogues(path, split) if path is not None else ()
+
+
+def run_train(
+    experiment: Experiment,
+    folder: Path,
+    options: TrainOptions,
+    *,
+    train_split: str,
+    validation_split: str,
+    resume: bool,
+    begin_with: Path | None,
+    progress: Progress,
+) -> tuple[TrainingData, Trained]:
+    """Train and plot; an empty `validation_split` validates on nothing. Raises what `train` raises."""
+    features = open_folder(experiment.features)
+    data = training_data(experiment.splits(train_split), features)
+    validation = None
+    if validation_split:
+        try:
+            parts = experiment.queries(experiment.splits(validation_split), features)
+        except DatasetError as error:
+            raise DatasetError(
+                f"there is nothing to validate on: {error}. Name another split with --validation-split, or "
+                "train without one by --no-validation"
+            ) from error
+        validation = Validation(parts, experiment.protocol)
+    try:
+        trained = train(
+            data, validation, options, folder, resume=resume, begin_with=begin_with, progress=progress
+        )
+    finally:
+        progress.stop()
+    plot_learning_curve(folder / LEARNING_CURVE, trained.log.entries, data.name)
+    if trained.last is not None:
+        title = f"{data.name}, epoch {trained.epoch}"
+        plot_text_weights(folder / TEXT_WEIGHTS, trained.last.text_weights, title)
+    return data, trained
+
+
+def run_evaluate(
+    experiment: Experiment, split: str, combiner: str, *, text_weight: float | None, device: str
+) -> tuple[Evaluation, DialogueEvaluation | None]:
+    """Evaluate one combiner, on dialogues too where there are some. Raises EvaluationError and the like."""
+    features = open_folder(experiment.features)
+    chosen = choose_combiner(combiner, features, device=device)
+    splits = experiment.splits(split)
+    evaluation = evaluate(
+        chosen, experiment.queries(splits, features), experiment.protocol, text_weight=text_weight
+    )
+    return evaluation, _on_dialogues(experiment, split, splits, chosen, features)
+
+
+def run_compare(
+    experiment: Experiment, split: str, checkpoints: Sequence[str], *, device: str, progress: Progress
+) -> tuple[Comparison, list[DialogueEvaluation]]:
+    """Evaluate every baseline and the checkpoints. Raises EvaluationError and the like."""
+    features = open_folder(experiment.features)
+    networks = [choose_combiner(path, features, device=device) for path in checkpoints]
+    splits = experiment.splits(split)
+    queries = experiment.queries(splits, features)
+    seen: list[str] = []
+
+    def done(name: str) -> None:
+        seen.append(name)
+        progress.advance(len(seen), name)
+
+    progress.start("combiners", 5 + len(networks))
+    try:
+        comparison = compare(networks, queries, experiment.protocol, done=done)
+    finally:
+        progress.stop()
+    baselines = [choose_combiner(name, features) for name in ("image", "text", "sum", "slerp")]
+    evaluations = [
+        _on_dialogues(experiment, split, splits, combiner, features) for combiner in (*baselines, *networks)
+    ]
+    return comparison, [evaluation for evaluation in evaluations if evaluation is not None]
+
+
+def run_cirr_submission(
+    experiment: Experiment, split: str, combiner: str, folder: Path, *, device: str
+) -> tuple[Path, ...]:
+    """Write both files of the test server. Raises EvaluationError and the like."""
+    features = open_folder(experiment.features)
+    chosen = choose_combiner(combiner, features, device=device)
+    [part] = experiment.splits(split)
+    [queries] = experiment.queries([part], features)
+    return write_submission(folder, cirr_submission(chosen, queries), part.queries, part.gallery)
+
+
+def _on_dialogues(
+    experiment: Experiment,
+    name: str,
+    splits: Sequence[Split],
+    combiner: Combiner,
+    features: FeatureFolder,
+) -> DialogueEvaluation | None:
+    talks = experiment.talks(name)
+    if not talks:
+        return None
+    if len(splits) != 1:
+        raise EvaluationError("dialogues are evaluated on one gallery; name one category")
+    return evaluate_dialogues(combiner, talks, gallery_of(splits[0], experiment.protocol.gallery), features)

@@ -1,0 +1,1 @@
+"""Evaluating combiners: ranks, metrics, protocols, comparisons, and files for CIRR's test server."""

@@ -1,0 +1,1 @@
+"""A catalog of drawn garments whose attributes are known, for training and as a benchmark."""

@@ -1,0 +1,1 @@
+"""Shapes of the kinds: outlines, seams and details, without colour."""

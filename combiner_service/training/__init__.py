@@ -1,0 +1,1 @@
+"""Training the Combiner network on features that were extracted once."""

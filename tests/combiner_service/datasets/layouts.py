@@ -1,0 +1,72 @@
+"""Small data sets in the official layouts, and where the real annotation is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+_REAL = Path(__file__).parents[4] / "shared" / "data"
+
+
+def real(name: str) -> Path:
+    """The folder with a data set's real annotation; skips the test where it is not there."""
+    folder = _REAL / name
+    if not folder.is_dir():
+        pytest.skip(f"the annotation of {name} is not on this machine")
+    return folder
+
+
+def write_json(path: Path, value: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_picture(path: Path, colour: str = "red") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), colour).save(path)
+    return path
+
+
+def write_fashioniq(root: Path, *, category: str = "dress", split: str = "val") -> Path:
+    """Two queries, one with an empty caption, and a gallery of four; no images."""
+    write_json(
+        root / "captions" / f"cap.{category}.{split}.json",
+        [
+            {"target": "B2", "candidate": "B1", "captions": ["is red", ""]},
+            {"target": "B3", "candidate": "B1", "captions": [" longer. ", "has dots"]},
+        ],
+    )
+    write_json(root / "image_splits" / f"split.{category}.{split}.json", ["B4", "B1", "B2", "B3"])
+    return root
+
+
+def cirr_pair(pair_id: int, reference: str, target: str | None) -> dict[str, Any]:
+    pair: dict[str, Any] = {
+        "pairid": pair_id,
+        "reference": reference,
+        "caption": "one dog only",
+        "img_set": {"id": 1, "members": ["a", "b", "c"], "reference_rank": 0},
+    }
+    if target is not None:
+        pair |= {"target_hard": target, "target_soft": {target: 1.0}}
+    return pair
+
+
+def write_cirr(root: Path, split: str = "val") -> Path:
+    """Two queries over four images; no images."""
+    targets = (None, None) if split == "test1" else ("b", "c")
+    pairs = [cirr_pair(7, "a", targets[0]), cirr_pair(9, "b", targets[1])]
+    write_json(root / "captions" / f"cap.rc2.{split}.json", pairs)
+    places = {name: f"./{split}/{number}/{name}.png" for number, name in enumerate("dabc")}
+    write_json(root / "image_splits" / f"split.rc2.{split}.json", places)
+    return root

@@ -1,0 +1,98 @@
+"""Queries with known answers: every right target, no wrong one, and nothing of another split."""
+
+from __future__ import annotations
+
+import pytest
+
+from combiner_service.garments.attributes import SplitName, split_of
+from combiner_service.garments.edits import all_changed
+from combiner_service.garments.items import Item, catalog_items
+from combiner_service.garments.triplets import Triplet, gallery_of, triplets
+from tests.combiner_service.garments.meaning import asked_for
+
+ITEMS = catalog_items(1_500, 5)
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+MADE = {split: list(triplets(ITEMS, split, 300, 7)) for split in SPLITS}
+
+
+def _right(reference: Item, said: dict[str, str], other: Item) -> bool:
+    """Whether `other` has what was said, and is for the rest like the reference.
+
+    Written from the words alone. What the reference's kind does not have is open.
+    """
+    for name, value in other.attributes.items():
+        expected = said.get(name, reference.attributes.get(name))
+        if expected is not None and expected != value:
+            return False
+    return all(other.attributes.get(name) == value for name, value in said.items())
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_right_item_is_a_target_and_no_other(split: SplitName) -> None:
+    gallery = gallery_of(ITEMS, split)
+    assert len(MADE[split]) == 300
+    for made in MADE[split][:120]:
+        said = asked_for(made.text)
+        right = [item.id for item in gallery if _right(made.reference, said, item)]
+        assert [target.id for target in made.targets] == right, made.text
+        assert made.reference.id not in right
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_targets_are_of_the_splits_combinations(split: SplitName) -> None:
+    for made in MADE[split]:
+        assert {split_of(target.attributes) for target in made.targets} == {split}
+
+
+def test_no_combination_of_train_is_asked_for_in_val_or_test() -> None:
+    def bases(split: SplitName, of: str) -> set[tuple[str, ...]]:
+        items = [
+            item
+            for made in MADE[split]
+            for item in ((made.reference,) if of == "reference" else made.targets)
+        ]
+        return {tuple(item.attributes[name] for name in ("kind", "colour", "pattern")) for item in items}
+
+    trained = bases("train", "reference") | bases("train", "target")
+    assert trained.isdisjoint(bases("val", "target"))
+    assert trained.isdisjoint(bases("test", "target"))
+    assert bases("val", "reference").isdisjoint(bases("test", "target"))
+    assert {split_of(item.attributes) for item in gallery_of(ITEMS, "train")} == {"train"}
+    assert gallery_of(ITEMS, "test") == ITEMS
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_hard_negatives_miss_the_target_by_one_attribute(split: SplitName) -> None:
+    for made in MADE[split]:
+        assert 1 <= len(made.hard_negatives) <= 4
+        assert len({item.id for item in made.hard_negatives}) == len(made.hard_negatives)
+        wanted = all_changed(made.reference.attributes, made.edits)
+        said = asked_for(made.text)
+        for item in made.hard_negatives:
+            assert item.id != made.reference.id
+            assert not _right(made.reference, said, item), made.text
+            missed = {name for name, value in wanted.items() if item.attributes.get(name) != value}
+            # Another kind may lack what this one has.
+            assert len(missed) == 1 or "kind" in missed
+
+
+def test_one_and_two_edits_come_about_equally_often() -> None:
+    for split in SPLITS:
+        single = sum(len(made.edits) == 1 for made in MADE[split])
+        assert 100 < single < 200
+
+
+def test_a_seed_gives_the_same_queries_and_none_comes_twice() -> None:
+    again = list(triplets(ITEMS, "val", 300, 7))
+    assert again == MADE["val"]
+    assert list(triplets(ITEMS, "val", 300, 8)) != again
+
+    def key(made: Triplet) -> tuple[str, str]:
+        return made.reference.id, made.text
+
+    assert len({key(made) for made in again}) == 300
+
+
+def test_a_catalog_without_answers_gives_no_queries() -> None:
+    assert list(triplets(ITEMS[:1], "test", 5, 1)) == []
+    assert list(triplets((), "test", 5, 1)) == []

@@ -1,0 +1,103 @@
+"""`cir index` with the flags that say how a version is kept, from the command line to the stored version."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cir.cli import run
+from cir.commands import version_options
+from tests.indexer.pictures import jpeg
+from vector_store import VectorStore, open_store
+from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
+from vector_store.catalogs import IndexOptions, Quantization
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number))
+    return folder
+
+
+async def index(pictures: Path, address: str, *flags: str) -> int:
+    """`cir index shop` into the store beside the pictures; returns its exit code."""
+    store = f"edge://{pictures.parent / 'store'}"
+    command = ["index", "shop", str(pictures), "--store", store, "--embedder", address, "--quiet", *flags]
+    return await asyncio.to_thread(run, command)
+
+
+async def stored_options(pictures: Path) -> list[IndexOptions]:
+    async with open_store(f"edge://{pictures.parent / 'store'}") as store:
+        return [info.spec.index for info in await store.list_versions("shop")]
+
+
+async def test_the_defaults_are_those_of_the_store(pictures: Path, address: str) -> None:
+    assert await index(pictures, address) == 0
+    assert await stored_options(pictures) == [IndexOptions()]
+    assert [str(kind) for kind in version_options.Quantization] == [str(kind) for kind in Quantization]
+    assert version_options.DEFAULT_QUANTIZE_ABOVE == QUANTIZE_ABOVE_BYTES
+
+
+async def test_flags_are_kept_with_the_version_and_another_one_makes_a_new_version(
+    pictures: Path, address: str
+) -> None:
+    flags = [
+        *("--quantization", "product", "--hnsw-m", "24", "--hnsw-ef-construct", "200", "--vectors-on-disk"),
+        *("--payload-on-disk", "--shards", "4", "--replicas", "2", "--write-consistency", "1"),
+    ]
+    wanted = IndexOptions(
+        hnsw_m=24,
+        hnsw_ef_construct=200,
+        quantization=Quantization.PRODUCT,
+        vectors_on_disk=True,
+        payload_on_disk=True,
+        shards=4,
+        replicas=2,
+        write_consistency=1,
+    )
+    assert await index(pictures, address, *flags) == 0
+    assert await index(pictures, address, *flags) == 0
+    assert await stored_options(pictures) == [wanted]
+    assert await index(pictures, address, "--quantization", "none") == 0
+    assert await stored_options(pictures) == [wanted, IndexOptions(quantization=Quantization.NONE)]
+
+
+async def test_the_size_above_which_auto_compresses_reaches_the_store(
+    pictures: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def spy(url: str, **options: Any) -> VectorStore:
+        given.append(options["quantize_above_bytes"])
+        return open_store(url, **options)
+
+    monkeypatch.setattr("cir.commands.indexing.open_store", spy)
+    assert await index(pictures, address) == 0
+    assert await index(pictures, address, "--quantize-above-bytes", "100") == 0
+    assert given == [QUANTIZE_ABOVE_BYTES, 100]
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [(("--hnsw-m", "1"), "hnsw-m"), (("--quantization", "int4"), "int4"), (("--shards", "-1"), "shards")],
+)
+async def test_values_that_cannot_be_are_refused_before_anything_happens(
+    pictures: Path, address: str, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], word: str
+) -> None:
+    assert await index(pictures, address, *flags) == 2
+    assert word in capsys.readouterr().err
+    assert not (pictures.parent / "store").exists()
+
+
+async def test_an_authority_that_cannot_be_read_is_told(
+    pictures: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--store", "qdrants://localhost:1", "--store-ca-file", str(pictures / "none.pem")]
+    assert await index(pictures, address, *flags) == 1
+    assert "authorities of the store's TLS" in capsys.readouterr().err
