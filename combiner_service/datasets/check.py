@@ -91,11 +91,8 @@ def look_at(path: Path, *, decode: bool = True) -> ImageState:
         if not path.stat().st_size:
             return ImageState.EMPTY
         if decode:
-            with warnings.catch_warnings():
-                # Notes on odd metadata; a picture that is far too large stays an error.
-                warnings.simplefilter("ignore")
-                with Image.open(path) as picture:
-                    picture.load()
+            with Image.open(path) as picture:
+                picture.load()
     # A decoder raises what it likes on broken bytes, as the picture library's documents say.
     except Exception:
         return ImageState.UNDECODABLE
@@ -112,8 +109,11 @@ def look_at_all(
     """The state of the image at each path; `on_image` is told how many were looked at."""
     wanted = list(paths)
     states: dict[Path, ImageState] = {}
-    # Decoding releases the interpreter lock, so threads are enough.
-    with ThreadPoolExecutor(workers) as pool:
+    # Decoding releases the interpreter lock, so threads are enough. Filters of warnings are the process's,
+    # not the thread's: they are set once, around all threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        # Notes on odd metadata; a picture that is far too large stays an error.
+        warnings.simplefilter("ignore")
         found = pool.map(partial(look_at, decode=decode), wanted)
         for done, (path, state) in enumerate(zip(wanted, found, strict=True), start=1):
             states[path] = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_what_is_at_a_path(tmp_path: Path) -> None:
         "gone.png": ImageState.MISSING,
     }
     assert look_at(tmp_path / "page.png", decode=False) is ImageState.GOOD
+
+
+def test_what_a_decoder_warns_of_is_no_fault_on_any_thread(tmp_path: Path) -> None:
+    whole = write_picture(tmp_path / "whole.jpg").read_bytes()
+    odd = whole[:2] + b"\xff\xe1\x00\x10Exif\0\0II*\0\x08\0\0\0" + whole[2:]
+    paths = [tmp_path / f"{number}.jpg" for number in range(60)]
+    for path in paths:
+        path.write_bytes(odd)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        states = look_at_all(paths, workers=8)
+        assert set(states.values()) == {ImageState.GOOD}
+        # The filters are as they were.
+        with pytest.raises(UserWarning, match="still an error"):
+            warnings.warn("still an error", stacklevel=1)
 
 
 def test_a_report_counts_names_and_answerable_queries() -> None:
