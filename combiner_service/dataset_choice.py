@@ -8,6 +8,7 @@ from pathlib import Path
 
 from combiner_service.datasets import cirr, fashioniq
 from combiner_service.datasets.cirr import load_cirr
+from combiner_service.datasets.dialogues import DIALOGUES_FILE, Dialogue, load_dialogues
 from combiner_service.datasets.fashioniq import load_fashioniq
 from combiner_service.datasets.split import DatasetError, Split
 from combiner_service.datasets.triplets import load_triplets
@@ -23,8 +24,6 @@ class Dataset(StrEnum):
     """Triplets of drawn garments, as `cir garments make` writes them."""
 
 
-#: The manifest in a folder of triplets, and the dialogues beside it.
-TRIPLETS_FILE, DIALOGUES_FILE = "triplets.jsonl", "dialogues.jsonl"
 _TRIPLETS = (Dataset.TRIPLETS, Dataset.GARMENTS)
 
 
@@ -39,12 +38,25 @@ def load_splits(
     if categories and dataset is not Dataset.FASHIONIQ:
         raise DatasetError(f"{dataset} has no categories; leave the category out")
     if dataset in _TRIPLETS:
-        return (load_triplets(root / TRIPLETS_FILE if root.is_dir() else root, split),)
+        return (load_triplets(root, split),)
     if split is None:
         raise DatasetError(f"{dataset} needs the name of a split")
     if dataset is Dataset.CIRR:
         return (load_cirr(root, split),)
     return tuple(load_fashioniq(root, category, split) for category in categories or fashioniq.CATEGORIES)
+
+
+def own_dialogues(dataset: Dataset, root: Path, splits: Sequence[str]) -> tuple[Dialogue, ...]:
+    """The dialogues that garments have beside their triplets: of these splits, of all where none is named.
+
+    Nothing where there are none. Raises DatasetError.
+    """
+    path = (root if root.is_dir() else root.parent) / DIALOGUES_FILE
+    if dataset is not Dataset.GARMENTS or not path.exists():
+        return ()
+    return tuple(
+        dialogue for split in splits or (None,) for dialogue in load_dialogues(path, split, required=False)
+    )
 
 
 def splits_there(dataset: Dataset, root: Path) -> tuple[str | None, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from combiner_service.captions import Joining
 from combiner_service.combiner import Combiner
-from combiner_service.dataset_choice import DIALOGUES_FILE, Dataset, load_splits
+from combiner_service.dataset_choice import Dataset, load_splits, own_dialogues
 from combiner_service.datasets.dialogues import Dialogue, load_dialogues
 from combiner_service.datasets.split import DatasetError, Split
 from combiner_service.evaluation.cirr_submission import cirr_submission, write_submission
@@ -43,7 +43,7 @@ class Experiment:
     gallery: str = "original"
     reference: str = ""
     captions: str = "and"
-    dialogues: Path | None = field(default=None)
+    dialogues: Path | None = None
 
     def splits(self, name: str) -> tuple[Split, ...]:
         """The parts of a split. Raises DatasetError."""
@@ -65,9 +65,9 @@ class Experiment:
 
     def talks(self, split: str) -> tuple[Dialogue, ...]:
         """The split's dialogues: those of the file that is named, else of garments their own."""
-        own = (self.root if self.root.is_dir() else self.root.parent) / DIALOGUES_FILE
-        path = self.dialogues or (own if self.dataset == Dataset.GARMENTS and own.exists() else None)
-        return load_dialogues(path, split) if path is not None else ()
+        if self.dialogues is not None:
+            return load_dialogues(self.dialogues, split)
+        return own_dialogues(Dataset(self.dataset), self.root, [split])
 
 
 def run_train(
@@ -117,7 +117,8 @@ def run_evaluate(
     evaluation = evaluate(
         chosen, experiment.queries(splits, features), experiment.protocol, text_weight=text_weight
     )
-    return evaluation, _on_dialogues(experiment, split, splits, chosen, features)
+    talks = _on_dialogues(experiment, split, splits, [chosen], features)
+    return evaluation, talks[0] if talks else None
 
 
 def run_compare(
@@ -140,10 +141,7 @@ def run_compare(
     finally:
         progress.stop()
     baselines = [choose_combiner(name, features) for name in ("image", "text", "sum", "slerp")]
-    evaluations = [
-        _on_dialogues(experiment, split, splits, combiner, features) for combiner in (*baselines, *networks)
-    ]
-    return comparison, [evaluation for evaluation in evaluations if evaluation is not None]
+    return comparison, _on_dialogues(experiment, split, splits, [*baselines, *networks], features)
 
 
 def run_cirr_submission(
@@ -161,12 +159,14 @@ def _on_dialogues(
     experiment: Experiment,
     name: str,
     splits: Sequence[Split],
-    combiner: Combiner,
+    combiners: Sequence[Combiner],
     features: FeatureFolder,
-) -> DialogueEvaluation | None:
+) -> list[DialogueEvaluation]:
+    """Each combiner on the split's dialogues; nothing where there are none."""
     talks = experiment.talks(name)
     if not talks:
-        return None
+        return []
     if len(splits) != 1:
         raise EvaluationError("dialogues are evaluated on one gallery; name one category")
-    return evaluate_dialogues(combiner, talks, gallery_of(splits[0], experiment.protocol.gallery), features)
+    gallery = gallery_of(splits[0], experiment.protocol.gallery)
+    return [evaluate_dialogues(combiner, talks, gallery, features) for combiner in combiners]

@@ -9,7 +9,7 @@ from typing import Any
 from cir.access import Access
 from cir.commands.feature_models import LocalModel, RemoteModel
 from combiner_service.captions import training_texts
-from combiner_service.dataset_choice import Dataset, load_splits, splits_there
+from combiner_service.dataset_choice import Dataset, load_splits, own_dialogues, splits_there
 from combiner_service.datasets.dialogues import load_dialogues
 from combiner_service.datasets.split import DatasetError
 from combiner_service.feature_files.extract import Extracted, Progress, extract_images, extract_texts
@@ -18,7 +18,8 @@ from embedder_service.settings import EmbedderSettings
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is extracted: splits of a data set (all there are where none is named), and dialogues."""
+    """What is extracted: splits of a data set (all there are where none is named), and dialogues (garments
+    have their own)."""
 
     dataset: str
     root: Path
@@ -69,12 +70,15 @@ def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
             pictures |= split.paths
             texts |= dict.fromkeys(text for query in split.queries for text in training_texts(query.texts))
     if source.dialogues is not None:
-        for dialogue in load_dialogues(source.dialogues):
-            names = {dialogue.reference, *(name for turn in dialogue.turns for name in turn.targets)}
-            if unknown := sorted(names - pictures.keys()):
-                raise DatasetError(
-                    f"{source.dialogues}, dialogue {dialogue.id}: {unknown[0]!r} is no image of the data "
-                    "set; expected names of its gallery"
-                )
-            texts |= dict.fromkeys(turn.text for turn in dialogue.turns)
+        talks = load_dialogues(source.dialogues)
+    else:
+        talks = own_dialogues(dataset, source.root, source.splits)
+    for dialogue in talks:
+        names = {dialogue.reference, *(name for turn in dialogue.turns for name in turn.targets)}
+        if unknown := sorted(names - pictures.keys()):
+            where = f"{source.dialogues or source.root}, dialogue {dialogue.id}"
+            raise DatasetError(
+                f"{where}: {unknown[0]!r} is no image of the data set; expected names of its gallery"
+            )
+        texts |= dict.fromkeys(turn.text for turn in dialogue.turns)
     return pictures, list(texts)

@@ -10,7 +10,6 @@ import typer
 
 from cir.commands.dataset_options import (
     CategoryOption,
-    DatasetName,
     DatasetOption,
     DialoguesOption,
     QuietOption,
@@ -96,7 +95,7 @@ def extract(
                 root,
                 tuple(split or ()),
                 tuple(category or ()),
-                _dialogues(dataset, root, dialogues),
+                dialogues,
             ),
             out,
             model=model,
@@ -124,9 +123,3 @@ def extract(
             + (f"; WITHOUT FEATURES: {missing}" if missing else "")
         )
     print(f"features: {out}")
-
-
-def _dialogues(dataset: DatasetName, root: Path, given: Path | None) -> Path | None:
-    """The dialogues of a data set: those that are given, else those that garments have beside them."""
-    own = (root if root.is_dir() else root.parent) / "dialogues.jsonl"
-    return given or (own if dataset is DatasetName.GARMENTS and own.exists() else None)

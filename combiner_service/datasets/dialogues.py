@@ -9,6 +9,9 @@ from combiner_service.datasets.annotation import as_list, as_name, as_object, as
 from combiner_service.datasets.rows import read_rows
 from combiner_service.datasets.split import DatasetError
 
+#: What dialogues are called beside a manifest of triplets.
+DIALOGUES_FILE = "dialogues.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class DialogueTurn:
@@ -27,10 +30,11 @@ class Dialogue:
     turns: tuple[DialogueTurn, ...]
 
 
-def load_dialogues(path: Path, split: str | None = None) -> tuple[Dialogue, ...]:
+def load_dialogues(path: Path, split: str | None = None, *, required: bool = True) -> tuple[Dialogue, ...]:
     """The dialogues of a JSON Lines file, in order; all of them unless a split is named.
 
-    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`. Raises `DatasetError`.
+    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`. Raises `DatasetError`,
+    also where there are no dialogues, unless none are `required`.
     """
     dialogues: list[Dialogue] = []
     for where, row in read_rows(path):
@@ -48,7 +52,7 @@ def load_dialogues(path: Path, split: str | None = None) -> tuple[Dialogue, ...]
         )
         if split is None or of_row == split:
             dialogues.append(dialogue)
-    if not dialogues:
+    if required and not dialogues:
         raise DatasetError(f"{path} has no dialogues{f' in split {split!r}' if split else ''}")
     unique([dialogue.id for dialogue in dialogues], f"{path}, ids")
     return tuple(dialogues)

@@ -9,6 +9,8 @@ from combiner_service.datasets.annotation import as_list, as_name, as_text, fiel
 from combiner_service.datasets.rows import Row, read_rows
 from combiner_service.datasets.split import DatasetError, Query, Split
 
+#: The manifest in a folder of triplets.
+TRIPLETS_FILE = "triplets.jsonl"
 _IMAGE_ROW = frozenset(("image", "split"))
 _QUERY_ROW = frozenset(("id", "reference", "text", "texts", "target", "targets", "group", "split"))
 
@@ -57,7 +59,7 @@ def load_triplets(path: Path, split: str | None = None) -> Split:
 
 
 def _manifest(path: Path) -> Path:
-    return path / "triplets.jsonl" if path.is_dir() else path
+    return path / TRIPLETS_FILE if path.is_dir() else path
 
 
 def _check_fields(row: Row, where: str) -> None:

@@ -11,7 +11,7 @@ from combiner_service.combiner import Combiner
 from combiner_service.datasets.dialogues import Dialogue
 from combiner_service.evaluation.evaluate import EvaluationError, combine_all
 from combiner_service.evaluation.metrics import dialogue_success
-from combiner_service.evaluation.ranking import NONE, Positions, target_ranks, unit
+from combiner_service.evaluation.ranking import NONE, Positions, padded, target_ranks, unit
 from combiner_service.feature_files.folder import FeatureFolder
 from combiner_service.features import Float32
 
@@ -77,11 +77,8 @@ def evaluate_dialogues(
         vectors, _ = combine_all(combiner, queries[alive], texts)
         queries[alive] = _lengthened(vectors, lengths[alive])
         targets = [[place[name] for name in kept[i].turns[turn].targets if name in place] for i in alive]
-        padded = np.full((len(alive), max(map(len, targets))), NONE, np.int64)
-        for row, found in enumerate(targets):
-            padded[row, : len(found)] = found
         excluded = np.array([place.get(kept[index].reference, NONE) for index in alive], np.int64)
-        ranks.append(target_ranks(vectors, matrix, padded, excluded))
+        ranks.append(target_ranks(vectors, matrix, padded(targets), excluded))
     return DialogueEvaluation(
         combiner.info.name,
         {k: dialogue_success(ranks, k) for k in SUCCESS_KS},

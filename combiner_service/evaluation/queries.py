@@ -12,7 +12,7 @@ from combiner_service.captions import joined
 from combiner_service.datasets.split import Query, Split
 from combiner_service.evaluation.counts import Counts
 from combiner_service.evaluation.protocol import Gallery, Protocol, Reference
-from combiner_service.evaluation.ranking import NONE, Positions, unit
+from combiner_service.evaluation.ranking import NONE, Positions, padded, unit
 from combiner_service.feature_files.table import FeatureTable
 from combiner_service.features import Float32
 
@@ -88,9 +88,9 @@ def evaluation_queries(
         text_features=texts.take(text_rows[sound]),
         gallery=unit(images.take(rows[rows >= 0])),
         references=np.array([place.get(query.reference, NONE) for query in kept], np.int64),
-        targets=_padded([_places(dict.fromkeys(query.targets), place) for query in kept]),
+        targets=padded([_places(dict.fromkeys(query.targets), place) for query in kept]),
         target_counts=np.array([len(set(query.targets)) for query in kept], np.int64),
-        members=_padded([_places(group, place) for group in groups]),
+        members=padded([_places(group, place) for group in groups]),
         drop_reference=protocol.reference is Reference.DROP,
         counts=counts,
     )
@@ -113,11 +113,3 @@ def _lost(query: Query, listed: set[str], place: dict[str, int]) -> bool:
 
 def _places(names: Sequence[str] | dict[str, None], place: dict[str, int]) -> list[int]:
     return [place[name] for name in names if name in place]
-
-
-def _padded(lists: Sequence[Sequence[int]]) -> Positions:
-    width = max((len(one) for one in lists), default=0)
-    padded = np.full((len(lists), width), NONE, np.int64)
-    for row, one in enumerate(lists):
-        padded[row, : len(one)] = one
-    return padded

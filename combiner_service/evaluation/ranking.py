@@ -10,7 +10,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,14 @@ def group_ranks(queries: Float32, gallery: Float32, members: Positions, targets:
         ahead = (scores > score) | ((scores == score) & (members < target) & (members != NONE))
         ranks[:, slot] = np.where(own.any(axis=1), 1 + (ahead & ~own).sum(axis=1), NOT_RANKED)
     return ranks
+
+
+def padded(lists: Sequence[Sequence[int]]) -> Positions:
+    """Lists of positions as rows of one matrix (n, longest) int64, filled up with NONE."""
+    rows = np.full((len(lists), max(map(len, lists), default=0)), NONE, np.int64)
+    for row, positions in zip(rows, lists, strict=True):
+        row[: len(positions)] = positions
+    return rows
 
 
 def unit(features: Float32) -> Float32:

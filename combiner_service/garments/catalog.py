@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,9 @@ from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
+from combiner_service.atomic_file import replacing
+from combiner_service.datasets.dialogues import DIALOGUES_FILE
+from combiner_service.datasets.triplets import TRIPLETS_FILE
 from combiner_service.garments.attributes import SplitName, split_of
 from combiner_service.garments.captions import caption
 from combiner_service.garments.dialogues import GarmentDialogue, dialogues
@@ -100,8 +102,8 @@ def make_catalog(
     counts |= {f"{split}_dialogues": len(rows) for split, rows in talks.items()}
     return Made(
         _write(folder / "garments.jsonl", map(_item_row, items)),
-        _write(folder / "triplets.jsonl", chain(gallery, queries)),
-        _write(folder / "dialogues.jsonl", conversations),
+        _write(folder / TRIPLETS_FILE, chain(gallery, queries)),
+        _write(folder / DIALOGUES_FILE, conversations),
         counts,
     )
 
@@ -152,10 +154,8 @@ def _dialogue_row(dialogue_id: str, split: SplitName, made: GarmentDialogue) -> 
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    beside = path.with_name(f"{path.name}.part")
-    with beside.open("w", encoding="utf-8") as file:
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
         file.writelines(_lines(rows))
-    os.replace(beside, path)
     return path
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from combiner_service.captions import training_texts
 from combiner_service.datasets.split import Split
+from combiner_service.evaluation.ranking import NONE, padded
 from combiner_service.feature_files.folder import FeatureFolder
 from combiner_service.features import Float32
 from combiner_service.training.errors import TrainingError
 
 Rows = NDArray[np.int64]
-_NONE = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +34,9 @@ class Batch:
 class TrainingData:
     """The triplets of a split whose images and texts all have features.
 
-    `references` (n,), `texts` (n, V) and `targets` (n, T) are rows of the feature files, padded with -1. Each
-    epoch takes one text and one target of each triplet at random. `skipped` counts what was left out and why.
+    `references` (n,), `texts` (n, V) and `targets` (n, T) are rows of the feature files, padded with NONE.
+    Each epoch takes one text and one target of each triplet at random. `skipped` counts what was left out and
+    why.
     """
 
     name: str
@@ -110,19 +112,13 @@ def training_data(splits: Sequence[Split], features: FeatureFolder) -> TrainingD
 
 
 def _rows_of(lists: Sequence[Sequence[str]], look_up: Callable[[list[str]], Rows]) -> Rows:
-    """Rows of each list of names, those without features left out, padded with -1."""
-    flat = look_up([name for names in lists for name in names])
-    rows = np.full((len(lists), max((len(names) for names in lists), default=0) or 1), _NONE, np.int64)
-    at = 0
-    for index, names in enumerate(lists):
-        found = [row for row in flat[at : at + len(names)] if row >= 0]
-        rows[index, : len(found)] = found
-        at += len(names)
-    return rows
+    """Rows of each list of names, those without features left out, padded with NONE."""
+    flat = iter(look_up([name for names in lists for name in names]).tolist())
+    return padded([[row for row in islice(flat, len(names)) if row >= 0] for names in lists])
 
 
 def _one_of_each(rows: Rows, random: np.random.Generator) -> Rows:
     """One entry of each line at random, each as likely as the others."""
-    counts = (rows != _NONE).sum(axis=1)
+    counts = (rows != NONE).sum(axis=1)
     chosen: Rows = rows[np.arange(len(rows)), (random.random(len(rows)) * counts).astype(np.int64)]
     return chosen

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,15 @@ import torch
 from PIL import Image
 
 from cir.cli import run
+from cir.commands import dataset_options
+from cir.commands.train import train
+from combiner_service.captions import Joining
+from combiner_service.dataset_choice import Dataset
 from combiner_service.datasets.cirr import load_cirr
+from combiner_service.evaluation.protocol import Gallery, Reference
 from combiner_service.feature_files.extract import paths_of
 from combiner_service.feature_files.table import read_table
+from combiner_service.training.options import TrainOptions
 from tests.combiner_service.datasets.layouts import write_cirr, write_fashioniq, write_lines
 from tests.embedder_service.small_model import write_config
 
@@ -263,6 +271,43 @@ def test_texts_of_dialogues_are_extracted_and_their_images_known(
     assert "on green" not in read_table(paths_of(tmp_path / "f")[1])
     succeed(capsys, *extract, "--dialogues", root / "dialogues.jsonl")
     assert "on green" in read_table(paths_of(tmp_path / "f")[1])
+
+
+def test_a_split_without_dialogues_needs_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = triplets(tmp_path / "data")
+    picture(root / "of-val.png", "blue", "red")
+    rows = [{"image": name, "split": "val"} for name in ("of-val.png", "green-red.png")]
+    with (root / "triplets.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    talk = {"id": "1", "split": "val", "reference": "of-val.png"}
+    turns = [{"text": "on green", "targets": ["green-red.png"]}]
+    write_lines(root / "dialogues.jsonl", [{**talk, "turns": turns}])
+    data = ["--dataset", "garments", "--root", root]
+    extract = ["features", "extract", *data, "--out", tmp_path / "f", "-q", "--split"]
+    succeed(capsys, *extract, "train")
+    assert "on green" not in read_table(paths_of(tmp_path / "f")[1])
+    succeed(capsys, *extract, "val")
+    assert "on green" in read_table(paths_of(tmp_path / "f")[1])
+    evaluate = ["evaluate", *data, "--features", tmp_path / "f", "--combiner", "sum", "--split"]
+    assert "S@10 of dialogues" not in succeed(capsys, *evaluate, "train")
+    assert "S@10 of dialogues" in succeed(capsys, *evaluate, "val")
+    given = [*evaluate, "train", "--dialogues", root / "dialogues.jsonl"]
+    assert "no dialogues in split 'train'" in fail(capsys, *given)
+
+
+def test_options_say_what_the_services_say() -> None:
+    names = (
+        (dataset_options.DatasetName, Dataset),
+        (dataset_options.GalleryName, Gallery),
+        (dataset_options.ReferenceName, Reference),
+        (dataset_options.CaptionsName, Joining),
+    )
+    for option, meant in names:
+        assert [str(name) for name in option] == [str(name) for name in meant]
+    offered = {name: parameter.default for name, parameter in signature(train).parameters.items()}
+    renamed = {"projection_dim": "projection", "hidden_dim": "hidden"}
+    for name, default in asdict(TrainOptions()).items():
+        assert offered[renamed.get(name, name)] == default
 
 
 def test_features_do_not_depend_on_the_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
