@@ -93,10 +93,13 @@ class Tally:
 
     @property
     def growth(self) -> int:
-        """Bytes held in the last quarter of the looks over those in the second, by their medians."""
+        """Bytes held in the last quarter of the looks over those in the second, by their medians.
+
+        Of a run too short for quarters: at its end over its beginning.
+        """
         quarter = len(self.resident) // 4
         if not quarter:
-            return 0
+            return max(0, self.resident[-1] - self.resident[0])
         warm, last = self.resident[quarter : 2 * quarter], self.resident[-quarter:]
         return max(0, round(median(last) - median(warm)))
 
