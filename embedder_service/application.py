@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from prometheus_client.registry import Collector
 
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from embedder_service.batcher import Share
 from embedder_service.decode import decoder_for
 from embedder_service.engine import Engine, Model
 from embedder_service.formats import FORMATS
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from embedder_service.load import HeldModel
 
 _CUDA_BATCHES = (64, 16)
-_CPU_BATCHES = (16, 2)
+_CPU_BATCHES = (16, 4)
+_CPU_LANES = 2
 
 
 class EmbedderApplication(Application):
@@ -60,6 +62,7 @@ class EmbedderApplication(Application):
         device_batch, bulk_batch = _CUDA_BATCHES if on_cuda else _CPU_BATCHES
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
+        lanes = 1 if on_cuda else settings.device_lanes or min(_CPU_LANES, os.cpu_count() or 1)
         engine = Engine(
             _on_device(held) if on_cuda else held.model,
             decoder_for(settings, held.preprocessor.size),
@@ -71,6 +74,8 @@ class EmbedderApplication(Application):
             prepare_threads=settings.prepare_threads or os.cpu_count() or 1,
             image_cache_items=settings.image_cache_items,
             text_cache_items=settings.text_cache_items,
+            lanes=lanes,
+            share=None if on_cuda else _shared_cores(settings.threads, lanes),
             observer=self._metrics,
         )
         engine.start()
@@ -96,6 +101,7 @@ class EmbedderApplication(Application):
             "limits": _facts(limits),
             "decoding": _facts(self._decoding()),
             "device_batch_items": device_batch,
+            "device_lanes": lanes,
         }
 
     async def close(self) -> None:
@@ -108,7 +114,7 @@ class EmbedderApplication(Application):
         return (*self._metrics.collectors(), *([] if self._state is None else [self._state]))
 
     def progress(self) -> Mapping[str, Progress]:
-        """The device thread and the threads that prepare items."""
+        """The device threads and the threads that prepare items."""
         if self._engine is None:
             return {}
         return {"device": self._engine.batcher.progress, "prepare": self._engine.pool.progress}
@@ -172,6 +178,12 @@ def _on_device(held: HeldModel) -> Model:
     from embedder_service.device_transfer import CudaModel
 
     return CudaModel(held.model)
+
+
+def _shared_cores(threads: int, lanes: int) -> Share:
+    from embedder_service.shared_cores import SharedCores
+
+    return SharedCores(threads, lanes)
 
 
 def _duration(seconds: float) -> Duration:

@@ -13,6 +13,9 @@ from embedder_service.round_robin import RoundRobin
 
 Lane = RoundRobin[Piece]
 
+# Rows that are worth a pass of their own: dividing fewer would cost more than it gains.
+_WORTH_A_PASS = 4
+
 
 @dataclass(slots=True)
 class BatchQueue:
@@ -62,15 +65,19 @@ class BatchQueue:
             for lane in lanes.values():
                 yield from lane
 
-    def take(self) -> Batch | None:
-        """Return the next batch, or None when nothing waits."""
+    def take(self, idle: int = 1, *, reserve: bool = False) -> Batch | None:
+        """Return the next batch, or None when nothing waits.
+
+        It leaves an even share to the other `idle` threads that could run a pass at the same time. With
+        `reserve`, bulk work stays while interactive calls are around: this thread is kept for those.
+        """
         now = self.clock()
         for lanes in self._lanes.values():
             for lane in lanes.values():
                 self._drop_dead(lane, now)
         priority = self._share.pick(
             interactive=any(self._lanes[Priority.INTERACTIVE].values()),
-            bulk=any(self._lanes[Priority.BULK].values()),
+            bulk=any(self._lanes[Priority.BULK].values()) and not (reserve and self.presence.around()),
         )
         if priority is None:
             return None
@@ -78,6 +85,7 @@ class BatchQueue:
         limit = self.max_batch
         if priority is Priority.BULK and self.presence.around():
             limit = min(limit, self.shared_bulk_batch)
+        limit = min(limit, max(_WORTH_A_PASS, -(-self._rows[tower, priority] // idle)))
         return Batch(tower, priority, self._gather(self._lanes[priority][tower], limit, now))
 
     def _next_tower(self, lanes: dict[Tower, Lane]) -> Tower:

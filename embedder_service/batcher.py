@@ -1,8 +1,12 @@
-"""The dynamic batcher: one device thread that never waits while there is work.
+"""The dynamic batcher: device threads that never wait while there is work.
 
 Work is dispatched at once when the device is idle and gathers while it is busy. All calls and streams share
 it. Results are scattered into each call's own matrix, and the event loop hears of finished calls once per
 forward pass. Rows may be put from any thread: those that decode put straight into the queue.
+
+On a CPU, two passes side by side with half the cores each do more than one with all of them: no core waits
+for the others at the end of each layer. A pass that is alone takes all cores, so that an idle service
+answers as soon as it can. While interactive calls are around, bulk work leaves one lane free for them.
 """
 
 from __future__ import annotations
@@ -32,6 +36,9 @@ Forward = Callable[[npt.NDArray[Any]], Features]
 #: Begins a forward pass of rows and returns what waits for its result (see device_transfer.py).
 Launch = Callable[[Sequence[Row]], Callable[[], Features]]
 
+#: Told on a device thread, before each pass, how many passes share the device.
+Share = Callable[[int], None]
+
 _FOREVER = float("inf")
 
 
@@ -46,11 +53,12 @@ class _Flight:
 
 
 class Batcher:
-    """Runs the towers' forward passes, one at a time, on a thread of its own.
+    """Runs the towers' forward passes on threads of its own, `lanes` of them side by side.
 
-    `forwards` maps each tower to a function from rows (n, ...) to float32 (n, d). With `launches`, a batch
-    that is full is launched before the one before it has come back. Call `start` on the event loop that
-    opens jobs. How much may wait is bounded by what callers admit (see admission.py).
+    `forwards` maps each tower to a function from rows (n, ...) to float32 (n, d), for as many threads at a
+    time as there are lanes; `share` hears before each pass how many lanes are at work. With `launches`, and
+    one lane, a batch that is full is launched before the one before it has come back. Call `start` on the
+    event loop that opens jobs. How much may wait is bounded by what callers admit (see admission.py).
     """
 
     def __init__(
@@ -61,12 +69,18 @@ class Batcher:
         max_batch: int,
         shared_bulk_batch: int,
         launches: Mapping[Tower, Launch] | None = None,
+        lanes: int = 1,
+        share: Share | None = None,
         presence: InteractivePresence | None = None,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._forwards = forwards
+        if launches is not None and lanes > 1:
+            raise ValueError("passes are launched one after the other: one lane")
         self._launches = launches
+        self._lanes = lanes
+        self._share = share
         self._dimension = dimension
         self._presence = presence or InteractivePresence(clock)
         self._observer = observer or Observer()
@@ -76,13 +90,17 @@ class Batcher:
         self._in_flight: list[Batch] = []
         self._refusal = ""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="embedder-device", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"embedder-device-{lane}", daemon=True)
+            for lane in range(lanes)
+        ]
         self.progress = Progress(clock)
 
     def start(self) -> None:
-        """Start the device thread; results go to the running event loop."""
+        """Start the device threads; results go to the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def waiting(self) -> dict[tuple[Tower, Priority], int]:
         """Rows that wait for the device, by tower and class."""
@@ -105,7 +123,7 @@ class Batcher:
         ServiceError (DEADLINE) when `deadline`, on the batcher's clock, passes before. When it is cancelled,
         the rows leave the queue before their forward pass. A row whose forward pass fails is named in the
         job's `errors`; the others are not concerned. Jobs of one `caller` share its turns; without one, a
-        job is its own caller. Raises ServiceError (NOT_READY) after `close` or the end of the device thread.
+        job is its own caller. Raises ServiceError (NOT_READY) after `close` or the end of a device thread.
         """
         if self._loop is None:
             raise RuntimeError("the batcher has not been started")
@@ -161,21 +179,23 @@ class Batcher:
             self._fail(job, error)
 
     async def close(self, timeout: float = 30.0) -> None:
-        """Refuse new rows, finish those that wait, end the thread."""
+        """Refuse new rows, finish those that wait, end the threads."""
         with self._changed:
             self._refusal = self._refusal or "the embedder is stopping; try another replica"
-            self._changed.notify()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join, timeout)
-            # What the thread handed over last is still on its way to the futures.
-            await asyncio.sleep(0)
+            self._changed.notify_all()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
+        # What the threads handed over last is still on its way to the futures.
+        await asyncio.sleep(0)
 
     def _run(self) -> None:
         try:
             self._work()
         except BaseException as error:
             # Nothing of this kind comes from an item: those fail alone, in _compute.
-            get_logger().critical("the device thread has ended", exc_info=error)
+            get_logger().critical("a device thread has ended", exc_info=error)
             self._end(error)
 
     def _work(self) -> None:
@@ -199,11 +219,17 @@ class Batcher:
         """
         with self._changed:
             while True:
-                batch = self._queue.take() if wait or self._queue.full else None
+                idle = max(1, self._lanes - len(self._in_flight))
+                bulk = sum(batch.priority is Priority.BULK for batch in self._in_flight)
+                reserve = 0 < self._lanes - 1 <= bulk
+                batch = self._queue.take(idle, reserve=reserve) if wait or self._queue.full else None
                 self._let_go(self._queue.dropped)
                 self._queue.dropped = []
                 if batch is not None:
                     self._in_flight.append(batch)
+                    if self._queue:
+                        # A put wakes one lane only, and this one left something.
+                        self._changed.notify()
                 if batch is not None or not wait or self._refusal:
                     return batch
                 self._changed.wait()
@@ -211,6 +237,10 @@ class Batcher:
     def _launch(self, batch: Batch) -> _Flight:
         rows, started = batch.rows(), self._clock()
         self.progress.begin()
+        if self._share is not None:
+            with self._changed:
+                alone = len(self._in_flight) == 1 and not self._queue
+            self._share(1 if alone else self._lanes)
         if self._launches is None:
             return _Flight(batch, rows, started, lambda: self._forwards[batch.tower](np.stack(rows)))
         try:
@@ -315,7 +345,7 @@ class Batcher:
     def _end(self, error: BaseException) -> None:
         """Fail everybody who waits, refuse whoever comes, and leave a stall for the watchdog to see."""
         with self._changed:
-            self._refusal = "the device thread of this embedder has ended; try another replica"
+            self._refusal = "a device thread of this embedder has ended; try another replica"
             self.progress.begin()
             failure = ServiceError(pb.MODEL_FAILED, "the model failed; the service's log has the reason")
             failure.__cause__ = error
@@ -324,6 +354,7 @@ class Batcher:
                     self._fail(part.piece.job, failure)
             for piece in self._queue.pieces():
                 self._fail(piece.job, ServiceError(pb.NOT_READY, self._refusal))
+            self._changed.notify_all()
 
     def _close_rows(self, job: Job, rows: int) -> None:
         if self._rows_closed(job, rows):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cir.common.v1 import errors_pb2 as pb
 from embedder_service.admission import ItemBudget
-from embedder_service.batcher import Batcher
+from embedder_service.batcher import Batcher, Share
 from embedder_service.decode import Decoder
 from embedder_service.fair_share import Priority
 from embedder_service.job import Caller, Features, Job, Row, Tower
@@ -101,6 +101,8 @@ class Engine:
         prepare_threads: int,
         image_cache_items: int,
         text_cache_items: int,
+        lanes: int = 1,
+        share: Share | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._model = model
@@ -119,6 +121,8 @@ class Engine:
             max_batch=max_batch,
             shared_bulk_batch=shared_bulk_batch,
             launches=launches,
+            lanes=lanes,
+            share=share,
             presence=presence,
             observer=self._observer,
         )
@@ -128,7 +132,7 @@ class Engine:
         self.pool = WorkPool(prepare_threads, presence)
 
     def start(self) -> None:
-        """Start the device thread on the running event loop."""
+        """Start the device threads on the running event loop."""
         self.batcher.start()
 
     async def close(self) -> None:

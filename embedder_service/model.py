@@ -23,7 +23,7 @@ Tokens = npt.NDArray[np.int64]
 
 
 class ClipModel:
-    """One model in one dtype on one device. Encoding is for one thread at a time; tokenising for any."""
+    """One model in one dtype on one device. On a CPU, encoding and tokenising are for any thread."""
 
     def __init__(
         self,

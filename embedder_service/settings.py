@@ -46,6 +46,13 @@ class EmbedderSettings(ServiceSettings):
         description="Smallest cosine to float32 on the probe at start-up; below it float32 is used.",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 takes one per core.")
+    device_lanes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Forward passes side by side on a CPU, which then share `threads`; 0 takes 2 where there "
+        "are cores for them. On CUDA there is one.",
+    )
     prepare_threads: int = Field(
         0, ge=0, description="Threads that decode and preprocess pictures; 0 takes one per core."
     )
@@ -104,7 +111,7 @@ class EmbedderSettings(ServiceSettings):
         0,
         ge=0,
         description="Bulk items in one forward pass while interactive calls are around, which may have to "
-        "wait for one; 0 takes 16 on CUDA and 2 on a CPU.",
+        "wait for one; 0 takes 16 on CUDA and 4 on a CPU.",
     )
     image_cache_items: int = Field(1024, ge=0, description="Pictures whose features are kept; 0 keeps none.")
     text_cache_items: int = Field(16_384, ge=0, description="Texts whose features are kept; 0 keeps none.")

@@ -32,9 +32,9 @@ class Fake:
         self.entered = threading.Event()
         self._gate = gate
 
-    def batcher(self, max_batch: int = 8, bulk: int = 8) -> Batcher:
+    def batcher(self, max_batch: int = 8, bulk: int = 8, lanes: int = 1) -> Batcher:
         forwards = {tower: self._forward(tower) for tower in Tower}
-        return Batcher(forwards, dimension=2, max_batch=max_batch, shared_bulk_batch=bulk)
+        return Batcher(forwards, dimension=2, max_batch=max_batch, shared_bulk_batch=bulk, lanes=lanes)
 
     def _forward(self, tower: Tower) -> Any:
         def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -63,13 +63,14 @@ class Fake:
         max_size=25,
     ),
     max_batch=st.integers(1, 9),
+    lanes=st.integers(1, 3),
 )
 def test_every_row_is_answered_once_in_its_place(
-    blocks: list[tuple[Tower, Priority, int, bool, int]], max_batch: int
+    blocks: list[tuple[Tower, Priority, int, bool, int]], max_batch: int, lanes: int
 ) -> None:
     async def run() -> None:
         fake = Fake()
-        batcher = fake.batcher(max_batch, bulk=2)
+        batcher = fake.batcher(max_batch, bulk=2, lanes=lanes)
         batcher.start()
         submitted = []
         counter = 1
@@ -240,6 +241,84 @@ async def test_the_end_of_the_device_thread_fails_everybody_and_stays_a_stall(er
     await batcher.close()
 
 
+async def test_lanes_run_side_by_side_and_divide_what_waits() -> None:
+    together = threading.Barrier(2, timeout=30)
+    shared: list[int] = []
+    sizes: list[int] = []
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        sizes.append(len(rows))
+        if len(rows) > 1:
+            together.wait()
+        return twice(rows)
+
+    batcher = plain(forward, max_batch=16, lanes=2, share=shared.append)
+    batcher.start()
+    await batcher.submit(Tower.IMAGE, np.array([1]))
+    assert shared == [1]
+    # Neither half comes back before the other has begun.
+    job = await batcher.submit(Tower.IMAGE, np.arange(12))
+    assert job.features[:, 0].tolist() == list(range(12))
+    assert sizes == [1, 6, 6]
+    assert shared == [1, 2, 2]
+    await batcher.close()
+
+
+async def test_bulk_work_leaves_a_lane_to_interactive_calls_that_are_around() -> None:
+    gate, entered = threading.Event(), threading.Event()
+    order: list[int] = []
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if rows[0] >= 100:
+            entered.set()
+            assert gate.wait(30)
+        order.extend(rows.tolist())
+        return twice(rows)
+
+    clock = Clock()
+    batcher = plain(forward, max_batch=1, lanes=2, clock=clock)
+    batcher.start()
+    await batcher.submit(Tower.IMAGE, np.array([1]))
+    bulk = [batcher.submit(Tower.IMAGE, np.array([100 + i]), priority=Priority.BULK) for i in range(4)]
+    await asyncio.to_thread(entered.wait, 30)
+    # Bulk work holds one lane; these go past what waits of it.
+    for number in (2, 3):
+        await asyncio.wait_for(batcher.submit(Tower.IMAGE, np.array([number])), 30)
+    assert order == [1, 2, 3]
+    assert batcher.waiting()[Tower.IMAGE, Priority.BULK] == 3
+    gate.set()
+    await asyncio.gather(*bulk)
+    assert order == [1, 2, 3, 100, 101, 102, 103]
+    await batcher.close()
+
+
+async def test_without_interactive_calls_bulk_work_takes_every_lane() -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        together.wait()
+        return twice(rows)
+
+    batcher = plain(forward, max_batch=1, lanes=2)
+    batcher.start()
+    await batcher.submit(Tower.IMAGE, np.arange(4), priority=Priority.BULK)
+    await batcher.close()
+
+
+async def test_the_end_of_one_lane_ends_the_others() -> None:
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        raise SystemExit(1)
+
+    batcher = plain(forward, lanes=3)
+    batcher.start()
+    with pytest.raises(ServiceError) as caught:
+        await batcher.submit(Tower.IMAGE, np.array([1]))
+    assert caught.value.reason == pb.MODEL_FAILED
+    await batcher.close()
+    assert batcher.progress.open > 0
+    assert not [thread for thread in batcher._threads if thread.is_alive()]
+
+
 async def test_an_error_outside_the_forward_pass_hangs_nobody() -> None:
     class Faulty(Observer):
         def passed(self, *_: Any) -> None:
@@ -326,7 +405,7 @@ async def test_the_event_loop_hears_of_a_pass_once(monkeypatch: pytest.MonkeyPat
     call_soon = loop.call_soon_threadsafe
 
     def count(callback: Any, *arguments: Any) -> Any:
-        if threading.current_thread().name == "embedder-device":
+        if threading.current_thread().name.startswith("embedder-device"):
             calls.append(callback)
         return call_soon(callback, *arguments)
 

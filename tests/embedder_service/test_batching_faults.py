@@ -165,7 +165,7 @@ def check(call: Call, numbers: list[int], sent: list[Any], embedded: Embedded, *
             assert embedded.features[index].tolist() == [number, number]
 
 
-async def run(calls: list[Call], max_batch: int, seed: int | None) -> None:
+async def run(calls: list[Call], max_batch: int, lanes: int, seed: int | None) -> None:
     numbers = iter(range(1, 100_000))
     numbered = [(call, [next(numbers) for _ in call.kinds]) for call in calls]
     kinds = {number: kind for call, own in numbered for number, kind in zip(own, call.kinds, strict=True)}
@@ -181,6 +181,7 @@ async def run(calls: list[Call], max_batch: int, seed: int | None) -> None:
         prepare_threads=2,
         image_cache_items=4,
         text_cache_items=4,
+        lanes=lanes,
         observer=count,
     )
     engine.start()
@@ -218,12 +219,19 @@ async def run(calls: list[Call], max_batch: int, seed: int | None) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(calls=st.lists(CALLS, max_size=12), max_batch=st.integers(1, 6))
-def test_errors_stay_with_their_items(calls: list[Call], max_batch: int) -> None:
-    asyncio.run(run(calls, max_batch, None))
+@given(calls=st.lists(CALLS, max_size=12), max_batch=st.integers(1, 6), lanes=st.integers(1, 2))
+def test_errors_stay_with_their_items(calls: list[Call], max_batch: int, lanes: int) -> None:
+    asyncio.run(run(calls, max_batch, lanes, None))
 
 
 @settings(max_examples=30, deadline=None)
-@given(calls=st.lists(CALLS, max_size=12), max_batch=st.integers(1, 6), seed=st.integers(0, 10_000))
-def test_passes_that_fail_at_random_lose_nothing(calls: list[Call], max_batch: int, seed: int) -> None:
-    asyncio.run(run(calls, max_batch, seed))
+@given(
+    calls=st.lists(CALLS, max_size=12),
+    max_batch=st.integers(1, 6),
+    lanes=st.integers(1, 2),
+    seed=st.integers(0, 10_000),
+)
+def test_passes_that_fail_at_random_lose_nothing(
+    calls: list[Call], max_batch: int, lanes: int, seed: int
+) -> None:
+    asyncio.run(run(calls, max_batch, lanes, seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchvision import transforms
 
 from embedder_service.model import ClipModel, image_size
 from embedder_service.precision import probe_pictures, smallest_cosine
+from embedder_service.shared_cores import SharedCores
 from embedder_service.weights import LoadedModel, load_model
 from service_runtime.startup import StartupError
 from tests.embedder_service.small_model import CONFIG, load_small
@@ -68,6 +70,23 @@ def test_a_batch_of_one_gives_what_a_batch_gives(loaded: LoadedModel) -> None:
     assert smallest_cosine(one_by_one, model.encode_images(pixels)) >= 1 - 1e-6
     texts = np.concatenate([model.encode_texts([text]) for text in TEXTS])
     assert smallest_cosine(texts, model.encode_texts(TEXTS)) >= 1 - 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_passes_side_by_side_give_what_one_alone_gives(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = ClipModel(load_small(tmp_path), CPU, dtype)
+    pixels = probe_pictures(model.image_size)
+    alone = model.encode_images(pixels), model.encode_texts(TEXTS)
+    cores = SharedCores(threads=2, lanes=2)
+
+    def both(passes: int) -> tuple[Any, Any]:
+        cores(passes)
+        return model.encode_images(pixels), model.encode_texts(TEXTS)
+
+    with ThreadPoolExecutor(4) as pool:
+        for images, texts in pool.map(both, [1, 2] * 10):
+            assert smallest_cosine(images, alone[0]) >= 1 - 1e-6
+            assert smallest_cosine(texts, alone[1]) >= 1 - 1e-6
 
 
 def test_rows_that_cannot_be_written_to_are_taken(tmp_path: Path) -> None:
