@@ -8,9 +8,11 @@ import torch
 
 
 class SharedCores:
-    """Sets torch's threads for the calling thread, which is how torch keeps them on a CPU.
+    """Sets how many threads torch takes for a layer, by how many passes are under way.
 
-    `threads` are those of a pass that is alone, 0 for one per core; `lanes` passes at once divide them.
+    `threads` are those of a pass that is alone, 0 for one per core; `lanes` passes at once divide them. Some
+    versions of torch keep the number for each thread, others for the process: then a pass that was alone goes
+    on with its share as soon as another begins.
     """
 
     def __init__(self, threads: int, lanes: int) -> None:
@@ -18,5 +20,5 @@ class SharedCores:
         self._shared = max(1, self._alone // lanes)
 
     def __call__(self, passes: int) -> None:
-        """Take the share of one of this many passes, for the pass that the calling thread begins."""
+        """Take the share of one of this many passes; called on the thread that begins one."""
         torch.set_num_threads(self._alone if passes == 1 else self._shared)
