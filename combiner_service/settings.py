@@ -6,11 +6,14 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from combiner_service.weight_type import WeightType
 from service_runtime.settings import ServiceSettings
+
+# The checkpoints that come with the software.
+_SHIPPED = Path(__file__).parent / "shipped"
 
 
 class CombinerSettings(ServiceSettings):
@@ -22,8 +25,9 @@ class CombinerSettings(ServiceSettings):
     port: int = Field(50052, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     checkpoint_dir: Path | None = Field(
         None,
-        description="Folder of checkpoints, each served as combiner/NAME. Unset: sum, slerp, image and "
-        "text alone, and torch is not needed.",
+        description="Folder of checkpoints, each served as combiner/NAME; `shipped` is the folder that comes "
+        "with the software, for the shipped CLIP. Unset: sum, slerp, image and text alone, and torch is not "
+        "needed.",
     )
     checkpoint_fingerprints: dict[str, str] = Field(
         default_factory=dict,
@@ -89,6 +93,11 @@ class CombinerSettings(ServiceSettings):
         description="Most threads of torch in one computation; 0 takes every core. Passes of few pairs get "
         "fewer where more do not pay, which is measured when a network is loaded.",
     )
+
+    @field_validator("checkpoint_dir")
+    @classmethod
+    def _find_shipped(cls, value: Path | None) -> Path | None:
+        return _SHIPPED if value == Path("shipped") else value
 
     @property
     def torch_threads_per_call(self) -> int:

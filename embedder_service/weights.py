@@ -23,6 +23,11 @@ from safetensors.torch import load_file
 
 from service_runtime.startup import StartupError
 
+# Architectures of our own, and the weights that come with them.
+_PACKAGE = Path(__file__).parent
+open_clip.add_model_config(_PACKAGE / "architectures")
+SHIPPED = "shipped"
+
 _OPENAI_EXTRA_KEYS = frozenset({"input_resolution", "context_length", "vocab_size"})
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -47,8 +52,9 @@ def load_model(
     """Build the architecture and fill in the weights.
 
     `pretrained` is an open_clip tag, the path of a checkpoint (open_clip's or OpenAI's state-dict layout,
-    `{epoch, CLIP}` of a fine-tuned CLIP4Cir model included), or "random" or "random:SEED". `config_file` is
-    a JSON file in open_clip's layout that takes the place of a built-in architecture.
+    `{epoch, CLIP}` of a fine-tuned CLIP4Cir model included), "shipped" for the weights that come with an
+    architecture of ours, or "random" or "random:SEED". `config_file` is a JSON file in open_clip's layout
+    that takes the place of a built-in architecture.
 
     Raises StartupError with one line for whatever keeps the model from being loaded.
     """
@@ -66,13 +72,13 @@ def load_model(
         _fill_from_tag(module, architecture, pretrained, tag, cache_dir)
         name = pretrained
     else:
-        path = Path(pretrained)
+        path = _shipped(architecture) if pretrained == SHIPPED else Path(pretrained)
         state, is_openai = _read_checkpoint(path, architecture)
         if is_openai:
             config["quick_gelu"] = True
         module = _build(config, 0)
         _fill(module, state, path)
-        name = path.name
+        name = pretrained if pretrained == SHIPPED else path.name
     mean, std = (tuple(float(v) for v in preprocess.get(key, default)) for key, default in _NORMALISATION)
     return LoadedModel(module, config, architecture, name, mean, std)
 
@@ -117,6 +123,17 @@ def _tag(architecture: str, pretrained: str, config_file: Path | None) -> dict[s
     if config_file is not None:
         return None
     return dict(open_clip.get_pretrained_cfg(architecture.replace("/", "-"), pretrained)) or None
+
+
+def _shipped(architecture: str) -> Path:
+    path = _PACKAGE / "shipped" / f"{architecture}.safetensors"
+    if not path.is_file():
+        held = ", ".join(sorted(file.stem for file in path.parent.glob("*.safetensors"))) or "none"
+        raise StartupError(
+            f"no weights of {architecture!r} are shipped (there are: {held}); give an open_clip tag or the "
+            "path of a checkpoint as --pretrained"
+        )
+    return path
 
 
 def _build(config: Mapping[str, Any], seed: int) -> torch.nn.Module:

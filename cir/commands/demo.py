@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +14,15 @@ from cir.client import Client
 from cir.commands.answer_text import print_answer
 from cir.commands.sheet_pictures import write_sheet
 from cir.commands.up import print_serving
-from cir.demo.catalog import write_catalog
-from cir.demo.queries import demo_queries
 from cir.extras import require
 from cir.failure import Failure
-from cir.local.plan import LOOPBACK, UpOptions
+from cir.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, UpOptions
 from cir.local.ports import resolve_ports
 from cir.local.running import Stopped, running
 
 CATALOG = "garments"
-# Of open_clip's architectures the one that answers soonest on a laptop without a GPU.
-MODEL, WEIGHTS = "ViT-S-32-alt", "random:0"
-_SHOWN = 5
+_GARMENTS = 600
+_LOOKED_AT, _SHOWN = 10, 5
 
 
 def demo(
@@ -31,10 +30,10 @@ def demo(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory of the demo.")] = Path(
         "cir-demo"
     ),
-    model: Annotated[str, typer.Option("--model", help="open_clip architecture.")] = MODEL,
+    model: Annotated[str, typer.Option("--model", help="open_clip architecture.")] = SHIPPED_MODEL,
     pretrained: Annotated[
         str, typer.Option("--pretrained", metavar="TAG|FILE|random[:SEED]", help="Weights.")
-    ] = WEIGHTS,
+    ] = SHIPPED,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65533, help="Port of the search service; 0 picks one.")
     ] = 50050,
@@ -42,8 +41,7 @@ def demo(
     """Draw a small catalog, index it and search it through the real services, which then stay up."""
     require("demo", what="cir demo")
     started = time.monotonic()
-    manifest = write_catalog(data / "catalog")
-    print(f"drew {len(manifest.read_text().splitlines())} garments: {manifest.parent}", flush=True)
+    manifest = _draw(data / "catalog")
     ports = resolve_ports(port, None, None)
     options = UpOptions(data, model, pretrained, LOOPBACK, *ports)
     print(f"starting the services with {model}/{pretrained} ...", flush=True)
@@ -57,12 +55,12 @@ def demo(
     try:
         with running(options, start_timeout=300.0, on_serving=print_serving) as services:
             _index(manifest, options)
-            _query(options, data)
+            _query(options, manifest.parent, data / "sheets")
             print(f"\nall of this took {time.monotonic() - started:.0f} s", flush=True)
             if once:
                 return
             print(
-                f"the services stay up; try: cir search -c {CATALOG} --item dress-red-dots"
+                f'the services stay up; try: cir search -c {CATALOG} --text "a red striped dress"'
                 f"{'' if port == 50050 else f' --server {LOOPBACK}:{options.port}'}\nCtrl-C stops all",
                 flush=True,
             )
@@ -70,6 +68,17 @@ def demo(
     except Stopped:
         raise Failure("stopped before all services were up", exit_code=130) from None
     print("stopped")
+
+
+def _draw(folder: Path) -> Path:
+    from combiner_service.garments.catalog import CatalogError, make_catalog
+
+    try:
+        made = make_catalog(folder, size=_GARMENTS, seed=1, workers=min(4, os.cpu_count() or 1))
+    except CatalogError as error:
+        raise Failure(str(error)) from error
+    print(f"drew {made.counts['garments']} garments: {folder}", flush=True)
+    return made.manifest
 
 
 def _index(manifest: Path, options: UpOptions) -> None:
@@ -90,16 +99,21 @@ def _index(manifest: Path, options: UpOptions) -> None:
     print(f"indexed {outcome.text}", flush=True)
 
 
-def _query(options: UpOptions, data: Path) -> None:
-    sheets = data / "sheets"
+def _query(options: UpOptions, garments: Path, sheets: Path) -> None:
+    from cir.demo.queries import demo_queries
+
     with Client(f"{LOOPBACK}:{options.port}") as client:
-        for number, query in enumerate(demo_queries(CATALOG), start=1):
+        for number, query in enumerate(demo_queries(CATALOG, garments), start=1):
             asked = time.perf_counter()
-            answer = client.search(CATALOG, turns=query.turns, where=query.where, limit=_SHOWN)
+            answer = client.search(CATALOG, turns=query.turns, where=query.where, limit=_LOOKED_AT)
             elapsed_ms = (time.perf_counter() - asked) * 1000
             sheet = sheets / f"{number}.png"
             print(f"\n{number}. {query.title}\n   {query.code}")
+            ranks = [result.rank for result in answer if result.id in query.right]
+            answer = replace(answer, results=answer.results[:_SHOWN])
             print_answer(answer)
+            found = f"found: rank {ranks[0]}" if ranks else f"not among the first {_LOOKED_AT}"
+            print(f"known target {found}")
             write_sheet(
                 sheet, heading=query.title, turns=query.turns, answer=answer, client=client, catalog=CATALOG
             )

@@ -11,7 +11,7 @@ import typer
 from cir.commands.options import DEFAULT_DATA, Data
 from cir.extras import require
 from cir.failure import Failure
-from cir.local.plan import LOOPBACK, ServiceSpec, UpOptions
+from cir.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions
 from cir.local.ports import resolve_ports
 from cir.local.running import Stopped, running
 
@@ -20,15 +20,18 @@ _STOPPED_WHILE_STARTING = 130
 
 def up(
     data: Data = DEFAULT_DATA,
-    model: Annotated[str, typer.Option("--model", help="open_clip architecture.")] = "ViT-B-32",
+    model: Annotated[
+        str, typer.Option("--model", help="open_clip architecture, or cir-small.")
+    ] = SHIPPED_MODEL,
     pretrained: Annotated[
         str,
         typer.Option(
             "--pretrained",
-            metavar="TAG|FILE|random[:SEED]",
-            help="Weights: an open_clip tag (downloaded once), a local checkpoint, or random ones.",
+            metavar="shipped|TAG|FILE|random[:SEED]",
+            help="Weights: those that come with cir-small, an open_clip tag (downloaded once), a local "
+            "checkpoint, or random ones. With --model ViT-B-32: openai.",
         ),
-    ] = "openai",
+    ] = SHIPPED,
     host: Annotated[
         str, typer.Option("--host", help="Address that the search service listens on; 0.0.0.0 for all.")
     ] = LOOPBACK,
@@ -46,8 +49,13 @@ def up(
         typer.Option("--checkpoints", metavar="DIR", help="Folder of Combiner checkpoints to serve."),
     ] = None,
     default_combiner: Annotated[
-        str, typer.Option("--default-combiner", help="Combiner of searches that name none.")
-    ] = "sum",
+        str | None,
+        typer.Option(
+            "--default-combiner",
+            help="Combiner of searches that name none. Default: combiner/garments with the shipped model, "
+            "else sum.",
+        ),
+    ] = None,
     api_keys_file: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +74,9 @@ def up(
     """
     require("demo", what="cir up")
     ports = resolve_ports(port, embedder_port, combiner_port)
-    options = UpOptions(data, model, pretrained, host, *ports, checkpoints, default_combiner, api_keys_file)
+    options = UpOptions(
+        data, model, pretrained, host, *ports, checkpoints, default_combiner or "", api_keys_file
+    )
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
     try:
         with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:

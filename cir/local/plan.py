@@ -7,11 +7,18 @@ from pathlib import Path
 
 _ALL_INTERFACES = frozenset({"0.0.0.0", "[::]", "::"})  # noqa: S104  # compared with, not bound
 LOOPBACK = "127.0.0.1"
+# The CLIP that comes with the software, and the Combiner that was trained over it.
+SHIPPED_MODEL, SHIPPED = "cir-small", "shipped"
+SHIPPED_COMBINER = "combiner/garments"
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What `cir up` was asked for. Embedder and combiner listen on loopback only; ports are final."""
+    """What `cir up` was asked for. Embedder and combiner listen on loopback only; ports are final.
+
+    Without `checkpoints`, the shipped Combiner is served beside the shipped CLIP. An empty
+    `default_combiner` is that Combiner where it is served, else "sum".
+    """
 
     data: Path
     model: str
@@ -21,8 +28,20 @@ class UpOptions:
     embedder_port: int
     combiner_port: int
     checkpoints: Path | None = None
-    default_combiner: str = "sum"
+    default_combiner: str = ""
     api_keys_file: Path | None = None
+
+    @property
+    def served_checkpoints(self) -> str:
+        """The combiner service's `checkpoint_dir`; empty for none."""
+        if self.checkpoints:
+            return str(self.checkpoints.resolve())
+        return SHIPPED if (self.model, self.pretrained) == (SHIPPED_MODEL, SHIPPED) else ""
+
+    @property
+    def combiner(self) -> str:
+        """Combiner of searches that name none."""
+        return self.default_combiner or (SHIPPED_COMBINER if self.served_checkpoints == SHIPPED else "sum")
 
     @property
     def store(self) -> str:
@@ -47,7 +66,8 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
     combiner = f"{LOOPBACK}:{options.combiner_port}"
     host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
     keys = {"API_KEYS_FILE": str(options.api_keys_file.resolve())} if options.api_keys_file else {}
-    checkpoints = {"CHECKPOINT_DIR": str(options.checkpoints.resolve())} if options.checkpoints else {}
+    folder = options.served_checkpoints
+    checkpoints = {"CHECKPOINT_DIR": folder} if folder else {}
     return (
         ServiceSpec(
             "embedder",
@@ -71,7 +91,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
                 "CIR_COMBINER_",
                 HOST=LOOPBACK,
                 PORT=str(options.combiner_port),
-                DEFAULT_COMBINER=options.default_combiner,
+                DEFAULT_COMBINER=options.combiner,
                 **checkpoints,
             ),
         ),
@@ -87,7 +107,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
                 EMBEDDER=embedder,
                 COMBINER=combiner,
                 STORE=options.store,
-                DEFAULT_COMBINER=options.default_combiner,
+                DEFAULT_COMBINER=options.combiner,
                 **keys,
             ),
         ),

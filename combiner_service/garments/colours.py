@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 Rgb = tuple[int, int, int]
 
-_CLOTH: Mapping[str, Rgb] = {
+CLOTH: Mapping[str, Rgb] = {
     "red": (204, 28, 40),
     "orange": (240, 122, 22),
     "yellow": (246, 210, 48),
@@ -46,7 +46,7 @@ class Palette:
 
 def palette_of(colour: str, rng: random.Random) -> Palette:
     """The colours of a garment whose attribute `colour` is given."""
-    cloth = _varied(_CLOTH[colour], rng)
+    cloth = _varied(CLOTH[colour], rng)
     mark = rng.choice(_INK if colour in _LIGHT else _CREAM)
     accent = (238, 186, 40) if colour not in ("yellow", "orange") else (208, 60, 50)
     bright = brightness(cloth)

@@ -1,67 +1,49 @@
-"""The drawn catalog: `demo.drawing`, `demo.catalog` and `demo.queries`."""
+"""The demo's queries have answers in the catalog that they are asked of."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from cir.demo.catalog import garments, write_catalog
-from cir.demo.drawing import COLOURS, KINDS, PATTERNS, SIZE, draw_garment
-from cir.demo.queries import demo_queries
+from cir.demo.queries import DemoQuery, demo_queries
+from combiner_service.garments.catalog import make_catalog
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_garment_has_its_colour_on_a_light_ground(kind: str) -> None:
-    pixels = np.asarray(draw_garment(kind, "blue", "plain", seed=5)).astype(int)
-    assert pixels.shape == (SIZE, SIZE, 3)
-    blue = np.abs(pixels - COLOURS["blue"]).max(axis=2) < 30
-    assert 0.05 < blue.mean() < 0.7
-    corners = pixels[[2, 2, -3, -3], [2, -3, 2, -3]]
-    assert corners.min() > 220
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "catalog"
+    make_catalog(folder, size=600, seed=1, picture=(18, 24))
+    return folder
 
 
-def test_patterns_put_more_and_more_light_on_the_cloth() -> None:
-    def coloured(pattern: str) -> float:
-        pixels = np.asarray(draw_garment("dress", "red", pattern, seed=5)).astype(int)
-        return float((np.abs(pixels - COLOURS["red"]).max(axis=2) < 40).mean())
-
-    shares = [coloured(pattern) for pattern in ("plain", "stripes", "checks")]
-    assert shares == sorted(shares, reverse=True)
-    assert coloured("dots") < coloured("plain")
+@pytest.fixture(scope="module")
+def queries(folder: Path) -> list[DemoQuery]:
+    return list(demo_queries("garments", folder))
 
 
-def test_the_same_seed_draws_the_same_and_another_differs() -> None:
-    first, again, other = (np.asarray(draw_garment("skirt", "red", "dots", seed=seed)) for seed in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_catalog_has_every_combination_once_with_a_price() -> None:
-    all_of_them = list(garments())
-    assert len(all_of_them) == len(KINDS) * len(COLOURS) * len(PATTERNS) == 320
-    assert len({garment.id for garment in all_of_them}) == 320
-    assert all(5 < garment.price < 120 for garment in all_of_them)
-    assert all_of_them == list(garments())
-
-
-def test_the_manifest_names_pictures_that_exist(tmp_path: Path) -> None:
-    manifest = write_catalog(tmp_path)
-    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    assert len(rows) == 320
-    assert rows[0].keys() == {"id", "image", "kind", "colour", "pattern", "price"}
-    assert all((tmp_path / row["image"]).is_file() for row in rows)
-    with Image.open(tmp_path / rows[0]["image"]) as picture:
-        assert picture.size == (SIZE, SIZE)
-
-
-def test_queries_ask_for_items_that_are_in_the_catalog() -> None:
-    ids = {garment.id for garment in garments()}
-    queries = list(demo_queries("garments"))
+def test_every_query_has_a_right_answer_in_the_catalog(folder: Path, queries: list[DemoQuery]) -> None:
+    rows = {row["id"]: row for row in map(json.loads, (folder / "garments.jsonl").read_text().splitlines())}
     assert len(queries) == 4
     for query in queries:
-        for turn in query.turns:
-            assert {turn.item, *turn.liked, *turn.disliked} - {""} <= ids
+        assert query.right
+        assert query.right <= rows.keys()
+        assert {turn.item for turn in query.turns if turn.item} <= rows.keys()
+        # Nothing that the query starts from answers it.
+        assert not query.right & {turn.item for turn in query.turns}
+    assert all(rows[item]["price"] < 60 for item in queries[0].right)
+    assert {rows[item]["kind"] for item in queries[1].right} == {"hoodie"}
+    assert {f"in {rows[item]['colour']}" for item in queries[1].right} == {queries[1].turns[0].text}
+
+
+def test_the_dialogue_has_three_turns_that_continue(queries: list[DemoQuery]) -> None:
+    first, *rest = queries[3].turns
+    assert first.item
+    assert len(rest) == 2
+    assert all(turn.text and not turn.item for turn in (first, *rest)[1:])
+
+
+def test_the_code_that_is_shown_names_what_is_asked(queries: list[DemoQuery]) -> None:
+    for query in queries:
+        assert all(turn.text in query.code for turn in query.turns)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cir.failure import Failure
-from cir.local.plan import UpOptions, plan
+from cir.local.plan import SHIPPED, SHIPPED_COMBINER, SHIPPED_MODEL, UpOptions, plan
 from cir.local.ports import check_free, free_ports, resolve_ports
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
@@ -41,6 +41,28 @@ def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPa
     assert isinstance(search, SearchSettings)
     assert (search.embedder, search.combiner) == (embedder.address, combiner.address)
     assert re.fullmatch(r"edge:///.*/data/store", search.store)
+
+
+def test_the_shipped_combiner_goes_with_the_shipped_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings_of(options: UpOptions) -> tuple[CombinerSettings, SearchSettings]:
+        with monkeypatch.context() as patch:
+            for spec in plan(options):
+                for name, value in spec.environment.items():
+                    patch.setenv(name, value)
+            return CombinerSettings.load([]), SearchSettings.load([])
+
+    shipped = replace(OPTIONS, model=SHIPPED_MODEL, pretrained=SHIPPED)
+    combiner, search = settings_of(shipped)
+    assert combiner.checkpoint_dir is not None
+    assert (combiner.checkpoint_dir / "garments.safetensors").is_file()
+    assert combiner.default_combiner == search.default_combiner == SHIPPED_COMBINER
+    for options, expected in (
+        (OPTIONS, "sum"),
+        (replace(shipped, default_combiner="slerp"), "slerp"),
+        (replace(shipped, checkpoints=Path("own")), "sum"),
+    ):
+        combiner, search = settings_of(options)
+        assert combiner.default_combiner == search.default_combiner == expected
 
 
 def test_only_search_listens_on_other_interfaces() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import cir
-from cir.demo.drawing import COLOURS, draw_garment
+from combiner_service.garments.colours import CLOTH
+from combiner_service.garments.render import render
 
 CLIP = {
     "embed_dim": 32,
@@ -104,8 +105,9 @@ def _is_alive(pid: int) -> bool:
 def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
     data, photos, sheet = tmp_path / "data", tmp_path / "photos", tmp_path / "sheet.png"
     photos.mkdir()
-    for colour in COLOURS:
-        draw_garment("dress", colour, "plain", seed=1).save(photos / f"{colour}.png")
+    for colour in CLOTH:
+        picture = render({"kind": "dress", "colour": colour, "pattern": "plain"}, seed=1, size=(96, 128))
+        (photos / f"{colour}.jpg").write_bytes(picture)
     with started(data, *MODEL) as process:
         up = wait_until_up(process, data)
         server = ("--server", up["search"])
@@ -114,14 +116,14 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
 
         indexed = run("index", "shop", str(photos), "--data", str(data))
         assert indexed.returncode == 0, indexed.stderr
-        assert "published with 10 of 10 items" in indexed.stdout
+        assert "published with 12 of 12 items" in indexed.stdout
 
         with cir.Client(up["search"], timeout=30) as client:
-            answer = client.search("shop", image=photos / "red.png", limit=3)
-            assert answer.results[0].id == "red.png"
+            answer = client.search("shop", image=photos / "red.jpg", limit=3)
+            assert answer.results[0].id == "red.jpg"
             assert answer.results[0].score > 0.999
         found = run(
-            *("search", "-c", "shop", "--item", "red.png", "--text", "in blue", "--then", "longer"),
+            *("search", "-c", "shop", "--item", "red.jpg", "--text", "in blue", "--then", "longer"),
             *("--json", "--sheet", str(sheet), *server),
         )
         assert found.returncode == 0, found.stderr
@@ -129,11 +131,11 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
         assert kinds == ["composed", "continued"]
         assert sheet.is_file()
 
-        (photos / "broken.png").write_bytes((photos / "red.png").read_bytes()[:300])
+        (photos / "broken.jpg").write_bytes((photos / "red.jpg").read_bytes()[:300])
         partly = run("index", "shop", str(photos), "--data", str(data), "--quiet")
         assert partly.returncode == 3
         assert "nothing has changed" in partly.stdout
-        assert "10 unchanged, 1 rejected" in partly.stdout
+        assert "12 unchanged, 1 rejected" in partly.stdout
         assert partly.stderr.count("\n") == 1
         assert "1 items were rejected (IMAGE_TRUNCATED 1)" in partly.stderr
 
@@ -200,8 +202,10 @@ def test_the_demo_runs_its_queries_and_stops(tmp_path: Path) -> None:
     done = run("demo", "--once", "--data", str(data), "--port", "0", *MODEL, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "random" in done.stdout
-    assert "published with 320 of 320 items" in done.stdout
-    assert "composed (text weight 0.50), then continued (text weight 0.50) by sum" in done.stdout
+    assert "published with 600 of 600 items" in done.stdout
+    assert "composed (text weight 0.50), then continued (text weight 0.50)" in done.stdout
+    assert "by sum; version" in done.stdout
+    assert done.stdout.count("known target ") == 4
     assert sorted(path.name for path in (data / "sheets").iterdir()) == [
         "1.png",
         "2.png",

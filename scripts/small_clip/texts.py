@@ -1,0 +1,67 @@
+"""Texts for training: captions that say all, and changes that say one or two things. Pure."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+
+from combiner_service.garments.attributes import BASE, VALUES, Attributes
+from combiner_service.garments.edits import Edit
+from combiner_service.garments.phrasing import phrase
+from combiner_service.garments.words import noun_phrase
+from scripts.small_clip.labels import OTHER_WORDS
+
+# How often a drawn picture is given a text that tells only one or two of its attributes.
+_SHORT = 0.5
+
+_TELLS: Mapping[str, re.Pattern[str]] = {
+    "sleeve": re.compile(r"\bsleeveless\b|\bsleeves\b|-sleeved (?!shirt)"),
+    "length": re.compile(r"\b(?:short|long)(?:er)?\b(?!-sleeved| sleeves)"),
+    "neckline": re.compile(r"\bneck\b|\bv-neck\b"),
+}
+
+
+def told_by(caption: str, attributes: Attributes) -> dict[str, str]:
+    """What one of a garment's captions tells of it: kind, colour, pattern, and the rest by its words."""
+    return {name: value for name, value in attributes.items() if name in BASE or _TELLS[name].search(caption)}
+
+
+def text_of(
+    captions: Sequence[str], attributes: Attributes, rng: random.Random
+) -> tuple[str, dict[str, str]]:
+    """A text that is true of a drawn garment, and what it tells."""
+    if rng.random() >= _SHORT:
+        caption = rng.choice(captions)
+        return caption, told_by(caption, attributes)
+    names = rng.sample(list(attributes), rng.choice((1, 2)))
+    told = {name: attributes[name] for name in names}
+    if rng.random() < 0.25:
+        return _bare(told), told
+    before = {
+        name: rng.choice([other for other in VALUES[name] if other != value]) if name in told else value
+        for name, value in attributes.items()
+    }
+    return phrase([Edit(name, value) for name, value in told.items()], before, "train", rng), told
+
+
+def photo_text(kind: str, colour: str, rng: random.Random) -> tuple[str, dict[str, str]]:
+    """A text that is true of a photo of a garment, and what it tells. An empty colour is not told."""
+    told = {"kind": kind}
+    if colour and rng.random() < 0.4:
+        told["colour"] = colour
+        phrase = noun_phrase(kind, [colour])
+    elif kind in OTHER_WORDS and rng.random() < 0.3:
+        phrase = rng.choice(OTHER_WORDS[kind])
+    else:
+        phrase = noun_phrase(kind)
+    return rng.choice(("{}", "a photo of {}", "a picture of {}", "this is {}")).format(phrase), told
+
+
+def _bare(told: Mapping[str, str]) -> str:
+    """The words alone, as they are typed into a search field: "red striped", "long dress"."""
+    adjectives = [value for name, value in told.items() if name not in ("kind", "neckline")]
+    neck = [
+        f"{value} neck".replace("v-neck neck", "v-neck") for name, value in told.items() if name == "neckline"
+    ]
+    return " ".join((*adjectives, *([told["kind"]] if "kind" in told else []), *neck))
