@@ -44,19 +44,20 @@ _HEADS_WEIGHT = 0.5
 _KEEP = 0.998  # of the weights' moving average, each step
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure, write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for drawn samples and checkpoints")
     parser.add_argument("--photos", type=Path, help="folder of labelled clothing photos")
     parser.add_argument("--drawn", type=int, default=100_000, help="garments to draw")
+    parser.add_argument("--held-out", type=int, default=600, help="garments to draw for measuring")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--photo-share", type=float, default=0.4, help="of each batch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints and measurements")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.manual_seed(options.seed)
     loaded = load_model(ARCHITECTURE, f"random:{options.seed}")
     preprocessor = Preprocessor(size=loaded.config["vision_cfg"]["image_size"])
@@ -70,7 +71,13 @@ def main() -> None:
         processes=2,
     )
     held_out = draw(
-        options.work / "val", 600, preprocessor, seed=options.seed, split="val", full_size=True, processes=2
+        options.work / "val",
+        options.held_out,
+        preprocessor,
+        seed=options.seed,
+        split="val",
+        full_size=True,
+        processes=2,
     )
     photos, kept_out = (
         []

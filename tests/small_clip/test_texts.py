@@ -1,0 +1,53 @@
+"""Every text says what it is said to tell."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from combiner_service.garments.attributes import BASE, KINDS, combinations
+from combiner_service.garments.captions import captions
+from scripts.small_clip.labels import KIND_OF_LABEL
+from scripts.small_clip.texts import photo_text, text_of, told_by
+from scripts.small_clip.truth import numbered
+
+GARMENTS = [garment for kind in KINDS for garment in combinations(kind)]
+
+
+@pytest.mark.parametrize(
+    ("caption", "told"),
+    [
+        ("a short sleeveless red plain dress", {"sleeve", "length"}),
+        ("a red plain dress with long sleeves", {"sleeve"}),
+        ("a long red plain dress with no sleeves", {"sleeve", "length"}),
+        ("a longer red plain dress", {"length"}),
+        ("a red plain dress", set()),
+        ("a long-sleeved red plain dress", {"sleeve"}),
+        ("a red plain dress without sleeves", {"sleeve"}),
+    ],
+)
+def test_finer_attributes_are_told_by_their_words(caption: str, told: set[str]) -> None:
+    garment = {"kind": "dress", "colour": "red", "pattern": "plain", "sleeve": "x", "length": "x"}
+    assert told_by(caption, garment).keys() == told | set(BASE)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(GARMENTS), st.integers(0, 10_000))
+def test_a_text_tells_what_is_so(garment: dict[str, str], seed: int) -> None:
+    rng = random.Random(seed)
+    text, told = text_of(captions(garment, rng), garment, rng)
+    assert text
+    assert told
+    assert told.items() <= garment.items()
+    assert 1 <= len(told) <= 2 or told.keys() >= set(BASE)
+
+
+@given(st.sampled_from(sorted(KIND_OF_LABEL.values())), st.sampled_from(["", "red"]), st.integers(0, 1000))
+def test_a_photo_is_called_by_its_label(kind: str, colour: str, seed: int) -> None:
+    text, told = photo_text(kind, colour, random.Random(seed))
+    assert told["kind"] == kind
+    assert ("red" in text.split()) == ("colour" in told)
+    numbered(told)
