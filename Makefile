@@ -9,7 +9,15 @@ ONCE ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 UPGRADE ?=
 
+# Containers: OVERLAYS="embedded tls" adds deploy/docker-compose.embedded.yml and ...tls.yml.
+COMPOSE ?= docker-compose
+OVERLAYS ?=
+CATALOG ?= shop
+IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
+FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
+
 .PHONY: demo test lint protos settings bench lock clean
+.PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker
 
 demo: $(INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -45,6 +53,49 @@ lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile $(UPGRADE) --quiet --universal --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
+
+images:
+	$(IN_DEPLOY) --profile index build
+
+up:
+	$(IN_DEPLOY) up -d
+
+down:
+	$(IN_DEPLOY) --profile index down
+
+# make index CATALOG=shop DIR=/srv/pictures; options of cir index in OPTIONS.
+index:
+	test -n "$(DIR)" || { echo "say which folder: make index CATALOG=shop DIR=/srv/pictures" >&2; exit 1; }
+	export CIR_PICTURES="$(abspath $(DIR))" && $(IN_DEPLOY) run --rm indexer index $(CATALOG) /pictures $(OPTIONS)
+
+# make scale EMBEDDER=3 COMBINER=2 SEARCH=2
+scale:
+	$(IN_DEPLOY) up -d --no-recreate $(if $(EMBEDDER),--scale embedder=$(EMBEDDER)) \
+		$(if $(COMBINER),--scale combiner=$(COMBINER)) $(if $(SEARCH),--scale search=$(SEARCH))
+
+# make rolling SERVICE=embedder: every replica replaced by one of the present image.
+rolling:
+	cd deploy && COMPOSE="$(COMPOSE)" ./rolling.sh $(SERVICE) $(FILES)
+
+# A composed query against the running stack.
+smoke:
+	$(IN_DEPLOY) exec -T search python3 -m cir search --server localhost:50050 -c $(CATALOG) \
+		--text "a red dress" --then "in blue"
+
+logs:
+	$(IN_DEPLOY) logs --tail 100 -f
+
+base-image:
+	deploy/base-image.sh
+
+dev-ca:
+	deploy/dev-ca.sh deploy/tls
+
+image-sizes:
+	docker image ls --format '{{.Repository}}:{{.Tag}}\t{{.Size}}' 'cir-*'
+
+test-docker: $(INSTALLED)
+	$(BIN)/pytest -m docker tests/deploy
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,155 @@
+"""The deployment's files hold together, as far as that can be seen without an engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from combiner_service.settings import CombinerSettings
+from embedder_service.settings import EmbedderSettings
+from search_service.settings import SearchSettings
+from service_runtime.settings import ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+FILES = sorted(DEPLOY.glob("docker-compose*.yml"))
+OURS = ("embedder", "combiner", "search", "indexer")
+CLASSES: dict[str, type[ServiceSettings]] = {
+    "CIR_EMBEDDER_": EmbedderSettings,
+    "CIR_COMBINER_": CombinerSettings,
+    "CIR_SEARCH_": SearchSettings,
+}
+# What `cir` reads itself, under a prefix that is also a service's.
+CLIENT = {"CIR_EMBEDDER_CA_FILE", "CIR_EMBEDDER_CERT_FILE", "CIR_EMBEDDER_KEY_FILE"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    document = yaml.safe_load(path.read_text())
+    assert isinstance(document, dict)
+    return document
+
+
+BASE = read(DEPLOY / "docker-compose.yml")["services"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_variable_of_a_service_is_a_setting_of_it(path: Path) -> None:
+    for service, parts in read(path)["services"].items():
+        for name in parts.get("environment", {}):
+            if not name.startswith("CIR_") or name in CLIENT:
+                continue
+            prefix = f"CIR_{service.upper()}_"
+            if prefix in CLASSES:
+                assert name.startswith(prefix), (service, name)
+                assert name.removeprefix(prefix).lower() in CLASSES[prefix].model_fields, name
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_may_do_little(name: str) -> None:
+    service = BASE[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert service["mem_limit"]
+    assert service["cpus"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    settings = ServiceSettings.model_fields
+    drain = sum(settings[field].default for field in ("shutdown_grace_seconds", "shutdown_linger_seconds"))
+    assert int(service["stop_grace_period"].removesuffix("s")) > drain
+
+
+def test_only_search_and_dashboards_are_published_and_only_on_loopback() -> None:
+    published = {
+        service: parts["ports"]
+        for path in FILES
+        for service, parts in read(path)["services"].items()
+        if "ports" in parts
+    }
+    assert published.keys() <= {"search", "demo", "grafana"}
+    assert all(port.startswith("${CIR_BIND:-127.0.0.1}:") for port in chain(*published.values()))
+    networks = read(DEPLOY / "docker-compose.yml")["networks"]
+    assert networks["back"] == {"internal": True}
+    assert "front" not in chain(
+        *(BASE[name]["networks"] for name in ("qdrant", "embedder", "combiner", "indexer"))
+    )
+
+
+def test_the_example_has_every_variable_with_its_default() -> None:
+    example = dict(
+        line.split("=", 1)
+        for line in (DEPLOY / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    used: dict[str, set[str]] = {}
+    for path in FILES:
+        for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", path.read_text()):
+            used.setdefault(name, set()).add(default)
+    assert example.keys() == used.keys()
+    for name, defaults in used.items():
+        if name != "CIR_STORE":  # the store depends on the overlay
+            assert defaults == {example[name]}, name
+
+
+def test_the_dockerfile_copies_every_package() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    packages = re.search(r"include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
+    assert packages
+    for package in re.findall(r'"([a-z_]+)\*"', packages[1]):
+        assert f"COPY {package}/ {package}/" in text
+        assert f"!{package}" in ignored
+
+
+def test_dashboard_and_alerts_ask_for_metrics_that_exist() -> None:
+    code = "".join(
+        path.read_text()
+        for house in ("service_runtime", "embedder_service", "combiner_service", "search_service")
+        for path in (ROOT / house).rglob("*.py")
+    )
+    known = set(re.findall(r'"(cir_[a-z_]+)"', code))
+    dashboard = json.loads((DEPLOY / "monitoring" / "dashboard.json").read_text())
+    alerts = read(DEPLOY / "monitoring" / "alerts.yml")
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    assert len(asked) > 20
+    for expression in asked:
+        for name in re.findall(r"cir_[a-z_]+", expression):
+            assert re.sub(r"_(total|bucket|sum|count)$", "", name) in known, name
+
+
+def test_every_alert_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for group in read(DEPLOY / "monitoring" / "alerts.yml")["groups"]:
+        for rule in group["rules"]:
+            assert f"`{rule['alert']}`" in text
+
+
+OVERLAYS = [
+    [],
+    ["embedded"],
+    ["gpu"],
+    ["cluster"],
+    ["tls"],
+    ["monitoring"],
+    ["embedded", "tls", "monitoring"],
+]
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+@pytest.mark.parametrize("overlays", OVERLAYS, ids=lambda overlays: "+".join(overlays) or "base")
+def test_compose_takes_the_files(overlays: list[str]) -> None:
+    names = ["docker-compose.yml", *(f"docker-compose.{name}.yml" for name in overlays)]
+    command = ["docker-compose", *chain(*(("-f", name) for name in names)), "config"]
+    done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert services["qdrant"].get("profiles", []) == (["server"] if "embedded" in overlays else [])

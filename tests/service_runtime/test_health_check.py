@@ -1,0 +1,73 @@
+"""The check of a container's health, against a server with and without mutual TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from service_runtime.health_check import main
+
+NAME = "cir.search.v1.SearchService"
+
+
+@pytest.fixture
+def servicer() -> health.HealthServicer:
+    return health.HealthServicer()
+
+
+@pytest.fixture
+def server(servicer: health.HealthServicer) -> Iterator[grpc.Server]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    yield server
+    server.stop(0).wait()
+
+
+def test_it_tells_what_the_service_says(
+    servicer: health.HealthServicer, server: grpc.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIR_SEARCH_PORT", str(server.add_insecure_port("localhost:0")))
+    server.start()
+    assert main(["search_service"]) == 1
+    servicer.set(NAME, health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert main(["search_service"]) == 1
+    servicer.set(NAME, health_pb2.HealthCheckResponse.SERVING)
+    assert main(["search_service"]) == 0
+
+
+def test_over_mutual_tls_it_shows_the_services_own_certificate(
+    servicer: health.HealthServicer, server: grpc.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    own = authority.issue_cert("localhost")
+    ca, certificate, key = (tmp_path / name for name in ("ca.crt", "own.crt", "own.key"))
+    authority.cert_pem.write_to_path(str(ca))
+    own.cert_chain_pems[0].write_to_path(str(certificate))
+    own.private_key_pem.write_to_path(str(key))
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), certificate.read_bytes())], ca.read_bytes(), require_client_auth=True
+    )
+    monkeypatch.setenv("CIR_SEARCH_PORT", str(server.add_secure_port("localhost:0", credentials)))
+    server.start()
+    servicer.set(NAME, health_pb2.HealthCheckResponse.SERVING)
+    assert main(["search_service"]) == 1
+    for name, path in (("CERTIFICATE", certificate), ("KEY", key), ("CLIENT_CA", ca)):
+        monkeypatch.setenv(f"CIR_SEARCH_TLS_{name}", str(path))
+    assert main(["search_service"]) == 0
+
+
+def test_wrong_use_and_wrong_settings_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([]) == 2
+    assert main(["nothing"]) == 2
+    assert "expected one of embedder_service" in capsys.readouterr().err
+    monkeypatch.setenv("CIR_SEARCH_PORT", "many")
+    assert main(["search_service"]) == 1
+    assert "search_service: setting port" in capsys.readouterr().err
