@@ -73,8 +73,12 @@ class TlsFiles:
 
 
 def target(address: str) -> str:
-    """The gRPC target of "host:port"; targets with a scheme of their own stay as they are."""
-    return address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
+    """The gRPC target of "host:port"; targets with a scheme of their own stay as they are.
+
+    Such as "ipv4:10.0.0.1:50050,10.0.0.2:50050": replicas that no name stands for.
+    """
+    has_scheme = "://" in address or address.startswith(("unix:", "ipv4:", "ipv6:"))
+    return address if has_scheme else f"dns:///{address}"
 
 
 def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.Channel:
