@@ -1,0 +1,95 @@
+"""`python -m web_demo`: the web demo as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+
+import uvicorn
+
+from cir.async_client import AsyncClient
+from cir.channel import TlsFiles
+from service_runtime.logging import configure_logging, get_logger
+from service_runtime.startup import StartupError
+from web_demo.desk import Desk
+from web_demo.known import KnownQueries
+from web_demo.pages import Pages, tidying
+from web_demo.settings import DemoSettings
+from web_demo.thumbnails import Thumbnails
+from web_demo.uploads import Uploads
+
+_TIDY_SECONDS = 60.0
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    try:
+        settings = DemoSettings.load(arguments)
+        configure_logging(settings.log_level, settings.log_format)
+        return asyncio.run(_serve(settings))
+    except StartupError as error:
+        print(f"web_demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _serve(settings: DemoSettings) -> int:
+    known = KnownQueries.read(settings.known_queries)
+    try:
+        uploads = Uploads(
+            settings.data / "uploads",
+            max_pixels=settings.max_upload_pixels,
+            most=settings.max_uploads,
+            seconds=settings.upload_minutes * 60,
+        )
+        thumbnails = Thumbnails(
+            settings.data / "thumbnails",
+            settings.picture_roots,
+            max_bytes=settings.max_upload_bytes,
+            max_pixels=settings.max_upload_pixels,
+            most=settings.max_thumbnails,
+        )
+        tls = (
+            TlsFiles(settings.search_ca, settings.search_certificate, settings.search_key)
+            if settings.search_ca
+            else None
+        )
+        client = AsyncClient(
+            settings.search,
+            timeout=settings.search_timeout_seconds,
+            api_key=settings.search_api_key.get_secret_value(),
+            tls=tls,
+        )
+    except OSError as error:
+        raise StartupError(f"{error.filename or settings.data}: {error.strerror or error}") from error
+    async with client:
+        desk = Desk(client, uploads, known, page_size=settings.page_size)
+        application = Pages(settings, desk, uploads, thumbnails).application()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=settings.shutdown_grace_seconds,
+            )
+        )
+        get_logger().info("serving", address=f"http://{settings.address}", search=settings.search)
+        tidy = asyncio.create_task(tidying(uploads, _TIDY_SECONDS))
+        try:
+            await server.serve()
+        except SystemExit as error:
+            raise StartupError(f"cannot listen on {settings.address}: it is in use or not ours") from error
+        finally:
+            tidy.cancel()
+            with suppress(asyncio.CancelledError):
+                await tidy
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""Queries whose answers are known: what to suggest for a reference, and which results are right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service_runtime.startup import StartupError
+
+
+@dataclass(frozen=True, slots=True)
+class KnownQuery:
+    """A text for a reference; `targets` and `group` are paths of pictures."""
+
+    text: str
+    targets: frozenset[str]
+    group: tuple[str, ...]
+
+
+class KnownQueries:
+    """By the path of the reference's picture."""
+
+    def __init__(self, queries: Mapping[str, Sequence[KnownQuery]] | None = None) -> None:
+        self._queries = dict(queries or {})
+
+    @classmethod
+    def read(cls, manifests: Sequence[Path]) -> KnownQueries:
+        """Read triplet manifests; names in them are relative to their folder. Raises `StartupError`."""
+        queries: dict[str, list[KnownQuery]] = {}
+        for manifest in manifests:
+            folder = manifest.resolve().parent
+            try:
+                rows = [
+                    json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines() if line
+                ]
+                for row in rows:
+                    if "reference" not in row:
+                        continue
+                    targets = row.get("targets") or ([row["target"]] if "target" in row else [])
+                    texts = row.get("texts") or [row["text"]]
+                    query = KnownQuery(
+                        " and ".join(texts),
+                        frozenset(str(folder / name) for name in targets),
+                        tuple(str(folder / name) for name in row.get("group", ())),
+                    )
+                    queries.setdefault(str(folder / row["reference"]), []).append(query)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise StartupError(f"known_queries {manifest} cannot be read: {error!r}") from error
+        return cls(queries)
+
+    def of(self, image: str) -> Sequence[KnownQuery]:
+        """The queries that begin at a picture."""
+        return self._queries.get(image, ())
+
+    def asked(self, image: str, text: str) -> KnownQuery | None:
+        """The query that was asked, if it is a known one."""
+        return next((query for query in self.of(image) if query.text == text), None)

@@ -1,0 +1,54 @@
+"""Settings of the web demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from service_runtime.settings import ProgramSettings
+
+
+class DemoSettings(ProgramSettings):
+    """The turn-based web demo in front of a search service."""
+
+    model_config = SettingsConfigDict(env_prefix="CIR_DEMO_", extra="forbid", env_ignore_empty=True)
+    program: ClassVar[str] = "web_demo"
+
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    search: str = Field("127.0.0.1:50050", description="host:port of the search service.")
+    search_api_key: SecretStr = Field(
+        SecretStr(""), description="API key, where the search service asks for one; read scope is enough."
+    )
+    search_ca: Path | None = Field(None, description="PEM file of its authority; connects with TLS.")
+    search_certificate: Path | None = Field(
+        None, description="PEM file of this process's client certificate, for mutual TLS."
+    )
+    search_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    search_timeout_seconds: float = Field(10.0, gt=0, description="Longest time of one call to it.")
+    shutdown_grace_seconds: int = Field(
+        10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
+    )
+
+    picture_roots: list[Path] = Field(
+        default_factory=list,
+        description="Folders that pictures of items may be read from, as JSON; items whose picture lies "
+        "elsewhere are shown without one.",
+    )
+    known_queries: list[Path] = Field(
+        default_factory=list,
+        description="Triplet manifests (JSON Lines, see docs/datasets.md) beside the pictures of a catalog: "
+        "texts are suggested for their references, and their targets are marked.",
+    )
+    data: Path = Field(
+        Path("cir-web"), description="Folder for thumbnails and uploads; made when it is not there."
+    )
+    max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of one uploaded picture.")
+    max_upload_pixels: int = Field(64_000_000, ge=1, description="Width times height of one upload.")
+    max_uploads: int = Field(500, ge=1, description="Uploads that are kept; the oldest make room.")
+    upload_minutes: float = Field(120.0, gt=0, description="Time after which an upload is deleted.")
+    uploads_per_minute: float = Field(20.0, gt=0, description="Uploads of one address.")
+    max_thumbnails: int = Field(50_000, ge=1, description="Thumbnails that are kept on disk.")
+    page_size: int = Field(24, ge=1, le=200, description="Results that are shown at a time.")

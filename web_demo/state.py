@@ -1,0 +1,192 @@
+"""The whole of a conversation, as it stands in the URL. Pure.
+
+A turn is numbered by its place: `i0` item or `u0` upload (the reference), `x0` text, `l0` and `d0` liked and
+disliked items (repeated), `w0` weight of the text from 0 to 100. Beside the turns: `c` catalog, `f` filters
+(field:value, repeated), `e` excluded items, `m` combiner, `v` the combiner to compare with, `s` the wall's seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+MAX_TURNS = 16
+_TURN_KEY = re.compile(r"([iuxldw])(\d{1,2})")
+_UPLOAD = re.compile(r"[0-9a-f]{32}")
+
+Pairs = list[tuple[str, str]]
+
+
+class BadState(ValueError):
+    """An address that no page of ours leads to; the message is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnState:
+    """One turn. At most one of `item` and `upload` is the reference; `weight` is 0 to 100."""
+
+    item: str = ""
+    upload: str = ""
+    text: str = ""
+    liked: tuple[str, ...] = ()
+    disliked: tuple[str, ...] = ()
+    weight: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked."""
+        return self == TurnState(weight=self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a conversation stands."""
+
+    catalog: str = ""
+    turns: tuple[TurnState, ...] = ()
+    filters: tuple[tuple[str, str], ...] = ()
+    excluded: tuple[str, ...] = ()
+    combiner: str = ""
+    versus: str = ""
+    seed: int = 0
+
+    def pairs(self) -> Pairs:
+        """As query parameters, without what is default."""
+        pairs: Pairs = [("c", self.catalog)] if self.catalog else []
+        for number, turn in enumerate(self.turns):
+            for key, value in (("i", turn.item), ("u", turn.upload), ("x", turn.text)):
+                if value:
+                    pairs.append((f"{key}{number}", value))
+            pairs += [(f"l{number}", item) for item in turn.liked]
+            pairs += [(f"d{number}", item) for item in turn.disliked]
+            if turn.weight is not None:
+                pairs.append((f"w{number}", str(turn.weight)))
+        pairs += [("f", f"{field}:{value}") for field, value in self.filters]
+        pairs += [("e", item) for item in self.excluded]
+        pairs += [(key, value) for key, value in (("m", self.combiner), ("v", self.versus)) if value]
+        return [*pairs, ("s", str(self.seed))] if self.seed else pairs
+
+    @property
+    def url(self) -> str:
+        """Path and query that lead back here."""
+        return f"/?{query}" if (query := urlencode(self.pairs())) else "/"
+
+    @property
+    def last(self) -> TurnState:
+        """The turn that is being made."""
+        return self.turns[-1] if self.turns else TurnState()
+
+    def with_last(self, turn: TurnState) -> State:
+        """The same with another last turn; empty turns vanish."""
+        turns = (*self.turns[:-1], *(() if turn.is_empty else (turn,)))
+        return replace(self, turns=turns)
+
+    def started(self, *, item: str = "", upload: str = "") -> State:
+        """A new conversation from a reference."""
+        return replace(self, turns=(TurnState(item=item, upload=upload),), excluded=())
+
+    def like_this(self, item: str) -> State:
+        """More like an item: a further turn, or another reference where nothing was said yet."""
+        turn = TurnState(item=item)
+        if self.turns and not self.last.text:
+            return self.with_last(turn)
+        return replace(self, turns=(*self.turns, turn)[-MAX_TURNS:])
+
+    def judged(self, item: str, *, like: bool) -> State:
+        """Like or dislike an item, or take that back."""
+        turn = self.last
+        wanted, other = (turn.liked, turn.disliked) if like else (turn.disliked, turn.liked)
+        wanted = tuple(one for one in wanted if one != item) if item in wanted else (*wanted, item)
+        other = tuple(one for one in other if one != item)
+        liked, disliked = (wanted, other) if like else (other, wanted)
+        if not self.turns:
+            return replace(self, turns=(TurnState(liked=liked, disliked=disliked),))
+        return self.with_last(replace(turn, liked=liked, disliked=disliked))
+
+    def without(self, item: str) -> State:
+        """Never show an item again."""
+        return replace(self, excluded=tuple(dict.fromkeys((*self.excluded, item))))
+
+    def back_to(self, number: int) -> State:
+        """The conversation as it stood after that many turns."""
+        return replace(self, turns=self.turns[:number])
+
+    def without_turn(self, number: int) -> State:
+        """The conversation as if that turn had not been made; the later ones follow as they were."""
+        return replace(self, turns=self.turns[:number] + self.turns[number + 1 :])
+
+    def filtered(self, field: str, value: str) -> State:
+        """With one more filter, or one less where it was set."""
+        own = (field, value)
+        kept = tuple(pair for pair in self.filters if pair != own)
+        return replace(self, filters=kept if own in self.filters else (*kept, own))
+
+    def reshuffled(self) -> State:
+        """Another wall."""
+        return replace(self, turns=(), excluded=(), seed=self.seed % 9999 + 1)
+
+
+def parse(pairs: Iterable[tuple[str, str]]) -> State:
+    """Read query parameters; what is not ours is passed over. Raises `BadState`.
+
+    Empty values count as not given, so that a form may send all its fields. A text in `x` (without a number)
+    is what was just said: it goes on as a further turn where the last one has a text already.
+    """
+    turns: dict[int, dict[str, list[str]]] = {}
+    single = {"c": "", "m": "", "v": "", "s": "", "x": ""}
+    filters: list[tuple[str, str]] = []
+    excluded: list[str] = []
+    for key, value in pairs:
+        if not value or "\x00" in value:
+            continue
+        if found := _TURN_KEY.fullmatch(key):
+            turns.setdefault(int(found[2]), {}).setdefault(found[1], []).append(value)
+        elif key == "f":
+            field, colon, of_field = value.partition(":")
+            if not (field and colon and of_field):
+                raise BadState(f"a filter is field:value, not {value[:80]!r}")
+            filters.append((field, of_field))
+        elif key == "e":
+            excluded.append(value)
+        elif key in single:
+            single[key] = value.strip()
+    made = tuple(turn for number in sorted(turns) if not (turn := _turn(turns[number])).is_empty)
+    state = State(
+        catalog=single["c"],
+        turns=made[:MAX_TURNS],
+        filters=tuple(dict.fromkeys(filters)),
+        excluded=tuple(dict.fromkeys(excluded)),
+        combiner=single["m"],
+        versus=single["v"],
+        seed=_number(single["s"], 9999) if single["s"] else 0,
+    )
+    return _said(state, single["x"]) if single["x"] else state
+
+
+def _said(state: State, text: str) -> State:
+    if state.turns and not state.last.text:
+        return state.with_last(replace(state.last, text=text))
+    return replace(state, turns=(*state.turns, TurnState(text=text))[-MAX_TURNS:])
+
+
+def _turn(parts: dict[str, list[str]]) -> TurnState:
+    upload = parts.get("u", [""])[0]
+    if upload and not _UPLOAD.fullmatch(upload):
+        raise BadState("this is not the name of an uploaded picture")
+    liked = tuple(dict.fromkeys(parts.get("l", [])))
+    return TurnState(
+        item="" if upload else parts.get("i", [""])[0],
+        upload=upload,
+        text=parts.get("x", [""])[0].strip(),
+        liked=liked,
+        disliked=tuple(item for item in dict.fromkeys(parts.get("d", [])) if item not in liked),
+        weight=_number(parts["w"][0], 100) if "w" in parts else None,
+    )
+
+
+def _number(value: str, most: int) -> int:
+    if not value.isascii() or not value.isdigit() or int(value[:6]) > most:
+        raise BadState(f"{value[:20]!r} is no number from 0 to {most}")
+    return int(value)
