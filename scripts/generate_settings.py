@@ -18,10 +18,16 @@ from pydantic.fields import FieldInfo
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from search_service.settings import SearchSettings
-from service_runtime.settings import ServiceSettings
+from service_runtime.settings import ProgramSettings, ServiceSettings
+from web_demo.settings import DemoSettings
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
-SERVICES: tuple[type[ServiceSettings], ...] = (SearchSettings, EmbedderSettings, CombinerSettings)
+SERVICES: tuple[type[ProgramSettings], ...] = (
+    SearchSettings,
+    EmbedderSettings,
+    CombinerSettings,
+    DemoSettings,
+)
 _NAMES = {int: "integer", float: "number", bool: "true/false", str: "text", Path: "path", SecretStr: "secret"}
 _HEADER = """# Settings
 
@@ -37,13 +43,15 @@ line.
 def reference() -> str:
     """The whole document."""
     shared = ServiceSettings.model_fields
-    parts = [_HEADER, "## Every service\n", _table("CIR_<SERVICE>_", shared.items())]
+    parts = [_HEADER, "## Every gRPC service\n", _table("CIR_<SERVICE>_", shared.items())]
     for service in SERVICES:
         prefix = service.model_config.get("env_prefix", "")
         own = [
             (name, field)
             for name, field in service.model_fields.items()
-            if name not in shared or field.default != shared[name].default
+            if not issubclass(service, ServiceSettings)
+            or name not in shared
+            or field.default != shared[name].default
         ]
         parts += [f"## {service.program}\n", f"{service.__doc__}\n", _table(prefix, own)]
     return "\n".join(parts)

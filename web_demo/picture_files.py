@@ -12,7 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 THUMBNAIL = (360, 450)
 UPLOAD = (1024, 1024)
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+_WANTED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+Image.init()
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 _GROUND = (255, 255, 255)
 
 

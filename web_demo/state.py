@@ -2,7 +2,7 @@
 
 A turn is numbered by its place: `i0` item or `u0` upload (the reference), `x0` text, `l0` and `d0` liked and
 disliked items (repeated), `w0` weight of the text from 0 to 100. Beside the turns: `c` catalog, `f` filters
-(field:value, repeated), `e` excluded items, `m` combiner, `v` the combiner to compare with, `s` the wall's seed.
+(field:value, repeated), `e` excluded items, `m` combiner, `v` the one to compare with, `s` the wall's seed.
 """
 
 from __future__ import annotations

@@ -16,13 +16,15 @@ import yaml
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from search_service.settings import SearchSettings
-from service_runtime.settings import ServiceSettings
+from service_runtime.settings import ProgramSettings, ServiceSettings
+from web_demo.settings import DemoSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(DEPLOY.glob("docker-compose*.yml"))
-OURS = ("embedder", "combiner", "search", "indexer")
-CLASSES: dict[str, type[ServiceSettings]] = {
+OURS = ("embedder", "combiner", "search", "demo", "indexer")
+CLASSES: dict[str, type[ProgramSettings]] = {
+    "CIR_DEMO_": DemoSettings,
     "CIR_EMBEDDER_": EmbedderSettings,
     "CIR_COMBINER_": CombinerSettings,
     "CIR_SEARCH_": SearchSettings,

@@ -194,9 +194,7 @@ def test_an_indexer_that_is_killed_goes_on(stack: Stack) -> None:
         assert _count(client, "resumed") == GARMENTS
 
 
-def test_a_version_is_published_while_searches_run(
-    stack: Stack, items: list[str], pictures: Path
-) -> None:
+def test_a_version_is_published_while_searches_run(stack: Stack, items: list[str], pictures: Path) -> None:
     manifest = pictures / "garments.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     rows[0]["price"] += 1

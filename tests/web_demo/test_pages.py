@@ -1,0 +1,286 @@
+"""The pages over HTTP, with a search client that answers from memory."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import grpc
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from cir.catalog_answers import Catalog, FacetCount, Item, Version
+from cir.errors import CirError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from cir.search_answer import Explanation, Result, SearchAnswer, Timings, TurnExplanation
+from cir.search_info import SearchInfo
+from web_demo.desk import Desk
+from web_demo.headers import POLICY
+from web_demo.known import KnownQueries, KnownQuery
+from web_demo.pages import Pages
+from web_demo.settings import DemoSettings
+from web_demo.thumbnails import Thumbnails
+from web_demo.uploads import Uploads
+
+HOSTILE = "<script>alert(1)</script>\"'&‮ 👗" + "x" * 500
+
+
+class Search:
+    """Answers like the service; keeps what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[dict[str, Any]] = []
+        self.error: CirError | None = None
+        self.payload: dict[str, Any] = {"colour": "red", "caption": HOSTILE}
+
+    async def catalogs(self) -> list[Catalog]:
+        if self.error:
+            raise self.error
+        version = Version("v1", "published", 40, datetime.now(UTC), "f" * 8, 4, {"colour": "keyword"}, {})
+        return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
+
+    async def info(self) -> SearchInfo:
+        return SearchInfo({}, None, ("sum", "slerp"), "sum", {}, {}, "1")
+
+    async def facets(self, catalog: str, fields: list[str], *, limit: int = 0) -> dict[str, list[FacetCount]]:
+        return {"colour": [FacetCount("red", 30), FacetCount("blue", 10)]}
+
+    async def item(self, catalog: str, item_id: str) -> Item:
+        if item_id == "missing":
+            raise NotFound("no such item")
+        return Item(item_id, self.payload, str(self.folder / f"{item_id}.png"), None)
+
+    async def search(self, catalog: str, **options: Any) -> SearchAnswer:
+        self.asked.append({"catalog": catalog, **options})
+        if self.error:
+            raise self.error
+        first = 1 if not options.get("page_token") else 4
+        results = tuple(
+            Result(f"i{rank}", 1 / rank, rank, self.payload, str(self.folder / f"i{rank}.png"))
+            for rank in range(first, first + 3)
+        )
+        explained = Explanation(
+            tuple(TurnExplanation("composed", 0.25) for _ in options.get("turns", ())), "sum", "v1", "f", True
+        )
+        return SearchAnswer(results, "next" if first == 1 else "", explained, Timings(*[None] * 6))
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    Image.new("RGB", (30, 40), "red").save(tmp_path / "i1.png")
+    return Search(tmp_path)
+
+
+@pytest.fixture
+def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
+    settings = DemoSettings(max_upload_bytes=50_000, uploads_per_minute=6, data=tmp_path / "web")
+    uploads = Uploads(tmp_path / "up", max_pixels=10**6, most=9, seconds=60)
+    thumbnails = Thumbnails(tmp_path / "th", [tmp_path], max_bytes=10**6, max_pixels=10**6, most=9)
+    reference = str(tmp_path / "i9.png")
+    known = KnownQueries({reference: [KnownQuery("in red", frozenset({str(tmp_path / "i2.png")}), ())]})
+    desk = Desk(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
+    with TestClient(
+        Pages(settings, desk, uploads, thumbnails).application(), follow_redirects=False
+    ) as client:
+        yield client
+
+
+def file(content: bytes) -> dict[str, Any]:
+    return {"picture": ("a.png", content, "image/png")}
+
+
+def png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (20, 20), "blue").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_the_wall_shows_items_filters_and_every_way_to_start(client: TestClient, search: Search) -> None:
+    page = client.get("/").text
+    assert page.count('class="card') == 3
+    assert 'name="x"' in page
+    assert 'action="/upload"' in page
+    assert "f=colour%3Ared" in page
+    assert [option for option in ("shop", "other", "empty") if f">{option}<" in page] == ["shop", "other"]
+    assert search.asked[0]["features"].shape == (4,)
+    again = client.get("/?s=5")
+    assert (search.asked[1]["features"] != search.asked[0]["features"]).any()
+    assert again.status_code == 200
+
+
+def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search) -> None:
+    query = urlencode(
+        [
+            ("c", "shop"),
+            ("i0", "a"),
+            ("x0", "in red"),
+            ("l0", "b"),
+            ("x1", "longer"),
+            ("w1", "30"),
+            ("e", "z"),
+            ("f", "colour:red"),
+            ("m", "slerp"),
+            ("v", "sum"),
+        ]
+    )
+    page = client.get(f"/?{query}").text
+    first, second = search.asked
+    assert (first["combiner"], second["combiner"]) == ("slerp", "sum")
+    turns = first["turns"]
+    assert [(turn.item, turn.text, tuple(turn.liked), turn.text_weight) for turn in turns] == [
+        ("a", "in red", ("b",), None),
+        ("", "longer", (), 0.3),
+    ]
+    assert first["where"] == {"colour": ["red"]}
+    assert first["exclude"] == ("z",)
+    assert page.count('class="answer"') == 2
+    assert "75 % the picture, 25 % your words" in page
+    more = client.get(f"/more?{query}&by=slerp&token=next").text
+    assert search.asked[-1]["page_token"] == "next"
+    assert 'id="r4"' in more
+    assert "data-token" not in more
+
+
+def test_the_known_target_is_marked(client: TestClient) -> None:
+    page = client.get("/?c=shop&i0=i9").text
+    assert 'value="in red"' in page
+    page = client.get("/?c=shop&i0=i9&x0=in+red").text
+    assert "The known answer is on place 2." in page
+    assert re.search(r'class="card target" id="r2"', page)
+    assert "known answer" not in client.get("/?c=shop&i0=i9&x0=in+blue").text
+
+
+def test_what_a_catalog_says_is_shown_and_never_run(client: TestClient, search: Search) -> None:
+    search.payload["<b>field</b>"] = "</dd><img src=x onerror=alert(1)>"
+    for url in ("/", "/?c=shop&x0=" + urlencode({"": HOSTILE})[1:], "/item?c=shop&i=i1"):
+        answer = client.get(url)
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+        assert "<b>field" not in answer.text
+        assert " onerror" not in answer.text.replace("&lt;img src=x onerror", "")
+
+
+def test_every_answer_has_the_headers(client: TestClient) -> None:
+    for url in ("/", "/nowhere", "/static/page.js", "/healthz", "/picture?c=shop&i=i1", "/?w0=x"):
+        headers = client.get(url).headers
+        assert headers["content-security-policy"] == POLICY
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin"
+        assert "cache-control" in headers
+    assert "unsafe" not in POLICY
+
+
+def test_pages_have_no_inline_script_or_style(client: TestClient) -> None:
+    for url in ("/", "/?c=shop&i0=a&x0=in+red&v=sum", "/about", "/item?c=shop&i=i1", "/nowhere"):
+        page = client.get(url).text
+        assert re.findall(r"<script(?! type=\"module\" src=\"/static/)", page) == []
+        assert " style=" not in page
+        assert "<style" not in page
+        assert re.search(r"\son[a-z]+=", re.sub(r"alert.*?&gt;", "", page)) is None
+        assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_an_upload_begins_a_conversation(client: TestClient) -> None:
+    answer = client.post("/upload", files=file(png()), data={"state": "c=other"})
+    assert answer.status_code == 303
+    assert re.fullmatch(r"/\?c=other&u0=[0-9a-f]{32}", answer.headers["location"])
+    page = client.get(answer.headers["location"])
+    assert page.status_code == 200
+    name = answer.headers["location"][-32:]
+    shown = client.get(f"/uploaded?n={name}")
+    assert shown.headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b"<svg/>", 400, "not a picture"),
+        (b"", 400, "No picture"),
+        (b"x" * 60_000, 413, "too large"),
+        (b"x" * 200_000, 413, "too large"),
+    ],
+)
+def test_uploads_that_cannot_be_taken_are_explained(
+    client: TestClient, content: bytes, status: int, words: str
+) -> None:
+    answer = client.post("/upload", files=file(content))
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+def test_uploads_come_from_our_own_pages_and_not_too_many(client: TestClient) -> None:
+    for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
+        assert client.post("/upload", files=file(png()), headers=headers).status_code == 403
+    own = {"sec-fetch-site": "same-origin"}
+    statuses = [client.post("/upload", files=file(png()), headers=own).status_code for _ in range(8)]
+    assert statuses == [303] * 6 + [429] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "words"),
+    [
+        ("/?c=shop&u0=" + "0" * 32, 410, "was deleted"),
+        ("/?c=nothing", 404, "no such page or item"),
+        ("/?w0=900", 400, "no number from 0 to 100"),
+        ("/item?c=shop&i=missing", 404, "no such page or item"),
+        ("/picture?c=shop&i=i2", 404, "no such page or item"),
+        ("/uploaded?n=../../x", 404, "no such page or item"),
+        ("/nowhere", 404, "no such page or item"),
+    ],
+)
+def test_what_is_not_there_is_said_in_words(client: TestClient, url: str, status: int, words: str) -> None:
+    answer = client.get(url)
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (Unavailable("away", code=grpc.StatusCode.UNAVAILABLE), 503, "tries again by itself"),
+        (FailedPrecondition("model x, not y", reason="MODEL_MISMATCH"), 409, "another model"),
+        (InvalidArgument("too many turns", reason="FIELD_INVALID"), 400, "too many turns"),
+    ],
+)
+def test_failures_of_the_search_are_told_to_people(
+    client: TestClient, search: Search, error: CirError, status: int, words: str
+) -> None:
+    search.error = error
+    answer = client.get("/?c=shop&x0=a", headers={"accept-language": "en"})
+    assert answer.status_code == status
+    assert words in answer.text
+    assert ("data-retry" in answer.text) == (status == 503)
+    assert "away" in answer.text or status != 503
+    assert client.get("/healthz").json() == {"status": "ok"}
+    search.error = None
+    assert client.get("/?c=shop&x0=a").status_code == 200
+
+
+def test_thumbnails_are_in_the_kind_that_the_browser_takes(client: TestClient) -> None:
+    webp = client.get("/picture?c=shop&i=i1", headers={"accept": "image/avif,image/webp,*/*"})
+    assert webp.headers["content-type"] == "image/webp"
+    assert (
+        client.get("/picture?c=shop&i=i1", headers={"accept": "*/*"}).headers["content-type"] == "image/jpeg"
+    )
+    assert webp.headers["vary"] == "Accept"
+
+
+def test_chinese_is_spoken_to_those_who_ask_for_it(client: TestClient) -> None:
+    answer = client.get("/", headers={"accept-language": "zh-CN,en;q=0.5"})
+    assert '<html lang="zh">' in answer.text
+    assert "像这件" in answer.text
+
+
+def test_the_first_page_is_small(client: TestClient) -> None:
+    size = sum(
+        len(client.get(url).content)
+        for url in ("/", "/static/page.css", "/static/page.js", "/static/icons.svg", "/static/icon.svg")
+    )
+    assert size < 200_000

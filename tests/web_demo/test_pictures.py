@@ -1,0 +1,118 @@
+"""Uploads and thumbnails: limited, re-encoded, forgotten, and never from elsewhere."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.clock import Clock
+from web_demo.picture_files import THUMBNAIL, UPLOAD, BadPicture, opened
+from web_demo.thumbnails import Thumbnails
+from web_demo.uploads import Uploads
+
+
+def picture(size: tuple[int, int] = (40, 50), mode: str = "RGB", kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size, 200 if mode == "L" else None or (200,) * len(mode)).save(out, kind)
+    return out.getvalue()
+
+
+def test_an_upload_is_kept_as_another_file_without_its_metadata(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, max_pixels=10**7, most=10, seconds=60)
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "secret place"
+    Image.new("RGB", (3000, 1000), "red").save(out, "JPEG", exif=exif)
+    name = uploads.keep(out.getvalue() + b"<script>trailing</script>")
+    content = uploads.read(name)
+    assert content is not None
+    assert b"secret" not in content
+    assert b"script" not in content
+    with Image.open(io.BytesIO(content)) as kept:
+        assert kept.format == "JPEG"
+        assert kept.size == (UPLOAD[0], round(UPLOAD[0] / 3))
+
+
+def test_uploads_are_forgotten_by_time_and_by_number(tmp_path: Path) -> None:
+    clock = Clock()
+    uploads = Uploads(tmp_path, max_pixels=10**6, most=2, seconds=60, clock=clock)
+    names = []
+    for number in range(3):
+        names.append(uploads.keep(picture()))
+        os.utime(tmp_path / f"{names[-1]}.jpg", (number, number))
+        clock.now = number
+    uploads.tidy()
+    assert [uploads.read(name) is None for name in names] == [True, False, False]
+    clock.now = 62.5
+    assert uploads.read(names[2]) is None
+    uploads.tidy()
+    assert list(tmp_path.glob("*.jpg")) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "", "0" * 31, "/etc/passwd", "G" * 32])
+def test_only_names_of_ours_reach_the_disk(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not the name"):
+        Uploads(tmp_path, max_pixels=1, most=1, seconds=1).read(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not_a_picture"),
+        (b"<svg onload=alert(1)>", "not_a_picture"),
+        (picture()[:60], "not_a_picture"),
+        (picture((200, 200)), "too_many_pixels"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_its_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(BadPicture) as caught:
+        opened(content, max_pixels=10_000, fit=(100, 100))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("L", "PNG"), ("CMYK", "JPEG"), ("RGB", "WEBP")])
+def test_pictures_of_every_kind_become_rgb(mode: str, kind: str) -> None:
+    assert opened(picture(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
+
+
+def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> None:
+    root, outside, kept = tmp_path / "root", tmp_path / "outside", tmp_path / "kept"
+    for folder in (root, outside):
+        folder.mkdir()
+        (folder / "a.png").write_bytes(picture((900, 900)))
+    (root / "link.png").symlink_to(outside / "a.png")
+    (root / "text.png").write_text("no picture")
+    thumbnails = Thumbnails(kept, [root], max_bytes=10**6, max_pixels=10**7, most=100)
+    content = thumbnails.of(str(root / "a.png"), "webp")
+    assert content is not None
+    with Image.open(io.BytesIO(content)) as small:
+        assert small.format == "WEBP"
+        assert small.size == (THUMBNAIL[0], THUMBNAIL[0])
+    assert thumbnails.of(str(root / "a.png"), "webp") == content
+    assert len(list(kept.iterdir())) == 1
+    assert thumbnails.of(str(root / "a.png"), "jpeg") is not None
+    for image in (
+        str(outside / "a.png"),
+        str(root / "link.png"),
+        f"{root}/../outside/a.png",
+        str(root / "text.png"),
+        str(root / "missing.png"),
+        str(root),
+        "https://example.org/a.png",
+        "",
+        "a\x00b",
+    ):
+        assert thumbnails.of(image, "webp") is None, image
+
+
+def test_a_picture_that_changed_gets_another_thumbnail(tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    source.write_bytes(picture())
+    thumbnails = Thumbnails(tmp_path / "kept", [tmp_path], max_bytes=10**6, max_pixels=10**7, most=100)
+    first = thumbnails.of(str(source), "jpeg")
+    source.write_bytes(picture((60, 20)))
+    assert thumbnails.of(str(source), "jpeg") != first

@@ -1,0 +1,97 @@
+"""Words, suggestions, known queries, and what is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service_runtime.startup import StartupError
+from web_demo.asking import UploadGone, turns_of, where_of
+from web_demo.known import KnownQueries
+from web_demo.state import State, TurnState
+from web_demo.suggestions import changes, facet_fields
+from web_demo.words import LANGUAGES, words_for
+
+
+def test_every_language_says_everything() -> None:
+    english = LANGUAGES["en"]
+    for words in LANGUAGES.values():
+        assert words.keys() == english.keys()
+        assert all(words.values())
+        assert "{rank}" in words["target_seen"]
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("", "en"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("de-DE,zh;q=0.3,en;q=0.7", "en"),
+        ("fr", "en"),
+        ("zh;q=0", "en"),
+        ("en;q=0.1,zh;q=x", "en"),
+    ],
+)
+def test_the_browser_chooses_the_language(header: str, language: str) -> None:
+    assert words_for(header)["lang"] == language
+
+
+@given(st.text(max_size=60))
+def test_any_header_has_words(header: str) -> None:
+    assert words_for(header)["title"]
+
+
+def test_suggestions_are_values_that_the_item_has_not() -> None:
+    schema = {"kind": "keyword", "price": "float", "colour": "keyword", "caption": "keyword", "sale": "bool"}
+    assert facet_fields(schema) == ["colour", "kind", "sale"]
+    facets = {"colour": ["red", "blue"], "kind": ["hat", "apron"]}
+    texts = changes(facets, {"colour": "red", "kind": "hat"}, seed=3)
+    assert sorted(texts) == ["an apron instead", "in blue"]
+    assert changes(facets, {}, seed=3) == changes(facets, {}, seed=3)
+
+
+def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
+    rows = [
+        {"image": "images/a.jpg", "split": "test"},
+        {
+            "id": "1",
+            "reference": "images/a.jpg",
+            "text": "in red",
+            "targets": ["images/b.jpg"],
+            "group": ["images/c.jpg"],
+        },
+        {"id": "2", "reference": "images/a.jpg", "texts": ["is blue", "is long"], "target": "images/c.jpg"},
+    ]
+    manifest = tmp_path / "triplets.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = KnownQueries.read([manifest])
+    reference = str(tmp_path / "images/a.jpg")
+    assert [query.text for query in known.of(reference)] == ["in red", "is blue and is long"]
+    asked = known.asked(reference, "in red")
+    assert asked is not None
+    assert asked.targets == {str(tmp_path / "images/b.jpg")}
+    assert known.asked(reference, "in green") is None
+    assert known.of("elsewhere") == ()
+    manifest.write_text("no json\n")
+    with pytest.raises(StartupError, match=r"triplets\.jsonl cannot be read"):
+        KnownQueries.read([manifest])
+
+
+def test_turns_and_filters_are_what_was_said() -> None:
+    state = State(
+        "shop",
+        (TurnState(item="a", text="in red", liked=("b",), weight=40), TurnState(upload="0" * 32)),
+        filters=(("kind", "hat"), ("kind", "bag"), ("sale", "true"), ("gone", "x")),
+    )
+    first, second = turns_of(state, lambda name: name.encode())
+    assert (first.item, first.text, tuple(first.liked), first.text_weight) == ("a", "in red", ("b",), 0.4)
+    assert second.image == b"0" * 32
+    schema = {"kind": "keyword", "sale": "bool"}
+    assert where_of(state, schema) == {"kind": ["hat", "bag"], "sale": True}
+    assert where_of(State("shop"), schema) is None
+    with pytest.raises(UploadGone):
+        turns_of(state, lambda name: None)

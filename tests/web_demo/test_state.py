@@ -1,0 +1,117 @@
+"""A conversation and its address are the same thing."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from web_demo.state import BadState, State, TurnState, parse
+
+IDS = st.text(min_size=1, max_size=12).filter(lambda text: "\x00" not in text and "\ud800" not in text)
+TEXTS = (
+    st.text(alphabet=st.characters(codec="utf-8"), max_size=20)
+    .map(str.strip)
+    .filter(lambda text: "\x00" not in text)
+)
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda text: "\x00" not in text)
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> TurnState:
+    reference = draw(st.sampled_from(["item", "upload", ""]))
+    liked = draw(st.lists(NAMES, max_size=3, unique=True))
+    disliked = [name for name in draw(st.lists(NAMES, max_size=3, unique=True)) if name not in liked]
+    return TurnState(
+        item=draw(NAMES) if reference == "item" else "",
+        upload=draw(st.from_regex(r"[0-9a-f]{32}", fullmatch=True)) if reference == "upload" else "",
+        text=draw(TEXTS),
+        liked=tuple(liked),
+        disliked=tuple(disliked),
+        weight=draw(st.none() | st.integers(0, 100)),
+    )
+
+
+STATES = st.builds(
+    State,
+    catalog=st.sampled_from(["", "shop", "a-b_c"]),
+    turns=st.lists(turns().filter(lambda turn: not turn.is_empty), max_size=4).map(tuple),
+    filters=st.lists(st.tuples(st.sampled_from(["kind", "colour"]), NAMES), max_size=3, unique=True).map(
+        tuple
+    ),
+    excluded=st.lists(NAMES, max_size=3, unique=True).map(tuple),
+    combiner=st.sampled_from(["", "sum", "combiner/garments"]),
+    versus=st.sampled_from(["", "slerp"]),
+    seed=st.integers(0, 9999),
+)
+
+
+@given(STATES)
+def test_an_address_leads_back_to_its_conversation(state: State) -> None:
+    assert parse(state.pairs()) == state
+    assert parse(parse_qsl(state.url.partition("?")[2])) == state
+
+
+@given(STATES, NAMES, st.booleans())
+def test_judging_twice_takes_it_back(state: State, item: str, like: bool) -> None:
+    once = state.judged(item, like=like)
+    assert (item in once.last.liked, item in once.last.disliked) == (
+        (item in state.last.liked) != like if like else False,
+        (item in state.last.disliked) != (not like) if not like else False,
+    ) or item in (*state.last.liked, *state.last.disliked)
+    fresh = State(turns=(TurnState(text="x"),))
+    assert fresh.judged(item, like=like).judged(item, like=like) == fresh
+    other = fresh.judged(item, like=like).judged(item, like=not like)
+    assert (item in other.last.liked) is not like
+
+
+@given(STATES, st.integers(0, 5))
+def test_going_back_keeps_what_came_before(state: State, number: int) -> None:
+    assert state.back_to(number).turns == state.turns[:number]
+    if number < len(state.turns):
+        assert state.without_turn(number).turns == state.turns[:number] + state.turns[number + 1 :]
+
+
+@given(STATES, NAMES)
+def test_filters_are_set_and_taken_away(state: State, value: str) -> None:
+    fresh = State(filters=tuple(pair for pair in state.filters if pair != ("kind", value)))
+    assert fresh.filtered("kind", value).filtered("kind", value) == fresh
+    assert ("kind", value) in fresh.filtered("kind", value).filters
+
+
+def test_what_is_said_changes_the_reference_or_goes_on() -> None:
+    first = parse([("i0", "a"), ("x", "in red")])
+    assert first.turns == (TurnState(item="a", text="in red"),)
+    second = parse([*first.pairs(), ("x", "longer")])
+    assert second.turns == (TurnState(item="a", text="in red"), TurnState(text="longer"))
+    assert second.like_this("b").turns[-1] == TurnState(item="b")
+    assert parse([("i0", "a")]).like_this("b").turns == (TurnState(item="b"),)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("u0", "../../etc/passwd")],
+        [("u0", "A" * 32)],
+        [("w0", "101")],
+        [("w0", "-1")],
+        [("w0", "５")],
+        [("s", "nine")],
+        [("f", "kind")],
+        [("f", ":red")],
+    ],
+)
+def test_addresses_of_nobody_are_refused(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(BadState):
+        parse(pairs)
+
+
+@given(st.lists(st.tuples(st.text(max_size=4), st.text(max_size=8)), max_size=8))
+def test_whatever_comes_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
+    try:
+        state = parse(pairs)
+    except BadState:
+        return
+    assert parse(state.pairs()) == state
