@@ -15,6 +15,7 @@ _MODULES = {
     "train": ("matplotlib",),
     "search": ("qdrant_client", "qdrant_edge"),
     "indexer": ("pyarrow", "urllib3"),
+    "web": ("jinja2", "multipart", "starlette", "uvicorn"),
 }
 _NEEDS = {
     "embedder": ("service", "embedder"),
@@ -22,7 +23,7 @@ _NEEDS = {
     "train": ("service", "combiner", "train"),
     "search": ("search",),
     "indexer": ("service", "search", "indexer"),
-    "demo": ("service", "embedder", "search", "indexer"),
+    "demo": ("service", "embedder", "search", "indexer", "web"),
 }
 
 

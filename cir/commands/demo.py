@@ -17,7 +17,7 @@ from cir.commands.up import print_serving
 from cir.extras import require
 from cir.failure import Failure
 from cir.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, UpOptions
-from cir.local.ports import resolve_ports
+from cir.local.ports import resolve_ports, web_port
 from cir.local.running import Stopped, running
 
 CATALOG = "garments"
@@ -43,7 +43,15 @@ def demo(
     started = time.monotonic()
     manifest = _draw(data / "catalog")
     ports = resolve_ports(port, None, None)
-    options = UpOptions(data, model, pretrained, LOOPBACK, *ports)
+    options = UpOptions(
+        data,
+        model,
+        pretrained,
+        LOOPBACK,
+        *ports,
+        web_port=0 if once else web_port(0 if port == 0 else None, ports),
+        known_queries=(manifest.parent / "triplets.jsonl",),
+    )
     print(f"starting the services with {model}/{pretrained} ...", flush=True)
     if pretrained.startswith("random"):
         print(
@@ -60,7 +68,8 @@ def demo(
             if once:
                 return
             print(
-                f'the services stay up; try: cir search -c {CATALOG} --text "a red striped dress"'
+                f"open http://{LOOPBACK}:{options.web_port} in a browser; or try: "
+                f'cir search -c {CATALOG} --text "a red striped dress"'
                 f"{'' if port == 50050 else f' --server {LOOPBACK}:{options.port}'}\nCtrl-C stops all",
                 flush=True,
             )

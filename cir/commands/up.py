@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,7 @@ from cir.commands.options import DEFAULT_DATA, Data
 from cir.extras import require
 from cir.failure import Failure
 from cir.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions
-from cir.local.ports import resolve_ports
+from cir.local.ports import resolve_ports, web_port
 from cir.local.running import Stopped, running
 
 _STOPPED_WHILE_STARTING = 130
@@ -64,11 +66,21 @@ def up(
             help="Keys that the search service asks for; entries: cir keys new. Default: it asks for none.",
         ),
     ] = None,
+    web: Annotated[
+        bool,
+        typer.Option("--web/--no-web", help="Run the web demo too; without a key of its own not with keys."),
+    ] = True,
+    web_port_: Annotated[
+        int | None,
+        typer.Option(
+            "--web-port", min=0, max=65535, help="Port of the web demo. Default: 8080, or a free one."
+        ),
+    ] = None,
     start_timeout: Annotated[
         float, typer.Option("--start-timeout", min=1, help="Seconds that the start may take.")
     ] = 600.0,
 ) -> None:
-    """Run embedder, combiner and search on this machine until Ctrl-C, with an embedded vector store.
+    """Run embedder, combiner, search and the web demo on this machine until Ctrl-C, with an embedded store.
 
     Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_DTYPE.
     """
@@ -77,6 +89,8 @@ def up(
     options = UpOptions(
         data, model, pretrained, host, *ports, checkpoints, default_combiner or "", api_keys_file
     )
+    if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
+        options = replace(options, web_port=web_port(web_port_, ports))
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
     try:
         with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:
@@ -95,7 +109,8 @@ def up(
 
 def print_serving(spec: ServiceSpec) -> None:
     """Say where a service answers."""
-    print(f"  {spec.name:<9} {spec.address}", file=sys.stdout, flush=True)
+    address = spec.address if spec.health_name else f"http://{spec.address}"
+    print(f"  {spec.name:<9} {address}", file=sys.stdout, flush=True)
 
 
 def with_advice(message: str, pretrained: str) -> str:

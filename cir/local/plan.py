@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ SHIPPED_COMBINER = "combiner/garments"
 class UpOptions:
     """What `cir up` was asked for. Embedder and combiner listen on loopback only; ports are final.
 
+    With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it.
     Without `checkpoints`, the shipped Combiner is served beside the shipped CLIP. An empty
     `default_combiner` is that Combiner where it is served, else "sum".
     """
@@ -30,6 +32,8 @@ class UpOptions:
     checkpoints: Path | None = None
     default_combiner: str = ""
     api_keys_file: Path | None = None
+    web_port: int = 0
+    known_queries: tuple[Path, ...] = ()
 
     @property
     def served_checkpoints(self) -> str:
@@ -51,7 +55,10 @@ class UpOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One process: `python -m module`, its environment, where it answers, and its name for health checks."""
+    """One process: `python -m module`, its environment, where it answers, and its name for health checks.
+
+    One without such a name answers over HTTP.
+    """
 
     name: str
     module: str
@@ -60,14 +67,15 @@ class ServiceSpec:
     environment: dict[str, str]
 
 
-def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
-    """Embedder, combiner and search, in the order in which they are shown."""
+def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
+    """Embedder, combiner, search, and the web demo where it is wanted, in the order in which they are shown."""
     embedder = f"{LOOPBACK}:{options.embedder_port}"
     combiner = f"{LOOPBACK}:{options.combiner_port}"
     host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
     keys = {"API_KEYS_FILE": str(options.api_keys_file.resolve())} if options.api_keys_file else {}
     folder = options.served_checkpoints
     checkpoints = {"CHECKPOINT_DIR": folder} if folder else {}
+    web = (_web(options, f"{host}:{options.port}"),) if options.web_port else ()
     return (
         ServiceSpec(
             "embedder",
@@ -110,6 +118,27 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ServiceSpec, ServiceSpec]:
                 DEFAULT_COMBINER=options.combiner,
                 **keys,
             ),
+        ),
+        *web,
+    )
+
+
+def _web(options: UpOptions, search: str) -> ServiceSpec:
+    host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
+    return ServiceSpec(
+        "web",
+        "web_demo",
+        f"{host}:{options.web_port}",
+        "",
+        _environment(
+            "CIR_DEMO_",
+            HOST=options.host,
+            PORT=str(options.web_port),
+            SEARCH=search,
+            DATA=str((options.data / "web").resolve()),
+            # Whatever is indexed here was a picture of this user's own.
+            PICTURE_ROOTS=json.dumps([str(Path("/").resolve())]),
+            KNOWN_QUERIES=json.dumps([str(path.resolve()) for path in options.known_queries]),
         ),
     )
 

@@ -32,6 +32,23 @@ def resolve_ports(search: int, embedder: int | None, combiner: int | None) -> tu
     return first, second, third
 
 
+def web_port(asked: int | None, taken: Sequence[int]) -> int:
+    """The web demo's port: the one that was asked for, a free one for 0, and for None 8080 or else a free one."""
+    if asked:
+        return asked
+    if asked is None and 8080 not in taken and _is_free(8080):
+        return 8080
+    return free_ports(1)[0]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        check_free([f"127.0.0.1:{port}"])
+    except Failure:
+        return False
+    return True
+
+
 def check_free(addresses: Sequence[str]) -> None:
     """Raise `Failure` for an address ("host:port") that something listens on already."""
     for address in addresses:
@@ -44,5 +61,5 @@ def check_free(addresses: Sequence[str]) -> None:
             except OSError as error:
                 raise Failure(
                     f"cannot listen on {address}: {error.strerror}; stop what uses it, or give other "
-                    "ports with --port, --embedder-port and --combiner-port"
+                    "ports with --port, --embedder-port, --combiner-port and --web-port"
                 ) from error

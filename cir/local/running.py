@@ -45,7 +45,7 @@ def running(
             services.start()
             if not services.wait_until_serving(timeout=start_timeout, on_serving=on_serving):
                 raise Stopped
-            embedder, combiner, search = specs
+            embedder, combiner, search, *web = specs
             up_file.write(
                 options.data,
                 up_file.UpFile(
@@ -56,6 +56,7 @@ def running(
                     store=options.store,
                     model=options.model,
                     pretrained=options.pretrained,
+                    web=web[0].address if web else "",
                 ),
             )
             yield services

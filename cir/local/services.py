@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 from cir.failure import Failure
 from cir.health import is_serving
@@ -42,7 +43,7 @@ class Services:
         while waiting:
             self._check_alive()
             for child in list(waiting):
-                if is_serving(child.spec.address, child.spec.health_name, timeout=1.0):
+                if _takes_calls(child.spec):
                     on_serving(child.spec)
                     waiting.remove(child)
             if waiting and time.monotonic() > deadline:
@@ -80,6 +81,16 @@ class Services:
             if child.exit_code is not None:
                 lines = child.last_lines(_LINES_SHOWN)
                 raise Failure(_told_why(child, lines))
+
+
+def _takes_calls(spec: ServiceSpec) -> bool:
+    if spec.health_name:
+        return is_serving(spec.address, spec.health_name, timeout=1.0)
+    try:
+        with urlopen(f"http://{spec.address}/healthz", timeout=1.0) as answer:  # our own address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _told_why(child: Child, lines: Sequence[str]) -> str:

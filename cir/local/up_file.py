@@ -24,6 +24,7 @@ class UpFile:
     store: str
     model: str
     pretrained: str
+    web: str = ""
 
 
 @contextmanager

@@ -12,20 +12,23 @@ from cir.local.ports import check_free, free_ports, resolve_ports
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from search_service.settings import SearchSettings
-from service_runtime.settings import ServiceSettings
+from service_runtime.settings import ProgramSettings
+from web_demo.settings import DemoSettings
 
 OPTIONS = UpOptions(Path("data"), "RN50", "random:3", "127.0.0.1", 5000, 5001, 5002)
 
 
 def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan writes names; the services' own classes have to read them."""
-    classes: dict[str, type[ServiceSettings]] = {
+    classes: dict[str, type[ProgramSettings]] = {
         "embedder": EmbedderSettings,
         "combiner": CombinerSettings,
         "search": SearchSettings,
+        "web": DemoSettings,
     }
     loaded = {}
-    for spec in plan(replace(OPTIONS, checkpoints=Path("weights"))):
+    options = replace(OPTIONS, checkpoints=Path("weights"), web_port=5003)
+    for spec in plan(options):
         for name, value in spec.environment.items():
             monkeypatch.setenv(name, value)
         prefix = str(classes[spec.name].model_config["env_prefix"])
@@ -38,6 +41,9 @@ def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPa
     assert (embedder.architecture, embedder.pretrained) == ("RN50", "random:3")
     assert isinstance(combiner, CombinerSettings)
     assert combiner.checkpoint_dir == Path("weights").resolve()
+    web = loaded["web"]
+    assert isinstance(web, DemoSettings)
+    assert web.search == search.address
     assert isinstance(search, SearchSettings)
     assert (search.embedder, search.combiner) == (embedder.address, combiner.address)
     assert re.fullmatch(r"edge:///.*/data/store", search.store)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -48,7 +49,19 @@ def run(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[st
 @contextmanager
 def started(data: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`cir up` on free ports; whatever a test leaves of it is ended."""
-    command = [sys.executable, "-m", "cir", "up", "--data", str(data), "--port", "0", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "cir",
+        "up",
+        "--data",
+        str(data),
+        "--port",
+        "0",
+        "--web-port",
+        "0",
+        *arguments,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -112,12 +125,14 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
         up = wait_until_up(process, data)
         server = ("--server", up["search"])
         services = children(process.pid)
-        assert len(services) == 3
+        assert len(services) == 4
 
         indexed = run("index", "shop", str(photos), "--data", str(data))
         assert indexed.returncode == 0, indexed.stderr
         assert "published with 12 of 12 items" in indexed.stdout
 
+        with urlopen(f"http://{up['web']}/?c=shop&i0=red.jpg", timeout=30) as page:
+            assert b'class="grid"' in page.read()
         with cir.Client(up["search"], timeout=30) as client:
             answer = client.search("shop", image=photos / "red.jpg", limit=3)
             assert answer.results[0].id == "red.jpg"
@@ -180,7 +195,7 @@ def test_when_one_service_ends_all_end_and_the_reason_is_told(tmp_path: Path) ->
 def test_no_service_outlives_a_killed_parent(tmp_path: Path) -> None:
     with started(tmp_path / "data", *MODEL) as process:
         deadline = time.monotonic() + 60
-        while len(services := children(process.pid)) < 3:
+        while len(services := children(process.pid)) < 4:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.kill()
