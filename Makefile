@@ -17,7 +17,7 @@ IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
 .PHONY: demo test lint protos settings bench lock clean
-.PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker
+.PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots
 
 demo: $(INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -93,6 +93,10 @@ dev-ca:
 
 image-sizes:
 	docker image ls --format '{{.Repository}}:{{.Tag}}\t{{.Size}}' 'cir-*'
+
+# The pictures of docs/demo.md; needs chromium.
+screenshots: $(INSTALLED)
+	$(BIN)/python -m scripts.screenshots
 
 test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker tests/deploy

@@ -68,7 +68,7 @@ class ServiceSpec:
 
 
 def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
-    """Embedder, combiner, search, and the web demo where it is wanted, in the order in which they are shown."""
+    """Embedder, combiner, search, and the web demo where it is wanted, in the order they are shown."""
     embedder = f"{LOOPBACK}:{options.embedder_port}"
     combiner = f"{LOOPBACK}:{options.combiner_port}"
     host = LOOPBACK if options.host in _ALL_INTERFACES else options.host

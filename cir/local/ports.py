@@ -33,7 +33,7 @@ def resolve_ports(search: int, embedder: int | None, combiner: int | None) -> tu
 
 
 def web_port(asked: int | None, taken: Sequence[int]) -> int:
-    """The web demo's port: the one that was asked for, a free one for 0, and for None 8080 or else a free one."""
+    """The web demo's port: the one asked for; a free one for 0; for None 8080, or else a free one."""
     if asked:
         return asked
     if asked is None and 8080 not in taken and _is_free(8080):

@@ -1,0 +1,311 @@
+"""The web demo in a real browser, over the real services with the shipped models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from combiner_service.garments.catalog import make_catalog
+from combiner_service.garments.render import render
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "clothing" / "images"
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+HOSTILE = "<script>window.hit=1</script>\"'><img src=x onerror=window.hit=1> ‮ 👗 " + "long" * 60
+
+
+@dataclass
+class Demo:
+    """The stack: where its page is, its process, and the drawn catalog."""
+
+    url: str
+    process: subprocess.Popen[str]
+    folder: Path
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    root = tmp_path_factory.mktemp("web")
+    folder, data = root / "garments", root / "data"
+    made = make_catalog(folder, size=600, seed=1, workers=2, picture=(192, 256))
+    environment = os.environ | {"CIR_DEMO_PAGE_SIZE": "24"}
+    command = [sys.executable, "-m", "tests.web_demo.up_garments", str(data), str(made.triplets)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith("up "):
+                break
+        up = json.loads((data / "up.json").read_text())
+        for catalog, source in (("garments", made.manifest), ("hostile", hostile(root / "hostile"))):
+            index = [
+                sys.executable,
+                "-m",
+                "cir",
+                "index",
+                catalog,
+                str(source),
+                "--data",
+                str(data),
+                "--quiet",
+            ]
+            subprocess.run(index, check=True, capture_output=True, timeout=120)
+        yield Demo(f"http://{up['web']}", process, folder, data)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def hostile(folder: Path) -> Path:
+    """A catalog whose payload and ids mean harm."""
+    folder.mkdir()
+    rows = []
+    for number in range(3):
+        name = f"{number}.jpg"
+        (folder / name).write_bytes(
+            render({"kind": "hat", "colour": "red", "pattern": "plain"}, seed=number, size=(96, 128))
+        )
+        rows.append(
+            {"id": f"x{number}'\"<b>/../{number}", "image": name, "caption": HOSTILE, "colour": "<i>red</i>"}
+        )
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: playwright.Browser, demo: Demo) -> Iterator[playwright.Page]:
+    context = browser.new_context(base_url=demo.url, viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert not [text for text in problems if "Failed to load resource" not in text]
+
+
+def ids(page: playwright.Page) -> list[str]:
+    """Results by their names and scores, in order."""
+    return [re.sub(r"\s+", " ", text) for text in page.locator(".grid .card .caption").all_inner_texts()]
+
+
+def order(page: playwright.Page) -> list[str]:
+    """Which pictures are shown, in order."""
+    return [str(image.get_attribute("src")) for image in page.locator(".grid .card img").all()]
+
+
+def test_three_turns_end_at_a_known_target(page: playwright.Page, demo: Demo) -> None:
+    rows = [json.loads(line) for line in (demo.folder / "dialogues.jsonl").read_text().splitlines()]
+    dialogue = next(row for row in rows if row["split"] == "test" and len(row["turns"]) == 3)
+    reference = Path(dialogue["reference"]).stem
+    page.goto(f"/?c=garments&i0={reference}")
+    for turn in dialogue["turns"]:
+        page.get_by_label("What should be different?").fill(turn["text"])
+        page.get_by_role("button", name="Find", exact=True).click()
+        page.wait_for_load_state()
+    targets = {f"/picture?c=garments&i={Path(name).stem}" for name in dialogue["turns"][-1]["targets"]}
+    assert page.locator(".step").count() == 3
+    assert targets & set(order(page)[:10])
+
+
+def test_a_known_text_is_suggested_and_its_target_marked(page: playwright.Page, demo: Demo) -> None:
+    rows = [json.loads(line) for line in (demo.folder / "triplets.jsonl").read_text().splitlines()]
+    asked = next(row for row in rows if row.get("split") == "test" and "reference" in row)
+    page.goto(f"/?c=garments&i0={Path(asked['reference']).stem}")
+    page.get_by_role("group", name="Try").get_by_role("button", name=asked["text"], exact=True).click()
+    page.wait_for_url(re.compile("x0="))
+    page.locator(".known.hit").wait_for()
+    assert page.locator(".card.target").count() >= 1
+
+
+def test_likes_and_dislikes_change_the_ranking_and_are_taken_back(page: playwright.Page) -> None:
+    page.goto("/?c=garments&x0=a+red+dress")
+    before = order(page)
+    page.locator(".card").nth(9).get_by_role("link", name=re.compile("^Like")).click()
+    page.wait_for_url(re.compile("l0="))
+    liked = order(page)
+    assert liked != before
+    page.locator(".card.liked").first.get_by_role("link", name=re.compile("^Liked")).click()
+    page.wait_for_function("!location.search.includes('l0=')")
+    assert order(page) == before
+    page.locator(".card").nth(0).get_by_role("link", name=re.compile("^Not this")).click()
+    page.wait_for_url(re.compile("d0="))
+    assert before[0] not in order(page)
+
+
+def test_the_ends_of_the_slider_are_picture_alone_and_words_alone(page: playwright.Page) -> None:
+    item = "/?c=garments&i0=" + quote(first_item(page))
+    for weight, alone in (("0", "image"), ("100", "text")):
+        page.goto(f"{item}&x0=in+red&m=sum&w0=50")
+        slider = page.locator("input[type=range]")
+        slider.fill(weight)
+        page.wait_for_url(re.compile(f"w0={weight}(&|$)"))
+        by_slider = order(page)
+        page.goto(f"{item}&x0=in+red&m={alone}")
+        assert by_slider[:12] == order(page)[:12]
+
+
+def first_item(page: playwright.Page) -> str:
+    page.goto("/?c=garments")
+    source = page.locator(".card img").first.get_attribute("src")
+    return str(source).rpartition("i=")[2]
+
+
+def test_steps_are_gone_back_to_edited_and_replayed(page: playwright.Page) -> None:
+    page.goto("/?c=garments&x0=a+red+dress&x1=with+stripes&x2=shorter")
+    three = order(page)
+    page.locator(".step a").first.click()
+    page.wait_for_function("!location.search.includes('x1=')")
+    assert page.locator(".step").count() == 1
+    page.go_back()
+    page.wait_for_function("location.search.includes('x2=')")
+    assert order(page) == three
+    page.get_by_label("Change this text: 1").click()
+    field = page.locator("#edit1")
+    field.fill("a blue dress")
+    field.press("Enter")
+    page.wait_for_url(re.compile("x0=a\\+blue\\+dress"))
+    assert page.locator(".step").count() == 3
+    edited = order(page)
+    page.goto("/?c=garments&x0=a+blue+dress&x1=with+stripes&x2=shorter")
+    assert order(page) == edited != three
+
+
+def test_a_link_shows_the_same_to_somebody_else(
+    page: playwright.Page, browser: playwright.Browser, demo: Demo
+) -> None:
+    page.goto("/?c=garments&x0=a+red+dress&f=pattern%3Astriped&x1=longer")
+    context = browser.new_context(base_url=demo.url, locale="en-GB")
+    other = context.new_page()
+    other.goto(page.url)
+    assert order(other) == order(page)
+    context.close()
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the clothing photos are not here")
+def test_a_real_photo_begins_a_search(page: playwright.Page) -> None:
+    page.goto("/?c=garments")
+    page.locator("input[type=file]").set_input_files(str(sorted(PHOTOS.glob("*.jpg"))[0]))
+    page.wait_for_url(re.compile("u0="))
+    page.get_by_label("What should be different?").fill("in red")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("x0=in\\+red"))
+    assert page.locator(".card").count() == 24
+    picture = page.locator(".step img").first
+    assert picture.evaluate("image => image.naturalWidth") > 100
+
+
+def test_more_results_come_on_scrolling(page: playwright.Page) -> None:
+    page.goto("/?c=garments&x0=a+red+dress")
+    assert page.locator(".card").count() == 24
+    page.locator(".card").last.scroll_into_view_if_needed()
+    page.locator("#r48").wait_for()
+    shown = order(page)
+    assert len(set(shown)) == len(shown) >= 48
+
+
+def test_the_keyboard_alone_is_enough(page: playwright.Page) -> None:
+    page.goto("/?c=garments")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.name") == "x":
+            break
+    page.keyboard.type("a green hat")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("x0=a\\+green\\+hat"))
+    page.locator("#x").focus()
+    page.keyboard.type("with stripes")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("x1=with\\+stripes"))
+    page.locator(".card .more").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("i2="))
+    assert page.locator(".step").count() == 3
+
+
+@pytest.mark.parametrize("path", ["/?c=hostile", "/?c=hostile&x0=" + quote(HOSTILE)])
+def test_what_means_harm_is_shown_and_does_nothing(page: playwright.Page, path: str) -> None:
+    page.goto(path)
+    assert page.locator(".card").count() == 3
+    page.locator(".card").first.get_by_role("link", name=re.compile("Details")).click()
+    page.locator("dl").wait_for()
+    assert page.evaluate("window.hit") is None
+    assert page.locator("dd script, dd img, dd i").count() == 0
+    assert page.locator(".item img").evaluate("image => image.naturalWidth") > 50
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?c=garments&x0=a+red+dress&x1=with+stripes&v=sum", "/about?c=garments"]
+)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_and_can_be_read_by_everybody(
+    browser: playwright.Browser, demo: Demo, path: str, scheme: str, width: int
+) -> None:
+    context = browser.new_context(
+        base_url=demo.url,
+        viewport={"width": width, "height": 844},
+        color_scheme=scheme,
+        locale="en-GB",
+        bypass_csp=True,
+    )
+    page = context.new_page()
+    page.goto(path)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found = axe.Axe().run(page).response["violations"]
+    context.close()
+    assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:2]]) for one in found]
+
+
+def test_a_search_that_is_away_comes_back(page: playwright.Page, demo: Demo) -> None:
+    page.goto("/?c=garments&x0=a+red+dress")
+    children = (
+        (Path("/proc") / str(demo.process.pid) / "task" / str(demo.process.pid) / "children")
+        .read_text()
+        .split()
+    )
+    search = next(
+        int(pid) for pid in children if b"search_service" in (Path("/proc") / pid / "cmdline").read_bytes()
+    )
+    os.kill(search, signal.SIGSTOP)
+    try:
+        page.goto("/?c=garments&x0=a+blue+dress")
+        assert "tries again by itself" in page.locator("main").inner_text()
+    finally:
+        os.kill(search, signal.SIGCONT)
+    page.locator(".card").first.wait_for(timeout=30_000)
+    assert "x0=a+blue+dress" in page.url
+    time.sleep(0)
