@@ -72,7 +72,7 @@ def main() -> None:
     }
     table = Table("embedder replicas", "searches/s", "of linear", "of what their sleep allows")
     for replicas, rate in rates.items():
-        shares = (report["of_linear"][replicas], report["of_sleep_alone"][replicas])  # type: ignore[index]
+        shares = (report["of_linear"][replicas], report["of_sleep_alone"][replicas])
         table.add_row(str(replicas), f"{rate:.1f}", *(f"{share:.3f}" for share in shares))
     Console().print(table)
     if options.json:

@@ -80,8 +80,11 @@ class Pages:
         )
 
     async def index(self, request: Request) -> Response:
-        """The wall, or results."""
-        page = await self._desk.page(_state(request))
+        """The wall, or results. What was just said gets its place in the address first."""
+        state = _state(request)
+        if "x" in request.query_params:
+            return RedirectResponse(state.url, 303)
+        page = await self._desk.page(state)
         if page.notice:
             return self._problem(request, 503, page.notice, retry=True)
         template = "results.html" if page.state.turns else "wall.html"

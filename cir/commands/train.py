@@ -50,6 +50,16 @@ def train(
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", min=0.0, help="Adam's, constant.")
     ] = 2e-5,
+    continued: Annotated[
+        float,
+        typer.Option(
+            "--continued",
+            min=0.0,
+            max=1.0,
+            help="Share of triplets whose reference is the composed query of a triplet that leads to it, for "
+            "dialogues of several turns; the method has none.",
+        ),
+    ] = 0.0,
     projection: Annotated[
         int, typer.Option("--projection", min=1, help="Width of the two projections.")
     ] = 2560,
@@ -104,6 +114,7 @@ def train(
                 epochs=epochs,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
+                continued=continued,
                 projection_dim=projection,
                 hidden_dim=hidden,
                 seed=seed,

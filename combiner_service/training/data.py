@@ -61,16 +61,36 @@ class TrainingData:
         whole.update("\0".join(self.ids).encode())
         return whole.hexdigest()
 
-    def batches(self, random: np.random.Generator, size: int) -> Iterator[Batch]:
-        """One epoch: shuffled, without the batch that would be smaller than the others."""
+    def drawn_texts(self, random: np.random.Generator) -> Rows:
+        """One text of each triplet at random, as a row."""
+        return _one_of_each(self.texts, random)
+
+    def batches(
+        self,
+        random: np.random.Generator,
+        size: int,
+        *,
+        continued: float = 0.0,
+        references: Float32 | None = None,
+    ) -> Iterator[Batch]:
+        """One epoch: shuffled, without the batch that would be smaller than the others.
+
+        For the share `continued` of the triplets, `references` (n, d), where they are known, take the place
+        of the reference's features (see chains.py).
+        """
         order = random.permutation(len(self.ids))
         texts = _one_of_each(self.texts, random)
         targets = _one_of_each(self.targets, random)
         for start in range(0, len(order) - size + 1, size):
             chosen = order[start : start + size]
+            images = self.features.images.take(self.references[chosen])
+            if references is not None:
+                composed = references[chosen]
+                replaced = (random.random(size) < continued) & np.isfinite(composed).all(axis=1)
+                images = np.where(replaced[:, None], composed, images)
             yield Batch(
                 tuple(self.ids[index] for index in chosen),
-                self.features.images.take(self.references[chosen]),
+                images,
                 self.features.texts.take(texts[chosen]),
                 self.features.images.take(targets[chosen]),
             )

@@ -12,6 +12,8 @@ class TrainOptions:
     `batch_size` is in triplets and also the number of candidates that the loss tells apart; what is left of
     an epoch is dropped. `learning_rate` is Adam's, constant. `projection_dim` and `hidden_dim` are the
     network's. `validate_every` is in epochs, and so often is the state saved that `resume` goes on from.
+    `continued` is the share of triplets whose reference is the composed query of an earlier one, which is not
+    part of the method (see chains.py).
     `patience` stops after so many validations without a better one; 0 never does. `mixed_precision` takes
     effect on CUDA alone.
     """
@@ -19,6 +21,7 @@ class TrainOptions:
     epochs: int = 300
     batch_size: int = 4096
     learning_rate: float = 2e-5
+    continued: float = 0.0
     projection_dim: int = 2560
     hidden_dim: int = 5120
     seed: int = 0

@@ -27,6 +27,7 @@ from combiner_service.feature_files.extract import Progress
 from combiner_service.network import CombinerNetwork
 from combiner_service.network_loading import chosen_device
 from combiner_service.network_sizes import NetworkSizes
+from combiner_service.training.chains import Chains
 from combiner_service.training.data import Batch, TrainingData
 from combiner_service.training.errors import TrainingError
 from combiner_service.training.log import TrainingLog
@@ -103,6 +104,7 @@ def train(
             scaler.load_state_dict(standing.scaler)
     with _writing(folder):
         log = TrainingLog(folder, standing.epoch)
+    chains = Chains(data) if options.continued else None
     evaluation: Evaluation | None = None
     rules = validation.rules if validation is not None else {}
 
@@ -115,7 +117,9 @@ def train(
         random = np.random.default_rng([options.seed, epoch])
         torch.manual_seed(int(random.integers(2**63)))
         losses = []
-        for step, batch in enumerate(data.batches(random, options.batch_size), start=1):
+        references = None if chains is None else chains.references(network, random)
+        batches = data.batches(random, options.batch_size, continued=options.continued, references=references)
+        for step, batch in enumerate(batches, start=1):
             image, text, target = (
                 torch.from_numpy(features).to(device) for features in (batch.image, batch.text, batch.target)
             )
@@ -201,6 +205,7 @@ def _course(
         "batch_size": str(options.batch_size),
         "learning_rate": str(options.learning_rate),
         "validate_every": str(options.validate_every),
+        **({"continued": str(options.continued)} if options.continued else {}),
     }
 
 
@@ -234,6 +239,7 @@ def _write(
                 "seed": str(options.seed),
                 "batch_size": str(options.batch_size),
                 "learning_rate": str(options.learning_rate),
+                **({"continued": str(options.continued)} if options.continued else {}),
             },
         ),
     )

@@ -140,7 +140,7 @@ def test_three_turns_end_at_a_known_target(page: playwright.Page, demo: Demo) ->
 
 def test_a_known_text_is_suggested_and_its_target_marked(page: playwright.Page, demo: Demo) -> None:
     rows = [json.loads(line) for line in (demo.folder / "triplets.jsonl").read_text().splitlines()]
-    asked = next(row for row in rows if row.get("split") == "test" and "reference" in row)
+    asked = next(row for row in rows if "reference" in row)
     page.goto(f"/?c=garments&i0={Path(asked['reference']).stem}")
     page.get_by_role("group", name="Try").get_by_role("button", name=asked["text"], exact=True).click()
     page.wait_for_url(re.compile("x0="))

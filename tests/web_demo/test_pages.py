@@ -147,6 +147,12 @@ def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search
     assert "data-token" not in more
 
 
+def test_what_was_said_gets_its_place_in_the_address(client: TestClient) -> None:
+    answer = client.get("/?c=shop&i0=a&x0=in+red&x=longer")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/?c=shop&i0=a&x0=in+red&x1=longer"
+
+
 def test_the_known_target_is_marked(client: TestClient) -> None:
     page = client.get("/?c=shop&i0=i9").text
     assert 'value="in red"' in page

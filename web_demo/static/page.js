@@ -69,7 +69,7 @@ const extend = async (list) => {
   watch(list);
 };
 const watch = (list) => {
-  const last = list.querySelector(".card:last-of-type");
+  const last = [...list.querySelectorAll(".card")].at(-1);
   if (last && list.querySelector(".next")) watcher.observe(last);
 };
 for (const list of document.querySelectorAll("[data-more]")) watch(list);

@@ -1,0 +1,107 @@
+"""What a page of the web demo costs beyond the search that it asks for.
+
+    python -m benchmarks.web_demo [--turns 200] [--json FILE]
+
+The search is asked directly first, and through the page in the same round: the difference of the medians is
+the page's own time. Text turns that nobody has asked before, over drawn garments and the shipped models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from cir.async_client import AsyncClient
+from cir.commands.indexing import run_index
+from cir.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
+from cir.local.ports import free_ports
+from cir.local.running import running
+from cir.turn import Turn
+from combiner_service.garments.catalog import make_catalog
+
+PAGE_SIZE = 24
+
+
+def main() -> None:
+    """Start everything, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--turns", type=int, default=200)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        made = make_catalog(Path(name) / "garments", size=600, seed=1, workers=2, picture=(192, 256))
+        search, embedder, combiner, web = free_ports(4)
+        up = UpOptions(
+            Path(name) / "data",
+            SHIPPED_MODEL,
+            SHIPPED,
+            "127.0.0.1",
+            search,
+            embedder,
+            combiner,
+            web_port=web,
+        )
+        with running(up, start_timeout=120, on_serving=lambda spec: None):
+            run_index(
+                catalog="garments",
+                path=made.manifest,
+                root=None,
+                text_fields=(),
+                image_base="",
+                store_url=up.store,
+                store_api_key="",
+                embedder=f"127.0.0.1:{embedder}",
+                options={},
+                quiet=True,
+            )
+            report = asyncio.run(measure(search, web, options.turns))
+    table = Table("", "p50 ms", "p99 ms")
+    for what in ("search", "page"):
+        table.add_row(what, f"{report[f'{what}_p50_ms']:.1f}", f"{report[f'{what}_p99_ms']:.1f}")
+    Console().print(table)
+    print(f"the page's own time, p50: {report['own_p50_ms']:.1f} ms (goal: at most 10)")
+    print(f"first page without pictures: {report['first_page_bytes'] / 1000:.0f} kB (goal: below 200)")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+async def measure(search: int, web: int, turns: int) -> dict[str, float]:
+    """Milliseconds of searches and of pages, one after the other."""
+    seconds: dict[str, list[float]] = {"search": [], "page": []}
+    async with (
+        AsyncClient(f"127.0.0.1:{search}") as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{web}", timeout=30) as pages,
+    ):
+        first = [
+            await pages.get(path)
+            for path in ("/", "/static/page.css", "/static/page.js", "/static/icons.svg")
+        ]
+        for number in range(turns):
+            said = [Turn(text=f"a red dress {number}"), Turn(text="in blue")]
+            began = time.perf_counter()
+            await client.search("garments", turns=said, limit=PAGE_SIZE)
+            seconds["search"].append(time.perf_counter() - began)
+            url = f"/?c=garments&x0=a+green+hat+{number}&x1=in+blue"
+            began = time.perf_counter()
+            (await pages.get(url)).raise_for_status()
+            seconds["page"].append(time.perf_counter() - began)
+    report = {}
+    for what, taken in seconds.items():
+        report[f"{what}_p50_ms"] = statistics.median(taken) * 1000
+        report[f"{what}_p99_ms"] = statistics.quantiles(taken, n=100)[98] * 1000
+    report["own_p50_ms"] = report["page_p50_ms"] - report["search_p50_ms"]
+    report["first_page_bytes"] = float(sum(len(answer.content) for answer in first))
+    return report
+
+
+if __name__ == "__main__":
+    main()

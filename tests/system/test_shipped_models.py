@@ -1,0 +1,110 @@
+"""The models that ship: small, for each other, and right on what they have not seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import combiner_service
+import embedder_service
+from combiner_service.checkpoint import inspect_checkpoint
+from combiner_service.checkpoint_directory import CheckpointDirectory
+from combiner_service.garments.catalog import make_catalog
+from combiner_service.registry import Registry
+from combiner_service.settings import CombinerSettings
+from embedder_service.decode import Decoder
+from embedder_service.load import HeldModel, load
+from embedder_service.settings import EmbedderSettings
+from scripts.small_clip.measure import named
+
+CLIP = Path(embedder_service.__file__).parent / "shipped" / "cir-small.safetensors"
+COMBINER = Path(combiner_service.__file__).parent / "shipped" / "garments.safetensors"
+SIZE = 240
+
+
+@pytest.fixture(scope="module")
+def held() -> HeldModel:
+    return load(
+        EmbedderSettings.load(
+            ["--architecture", "cir-small", "--pretrained", "shipped", "--dtype", "float32"]
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shipped") / "garments"
+    # Another seed than any that was trained on.
+    make_catalog(folder, size=SIZE, seed=4711, picture=(192, 256))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(held: HeldModel, folder: Path) -> dict[str, np.ndarray]:
+    rows = [json.loads(line) for line in (folder / "garments.jsonl").read_text().splitlines()]
+    pixels = np.stack([held.preprocessor(Decoder()((folder / row["image"]).read_bytes())) for row in rows])
+    return dict(zip([row["image"] for row in rows], held.model.encode_images(pixels), strict=True))
+
+
+def test_they_are_small_and_for_each_other(held: HeldModel) -> None:
+    assert CLIP.stat().st_size <= 16_000_000
+    assert COMBINER.stat().st_size <= 8_000_000
+    summary = inspect_checkpoint(COMBINER)
+    assert summary.metadata.model_fingerprint == held.info.fingerprint
+    assert summary.sizes.feature_dim == held.info.dimension
+    assert held.info.pretrained == "shipped"
+    for path in (CLIP, COMBINER):
+        assert path.with_suffix(".md").is_file()
+
+
+def test_the_settings_find_them_by_one_word() -> None:
+    settings = CombinerSettings.load(["--checkpoint-dir", "shipped"])
+    assert settings.checkpoint_dir == COMBINER.parent
+
+
+def test_the_clip_names_what_it_sees(held: HeldModel, folder: Path, pictures: dict[str, np.ndarray]) -> None:
+    rows = [json.loads(line) for line in (folder / "garments.jsonl").read_text().splitlines()]
+    unseen = [row for row in rows if row["split"] == "test"]
+    assert len(unseen) > 30
+    shares = named(
+        np.stack([pictures[row["image"]] for row in unseen]),
+        unseen,
+        lambda texts: held.model.encode_texts(texts),
+    )
+    assert shares["colour"] > 0.9
+    assert shares["pattern"] > 0.9
+    assert shares["kind"] > 0.85
+
+
+def test_the_combiner_finds_what_was_asked_for_and_others_do_not(
+    held: HeldModel, folder: Path, pictures: dict[str, np.ndarray]
+) -> None:
+    network = Registry(CheckpointDirectory(COMBINER.parent, {})).get("combiner/garments")
+    rows = [json.loads(line) for line in (folder / "triplets.jsonl").read_text().splitlines()]
+    asked = [row for row in rows if row["split"] == "test" and "reference" in row]
+    assert len(asked) > 50
+    gallery = list(pictures)
+    units = np.stack([pictures[name] / np.linalg.norm(pictures[name]) for name in gallery])
+    images = np.stack([pictures[row["reference"]] for row in asked])
+    texts = held.model.encode_texts([row["text"] for row in asked])
+
+    def found(queries: np.ndarray) -> float:
+        scores = queries @ units.T
+        for row, one in enumerate(asked):
+            scores[row, gallery.index(one["reference"])] = -2
+        best = scores.argmax(axis=1)
+        return float(
+            np.mean([gallery[place] in one["targets"] for place, one in zip(best, asked, strict=True)])
+        )
+
+    by_network = found(network.combine(images, texts).query_vectors)
+    simple = Registry()
+    others = {
+        name: found(simple.get(name).combine(images, texts).query_vectors)
+        for name in ("sum", "slerp", "image", "text")
+    }
+    assert by_network > 0.85
+    assert by_network > max(others.values()) + 0.1, others
