@@ -119,7 +119,7 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
     data, photos, sheet = tmp_path / "data", tmp_path / "photos", tmp_path / "sheet.png"
     photos.mkdir()
     for colour in CLOTH:
-        picture = render({"kind": "dress", "colour": colour, "pattern": "plain"}, seed=1, size=(96, 128))
+        picture = render({"kind": "hat", "colour": colour, "pattern": "plain"}, seed=1, size=(96, 128))
         (photos / f"{colour}.jpg").write_bytes(picture)
     with started(data, *MODEL) as process:
         up = wait_until_up(process, data)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +73,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     finally:
         process.terminate()
         process.wait(60)
+        process.stdout.close()
 
 
 def hostile(folder: Path) -> Path:
@@ -308,4 +308,3 @@ def test_a_search_that_is_away_comes_back(page: playwright.Page, demo: Demo) -> 
         os.kill(search, signal.SIGCONT)
     page.locator(".card").first.wait_for(timeout=30_000)
     assert "x0=a+blue+dress" in page.url
-    time.sleep(0)
