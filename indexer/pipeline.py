@@ -83,7 +83,7 @@ class Pipeline:
                 stages.create_task(self._read(source, schema))
                 stages.create_task(self._embed_all())
                 stages.create_task(self._write())
-        except* Exception as group:
+        except ExceptionGroup as group:
             # The stages fail one because of the other; the first failure is the cause.
             raise _first(group) from None
 

@@ -63,7 +63,11 @@ async def _side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part) for part in parts]
-    except* ServiceError as failures:
+    except ExceptionGroup as failures:
+        # Not by `except*`: what is raised in there comes out in a group of its own.
+        _, others = failures.split(ServiceError)
+        if others is not None:
+            raise
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 

@@ -135,7 +135,10 @@ def index(
     rejects: Annotated[
         Path | None,
         typer.Option(
-            "--rejects", metavar="FILE", help="Where rejected items are listed; default: beside PATH."
+            "--rejects",
+            envvar="CIR_REJECTS",
+            metavar="FILE",
+            help="Where rejected items are listed; default: beside PATH.",
         ),
     ] = None,
     allow_rejects: Annotated[
