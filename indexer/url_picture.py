@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from indexer.picture import Picture, PictureError, Seen, checked, too_large
 from indexer.reasons import IMAGE_MISSING, IMAGE_TOO_MANY_BYTES, URL_FAILED, URL_NOT_ALLOWED
@@ -73,7 +75,11 @@ class UrlPicture(Picture):
             answer = self._ask(url, max_bytes, deadline)
             if isinstance(answer, bytes):
                 return answer
-            url = urljoin(url, answer)
+            before, url = url, urljoin(url, answer)
+            if _is_secure(before) and not _is_secure(url):
+                raise NotAllowed(
+                    f"it redirects from https:// to {url}, which anybody on the way could change"
+                )
         raise PictureError(URL_FAILED, f"redirects more than {self.fetching.redirects} times")
 
     def _ask(self, url: str, max_bytes: int, deadline: float) -> bytes | str:
@@ -97,15 +103,16 @@ class UrlPicture(Picture):
             "Accept-Encoding": "identity",
         }
         with contextlib.closing(pool):
-            response = pool.urlopen(
-                *("GET", path),
-                headers=headers,
-                timeout=timeout,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
+            with _certificate_told(host):
+                response = pool.urlopen(
+                    *("GET", path),
+                    headers=headers,
+                    timeout=timeout,
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
             with contextlib.closing(response):
                 return _content(response, max_bytes, deadline)
 
@@ -148,6 +155,28 @@ def _content(response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: float
     if length.isdigit() and len(content) < int(length):
         raise _Later(f"only {len(content)} of {length} bytes came", 0.0)
     return bytes(content)
+
+
+@contextlib.contextmanager
+def _certificate_told(host: str) -> Iterator[None]:
+    """A certificate that is refused now will be refused when asked again."""
+    try:
+        yield
+    except urllib3.exceptions.SSLError as error:
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            problem = cause.verify_message
+        elif isinstance(cause, CertificateError):
+            problem = str(cause)
+        else:
+            raise
+        raise PictureError(
+            URL_FAILED, f"cannot be fetched: the certificate of {host} is refused: {problem}"
+        ) from error
+
+
+def _is_secure(url: str) -> bool:
+    return urlsplit(url).scheme == "https"
 
 
 def _left(deadline: float) -> float:

@@ -33,33 +33,37 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     module = arguments[0]
     try:
-        settings = _settings_class(module).load([])
+        settings = settings_of(module)
     except StartupError as error:
         print(f"{module}: {error}", file=sys.stderr)
         return 1
     address = f"localhost:{settings.port}"
-    serving = is_serving(address, _SERVICES[module], timeout=_TIMEOUT_SECONDS, tls=_tls(settings))
+    serving = is_serving(address, _SERVICES[module], timeout=_TIMEOUT_SECONDS, tls=tls_of(settings))
     if not serving:
         print(f"{module} at {address} does not take calls", file=sys.stderr)
     return 0 if serving else 1
 
 
-def _settings_class(module: str) -> type[ServiceSettings]:
+def settings_of(module: str) -> ServiceSettings:
+    """The settings that a service finds in this environment. Raises `StartupError`."""
     names = vars(import_module(f"{module}.settings")).values()
-    return next(
+    own = next(
         each
         for each in names
         if isinstance(each, type) and issubclass(each, ServiceSettings) and each is not ServiceSettings
     )
+    return own.load([])
 
 
-def _tls(settings: ServiceSettings) -> TlsFiles | None:
-    if settings.tls_certificate is None:
-        return None
-    if settings.tls_client_ca is None:
-        # A chain that is its own authority, or ends in one that the system trusts.
-        return TlsFiles(ca=settings.tls_certificate)
-    return TlsFiles(settings.tls_client_ca, settings.tls_certificate, settings.tls_key)
+def tls_of(settings: ServiceSettings) -> TlsFiles | None:
+    """What reaches a service from its own machine; None without TLS.
+
+    The service's certificate is itself what is trusted, whoever issued it.
+    """
+    certificate = settings.tls_certificate
+    if certificate is None or settings.tls_client_ca is None:
+        return TlsFiles(certificate) if certificate else None
+    return TlsFiles(certificate, certificate, settings.tls_key)
 
 
 if __name__ == "__main__":

@@ -132,6 +132,7 @@ class BackgroundIndex:
                 optimize_in_child(
                     path,
                     int8_dimension=spec.dimension if int8 else None,
+                    on_disk=spec.index.vectors_on_disk,
                     nice=_NICE,
                     act=f"indexing a copy of {self._name}",
                     advice="searches and writes go on without",

@@ -12,7 +12,7 @@ from vector_store.errors import StoreUnavailable
 
 
 async def optimize_in_child(
-    shard: Path, *, int8_dimension: int | None, nice: int, act: str, advice: str
+    shard: Path, *, int8_dimension: int | None, on_disk: bool, nice: int, act: str, advice: str
 ) -> None:
     """Build the index of the shard at `shard`; see `edge_optimize.optimize`. `nice` lowers its priority.
 
@@ -23,6 +23,7 @@ async def optimize_in_child(
         # -P: the folder of the file must not become an import path.
         *(sys.executable, "-P", edge_optimize.__file__),
         *(str(shard), str(int8_dimension or 0), str(nice), str(os.getpid())),
+        "disk" if on_disk else "memory",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

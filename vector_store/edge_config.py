@@ -7,10 +7,8 @@ from qdrant_edge import (
     BoolIndexParams,
     CompressionRatio,
     DatetimeIndexParams,
-    Distance,
     EdgeConfig,
     EdgeOptimizersConfig,
-    EdgeVectorParams,
     FloatIndexParams,
     GeoIndexParams,
     HnswIndexConfig,
@@ -23,7 +21,7 @@ from qdrant_edge import (
 )
 
 from vector_store.catalogs import FieldType, Quantization, VersionSpec
-from vector_store.edge_optimize import INT8
+from vector_store.edge_optimize import INT8, vector_params
 from vector_store.field_keys import data_path, terms_path
 
 # Kilobytes of vectors below which a plain scan is as fast as a graph; the engine then builds none.
@@ -43,11 +41,7 @@ def shard_config(spec: VersionSpec) -> EdgeConfig:
     """The configuration of a new shard. AUTO quantisation is decided when the version is finished."""
     index = spec.index
     return EdgeConfig(
-        vectors=EdgeVectorParams(
-            size=spec.dimension,
-            distance=Distance.Cosine,
-            memory=Memory.Cold if index.vectors_on_disk else Memory.Cached,
-        ),
+        vectors=vector_params(spec.dimension, on_disk=index.vectors_on_disk),
         hnsw_config=HnswIndexConfig(
             m=index.hnsw_m,
             ef_construct=index.hnsw_ef_construct,

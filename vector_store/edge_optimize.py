@@ -1,4 +1,4 @@
-"""Build the vector index of a closed shard: `python edge_optimize.py SHARD DIMENSION NICE PARENT`.
+"""Build the vector index of a closed shard: `python edge_optimize.py SHARD DIMENSION NICE PARENT MEMORY`.
 
 The engine keeps the interpreter lock while it builds, so in the writer's own process every task would
 stand still for minutes. This file runs as its own process and imports nothing of the project.
@@ -26,18 +26,23 @@ INT8 = ScalarQuantizationConfig(type=ScalarType.Int8, quantile=0.999, memory=Mem
 with 0.99 these are cut, and no `ef` brings recall back."""
 
 
-def optimize(path: str, *, int8_dimension: int | None) -> None:
+def vector_params(dimension: int, *, on_disk: bool) -> EdgeVectorParams:
+    """Vectors of a shard: read from disk alone, or kept in memory as far as there is room."""
+    return EdgeVectorParams(
+        size=dimension, distance=Distance.Cosine, memory=Memory.Cold if on_disk else Memory.Cached
+    )
+
+
+def optimize(path: str, *, int8_dimension: int | None, on_disk: bool) -> None:
     """Open the shard at `path`, build its index and close it.
 
-    `int8_dimension`, the length of its vectors, also compresses them to 8 bits for search.
+    `int8_dimension`, the length of its vectors, also compresses them to 8 bits for search; the full ones are
+    then `on_disk` or not, as they were.
     """
     config = None
     if int8_dimension is not None:
-        # What is left out here stays as the shard has it; the vectors must be named again.
-        config = EdgeConfig(
-            vectors=EdgeVectorParams(size=int8_dimension, distance=Distance.Cosine),
-            quantization_config=INT8,
-        )
+        # What is left out here stays as the shard has it; the vectors must be named again, as a whole.
+        config = EdgeConfig(vectors=vector_params(int8_dimension, on_disk=on_disk), quantization_config=INT8)
     shard = EdgeShard.load(path, config)
     try:
         shard.optimize()
@@ -60,4 +65,4 @@ if __name__ == "__main__":
     end_with_parent(int(sys.argv[4]))
     os.nice(int(sys.argv[3]))
     # A length of 0 leaves the vectors uncompressed.
-    optimize(sys.argv[1], int8_dimension=int(sys.argv[2]) or None)
+    optimize(sys.argv[1], int8_dimension=int(sys.argv[2]) or None, on_disk=sys.argv[5] == "disk")

@@ -98,6 +98,7 @@ class EdgeWriter(EngineItems, VersionWriter):
         await optimize_in_child(
             shard,
             int8_dimension=int8,
+            on_disk=spec.index.vectors_on_disk,
             nice=0,
             act=f"building the index of {self._name}",
             advice="the items are safe, resume the version to try again",
@@ -105,7 +106,7 @@ class EdgeWriter(EngineItems, VersionWriter):
 
     def _optimize_here(self, shard: str, int8: int | None) -> None:
         with engine_errors(f"build the index of {self._name}"):
-            edge_optimize.optimize(shard, int8_dimension=int8)
+            edge_optimize.optimize(shard, int8_dimension=int8, on_disk=self.info.spec.index.vectors_on_disk)
 
     def _complete(self) -> VersionInfo:
         self._check_not_dropped()

@@ -18,6 +18,7 @@ from cir.extras import require
 from cir.failure import Failure
 from cir.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, UpOptions
 from cir.local.ports import resolve_ports, web_port
+from cir.local.readiness import own_tls
 from cir.local.running import Stopped, running
 
 CATALOG = "garments"
@@ -51,6 +52,7 @@ def demo(
         *ports,
         web_port=0 if once else web_port(0 if port == 0 else None, ports),
         known_queries=(manifest.parent / "triplets.jsonl",),
+        search_tls=own_tls("search_service"),
     )
     print(f"starting the services with {model}/{pretrained} ...", flush=True)
     if pretrained.startswith("random"):
@@ -111,7 +113,7 @@ def _index(manifest: Path, options: UpOptions) -> None:
 def _query(options: UpOptions, garments: Path, sheets: Path) -> None:
     from cir.demo.queries import demo_queries
 
-    with Client(f"{LOOPBACK}:{options.port}") as client:
+    with Client(f"{LOOPBACK}:{options.port}", tls=options.search_tls) as client:
         for number, query in enumerate(demo_queries(CATALOG, garments), start=1):
             asked = time.perf_counter()
             answer = client.search(CATALOG, turns=query.turns, where=query.where, limit=_LOOKED_AT)

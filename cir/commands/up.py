@@ -15,6 +15,7 @@ from cir.extras import require
 from cir.failure import Failure
 from cir.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions
 from cir.local.ports import resolve_ports, web_port
+from cir.local.readiness import own_tls
 from cir.local.running import Stopped, running
 
 _STOPPED_WHILE_STARTING = 130
@@ -87,7 +88,15 @@ def up(
     require("demo", what="cir up")
     ports = resolve_ports(port, embedder_port, combiner_port)
     options = UpOptions(
-        data, model, pretrained, host, *ports, checkpoints, default_combiner or "", api_keys_file
+        data,
+        model,
+        pretrained,
+        host,
+        *ports,
+        checkpoints,
+        default_combiner or "",
+        api_keys_file,
+        search_tls=own_tls("search_service"),
     )
     if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
         options = replace(options, web_port=web_port(web_port_, ports))

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from cir.channel import TlsFiles
+
 _ALL_INTERFACES = frozenset({"0.0.0.0", "[::]", "::"})  # noqa: S104  # compared with, not bound
 LOOPBACK = "127.0.0.1"
 # The CLIP that comes with the software, and the Combiner that was trained over it.
@@ -17,7 +19,8 @@ SHIPPED_COMBINER = "combiner/garments"
 class UpOptions:
     """What `cir up` was asked for. Embedder and combiner listen on loopback only; ports are final.
 
-    With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it.
+    With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it, and with
+    `search_tls` it reaches the search service over TLS.
     Without `checkpoints`, the shipped Combiner is served beside the shipped CLIP. An empty
     `default_combiner` is that Combiner where it is served, else "sum".
     """
@@ -34,6 +37,7 @@ class UpOptions:
     api_keys_file: Path | None = None
     web_port: int = 0
     known_queries: tuple[Path, ...] = ()
+    search_tls: TlsFiles | None = None
 
     @property
     def served_checkpoints(self) -> str:
@@ -139,8 +143,14 @@ def _web(options: UpOptions, search: str) -> ServiceSpec:
             # Whatever is indexed here was a picture of this user's own.
             PICTURE_ROOTS=json.dumps([str(Path("/").resolve())]),
             KNOWN_QUERIES=json.dumps([str(path.resolve()) for path in options.known_queries]),
+            **_search_tls(options.search_tls),
         ),
     )
+
+
+def _search_tls(tls: TlsFiles | None) -> dict[str, str]:
+    files = {"CA": tls.ca, "CERTIFICATE": tls.certificate, "KEY": tls.key} if tls else {}
+    return {f"SEARCH_{name}": str(path.resolve()) for name, path in files.items() if path}
 
 
 def _environment(prefix: str, **settings: str) -> dict[str, str]:

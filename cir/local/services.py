@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.request import urlopen
 
 from cir.failure import Failure
-from cir.health import is_serving
 from cir.local.child import Child
 from cir.local.plan import ServiceSpec
+from cir.local.readiness import own_tls, takes_calls
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 15.0
@@ -36,14 +35,15 @@ class Services:
     def wait_until_serving(self, *, timeout: float, on_serving: Callable[[ServiceSpec], None]) -> bool:
         """Wait until all take calls; False when a stop was asked for meanwhile.
 
-        Raises `Failure` when a process ends or the time is over.
+        Raises `Failure` when a process ends, cannot be reached, or the time is over.
         """
         deadline = time.monotonic() + timeout
         waiting = list(self.children)
+        tls = {spec.name: own_tls(spec.module) for spec in self._specs if spec.health_name}
         while waiting:
             self._check_alive()
             for child in list(waiting):
-                if _takes_calls(child.spec):
+                if takes_calls(child.spec, tls.get(child.spec.name)):
                     on_serving(child.spec)
                     waiting.remove(child)
             if waiting and time.monotonic() > deadline:
@@ -81,16 +81,6 @@ class Services:
             if child.exit_code is not None:
                 lines = child.last_lines(_LINES_SHOWN)
                 raise Failure(_told_why(child, lines))
-
-
-def _takes_calls(spec: ServiceSpec) -> bool:
-    if spec.health_name:
-        return is_serving(spec.address, spec.health_name, timeout=1.0)
-    try:
-        with urlopen(f"http://{spec.address}/healthz", timeout=1.0) as answer:  # our own address
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _told_why(child: Child, lines: Sequence[str]) -> str:

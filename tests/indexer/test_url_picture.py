@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from indexer.picture import PictureError
 from indexer.url_picture import Fetching, UrlPicture
@@ -20,10 +24,22 @@ PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: trustme.LeafCert | None = None) -> None:
         self.asked: list[str] = []
         self.hosts: list[str] = []
+        self.scheme = "https" if certificate else "http"
+        self.elsewhere = ""
         super().__init__(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Handshakes that a client breaks off are what these tests are about."""
+
+    def url(self, path: str) -> str:
+        return f"{self.scheme}://localhost:{self.server_address[1]}{path}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(302, b"", {"Location": "/ok"})
             case "/elsewhere":
                 self.answer(302, b"", {"Location": "http://evil.example/ok"})
+            case "/over":
+                self.answer(302, b"", {"Location": self.server.elsewhere})
             case "/inside":
                 self.answer(301, b"", {"Location": "file:///etc/passwd"})
             case "/zip":
@@ -86,9 +104,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as made:
+@contextmanager
+def serving(certificate: trustme.LeafCert | None = None) -> Iterator[Server]:
+    with Server(certificate) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield made
@@ -96,10 +114,29 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def picture(server: Server, path: str, *, private: bool = True, seconds: float = 5.0) -> UrlPicture:
-    port = server.server_address[1]
-    rules = UrlRules((f"localhost:{port}", f"127.0.0.1:{port}"), private)
-    return UrlPicture(f"http://localhost:{port}{path}", Fetching(rules, seconds, sleep=lambda _: None))
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """The one that this process trusts."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return made
+
+
+def picture(
+    server: Server, path: str, *others: Server, private: bool = True, seconds: float = 5.0
+) -> UrlPicture:
+    ports = [each.server_address[1] for each in (server, *others)]
+    rules = UrlRules(
+        tuple(f"{name}:{port}" for port in ports for name in ("localhost", "127.0.0.1")), private
+    )
+    return UrlPicture(server.url(path), Fetching(rules, seconds, sleep=lambda _: None))
 
 
 @pytest.mark.parametrize("path", ["/ok", "/hop", "/busy", "/cut", "/a%20b?x=1"])
@@ -155,3 +192,37 @@ def test_a_server_that_is_away_is_tried_again_and_told(server: Server) -> None:
     with pytest.raises(PictureError, match="4 attempts") as caught:
         away.read(1000)
     assert caught.value.reason == "URL_FAILED"
+
+
+def test_over_https_from_a_host_that_the_system_trusts(authority: trustme.CA) -> None:
+    with serving(authority.issue_cert("localhost")) as server:
+        for path in ("/ok", "/hop", "/busy"):
+            assert picture(server, path).read(1000) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "told"),
+    [
+        (False, "localhost", "local issuer"),
+        (True, "other.example", "localhost.*other.example"),
+        (True, "127.0.0.1", "localhost.*127.0.0.1"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_refused_at_once(
+    authority: trustme.CA, own: bool, name: str, told: str
+) -> None:
+    issuer = authority if own else trustme.CA()
+    with serving(issuer.issue_cert(name)) as server:
+        with pytest.raises(PictureError, match=f"certificate of localhost is refused: .*{told}") as caught:
+            picture(server, "/ok").read(1000)
+        assert (caught.value.reason, server.asked) == ("URL_FAILED", [])
+
+
+def test_a_redirect_may_lead_to_https_but_not_back(authority: trustme.CA, server: Server) -> None:
+    with serving(authority.issue_cert("localhost")) as secure:
+        secure.elsewhere, server.elsewhere = server.url("/ok"), secure.url("/ok")
+        assert picture(server, "/over", secure).read(1000) == PICTURE
+        asked = len(server.asked)
+        with pytest.raises(PictureError, match="redirects from https:// to http://localhost") as caught:
+            picture(secure, "/over", server).read(1000)
+        assert (caught.value.reason, len(server.asked)) == ("URL_NOT_ALLOWED", asked)

@@ -30,9 +30,15 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._ca.cert_pem.write_to_path(self.file)
 
-    def issue(self, name: str, *, not_after: datetime | None = None) -> Pair:
+    def issue(
+        self,
+        name: str,
+        *,
+        names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+        not_after: datetime | None = None,
+    ) -> Pair:
         """A certificate for this machine, as server and as client."""
-        issued = self._ca.issue_cert("localhost", "127.0.0.1", not_after=not_after)
+        issued = self._ca.issue_cert(*names, not_after=not_after)
         pair = Pair(self._folder / f"{self._name}-{name}.crt", self._folder / f"{self._name}-{name}.key")
         pair.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
         pair.key.write_bytes(issued.private_key_pem.bytes())

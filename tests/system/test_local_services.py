@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 import cir
 from combiner_service.garments.colours import CLOTH
 from combiner_service.garments.render import render
+from tests.service_runtime.certificates import Authority
 
 CLIP = {
     "embed_dim": 32,
@@ -176,10 +178,25 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
 
 
 @linux_only
-def test_when_one_service_ends_all_end_and_the_reason_is_told(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+def test_over_tls_and_when_one_service_ends_all_end_and_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, authority = tmp_path / "data", Authority(tmp_path, "ca")
+    own = authority.issue("own")
+    for service in ("EMBEDDER", "COMBINER", "SEARCH"):
+        for name, path in (("CERTIFICATE", own.certificate), ("KEY", own.key), ("CLIENT_CA", authority.file)):
+            monkeypatch.setenv(f"CIR_{service}_TLS_{name}", str(path))
+    for name, path in (("CA", authority.file), ("CERTIFICATE", own.certificate), ("KEY", own.key)):
+        monkeypatch.setenv(f"CIR_SEARCH_UPSTREAM_{name}", str(path))
+    monkeypatch.setenv("CIR_SEARCH_UPSTREAM_TLS", "true")
     with started(data, *MODEL) as process:
-        wait_until_up(process, data)
+        up = wait_until_up(process, data)
+        with cir.Client(up["search"], timeout=30, tls=authority.client(own)) as client:
+            assert set(client.info().dependencies.values()) == {"ok"}
+        # The web demo reaches it too: an item that is not there is another answer than a service that is not.
+        with pytest.raises(HTTPError, match="404") as page:
+            urlopen(f"http://{up['web']}/item?c=shop&i=a", timeout=30)
+        page.value.close()
         services = children(process.pid)
         combiner = next(
             pid for pid in services if b"combiner_service" in Path(f"/proc/{pid}/cmdline").read_bytes()

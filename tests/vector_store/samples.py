@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,13 @@ def batch(
 def numbered(count: int) -> list[str]:
     """Ids `i000`, `i001`, ..."""
     return [f"i{number:03d}" for number in range(count)]
+
+
+def storage_of(shard: Path) -> set[str]:
+    """How the segments of an embedded shard keep full vectors, in the engine's words; "InRam..." is loaded
+    when the shard is opened."""
+    segments = (json.loads(path.read_text()) for path in shard.rglob("segment.json"))
+    return {segment["config"]["vector_data"][""]["storage_type"] for segment in segments}
 
 
 async def build(

@@ -22,7 +22,7 @@ from vector_store.edge_store import EdgeStore
 from vector_store.filters import Filter, MatchAny
 from vector_store.points import Item, PayloadBatch
 
-from .samples import SCHEMA, batch, build, features, numbered, spec
+from .samples import SCHEMA, batch, build, features, numbered, spec, storage_of
 from .test_edge_processes import line_of, start
 
 # Stands for the indexing: tells its process id and waits until it may go on.
@@ -163,8 +163,9 @@ async def test_a_graph_is_built_while_queries_run(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(f"vector_store.{module}.INDEXING_THRESHOLD_KB", 200)
     dimension, count = 64, 1_500
     vectors = features(count, dimension=dimension)
-    store = EdgeStore(tmp_path, options=EdgeOptions(index_above_items=count - 100))
-    chosen = spec({}, dimension=dimension, hnsw_m=8, hnsw_ef_construct=32)
+    options = EdgeOptions(index_above_items=count - 100)
+    store = EdgeStore(tmp_path, options=options, quantize_above_bytes=4 * dimension * 100)
+    chosen = spec({}, dimension=dimension, hnsw_m=8, hnsw_ef_construct=32, vectors_on_disk=True)
     await build(store, "shop", batch(["first"], vectors[:1]), chosen)
     async with store.reader("shop") as reader:
         for begin in range(0, count, 500):
@@ -177,6 +178,10 @@ async def test_a_graph_is_built_while_queries_run(tmp_path: Path, monkeypatch: p
         assert await reader.unindexed() < 100
         assert await reader.count() == count + 1
     await store.close()
+    # It has become large enough to be compressed, and its full vectors stay on disk.
+    shard = version_folder(tmp_path) / named(tmp_path)
+    assert "int8" in (shard / "edge_config.json").read_text()
+    assert storage_of(shard) == {"Mmap", "ChunkedMmap"}
 
 
 async def test_a_killed_or_failing_attempt_is_repeated(

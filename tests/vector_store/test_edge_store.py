@@ -16,7 +16,7 @@ from vector_store.edge_config import INDEXING_THRESHOLD_KB
 from vector_store.edge_store import EdgeStore
 from vector_store.errors import StoreLocked, StoreUnavailable, VersionConflict
 
-from .samples import batch, build, features, numbered, spec
+from .samples import batch, build, features, numbered, spec, storage_of
 
 
 async def test_files_are_where_the_layout_says(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ async def test_finish_builds_the_graph_and_int8_above_the_threshold(tmp_path: Pa
     count = 1024 * INDEXING_THRESHOLD_KB // (4 * dimension) + 500
     vectors = features(count, dimension=dimension)
     store = EdgeStore(tmp_path, quantize_above_bytes=4 * dimension * count - 1)
-    chosen = spec({}, dimension=dimension, hnsw_m=8, hnsw_ef_construct=32)
+    chosen = spec({}, dimension=dimension, hnsw_m=8, hnsw_ef_construct=32, vectors_on_disk=True)
     ids = [f"i{row}" for row in range(count)]
     ticks = 0
 
@@ -63,6 +63,7 @@ async def test_finish_builds_the_graph_and_int8_above_the_threshold(tmp_path: Pa
     assert ticks > 10
     shard = tmp_path / "catalogs/shop/versions/v0001/shard"
     assert "int8" in (shard / "edge_config.json").read_text()
+    assert storage_of(shard) == {"Mmap", "ChunkedMmap"}
     assert info.spec.index.quantization is Quantization.AUTO
     await store.publish("shop", "v0001")
     async with store.reader("shop") as reader:
@@ -77,6 +78,16 @@ async def test_finish_builds_the_graph_and_int8_above_the_threshold(tmp_path: Pa
                 cosine /= np.linalg.norm(vectors[row]) * np.linalg.norm(vectors[int(scored.item.id[1:])])
                 assert scored.score == pytest.approx(float(cosine), abs=1e-5)
     await store.close()
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+async def test_compressing_leaves_full_vectors_where_they_were(tmp_path: Path, on_disk: bool) -> None:
+    store = EdgeStore(tmp_path, quantize_above_bytes=0)
+    await build(store, "shop", batch(["a"]), spec({}, vectors_on_disk=on_disk))
+    await store.close()
+    shard = tmp_path / "catalogs/shop/versions/v0001/shard"
+    assert "int8" in (shard / "edge_config.json").read_text()
+    assert storage_of(shard) == ({"ChunkedMmap"} if on_disk else {"InRamChunkedMmap"})
 
 
 async def test_a_failed_index_build_keeps_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
