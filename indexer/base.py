@@ -43,6 +43,12 @@ class Base:
                     self.locked = str(error)
         return self._reader
 
+    async def is_known(self, ledger: Ledger) -> bool:
+        """Whether it holds just what the ledger says: it was built so, and nobody changed it since."""
+        return not self.info.changed_online and self.info.points == await asyncio.to_thread(
+            ledger.written, self.key
+        )
+
     def same_model(self, spec: VersionSpec) -> bool:
         """Whether its vectors are of the model of `spec`."""
         mine = self.info.spec
@@ -65,11 +71,11 @@ async def gone(base: Base | None, ledger: Ledger) -> list[str]:
     """Ids that the base holds and the source, as far as the ledger has seen it, does not.
 
     Raises `CarryFailed` when nobody can tell, because the ledger knows other items than the base holds (it is
-    new, or items were written online) and the base is open in another process.
+    new, or the base was changed online) and the base is open in another process.
     """
     if base is None:
         return []
-    if base.info.points == await asyncio.to_thread(ledger.written, base.key):
+    if await base.is_known(ledger):
         return await asyncio.to_thread(ledger.unseen, base.key)
     reader = await base.reader()
     if reader is None:

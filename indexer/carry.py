@@ -66,7 +66,7 @@ async def carry(
         if (reader := await base.reader()) is None:
             # Before the first item is missing from the new version rather than after.
             held = await asyncio.to_thread(_held, ledger, base.key, missing)
-            if held or base.info.points != await asyncio.to_thread(ledger.written, base.key):
+            if held or not await base.is_known(ledger):
                 raise CarryFailed(
                     f"items such as {(held or missing)[0]!r} must be taken over from version "
                     f"{base.info.version}; {base.locked}. Nothing was published"
@@ -102,6 +102,7 @@ def _embedded(items: Sequence[Item], ledger: Ledger, version: int) -> list[Embed
         place = Path() if row is None else _Elsewhere(row.location)
         source = SourceItem(item.id, place, item.image, item.payload)
         assert item.features is not None  # noqa: S101  # they were asked for
-        stamp = NO_STAMP if row is None else row.stamp
+        # What was written online is not what the ledger remembers of that id.
+        stamp = NO_STAMP if row is None or item.online else row.stamp
         carried.append(EmbeddedItem(source, item.features, stamp, Change.CARRIED))
     return carried

@@ -63,7 +63,8 @@ class KnownFeatures:
             return {}
         reader = await self._base.reader()
         if reader is not None:
-            return await reader.retrieve(ids, with_features=True)
+            stored = await reader.retrieve(ids, with_features=True)
+            return {item_id: item for item_id, item in stored.items() if not item.online}
         if not self._remarked:
             self._remarked = True
             self._remark(f"pictures that have not changed are encoded again: {self._base.locked}")

@@ -84,7 +84,7 @@ class Job:
                     or (options.sync and missing)
                     or base is None
                     or not _same_kind(base.info.spec, spec)
-                    or not await self._knows(base)
+                    or not await base.is_known(self.ledger)
                 )
                 if options.dry_run or not (changes or options.always_publish or left):
                     check_counts(outlook.tally, rejects.path, options)
@@ -98,6 +98,11 @@ class Job:
     async def _know(self, base: Base | None) -> None:
         if base is None:
             return
+        if base.info.changed_online:
+            self._note(
+                f"version {base.info.version} was changed online: items of the source are written again as "
+                "they are there, others " + ("are deleted" if self.options.sync else "stay")
+            )
         if self.options.rebuild_ledger:
             known = await rebuild(self.source, self.facts, base, self.ledger, self.embedder.image_bytes)
             self._note(f"the ledger was rebuilt from version {base.info.version}: {known} pictures are known")
@@ -106,10 +111,6 @@ class Job:
                 f"the ledger {self.ledger.path} knows nothing of version {base.info.version}, so all "
                 "pictures are encoded again; --rebuild-ledger takes over those that have not changed since"
             )
-
-    async def _knows(self, base: Base) -> bool:
-        """Whether the base holds just what the ledger says: nothing was written or deleted online."""
-        return base.info.points == await asyncio.to_thread(self.ledger.written, base.key)
 
     async def _unbuilt(
         self,
@@ -247,6 +248,7 @@ class Job:
             and not self.options.always_publish
             and not (self.options.sync and missing)
             and base.info.state is VersionState.PUBLISHED
+            and not base.info.changed_online
             and _same_kind(base.info.spec, spec)
             and tally.changes.keys() <= same
             and tally.changes.total() == base.info.points

@@ -65,7 +65,7 @@ def _entries(pairs: Sequence[tuple[SourceItem, Item]], begun_ns: int, max_bytes:
             seen = item.picture.look()
         except PictureError:
             continue
-        if stored.image == item.image and 0 <= seen.mtime_ns < begun_ns:
+        if not stored.online and stored.image == item.image and 0 <= seen.mtime_ns < begun_ns:
             loaded = read_image(item, max_bytes)
             if isinstance(loaded, LoadedItem):
                 stamp = loaded.stamp

@@ -78,7 +78,10 @@ class VersionSpec:
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
-    """A version as it stands. `points` is exact for a version that is not being built."""
+    """A version as it stands. `points` is exact for a version that is not being built.
+
+    `changed_online` says that items were written, changed or deleted after it was finished.
+    """
 
     catalog: str
     version: str
@@ -86,6 +89,7 @@ class VersionInfo:
     spec: VersionSpec
     points: int
     created: datetime
+    changed_online: bool = False
 
 
 @dataclass(frozen=True, slots=True)

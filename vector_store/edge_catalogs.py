@@ -155,6 +155,11 @@ class EdgeCatalogs:
         """Mark a version as dropped, by the writer that holds it."""
         self.layout.dropped(catalog, version).touch()
 
+    def mark_changed(self, catalog: str, version: str) -> None:
+        """Note, durably, that items of a finished version are about to be changed."""
+        self.layout.changed(catalog, version).touch()
+        sync_folder(self.layout.version(catalog, version))
+
     def sweep(self, catalog: str) -> None:
         """Remove the files of dropped versions that nobody holds open."""
         for version in _folders(self.layout.versions(catalog)):
@@ -212,6 +217,7 @@ class EdgeCatalogs:
             spec=spec_from_document(document["spec"]),
             points=int(document["points"]),
             created=datetime.fromisoformat(document["created"]),
+            changed_online=self.layout.changed(catalog, version).exists(),
         )
 
     def _write_history(self, catalog: str, history: PublishHistory) -> None:

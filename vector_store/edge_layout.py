@@ -9,6 +9,7 @@
     write.lock                                     held while the engine's files are changed or copied
     dropped                                        marks a version to be removed once nobody holds it
     sums.json                                      sizes and checksums of the engine's files
+    changed                                        marks a version that was changed after it was finished
     shard/                                         the engine's files
     shard-<hex>/                                   the same, indexed anew after many online writes: the
                                                    document says which folder counts, others are left-overs
@@ -64,6 +65,9 @@ class EdgeLayout:
 
     def shard(self, catalog: str, version: str, name: str = FIRST_SHARD) -> Path:
         return self.version(catalog, version) / name
+
+    def changed(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "changed"
 
     def sums(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "sums.json"

@@ -83,7 +83,9 @@ class EdgeStore(VectorStore):
         self._check_open()
         opened = await self._versions.pin(catalog, version)
         try:
-            yield EngineReader(opened.info, opened.points, partial(self._versions.record_points, opened))
+            yield EngineReader(
+                opened.info, opened.points, on_change=partial(self._versions.record_points, opened)
+            )
         finally:
             self._versions.unpin(opened)
 

@@ -188,6 +188,7 @@ class EdgeVersions:
             def before_write() -> None:
                 check_space(layout.root, self._options.min_free_bytes, f"write {name}")
                 if not opened.changed:
+                    self._catalogs.mark_changed(catalog, version)
                     remove_sums(sums)
                     opened.changed = True
 

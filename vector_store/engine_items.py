@@ -20,7 +20,10 @@ _FEW = 16
 
 
 class EngineItems(VersionItems):
-    """Reads and changes items through `engine`. What is open and what follows a change is the subclass's."""
+    """Reads and changes items through `engine`. What is open and what goes with changes is the subclass's."""
+
+    # Whether the version is finished.
+    _online = False
 
     def __init__(self, info: VersionInfo, engine: PointsEngine) -> None:
         self.info = info
@@ -28,6 +31,9 @@ class EngineItems(VersionItems):
 
     def _check_open(self) -> None:
         """Raise where nothing more may be read or written."""
+
+    async def _changing(self) -> None:
+        """Runs before each change; what it raises forbids it."""
 
     async def _changed(self, items: int) -> None:
         """Runs after each change, with the number of items that were given."""
@@ -67,9 +73,10 @@ class EngineItems(VersionItems):
         if not len(batch):
             return
         if len(batch) <= _FEW:
-            points = encode_points(batch, self.info.spec)
+            points = encode_points(batch, self.info.spec, online=self._online)
         else:
-            points = await asyncio.to_thread(encode_points, batch, self.info.spec)
+            points = await asyncio.to_thread(encode_points, batch, self.info.spec, online=self._online)
+        await self._changing()
         await self._engine.upsert(points)
         await self._changed(len(batch))
 
@@ -81,6 +88,7 @@ class EngineItems(VersionItems):
         found = await self._engine.retrieve(list(documents), with_vectors=False)
         existing = {point_id(record.payload["id"]) for record in found}
         if existing:
+            await self._changing()
             await self._engine.set_payloads({key: documents[key] for key in documents if key in existing})
             await self._changed(len(existing))
         return len(existing)
@@ -94,6 +102,7 @@ class EngineItems(VersionItems):
         engine_ids = [point_id(item_id) for item_id in dict.fromkeys(ids)]
         existed = len(await self._engine.retrieve(engine_ids, with_vectors=False))
         if existed:
+            await self._changing()
             await self._engine.delete(engine_ids)
             await self._changed(existed)
         return existed
@@ -108,6 +117,7 @@ class EngineItems(VersionItems):
         check_filter(where, self.info.spec.schema)
         existed = await self._engine.count(where)
         if existed:
+            await self._changing()
             await self._engine.delete_where(where)
             await self._changed(existed)
         return existed

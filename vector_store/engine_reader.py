@@ -37,13 +37,24 @@ async def _nothing() -> None:
 
 
 class EngineReader(EngineItems, CatalogReader):
-    """Reads one version through `engine`; `on_change` runs after each online change of items."""
+    """Reads one version through `engine`; `before_change` and `on_change` run around each online change."""
+
+    _online = True
 
     def __init__(
-        self, info: VersionInfo, engine: PointsEngine, on_change: Callable[[], Awaitable[None]] = _nothing
+        self,
+        info: VersionInfo,
+        engine: PointsEngine,
+        *,
+        before_change: Callable[[], Awaitable[None]] = _nothing,
+        on_change: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         super().__init__(info, engine)
+        self._before_change = before_change
         self._on_change = on_change
+
+    async def _changing(self) -> None:
+        await self._before_change()
 
     async def _changed(self, items: int) -> None:
         await self._on_change()

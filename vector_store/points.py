@@ -65,13 +65,17 @@ class PayloadBatch:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A stored item. `features` are raw (vector times norm), float32 (d,), None unless asked for."""
+    """A stored item. `features` are raw (vector times norm), float32 (d,), None unless asked for.
+
+    `online` says that it was written into the finished version, not when that was built.
+    """
 
     id: str
     payload: Payload
     image: str
     norm: float
     features: NDArray[np.float32] | None = None
+    online: bool = False
 
 
 @dataclass(frozen=True, slots=True)

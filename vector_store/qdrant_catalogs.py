@@ -25,8 +25,8 @@ from vector_store.qdrant_names import (
 from vector_store.version_document import spec_from_document, spec_to_document
 from vector_store.version_names import is_version_name
 
-# The one key of a collection's metadata that is ours.
-_KEY = "cir"
+# The keys of a collection's metadata that are ours, beside that of the writer's lease.
+_KEY, _CHANGED = "cir", "cir_changed"
 
 BUILDING, COMPLETE, DROPPED = "building", "complete", "dropped"
 
@@ -104,6 +104,12 @@ class QdrantCatalogs:
         with engine_errors(f"update version {info.version} of catalog {info.catalog!r}"):
             await self._client.update_collection(collection, metadata=self.metadata(info, state))
 
+    async def mark_changed(self, info: VersionInfo) -> None:
+        """Note that items of a finished version are about to be changed."""
+        collection = collection_name(info.catalog, info.version)
+        with engine_errors(f"change version {info.version} of catalog {info.catalog!r}"):
+            await self._client.update_collection(collection, metadata={_CHANGED: True})
+
     async def write_history(self, catalog: str, history: PublishHistory) -> None:
         """Switch a catalog's aliases in one atomic call."""
         present = await self.aliases()
@@ -158,6 +164,7 @@ class QdrantCatalogs:
             spec=spec_from_document(document["spec"]),
             points=points,
             created=datetime.fromisoformat(document["created"]),
+            changed_online=document["changed_online"],
         )
 
     async def _document(self, name: str) -> dict[str, Any] | None:
@@ -172,7 +179,7 @@ class QdrantCatalogs:
                 f"collection {name!r} has no metadata: it was not made by this project, or the server is "
                 "older than Qdrant 1.16, which keeps none; use a newer server"
             )
-        return dict(document)
+        return {**document, "changed_online": bool((info.config.metadata or {}).get(_CHANGED))}
 
     async def _count(self, name: str) -> int:
         with engine_errors(f"count collection {name!r}"):

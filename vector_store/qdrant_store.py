@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from weakref import WeakSet
 
 from qdrant_client import AsyncQdrantClient, models
@@ -67,6 +68,8 @@ class QdrantStore(VectorStore):
         self._catalogs = QdrantCatalogs(client)
         self._pins: Counter[tuple[str, str]] = Counter()
         self._hidden: set[tuple[str, str]] = set()
+        # Versions that are known to be marked as changed online.
+        self._marked: set[tuple[str, str]] = set()
         self._writers: WeakSet[QdrantWriter] = WeakSet()
         self._closed = False
 
@@ -111,7 +114,7 @@ class QdrantStore(VectorStore):
         self._pins[key] += 1
         try:
             points = QdrantPoints(self._client, collection_name(*key), _name(info), local=self._local)
-            yield EngineReader(info, points)
+            yield EngineReader(info, points, before_change=partial(self._mark_changed, info))
         finally:
             self._pins[key] -= 1
             if not self._pins[key]:
@@ -270,6 +273,12 @@ class QdrantStore(VectorStore):
         for version in await self._catalogs.dropped(catalog):
             if not self._pins[(catalog, version)]:
                 await self._catalogs.remove(catalog, version)
+
+    async def _mark_changed(self, info: VersionInfo) -> None:
+        key = (info.catalog, info.version)
+        if key not in self._marked and not info.changed_online:
+            await self._catalogs.mark_changed(info)
+            self._marked.add(key)
 
     def _lease(self, info: VersionInfo) -> WriterLease:
         return WriterLease(

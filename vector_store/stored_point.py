@@ -1,7 +1,8 @@
 """How an item is stored: engine id, unit vector, and a payload with a fixed outer shape.
 
-`{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`; the user's
-fields sit one level down, so that none can collide with ours. The terms are what filters on some fields
+`{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`, with
+`"online": true` where it was written into a finished version; the user's fields sit one level down, so that
+none can collide with ours. The terms are what filters on some fields
 look for instead of the value: the words of a text, so that every engine has the same words, and "true" or
 "false" for a bool, because Qdrant Edge 0.9 takes a bool in a filter for the number 0 or 1.
 """
@@ -35,8 +36,10 @@ class StoredPoints:
     payloads: list[dict[str, Any]]
 
 
-def encode_points(batch: PointBatch, spec: VersionSpec) -> StoredPoints:
+def encode_points(batch: PointBatch, spec: VersionSpec, *, online: bool) -> StoredPoints:
     """Check a batch and bring it into its stored form; the last of several equal ids wins.
+
+    `online` marks the items as written into a finished version.
 
     Raises `InvalidQuery` that names the item for a wrong dimension, NaN, infinity, a zero vector, an
     unusable id or a payload value that does not fit the schema. Nothing is written then.
@@ -49,6 +52,8 @@ def encode_points(batch: PointBatch, spec: VersionSpec) -> StoredPoints:
     for row in last_rows:
         item_id = batch.ids[row]
         document = {"id": item_id, "norm": float(norms[row]), "image": batch.images[row]}
+        if online:
+            document["online"] = True
         payloads.append(document | _data_and_terms(item_id, batch.payloads[row], spec))
         _check_image(item_id, batch.images[row])
     ids = [point_id(batch.ids[row]) for row in last_rows]
@@ -77,7 +82,7 @@ def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> I
     data = payload[DATA]
     if any("%" in key for key in data):
         data = {unescape_key(key): value for key, value in data.items()}
-    return Item(payload["id"], data, payload["image"], norm, features)
+    return Item(payload["id"], data, payload["image"], norm, features, "online" in payload)
 
 
 def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:

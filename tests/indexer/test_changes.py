@@ -205,19 +205,6 @@ async def test_rejects_that_stay_the_same_publish_nothing_new(
     assert [info.state for info in await store.list_versions("shop")] == [VersionState.PUBLISHED]
 
 
-async def test_what_was_written_or_deleted_online_is_noticed(
-    folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
-) -> None:
-    await index(FolderSource(folder), "shop", store, address, FAST)
-    encoded(embedder)
-    async with store.reader("shop") as reader:
-        await reader.delete(["0001.jpg"])
-    report = await index(FolderSource(folder), "shop", store, address, FAST)
-    assert report.published
-    assert encoded(embedder) == 1
-    assert len(await stored(store)) == 20
-
-
 async def test_an_interrupted_run_is_gone_on_with(
     folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:

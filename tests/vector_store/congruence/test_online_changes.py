@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from vector_store import VectorStore
+from vector_store.contract import CatalogReader
 from vector_store.errors import InvalidQuery
 from vector_store.filters import Filter, MatchAny
+from vector_store.points import PayloadBatch
 
 from ..samples import batch, build, features, numbered, spec
 
@@ -41,6 +44,41 @@ async def test_items_without_an_index_are_counted(store: VectorStore, catalog: s
         assert await reader.unindexed() == 10
         await reader.upsert(batch(["new"]))
         assert await reader.unindexed() == 11
+
+
+CHANGES: dict[str, Callable[[CatalogReader], Awaitable[object]]] = {
+    "upsert": lambda reader: reader.upsert(batch(["i001"])),
+    "payload": lambda reader: reader.set_payloads(PayloadBatch(["i001"], [{}])),
+    "delete": lambda reader: reader.delete(["i002"]),
+    "delete_where": lambda reader: reader.delete_where(Filter(must=(MatchAny("colour", ("red",)),))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_version_and_an_item_say_that_they_were_changed(
+    store: VectorStore, catalog: str, change: str
+) -> None:
+    payloads = [{"colour": colour} for colour in ("blue", "blue", "red")]
+    await build(store, catalog, batch(numbered(3), payloads=payloads))
+    async with store.reader(catalog) as reader:
+        # Nothing is changed by what finds nothing.
+        await reader.delete(["unknown"])
+        await reader.set_payloads(PayloadBatch(["unknown"], [{}]))
+        await reader.upsert(batch([]))
+        assert [info.changed_online for info in await store.list_versions(catalog)] == [False]
+        for _ in range(2):
+            await CHANGES[change](reader)
+            assert [info.changed_online for info in await store.list_versions(catalog)] == [True]
+        # Its vector is another one now; a payload that was changed leaves it as it was.
+        items = await reader.retrieve(["i000", "i001"])
+        assert {item_id: item.online for item_id, item in items.items()} == {
+            "i000": False,
+            "i001": change == "upsert",
+        }
+        await reader.set_payloads(PayloadBatch(["i001"], [{}]))
+        assert (await reader.retrieve(["i001"]))["i001"].online == (change == "upsert")
+    await build(store, catalog, batch(numbered(3)))
+    assert [info.changed_online for info in await store.list_versions(catalog)] == [True, False]
 
 
 async def test_changes_belong_to_one_version(store: VectorStore, catalog: str) -> None:
