@@ -2,11 +2,12 @@
 
     python -m benchmarks.embedder_service [--architecture ViT-B-32] [--photos FOLDER] [--json FILE]
 
-Three baselines: the loop that is written first (float32, one picture at a time), one of large batches (threads
-that decode beside the model, the service's own dtype), and a loop on each core with small batches; "best loop"
-is the faster of the latter two. The service runs as a process of its own, with its caches off. Rows take turns over several rounds, so that all see the same machine; the
-figures are medians. Interactive latency is measured twice in each round, on the idle service and while a
-bulk stream saturates it; its percentiles are over the calls of all rounds.
+Three baselines: the loop that is written first (float32, one picture at a time), one of large batches
+(threads that decode beside the model, the service's own dtype), and a loop on each core with small batches;
+"best loop" is the faster of the latter two. The service runs as a process of its own, with its caches off.
+Rows take turns over several rounds, so that all see the same machine; the figures are medians. Interactive
+latency is measured twice in each round, on the idle service and while a bulk stream saturates it; its
+percentiles are over the calls of all rounds.
 """
 
 from __future__ import annotations
