@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from embedder_service.fair_share import FairShare, Priority
@@ -65,11 +65,14 @@ class BatchQueue:
             for lane in lanes.values():
                 yield from lane
 
-    def take(self, idle: int = 1, *, reserve: bool = False) -> Batch | None:
+    def take(
+        self, passes: int = 1, under_way: Sequence[Batch] = (), *, reserve: bool = False
+    ) -> Batch | None:
         """Return the next batch, or None when nothing waits.
 
-        It leaves an even share to the other `idle` threads that could run a pass at the same time. With
-        `reserve`, bulk work stays while interactive calls are around: this thread is kept for those.
+        Where several `passes` run side by side it takes one's even share, of what is `under_way` in the
+        others too: with clients that come again once answered, unequal batches would stay so. With `reserve`,
+        bulk work stays while interactive calls are around: this thread is kept for those.
         """
         now = self.clock()
         for lanes in self._lanes.values():
@@ -85,7 +88,10 @@ class BatchQueue:
         limit = self.max_batch
         if priority is Priority.BULK and self.presence.around():
             limit = min(limit, self.shared_bulk_batch)
-        limit = min(limit, max(_WORTH_A_PASS, -(-self._rows[tower, priority] // idle)))
+        rows = self._rows[tower, priority] + sum(
+            len(batch) for batch in under_way if (batch.tower, batch.priority) == (tower, priority)
+        )
+        limit = min(limit, max(_WORTH_A_PASS, -(-rows // passes)))
         return Batch(tower, priority, self._gather(self._lanes[priority][tower], limit, now))
 
     def _next_tower(self, lanes: dict[Tower, Lane]) -> Tower:

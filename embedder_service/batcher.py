@@ -6,7 +6,9 @@ forward pass. Rows may be put from any thread: those that decode put straight in
 
 On a CPU, two passes side by side with half the cores each do more than one with all of them: no core waits
 for the others at the end of each layer. A pass that is alone takes all cores, so that an idle service
-answers as soon as it can. While interactive calls are around, bulk work leaves one lane free for them.
+answers as soon as it can. While interactive calls are around, bulk work leaves one lane free for them. Beside
+a pass that is under way, a small batch waits a moment for rows that are being decoded: without this, one lane
+takes what arrives row by row while the other takes all the rest.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy.typing as npt
 
 from cir.common.v1 import errors_pb2 as pb
 from embedder_service.batch_queue import BatchQueue
+from embedder_service.coming import Coming
 from embedder_service.fair_share import Priority
 from embedder_service.job import Batch, Caller, Features, Job, Piece, Row, Rows, Tower
 from embedder_service.observer import Dropped, Observer
@@ -86,6 +89,7 @@ class Batcher:
         self._observer = observer or Observer()
         self._queue = BatchQueue(max_batch, shared_bulk_batch, self._presence, clock)
         self._clock = clock
+        self._coming = Coming(clock)
         self._changed = threading.Condition()
         self._in_flight: list[Batch] = []
         self._refusal = ""
@@ -131,10 +135,17 @@ class Batcher:
             raise ServiceError(pb.NOT_READY, self._refusal)
         future: asyncio.Future[Job] = self._loop.create_future()
         job = Job(tower, object() if caller is None else caller, priority, deadline, features, rows, future)
+        with self._changed:
+            self._coming.opened(job)
+        future.add_done_callback(lambda _: self._left(job))
         if priority is Priority.INTERACTIVE:
             self._presence.arrived()
             future.add_done_callback(lambda _: self._presence.left())
         return job
+
+    def _left(self, job: Job) -> None:
+        with self._changed:
+            self._coming.left(job)
 
     def submit(self, tower: Tower, rows: npt.NDArray[Any], **options: Any) -> asyncio.Future[Job]:
         """Open a job for rows (n, ...) and put them all; options as for `open`."""
@@ -150,6 +161,7 @@ class Batcher:
         """Queue rows of a job that belong at `indices` and took `seconds` to prepare. From any thread."""
         with self._changed:
             job.decode_seconds = max(job.decode_seconds, seconds)
+            self._coming.came(job, len(rows))
             if job.dead:
                 self._observer.dropped(job.tower, self._cause(job), len(rows))
             elif self._refusal:
@@ -164,6 +176,7 @@ class Batcher:
         job.features[index] = features
         self._observer.embedded(job.tower, 1)
         with self._changed:
+            self._coming.came(job, 1)
             self._close_rows(job, 1)
 
     def fail_row(self, job: Job, index: int, error: Exception) -> None:
@@ -171,6 +184,7 @@ class Batcher:
         self._observer.item_failed(job.tower, error)
         with self._changed:
             job.errors[index] = error
+            self._coming.came(job, 1)
             self._close_rows(job, 1)
 
     def fail(self, job: Job, error: Exception) -> None:
@@ -217,12 +231,20 @@ class Batcher:
 
         Without `wait` only a full batch is taken: a smaller one goes on gathering while the device is busy.
         """
+        since: float | None = None
         with self._changed:
             while True:
-                idle = max(1, self._lanes - len(self._in_flight))
+                if self._queue and since is None:
+                    since = self._clock()
+                if since is not None and (patience := self._patience(since)):
+                    self._changed.wait(patience)
+                    continue
                 bulk = sum(batch.priority is Priority.BULK for batch in self._in_flight)
                 reserve = 0 < self._lanes - 1 <= bulk
-                batch = self._queue.take(idle, reserve=reserve) if wait or self._queue.full else None
+                batch = None
+                if wait or self._queue.full:
+                    under_way = self._in_flight if self._lanes > 1 else ()
+                    batch = self._queue.take(self._lanes, under_way, reserve=reserve)
                 self._let_go(self._queue.dropped)
                 self._queue.dropped = []
                 if batch is not None:
@@ -233,6 +255,16 @@ class Batcher:
                 if batch is not None or not wait or self._refusal:
                     return batch
                 self._changed.wait()
+
+    def _patience(self, since: float) -> float:
+        """Seconds to wait for a fuller batch; none for an idle device."""
+        if not self._in_flight or self._lanes == 1 or self._refusal:
+            return 0.0
+        waiting = dict.fromkeys(Priority, 0)
+        for (_, priority), rows in self._queue.rows.items():
+            waiting[priority] += rows
+        priority = Priority.INTERACTIVE if waiting[Priority.INTERACTIVE] else Priority.BULK
+        return self._coming.patience(waiting[priority], priority, since)
 
     def _launch(self, batch: Batch) -> _Flight:
         rows, started = batch.rows(), self._clock()
@@ -285,6 +317,7 @@ class Batcher:
                     finished.append(job)
                 offset = stop
             self._in_flight.remove(batch)
+            self._coming.pass_seconds = seconds
             self.progress.end()
         self._hand_over(finished)
         self._observer.passed(batch.tower, batch.priority, offset, waits, seconds)

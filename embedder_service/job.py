@@ -33,8 +33,9 @@ class Job:
     """The rows of one call that go through one tower.
 
     `features` is float32 (n, d), NaN until a row is answered; results are scattered into it. `errors` names
-    the rows that failed. `future` gives the job itself once no row is open, on the event loop. Seconds are
-    those of the slowest row in each stage. Fields are changed under the batcher's lock.
+    the rows that failed. `future` gives the job itself once no row is open, on the event loop; `coming` of
+    the open rows have not been put yet. Seconds are those of the slowest row in each stage. Fields are
+    changed under the batcher's lock.
     """
 
     tower: Tower
@@ -47,6 +48,7 @@ class Job:
     errors: dict[int, Exception] = field(default_factory=dict)
     failure: Exception | None = None
     ended: bool = False
+    coming: int = 0
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     forward_seconds: float = 0.0
@@ -87,6 +89,9 @@ class Batch:
     tower: Tower
     priority: Priority
     segments: list[Segment]
+
+    def __len__(self) -> int:
+        return sum(part.stop - part.start for part in self.segments)
 
     def rows(self) -> list[Row]:
         """The rows of all segments, in order."""

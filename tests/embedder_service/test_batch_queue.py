@@ -45,6 +45,29 @@ def parts(batch: Batch | None) -> list[tuple[Piece, int, int]]:
     return [(part.piece, part.start, part.stop) for part in batch.segments]
 
 
+async def test_passes_side_by_side_get_even_shares_of_what_is_there_and_under_way(clock: Clock) -> None:
+    queue = batches(16, 16, clock)
+    clients = [piece(1) for _ in range(14)]
+    queue.put(clients[0])
+    under_way = [queue.take(2)]
+    for client in clients[1:]:
+        queue.put(client)
+    under_way.append(queue.take(2, under_way))
+    assert [len(batch) for batch in under_way] == [1, 7]
+    # The lane with the one is done first, and takes as much as the other has.
+    assert len(queue.take(2, under_way[1:])) == 6
+
+
+async def test_work_of_the_other_tower_or_class_is_no_part_of_a_share(clock: Clock) -> None:
+    queue = batches(16, 16, clock)
+    under_way: list[Batch] = []
+    for tower, priority in ((Tower.TEXT, Priority.INTERACTIVE), (Tower.IMAGE, Priority.BULK)):
+        queue.put(piece(10, tower, priority))
+        under_way.append(queue.take())
+    queue.put(piece(12))
+    assert len(queue.take(2, under_way)) == 6
+
+
 async def test_one_callers_rows_are_gathered_oldest_first_and_split_at_the_limit(clock: Clock) -> None:
     queue = batches(4, 4, clock)
     first, second, third = (piece(rows, caller="a") for rows in (3, 2, 2))

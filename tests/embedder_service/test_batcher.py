@@ -264,6 +264,38 @@ async def test_lanes_run_side_by_side_and_divide_what_waits() -> None:
     await batcher.close()
 
 
+async def test_a_small_batch_beside_a_pass_waits_for_rows_that_are_being_decoded() -> None:
+    gate, entered = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        sizes.append(len(rows))
+        if rows[0] == 1:
+            entered.set()
+            assert gate.wait(30)
+        return twice(rows)
+
+    clock = Clock()
+    batcher = plain(forward, max_batch=16, lanes=2, clock=clock)
+    batcher.start()
+    batcher._coming.pass_seconds = 0.4
+    long = batcher.submit(Tower.IMAGE, np.array([1]))
+    await asyncio.to_thread(entered.wait, 30)
+    jobs = [batcher.open(Tower.IMAGE, np.zeros((1, 2), np.float32), 1) for _ in range(4)]
+    for number, job in enumerate(jobs[:3], 2):
+        batcher.put(job, [np.array(number)], [0])
+    await asyncio.sleep(0.1)
+    assert sizes == [1]
+    # It cannot be decoded, so that nothing is expected any more; the clock goes past the shorter wait.
+    batcher.fail_row(jobs[3], 0, ValueError("broken"))
+    clock.now += 0.02
+    await asyncio.wait_for(asyncio.gather(*(job.future for job in jobs)), 30)
+    assert sizes == [1, 3]
+    gate.set()
+    await long
+    await batcher.close()
+
+
 async def test_bulk_work_leaves_a_lane_to_interactive_calls_that_are_around() -> None:
     gate, entered = threading.Event(), threading.Event()
     order: list[int] = []
