@@ -83,11 +83,18 @@ class AsyncClient:
     """A client of the search service at "host:port" for asyncio. See `Client` for the arguments."""
 
     def __init__(
-        self, address: str, *, timeout: float = 30.0, api_key: str = "", tls: TlsFiles | None = None
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        api_key: str = "",
+        tls: TlsFiles | None = None,
+        wait_for_ready: bool = False,
     ) -> None:
         self.address = address
         self.timeout = timeout
         self._metadata = metadata(api_key)
+        self._wait_for_ready = wait_for_ready
         self._channel = open_async_channel(address, tls=tls)
 
     search = _answer(search_calls.search)
@@ -115,7 +122,12 @@ class AsyncClient:
         timeout = call.timeout if call.timeout is not None else self.timeout
         method: Any = self._channel.unary_unary(call.method)
         try:
-            content = await method(call.encode(), timeout=timeout, metadata=self._metadata)
+            content = await method(
+                call.encode(),
+                timeout=timeout,
+                metadata=self._metadata,
+                wait_for_ready=self._wait_for_ready,
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error, address=self.address, timeout=timeout) from error
         return call.decode(content)

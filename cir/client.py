@@ -67,16 +67,25 @@ class Client:
         timeout: seconds for each call that does not name its own.
         api_key: sent with each call, where the service asks for one.
         tls: connect with TLS; `TlsFiles()` trusts the usual authorities. Default: no encryption.
+        wait_for_ready: while no replica takes calls, as when the only one is being replaced, a call waits
+            within its timeout instead of failing at once.
 
     Nothing is connected before the first call. Methods raise subclasses of `CirError`.
     """
 
     def __init__(
-        self, address: str, *, timeout: float = 30.0, api_key: str = "", tls: TlsFiles | None = None
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        api_key: str = "",
+        tls: TlsFiles | None = None,
+        wait_for_ready: bool = False,
     ) -> None:
         self.address = address
         self.timeout = timeout
         self._metadata = metadata(api_key)
+        self._wait_for_ready = wait_for_ready
         self._channel = open_channel(address, tls=tls)
 
     search = _answer(search_calls.search)
@@ -104,7 +113,12 @@ class Client:
         timeout = call.timeout if call.timeout is not None else self.timeout
         method: Any = self._channel.unary_unary(call.method)
         try:
-            content = method(call.encode(), timeout=timeout, metadata=self._metadata)
+            content = method(
+                call.encode(),
+                timeout=timeout,
+                metadata=self._metadata,
+                wait_for_ready=self._wait_for_ready,
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error, address=self.address, timeout=timeout) from error
         return call.decode(content)

@@ -41,7 +41,7 @@ class FakeSearch:
 
 
 @contextmanager
-def fake_search() -> Iterator[FakeSearch]:
+def fake_search(port: int = 0) -> Iterator[FakeSearch]:
     """Serve until the block ends; all services of the contract answer from one table."""
     fake = FakeSearch()
     server = grpc.server(ThreadPoolExecutor(4))
@@ -57,7 +57,7 @@ def fake_search() -> Iterator[FakeSearch]:
     combiner_pb2_grpc.add_CombinerServiceServicer_to_server(
         _servicer(fake, combiner_pb2_grpc.CombinerServiceServicer), server
     )
-    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    fake.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:
         yield fake

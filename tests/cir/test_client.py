@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from google.protobuf.message import Message
 
 import cir
+from cir.local.ports import free_ports
 from cir.search.v1 import catalog_pb2, search_pb2
 from tests.cir import messages
-from tests.cir.fake_search import FakeSearch, refuse
+from tests.cir.fake_search import FakeSearch, fake_search, refuse
 
 
 def pages_of_results(request: search_pb2.SearchRequest, _context: object) -> Message:
@@ -169,6 +171,23 @@ async def test_every_call_has_a_timeout(search_service: FakeSearch) -> None:
                 await async_client.info(timeout=0.1)
     finally:
         released.set()
+
+
+async def test_a_client_that_waits_outlasts_a_service_that_is_away() -> None:
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    with cir.Client(address, timeout=20) as client, pytest.raises(cir.Unavailable):
+        client.info()
+    with cir.Client(address, timeout=20, wait_for_ready=True) as client:
+        async with cir.AsyncClient(address, timeout=20, wait_for_ready=True) as async_client:
+            calls = [asyncio.create_task(async_client.info()), asyncio.to_thread(client.info)]
+            answered = asyncio.gather(*calls)
+            await asyncio.sleep(0.3)
+            assert not answered.done()
+            with fake_search(port) as late:
+                late.answers.update(ANSWERS)
+                blocking, awaited = await answered
+    assert repr(blocking) == repr(awaited)
 
 
 async def test_the_asyncio_client_raises_the_same_errors(search_service: FakeSearch) -> None:
