@@ -135,17 +135,12 @@ class Batcher:
             raise ServiceError(pb.NOT_READY, self._refusal)
         future: asyncio.Future[Job] = self._loop.create_future()
         job = Job(tower, object() if caller is None else caller, priority, deadline, features, rows, future)
-        with self._changed:
-            self._coming.opened(job)
-        future.add_done_callback(lambda _: self._left(job))
+        self._coming.opened(job)
+        future.add_done_callback(lambda _: self._coming.left(job))
         if priority is Priority.INTERACTIVE:
             self._presence.arrived()
             future.add_done_callback(lambda _: self._presence.left())
         return job
-
-    def _left(self, job: Job) -> None:
-        with self._changed:
-            self._coming.left(job)
 
     def submit(self, tower: Tower, rows: npt.NDArray[Any], **options: Any) -> asyncio.Future[Job]:
         """Open a job for rows (n, ...) and put them all; options as for `open`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,28 +21,31 @@ _ENOUGH = 8
 class Coming:
     """Knows how long a small batch should wait for more, beside a pass that is under way.
 
-    Counts rows between the opening of their job and their coming into the queue. Not safe with threads: the
-    owner holds its lock. `pass_seconds` is what the last forward pass took.
+    Counts rows between the opening of their job and their coming into the queue. `opened` and `left` are
+    called on the event loop and wait for no lock; for the others the owner holds its lock. `pass_seconds` is
+    what the last forward pass took.
     """
 
     clock: Callable[[], float]
     pass_seconds: float = 0.0
-    _rows: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
+    # Each counter has one writer at a time: the event loop, and whoever holds the lock.
+    _opened: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
+    _settled: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
+    _left: deque[Job] = field(default_factory=deque)
 
     def opened(self, job: Job) -> None:
         """Expect all rows of a job."""
         job.coming = job.open
-        self._rows[job.priority] += job.coming
-
-    def came(self, job: Job, rows: int) -> None:
-        """These rows wait for nothing any more: they are in the queue, or answered without it."""
-        rows = min(rows, job.coming)
-        job.coming -= rows
-        self._rows[job.priority] -= rows
+        self._opened[job.priority] += job.coming
 
     def left(self, job: Job) -> None:
         """The job has ended: none of its rows is expected."""
-        self.came(job, job.coming)
+        self._left.append(job)
+
+    def came(self, job: Job, rows: int) -> None:
+        """These rows wait for nothing any more: they are in the queue, or answered without it."""
+        self._settle(job, min(rows, job.coming))
+        self._settle_left()
 
     def patience(self, waiting: int, priority: Priority, since: float) -> float:
         """Seconds that a batch of the `waiting` rows of a class should wait for more; 0 to go at once.
@@ -50,5 +54,16 @@ class Coming:
         """
         if waiting >= _ENOUGH:
             return 0.0
-        part, most = _WHILE_COMING if self._rows[priority] else _AT_LEAST
+        self._settle_left()
+        expected = self._opened[priority] - self._settled[priority]
+        part, most = _WHILE_COMING if expected else _AT_LEAST
         return max(0.0, since + min(part * self.pass_seconds, most) - self.clock())
+
+    def _settle_left(self) -> None:
+        while self._left:
+            job = self._left.popleft()
+            self._settle(job, job.coming)
+
+    def _settle(self, job: Job, rows: int) -> None:
+        job.coming -= rows
+        self._settled[job.priority] += rows
