@@ -18,7 +18,7 @@ from cir.errors import CirError, NotFound
 from cir.search_answer import SearchAnswer
 from cir.search_info import SearchInfo
 from web_demo.asking import turns_of, where_of
-from web_demo.known import KnownQueries, KnownQuery
+from web_demo.known import KnownQueries, KnownQuery, likely_ids
 from web_demo.state import State
 from web_demo.suggestions import changes, facet_fields
 from web_demo.uploads import Uploads
@@ -27,6 +27,7 @@ from web_demo.view import Card, Facet, Found, Page, cards_of, picture_url, steps
 _REMEMBERED_SECONDS = 10.0
 _REMEMBERED_IMAGES = 20_000
 _FACET_VALUES = 14
+_MOST_IDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,27 @@ class Desk:
 
     async def _group(self, state: State) -> list[Card]:
         query = await self._known_query(state)
-        names = set(query.group) if query else set()
-        known = {image: item for (catalog, item), image in self._images.items() if catalog == state.catalog}
-        ids = [known[name] for name in sorted(names) if name in known]
+        if query is None or not query.group:
+            return []
+        # An item's id is usually some form of its picture's place; whether it is, its own place tells.
+        ids = list(dict.fromkeys(name for path in query.group for name in likely_ids(path)))
+        try:
+            items = (await self._client.items(state.catalog, ids[:_MOST_IDS])).found
+        except CirError:
+            return []  # pages do without the row
+        by_image = {item.image: item for item in items}
+        for item in by_image.values():
+            self._images[state.catalog, item.id] = item.image
         return [
-            Card(item, title_of(item, {}), picture_url(state.catalog, item), state.like_this(item).url, {})
-            for item in ids
+            Card(
+                item.id,
+                title_of(item.id, item.payload),
+                picture_url(state.catalog, item.id),
+                state.like_this(item.id).url,
+                {},
+                is_target=item.image in query.targets,
+            )
+            for item in (by_image[path] for path in query.group if path in by_image)
         ]
 
     def _remember(self, catalog: str, answer: SearchAnswer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from service_runtime.startup import StartupError
 
@@ -57,3 +57,11 @@ class KnownQueries:
     def asked(self, image: str, text: str) -> KnownQuery | None:
         """The query that was asked, if it is a known one."""
         return next((query for query in self.of(image) if query.text == text), None)
+
+
+def likely_ids(path: str) -> list[str]:
+    """Ids that the item of a picture may have: its place in each of its folders, with and without ending."""
+    place = PurePath(path)
+    parts = place.parts[1:] if place.anchor else place.parts
+    tails = ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+    return [name for tail in tails for name in (tail, tail.removesuffix(place.suffix))]

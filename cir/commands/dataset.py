@@ -78,6 +78,36 @@ def check(
         )
 
 
+@app.command("export")
+def export(
+    kind: Annotated[
+        DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")
+    ],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The manifest to write, in a folder that has the images.")
+    ],
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
+    ] = None,
+    category: CategoryOption = None,
+) -> None:
+    """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
+    import json
+
+    from combiner_service.atomic_file import write_text
+    from combiner_service.datasets.manifest import manifest_rows
+
+    with told_as_failures():
+        splits = _splits(kind, path, split or (), category or ())
+        rows = [json.dumps(row, ensure_ascii=False) for row in manifest_rows(splits, out.parent)]
+        write_text(out, "\n".join(rows) + "\n")
+    queries = sum(len(each.queries) for each in splits)
+    console().print(f"{out}: {queries} queries, {len(rows) - queries} images", highlight=False)
+
+
 def _splits(
     kind: DatasetName, path: Path, names: Sequence[str | None], categories: Sequence[str]
 ) -> list[Split]:

@@ -267,6 +267,13 @@ def test_what_means_harm_is_shown_and_does_nothing(page: playwright.Page, path: 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+# What makes the page wider than its window, if anything does.
+TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+    [...document.querySelectorAll("*")]
+        .filter((element) => element.getBoundingClientRect().right > innerWidth)
+        .map((element) => `${element.tagName} ${element.className}`)"""
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/?c=garments&x0=a+red+dress&x1=with+stripes&v=sum", "/about?c=garments"]
 )
@@ -284,7 +291,7 @@ def test_it_fits_and_can_be_read_by_everybody(
     )
     page = context.new_page()
     page.goto(path)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(TOO_WIDE) == []
     found = axe.Axe().run(page).response["violations"]
     context.close()
     assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:2]]) for one in found]

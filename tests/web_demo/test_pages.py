@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from cir.catalog_answers import Catalog, FacetCount, Item, Version
+from cir.catalog_answers import Catalog, FacetCount, Item, Items, Version
 from cir.errors import CirError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from cir.search_answer import Explanation, Result, SearchAnswer, Timings, TurnExplanation
 from cir.search_info import SearchInfo
@@ -56,6 +56,10 @@ class Search:
             raise NotFound("no such item")
         return Item(item_id, self.payload, str(self.folder / f"{item_id}.png"), None)
 
+    async def items(self, catalog: str, ids: list[str]) -> Items:
+        there = [name for name in ids if name in ("i9", "i2")]
+        return Items(tuple([await self.item(catalog, name) for name in there]), ())
+
     async def search(self, catalog: str, **options: Any) -> SearchAnswer:
         self.asked.append({"catalog": catalog, **options})
         if self.error:
@@ -83,7 +87,8 @@ def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     uploads = Uploads(tmp_path / "up", max_pixels=10**6, most=9, seconds=60)
     thumbnails = Thumbnails(tmp_path / "th", [tmp_path], max_bytes=10**6, max_pixels=10**6, most=9)
     reference = str(tmp_path / "i9.png")
-    known = KnownQueries({reference: [KnownQuery("in red", frozenset({str(tmp_path / "i2.png")}), ())]})
+    group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
+    known = KnownQueries({reference: [KnownQuery("in red", frozenset({group[1]}), group)]})
     desk = Desk(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
     with TestClient(
         Pages(settings, desk, uploads, thumbnails).application(), follow_redirects=False
@@ -159,7 +164,18 @@ def test_the_known_target_is_marked(client: TestClient) -> None:
     page = client.get("/?c=shop&i0=i9&x0=in+red").text
     assert "The known answer is on place 2." in page
     assert re.search(r'class="card target" id="r2"', page)
-    assert "known answer" not in client.get("/?c=shop&i0=i9&x0=in+blue").text
+    other = client.get("/?c=shop&i0=i9&x0=in+blue").text
+    assert "known answer" not in other
+    # The pictures of the annotation's group that the catalog has, by the places of their pictures.
+    row = page[page.index('<ul class="row">') :]
+    assert re.findall(r"/picture\?c=shop&amp;i=(\w+)", row) == ["i9", "i2"]
+    assert '<ul class="row">' not in other
+
+
+def test_an_earlier_turn_can_be_gone_on_from_beside_what_is_there(client: TestClient) -> None:
+    page = client.get("/?c=shop&x0=a+dress&x1=in+blue").text
+    branches = re.findall(r'href="([^"]*)" target="_blank"', page)
+    assert branches == ["/?c=shop&amp;x0=a+dress"]
 
 
 def test_what_a_catalog_says_is_shown_and_never_run(client: TestClient, search: Search) -> None:

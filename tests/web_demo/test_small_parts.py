@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service_runtime.startup import StartupError
 from web_demo.asking import UploadGone, turns_of, where_of
-from web_demo.known import KnownQueries
+from web_demo.known import KnownQueries, likely_ids
 from web_demo.state import State, TurnState
 from web_demo.suggestions import changes, facet_fields
 from web_demo.words import LANGUAGES, words_for
@@ -79,6 +79,13 @@ def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
     manifest.write_text("no json\n")
     with pytest.raises(StartupError, match=r"triplets\.jsonl cannot be read"):
         KnownQueries.read([manifest])
+
+
+def test_an_item_is_looked_for_under_every_form_of_its_pictures_place() -> None:
+    assert likely_ids("/srv/dev/a.b.png") == [
+        *("a.b.png", "a.b", "dev/a.b.png", "dev/a.b", "srv/dev/a.b.png", "srv/dev/a.b")
+    ]
+    assert "images/c" in likely_ids("images/c")
 
 
 def test_turns_and_filters_are_what_was_said() -> None:

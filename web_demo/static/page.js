@@ -17,6 +17,10 @@ for (const link of document.querySelectorAll("main a[href^='/?']")) {
   });
 }
 
+// The step that is asked now, where the strip of turns is wider than the page.
+const steps = document.querySelector(".steps");
+if (steps) steps.scrollLeft = steps.scrollWidth;
+
 // --- uploads -------------------------------------------------------------------------------------------------
 const upload = document.querySelector("[data-upload]");
 const send = (files) => {
