@@ -53,6 +53,7 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
+        print(f"{self.answered} searches answered, failed: {dict(self.errors)}")
 
     def more(self, count: int, timeout: float = 120) -> None:
         """Wait for so many further answers."""

@@ -40,13 +40,13 @@ def environment(pictures: Path, *, number: int = 0) -> dict[str, str]:
     has_base = subprocess.run(
         ["docker", "image", "inspect", "cir-base:bookworm"], capture_output=True, check=False
     )
-    base = {"BASE_IMAGE": "cir-base:bookworm"} if has_base.returncode == 0 else {}
+    base = "cir-base:bookworm" if has_base.returncode == 0 else "python:3.11-slim-bookworm"
     return {
+        "BASE_IMAGE": os.environ.get("BASE_IMAGE", base),
         "CIR_PICTURES": str(pictures),
         "CIR_CONNECTION_AGE_SECONDS": "3",
         "CIR_SEARCH_PORTS": f"{50150 + 10 * number}",
         "CIR_DEMO_PORT": f"{18080 + number}",
-        **{name: os.environ.get(name, value) for name, value in base.items()},
     }
 
 

@@ -60,7 +60,7 @@ def load_inside(stack: Stack, items: list[str]) -> Iterator[dict[str, Any]]:
             yield outcome
         finally:
             out, _ = process.communicate(timeout=90)
-        outcome |= json.loads(out)
+        outcome |= json.loads(out.splitlines()[-1])
 
 
 def test_search_services_are_replaced_without_a_failed_search(stack: Stack, items: list[str]) -> None:
