@@ -99,7 +99,7 @@ screenshots: $(INSTALLED)
 	$(BIN)/python -m scripts.screenshots
 
 test-docker: $(INSTALLED)
-	$(BIN)/pytest -m docker tests/deploy
+	$(BIN)/pytest -m docker -v -rs tests/deploy
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

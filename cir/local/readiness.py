@@ -20,7 +20,7 @@ def own_tls(module: str) -> TlsFiles | None:
     Settings that it refuses read as None: it says so itself when it starts.
     """
     # Only here: the base install has no services.
-    from service_runtime.health_check import settings_of, tls_of
+    from service_runtime.own_settings import settings_of, tls_of
     from service_runtime.startup import StartupError
 
     try:

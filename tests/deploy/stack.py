@@ -1,23 +1,62 @@
-"""A stack of containers for tests, and a steady load on it."""
+"""A stack of containers for tests."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import threading
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cir
-from cir.errors import CirError
-
 DEPLOY = Path(__file__).parents[2] / "deploy"
+GARMENTS = 500
+
+
+def why_no_engine() -> str:
+    """Why no container can be started here; empty where they can."""
+    if shutil.which("docker-compose") is None:
+        return "docker-compose is not installed"
+    done = subprocess.run(["docker", "info"], capture_output=True, check=False)
+    return "" if done.returncode == 0 else "no Docker engine answers"
+
+
+def why_no_image(name: str) -> str:
+    """Why an image is not here and cannot be pulled either; empty where it is here now."""
+    for command in (["image", "inspect", name], ["pull", "--quiet", name]):
+        done = subprocess.run(["docker", *command], capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode == 0:
+            return ""
+    return f"{name} cannot be pulled: {done.stderr.strip()[:200]}"
+
+
+def environment(pictures: Path, *, number: int = 0) -> dict[str, str]:
+    """Variables of the compose files; stacks with different numbers share no port of the host."""
+    has_base = subprocess.run(
+        ["docker", "image", "inspect", "cir-base:bookworm"], capture_output=True, check=False
+    )
+    base = "cir-base:bookworm" if has_base.returncode == 0 else "python:3.11-slim-bookworm"
+    return {
+        "BASE_IMAGE": os.environ.get("BASE_IMAGE", base),
+        "CIR_PICTURES": str(pictures),
+        "CIR_CONNECTION_AGE_SECONDS": "3",
+        "CIR_SEARCH_PORTS": f"{50150 + 10 * number}",
+        "CIR_DEMO_PORT": f"{18080 + number}",
+    }
+
+
+def let_containers_read(folder: Path) -> None:
+    """Open a temporary folder to the containers' user, which is another one than ours."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for parent in folder.parents:
+        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
+            parent.chmod(0o755)
 
 
 def run(command: Sequence[str], *, timeout: float = 600, **options: Any) -> str:
@@ -43,6 +82,19 @@ class Stack:
     def compose(self, *arguments: str, timeout: float = 900) -> str:
         command = ["docker-compose", "-p", self.project, *self.files, *arguments]
         return run(command, timeout=timeout, cwd=DEPLOY, env=os.environ | self.environment)
+
+    @contextmanager
+    def running(self, *, service: str = "search") -> Iterator[None]:
+        """Start it from nothing, wait until `service` is healthy, and leave nothing behind."""
+        self.compose("down", "--volumes", "--timeout", "5")
+        try:
+            began = time.monotonic()
+            self.compose("up", "-d")
+            self.wait_healthy(service)
+            print(f"{self.project}: {service} healthy {time.monotonic() - began:.0f} s after `up`")
+            yield
+        finally:
+            self.compose("--profile", "index", "down", "--volumes", "--timeout", "5")
 
     def rolling(self, service: str) -> None:
         command = ["./rolling.sh", service, "-p", self.project, *self.files]
@@ -91,56 +143,6 @@ class Stack:
             for line in text.splitlines()
             if line.startswith("cir_calls_total") and "Embed" in line
         )
-
-
-class Load:
-    """Threads that search without pause while the block lasts, and keep what they were answered."""
-
-    def __init__(self, address: str, catalog: str, items: Sequence[str], *, threads: int = 2) -> None:
-        self._address, self._catalog, self._items = address, catalog, items
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self.errors: Counter[str] = Counter()
-        self.messages: list[str] = []
-        self.versions: list[str] = []
-        self.answered = 0
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(threads)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def more(self, count: int, timeout: float = 120) -> None:
-        """Wait for so many further answers."""
-        target, deadline = self.answered + count, time.monotonic() + timeout
-        while self.answered < target:
-            assert time.monotonic() < deadline, (self.answered, self.errors, self.messages[-3:])
-            time.sleep(0.05)
-
-    def _run(self, number: int) -> None:
-        with cir.Client(self._address, timeout=20) as client:
-            count = 0
-            while not self._stop.is_set():
-                count += 1
-                item = self._items[(number * 7919 + count) % len(self._items)]
-                # A text that nobody has asked for, so that each search needs the embedder.
-                text = f"in red, number {number} {count}"
-                try:
-                    answer = client.search(self._catalog, item=item, text=text, limit=5)
-                except CirError as error:
-                    with self._lock:
-                        self.errors[error.code.name] += 1
-                        self.messages.append(str(error))
-                    continue
-                with self._lock:
-                    self.answered += 1
-                    self.versions.append(answer.explanation.version)
 
 
 def published(url: str) -> bytes:

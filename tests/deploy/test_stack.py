@@ -4,79 +4,58 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 import cir
+import combiner_service
 from cir.errors import CirError
-from combiner_service.garments.catalog import make_catalog
-from tests.deploy.stack import Load, Stack, run
+from combiner_service.checkpoint_directory import CheckpointDirectory
+from combiner_service.registry import Registry
+from embedder_service.decode import Decoder
+from embedder_service.load import load
+from embedder_service.settings import EmbedderSettings
+from tests.deploy.load import Load
+from tests.deploy.stack import (
+    GARMENTS,
+    Stack,
+    environment,
+    let_containers_read,
+    published,
+    run,
+    why_no_engine,
+)
 
-GARMENTS = 500
 CATALOG = "garments"
+MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
+SHIPPED = Path(combiner_service.__file__).parent / "shipped"
 
 
-def _why_not() -> str:
-    if shutil.which("docker-compose") is None:
-        return "docker-compose is not installed"
-    done = subprocess.run(["docker", "info"], capture_output=True, check=False)
-    return "" if done.returncode == 0 else "no Docker engine answers"
-
+CATALOG = "garments"
+MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
+SHIPPED = Path(combiner_service.__file__).parent / "shipped"
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(bool(_why_not()), reason=_why_not()),
+    pytest.mark.skipif(bool(why_no_engine()), reason=why_no_engine()),
 ]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures") / "garments"
-    make_catalog(folder, size=GARMENTS, seed=3, workers=2, picture=(192, 256))
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # containers run as another user
-    for parent in folder.parents[:4]:
-        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
-            parent.chmod(0o755)
-    return folder
-
-
-def _environment(pictures: Path) -> dict[str, str]:
-    has_base = subprocess.run(
-        ["docker", "image", "inspect", "cir-base:bookworm"], capture_output=True, check=False
-    )
-    base = {"BASE_IMAGE": "cir-base:bookworm"} if has_base.returncode == 0 else {}
-    return {
-        "CIR_PICTURES": str(pictures),
-        "CIR_CONNECTION_AGE_SECONDS": "3",
-        "CIR_SEARCH_PORTS": "50150",
-        **{name: os.environ.get(name, value) for name, value in base.items()},
-    }
-
-
-@pytest.fixture(scope="module")
-def stack(pictures: Path) -> Iterator[Stack]:
-    stack = Stack("cirtest", ["embedded"], _environment(pictures))
-    stack.compose("--profile", "index", "build", timeout=1500)
-    stack.compose("down", "--volumes")
-    try:
-        stack.compose("up", "-d")
-        stack.wait_healthy("search")
+def stack(images: None, pictures: Path) -> Iterator[Stack]:
+    stack = Stack("cirtest", ["embedded"], environment(pictures))
+    with stack.running():
         stack.compose("run", "--rm", "indexer", "index", CATALOG, "/pictures/garments.jsonl", "--json")
         yield stack
-    finally:
-        stack.compose("down", "--volumes", "--timeout", "5")
-
-
-@pytest.fixture(scope="module")
-def items(pictures: Path) -> list[str]:
-    return [json.loads(line)["id"] for line in (pictures / "garments.jsonl").read_text().splitlines()]
 
 
 def _count(client: cir.Client, catalog: str) -> int:
@@ -85,29 +64,47 @@ def _count(client: cir.Client, catalog: str) -> int:
     return version.item_count
 
 
-def test_what_was_indexed_in_a_container_is_found_from_outside(stack: Stack, pictures: Path) -> None:
+def test_what_is_found_from_outside_is_what_this_process_finds(stack: Stack, pictures: Path) -> None:
     rows = [json.loads(line) for line in (pictures / "triplets.jsonl").read_text().splitlines()]
     asked = [row for row in rows if "reference" in row and row["split"] == "test"][:25]
-    name = {row["image"]: row["id"] for row in map(json.loads, (pictures / "garments.jsonl").open())}
-    found = 0
+    ids, best = _found_in_process(pictures, asked)
+    same = right = 0
     with cir.Client(stack.address()) as client:
         assert _count(client, CATALOG) == GARMENTS
-        for row in asked:
-            answer = client.search(CATALOG, item=name[row["reference"]], text=row["text"], limit=10)
+        for row, expected in zip(asked, best, strict=True):
+            answer = client.search(
+                CATALOG, item=ids[row["reference"]], text=row["text"], limit=10, exact=True
+            )
             assert answer.explanation.combiner == "combiner/garments"
-            found += bool({result.id for result in answer} & {name[target] for target in row["targets"]})
-        # The same data in this process: the same pixels through the same weights.
-        from embedder_service.decode import Decoder
-        from embedder_service.load import load
-        from embedder_service.settings import EmbedderSettings
+            found = [result.id for result in answer]
+            same += found == expected
+            right += bool(set(found) & {ids[target] for target in row["targets"]})
+    # Passes of other sizes round differently, which may turn two neighbours round.
+    assert same >= len(asked) - 2
+    assert right >= 0.8 * len(asked)
 
-        held = load(EmbedderSettings(architecture="cir-small", pretrained="shipped", dtype="float32"))
-        own = (pictures / asked[0]["reference"]).read_bytes()
-        features = held.model.encode_images(held.preprocessor(Decoder()(own))[None])[0]
-        by_features = client.search(CATALOG, features=features, text=asked[0]["text"], limit=10)
-        by_picture = client.search(CATALOG, image=own, text=asked[0]["text"], limit=10)
-        assert [result.id for result in by_features] == [result.id for result in by_picture]
-    assert found >= 0.8 * len(asked)
+
+def _found_in_process(
+    pictures: Path, asked: Sequence[dict[str, Any]]
+) -> tuple[dict[str, str], list[list[str]]]:
+    """The ids by picture, and the best ten of each triplet by the same models without any service."""
+    held = load(EmbedderSettings.load(["--architecture", "cir-small", "--pretrained", "shipped"]))
+    rows = [json.loads(line) for line in (pictures / "garments.jsonl").read_text().splitlines()]
+    ids = {row["image"]: row["id"] for row in rows}
+    pixels = np.stack([held.preprocessor(Decoder()((pictures / name).read_bytes())) for name in ids])
+    features = np.concatenate([held.model.encode_images(part) for part in np.array_split(pixels, 8)])
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    network = Registry(CheckpointDirectory(SHIPPED, {})).get("combiner/garments")
+    references = features[[list(ids).index(row["reference"]) for row in asked]]
+    texts = held.model.encode_texts([row["text"] for row in asked])
+    scores = network.combine(references, texts).query_vectors @ units.T
+    names = list(ids.values())
+    best = []
+    for row, each in zip(asked, scores, strict=True):
+        ranked = [names[place] for place in np.argsort(-each, kind="stable")]
+        ranked.remove(ids[row["reference"]])
+        best.append(ranked[:10])
+    return ids, best
 
 
 def test_containers_may_do_nothing_but_their_work(stack: Stack) -> None:
@@ -128,6 +125,36 @@ def test_containers_may_do_nothing_but_their_work(stack: Stack) -> None:
         assert ports == ({"50050/tcp"} if service == "search" else set())
 
 
+def test_prometheus_finds_every_metric_that_dashboard_and_alerts_ask_for(stack: Stack) -> None:
+    targets = [
+        f"{search['names'][0]}:{search['port']}"
+        for job in yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+        for search in job["dns_sd_configs"]
+    ]
+    code = "import sys, urllib.request as u\nfor at in sys.argv[1:]: print(u.urlopen(f'http://{at}/metrics').read().decode())"
+    network = ["--network", f"{stack.project}_back"]
+    exported = run(
+        [
+            "docker",
+            "run",
+            "--rm",
+            *network,
+            "--entrypoint",
+            "python3",
+            "cir-indexer:latest",
+            "-c",
+            code,
+            *targets,
+        ]
+    )
+    known = set(re.findall(r"^# TYPE (cir_\w+)", exported, re.MULTILINE))
+    known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
+    asked = (MONITORING / "dashboard.json").read_text() + (MONITORING / "alerts.yml").read_text()
+    names = set(re.findall(r"\bcir_\w+", asked))
+    assert len(names) > 15
+    assert names <= known, names - known
+
+
 def test_load_spreads_over_replicas_that_come_go_and_come_back(stack: Stack, items: list[str]) -> None:
     stack.compose("up", "-d", "--no-recreate", "--scale", "embedder=3", "embedder")
     stack.wait_healthy("embedder", 3)
@@ -137,6 +164,7 @@ def test_load_spreads_over_replicas_that_come_go_and_come_back(stack: Stack, ite
         before = [stack.calls(replica) for replica in replicas]
         load.more(300)
         shares = [stack.calls(replica) - old for replica, old in zip(replicas, before, strict=True)]
+        print(f"calls of the three embedders: {shares}")
         assert max(shares) <= 1.1 * sum(shares) / 3, shares
         assert min(shares) >= 0.9 * sum(shares) / 3, shares
 
@@ -166,6 +194,16 @@ def test_a_service_is_replaced_under_load_without_a_failed_search(
     assert not load.errors, (load.errors, load.messages[:3])
 
 
+def test_the_only_search_service_is_replaced_while_clients_wait(stack: Stack, items: list[str]) -> None:
+    old = set(stack.containers("search"))
+    with Load(stack.address(), CATALOG, items, wait_for_ready=True) as load:
+        load.more(20)
+        stack.rolling("search")
+        load.more(20)
+    assert not set(stack.containers("search")) & old
+    assert not load.errors, (load.errors, load.messages[:3])
+
+
 @pytest.mark.parametrize("service", ["embedder", "combiner", "search"])
 def test_a_process_that_is_killed_comes_back_by_itself(stack: Stack, items: list[str], service: str) -> None:
     with Load(stack.address(), CATALOG, items) as load:
@@ -180,15 +218,16 @@ def test_a_process_that_is_killed_comes_back_by_itself(stack: Stack, items: list
 
 
 def test_an_indexer_that_is_killed_goes_on(stack: Stack) -> None:
-    command = ["run", "-d", "indexer", "index", "resumed", "/pictures/garments.jsonl"]
-    container = stack.compose(*command).split()[-1]
-    deadline = time.monotonic() + 60
-    while "Running" not in str(stack.inspect(container)["State"]) or time.monotonic() > deadline:
-        time.sleep(0.1)
-    time.sleep(4)
+    command = ["indexer", "index", "resumed", "/pictures/garments.jsonl"]
+    embedder = stack.containers("embedder")[0]
+    before = stack.calls(embedder)
+    container = stack.compose("run", "-d", *command).split()[-1]
+    deadline = time.monotonic() + 120
+    while stack.calls(embedder) < before + 2:
+        assert time.monotonic() < deadline, run(["docker", "logs", container])
     run(["docker", "kill", container])
     run(["docker", "rm", container])
-    text = stack.compose("run", "--rm", "indexer", "index", "resumed", "/pictures/garments.jsonl", "--json")
+    text = stack.compose("run", "--rm", *command, "--json")
     assert json.loads(text[text.index("{") :])["published"]
     with cir.Client(stack.address()) as client:
         assert _count(client, "resumed") == GARMENTS
@@ -211,38 +250,37 @@ def test_a_version_is_published_while_searches_run(stack: Stack, items: list[str
 def test_with_tls_and_keys_nobody_else_is_let_in(stack: Stack, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tls"
     run(["deploy/dev-ca.sh", str(folder)], cwd=Path(__file__).parents[2])
-    folder.chmod(0o755)
-    for parent in folder.parents[:4]:
-        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
-            parent.chmod(0o755)
+    let_containers_read(folder)
+    others = tmp_path / "others"
+    run(["deploy/dev-ca.sh", str(others)], cwd=Path(__file__).parents[2])
     secure = Stack(
         "cirtls",
         ["embedded", "tls"],
-        _environment(pictures)
+        environment(pictures, number=1)
         | {
             "CIR_TLS": str(folder),
-            "CIR_SEARCH_PORTS": "50160",
             "CIR_SEARCH_API_KEYS": "shop:read:s3cret-key-0123456789",
+            "CIR_DEMO_API_KEY": "s3cret-key-0123456789",
         },
     )
     files = cir.TlsFiles(folder / "ca.crt", folder / "client.crt", folder / "client.key")
-    try:
-        secure.compose("up", "-d")
-        secure.wait_healthy("search")
-        port = secure.address().rpartition(":")[2]
-        address = f"localhost:{port}"
+    strangers = cir.TlsFiles(folder / "ca.crt", others / "client.crt", others / "client.key")
+    with secure.running(service="demo"):
+        address = f"localhost:{secure.address().rpartition(':')[2]}"
         secure.compose("run", "--rm", "indexer", "index", CATALOG, "/pictures/garments.jsonl")
         with cir.Client(address, api_key="s3cret-key-0123456789", tls=files) as client:
-            assert client.search(CATALOG, text="a red dress", limit=3).results
+            row = json.loads((pictures / "garments.jsonl").read_text().splitlines()[0])
+            assert client.search(CATALOG, item=row["id"], text="in red", limit=3).results
         with cir.Client(address, api_key="wrong", tls=files) as client, pytest.raises(CirError) as refused:
             client.search(CATALOG, text="a red dress")
         assert refused.value.code.name == "UNAUTHENTICATED"
-        for wrong in (None, cir.TlsFiles(folder / "ca.crt")):
+        for wrong in (None, cir.TlsFiles(folder / "ca.crt"), strangers):
             with (
                 cir.Client(address, api_key="s3cret-key-0123456789", tls=wrong, timeout=5) as client,
                 pytest.raises(CirError) as refused,
             ):
                 client.search(CATALOG, text="a red dress")
             assert refused.value.code.name in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-    finally:
-        secure.compose("down", "--volumes", "--timeout", "5")
+        # The web demo searches over TLS with its own certificate and key.
+        page = published(f"http://127.0.0.1:{secure.environment['CIR_DEMO_PORT']}/")
+        assert CATALOG.encode() in page

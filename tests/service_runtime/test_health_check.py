@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 import trustme
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from service_runtime.health_check import main
+from service_runtime.health_check import SERVICES, main
+from service_runtime.own_settings import settings_of
 
 NAME = "cir.search.v1.SearchService"
 
@@ -62,12 +65,39 @@ def test_over_mutual_tls_it_shows_the_services_own_certificate(
     assert main(["search_service"]) == 0
 
 
+def test_the_port_may_stand_in_the_services_own_file(
+    servicer: health.HealthServicer, server: grpc.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "search.toml"
+    file.write_text(f"port = {server.add_insecure_port('localhost:0')}\n")
+    server.start()
+    servicer.set(NAME, health_pb2.HealthCheckResponse.SERVING)
+    monkeypatch.setenv("CIR_SEARCH_CONFIG", str(file))
+    assert main(["search_service"]) == 0
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_names_prefixes_and_ports_are_those_of_the_settings(module: str) -> None:
+    _, prefix, port = SERVICES[module]
+    settings = settings_of(module)
+    assert settings.model_config["env_prefix"] == prefix
+    assert settings.port == port
+
+
+def test_it_imports_little() -> None:
+    code = "import service_runtime.health_check, sys; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"cir", "pydantic", "numpy", "google.protobuf"} & set(modules.split())
+
+
 def test_wrong_use_and_wrong_settings_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([]) == 2
     assert main(["nothing"]) == 2
     assert "expected one of embedder_service" in capsys.readouterr().err
-    monkeypatch.setenv("CIR_SEARCH_PORT", "many")
+    monkeypatch.setenv("CIR_SEARCH_TLS_CERTIFICATE", "/nowhere/own.crt")
     assert main(["search_service"]) == 1
-    assert "search_service: setting port" in capsys.readouterr().err
+    assert (
+        "search_service: [Errno 2] No such file or directory: '/nowhere/own.crt'" in capsys.readouterr().err
+    )
