@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import grpc
+from jinja2 import Environment, FileSystemLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -35,7 +36,9 @@ from web_demo.view import title_of
 from web_demo.words import words_for
 
 _HERE = Path(__file__).parent
-_TEMPLATES = Jinja2Templates(_HERE / "templates")
+_TEMPLATES = Jinja2Templates(
+    env=Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, auto_reload=False)
+)
 _FORM_ROOM = 64 * 1024  # bytes of a form beside its picture
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: (400, "bad_request"),

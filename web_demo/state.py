@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
+from functools import lru_cache
+from urllib.parse import quote_plus
 
 MAX_TURNS = 16
 _TURN_KEY = re.compile(r"([iuxldw])(\d{1,2})")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
 Pairs = list[tuple[str, str]]
+
+# A page has some 180 addresses that differ in one value. Keys need no quoting.
+_quoted = lru_cache(maxsize=8192)(quote_plus)
 
 
 class BadState(ValueError):
@@ -71,7 +75,8 @@ class State:
     @property
     def url(self) -> str:
         """Path and query that lead back here."""
-        return f"/?{query}" if (query := urlencode(self.pairs())) else "/"
+        query = "&".join([f"{key}={_quoted(value)}" for key, value in self.pairs()])
+        return f"/?{query}" if query else "/"
 
     @property
     def last(self) -> TurnState:
