@@ -82,4 +82,5 @@ def test_search_services_are_replaced_without_a_failed_search(stack: Stack, item
     assert not new & old
     assert not load.errors, (load.errors, load.messages[:3])
     assert not inside["errors"], inside
+    print(f"inside the network: {inside}")
     assert inside["answered"] > 40

@@ -175,6 +175,13 @@ def test_load_spreads_over_replicas_that_come_go_and_come_back(stack: Stack, ite
         before = [stack.calls(replica) for replica in replicas]
         load.more(150)
         assert all(stack.calls(replica) > old for replica, old in zip(replicas, before, strict=True))
+
+        # As a machine that is gone: it closes no connection.
+        run(["docker", "pause", replicas[1]])
+        try:
+            load.more(100)
+        finally:
+            run(["docker", "unpause", replicas[1]])
     assert not load.errors, (load.errors, load.messages[:3])
     stack.compose("up", "-d", "--no-recreate", "--scale", "embedder=1", "embedder")
 
