@@ -7,6 +7,8 @@ PACKAGES := cir service_runtime embedder_service combiner_service vector_store s
 ONCE ?=
 # Waiting threads of a model sleep instead of spinning: faster wherever cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Every service, test and command is a process of its own: without bytecode each compiles the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 UPGRADE ?=
 
 # Containers: OVERLAYS="embedded tls" adds deploy/docker-compose.embedded.yml and ...tls.yml.

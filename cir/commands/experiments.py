@@ -1,4 +1,4 @@
-"""Training and evaluating for commands. Imports what only the extras bring."""
+"""Evaluating for commands. Imports what only the extras bring, and torch only for a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from combiner_service.captions import Joining
 from combiner_service.combiner import Combiner
 from combiner_service.dataset_choice import Dataset, load_splits, own_dialogues
 from combiner_service.datasets.dialogues import Dialogue, load_dialogues
-from combiner_service.datasets.split import DatasetError, Split
+from combiner_service.datasets.split import Split
 from combiner_service.evaluation.cirr_submission import cirr_submission, write_submission
 from combiner_service.evaluation.combiner_choice import choose_combiner
 from combiner_service.evaluation.compare import Comparison, compare
@@ -20,16 +20,6 @@ from combiner_service.evaluation.protocol import Gallery, Protocol, Reference, p
 from combiner_service.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
 from combiner_service.feature_files.extract import Progress
 from combiner_service.feature_files.folder import FeatureFolder, open_folder
-from combiner_service.training.data import TrainingData, training_data
-from combiner_service.training.options import TrainOptions
-from combiner_service.training.plots import (
-    LEARNING_CURVE,
-    TEXT_WEIGHTS,
-    plot_learning_curve,
-    plot_text_weights,
-)
-from combiner_service.training.train import Trained, train
-from combiner_service.training.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,43 +58,6 @@ class Experiment:
         if self.dialogues is not None:
             return load_dialogues(self.dialogues, split)
         return own_dialogues(Dataset(self.dataset), self.root, [split])
-
-
-def run_train(
-    experiment: Experiment,
-    folder: Path,
-    options: TrainOptions,
-    *,
-    train_split: str,
-    validation_split: str,
-    resume: bool,
-    begin_with: Path | None,
-    progress: Progress,
-) -> tuple[TrainingData, Trained]:
-    """Train and plot; an empty `validation_split` validates on nothing. Raises what `train` raises."""
-    features = open_folder(experiment.features)
-    data = training_data(experiment.splits(train_split), features)
-    validation = None
-    if validation_split:
-        try:
-            parts = experiment.queries(experiment.splits(validation_split), features)
-        except DatasetError as error:
-            raise DatasetError(
-                f"there is nothing to validate on: {error}. Name another split with --validation-split, or "
-                "train without one by --no-validation"
-            ) from error
-        validation = Validation(parts, experiment.protocol)
-    try:
-        trained = train(
-            data, validation, options, folder, resume=resume, begin_with=begin_with, progress=progress
-        )
-    finally:
-        progress.stop()
-    plot_learning_curve(folder / LEARNING_CURVE, trained.log.entries, data.name)
-    if trained.last is not None:
-        title = f"{data.name}, epoch {trained.epoch}"
-        plot_text_weights(folder / TEXT_WEIGHTS, trained.last.text_weights, title)
-    return data, trained
 
 
 def run_evaluate(

@@ -103,7 +103,8 @@ def train(
     are.
     """
     require("train", what="cir train")
-    from cir.commands.experiments import Experiment, run_train
+    from cir.commands.experiments import Experiment
+    from cir.commands.training import run_train
     from combiner_service.training.options import TrainOptions
 
     with told_as_failures():

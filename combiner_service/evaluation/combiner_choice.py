@@ -9,7 +9,6 @@ from combiner_service.combiner import Combiner, CombinerInfo
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.evaluation.evaluate import EvaluationError
 from combiner_service.feature_files.folder import FeatureFolder
-from combiner_service.network_loading import LoadOptions, load_network
 from combiner_service.registry import Registry
 
 
@@ -52,4 +51,7 @@ def choose_combiner(choice: str, features: FeatureFolder, *, device: str = "auto
         model_fingerprint=fingerprint,
         metadata=summary.metadata.texts(),
     )
+    # Only here: what needs no network does without torch, which takes seconds to load.
+    from combiner_service.network_loading import LoadOptions, load_network
+
     return load_network(path, info, LoadOptions(device=device))
