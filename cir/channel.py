@@ -48,8 +48,8 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A replica whose machine is gone closes no connection. It is given up while a call of ten seconds still
     # has time for another one. The second, and not keepalive_timeout_ms, is what grpcio 1.85 goes by.
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 4_000),
+    ("grpc.keepalive_time_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )

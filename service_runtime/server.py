@@ -204,8 +204,8 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.http2.ping_timeout_ms", 20_000),
-        # Our own clients ask for a sign of life every five seconds of a call (`cir/channel.py`).
-        ("grpc.http2.min_ping_interval_without_data_ms", 3_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 3_000),
+        # Our own clients ask for a sign of life every three seconds of a call (`cir/channel.py`).
+        ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
