@@ -125,12 +125,13 @@ def painted(chromium: str, web: int, pages: int) -> list[float]:
     """Milliseconds from a page's first byte to its largest paint, for texts that were not asked before."""
     from playwright.sync_api import sync_playwright
 
+    from scripts.screenshots import CHROMIUM_FLAGS
+
     largest = """() => new Promise(tell => new PerformanceObserver(seen => tell(
         seen.getEntries().at(-1).startTime - performance.getEntriesByType("navigation")[0].responseStart
     )).observe({type: "largest-contentful-paint", buffered: true}))"""
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--disable-background-networking"]
     with sync_playwright() as playing:
-        browser = playing.chromium.launch(executable_path=chromium, args=flags)
+        browser = playing.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 850})
         milliseconds = []
         for number in range(pages):

@@ -171,16 +171,14 @@ class Batcher:
         job.features[index] = features
         self._observer.embedded(job.tower, 1)
         with self._changed:
-            self._coming.came(job, 1)
-            self._close_rows(job, 1)
+            self._close_unput_row(job)
 
     def fail_row(self, job: Job, index: int, error: Exception) -> None:
         """Answer one row with an error. From any thread."""
         self._observer.item_failed(job.tower, error)
         with self._changed:
             job.errors[index] = error
-            self._coming.came(job, 1)
-            self._close_rows(job, 1)
+            self._close_unput_row(job)
 
     def fail(self, job: Job, error: Exception) -> None:
         """End a job as a whole. From any thread."""
@@ -238,8 +236,7 @@ class Batcher:
                 reserve = 0 < self._lanes - 1 <= bulk
                 batch = None
                 if wait or self._queue.full:
-                    under_way = self._in_flight if self._lanes > 1 else ()
-                    batch = self._queue.take(self._lanes, under_way, reserve=reserve)
+                    batch = self._queue.take(self._lanes, self._in_flight, reserve=reserve)
                 self._let_go(self._queue.dropped)
                 self._queue.dropped = []
                 if batch is not None:
@@ -250,6 +247,7 @@ class Batcher:
                 if batch is not None or not wait or self._refusal:
                     return batch
                 self._changed.wait()
+                since = None
 
     def _patience(self, since: float) -> float:
         """Seconds to wait for a fuller batch; none for an idle device."""
@@ -384,8 +382,9 @@ class Batcher:
                 self._fail(piece.job, ServiceError(pb.NOT_READY, self._refusal))
             self._changed.notify_all()
 
-    def _close_rows(self, job: Job, rows: int) -> None:
-        if self._rows_closed(job, rows):
+    def _close_unput_row(self, job: Job) -> None:
+        self._coming.came(job, 1)
+        if self._rows_closed(job, 1):
             self._hand_over([job])
 
     @staticmethod

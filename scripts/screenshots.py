@@ -22,7 +22,7 @@ from cir.local.ports import free_ports
 from cir.local.running import running
 from combiner_service.garments.catalog import make_catalog
 
-_FLAGS = [
+CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-sync",
@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
                 quiet=True,
             )
             with sync_playwright() as playing:
-                browser = playing.chromium.launch(executable_path=chromium, args=_FLAGS)
+                browser = playing.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
                 for shot, (path, width, height, scheme) in _SHOTS.items():
                     context = browser.new_context(
                         viewport={"width": width, "height": height},

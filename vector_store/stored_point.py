@@ -2,9 +2,9 @@
 
 `{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`, with
 `"online": true` where it was written into a finished version; the user's fields sit one level down, so that
-none can collide with ours. The terms are what filters on some fields
-look for instead of the value: the words of a text, so that every engine has the same words, and "true" or
-"false" for a bool, because Qdrant Edge 0.9 takes a bool in a filter for the number 0 or 1.
+none can collide with ours. The terms are what filters on some fields look for instead of the value: the words
+of a text, so that every engine has the same words, and "true" or "false" for a bool, because Qdrant Edge 0.9
+takes a bool in a filter for the number 0 or 1.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from cir.async_client import AsyncClient
 from cir.catalog_answers import Catalog, FacetCount, Item
 from cir.errors import CirError, NotFound
-from cir.search_answer import SearchAnswer
+from cir.search_answer import Result
 from cir.search_info import SearchInfo
 from web_demo.asking import turns_of, where_of
 from web_demo.known import KnownQueries, KnownQuery, likely_ids
@@ -91,7 +91,7 @@ class Desk:
             state,
             found=found,
             suggestions=await self._suggestions(state, shop),
-            group=await self._group(state),
+            group=await self._group(state, query),
             has_target=query is not None,
             **common,
         )
@@ -156,7 +156,7 @@ class Desk:
     async def item(self, catalog: str, item_id: str) -> Item:
         """One item. Raises `NotFound`."""
         item = await self._client.item(catalog, item_id)
-        self._images[catalog, item_id] = item.image
+        self._remember(catalog, [item])
         return item
 
     async def image(self, catalog: str, item_id: str) -> str:
@@ -201,8 +201,7 @@ class Desk:
             return None
         return self._known.asked(await self.image(state.catalog, first.item), first.text)
 
-    async def _group(self, state: State) -> list[Card]:
-        query = await self._known_query(state)
+    async def _group(self, state: State, query: KnownQuery | None) -> list[Card]:
         if query is None or not query.group:
             return []
         # An item's id is usually some form of its picture's place; whether it is, its own place tells.
@@ -211,9 +210,8 @@ class Desk:
             items = (await self._client.items(state.catalog, ids[:_MOST_IDS])).found
         except CirError:
             return []  # pages do without the row
+        self._remember(state.catalog, items)
         by_image = {item.image: item for item in items}
-        for item in by_image.values():
-            self._images[state.catalog, item.id] = item.image
         return [
             Card(
                 item.id,
@@ -226,10 +224,10 @@ class Desk:
             for item in (by_image[path] for path in query.group if path in by_image)
         ]
 
-    def _remember(self, catalog: str, answer: SearchAnswer) -> None:
-        for result in answer:
-            self._images[catalog, result.id] = result.image
-            self._images.move_to_end((catalog, result.id))
+    def _remember(self, catalog: str, items: Iterable[Item | Result]) -> None:
+        for item in items:
+            self._images[catalog, item.id] = item.image
+            self._images.move_to_end((catalog, item.id))
         while len(self._images) > _REMEMBERED_IMAGES:
             self._images.popitem(last=False)
 

@@ -22,6 +22,14 @@ app = typer.Typer(help="Look into data sets of composed queries.", no_args_is_he
 
 INCOMPLETE = 3
 
+_Kind = Annotated[DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")]
+_Place = Annotated[
+    Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
+]
+_Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
+]
+
 
 @app.callback()
 def _dataset() -> None:
@@ -30,15 +38,9 @@ def _dataset() -> None:
 
 @app.command("check")
 def check(
-    kind: Annotated[
-        DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")
-    ],
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
-    ],
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
-    ] = None,
+    kind: _Kind,
+    path: _Place,
+    split: _Splits = None,
     category: CategoryOption = None,
     decode: Annotated[
         bool,
@@ -80,30 +82,22 @@ def check(
 
 @app.command("export")
 def export(
-    kind: Annotated[
-        DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")
-    ],
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
-    ],
+    kind: _Kind,
+    path: _Place,
     out: Annotated[
         Path, typer.Argument(metavar="FILE", help="The manifest to write, in a folder that has the images.")
     ],
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
-    ] = None,
+    split: _Splits = None,
     category: CategoryOption = None,
 ) -> None:
     """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
-    import json
-
-    from combiner_service.atomic_file import write_text
+    from combiner_service.atomic_file import write_json_lines
     from combiner_service.datasets.manifest import manifest_rows
 
     with told_as_failures():
         splits = _splits(kind, path, split or (), category or ())
-        rows = [json.dumps(row, ensure_ascii=False) for row in manifest_rows(splits, out.parent)]
-        write_text(out, "\n".join(rows) + "\n")
+        rows = list(manifest_rows(splits, out.parent))
+        write_json_lines(out, rows)
     queries = sum(len(each.queries) for each in splits)
     console().print(f"{out}: {queries} queries, {len(rows) - queries} images", highlight=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
-from combiner_service.atomic_file import replacing
+from combiner_service.atomic_file import write_json_lines
 from combiner_service.datasets.dialogues import DIALOGUES_FILE
 from combiner_service.datasets.triplets import TRIPLETS_FILE
 from combiner_service.garments.attributes import SplitName, split_of
@@ -100,12 +100,11 @@ def make_catalog(
     counts = {"garments": len(items)}
     counts |= {f"{split}_triplets": len(rows) for split, rows in asked.items()}
     counts |= {f"{split}_dialogues": len(rows) for split, rows in talks.items()}
-    return Made(
-        _write(folder / "garments.jsonl", map(_item_row, items)),
-        _write(folder / TRIPLETS_FILE, chain(gallery, queries)),
-        _write(folder / DIALOGUES_FILE, conversations),
-        counts,
-    )
+    made = Made(folder / "garments.jsonl", folder / TRIPLETS_FILE, folder / DIALOGUES_FILE, counts)
+    write_json_lines(made.manifest, map(_item_row, items))
+    write_json_lines(made.triplets, chain(gallery, queries))
+    write_json_lines(made.dialogues, conversations)
+    return made
 
 
 def _claim(folder: Path, catalog: Mapping[str, object]) -> None:
@@ -151,14 +150,3 @@ def _triplet_row(query_id: str, split: SplitName, made: Triplet) -> dict[str, ob
 def _dialogue_row(dialogue_id: str, split: SplitName, made: GarmentDialogue) -> dict[str, object]:
     turns = [{"text": turn.text, "targets": [item.image for item in turn.targets]} for turn in made.turns]
     return {"id": dialogue_id, "split": split, "reference": made.reference.image, "turns": turns}
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
-        file.writelines(_lines(rows))
-    return path
-
-
-def _lines(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
-    for row in rows:
-        yield json.dumps(row, ensure_ascii=False) + "\n"

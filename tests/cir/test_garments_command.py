@@ -46,6 +46,18 @@ def test_a_whole_data_set_passes_the_check(folder: Path, capsys: pytest.CaptureF
     assert all(line.endswith("100.0%") for line in lines[1:])
 
 
+def test_an_exported_split_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "exported.jsonl"
+    assert run(["dataset", "export", "triplets", str(folder), str(out), "--split", "test"]) == 0
+    told = capsys.readouterr().out
+    assert run(["dataset", "check", "triplets", str(out), "--no-decode", "--json"]) == 0
+    [split] = json.loads(capsys.readouterr().out)["splits"]
+    assert told == f"{out}: {split['queries']} queries, {split['gallery']} images\n"
+    out.unlink()
+    assert run(["dataset", "export", "triplets", str(folder), str(folder.parent / "no/x.jsonl")]) == 1
+    assert "write the manifest to a folder that has all images" in capsys.readouterr().err
+
+
 def test_missing_pictures_are_counted_and_end_with_3(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GARMENTS = 500
 
@@ -24,6 +26,15 @@ def why_no_engine() -> str:
         return "docker-compose is not installed"
     done = subprocess.run(["docker", "info"], capture_output=True, check=False)
     return "" if done.returncode == 0 else "no Docker engine answers"
+
+
+_NO_ENGINE = why_no_engine()
+IN_CONTAINERS = [
+    pytest.mark.docker,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(bool(_NO_ENGINE), reason=_NO_ENGINE),
+]
+"""The marks of a module whose tests run containers."""
 
 
 def why_no_image(name: str) -> str:
@@ -133,6 +144,11 @@ class Stack:
         """End a service's process as the kernel would, without Docker knowing of it."""
         pid = self.inspect(self.containers(service)[0])["State"]["Pid"]
         os.kill(pid, 9)
+
+    def python_inside(self, *options: str) -> list[str]:
+        """The command of a Python, with our client, that reaches the services by their names."""
+        command = ["docker", "run", "--rm", *options, "--network", f"{self.project}_back"]
+        return [*command, "--entrypoint", "python3", "cir-indexer:latest"]
 
     def calls(self, container: str) -> float:
         """Embedding calls that a replica has answered, as its metrics tell."""

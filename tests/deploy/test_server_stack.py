@@ -13,16 +13,12 @@ import pytest
 
 import cir
 from tests.deploy.load import Load
-from tests.deploy.stack import GARMENTS, Stack, environment, why_no_engine, why_no_image
+from tests.deploy.stack import GARMENTS, IN_CONTAINERS, Stack, environment, why_no_image
 
 CATALOG = "garments"
 QDRANT = "qdrant/qdrant:v1.18.3"
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(bool(why_no_engine()), reason=why_no_engine()),
-]
+pytestmark = IN_CONTAINERS
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +36,8 @@ def stack(images: None, pictures: Path) -> Iterator[Stack]:
 def load_inside(stack: Stack, items: list[str]) -> Iterator[dict[str, Any]]:
     """A load from a container of the network, which finds search by its name; filled when the block ends."""
     script = Path(__file__).with_name("load.py")
-    command = [
-        "docker",
-        "run",
-        "--rm",
-        "-i",
-        "--network",
-        f"{stack.project}_back",
-        "-v",
-        f"{script}:/load.py:ro",
-    ]
-    command += ["--entrypoint", "python3", "cir-indexer:latest", "/load.py", "search:50050", CATALOG]
+    command = stack.python_inside("-i", "-v", f"{script}:/load.py:ro")
+    command += ["/load.py", "search:50050", CATALOG]
     outcome: dict[str, Any] = {}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin

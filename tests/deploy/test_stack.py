@@ -26,28 +26,19 @@ from embedder_service.settings import EmbedderSettings
 from tests.deploy.load import Load
 from tests.deploy.stack import (
     GARMENTS,
+    IN_CONTAINERS,
     Stack,
     environment,
     let_containers_read,
     published,
     run,
-    why_no_engine,
 )
 
 CATALOG = "garments"
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 SHIPPED = Path(combiner_service.__file__).parent / "shipped"
 
-
-CATALOG = "garments"
-MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
-SHIPPED = Path(combiner_service.__file__).parent / "shipped"
-
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(bool(why_no_engine()), reason=why_no_engine()),
-]
+pytestmark = IN_CONTAINERS
 
 
 @pytest.fixture(scope="module")
@@ -132,21 +123,7 @@ def test_prometheus_finds_every_metric_that_dashboard_and_alerts_ask_for(stack: 
         for search in job["dns_sd_configs"]
     ]
     code = "import sys, urllib.request as u\nfor at in sys.argv[1:]: print(u.urlopen(f'http://{at}/metrics').read().decode())"
-    network = ["--network", f"{stack.project}_back"]
-    exported = run(
-        [
-            "docker",
-            "run",
-            "--rm",
-            *network,
-            "--entrypoint",
-            "python3",
-            "cir-indexer:latest",
-            "-c",
-            code,
-            *targets,
-        ]
-    )
+    exported = run([*stack.python_inside(), "-c", code, *targets])
     known = set(re.findall(r"^# TYPE (cir_\w+)", exported, re.MULTILINE))
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     asked = (MONITORING / "dashboard.json").read_text() + (MONITORING / "alerts.yml").read_text()
