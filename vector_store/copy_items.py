@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
-from vector_store.catalogs import VersionInfo
+from vector_store.catalogs import VersionInfo, VersionSpec
 from vector_store.contract import VectorStore, VersionWriter
 from vector_store.errors import CopyMismatch
 from vector_store.pages import PAGE_ITEMS, pages_of
+from vector_store.placement import Placement
 from vector_store.points import Item, PointBatch
 
 # Items that are read back and compared after a copy, spread evenly over the pages.
@@ -18,6 +19,9 @@ _LEAST_COSINE = 1.0 - 1e-5
 _NORM_TOLERANCE = 1e-4
 
 Progress = Callable[[int], None]
+
+AS_IT_WAS = Placement()
+"""Spread as the source is."""
 
 
 def silent(_: int) -> None:
@@ -32,23 +36,40 @@ async def copy_version(
     version: str = "",
     target_catalog: str = "",
     resume: str = "",
+    placement: Placement = AS_IT_WAS,
     on_progress: Progress = silent,
 ) -> VersionInfo:
     """Copy a version ('' = the published one) into a new version of `target`; it is READY, not published.
 
     Memory holds one page of 1,000 items at a time. `resume` names the BUILDING version that an interrupted
     copy left in `target`: what it has already is not written again. The copy has the source's
-    specification, is counted, and a sample is compared. `on_progress` gets the number of items done.
-    Raises `StoreError`; `CopyMismatch` when the copy is not equal or `resume` is of another model or schema.
+    specification but for `placement`, is counted, and a sample is compared. `on_progress` gets the number of
+    items done. Raises `StoreError`; `CopyMismatch` when the copy is not equal or `resume` is of another
+    model, schema or placement.
     """
     async with source.frozen_reader(catalog, version) as reader:
         name = target_catalog or catalog
-        if resume:
-            writer = await target.resume_version(name, resume)
-        else:
-            writer = await target.create_version(name, reader.info.spec)
+        writer = await open_writer(target, name, reader.info.spec, resume=resume, placement=placement)
         pages = pages_of(reader, with_features=True)
         return await fill(writer, pages, reader.info, resumed=bool(resume), on_progress=on_progress)
+
+
+async def open_writer(
+    target: VectorStore, catalog: str, spec: VersionSpec, *, resume: str, placement: Placement
+) -> VersionWriter:
+    """Writer of a new version of `spec`, or of the BUILDING one that `resume` names.
+
+    Raises `StoreError`; `CopyMismatch` when that one is spread otherwise than `placement` asks for.
+    """
+    if not resume:
+        return await target.create_version(catalog, placement.of(spec))
+    writer = await target.resume_version(catalog, resume)
+    if differences := placement.against(writer.info.spec):
+        await writer.close()
+        raise CopyMismatch(
+            f"version {resume} of catalog {catalog!r} was begun with {differences}; copy into a new version"
+        )
+    return writer
 
 
 async def fill(

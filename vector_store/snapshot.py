@@ -24,10 +24,11 @@ import numpy as np
 
 from vector_store.catalogs import VersionInfo, VersionState
 from vector_store.contract import VectorStore
-from vector_store.copy_items import Progress, batch_of, fill, silent
+from vector_store.copy_items import AS_IT_WAS, Progress, batch_of, fill, open_writer, silent
 from vector_store.edge_layout import read_json, replace_json
 from vector_store.errors import SnapshotDamaged
 from vector_store.pages import pages_of
+from vector_store.placement import Placement
 from vector_store.points import Item
 from vector_store.version_document import spec_from_document, spec_to_document
 
@@ -76,21 +77,19 @@ async def restore_snapshot(
     *,
     catalog: str = "",
     resume: str = "",
+    placement: Placement = AS_IT_WAS,
     on_progress: Progress = silent,
 ) -> VersionInfo:
-    """Make a new version of `catalog` ('' = the snapshot's own name); it is
-    READY, not published.
+    """Make a new version of `catalog` ('' = the snapshot's own name); it is READY, not published.
 
     All checksums are compared before anything is written. `resume` names the BUILDING version of an
-    interrupted restore. Raises `StoreError`; `SnapshotDamaged` names the file that is missing or altered.
+    interrupted restore; `placement` is as in `copy_version`. Raises `StoreError`; `SnapshotDamaged` names the
+    file that is missing or altered.
     """
     manifest = await asyncio.to_thread(check_snapshot, folder)
     expected = _info(manifest)
     name = catalog or expected.catalog
-    if resume:
-        writer = await store.resume_version(name, resume)
-    else:
-        writer = await store.create_version(name, expected.spec)
+    writer = await open_writer(store, name, expected.spec, resume=resume, placement=placement)
     pages = _read_pages(folder, manifest)
     return await fill(writer, pages, expected, resumed=bool(resume), on_progress=on_progress)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cir.commands.version_options import StoreCaFile
+from cir.commands.version_options import CopyReplicas, CopyShards, CopyWriteConsistency, StoreCaFile
 from cir.extras import require
 
 Name = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
@@ -37,6 +37,9 @@ def copy(
     version: Version = "",
     resume: Resume = "",
     publish: Publish = False,
+    shards: CopyShards = 0,
+    replicas: CopyReplicas = 0,
+    write_consistency: CopyWriteConsistency = 0,
     source_api_key: Annotated[str, typer.Option("--from-api-key", help="API key of FROM.")] = "",
     store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
@@ -45,6 +48,7 @@ def copy(
     require("search", what="cir catalogs copy")
     # Only here, so that the rest of the command needs no more than the base install.
     from cir.commands.copying import Access, run_copy
+    from vector_store.placement import Placement
 
     print(
         run_copy(
@@ -55,6 +59,7 @@ def copy(
             version=version,
             resume=resume,
             publish=publish,
+            placement=Placement(shards, replicas, write_consistency),
         )
     )
 
@@ -80,15 +85,27 @@ def restore(
     new_name: Annotated[str, typer.Option("--as", help="Name of the catalog; default: the snapshot's.")] = "",
     resume: Resume = "",
     publish: Publish = False,
+    shards: CopyShards = 0,
+    replicas: CopyReplicas = 0,
+    write_consistency: CopyWriteConsistency = 0,
     store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
 ) -> None:
     """Make a new version of a catalog from a snapshot, after comparing its checksums."""
     require("search", what="cir catalogs restore")
     from cir.commands.copying import Access, run_restore
+    from vector_store.placement import Placement
 
-    access = Access(store, store_api_key, store_ca_file)
-    print(run_restore(folder, access, new_name=new_name, resume=resume, publish=publish))
+    print(
+        run_restore(
+            folder,
+            Access(store, store_api_key, store_ca_file),
+            new_name=new_name,
+            resume=resume,
+            publish=publish,
+            placement=Placement(shards, replicas, write_consistency),
+        )
+    )
 
 
 def add_to(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from vector_store.contract import VectorStore
 from vector_store.copy_items import copy_version
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
+from vector_store.placement import Placement
 from vector_store.snapshot import restore_snapshot, write_snapshot
 
 T = TypeVar("T")
@@ -33,7 +34,15 @@ class Access:
 
 
 def run_copy(
-    name: str, source: Access, target: Access, *, new_name: str, version: str, resume: str, publish: bool
+    name: str,
+    source: Access,
+    target: Access,
+    *,
+    new_name: str,
+    version: str,
+    resume: str,
+    publish: bool,
+    placement: Placement,
 ) -> str:
     """Copy; returns the line to show. Raises `Failure`."""
 
@@ -46,6 +55,7 @@ def run_copy(
                 version=version,
                 target_catalog=new_name,
                 resume=resume,
+                placement=placement,
                 on_progress=_show,
             )
             return await _published(to_store, info, publish)
@@ -64,12 +74,16 @@ def run_snapshot(name: str, folder: Path, access: Access, *, version: str) -> st
     return _run(run())
 
 
-def run_restore(folder: Path, access: Access, *, new_name: str, resume: str, publish: bool) -> str:
+def run_restore(
+    folder: Path, access: Access, *, new_name: str, resume: str, publish: bool, placement: Placement
+) -> str:
     """Restore a snapshot; returns the line to show. Raises `Failure`."""
 
     async def run() -> str:
         async with access.open() as store:
-            info = await restore_snapshot(store, folder, catalog=new_name, resume=resume, on_progress=_show)
+            info = await restore_snapshot(
+                store, folder, catalog=new_name, resume=resume, placement=placement, on_progress=_show
+            )
             return await _published(store, info, publish)
 
     return _run(run())

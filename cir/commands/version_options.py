@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,23 +48,24 @@ VectorsOnDisk = Annotated[
     typer.Option("--vectors-on-disk", help="Leave full vectors on disk; compressed ones stay in memory."),
 ]
 PayloadOnDisk = Annotated[bool, typer.Option("--payload-on-disk", help="Leave payloads on disk.")]
-Shards = Annotated[
-    int,
-    typer.Option("--shards", min=0, max=1024, help="Qdrant server: pieces of the version; 0: its default."),
-]
-Replicas = Annotated[
-    int,
-    typer.Option("--replicas", min=0, max=1024, help="Qdrant server: copies of each piece; 0: its default."),
-]
-WriteConsistency = Annotated[
-    int,
-    typer.Option(
-        "--write-consistency",
-        min=0,
-        max=1024,
-        help="Qdrant server: copies that must have taken a write; 0: its default.",
-    ),
-]
+
+
+def _of_a_cluster(option: str, what: str, *, unasked: str) -> Any:
+    return typer.Option(option, min=0, max=1024, help=f"Qdrant server: {what}; 0: {unasked}.")
+
+
+_PIECES = ("--shards", "pieces of the version")
+_COPIES = ("--replicas", "copies of each piece")
+_TAKEN = ("--write-consistency", "copies that must have taken a write")
+_DEFAULT = "its default"
+_AS_IT_HAD = "as the version that is read"
+
+Shards = Annotated[int, _of_a_cluster(*_PIECES, unasked=_DEFAULT)]
+Replicas = Annotated[int, _of_a_cluster(*_COPIES, unasked=_DEFAULT)]
+WriteConsistency = Annotated[int, _of_a_cluster(*_TAKEN, unasked=_DEFAULT)]
+CopyShards = Annotated[int, _of_a_cluster(*_PIECES, unasked=_AS_IT_HAD)]
+CopyReplicas = Annotated[int, _of_a_cluster(*_COPIES, unasked=_AS_IT_HAD)]
+CopyWriteConsistency = Annotated[int, _of_a_cluster(*_TAKEN, unasked=_AS_IT_HAD)]
 StoreCaFile = Annotated[
     Path | None,
     typer.Option("--store-ca-file", help="Authority (PEM) to trust for qdrants://; default: the system's."),

@@ -10,7 +10,7 @@ import pytest
 
 from cir.cli import run
 from vector_store import open_store
-from vector_store.catalogs import VersionSpec
+from vector_store.catalogs import IndexOptions, VersionSpec
 from vector_store.points import PointBatch
 
 
@@ -19,6 +19,11 @@ async def _build(url: str) -> None:
         writer = await store.create_version("shop", VersionSpec(4, "fp"))
         await writer.upsert(PointBatch(["a", "b"], np.eye(2, 4, dtype=np.float32), [{}, {}], ["", ""]))
         await store.publish("shop", (await writer.finish()).version)
+
+
+async def _index(url: str, catalog: str) -> IndexOptions:
+    async with open_store(url) as store, store.reader(catalog) as reader:
+        return reader.info.spec.index
 
 
 async def _count(url: str, catalog: str) -> int:
@@ -32,12 +37,17 @@ def test_copy_snapshot_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(["catalogs", "copy", "shop", one, two, "--as", "boutique", "--publish"]) == 0
     assert "boutique: version v0001 has 2 items, verified; published" in capsys.readouterr().out
     assert asyncio.run(_count(two, "boutique")) == 2
+    assert run(["catalogs", "copy", "shop", one, two, "--publish", "--write-consistency", "2"]) == 0
+    assert asyncio.run(_index(two, "shop")) == IndexOptions(write_consistency=2)
+    capsys.readouterr()
 
     folder = str(tmp_path / "snapshot")
     assert run(["catalogs", "snapshot", "shop", folder, "--store", one]) == 0
     assert run(["catalogs", "restore", folder, "--store", two]) == 0
-    assert "ready: cir catalogs publish shop v0001" in capsys.readouterr().out
-    assert run(["catalogs", "restore", folder, "--store", two, "--publish"]) == 0
+    assert "ready: cir catalogs publish shop v0002" in capsys.readouterr().out
+    spread = ["--shards", "3", "--replicas", "2"]
+    assert run(["catalogs", "restore", folder, "--store", two, "--publish", *spread]) == 0
+    assert asyncio.run(_index(two, "shop")) == IndexOptions(shards=3, replicas=2)
     assert asyncio.run(_count(two, "shop")) == 2
 
 

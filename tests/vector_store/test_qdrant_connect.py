@@ -11,8 +11,11 @@ import trustme
 
 from tests.relay import Relay
 from vector_store import open_store, qdrant_connect
-from vector_store.errors import StoreUnavailable
+from vector_store.copy_items import copy_version
+from vector_store.errors import CopyMismatch, StoreUnavailable
+from vector_store.placement import Placement
 from vector_store.qdrant_options import QdrantOptions
+from vector_store.snapshot import restore_snapshot, write_snapshot
 
 from .grpc_stand_in import StandIn
 from .samples import batch, build, features, numbered, spec
@@ -90,4 +93,35 @@ async def test_a_version_is_spread_as_the_store_or_the_version_says() -> None:
     assert (first.shard_number, first.replication_factor, first.write_consistency_factor) == (3, 2, 1)
     assert (second.shard_number, second.replication_factor, second.write_consistency_factor) == (6, 2, 2)
     assert (first.on_disk_payload, second.on_disk_payload) == (False, True)
+    await server.stop()
+
+
+async def test_a_copy_is_spread_as_it_is_asked_to_be(tmp_path: Path) -> None:
+    server = StandIn()
+    await server.start()
+    async with (
+        open_store(f"edge://{tmp_path}/store") as source,
+        open_store(f"qdrant://127.0.0.1:{server.port}") as store,
+    ):
+        made = await build(source, "shop", batch(numbered(5), features(5)), spec(write_consistency=1))
+        info = await copy_version(source, store, "shop", placement=Placement(shards=3, replicas=2))
+        expected = spec(shards=3, replicas=2, write_consistency=1)
+        assert (info.spec, info.points) == (expected, 5)
+        await write_snapshot(source, "shop", tmp_path / "snapshot")
+        restored = await restore_snapshot(
+            store, tmp_path / "snapshot", placement=Placement(write_consistency=2)
+        )
+        assert restored.spec == spec(write_consistency=2)
+        assert (await copy_version(source, store, "shop")).spec == made.spec
+        for resume, asked in (("v0001", Placement(shards=6)), ("v0002", Placement(replicas=3))):
+            begun = await store.create_version("begun", expected)
+            await begun.close()
+            with pytest.raises(CopyMismatch, match=r"begun with (shards 3, not 6|replicas 2, not 3)"):
+                await copy_version(
+                    source, store, "shop", target_catalog="begun", resume=resume, placement=asked
+                )
+            again = await store.resume_version("begun", resume)
+            await again.close()
+    created = [(one.shard_number, one.replication_factor) for one in server.created[:2]]
+    assert created == [(3, 2), (0, 0)]
     await server.stop()
