@@ -42,6 +42,7 @@ from benchmarks._version_queries import (
 from vector_store import VectorStore, open_store
 from vector_store.catalogs import FieldType, IndexOptions, Quantization, VersionSpec
 from vector_store.edge_config import field_indexes, shard_config
+from vector_store.edge_copy import used_bytes
 from vector_store.points import PointBatch, point_id
 
 CATALOG = "benchmark"
@@ -119,11 +120,6 @@ def bare_ingest(clusters: Clusters, spec: VersionSpec, folder: str) -> float:
     return written / writing
 
 
-def disk_bytes(folder: Path) -> int:
-    """Bytes in use below a folder; sparse files count with their blocks."""
-    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
-
-
 def searched_bytes(shard: Path) -> int:
     """Bytes that a graph search over compressed vectors reads: these and the links."""
     return sum(path.stat().st_size for name in SEARCHED for path in shard.rglob(name))
@@ -142,7 +138,7 @@ def measure(
     with tempfile.TemporaryDirectory(dir=folder) as root:
         built, rows = asyncio.run(build_and_query(root))
         version = Path(root, "catalogs", CATALOG, "versions", "v0001")
-        built["disk_bytes"] = disk_bytes(version)
+        built["disk_bytes"] = used_bytes(version)
         built["searched_bytes"] = searched_bytes(version / "shard")
         with fresh_process() as process:
             memory = process.submit(resident_bytes, root, CATALOG, queries, LIMIT).result()
@@ -180,7 +176,8 @@ def goals(result: dict[str, Any], vector_bytes: int) -> dict[str, str]:
     if result["quantization"] != Quantization.NONE:
         memory = result["searched_bytes"] / vector_bytes
         name = f"compressed vectors and graph <= {GOAL_MEMORY} of the fp32 vectors"
-        wanted[name] = _verdict(memory <= GOAL_MEMORY, f"{memory:.2f}")
+        # 0 where the engine names its files otherwise than this benchmark knows.
+        wanted[name] = _verdict(0 < memory <= GOAL_MEMORY, f"{memory:.2f}")
     return wanted
 
 

@@ -20,9 +20,6 @@ _NORM_TOLERANCE = 1e-4
 
 Progress = Callable[[int], None]
 
-AS_IT_WAS = Placement()
-"""Spread as the source is."""
-
 
 def silent(_: int) -> None:
     """Shows no progress."""
@@ -36,7 +33,7 @@ async def copy_version(
     version: str = "",
     target_catalog: str = "",
     resume: str = "",
-    placement: Placement = AS_IT_WAS,
+    placement: Placement = Placement(),
     on_progress: Progress = silent,
 ) -> VersionInfo:
     """Copy a version ('' = the published one) into a new version of `target`; it is READY, not published.

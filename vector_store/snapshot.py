@@ -24,7 +24,7 @@ import numpy as np
 
 from vector_store.catalogs import VersionInfo, VersionState
 from vector_store.contract import VectorStore
-from vector_store.copy_items import AS_IT_WAS, Progress, batch_of, fill, open_writer, silent
+from vector_store.copy_items import Progress, batch_of, fill, open_writer, silent
 from vector_store.edge_layout import read_json, replace_json
 from vector_store.errors import SnapshotDamaged
 from vector_store.pages import pages_of
@@ -77,7 +77,7 @@ async def restore_snapshot(
     *,
     catalog: str = "",
     resume: str = "",
-    placement: Placement = AS_IT_WAS,
+    placement: Placement = Placement(),
     on_progress: Progress = silent,
 ) -> VersionInfo:
     """Make a new version of `catalog` ('' = the snapshot's own name); it is READY, not published.
