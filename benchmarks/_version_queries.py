@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import qdrant_edge as edge
 
 from benchmarks._clusters import Vectors
 from vector_store import VectorStore
+from vector_store.catalogs import Quantization
 from vector_store.contract import SearchOptions
 from vector_store.edge_filter import edge_filter
 from vector_store.filters import Filter, MatchAny
@@ -29,6 +29,9 @@ _WHERE: dict[str, Filter | None] = {
     "1 %": Filter(must=(MatchAny("hundredth", (7,)),)),
 }
 
+Setting = tuple[int, float]
+"""`ef`, and how many times the wanted are scored again where vectors are compressed."""
+
 Exact = dict[str, list[set[int]]]
 Row = dict[str, Any]
 
@@ -44,71 +47,85 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
 
-async def through_store(
-    store: VectorStore, catalog: str, queries: Vectors, efs: Sequence[int], exact: Exact
-) -> list[Row]:
-    """A row for each filter and `ef`, payloads included."""
-    rows = []
-    async with store.reader(catalog) as reader:
-        for name, where in _WHERE.items():
-            for ef in efs:
-                options = SearchOptions(ef=ef)
-                for query in queries[:WARM_UP]:
-                    await reader.query(query, limit=LIMIT, where=where, options=options)
-                times, found = [], []
-                for query in queries:
-                    start = time.perf_counter()
-                    answer = await reader.query(query, limit=LIMIT, where=where, options=options)
-                    times.append(time.perf_counter() - start)
-                    found.append({int(scored.item.id) for scored in answer})
-                rows.append(_row("store", name, ef, times, found, exact))
-    return rows
+class _Answers:
+    """Time and recall of the calls of one kind."""
+
+    def __init__(self, exact: list[set[int]]) -> None:
+        self._exact = exact
+        self._seconds: list[float] = []
+        self._right = 0
+        self._wanted = 0
+
+    def add(self, start: float, query: int, found: set[int]) -> None:
+        """The call for a query, by place, that began at `start` on the performance clock and is over now."""
+        self._seconds.append(time.perf_counter() - start)
+        self._right += len(found & self._exact[query])
+        self._wanted += len(self._exact[query])
+
+    def row(self) -> Row:
+        return {**percentiles(self._seconds), "recall_at_10": self._right / max(1, self._wanted)}
 
 
-def through_engine(
-    shard: Path, queries: Vectors, efs: Sequence[int], exact: Exact, *, compressed: bool
+async def version_rows(
+    store: VectorStore, catalog: str, queries: Vectors, settings: Sequence[Setting], exact: Exact
 ) -> list[Row]:
-    """The same with calls of the engine alone on the shard, and with the engine's exact search."""
+    """Rows of the published version, payloads included, for each filter and setting: one of the store, one of
+    the engine alone on the same open shard, and for each filter one of the engine's own exact search.
+
+    Store and engine take turns, half of the queries apart: what else the machine does slows both alike, and
+    neither finds in the caches what the other read for the same query.
+    """
     rows: list[Row] = []
-    opened = edge.EdgeShard.load(str(shard))
-    rescored = None
-    if compressed:
-        rescored = edge.QuantizationSearchParams(rescore=True, oversampling=SearchOptions().oversampling)
-    uncompressed = edge.QuantizationSearchParams(ignore=True)
-    for name, where in _WHERE.items():
-        plans: list[tuple[int | str, edge.SearchParams]] = [
-            (ef, edge.SearchParams(hnsw_ef=ef, quantization=rescored)) for ef in efs
-        ]
-        plans.append(("exact", edge.SearchParams(exact=True, quantization=uncompressed)))
-        for ef, params in plans:
-
-            def search(query: Vectors, where: Filter | None = where, params: Any = params) -> set[int]:
-                answer = opened.query(
-                    edge.QueryRequest(
-                        limit=LIMIT,
-                        query=edge.Query.Nearest(query.tolist()),
-                        filter=edge_filter(where),
-                        params=params,
-                        with_payload=True,
-                    )
-                )
-                return {int((point.payload or {})["id"]) for point in answer}
-
-            asked = queries if ef != "exact" else queries[:EXACT_QUERIES]
-            for query in asked[:WARM_UP]:
-                search(query)
-            times, found = [], []
-            for query in asked:
-                start = time.perf_counter()
-                ids = search(query)
-                times.append(time.perf_counter() - start)
-                found.append(ids)
-            rows.append(_row("engine", name, ef, times, found, exact))
-    opened.close()
+    count = len(queries)
+    async with store.reader(catalog) as reader:
+        shard: edge.EdgeShard = cast(Any, reader)._engine._shard.engine
+        compressed = reader.info.spec.index.quantization is not Quantization.NONE
+        for name, where in _WHERE.items():
+            for ef, oversampling in settings:
+                options = SearchOptions(ef=ef, oversampling=oversampling)
+                rescored = edge.QuantizationSearchParams(rescore=True, oversampling=oversampling)
+                params = edge.SearchParams(hnsw_ef=ef, quantization=rescored if compressed else None)
+                stored, bare = _Answers(exact[name]), _Answers(exact[name])
+                for place in range(-min(WARM_UP, count), count):
+                    start = time.perf_counter()
+                    answer = await reader.query(queries[place], limit=LIMIT, where=where, options=options)
+                    found = {int(scored.item.id) for scored in answer}
+                    if place >= 0:
+                        stored.add(start, place, found)
+                    other = (place + count // 2) % count
+                    start = time.perf_counter()
+                    found = _search(shard, queries[other], where, params)
+                    if place >= 0:
+                        bare.add(start, other, found)
+                setting = {"filter": name, "ef": ef, "oversampling": oversampling}
+                rows.append({"who": "store", **setting, **stored.row()})
+                rows.append({"who": "engine", **setting, **bare.row()})
+            setting = {"filter": name, "ef": "exact", "oversampling": 1.0}
+            rows.append({"who": "engine", **setting, **_exact_search(shard, queries, where, exact[name])})
     return rows
 
 
-def _row(who: str, name: str, ef: int | str, times: list[float], found: list[set[int]], exact: Exact) -> Row:
-    known = exact[name][: len(found)]
-    recall = sum(len(a & b) for a, b in zip(found, known, strict=True)) / max(1, sum(map(len, known)))
-    return {"who": who, "filter": name, "ef": ef, **percentiles(times), "recall_at_10": recall}
+def _exact_search(
+    shard: edge.EdgeShard, queries: Vectors, where: Filter | None, exact: list[set[int]]
+) -> Row:
+    params = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
+    answers = _Answers(exact)
+    for place, query in enumerate(queries[:EXACT_QUERIES]):
+        start = time.perf_counter()
+        answers.add(start, place, _search(shard, query, where, params))
+    return answers.row()
+
+
+def _search(
+    shard: edge.EdgeShard, query: Vectors, where: Filter | None, params: edge.SearchParams
+) -> set[int]:
+    answer = shard.query(
+        edge.QueryRequest(
+            limit=LIMIT,
+            query=edge.Query.Nearest(query.tolist()),
+            filter=edge_filter(where),
+            params=params,
+            with_payload=True,
+        )
+    )
+    return {int((point.payload or {})["id"]) for point in answer}

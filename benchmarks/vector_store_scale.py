@@ -9,19 +9,24 @@ leaves the full vectors on disk beside the int8 ones. Recall@10 is against exact
 same vectors; its time, the engine's own exact search and the bare engine's graph search on the same shard are
 of the same run. Each version is built and measured in a process of its own. With `--keep FOLDER` a version
 that was measured with the same arguments is not measured again: a run that was stopped goes on where it was.
+With `--stores FOLDER` what was built stays there and is not built again: the same index can be measured with
+other `ef`, or with another setting of the process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +39,15 @@ from benchmarks._version_queries import (
     FILTERS,
     LIMIT,
     Exact,
+    Row,
+    Setting,
     payload,
     percentiles,
-    through_engine,
-    through_store,
+    version_rows,
 )
 from vector_store import VectorStore, open_store
 from vector_store.catalogs import FieldType, IndexOptions, Quantization, VersionSpec
+from vector_store.contract import SearchOptions
 from vector_store.edge_config import field_indexes, shard_config
 from vector_store.edge_copy import used_bytes
 from vector_store.points import PointBatch, point_id
@@ -126,26 +133,46 @@ def searched_bytes(shard: Path) -> int:
 
 
 def measure(
-    clusters: Clusters, spec: VersionSpec, queries: Vectors, efs: list[int], exact: Exact, folder: str | None
+    clusters: Clusters, spec: VersionSpec, queries: Vectors, settings: list[Setting], exact: Exact, root: str
 ) -> dict[str, Any]:
-    """Build and measure one version in a folder of its own; runs in a fresh process."""
+    """Build one version where `root` has none yet, and measure it; runs in a fresh process."""
 
-    async def build_and_query(root: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async def build_it() -> dict[str, Any]:
         async with open_store(f"edge://{root}") as store:
-            built = await build(store, clusters, spec)
-            return built, await through_store(store, CATALOG, queries, efs, exact)
+            return await build(store, clusters, spec)
 
-    with tempfile.TemporaryDirectory(dir=folder) as root:
-        built, rows = asyncio.run(build_and_query(root))
-        version = Path(root, "catalogs", CATALOG, "versions", "v0001")
-        built["disk_bytes"] = used_bytes(version)
-        built["searched_bytes"] = searched_bytes(version / "shard")
-        with fresh_process() as process:
-            memory = process.submit(resident_bytes, root, CATALOG, queries, LIMIT).result()
-        compressed = spec.index.quantization is not Quantization.NONE
-        rows += through_engine(version / "shard", queries, efs, exact, compressed=compressed)
+    async def query_it() -> list[Row]:
+        async with open_store(f"edge://{root}") as store:
+            return await version_rows(store, CATALOG, queries, settings, exact)
+
+    shard = Path(root, "catalogs", CATALOG, "versions", "v0001", "shard")
+    known = Path(root, "built.json")
+    if known.is_file():
+        built = json.loads(known.read_text())
+    else:
+        built = asyncio.run(build_it())
+        built["disk_bytes"] = used_bytes(shard.parent)
+        built["searched_bytes"] = searched_bytes(shard)
         built["bare_ingest_per_second"] = bare_ingest(clusters, spec, root)
+        known.write_text(json.dumps(built))
+    with fresh_process() as process:
+        memory = process.submit(resident_bytes, root, CATALOG, queries, LIMIT).result()
+    rows = asyncio.run(query_it())
     return {**built, "resident_bytes": memory, "queries": rows}
+
+
+@contextmanager
+def store_folder(arguments: argparse.Namespace, points: int, name: str) -> Iterator[str]:
+    """Where a version is built: a folder of its own that stays, with `--stores`, or a temporary one."""
+    if arguments.stores is None:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as root:
+            yield root
+    else:
+        shape = f"{points}x{arguments.dimension}-{arguments.clusters}-{arguments.noise:g}"
+        graph = f"{arguments.hnsw_m}-{arguments.hnsw_ef_construct}"
+        root = arguments.stores / f"{shape}-{graph}-{name}"
+        root.mkdir(parents=True, exist_ok=True)
+        yield str(root)
 
 
 def fresh_process() -> ProcessPoolExecutor:
@@ -162,12 +189,13 @@ def goals(result: dict[str, Any], vector_bytes: int) -> dict[str, str]:
         row = min(right, key=lambda row: row["p99_ms"])
     else:
         row = max(stored, key=lambda row: row["recall_at_10"])
-    bare = {(row["filter"], row["ef"]): row["p50_ms"] for row in rows if row["who"] == "engine"}
-    over = max(row["p50_ms"] - bare[row["filter"], row["ef"]] for row in rows if row["who"] == "store")
+    bare = {_asked(row): row["p50_ms"] for row in rows if row["who"] == "engine"}
+    over = max(row["p50_ms"] - bare[_asked(row)] for row in rows if row["who"] == "store")
     wanted = {
         f"recall@10 >= {GOAL_RECALL} at p99 <= {GOAL_P99_MS:g} ms": _verdict(
             bool(right) and row["p99_ms"] <= GOAL_P99_MS,
-            f"{row['recall_at_10']:.3f} at {row['p99_ms']:.2f} ms, ef {row['ef']}",
+            f"{row['recall_at_10']:.3f} at {row['p99_ms']:.2f} ms, "
+            f"ef {row['ef']}, oversampling {row['oversampling']:g}",
         ),
         f"store <= {GOAL_OVERHEAD_MS:g} ms over the bare engine, p50": _verdict(
             over <= GOAL_OVERHEAD_MS, f"{over:.2f} ms at most"
@@ -179,6 +207,10 @@ def goals(result: dict[str, Any], vector_bytes: int) -> dict[str, str]:
         # 0 where the engine names its files otherwise than this benchmark knows.
         wanted[name] = _verdict(0 < memory <= GOAL_MEMORY, f"{memory:.2f}")
     return wanted
+
+
+def _asked(row: Row) -> tuple[object, ...]:
+    return row["filter"], row["ef"], row["oversampling"]
 
 
 def _verdict(met: bool, measured: str) -> str:
@@ -205,16 +237,17 @@ def show(result: dict[str, Any], clusters: Clusters) -> None:
     print(f"| fp32 vectors, MiB | {vector_bytes(clusters) / 2**20:,.0f} |")
     for goal, verdict in result["goals"].items():
         print(f"| {goal} | {verdict} |")
-    print("\n| filter | ef | recall@10 | store p50, p99 ms | engine p50, p99 ms | store - engine, p50 ms |")
-    print("|---|---|---|---|---|---|")
-    stored = {(row["filter"], row["ef"]): row for row in result["queries"] if row["who"] == "store"}
+    print("\n| filter | ef | oversampling | recall@10 | store p50, p99 ms | engine p50, p99 ms | more, ms |")
+    print("|---|---|---|---|---|---|---|")
+    stored = {_asked(row): row for row in result["queries"] if row["who"] == "store"}
     for bare in (row for row in result["queries"] if row["who"] == "engine"):
-        row = stored.get((bare["filter"], bare["ef"]))
+        row = stored.get(_asked(bare))
+        recall = (row or bare)["recall_at_10"]
         ours = f"{row['p50_ms']:.2f}, {row['p99_ms']:.2f}" if row else ""
         over = f"{row['p50_ms'] - bare['p50_ms']:.2f}" if row else ""
         print(
-            f"| {bare['filter']} | {bare['ef']} | {(row or bare)['recall_at_10']:.3f} | {ours} "
-            f"| {bare['p50_ms']:.2f}, {bare['p99_ms']:.2f} | {over} |"
+            f"| {bare['filter']} | {bare['ef']} | {bare['oversampling']:g} | {recall:.3f} "
+            f"| {ours} | {bare['p50_ms']:.2f}, {bare['p99_ms']:.2f} | {over} |"
         )
 
 
@@ -225,7 +258,7 @@ def vector_bytes(clusters: Clusters) -> int:
 
 def facts_of(arguments: argparse.Namespace, points: int) -> dict[str, Any]:
     """What figures depend on beside the machine."""
-    names = ("dimension", "clusters", "noise", "queries", "ef", "hnsw_m", "hnsw_ef_construct")
+    names = ("dimension", "clusters", "noise", "queries", "ef", "oversampling", "hnsw_m", "hnsw_ef_construct")
     return {"points": points, **{name: getattr(arguments, name) for name in names}}
 
 
@@ -252,8 +285,11 @@ def run_size(arguments: argparse.Namespace, points: int) -> dict[str, Any]:
         result = kept[name]
         if result is None:
             spec = specification(clusters, name, arguments.hnsw_m, arguments.hnsw_ef_construct)
-            with fresh_process() as process:
-                given = (clusters, spec, queries, arguments.ef, exact, arguments.folder)
+            settings = list(itertools.product(arguments.ef, arguments.oversampling))
+            if name == Quantization.NONE:
+                settings = [(ef, 1.0) for ef in arguments.ef]
+            with store_folder(arguments, points, name) as root, fresh_process() as process:
+                given = (clusters, spec, queries, settings, exact, root)
                 result = {"quantization": name, **process.submit(measure, *given).result()}
             result["goals"] = goals(result, vector_bytes(clusters))
             _keep(arguments.keep, facts, name, result)
@@ -293,6 +329,13 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=1.5, help="spread around a centre; more is harder")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--ef", type=int, nargs="+", default=[16, 32, 64, 128, 256, 512])
+    parser.add_argument(
+        "--oversampling",
+        type=float,
+        nargs="+",
+        default=[SearchOptions().oversampling],
+        help="times as many as wanted that are scored again where vectors are compressed",
+    )
     index = IndexOptions()
     parser.add_argument("--hnsw-m", type=int, default=index.hnsw_m, help="links of an item in the graph")
     parser.add_argument(
@@ -300,6 +343,7 @@ def main() -> None:
     )
     parser.add_argument("--quantization", nargs="+", choices=kinds, default=["none", "int8"])
     parser.add_argument("--keep", type=Path, help="folder of figures: what is there is not measured again")
+    parser.add_argument("--stores", type=Path, help="folder of stores: what is there is not built again")
     parser.add_argument("--folder", help="where temporary stores are put; the default temporary folder")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
