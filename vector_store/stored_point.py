@@ -92,11 +92,11 @@ def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float
         raise InvalidQuery(
             f"query vector has shape {array.shape}, the catalog's vectors have ({dimension},)", field="vector"
         )
-    # In float64, as `_unit`: squares of float32 neither overflow nor vanish, so the norm tells all.
+    if not np.isfinite(array).all():
+        raise InvalidQuery("query vector holds NaN or infinity", field="vector")
+    # In float64, as `_unit`.
     wide = array.astype(np.float64)
     norm = math.sqrt(wide @ wide)
-    if not math.isfinite(norm):
-        raise InvalidQuery("query vector holds NaN or infinity", field="vector")
     if norm == 0.0:
         raise InvalidQuery("'query': a zero vector has no direction", field="vector")
     return (wide / norm).astype(np.float32)

@@ -122,6 +122,10 @@ BAD_VECTORS: list[tuple[NDArray[np.float32], str]] = [
     (np.ones(7, np.float32), r"shape \(7,\)"),
     (np.ones((1, 8), np.float32), "shape"),
     (np.full(8, np.nan, np.float32), "NaN"),
+    (
+        np.full(8, 0x7F800001, np.uint32).view(np.float32),
+        "NaN",
+    ),  # a signalling one, which warns where it is converted
     (np.full(8, np.inf, np.float32), "infinity"),
     (np.zeros(8, np.float32), "zero vector"),
 ]
