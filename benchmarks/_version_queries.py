@@ -12,7 +12,7 @@ import qdrant_edge as edge
 from benchmarks._clusters import Vectors
 from vector_store import VectorStore
 from vector_store.catalogs import Quantization
-from vector_store.contract import SearchOptions
+from vector_store.contract import CatalogReader, SearchOptions
 from vector_store.edge_filter import edge_filter
 from vector_store.filters import Filter, MatchAny
 
@@ -48,22 +48,20 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 class _Answers:
-    """Time and recall of the calls of one kind."""
+    """Time and recall of the calls of one kind; the first `WARM_UP` calls are not in them."""
 
     def __init__(self, exact: list[set[int]]) -> None:
         self._exact = exact
-        self._seconds: list[float] = []
-        self._right = 0
-        self._wanted = 0
+        self._calls: list[tuple[float, int, int]] = []
 
     def add(self, start: float, query: int, found: set[int]) -> None:
         """The call for a query, by place, that began at `start` on the performance clock and is over now."""
-        self._seconds.append(time.perf_counter() - start)
-        self._right += len(found & self._exact[query])
-        self._wanted += len(self._exact[query])
+        seconds, wanted = time.perf_counter() - start, self._exact[query]
+        self._calls.append((seconds, len(found & wanted), len(wanted)))
 
     def row(self) -> Row:
-        return {**percentiles(self._seconds), "recall_at_10": self._right / max(1, self._wanted)}
+        seconds, right, wanted = zip(*self._calls[WARM_UP:], strict=True)
+        return {**percentiles(seconds), "recall_at_10": sum(right) / max(1, sum(wanted))}
 
 
 async def version_rows(
@@ -76,33 +74,44 @@ async def version_rows(
     neither finds in the caches what the other read for the same query.
     """
     rows: list[Row] = []
-    count = len(queries)
     async with store.reader(catalog) as reader:
-        shard: edge.EdgeShard = cast(Any, reader)._engine._shard.engine
-        compressed = reader.info.spec.index.quantization is not Quantization.NONE
         for name, where in _WHERE.items():
-            for ef, oversampling in settings:
-                options = SearchOptions(ef=ef, oversampling=oversampling)
-                rescored = edge.QuantizationSearchParams(rescore=True, oversampling=oversampling)
-                params = edge.SearchParams(hnsw_ef=ef, quantization=rescored if compressed else None)
-                stored, bare = _Answers(exact[name]), _Answers(exact[name])
-                for place in range(-min(WARM_UP, count), count):
-                    start = time.perf_counter()
-                    answer = await reader.query(queries[place], limit=LIMIT, where=where, options=options)
-                    found = {int(scored.item.id) for scored in answer}
-                    if place >= 0:
-                        stored.add(start, place, found)
-                    other = (place + count // 2) % count
-                    start = time.perf_counter()
-                    found = _search(shard, queries[other], where, params)
-                    if place >= 0:
-                        bare.add(start, other, found)
-                setting = {"filter": name, "ef": ef, "oversampling": oversampling}
-                rows.append({"who": "store", **setting, **stored.row()})
-                rows.append({"who": "engine", **setting, **bare.row()})
-            setting = {"filter": name, "ef": "exact", "oversampling": 1.0}
-            rows.append({"who": "engine", **setting, **_exact_search(shard, queries, where, exact[name])})
+            for setting in settings:
+                stored, bare = await _take_turns(reader, queries, setting, where, exact[name])
+                asked = {"filter": name, "ef": setting[0], "oversampling": setting[1]}
+                rows += [{"who": "store", **asked, **stored}, {"who": "engine", **asked, **bare}]
+            asked = {"filter": name, "ef": "exact", "oversampling": 1.0}
+            rows.append(
+                {"who": "engine", **asked, **_exact_search(_shard(reader), queries, where, exact[name])}
+            )
     return rows
+
+
+async def _take_turns(
+    reader: CatalogReader, queries: Vectors, setting: Setting, where: Filter | None, exact: list[set[int]]
+) -> tuple[Row, Row]:
+    """Figures of the store and of the engine alone."""
+    ef, oversampling = setting
+    options = SearchOptions(ef=ef, oversampling=oversampling)
+    rescored = edge.QuantizationSearchParams(rescore=True, oversampling=oversampling)
+    compressed = reader.info.spec.index.quantization is not Quantization.NONE
+    params = edge.SearchParams(hnsw_ef=ef, quantization=rescored if compressed else None)
+    shard, count = _shard(reader), len(queries)
+    stored, bare = _Answers(exact), _Answers(exact)
+    for place in range(-WARM_UP, count):
+        store_asks, engine_asks = place % count, (place + count // 2) % count
+        start = time.perf_counter()
+        answer = await reader.query(queries[store_asks], limit=LIMIT, where=where, options=options)
+        stored.add(start, store_asks, {int(scored.item.id) for scored in answer})
+        start = time.perf_counter()
+        bare.add(start, engine_asks, _search(shard, queries[engine_asks], where, params))
+    return stored.row(), bare.row()
+
+
+def _shard(reader: CatalogReader) -> edge.EdgeShard:
+    """The engine's own handle of the shard that an embedded store's reader has open."""
+    shard: edge.EdgeShard = cast(Any, reader)._engine._shard.engine
+    return shard
 
 
 def _exact_search(
@@ -110,9 +119,10 @@ def _exact_search(
 ) -> Row:
     params = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
     answers = _Answers(exact)
-    for place, query in enumerate(queries[:EXACT_QUERIES]):
+    count = min(EXACT_QUERIES, len(queries))
+    for place in range(-WARM_UP, count):
         start = time.perf_counter()
-        answers.add(start, place, _search(shard, query, where, params))
+        answers.add(start, place % count, _search(shard, queries[place % count], where, params))
     return answers.row()
 
 

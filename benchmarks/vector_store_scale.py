@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -150,6 +151,8 @@ def measure(
     if known.is_file():
         built = json.loads(known.read_text())
     else:
+        # What a run that was stopped left half built.
+        shutil.rmtree(Path(root, "catalogs"), ignore_errors=True)
         built = asyncio.run(build_it())
         built["disk_bytes"] = used_bytes(shard.parent)
         built["searched_bytes"] = searched_bytes(shard)
