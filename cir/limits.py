@@ -1,0 +1,60 @@
+"""Rules that every door of the system shares: item ids, names of payload fields, sizes, depth of filters.
+
+The client, the search service, the store and the indexer check by these functions alone, so that what one of
+them takes can be read, searched, changed and deleted through every other. Pure. Each function returns what is
+wrong in words that can be shown to a user, or an empty string; the caller adds where the value came from.
+"""
+
+from __future__ import annotations
+
+import re
+
+# A text of 512 characters always fits.
+MAX_ITEM_ID_BYTES = 2048
+MAX_FIELD_NAME_CHARACTERS = 128
+# Bytes of one item's payload as JSON in UTF-8.
+MAX_PAYLOAD_BYTES = 1024 * 1024
+# Levels of a filter, the outermost one counted.
+MAX_FILTER_DEPTH = 8
+
+# Unicode's control characters (category Cc).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Halves of a surrogate pair, which UTF-8 cannot write.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string can be written as UTF-8, that is, holds no lone surrogate."""
+    return _SURROGATE.search(value) is None
+
+
+def item_id_problem(item_id: str) -> str:
+    """Return what keeps a text from being an item's id, or an empty string.
+
+    An id is any valid Unicode text of 1 to `MAX_ITEM_ID_BYTES` bytes in UTF-8 without control characters
+    (category Cc). Spaces of all kinds, slashes, emoji and invisible format characters are allowed. Two ids
+    are equal if and only if their code points are: composed and decomposed letters differ.
+    """
+    if not is_text(item_id):
+        return "an item id must be valid Unicode"
+    size = len(item_id.encode())
+    if not 1 <= size <= MAX_ITEM_ID_BYTES:
+        return f"an item id has 1 to {MAX_ITEM_ID_BYTES} bytes, this one has {size}"
+    if _CONTROL.search(item_id):
+        return "an item id has no control characters"
+    return ""
+
+
+def field_name_problem(name: str) -> str:
+    """Return what keeps a text from naming a payload field, or an empty string.
+
+    A field name is any valid Unicode text of 1 to `MAX_FIELD_NAME_CHARACTERS` characters without control
+    characters.
+    """
+    if not is_text(name):
+        return "a field name must be valid Unicode"
+    if not 1 <= len(name) <= MAX_FIELD_NAME_CHARACTERS:
+        return f"a field name has 1 to {MAX_FIELD_NAME_CHARACTERS} characters, this one has {len(name)}"
+    if _CONTROL.search(name):
+        return "a field name has no control characters"
+    return ""
