@@ -23,9 +23,9 @@ from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
 from combiner_service.servicer import CombinerServicer
 from combiner_service.settings import CombinerSettings
-from service_runtime.application import Application
-from service_runtime.progress import Progress
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
+from service_runtime.server import Application
+from service_runtime.watchdog import Progress
 
 
 class CombinerApplication(Application):

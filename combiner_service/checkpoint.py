@@ -17,7 +17,7 @@ from combiner_service.atomic_file import replacing
 from combiner_service.checkpoint_metadata import CheckpointMetadata, from_header, to_header
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_sizes import NetworkSizes, sizes_from_shapes
-from service_runtime.version import software_version
+from service_runtime.settings import software_version
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cir.combiner.v1 import combiner_pb2
 from cir.common.v1 import errors_pb2
 from service_runtime.errors import ServiceError
-from service_runtime.progress import Progress
+from service_runtime.watchdog import Progress
 
 
 @dataclass(eq=False, slots=True)

@@ -18,8 +18,8 @@ from combiner_service.refusals import page_refusal
 from combiner_service.registry import Registry
 from combiner_service.request_check import check_request
 from combiner_service.settings import CombinerSettings
-from service_runtime.deadlines import remaining
-from service_runtime.version import software_version
+from service_runtime.interceptor import remaining_seconds
+from service_runtime.settings import software_version
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
@@ -78,7 +78,7 @@ class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
         )
         name = request.combiner or self._settings.default_combiner
         return await self._workers.combine(
-            name, items, request, seconds_left=remaining(context, _LONGEST_SECONDS)
+            name, items, request, seconds_left=remaining_seconds(context, _LONGEST_SECONDS)
         )
 
     async def _off_loop(self, job: Callable[[], Answer]) -> Answer:

@@ -24,11 +24,11 @@ from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestChecks
 from embedder_service.servicer import EmbedderServicer
 from embedder_service.settings import EmbedderSettings
-from service_runtime.application import Application
+from service_runtime.errors import StartupError
 from service_runtime.logging import get_logger
-from service_runtime.progress import Progress
-from service_runtime.startup import StartupError
-from service_runtime.version import software_version
+from service_runtime.server import Application
+from service_runtime.settings import software_version
+from service_runtime.watchdog import Progress
 
 if TYPE_CHECKING:
     from embedder_service.load import HeldModel

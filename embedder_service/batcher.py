@@ -33,7 +33,7 @@ from embedder_service.observer import Dropped, Observer
 from embedder_service.presence import InteractivePresence
 from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
-from service_runtime.progress import Progress
+from service_runtime.watchdog import Progress
 
 Forward = Callable[[npt.NDArray[Any]], Features]
 #: Begins a forward pass of rows and returns what waits for its result (see device_transfer.py).

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 # Without it the kernels add pairs of 8-bit products in 16 bits, which 7-bit inputs never overflow.
 _FULL_RANGE_FLAG = "avx512_vnni"

@@ -15,7 +15,7 @@ from embedder_service.int8 import Int8Layers
 from embedder_service.reduced import in_dtype, input_dtype
 from embedder_service.text_tower import encode_tokens
 from embedder_service.weights import LoadedModel
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 Features = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ from embedder_service.cpu_flags import read_cpu_flags
 from embedder_service.int8 import Int8Layers
 from embedder_service.model import ClipModel, Features, Pixels
 from embedder_service.weights import LoadedModel
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 _DTYPES = {
     "float32": torch.float32,

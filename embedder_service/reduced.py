@@ -8,7 +8,7 @@ import torch
 
 from embedder_service.cpu_flags import read_cpu_flags
 from embedder_service.int8 import Int8Layers, quantise
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 
 def in_dtype(

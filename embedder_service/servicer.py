@@ -19,8 +19,8 @@ from embedder_service.fair_share import Priority
 from embedder_service.job import Caller
 from embedder_service.requests import EmbedRequest, RequestChecks
 from embedder_service.stream import in_flight
-from service_runtime.deadlines import remaining
 from service_runtime.errors import ServiceError
+from service_runtime.interceptor import remaining_seconds
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response", embedder_pb2.EmbedImagesResponse, embedder_pb2.EmbedTextsResponse)
@@ -115,7 +115,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         started = time.monotonic()
         priority = self._checks.priority(request, default)
         images = self._checks.images(request.images)
-        deadline = started + remaining(context, self._call_timeout)
+        deadline = started + remaining_seconds(context, self._call_timeout)
         embedded = await self._engine.embed_images(
             images, priority=priority, deadline=deadline, caller=caller
         )
@@ -131,7 +131,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         started = time.monotonic()
         priority = self._checks.priority(request, default)
         texts = self._checks.texts(request.texts)
-        deadline = started + remaining(context, self._call_timeout)
+        deadline = started + remaining_seconds(context, self._call_timeout)
         embedded = await self._engine.embed_texts(texts, priority=priority, deadline=deadline, caller=caller)
         return self._fill(embedder_pb2.EmbedTextsResponse(), embedded, request, started)
 

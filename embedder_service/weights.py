@@ -21,7 +21,7 @@ from open_clip.model import convert_to_custom_text_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 # Architectures of our own, and the weights that come with them.
 _PACKAGE = Path(__file__).parent

@@ -10,7 +10,7 @@ from embedder_service.job import Caller
 from embedder_service.prepare_queue import Preparation, PrepareQueue
 from embedder_service.presence import InteractivePresence
 from service_runtime.logging import get_logger
-from service_runtime.progress import Progress
+from service_runtime.watchdog import Progress
 
 
 class WorkPool:

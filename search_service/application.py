@@ -15,8 +15,8 @@ from search_service.embedder_client import EmbedderClient
 from search_service.search_servicer import SearchServicer, limits
 from search_service.settings import SearchSettings
 from search_service.upstream_access import upstream_access
-from service_runtime.application import Application
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
+from service_runtime.server import Application
 from vector_store import open_store
 from vector_store.contract import VectorStore
 from vector_store.edge_options import EdgeOptions

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cir.common.v1 import errors_pb2 as errors
+from service_runtime.auth import current_key
 from service_runtime.errors import ServiceError
-from service_runtime.gate import calling_key
 
 
 def may_use(catalog: str) -> bool:
     """Whether the call being served may use a catalog; every call may where no keys are used."""
-    key = calling_key()
+    key = current_key()
     return key is None or key.is_for(catalog)
 
 
@@ -18,7 +18,7 @@ def check_may_use(catalog: str, *, field: str) -> None:
 
     Says the same whether the catalog exists or not: another tenant's names are nobody else's business.
     """
-    key = calling_key()
+    key = current_key()
     if key is not None and not key.is_for(catalog):
         raise ServiceError(
             errors.CATALOG_NOT_ALLOWED,

@@ -26,8 +26,8 @@ from search_service.reading import open_reader
 from search_service.settings import SearchSettings
 from search_service.store_refusals import store_refusals
 from search_service.update_mask import read_mask
-from service_runtime.deadlines import downstream
 from service_runtime.errors import ServiceError
+from service_runtime.interceptor import downstream_timeout
 from vector_store.catalogs import CatalogInfo
 from vector_store.contract import VectorStore
 
@@ -83,7 +83,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         catalog, version = names.parse_version(request.name, field="name")
         with store_refusals():
             if not request.allow_model_change:
-                timeout = downstream(context, self._settings.call_timeout_seconds)
+                timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
                 await check_model(self._store, self._embedder, catalog, version, timeout=timeout)
             return write_catalog(CatalogInfo(catalog, await self._store.publish(catalog, version)))
 
@@ -156,7 +156,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """Write items into the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
         check_count(len(request.items), self._settings.max_write_items, "items")
-        timeout = downstream(context, self._settings.call_timeout_seconds)
+        timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
         async with open_reader(self._store, catalog) as reader:
             return await write_items(
                 request.items,

@@ -13,9 +13,9 @@ from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2
 from cir.vectors import VectorError, pack, unpack
 from search_service.same_model import check_same_model
-from service_runtime.calls import call_metadata
 from service_runtime.errors import ServiceError
-from service_runtime.upstream import refusal
+from service_runtime.interceptor import call_metadata
+from service_runtime.upstream import to_service_error
 
 
 class CombinerClient:
@@ -82,6 +82,6 @@ class CombinerClient:
         return (*self._metadata, *call_metadata())
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> ServiceError:
-        return refusal(
+        return to_service_error(
             error, service="combiner", address=self._address, unavailable=errors_pb2.COMBINER_UNAVAILABLE
         )

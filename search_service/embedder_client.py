@@ -13,9 +13,9 @@ from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc as rpc
 from cir.vectors import unpack
 from search_service.same_model import check_same_model
-from service_runtime.calls import call_metadata
 from service_runtime.errors import ServiceError
-from service_runtime.upstream import refusal
+from service_runtime.interceptor import call_metadata
+from service_runtime.upstream import to_service_error
 
 
 class EmbedderClient:
@@ -67,7 +67,7 @@ class EmbedderClient:
         return (*self._metadata, *call_metadata())
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> ServiceError:
-        return refusal(
+        return to_service_error(
             error, service="embedder", address=self._address, unavailable=errors_pb2.EMBEDDER_UNAVAILABLE
         )
 

@@ -24,8 +24,8 @@ from search_service.store_refusals import store_refusals
 from search_service.turn_features import look_up
 from search_service.turns import Folded, TurnKind, fold
 from search_service.unindexed_items import UnindexedItems
-from service_runtime.deadlines import downstream
 from service_runtime.errors import ServiceError
+from service_runtime.interceptor import downstream_timeout
 from vector_store.contract import CatalogReader, SearchOptions, VectorStore
 from vector_store.filters import Filter, HasId
 from vector_store.points import ScoredItem
@@ -102,7 +102,7 @@ class Search:
             reader=reader,
             embeddings=self._embeddings,
             clock=clock,
-            timeout=downstream(context, longest),
+            timeout=downstream_timeout(context, longest),
         )
 
         async def combine(
@@ -115,7 +115,7 @@ class Search:
                     combiner=request.combiner or self._settings.default_combiner,
                     text_weight=text_weight,
                     fingerprint=reader.info.spec.model_fingerprint,
-                    timeout=downstream(context, longest),
+                    timeout=downstream_timeout(context, longest),
                 )
 
         return await fold(turns, combine, _FEEDBACK[_feedback(request)])

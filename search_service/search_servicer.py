@@ -19,7 +19,7 @@ from search_service.shared_embeddings import SharedEmbeddings
 from search_service.store_refusals import store_refusals
 from search_service.unindexed_items import UnindexedItems
 from service_runtime.errors import ServiceError
-from service_runtime.version import software_version
+from service_runtime.settings import software_version
 from vector_store.contract import VectorStore
 
 _PROBE_SECONDS = 2.0

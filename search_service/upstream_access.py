@@ -10,7 +10,7 @@ from cir.api_key import metadata
 from cir.channel import TlsFiles, open_async_channel
 from cir.errors import InvalidArgument
 from search_service.settings import SearchSettings
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 from service_runtime.tls import check_authority, check_pair
 from service_runtime.tracing import client_interceptors
 

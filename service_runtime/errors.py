@@ -12,6 +12,11 @@ from grpc_status import rpc_status
 
 from cir.common.v1 import errors_pb2 as pb
 
+
+class StartupError(Exception):
+    """The service cannot start; the message is the one line that the operator sees."""
+
+
 DOMAIN = "cir"
 
 # An error travels in trailing metadata, which clients take up to 8 KiB of, and messages quote what was sent.
@@ -42,7 +47,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
 }
 
 
-def code_of(reason: pb.ErrorReason.ValueType) -> grpc.StatusCode:
+def grpc_code(reason: pb.ErrorReason.ValueType) -> grpc.StatusCode:
     """The gRPC code that a reason comes with; INVALID_ARGUMENT for every fault of the request's content."""
     return _CODES.get(reason, _INVALID)
 
@@ -73,7 +78,7 @@ class ServiceError(Exception):
     @property
     def code(self) -> grpc.StatusCode:
         """The gRPC code of the reason."""
-        return code_of(self.reason)
+        return grpc_code(self.reason)
 
     def status(self) -> grpc.Status:
         """What to abort a call with: code, message and google.rpc details."""

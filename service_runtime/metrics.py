@@ -19,8 +19,8 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
-from service_runtime.startup import StartupError
-from service_runtime.version import software_version
+from service_runtime.errors import StartupError
+from service_runtime.settings import software_version
 
 # From a cached lookup to a bulk call that waits its turn.
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
@@ -62,7 +62,7 @@ class CallMetrics:
         return (self._calls, self._seconds, self._refusals, self._running, self._limit)
 
 
-def registry_of(service: str, collectors: Sequence[Collector]) -> CollectorRegistry:
+def create_registry(service: str, collectors: Sequence[Collector]) -> CollectorRegistry:
     """A registry with the given metrics, those of the process, and the software's version."""
     registry = CollectorRegistry()
     for collector in collectors:
@@ -81,7 +81,7 @@ def registry_of(service: str, collectors: Sequence[Collector]) -> CollectorRegis
 
 
 @contextmanager
-def exposed(registry: CollectorRegistry, *, host: str, port: int) -> Iterator[int]:
+def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Iterator[int]:
     """Serve the registry over HTTP on threads of its own while the block lasts; yields the port.
 
     Raises `StartupError` when the port cannot be bound.

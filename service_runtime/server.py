@@ -1,4 +1,4 @@
-"""A gRPC server's life: bind, warm up, serve, drain, close."""
+"""What a service brings, and a gRPC server's life around it: bind, warm up, serve, drain, close."""
 
 from __future__ import annotations
 
@@ -7,27 +7,58 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from prometheus_client.registry import Collector
 
-from service_runtime import exposure
-from service_runtime.application import Application
-from service_runtime.calls import CallInterceptor
-from service_runtime.core_server import open_server
-from service_runtime.gate import gate_of
+from service_runtime.auth import create_authenticator
+from service_runtime.errors import StartupError
+from service_runtime.grpcio_patch import create_server
+from service_runtime.interceptor import CallInterceptor
 from service_runtime.logging import configure_logging, get_logger
-from service_runtime.metrics import exposed, registry_of
-from service_runtime.settings import ServiceSettings
-from service_runtime.startup import StartupError
+from service_runtime.metrics import create_registry, serve_metrics
+from service_runtime.settings import ServiceSettings, startup_warnings
 from service_runtime.tls import server_credentials
 from service_runtime.tracing import server_interceptors, tracing
-from service_runtime.watchdog import EXIT_CODE, watched
+from service_runtime.watchdog import EXIT_CODE, Progress, watch_progress
+
+
+class Application(ABC):
+    """One service. The port opens before `start`, so that probes see a live process that warms up."""
+
+    #: Full names of the gRPC services, for health and reflection.
+    service_names: Sequence[str]
+    #: Full method paths ("/package.Service/Method") that change data and need a key of the write scope.
+    write_methods: Collection[str] = frozenset()
+
+    @abstractmethod
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicers. No call reaches them before `start` has returned."""
+
+    @abstractmethod
+    async def start(self) -> Mapping[str, object]:
+        """Load and warm up; returns the facts to log (model, limits). Raises `StartupError`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything. No call is under way any more. Also called when `start` failed."""
+
+    def collectors(self) -> Sequence[Collector]:
+        """Metrics of the service's own, beside those of its calls. Asked for after `start`."""
+        return ()
+
+    def progress(self) -> Mapping[str, Progress]:
+        """Queues, pools and device threads by name, for the watchdog. Asked for after `start`."""
+        return {}
+
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -81,10 +112,10 @@ async def serving(
     on another thread; the default ends the process. Raises `StartupError` when a port cannot be bound or
     the application cannot start.
     """
-    gate = gate_of(settings, application.write_methods)
+    gate = create_authenticator(settings, application.write_methods)
     credentials = server_credentials(settings)
     calls = CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls, gate=gate)
-    server = open_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
+    server = create_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
     health = health_aio.HealthServicer()
     names = ("", *application.service_names)
     # The empty name tells that the process lives; a service's name that it is ready.
@@ -104,7 +135,7 @@ async def serving(
             f"cannot listen on {settings.address}: it is in use or not an address of this machine"
         ) from error
     address = f"{settings.host}:{port}"
-    for warning in exposure.warnings(settings):
+    for warning in startup_warnings(settings):
         get_logger().warning(warning)
     loop = asyncio.get_running_loop()
 
@@ -146,10 +177,14 @@ def _observed(
     facts: dict[str, object] = {}
     with ExitStack() as stack:
         if settings.metrics_port:
-            registry = registry_of(settings.program, (*calls.metrics.collectors(), *application.collectors()))
-            stack.enter_context(exposed(registry, host=settings.host, port=settings.metrics_port))
+            registry = create_registry(
+                settings.program, (*calls.metrics.collectors(), *application.collectors())
+            )
+            stack.enter_context(serve_metrics(registry, host=settings.host, port=settings.metrics_port))
             facts["metrics"] = f"http://{settings.host}:{settings.metrics_port}/metrics"
-        stack.enter_context(watched(application.progress(), limit=settings.watchdog_seconds, on_stall=stall))
+        stack.enter_context(
+            watch_progress(application.progress(), limit=settings.watchdog_seconds, on_stall=stall)
+        )
         yield facts
 
 

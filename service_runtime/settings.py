@@ -1,12 +1,14 @@
 """Typed settings of a process: command line over environment over file over defaults.
 
-One class per service; `--help`, the environment variables and the documentation are generated from it.
-"""
+One class per service; `--help`, the environment variables and the documentation are generated from it."""
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -20,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -198,3 +200,54 @@ class ServiceSettings(ProgramSettings):
     tracing_sample_ratio: float = Field(
         1.0, ge=0, le=1, description="Share of calls that are traced where their caller has not decided."
     )
+
+
+def load_service_settings(module: str) -> ServiceSettings:
+    """The settings that the service `module` finds in this environment. Raises `StartupError`."""
+    names = vars(import_module(f"{module}.settings")).values()
+    own = next(
+        each
+        for each in names
+        if isinstance(each, type) and issubclass(each, ServiceSettings) and each is not ServiceSettings
+    )
+    return own.load([])
+
+
+def startup_warnings(settings: ServiceSettings) -> list[str]:
+    """A line for each protection that is off while the service listens beyond this machine."""
+    if is_loopback(settings.host):
+        return []
+    lines = []
+    if settings.tls_certificate is None:
+        lines.append(
+            f"listening on {settings.host} without TLS: calls and keys can be read on the way; set "
+            "tls_certificate and tls_key, or leave TLS to a proxy in front"
+        )
+    keys = settings.api_keys_file is not None or bool(settings.api_keys.get_secret_value())
+    if not keys and settings.tls_client_ca is None:
+        lines.append(
+            f"listening on {settings.host} without API keys or client certificates: whoever reaches the port "
+            "may call; set api_keys_file or tls_client_ca, or keep others from the port"
+        )
+    return lines
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener on `host`."""
+    if host == "localhost" or host.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+DISTRIBUTION = "composed-image-retrieval"
+
+
+def software_version() -> str:
+    """The installed distribution's version; "unknown" when run from a source tree that is not installed."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"

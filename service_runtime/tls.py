@@ -8,8 +8,9 @@ from pathlib import Path
 
 import grpc
 
+from cir.channel import TlsFiles
+from service_runtime.errors import StartupError
 from service_runtime.settings import ServiceSettings
-from service_runtime.startup import StartupError
 from service_runtime.watched_files import WatchedFiles, read_bytes
 
 _PASSWORD_TRIED = "\0"  # noqa: S105  # no password: it keeps OpenSSL from asking for one on the terminal
@@ -96,3 +97,14 @@ def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | No
         fetch,  # type: ignore[arg-type]  # None is documented
         client_ca is not None,
     )
+
+
+def local_tls_files(settings: ServiceSettings) -> TlsFiles | None:
+    """What reaches a service from its own machine; None without TLS.
+
+    The service's certificate is itself what is trusted, whoever issued it.
+    """
+    certificate = settings.tls_certificate
+    if certificate is None or settings.tls_client_ca is None:
+        return TlsFiles(certificate) if certificate else None
+    return TlsFiles(certificate, certificate, settings.tls_key)

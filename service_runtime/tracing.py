@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from service_runtime.startup import StartupError
-from service_runtime.version import software_version
+from service_runtime.errors import StartupError
+from service_runtime.settings import software_version
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from cir.common.v1 import errors_pb2 as pb
-from service_runtime.errors import DOMAIN, ServiceError, code_of
+from service_runtime.errors import DOMAIN, ServiceError, grpc_code
 
 _PASSED_ON = frozenset(
     {
@@ -19,7 +19,7 @@ _PASSED_ON = frozenset(
 )
 
 
-def refusal(
+def to_service_error(
     error: grpc.aio.AioRpcError, *, service: str, address: str, unavailable: pb.ErrorReason.ValueType
 ) -> ServiceError:
     """What our caller is told when a call to `service` at `address` failed with `error`.
@@ -33,7 +33,7 @@ def refusal(
         return ServiceError(pb.DEADLINE, f"the {service} did not answer in the time left; allow more time")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason in (pb.OVERLOADED, pb.RATE_LIMITED):
         return ServiceError(pb.OVERLOADED, f"the {service} is busy: {text}", retry_after=retry_after or 0.2)
-    if code in _PASSED_ON and reason is not None and code_of(reason) is code:
+    if code in _PASSED_ON and reason is not None and grpc_code(reason) is code:
         return ServiceError(reason, text, metadata=metadata)
     return ServiceError(
         unavailable,

@@ -1,20 +1,66 @@
-"""Finds out that a service makes no progress while work waits, whatever still answers."""
+"""The watchdog: finds out that a service makes no progress while work waits, whatever still answers."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from service_runtime.progress import Progress
+
+class Progress:
+    """Counts pieces of work that wait or run, and remembers when one last ended. Safe with threads.
+
+    A worker that is stuck ends nothing while work waits; an idle one has nothing waiting. Only the first
+    is a stall.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open = 0
+        self._moved = clock()
+
+    @property
+    def open(self) -> int:
+        """Pieces that were begun and have not ended."""
+        return self._open
+
+    def begin(self) -> None:
+        """A piece of work arrived."""
+        with self._lock:
+            if self._open == 0:
+                self._moved = self._clock()
+            self._open += 1
+
+    def end(self) -> None:
+        """A piece of work ended, whether well or not."""
+        with self._lock:
+            self._open -= 1
+            self._moved = self._clock()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """`begin` and `end` around a block."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
+    def stalled_seconds(self) -> float:
+        """Seconds since a piece last ended (or the first arrived) while any is open; 0 when none is."""
+        with self._lock:
+            return self._clock() - self._moved if self._open else 0.0
+
 
 #: Exit code of a process that its watchdog ends (EX_SOFTWARE).
 EXIT_CODE = 70
 EVENT_LOOP = "event loop"
 
 
-def stalled(progress: Mapping[str, Progress], limit: float) -> str:
+def find_stall(progress: Mapping[str, Progress], limit: float) -> str:
     """Say what has made no progress for `limit` seconds while work waits; empty when all is well."""
     for name, work in progress.items():
         seconds = work.stalled_seconds()
@@ -24,7 +70,7 @@ def stalled(progress: Mapping[str, Progress], limit: float) -> str:
 
 
 @contextmanager
-def watched(
+def watch_progress(
     progress: Mapping[str, Progress], *, limit: float, on_stall: Callable[[str], None]
 ) -> Iterator[None]:
     """Watch the work and the running event loop from a thread while the block lasts.
@@ -45,7 +91,7 @@ def watched(
                 # Answered as soon as the loop gets round to it: the loop is work like any other.
                 beats.begin()
                 loop.call_soon_threadsafe(beats.end)
-            if problem := stalled(everything, limit):
+            if problem := find_stall(everything, limit):
                 on_stall(problem)
                 return
 

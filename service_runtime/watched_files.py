@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from service_runtime.errors import StartupError
 from service_runtime.logging import get_logger
-from service_runtime.startup import StartupError
 
 T = TypeVar("T")
 LOOK_SECONDS = 1.0

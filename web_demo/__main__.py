@@ -10,14 +10,13 @@ import uvicorn
 
 from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
+from service_runtime.errors import StartupError
 from service_runtime.logging import configure_logging, get_logger
-from service_runtime.startup import StartupError
-from web_demo.desk import Desk
-from web_demo.known import KnownQueries
-from web_demo.pages import Pages, tidying
+from web_demo.app import Pages, tidy_uploads
+from web_demo.backend import SearchBackend
+from web_demo.benchmark_queries import BenchmarkQueries
+from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
-from web_demo.thumbnails import Thumbnails
-from web_demo.uploads import Uploads
 
 _TIDY_SECONDS = 60.0
 
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(settings: DemoSettings) -> int:
-    known = KnownQueries.read(settings.known_queries)
+    known = BenchmarkQueries.read(settings.known_queries)
     try:
         uploads = Uploads(
             settings.data / "uploads",
@@ -65,7 +64,7 @@ async def _serve(settings: DemoSettings) -> int:
     except OSError as error:
         raise StartupError(f"{error.filename or settings.data}: {error.strerror or error}") from error
     async with client:
-        desk = Desk(client, uploads, known, page_size=settings.page_size)
+        desk = SearchBackend(client, uploads, known, page_size=settings.page_size)
         application = Pages(settings, desk, uploads, thumbnails).application()
         server = uvicorn.Server(
             uvicorn.Config(
@@ -79,7 +78,7 @@ async def _serve(settings: DemoSettings) -> int:
             )
         )
         get_logger().info("serving", address=f"http://{settings.address}", search=settings.search)
-        tidy = asyncio.create_task(tidying(uploads, _TIDY_SECONDS))
+        tidy = asyncio.create_task(tidy_uploads(uploads, _TIDY_SECONDS))
         try:
             await server.serve()
         except SystemExit as error:

@@ -23,7 +23,7 @@ Pairs = list[tuple[str, str]]
 _quoted = lru_cache(maxsize=8192)(quote_plus)
 
 
-class BadState(ValueError):
+class BadStateError(ValueError):
     """An address that no page of ours leads to; the message is for people."""
 
 
@@ -134,7 +134,7 @@ class State:
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> State:
-    """Read query parameters; what is not ours is passed over. Raises `BadState`.
+    """Read query parameters; what is not ours is passed over. Raises `BadStateError`.
 
     Empty values count as not given, so that a form may send all its fields. A text in `x` (without a number)
     is what was just said: it goes on as a further turn where the last one has a text already.
@@ -151,7 +151,7 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
         elif key == "f":
             field, colon, of_field = value.partition(":")
             if not (field and colon and of_field):
-                raise BadState(f"a filter is field:value, not {value[:80]!r}")
+                raise BadStateError(f"a filter is field:value, not {value[:80]!r}")
             filters.append((field, of_field))
         elif key == "e":
             excluded.append(value)
@@ -179,7 +179,7 @@ def _said(state: State, text: str) -> State:
 def _turn(parts: dict[str, list[str]]) -> TurnState:
     upload = parts.get("u", [""])[0]
     if upload and not _UPLOAD.fullmatch(upload):
-        raise BadState("this is not the name of an uploaded picture")
+        raise BadStateError("this is not the name of an uploaded picture")
     liked = tuple(dict.fromkeys(parts.get("l", [])))
     return TurnState(
         item="" if upload else parts.get("i", [""])[0],
@@ -193,5 +193,5 @@ def _turn(parts: dict[str, list[str]]) -> TurnState:
 
 def _number(value: str, most: int) -> int:
     if not value.isascii() or not value.isdigit() or int(value[:6]) > most:
-        raise BadState(f"{value[:20]!r} is no number from 0 to {most}")
+        raise BadStateError(f"{value[:20]!r} is no number from 0 to {most}")
     return int(value)

@@ -1,9 +1,10 @@
-"""What the pages show, as plain data for the templates."""
+"""What the pages show, as plain data for the templates. Pure."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from cir.search_answer import SearchAnswer
@@ -52,7 +53,7 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Results:
     """The answer of one combiner."""
 
     combiner: str
@@ -69,7 +70,7 @@ class Page:
 
     state: State
     steps: Sequence[Step] = ()
-    found: Sequence[Found] = ()
+    found: Sequence[Results] = ()
     wall: Sequence[Card] = ()
     facets: Sequence[Facet] = ()
     suggestions: Sequence[str] = ()
@@ -78,15 +79,15 @@ class Page:
     combiners: Sequence[str] = ()
     has_target: bool = False
     notice: str = ""
-    hidden: Sequence[tuple[str, str]] = field(default_factory=list)
+    hidden: Sequence[tuple[str, str]] = ()
 
 
-def picture_url(catalog: str, item: str) -> str:
+def image_url(catalog: str, item: str) -> str:
     """Where an item's thumbnail is."""
     return f"/picture?{urlencode({'c': catalog, 'i': item})}"
 
 
-def title_of(item: str, payload: Mapping[str, object]) -> str:
+def item_title(item: str, payload: Mapping[str, object]) -> str:
     """What to call an item: its title or caption, else its id."""
     for name in ("title", "name", "caption"):
         if isinstance(value := payload.get(name), str) and value:
@@ -94,12 +95,12 @@ def title_of(item: str, payload: Mapping[str, object]) -> str:
     return item
 
 
-def steps_of(state: State) -> list[Step]:
+def build_steps(state: State) -> list[Step]:
     """The strip of turns."""
     return [
         Step(
             number + 1,
-            picture_url(state.catalog, turn.item)
+            image_url(state.catalog, turn.item)
             if turn.item
             else (f"/uploaded?{urlencode({'n': turn.upload})}" if turn.upload else ""),
             turn.text,
@@ -113,7 +114,7 @@ def steps_of(state: State) -> list[Step]:
     ]
 
 
-def cards_of(
+def build_cards(
     state: State, answer: SearchAnswer, targets: frozenset[str], *, scored: bool = True
 ) -> list[Card]:
     """The results, with where each click leads. `targets` are paths of pictures."""
@@ -121,8 +122,8 @@ def cards_of(
     return [
         Card(
             id=result.id,
-            title=title_of(result.id, result.payload),
-            picture=picture_url(state.catalog, result.id),
+            title=item_title(result.id, result.payload),
+            picture=image_url(state.catalog, result.id),
             like_this=state.like_this(result.id).url,
             payload=result.payload,
             score=result.score if scored else None,
@@ -136,3 +137,35 @@ def cards_of(
         )
         for result in answer
     ]
+
+
+_COLOURS = ("colour", "color")
+_SKIP = ("id", "split", "price", "caption", "image", "path", "name", "title")
+
+
+def choose_facet_fields(schema: Mapping[str, str], most: int = 6) -> list[str]:
+    """The fields that people filter by: keywords and yes-or-no, colours first."""
+    fields = [
+        name for name, kind in schema.items() if kind in ("keyword", "bool") and name.lower() not in _SKIP
+    ]
+    return sorted(fields, key=lambda name: (name.lower() not in _COLOURS, fields.index(name)))[:most]
+
+
+def suggest_changes(
+    facets: Mapping[str, Sequence[str]], of_item: Mapping[str, object], *, seed: int = 0, most: int = 6
+) -> list[str]:
+    """Texts that would change an item: values of its fields that it has not."""
+    rng = random.Random(seed)  # noqa: S311  # suggestions, not secrets
+    texts: list[str] = []
+    for field, values in facets.items():
+        others = [value for value in values if value != of_item.get(field) and len(value) <= 30]
+        for value in rng.sample(others, min(2, len(others))):
+            texts.append(f"in {value}" if field.lower() in _COLOURS else f"{_article(field, value)}")
+    rng.shuffle(texts)
+    return texts[:most]
+
+
+def _article(field: str, value: str) -> str:
+    if field.lower() in ("kind", "type", "category", "label"):
+        return f"a {value} instead" if value[:1].lower() not in "aeiou" else f"an {value} instead"
+    return f"{value} instead"

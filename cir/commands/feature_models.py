@@ -24,8 +24,7 @@ from combiner_service.feature_files.extract import EmbeddedBatch, ModelIdentity
 from embedder_service.decode import decoder_for
 from embedder_service.load import load
 from embedder_service.settings import EmbedderSettings
-from service_runtime.errors import ServiceError
-from service_runtime.startup import StartupError
+from service_runtime.errors import ServiceError, StartupError
 
 _TIMEOUT_S = 300.0
 _PATIENCE_S = 120.0

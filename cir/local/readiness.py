@@ -20,11 +20,12 @@ def own_tls(module: str) -> TlsFiles | None:
     Settings that it refuses read as None: it says so itself when it starts.
     """
     # Only here: the base install has no services.
-    from service_runtime.own_settings import settings_of, tls_of
-    from service_runtime.startup import StartupError
+    from service_runtime.errors import StartupError
+    from service_runtime.settings import load_service_settings
+    from service_runtime.tls import local_tls_files
 
     try:
-        return tls_of(settings_of(module))
+        return local_tls_files(load_service_settings(module))
     except StartupError:
         return None
 

@@ -13,7 +13,7 @@ from cir.cli import run
 from cir.commands.options import access
 from cir.errors import InvalidArgument
 from cir.failure import Failure
-from service_runtime.api_keys import Scope, read_keys
+from service_runtime.auth import Scope, read_key_file
 
 
 def test_what_is_printed_is_a_file_of_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,7 @@ def test_what_is_printed_is_a_file_of_keys(tmp_path: Path, capsys: pytest.Captur
         with path.open("a") as file:
             file.write("\n".join(entry) + "\n")
     assert all(key not in path.read_text() for key in keys)
-    first, second = read_keys(path)
+    first, second = read_key_file(path)
     assert (first.name, first.scope, first.digest) == ("shop", Scope.READ, digest(keys[0]))
     assert (second.name, second.scope, second.digest) == ("indexer", Scope.WRITE, digest(keys[1]))
 
@@ -38,7 +38,7 @@ def test_a_key_for_some_catalogs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(["keys", "new", "--name", "acme", "--catalog", "shop", "--catalog", "acme-*"]) == 0
     path = tmp_path / "keys.toml"
     path.write_text(capsys.readouterr().out)
-    [key] = read_keys(path)
+    [key] = read_key_file(path)
     assert key.catalogs == ("shop", "acme-*")
     for wrong in ("*", "Shop", "a*b", "", "a" * 64):
         assert run(["keys", "new", "--name", "acme", "--catalog", wrong]) == 1

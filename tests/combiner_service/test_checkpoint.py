@@ -15,7 +15,7 @@ from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network import CombinerNetwork
 from combiner_service.network_sizes import NetworkSizes
-from service_runtime.version import software_version
+from service_runtime.settings import software_version
 from tests.combiner_service.examples import SMALL, evaluate, features_of, save_published, weights_of
 
 METADATA = CheckpointMetadata(

@@ -13,7 +13,7 @@ from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError
 from combiner_service.registry import Registry
-from service_runtime.version import software_version
+from service_runtime.settings import software_version
 from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
 
 SIMPLE = ["sum", "slerp", "image", "text"]

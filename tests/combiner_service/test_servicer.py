@@ -18,7 +18,7 @@ from combiner_service.checkpoint import write_checkpoint
 from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.network_combiner import NetworkCombiner
 from combiner_service.simple import SumCombiner
-from service_runtime.version import software_version
+from service_runtime.settings import software_version
 from tests.combiner_service.conftest import Serve
 from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
 from tests.refused import refused

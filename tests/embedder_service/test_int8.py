@@ -12,7 +12,7 @@ from embedder_service.cpu_flags import read_cpu_flags
 from embedder_service.int8 import Int8Layers, Int8Linear, input_levels, quantise
 from embedder_service.model import ClipModel
 from embedder_service.precision import probe_features, probe_pictures, smallest_cosine, true_model
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from embedder_service.model import ClipModel, image_size
 from embedder_service.precision import probe_pictures, smallest_cosine
 from embedder_service.shared_cores import SharedCores
 from embedder_service.weights import LoadedModel, load_model
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import CONFIG, load_small
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from embedder_service.precision import choose_device, choose_dtype, smallest_cosine, true_model
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from embedder_service.weights import load_model
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import CONFIG, load_small, save, write_config
 
 

@@ -9,7 +9,7 @@ import generate_protos
 import pytest
 
 from cir.common.v1 import errors_pb2
-from service_runtime.errors import code_of
+from service_runtime.errors import grpc_code
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
@@ -47,4 +47,4 @@ def test_the_comment_of_a_reason_names_its_code() -> None:
     assert len(said) > 30
     for name, number in errors_pb2.ErrorReason.items():
         if number != errors_pb2.ERROR_REASON_UNSPECIFIED:
-            assert code_of(number).name == said[name], name
+            assert grpc_code(number).name == said[name], name

@@ -27,8 +27,7 @@ from indexer.errors import EmbedderFailed
 from indexer.options import IndexingOptions
 from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
-from service_runtime.application import Application
-from service_runtime.server import serving
+from service_runtime.server import Application, serving
 from service_runtime.settings import ServiceSettings
 from tests.search_service.conftest import publish
 from tests.search_service.neighbours import FINGERPRINT, FakeCombiner, FakeEmbedder

@@ -9,7 +9,7 @@ import pytest
 from cir.api_key import new_key
 from search_service.settings import SearchSettings
 from search_service.upstream_access import upstream_access
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 from tests.service_runtime.certificates import Authority
 
 

@@ -14,10 +14,10 @@ from prometheus_client.registry import Collector
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2
-from service_runtime.application import Application
-from service_runtime.calls import call_metadata
 from service_runtime.errors import ServiceError
-from service_runtime.progress import Progress
+from service_runtime.interceptor import call_metadata
+from service_runtime.server import Application
+from service_runtime.watchdog import Progress
 
 NAME = "cir.combiner.v1.CombinerService"
 COMBINE = f"/{NAME}/Combine"

@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
-from service_runtime.application import Application
-from service_runtime.gate import calling_key
+from service_runtime.auth import current_key
+from service_runtime.server import Application
 from service_runtime.settings import ServiceSettings
 
 SERVICE = "cir.combiner.v1.CombinerService"
@@ -45,7 +45,7 @@ class Probe(Application, rpc.CombinerServiceServicer):
         if request.combiner == "wait":
             self.waiting.set()
             await self.go.wait()
-        key = calling_key()
+        key = current_key()
         return pb.CombineResponse(combiner=key.name if key else "nobody")
 
     async def GetCombinerInfo(self, request: Any, context: Any) -> pb.GetCombinerInfoResponse:

@@ -14,7 +14,7 @@ import trustme
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from service_runtime.health_check import SERVICES, main
-from service_runtime.own_settings import settings_of
+from service_runtime.settings import load_service_settings
 
 NAME = "cir.search.v1.SearchService"
 
@@ -79,7 +79,7 @@ def test_the_port_may_stand_in_the_services_own_file(
 @pytest.mark.parametrize("module", SERVICES)
 def test_names_prefixes_and_ports_are_those_of_the_settings(module: str) -> None:
     _, prefix, port = SERVICES[module]
-    settings = settings_of(module)
+    settings = load_service_settings(module)
     assert settings.model_config["env_prefix"] == prefix
     assert settings.port == port
 

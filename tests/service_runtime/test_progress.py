@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_runtime.progress import Progress
+from service_runtime.watchdog import Progress
 from tests.clock import Clock
 
 

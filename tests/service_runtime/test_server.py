@@ -21,11 +21,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2
-from service_runtime.application import Application
-from service_runtime.errors import ServiceError
-from service_runtime.server import serving
+from service_runtime.errors import ServiceError, StartupError
+from service_runtime.server import Application, serving
 from service_runtime.settings import ServiceSettings
-from service_runtime.startup import StartupError
 from tests.refused import refused
 
 NAME = "cir.combiner.v1.CombinerService"

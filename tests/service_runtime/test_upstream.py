@@ -12,7 +12,7 @@ from cir.api_key import new_key
 from cir.common.v1 import errors_pb2
 from service_runtime.errors import ServiceError
 from service_runtime.server import serving
-from service_runtime.upstream import refusal
+from service_runtime.upstream import to_service_error
 from tests.service_runtime.certificates import Authority
 from tests.service_runtime.probe import COMBINE, Probe, channel, combine, settings
 
@@ -26,7 +26,7 @@ async def told(
     async with channel(address, credentials) as on:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await combine(on, key)
-    return refusal(
+    return to_service_error(
         raised.value, service="embedder", address=address, unavailable=errors_pb2.EMBEDDER_UNAVAILABLE
     )
 

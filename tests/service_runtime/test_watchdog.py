@@ -16,10 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
-from service_runtime.progress import Progress
 from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings
-from service_runtime.watchdog import EVENT_LOOP, stalled, watched
+from service_runtime.watchdog import EVENT_LOOP, Progress, find_stall, watch_progress
 from tests.service_runtime.example_service import NAME, ExampleService
 
 _SERVICE = """
@@ -36,11 +35,11 @@ def test_only_work_that_waits_too_long_is_named() -> None:
     idle, busy = Progress(lambda: now), Progress(lambda: now)
     busy.begin()
     now = 4.0
-    assert stalled({"idle": idle, "busy": busy}, 5) == ""
+    assert find_stall({"idle": idle, "busy": busy}, 5) == ""
     now = 5.0
-    assert stalled({"idle": idle, "busy": busy}, 5) == "busy has made no progress for 5 s with 1 waiting"
+    assert find_stall({"idle": idle, "busy": busy}, 5) == "busy has made no progress for 5 s with 1 waiting"
     busy.end()
-    assert stalled({"idle": idle, "busy": busy}, 5) == ""
+    assert find_stall({"idle": idle, "busy": busy}, 5) == ""
 
 
 async def test_work_that_hangs_turns_health_while_calls_are_still_answered() -> None:
@@ -87,7 +86,7 @@ async def test_an_event_loop_that_is_blocked_is_a_stall() -> None:
         problems.append(problem)
         told.set()
 
-    with watched({}, limit=0.2, on_stall=on_stall):
+    with watch_progress({}, limit=0.2, on_stall=on_stall):
         await asyncio.sleep(0.3)
         assert not problems
         told.wait(10)  # on the loop, on purpose

@@ -19,13 +19,11 @@ from cir.catalog_answers import Catalog, FacetCount, Item, Items, Version
 from cir.errors import CirError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from cir.search_answer import Explanation, Result, SearchAnswer, Timings, TurnExplanation
 from cir.search_info import SearchInfo
-from web_demo.desk import Desk
-from web_demo.headers import POLICY
-from web_demo.known import KnownQueries, KnownQuery
-from web_demo.pages import Pages
+from web_demo.app import CONTENT_SECURITY_POLICY, Pages
+from web_demo.backend import SearchBackend
+from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery
+from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
-from web_demo.thumbnails import Thumbnails
-from web_demo.uploads import Uploads
 
 HOSTILE = "<script>alert(1)</script>\"'&‮ 👗" + "x" * 500
 
@@ -88,8 +86,8 @@ def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     thumbnails = Thumbnails(tmp_path / "th", [tmp_path], max_bytes=10**6, max_pixels=10**6, most=9)
     reference = str(tmp_path / "i9.png")
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
-    known = KnownQueries({reference: [KnownQuery("in red", frozenset({group[1]}), group)]})
-    desk = Desk(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
+    known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
+    desk = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
     with TestClient(
         Pages(settings, desk, uploads, thumbnails).application(), follow_redirects=False
     ) as client:
@@ -192,11 +190,11 @@ def test_what_a_catalog_says_is_shown_and_never_run(client: TestClient, search: 
 def test_every_answer_has_the_headers(client: TestClient) -> None:
     for url in ("/", "/nowhere", "/static/page.js", "/healthz", "/picture?c=shop&i=i1", "/?w0=x"):
         headers = client.get(url).headers
-        assert headers["content-security-policy"] == POLICY
+        assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
         assert "cache-control" in headers
-    assert "unsafe" not in POLICY
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
 
 
 def test_pages_have_no_inline_script_or_style(client: TestClient) -> None:

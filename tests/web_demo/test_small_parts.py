@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_runtime.startup import StartupError
-from web_demo.asking import UploadGone, turns_of, where_of
-from web_demo.known import KnownQueries, likely_ids
+from service_runtime.errors import StartupError
+from web_demo.backend import UploadGoneError, to_turns, to_where
+from web_demo.benchmark_queries import BenchmarkQueries, candidate_ids
+from web_demo.i18n import LOCALES, texts_for
 from web_demo.state import State, TurnState
-from web_demo.suggestions import changes, facet_fields
-from web_demo.words import LANGUAGES, words_for
+from web_demo.view import choose_facet_fields, suggest_changes
 
 
 def test_every_language_says_everything() -> None:
-    english = LANGUAGES["en"]
-    for words in LANGUAGES.values():
+    english = LOCALES["en"]
+    for words in LOCALES.values():
         assert words.keys() == english.keys()
         assert all(words.values())
         assert "{rank}" in words["target_seen"]
@@ -37,21 +37,21 @@ def test_every_language_says_everything() -> None:
     ],
 )
 def test_the_browser_chooses_the_language(header: str, language: str) -> None:
-    assert words_for(header)["lang"] == language
+    assert texts_for(header)["lang"] == language
 
 
 @given(st.text(max_size=60))
 def test_any_header_has_words(header: str) -> None:
-    assert words_for(header)["title"]
+    assert texts_for(header)["title"]
 
 
 def test_suggestions_are_values_that_the_item_has_not() -> None:
     schema = {"kind": "keyword", "price": "float", "colour": "keyword", "caption": "keyword", "sale": "bool"}
-    assert facet_fields(schema) == ["colour", "kind", "sale"]
+    assert choose_facet_fields(schema) == ["colour", "kind", "sale"]
     facets = {"colour": ["red", "blue"], "kind": ["hat", "apron"]}
-    texts = changes(facets, {"colour": "red", "kind": "hat"}, seed=3)
+    texts = suggest_changes(facets, {"colour": "red", "kind": "hat"}, seed=3)
     assert sorted(texts) == ["an apron instead", "in blue"]
-    assert changes(facets, {}, seed=3) == changes(facets, {}, seed=3)
+    assert suggest_changes(facets, {}, seed=3) == suggest_changes(facets, {}, seed=3)
 
 
 def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
     ]
     manifest = tmp_path / "triplets.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    known = KnownQueries.read([manifest])
+    known = BenchmarkQueries.read([manifest])
     reference = str(tmp_path / "images/a.jpg")
     assert [query.text for query in known.of(reference)] == ["in red", "is blue and is long"]
     asked = known.asked(reference, "in red")
@@ -78,14 +78,14 @@ def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
     assert known.of("elsewhere") == ()
     manifest.write_text("no json\n")
     with pytest.raises(StartupError, match=r"triplets\.jsonl cannot be read"):
-        KnownQueries.read([manifest])
+        BenchmarkQueries.read([manifest])
 
 
 def test_an_item_is_looked_for_under_every_form_of_its_pictures_place() -> None:
-    assert likely_ids("/srv/dev/a.b.png") == [
+    assert candidate_ids("/srv/dev/a.b.png") == [
         *("a.b.png", "a.b", "dev/a.b.png", "dev/a.b", "srv/dev/a.b.png", "srv/dev/a.b")
     ]
-    assert "images/c" in likely_ids("images/c")
+    assert "images/c" in candidate_ids("images/c")
 
 
 def test_turns_and_filters_are_what_was_said() -> None:
@@ -94,11 +94,11 @@ def test_turns_and_filters_are_what_was_said() -> None:
         (TurnState(item="a", text="in red", liked=("b",), weight=40), TurnState(upload="0" * 32)),
         filters=(("kind", "hat"), ("kind", "bag"), ("sale", "true"), ("gone", "x")),
     )
-    first, second = turns_of(state, lambda name: name.encode())
+    first, second = to_turns(state, lambda name: name.encode())
     assert (first.item, first.text, tuple(first.liked), first.text_weight) == ("a", "in red", ("b",), 0.4)
     assert second.image == b"0" * 32
     schema = {"kind": "keyword", "sale": "bool"}
-    assert where_of(state, schema) == {"kind": ["hat", "bag"], "sale": True}
-    assert where_of(State("shop"), schema) is None
-    with pytest.raises(UploadGone):
-        turns_of(state, lambda name: None)
+    assert to_where(state, schema) == {"kind": ["hat", "bag"], "sale": True}
+    assert to_where(State("shop"), schema) is None
+    with pytest.raises(UploadGoneError):
+        to_turns(state, lambda name: None)

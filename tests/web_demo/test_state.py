@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web_demo.state import BadState, State, TurnState, parse
+from web_demo.state import BadStateError, State, TurnState, parse
 
 IDS = st.text(min_size=1, max_size=12).filter(lambda text: "\x00" not in text and "\ud800" not in text)
 TEXTS = (
@@ -104,7 +104,7 @@ def test_what_is_said_changes_the_reference_or_goes_on() -> None:
     ],
 )
 def test_addresses_of_nobody_are_refused(pairs: list[tuple[str, str]]) -> None:
-    with pytest.raises(BadState):
+    with pytest.raises(BadStateError):
         parse(pairs)
 
 
@@ -112,6 +112,6 @@ def test_addresses_of_nobody_are_refused(pairs: list[tuple[str, str]]) -> None:
 def test_whatever_comes_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
     try:
         state = parse(pairs)
-    except BadState:
+    except BadStateError:
         return
     assert parse(state.pairs()) == state

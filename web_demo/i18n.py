@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Words = Mapping[str, str]
+Texts = Mapping[str, str]
 
 _EN = {
     "lang": "en",
@@ -158,10 +158,10 @@ _ZH = {
     "items": "件",
     "paper": "方法出自 Baldrati、Bertini、Uricchio 与 Del Bimbo，CVPR 2022：",
 }
-LANGUAGES: Mapping[str, Words] = {"en": _EN, "zh": _ZH}
+LOCALES: Mapping[str, Texts] = {"en": _EN, "zh": _ZH}
 
 
-def words_for(accept_language: str) -> Words:
+def texts_for(accept_language: str) -> Texts:
     """The words of the first language in an Accept-Language header that there are words in; English else."""
     weighted: list[tuple[float, int, str]] = []
     for place, part in enumerate(accept_language.split(",")[:20]):
@@ -172,6 +172,6 @@ def words_for(accept_language: str) -> Words:
             weight = 0.0
         weighted.append((-weight, place, tag.strip().lower().partition("-")[0]))
     for weight, _, tag in sorted(weighted):
-        if weight < 0 and tag in LANGUAGES:
-            return LANGUAGES[tag]
+        if weight < 0 and tag in LOCALES:
+            return LOCALES[tag]
     return _EN

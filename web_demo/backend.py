@@ -1,11 +1,11 @@
-"""What the pages ask of the search service, and what they remember of its answers for a short time."""
+"""What the pages ask of the search service, and what is remembered of its answers for a short time."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -17,12 +17,63 @@ from cir.catalog_answers import Catalog, FacetCount, Item
 from cir.errors import CirError, NotFound
 from cir.search_answer import Result
 from cir.search_info import SearchInfo
-from web_demo.asking import turns_of, where_of
-from web_demo.known import KnownQueries, KnownQuery, likely_ids
+from cir.turn import Turn
+from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery, candidate_ids
+from web_demo.media import Uploads
 from web_demo.state import State
-from web_demo.suggestions import changes, facet_fields
-from web_demo.uploads import Uploads
-from web_demo.view import Card, Facet, Found, Page, cards_of, picture_url, steps_of, title_of
+from web_demo.view import (
+    Card,
+    Facet,
+    Page,
+    Results,
+    build_cards,
+    build_steps,
+    choose_facet_fields,
+    image_url,
+    item_title,
+    suggest_changes,
+)
+
+
+class UploadGoneError(LookupError):
+    """The address names an uploaded picture that was deleted."""
+
+
+def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[Turn]:
+    """The turns, oldest first. Raises `UploadGoneError`."""
+    turns: list[Turn] = []
+    for turn in state.turns:
+        image = None
+        if turn.upload:
+            image = read_upload(turn.upload)
+            if image is None:
+                raise UploadGoneError
+        turns.append(
+            Turn(
+                image=image,
+                item=turn.item,
+                text=turn.text,
+                liked=turn.liked,
+                disliked=turn.disliked,
+                text_weight=None if turn.weight is None else turn.weight / 100,
+            )
+        )
+    return turns
+
+
+def to_where(state: State, schema: Mapping[str, str]) -> dict[str, object] | None:
+    """The filters, each field's values as alternatives; fields that the catalog has not are passed over."""
+    where: dict[str, object] = {}
+    for field, value in state.filters:
+        kind = schema.get(field)
+        if kind == "bool":
+            where[field] = value == "true"
+        elif kind == "keyword":
+            known = where.setdefault(field, [])
+            assert isinstance(known, list)  # noqa: S101  # made in the line above
+            known.append(value)
+    return where or None
+
 
 _REMEMBERED_SECONDS = 10.0
 _REMEMBERED_IMAGES = 20_000
@@ -31,7 +82,7 @@ _MOST_IDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Shop:
+class CatalogContext:
     """What is known of a catalog."""
 
     catalog: Catalog
@@ -44,20 +95,22 @@ class Shop:
         return self.catalog.published.schema if self.catalog.published else {}
 
 
-class Desk:
+class SearchBackend:
     """Answers pages. For one event loop."""
 
-    def __init__(self, client: AsyncClient, uploads: Uploads, known: KnownQueries, *, page_size: int) -> None:
+    def __init__(
+        self, client: AsyncClient, uploads: Uploads, known: BenchmarkQueries, *, page_size: int
+    ) -> None:
         self._client = client
         self._uploads = uploads
         self._known = known
         self._page_size = page_size
         self._images: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._catalogs: tuple[float, list[Catalog]] = (float("-inf"), [])
-        self._shops: dict[str, tuple[float, Shop]] = {}
+        self._shops: dict[str, tuple[float, CatalogContext]] = {}
 
     async def page(self, state: State) -> Page:
-        """The wall, or the results of the conversation. Raises `CirError`, `UploadGone`."""
+        """The wall, or the results of the conversation. Raises `CirError`, `UploadGoneError`."""
         catalogs = [catalog.name for catalog in await self.published()]
         if not catalogs:
             return Page(state, notice="no_catalog")
@@ -73,7 +126,7 @@ class Desk:
             )
         shop = await self.shop(state.catalog)
         common: dict[str, Any] = {
-            "steps": steps_of(state),
+            "steps": build_steps(state),
             "facets": _facets(state, shop),
             "catalogs": catalogs,
             "combiners": shop.info.combiners,
@@ -97,26 +150,26 @@ class Desk:
         )
 
     async def found(
-        self, state: State, combiner: str, *, page_token: str = "", query: KnownQuery | None = None
-    ) -> Found:
+        self, state: State, combiner: str, *, page_token: str = "", query: BenchmarkQuery | None = None
+    ) -> Results:
         """A page of results of one combiner."""
         shop = await self.shop(state.catalog)
-        turns = await asyncio.to_thread(turns_of, state, self._uploads.read)
+        turns = await asyncio.to_thread(to_turns, state, self._uploads.read)
         answer = await self._client.search(
             state.catalog,
             turns=turns,
             combiner=combiner,
-            where=where_of(state, shop.schema),
+            where=to_where(state, shop.schema),
             exclude=state.excluded,
             limit=self._page_size,
             page_token=page_token,
         )
         self._remember(state.catalog, answer)
         targets = query.targets if query else frozenset()
-        cards = cards_of(state, answer, targets)
+        cards = build_cards(state, answer, targets)
         explained = answer.explanation.turns
         composed = explained and explained[-1].kind in ("composed", "continued")
-        return Found(
+        return Results(
             combiner=answer.explanation.combiner or combiner,
             cards=cards,
             more=answer.next_page_token,
@@ -133,7 +186,7 @@ class Desk:
             self._catalogs = (time.monotonic() + _REMEMBERED_SECONDS, catalogs)
         return catalogs
 
-    async def shop(self, name: str) -> Shop:
+    async def shop(self, name: str) -> CatalogContext:
         """What is known of a catalog. Raises `NotFound`."""
         until, shop = self._shops.get(name, (float("-inf"), None))
         if shop is not None and time.monotonic() < until:
@@ -141,13 +194,13 @@ class Desk:
         catalog = next((each for each in await self.published() if each.name == name), None)
         if catalog is None or catalog.published is None:
             raise NotFound(f"there is no catalog {name!r}")
-        fields = facet_fields(catalog.published.schema)
+        fields = choose_facet_fields(catalog.published.schema)
         info = await self._client.info()
         try:
             counted = await self._client.facets(name, fields, limit=_FACET_VALUES) if fields else {}
         except CirError:
             counted = {}  # pages do without filters
-        shop = Shop(catalog, info, counted)
+        shop = CatalogContext(catalog, info, counted)
         self._shops = {key: value for key, value in self._shops.items() if time.monotonic() < value[0]} | {
             name: (time.monotonic() + _REMEMBERED_SECONDS, shop)
         }
@@ -164,7 +217,7 @@ class Desk:
         known = self._images.get((catalog, item_id))
         return known if known is not None else (await self.item(catalog, item_id)).image
 
-    async def _wall(self, state: State, shop: Shop) -> list[Card]:
+    async def _wall(self, state: State, shop: CatalogContext) -> list[Card]:
         """Items in no order that anybody could guess, the same for a seed: those near a random vector."""
         dimension = shop.catalog.published.dimension if shop.catalog.published else 1
         seed = int.from_bytes(
@@ -174,14 +227,14 @@ class Desk:
         answer = await self._client.search(
             state.catalog,
             features=features,
-            where=where_of(state, shop.schema),
+            where=to_where(state, shop.schema),
             limit=self._page_size,
             diversity=0.9,
         )
         self._remember(state.catalog, answer)
-        return cards_of(state, answer, frozenset(), scored=False)
+        return build_cards(state, answer, frozenset(), scored=False)
 
-    async def _suggestions(self, state: State, shop: Shop) -> list[str]:
+    async def _suggestions(self, state: State, shop: CatalogContext) -> list[str]:
         turn = state.last
         if turn.text:
             turn = type(turn)()
@@ -193,19 +246,21 @@ class Desk:
             payload = item.payload
         values = {field: [str(count.value) for count in counts] for field, counts in shop.facets.items()}
         seed = len(state.turns) + state.seed
-        return [*texts, *(text for text in changes(values, payload, seed=seed) if text not in texts)][:6]
+        return [*texts, *(text for text in suggest_changes(values, payload, seed=seed) if text not in texts)][
+            :6
+        ]
 
-    async def _known_query(self, state: State) -> KnownQuery | None:
+    async def _known_query(self, state: State) -> BenchmarkQuery | None:
         first = state.turns[0]
         if len(state.turns) != 1 or not first.item or not first.text:
             return None
         return self._known.asked(await self.image(state.catalog, first.item), first.text)
 
-    async def _group(self, state: State, query: KnownQuery | None) -> list[Card]:
+    async def _group(self, state: State, query: BenchmarkQuery | None) -> list[Card]:
         if query is None or not query.group:
             return []
         # An item's id is usually some form of its picture's place; whether it is, its own place tells.
-        ids = list(dict.fromkeys(name for path in query.group for name in likely_ids(path)))
+        ids = list(dict.fromkeys(name for path in query.group for name in candidate_ids(path)))
         try:
             items = (await self._client.items(state.catalog, ids[:_MOST_IDS])).found
         except CirError:
@@ -215,8 +270,8 @@ class Desk:
         return [
             Card(
                 item.id,
-                title_of(item.id, item.payload),
-                picture_url(state.catalog, item.id),
+                item_title(item.id, item.payload),
+                image_url(state.catalog, item.id),
                 state.like_this(item.id).url,
                 {},
                 is_target=item.image in query.targets,
@@ -232,7 +287,7 @@ class Desk:
             self._images.popitem(last=False)
 
 
-def _facets(state: State, shop: Shop) -> list[Facet]:
+def _facets(state: State, shop: CatalogContext) -> list[Facet]:
     return [
         Facet(
             field,

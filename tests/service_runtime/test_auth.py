@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.api_key import digest, new_key
-from service_runtime import api_keys
-from service_runtime.api_keys import ApiKey, KeyRing, Scope, direct_keys, key_ring, read_keys
+from service_runtime import auth
+from service_runtime.auth import ApiKey, KeyRing, Scope, load_key_ring, parse_keys, read_key_file
+from service_runtime.errors import StartupError
 from service_runtime.settings import ServiceSettings
-from service_runtime.startup import StartupError
 
 KEY, OTHER = new_key(), new_key()
 
@@ -28,8 +28,8 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
     entries = [entry(), entry("indexer", "write", OTHER)]
     (tmp_path / "keys.toml").write_text(toml(*entries))
     (tmp_path / "keys.json").write_text(json.dumps({"keys": entries}))
-    read = read_keys(tmp_path / "keys.toml")
-    assert read == read_keys(tmp_path / "keys.json")
+    read = read_key_file(tmp_path / "keys.toml")
+    assert read == read_key_file(tmp_path / "keys.json")
     assert [(key.name, key.scope) for key in read] == [("shop", Scope.READ), ("indexer", Scope.WRITE)]
 
 
@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_used_is_told_without_its_content(
     path = tmp_path / "keys.toml"
     path.write_text(content)
     with pytest.raises(StartupError) as raised:
-        read_keys(path)
+        read_key_file(path)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     assert KEY not in str(raised.value)
@@ -71,27 +71,27 @@ def test_a_file_that_cannot_be_used_is_told_without_its_content(
 def test_a_key_is_for_the_catalogs_that_its_entry_names(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry("all"), entry("acme", key=OTHER)) + '\ncatalogs = ["shop", "acme-*"]')
-    for_all, for_some = read_keys(path)
+    for_all, for_some = read_key_file(path)
     assert for_all.catalogs is None
     assert for_all.is_for("anything")
     assert for_some.catalogs == ("shop", "acme-*")
     names = ("shop", "shops", "sho", "acme-", "acme-1", "acme", "xacme-1")
     assert [name for name in names if for_some.is_for(name)] == ["shop", "acme-", "acme-1"]
-    [direct] = direct_keys(f"a:read:{KEY}")
+    [direct] = parse_keys(f"a:read:{KEY}")
     assert direct.catalogs is None
 
 
 def test_files_that_are_missing_or_not_text_are_told(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"api_keys_file .*none\.toml cannot be read: No such file"):
-        read_keys(tmp_path / "none.toml")
+        read_key_file(tmp_path / "none.toml")
     (tmp_path / "keys.json").write_bytes(b"\xff\xfe")
     with pytest.raises(StartupError, match="is not JSON"):
-        read_keys(tmp_path / "keys.json")
+        read_key_file(tmp_path / "keys.json")
 
 
 def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert direct_keys("") == []
-    [first, second] = direct_keys(f"search:read:{KEY}, indexer:write:{OTHER}")
+    assert parse_keys("") == []
+    [first, second] = parse_keys(f"search:read:{KEY}, indexer:write:{OTHER}")
     assert (first.name, first.scope, first.digest) == ("search", Scope.READ, digest(KEY))
     assert (second.name, second.scope) == ("indexer", Scope.WRITE)
     for text, words in (
@@ -102,15 +102,15 @@ def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"a:read:{KEY},b:write:{KEY}", "one key twice"),
     ):
         with pytest.raises(StartupError, match=words) as raised:
-            direct_keys(text)
+            parse_keys(text)
         assert KEY not in str(raised.value)
 
 
 def test_no_settings_no_ring_and_both_places_count(tmp_path: Path) -> None:
-    assert key_ring(ServiceSettings()) is None
+    assert load_key_ring(ServiceSettings()) is None
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry()))
-    ring = key_ring(ServiceSettings(api_keys_file=path, api_keys=f"direct:write:{OTHER}"))
+    ring = load_key_ring(ServiceSettings(api_keys_file=path, api_keys=f"direct:write:{OTHER}"))
     assert ring is not None
     names = [found.name if (found := ring.find(key)) else None for key in (KEY, OTHER, new_key(), "")]
     assert names == ["shop", "direct", None, None]
@@ -130,7 +130,7 @@ def test_every_entry_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         compared.append(left)
         return left == right
 
-    monkeypatch.setattr(api_keys.hmac, "compare_digest", compare)
+    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     keys = [ApiKey(name, Scope.READ, digest(name)) for name in ("a", "b", "c")]
     found = KeyRing(keys, None).find("a")
     assert found is not None
@@ -139,7 +139,7 @@ def test_every_entry_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
 
 def test_keys_show_in_no_text(tmp_path: Path) -> None:
     settings = ServiceSettings(api_keys=f"a:read:{KEY}")
-    [key] = direct_keys(settings.api_keys.get_secret_value())
+    [key] = parse_keys(settings.api_keys.get_secret_value())
     for text in (repr(settings), str(settings), repr(key), str(key), settings.model_dump_json()):
         assert KEY not in text
         assert digest(KEY).hex() not in text

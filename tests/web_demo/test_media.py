@@ -10,9 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.clock import Clock
-from web_demo.picture_files import THUMBNAIL, UPLOAD, BadPicture, opened
-from web_demo.thumbnails import Thumbnails
-from web_demo.uploads import Uploads
+from web_demo.media import THUMBNAIL_SIZE, UPLOAD_SIZE, BadImageError, Thumbnails, Uploads, decode_image
 
 
 def picture(size: tuple[int, int] = (40, 50), mode: str = "RGB", kind: str = "PNG") -> bytes:
@@ -34,7 +32,7 @@ def test_an_upload_is_kept_as_another_file_without_its_metadata(tmp_path: Path) 
     assert b"script" not in content
     with Image.open(io.BytesIO(content)) as kept:
         assert kept.format == "JPEG"
-        assert kept.size == (UPLOAD[0], round(UPLOAD[0] / 3))
+        assert kept.size == (UPLOAD_SIZE[0], round(UPLOAD_SIZE[0] / 3))
 
 
 def test_uploads_are_forgotten_by_time_and_by_number(tmp_path: Path) -> None:
@@ -69,14 +67,14 @@ def test_only_names_of_ours_reach_the_disk(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_reason(content: bytes, reason: str) -> None:
-    with pytest.raises(BadPicture) as caught:
-        opened(content, max_pixels=10_000, fit=(100, 100))
+    with pytest.raises(BadImageError) as caught:
+        decode_image(content, max_pixels=10_000, fit=(100, 100))
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("L", "PNG"), ("CMYK", "JPEG"), ("RGB", "WEBP")])
 def test_pictures_of_every_kind_become_rgb(mode: str, kind: str) -> None:
-    assert opened(picture(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
+    assert decode_image(picture(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
 
 
 def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> None:
@@ -91,7 +89,7 @@ def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> No
     assert content is not None
     with Image.open(io.BytesIO(content)) as small:
         assert small.format == "WEBP"
-        assert small.size == (THUMBNAIL[0], THUMBNAIL[0])
+        assert small.size == (THUMBNAIL_SIZE[0], THUMBNAIL_SIZE[0])
     assert thumbnails.of(str(root / "a.png"), "webp") == content
     assert len(list(kept.iterdir())) == 1
     assert thumbnails.of(str(root / "a.png"), "jpeg") is not None

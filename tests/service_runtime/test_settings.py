@@ -1,3 +1,5 @@
+"""Settings: what an operator is warned of, and files that are read again when they change."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,11 +7,35 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
+from service_runtime.settings import ServiceSettings, is_loopback, startup_warnings
 from service_runtime.watched_files import WatchedFiles, read_bytes
 
 
-def watched(path: Path, clock: list[float] | None = None) -> WatchedFiles[int]:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "::1", "localhost"])
+def test_on_loopback_nothing_is_warned_of(host: str) -> None:
+    assert is_loopback(host)
+    assert startup_warnings(ServiceSettings(host=host)) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.1", "search.internal"])
+def test_beyond_it_each_protection_that_is_off_is_named(host: str) -> None:
+    tls, keys = Path("server.crt"), Path("keys.toml")
+    assert not is_loopback(host)
+    assert [
+        line.split(f"{host} ")[1][: len(word)]
+        for line, word in zip(
+            startup_warnings(ServiceSettings(host=host)), ("without TLS", "without API keys"), strict=True
+        )
+    ] == ["without TLS", "without API keys"]
+    assert len(startup_warnings(ServiceSettings(host=host, tls_certificate=tls, tls_key=tls))) == 1
+    assert len(startup_warnings(ServiceSettings(host=host, api_keys_file=keys))) == 1
+    assert startup_warnings(ServiceSettings(host=host, tls_certificate=tls, api_keys_file=keys)) == []
+    assert startup_warnings(ServiceSettings(host=host, tls_certificate=tls, tls_client_ca=tls)) == []
+    assert len(startup_warnings(ServiceSettings(host=host, api_keys="a:read:0123456789abcdef"))) == 1
+
+
+def watched_number(path: Path, clock: list[float] | None = None) -> WatchedFiles[int]:
     def load() -> int:
         try:
             return int(read_bytes("number", path))
@@ -24,7 +50,7 @@ def watched(path: Path, clock: list[float] | None = None) -> WatchedFiles[int]:
 def test_a_change_is_seen_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "number"
     path.write_text("1")
-    numbers = watched(path)
+    numbers = watched_number(path)
     assert numbers.current() == 1
     path.write_text("22")
     assert numbers.current() == 22
@@ -47,7 +73,7 @@ def test_a_replaced_link_is_seen(tmp_path: Path) -> None:
         (tmp_path / number).write_text(number)
     link = tmp_path / "link"
     link.symlink_to("1")
-    numbers = watched(link)
+    numbers = watched_number(link)
     assert numbers.current() == 1
     (tmp_path / "new").symlink_to("2")
     (tmp_path / "new").rename(link)
@@ -58,7 +84,7 @@ def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
     path = tmp_path / "number"
     path.write_text("1")
     clock = [0.0]
-    numbers = watched(path, clock)
+    numbers = watched_number(path, clock)
     path.write_text("22")
     clock[0] = 0.9
     assert numbers.current() == 1
@@ -68,4 +94,4 @@ def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
 
 def test_what_cannot_be_loaded_at_first_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"number .*none cannot be read: No such file"):
-        watched(tmp_path / "none")
+        watched_number(tmp_path / "none")

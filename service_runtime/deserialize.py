@@ -22,7 +22,7 @@ Parse = Callable[[bytes], Any]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def parse_inside(
+def deserialize_inside(
     handler: grpc.RpcMethodHandler[Any, Any], *, abort: bool = False
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """The same handler, taking bytes. A message that cannot be parsed raises `ServiceError` (MALFORMED).

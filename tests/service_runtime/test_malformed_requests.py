@@ -1,7 +1,8 @@
-"""Bytes that are no message: refused as the caller's fault, by every kind of method."""
+"""Bytes that are not a message, and methods that do not exist: refused with a reason, the server lives on."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,9 +15,10 @@ from cir.combiner.v1 import combiner_pb2
 from cir.embedder.v1 import embedder_pb2
 from combiner_service.application import CombinerApplication
 from combiner_service.settings import CombinerSettings
-from service_runtime.parsing import parse_inside
+from service_runtime.deserialize import deserialize_inside
 from service_runtime.server import serving
 from tests.refused import refused
+from tests.robustness import raw_http2
 
 BROKEN = b"\xff\xff\xff"
 
@@ -75,7 +77,7 @@ async def test_a_stream_answers_what_came_before_the_broken_message() -> None:
             seen.append(request.batch_id)
             yield embedder_pb2.EmbedStreamResponse(batch_id=request.batch_id)
 
-    handler = parse_inside(
+    handler = deserialize_inside(
         grpc.stream_stream_rpc_method_handler(
             echo,
             request_deserializer=embedder_pb2.EmbedStreamRequest.FromString,
@@ -102,9 +104,52 @@ def test_a_handler_that_takes_bytes_stays_as_it_is() -> None:
         return request
 
     handler = grpc.unary_unary_rpc_method_handler(raw)
-    assert parse_inside(handler) is handler
+    assert deserialize_inside(handler) is handler
 
 
 async def test_a_sound_request_is_answered(channel: grpc.aio.Channel) -> None:
     send: Any = channel.unary_unary("/cir.combiner.v1.CombinerService/GetCombinerInfo")
     assert combiner_pb2.GetCombinerInfoResponse.FromString(await send(b"", timeout=10)).version
+
+
+INFO = "/cir.combiner.v1.CombinerService/GetCombinerInfo"
+
+
+async def test_a_path_that_is_not_utf8_does_not_end_the_server() -> None:
+    settings = CombinerSettings(port=0, log_level="error")
+    async with serving(CombinerApplication(settings), settings) as address:
+        for path in (INFO + "\xff", "/\xff/\xfe", "\xff"):
+            headers = raw_http2.request_headers(path)
+            answer = await raw_http2.send(
+                address, raw_http2.call(headers, raw_http2.message(b"")), patience=5
+            )
+            assert raw_http2.status_of(answer) == grpc.StatusCode.UNIMPLEMENTED.value[0]
+        async with grpc.aio.insecure_channel(address) as channel:
+            send: Any = channel.unary_unary(INFO)
+            assert await send(b"", timeout=10)
+
+
+async def test_unknown_methods_are_refused_one_by_one_and_many_at_once() -> None:
+    settings = CombinerSettings(port=0, log_level="error")
+    async with (
+        serving(CombinerApplication(settings), settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        unknown: Any = channel.unary_unary("/cir.combiner.v1.CombinerService/Nothing")
+        assert (await refused(unknown(b"", timeout=10))).code is grpc.StatusCode.UNIMPLEMENTED
+        streams: Any = channel.stream_stream("/nothing.Service/Stream")
+        calls = [unknown(b"", timeout=10) for _ in range(50)] + [
+            streams(iter([b"", b""]), timeout=10) for _ in range(50)
+        ]
+        codes = await asyncio.gather(*(call.code() for call in calls))
+        assert set(codes) == {grpc.StatusCode.UNIMPLEMENTED}
+        send: Any = channel.unary_unary(INFO)
+        assert await send(b"", timeout=10)
+
+
+async def test_a_request_id_that_cannot_be_sent_back_is_replaced() -> None:
+    settings = CombinerSettings(port=0, log_level="error")
+    async with serving(CombinerApplication(settings), settings) as address:
+        headers = raw_http2.request_headers(INFO, x_request_id="\xff\xfe")
+        answer = await raw_http2.send(address, raw_http2.call(headers, raw_http2.message(b"")), patience=5)
+        assert raw_http2.status_of(answer) == 0

@@ -1,7 +1,7 @@
-"""The API keys that a service takes, from a file of hashes and from the environment.
+"""API keys with their scopes, catalogs and rates: checked before anything else is done for a call.
 
-Each has a name and a scope, and those of a file may be for some catalogs alone.
-"""
+Keys come from a file of hashes and from the environment. Each has a name and a scope, and those of a file may
+be for some catalogs alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import hmac
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from cir.api_key import digest
+from cir.api_key import HEADER, digest
+from cir.common.v1 import errors_pb2 as pb
+from service_runtime.errors import ServiceError, StartupError
+from service_runtime.rate_limit import TokenBuckets, peer_name
 from service_runtime.settings import ServiceSettings
-from service_runtime.startup import StartupError
 from service_runtime.watched_files import WatchedFiles, read_bytes
 
 MIN_KEY_CHARACTERS = 16
@@ -71,16 +75,16 @@ class KeyRing:
         return found
 
 
-def key_ring(settings: ServiceSettings) -> KeyRing | None:
+def load_key_ring(settings: ServiceSettings) -> KeyRing | None:
     """The keys of the settings; None where they name none and calls need no key. Raises `StartupError`."""
-    direct = direct_keys(settings.api_keys.get_secret_value())
+    direct = parse_keys(settings.api_keys.get_secret_value())
     path = settings.api_keys_file
     if path is None:
         return KeyRing(direct, None) if direct else None
-    return KeyRing(direct, WatchedFiles("API keys", [path], lambda: read_keys(path)))
+    return KeyRing(direct, WatchedFiles("API keys", [path], lambda: read_key_file(path)))
 
 
-def direct_keys(text: str) -> list[ApiKey]:
+def parse_keys(text: str) -> list[ApiKey]:
     """Keys for all catalogs as "name:scope:key", separated by commas.
 
     Raises `StartupError`, which quotes no key.
@@ -101,7 +105,7 @@ def direct_keys(text: str) -> list[ApiKey]:
     return _distinct("api_keys", keys)
 
 
-def read_keys(path: Path) -> tuple[ApiKey, ...]:
+def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     """The keys of a TOML file, or of a JSON file by its suffix. Raises `StartupError` without any key."""
     content = read_bytes("api_keys_file", path)
     try:
@@ -171,3 +175,88 @@ def _distinct(where: str, keys: list[ApiKey]) -> list[ApiKey]:
     if len({key.digest for key in keys}) < len(keys):
         raise StartupError(f"{where} has one key twice; every entry needs a key of its own")
     return keys
+
+
+_key: ContextVar[ApiKey | None] = ContextVar("api_key", default=None)
+
+
+def current_key() -> ApiKey | None:
+    """The entry of the key that the call being served came with; None where no keys are used."""
+    return _key.get()
+
+
+class Authenticator:
+    """Keys, scopes and rates of one service."""
+
+    def __init__(
+        self,
+        *,
+        keys: KeyRing | None = None,
+        buckets: TokenBuckets | None = None,
+        write_methods: Collection[str] = (),
+    ) -> None:
+        self._keys = keys
+        self._buckets = buckets
+        self._write_methods = frozenset(write_methods)
+
+    def identify(
+        self, method: str, metadata: Sequence[tuple[str, str | bytes]] | None
+    ) -> ApiKey | ServiceError | None:
+        """The key's entry, why the call is refused, or None where no keys are used.
+
+        Needs the call's metadata alone, so a refused call costs no reading of its message.
+        """
+        if self._keys is None:
+            return None
+        sent = next((value for name, value in metadata or () if name == HEADER), None)
+        if not isinstance(sent, str):
+            return ServiceError(pb.KEY_MISSING, f"an API key is needed; send one as metadata `{HEADER}`")
+        key = self._keys.find(sent)
+        if key is None:
+            return ServiceError(
+                pb.KEY_MISSING, "the API key is not known; ask the operator of this service for one"
+            )
+        if method in self._write_methods and key.scope is not Scope.WRITE:
+            return ServiceError(
+                pb.SCOPE_MISSING,
+                f"the API key {key.name} has the scope {key.scope.value}, this call needs write; "
+                "use a key of the scope write",
+            )
+        return key
+
+    def spend(self, key: ApiKey | None, peer: str) -> None:
+        """Count the call against its key's or its peer's rate. Raises `ServiceError` (RATE_LIMITED)."""
+        if self._buckets is None:
+            return
+        caller = f"key {key.name}" if key is not None else f"peer {peer_name(peer)}"
+        wait = self._buckets.take(caller)
+        if wait:
+            raise ServiceError(
+                pb.RATE_LIMITED,
+                f"{caller} sends more calls than its rate allows; the next is taken in {wait:.3f} s",
+                retry_after=wait,
+            )
+
+
+def create_authenticator(settings: ServiceSettings, write_methods: Collection[str]) -> Authenticator:
+    """The authenticator that the settings describe. Raises `StartupError` for keys that cannot be read."""
+    rate = settings.rate_limit_per_second
+    return Authenticator(
+        keys=load_key_ring(settings),
+        buckets=TokenBuckets(rate, settings.rate_limit_burst) if rate else None,
+        write_methods=write_methods,
+    )
+
+
+@contextmanager
+def key_context(key: ApiKey | None) -> Iterator[None]:
+    """Have `current_key` answer `key` within the block."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        try:
+            _key.reset(token)
+        except ValueError:
+            # A stream that is torn down is closed from another context; that context goes with it.
+            _key.set(None)

@@ -1,8 +1,11 @@
-"""The routes. Each reads the address, asks the desk, and fills a template."""
+"""The routes, and the headers of their answers.
+
+Each route reads the address, asks the backend, and fills a template."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -24,16 +27,48 @@ from starlette.templating import Jinja2Templates
 from cir.errors import CirError
 from service_runtime.logging import get_logger
 from service_runtime.rate_limit import TokenBuckets
-from web_demo.asking import UploadGone
-from web_demo.desk import Desk
-from web_demo.headers import is_same_origin, with_headers
-from web_demo.picture_files import BadPicture
+from web_demo.backend import SearchBackend, UploadGoneError
+from web_demo.i18n import texts_for
+from web_demo.media import BadImageError, Thumbnails, Uploads
 from web_demo.settings import DemoSettings
-from web_demo.state import BadState, State, parse
-from web_demo.thumbnails import Thumbnails
-from web_demo.uploads import Uploads
-from web_demo.view import title_of
-from web_demo.words import words_for
+from web_demo.state import BadStateError, State, parse
+from web_demo.view import item_title
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "img-src 'self' blob:",
+        "style-src 'self'",
+        "script-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+async def add_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Nothing but our own files, no guessing of types, no framing, no address told to other sites."""
+    response = await call(request)
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.headers["Permissions-Policy"] = "geolocation=(), microphone=(), camera=(self)"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def is_same_origin(request: Request) -> bool:
+    """Whether a browser sent this from one of our own pages. What is no browser sends neither header."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host", "")
+
 
 _HERE = Path(__file__).parent
 _TEMPLATES = Jinja2Templates(
@@ -50,7 +85,9 @@ _STATUS = {
 class Pages:
     """What every route needs."""
 
-    def __init__(self, settings: DemoSettings, desk: Desk, uploads: Uploads, thumbnails: Thumbnails) -> None:
+    def __init__(
+        self, settings: DemoSettings, desk: SearchBackend, uploads: Uploads, thumbnails: Thumbnails
+    ) -> None:
         self._settings = settings
         self._desk = desk
         self._uploads = uploads
@@ -73,11 +110,11 @@ class Pages:
                 Route("/healthz", self.health),
                 Mount("/static", StaticFiles(directory=_HERE / "static")),
             ],
-            middleware=[Middleware(BaseHTTPMiddleware, dispatch=with_headers)],
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=add_headers)],
             exception_handlers={
                 CirError: self._search_failed,
-                BadState: self._bad_state,
-                UploadGone: self._upload_gone,
+                BadStateError: self._bad_state,
+                UploadGoneError: self._upload_gone,
                 HTTPException: self._http,
             },
         )
@@ -90,7 +127,7 @@ class Pages:
         page = await self._desk.page(state)
         if page.notice:
             return self._problem(request, 503, page.notice, retry=True)
-        template = "results.html" if page.state.turns else "wall.html"
+        template = "results.html" if page.state.turns else "explore.html"
         return self._render(request, template, {"page": page})
 
     async def more(self, request: Request) -> Response:
@@ -105,7 +142,7 @@ class Pages:
         """An item's payload."""
         state = _state(request)
         item = await self._desk.item(state.catalog, request.query_params.get("i", ""))
-        context = {"item": item, "title": title_of(item.id, item.payload), "state": state}
+        context = {"item": item, "title": item_title(item.id, item.payload), "state": state}
         return self._render(request, "item.html", context)
 
     async def picture(self, request: Request) -> Response:
@@ -139,7 +176,7 @@ class Pages:
                 content = await file.read()
                 query = form.get("state", "")
             name = await run_in_threadpool(self._uploads.keep, content)
-        except BadPicture as error:
+        except BadImageError as error:
             return self._problem(request, 400, error.reason)
         except (MultiPartException, HTTPException):
             return self._problem(request, 400, "no_file")
@@ -170,7 +207,7 @@ class Pages:
     def _render(
         self, request: Request, template: str, context: dict[str, object], status: int = 200
     ) -> Response:
-        words = words_for(request.headers.get("accept-language", ""))
+        words = texts_for(request.headers.get("accept-language", ""))
         shown = {"t": words, "home": State(catalog=_quiet_state(request).catalog).url, **context}
         response = _TEMPLATES.TemplateResponse(request, template, shown, status_code=status)
         response.headers["Content-Language"] = words["lang"]
@@ -214,11 +251,11 @@ def _state(request: Request) -> State:
 def _quiet_state(request: Request) -> State:
     try:
         return _state(request)
-    except BadState:
+    except BadStateError:
         return State()
 
 
-async def tidying(uploads: Uploads, seconds: float) -> None:
+async def tidy_uploads(uploads: Uploads, seconds: float) -> None:
     """Delete uploads whose time is over, for as long as the process lives."""
     while True:
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The one interceptor around every call: readiness, admission, request id, errors, log line."""
+"""The one interceptor around every call: readiness, admission, request id, errors, log line, time left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import grpc.aio
 from structlog.contextvars import bound_contextvars
 
 from cir.common.v1 import errors_pb2 as pb
-from service_runtime.api_keys import ApiKey
+from service_runtime.auth import ApiKey, Authenticator, key_context
+from service_runtime.deserialize import deserialize_inside
 from service_runtime.errors import ServiceError, internal_status
-from service_runtime.gate import Gate, called_with
 from service_runtime.logging import get_logger
 from service_runtime.metrics import CallMetrics
-from service_runtime.parsing import parse_inside
 from service_runtime.tracing import trace_facts
 
 REQUEST_ID = "x-request-id"
@@ -41,9 +40,9 @@ def call_metadata() -> tuple[tuple[str, str], ...]:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method but health and reflection."""
 
-    def __init__(self, *, max_concurrent_calls: int, gate: Gate | None = None) -> None:
+    def __init__(self, *, max_concurrent_calls: int, gate: Authenticator | None = None) -> None:
         self._limit = max_concurrent_calls
-        self._gate = gate or Gate()
+        self._gate = gate or Authenticator()
         self._running = 0
         self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
         self.ready = False
@@ -64,12 +63,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         if method.startswith(_OPEN_TO_ALL):
-            return parse_inside(handler, abort=True)
+            return deserialize_inside(handler, abort=True)
         key = self._gate.identify(method, details.invocation_metadata)
         if isinstance(key, ServiceError):
             # As a stream, whose messages are read when they are asked for: of this call, never.
             return grpc.stream_stream_rpc_method_handler(self._stream(method, _unreachable, key))
-        handler = parse_inside(handler)
+        handler = deserialize_inside(handler)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler.unary_unary, key),
@@ -136,7 +135,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             )
         self._running += 1
         try:
-            with called_with(key):
+            with key_context(key):
                 yield
         finally:
             self._running -= 1
@@ -200,3 +199,25 @@ async def _abort(context: Context, status: grpc.Status) -> None:
     """End the call; the request id goes along, which the details of a status alone would replace."""
     trailing = (*(context.trailing_metadata() or ()), *(status.trailing_metadata or ()))
     await context.abort(status.code, status.details, trailing)
+
+
+# A call without a deadline reports a remaining time of this order (about 9e18 s); none lasts a day.
+_FOREVER = 86_400.0
+ANSWER_MARGIN = 0.02
+
+
+def remaining_seconds(context: grpc.aio.ServicerContext[Any, Any], default: float) -> float:
+    """Seconds left of the call; `default` where the caller set no deadline."""
+    left = context.time_remaining()
+    return default if left is None or left > _FOREVER else min(left, default)
+
+
+def downstream_timeout(context: grpc.aio.ServicerContext[Any, Any], default: float) -> float:
+    """Timeout for a call to another service: what is left, less a margin for our own answer.
+
+    Raises `ServiceError` (DEADLINE) when nothing is left.
+    """
+    left = remaining_seconds(context, default) - ANSWER_MARGIN
+    if left <= 0:
+        raise ServiceError(pb.DEADLINE, "the call's time ran out; send it with a longer deadline")
+    return left

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from service_runtime.startup import StartupError
+from service_runtime.errors import StartupError
 
 
 @dataclass(frozen=True, slots=True)
-class KnownQuery:
+class BenchmarkQuery:
     """A text for a reference; `targets` and `group` are paths of pictures."""
 
     text: str
@@ -19,16 +19,16 @@ class KnownQuery:
     group: tuple[str, ...]
 
 
-class KnownQueries:
+class BenchmarkQueries:
     """By the path of the reference's picture."""
 
-    def __init__(self, queries: Mapping[str, Sequence[KnownQuery]] | None = None) -> None:
+    def __init__(self, queries: Mapping[str, Sequence[BenchmarkQuery]] | None = None) -> None:
         self._queries = dict(queries or {})
 
     @classmethod
-    def read(cls, manifests: Sequence[Path]) -> KnownQueries:
+    def read(cls, manifests: Sequence[Path]) -> BenchmarkQueries:
         """Read triplet manifests; names in them are relative to their folder. Raises `StartupError`."""
-        queries: dict[str, list[KnownQuery]] = {}
+        queries: dict[str, list[BenchmarkQuery]] = {}
         for manifest in manifests:
             folder = manifest.resolve().parent
             try:
@@ -40,7 +40,7 @@ class KnownQueries:
                         continue
                     targets = row.get("targets") or ([row["target"]] if "target" in row else [])
                     texts = row.get("texts") or [row["text"]]
-                    query = KnownQuery(
+                    query = BenchmarkQuery(
                         " and ".join(texts),
                         frozenset(str(folder / name) for name in targets),
                         tuple(str(folder / name) for name in row.get("group", ())),
@@ -50,16 +50,16 @@ class KnownQueries:
                 raise StartupError(f"known_queries {manifest} cannot be read: {error!r}") from error
         return cls(queries)
 
-    def of(self, image: str) -> Sequence[KnownQuery]:
+    def of(self, image: str) -> Sequence[BenchmarkQuery]:
         """The queries that begin at a picture."""
         return self._queries.get(image, ())
 
-    def asked(self, image: str, text: str) -> KnownQuery | None:
+    def asked(self, image: str, text: str) -> BenchmarkQuery | None:
         """The query that was asked, if it is a known one."""
         return next((query for query in self.of(image) if query.text == text), None)
 
 
-def likely_ids(path: str) -> list[str]:
+def candidate_ids(path: str) -> list[str]:
     """Ids that the item of a picture may have: its place in each of its folders, with and without ending."""
     place = PurePath(path)
     parts = place.parts[1:] if place.anchor else place.parts

@@ -46,7 +46,7 @@ class _Server(_server.Server):
         self._server = _CoreServer(self._loop, None, (), interceptors, arguments, None)
 
 
-def open_server(
+def create_server(
     *, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]]
 ) -> grpc.aio.Server:
     """As `grpc.aio.server`. Servicers must register their methods, as generated code does."""
