@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.robustness.fuzz import Fuzzer, Tally, write_findings  # noqa: E402
-from tests.robustness.good import good_requests  # noqa: E402
+from tests.robustness.requests import good_requests  # noqa: E402
 from tests.robustness.stack import running_stack  # noqa: E402
 
 # Share of the requests that each service gets.

@@ -10,11 +10,10 @@ from prometheus_client.registry import Collector
 
 from cir.search.v1 import catalog_pb2, catalog_pb2_grpc, search_pb2, search_pb2_grpc
 from search_service.catalog_servicer import CatalogServicer
-from search_service.combiner_client import CombinerClient
 from search_service.embedder_client import EmbedderClient
-from search_service.search_servicer import SearchServicer, limits
+from search_service.search_servicer import SearchServicer, limits_message
 from search_service.settings import SearchSettings
-from search_service.upstream_access import upstream_access
+from search_service.upstreams import CombinerClient, load_upstream_access
 from service_runtime.errors import StartupError
 from service_runtime.server import Application
 from vector_store import open_store
@@ -50,7 +49,7 @@ class SearchApplication(Application):
         Raises `StartupError` for a store URL that cannot be, and TLS files that cannot be used.
         """
         self._settings = settings
-        self._upstream = upstream_access(settings)
+        self._upstream = load_upstream_access(settings)
         try:
             self._store: VectorStore = open_store(
                 settings.store,
@@ -90,7 +89,7 @@ class SearchApplication(Application):
             "store": dict(store),
             "embedder": self._settings.embedder,
             "combiner": self._settings.combiner,
-            "limits": MessageToDict(limits(self._settings), preserving_proto_field_name=True),
+            "limits": MessageToDict(limits_message(self._settings), preserving_proto_field_name=True),
         }
 
     async def close(self) -> None:

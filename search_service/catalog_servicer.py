@@ -10,22 +10,15 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import catalog_pb2_grpc as rpc
 from search_service import names
-from search_service.catalog_access import may_use
+from search_service.convert import catalog_message, item_message, value_message, version_message
 from search_service.embedder_client import EmbedderClient
-from search_service.filter_reading import read_filter
-from search_service.item_deletes import delete_items, read_deletion
-from search_service.item_ids import check_count, read_item_ids
-from search_service.item_updates import ItemUpdates
-from search_service.item_writes import write_items
-from search_service.messages import write_catalog, write_item, write_version
-from search_service.page_token import PageToken, decode, digest_of
-from search_service.paging import page_of, page_size
-from search_service.payload import write_value
-from search_service.publish_check import check_model
-from search_service.reading import open_reader
+from search_service.filters import parse_filter
+from search_service.items import ItemUpdates, delete_items, parse_deletion, parse_update_mask, write_items
+from search_service.names import may_use
+from search_service.paging import PageToken, decode_page_token, page_size, request_digest, slice_page
+from search_service.request import check_count, parse_item_ids
 from search_service.settings import SearchSettings
-from search_service.store_refusals import store_refusals
-from search_service.update_mask import read_mask
+from search_service.store import check_embedder_model, open_reader, store_refusals
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
 from vector_store.catalogs import CatalogInfo
@@ -52,15 +45,17 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         size = page_size(request.page_size)
         with store_refusals():
             catalogs = [info for info in await self._store.list_catalogs() if may_use(info.catalog)]
-        digest = digest_of(request, "page_token", "page_size")
-        page, token = page_of(catalogs, size=size, token=request.page_token, digest=digest)
-        return pb.ListCatalogsResponse(catalogs=[write_catalog(info) for info in page], next_page_token=token)
+        digest = request_digest(request, "page_token", "page_size")
+        page, token = slice_page(catalogs, size=size, token=request.page_token, digest=digest)
+        return pb.ListCatalogsResponse(
+            catalogs=[catalog_message(info) for info in page], next_page_token=token
+        )
 
     async def GetCatalog(self, request: pb.GetCatalogRequest, context: Context) -> pb.Catalog:
         """One catalog."""
         catalog = names.parse_catalog(request.name, field="name")
         with store_refusals(field="name"):
-            return write_catalog(await self._store.get_catalog(catalog))
+            return catalog_message(await self._store.get_catalog(catalog))
 
     async def ListCatalogVersions(
         self, request: pb.ListCatalogVersionsRequest, context: Context
@@ -70,10 +65,10 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         size = page_size(request.page_size)
         with store_refusals():
             versions = (await self._store.list_versions(catalog))[::-1]
-        digest = digest_of(request, "page_token", "page_size")
-        page, token = page_of(versions, size=size, token=request.page_token, digest=digest)
+        digest = request_digest(request, "page_token", "page_size")
+        page, token = slice_page(versions, size=size, token=request.page_token, digest=digest)
         return pb.ListCatalogVersionsResponse(
-            versions=[write_version(info) for info in page], next_page_token=token
+            versions=[version_message(info) for info in page], next_page_token=token
         )
 
     async def PublishCatalogVersion(
@@ -84,14 +79,14 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         with store_refusals():
             if not request.allow_model_change:
                 timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
-                await check_model(self._store, self._embedder, catalog, version, timeout=timeout)
-            return write_catalog(CatalogInfo(catalog, await self._store.publish(catalog, version)))
+                await check_embedder_model(self._store, self._embedder, catalog, version, timeout=timeout)
+            return catalog_message(CatalogInfo(catalog, await self._store.publish(catalog, version)))
 
     async def RollbackCatalog(self, request: pb.RollbackCatalogRequest, context: Context) -> pb.Catalog:
         """Switch back to the version that was published before."""
         catalog = names.parse_catalog(request.name, field="name")
         with store_refusals():
-            return write_catalog(CatalogInfo(catalog, await self._store.rollback(catalog)))
+            return catalog_message(CatalogInfo(catalog, await self._store.rollback(catalog)))
 
     async def DeleteCatalogVersion(
         self, request: pb.DeleteCatalogVersionRequest, context: Context
@@ -120,18 +115,18 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                 raise ServiceError(
                     errors.ITEM_NOT_FOUND, f"catalog {catalog} has no item {item_id!r}", field="name"
                 )
-            return write_item(items[item_id], reader.info.spec)
+            return item_message(items[item_id], reader.info.spec)
 
     async def BatchGetItems(
         self, request: pb.BatchGetItemsRequest, context: Context
     ) -> pb.BatchGetItemsResponse:
         """Several items of the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        ids = read_item_ids(request.item_ids)
+        ids = parse_item_ids(request.item_ids)
         async with open_reader(self._store, catalog) as reader:
             items = await reader.retrieve(ids, with_features=request.with_features)
             return pb.BatchGetItemsResponse(
-                items=[write_item(items[item_id], reader.info.spec) for item_id in ids if item_id in items],
+                items=[item_message(items[item_id], reader.info.spec) for item_id in ids if item_id in items],
                 missing_ids=[item_id for item_id in ids if item_id not in items],
             )
 
@@ -139,16 +134,16 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """Items page by page; the pages of one listing are all of one version."""
         catalog = names.parse_catalog(request.parent, field="parent")
         size = page_size(request.page_size)
-        where = read_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
-        digest = digest_of(request, "page_token", "page_size", "with_features")
-        start = decode(request.page_token, digest) if request.page_token else PageToken("", "")
+        where = parse_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
+        digest = request_digest(request, "page_token", "page_size", "with_features")
+        start = decode_page_token(request.page_token, digest) if request.page_token else PageToken("", "")
         async with open_reader(self._store, catalog, start.version, paging=bool(start.version)) as reader:
             with store_refusals(field="filter" if where else "page_token"):
                 items, after = await reader.scroll(
                     limit=size, after=start.cursor, where=where or None, with_features=request.with_features
                 )
             return pb.ListItemsResponse(
-                items=[write_item(item, reader.info.spec) for item in items],
+                items=[item_message(item, reader.info.spec) for item in items],
                 next_page_token=PageToken(reader.info.version, after).encode(digest) if after else "",
             )
 
@@ -170,14 +165,14 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
         check_count(len(request.items), self._settings.max_write_items, "items")
-        mask = read_mask(request.update_mask)
+        mask = parse_update_mask(request.update_mask)
         async with open_reader(self._store, catalog) as reader:
             return await self._updates.update(request.items, mask, reader)
 
     async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
         """Delete items of the published version, by id or by filter."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        which = read_deletion(request, max_conditions=self._settings.max_filter_conditions)
+        which = parse_deletion(request, max_conditions=self._settings.max_filter_conditions)
         async with open_reader(self._store, catalog) as reader:
             return pb.DeleteItemsResponse(deleted=await delete_items(which, reader, request.validate_only))
 
@@ -186,7 +181,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         catalog = names.parse_catalog(request.parent, field="parent")
         check_count(len(request.fields), MAX_FACETS, "fields")
         limit = page_size(request.limit, field="limit", default=20)
-        where = read_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
+        where = parse_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
         answer = pb.FacetItemsResponse()
         async with open_reader(self._store, catalog) as reader:
             schema = reader.info.spec.schema
@@ -199,7 +194,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                         field=field,
                         values=[
                             pb.FacetCount(
-                                value=write_value(entry.value, schema.get(field)), count=entry.count
+                                value=value_message(entry.value, schema.get(field)), count=entry.count
                             )
                             for entry in values
                         ],

@@ -12,7 +12,7 @@ from cir.common.v1 import errors_pb2, model_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc as rpc
 from cir.vectors import unpack
-from search_service.same_model import check_same_model
+from search_service.upstreams import check_fingerprint
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import call_metadata
 from service_runtime.upstream import to_service_error
@@ -72,7 +72,7 @@ class EmbedderClient:
         )
 
     def _rows(self, batch: vectors_pb2.VectorBatch, count: int, fingerprint: str) -> NDArray[np.float32]:
-        check_same_model(
+        check_fingerprint(
             batch.model_fingerprint, expected=fingerprint, source=f"the embedder at {self._address}"
         )
         try:

@@ -1,14 +1,46 @@
-"""Prometheus metrics of searches, read from their answers."""
+"""Seconds of each stage of a call, and Prometheus metrics of searches, read from their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from google.protobuf import duration_pb2
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
 from cir.search.v1 import search_pb2 as pb
 from service_runtime.metrics import SECONDS_BUCKETS
+
+
+class StageTimer:
+    """Sums seconds by stage; stages are the fields of `SearchTimings`."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def timings(self) -> pb.SearchTimings:
+        """The stages that happened, and the total until now."""
+        seconds = {**self._seconds, "total": time.perf_counter() - self._started}
+        return pb.SearchTimings(**{name: _duration_message(value) for name, value in seconds.items()})
+
+
+def _duration_message(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
+
 
 _RESULT_BUCKETS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
 

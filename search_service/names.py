@@ -1,12 +1,12 @@
 """Resource names (AIP-122): catalogs/{catalog}, .../versions/{version}, .../items/{item}.
 
-Every name of a request is read here, so here is where a call is held to the catalogs of its API key.
-"""
+Every name of a request is read here, so here is where a call is held to the catalogs of its API key."""
 
 from __future__ import annotations
 
+from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import errors_pb2 as pb
-from search_service.catalog_access import check_may_use
+from service_runtime.auth import current_key
 from service_runtime.errors import ServiceError
 from vector_store.catalogs import check_catalog_name
 
@@ -81,3 +81,23 @@ def _invalid(name: str, field: str, pattern: str) -> ServiceError:
     return ServiceError(
         pb.FIELD_INVALID, f"{field} {name[:200]!r} is no resource name; expected {pattern}", field=field
     )
+
+
+def may_use(catalog: str) -> bool:
+    """Whether the call being served may use a catalog; every call may where no keys are used."""
+    key = current_key()
+    return key is None or key.is_for(catalog)
+
+
+def check_may_use(catalog: str, *, field: str) -> None:
+    """Raise `ServiceError` (CATALOG_NOT_ALLOWED) unless the call may use the catalog.
+
+    Says the same whether the catalog exists or not: another tenant's names are nobody else's business.
+    """
+    key = current_key()
+    if key is not None and not key.is_for(catalog):
+        raise ServiceError(
+            errors.CATALOG_NOT_ALLOWED,
+            f"{field}: the API key {key.name} is not for catalog {catalog!r}; use a key whose entry has it",
+            field=field,
+        )

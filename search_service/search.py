@@ -9,21 +9,18 @@ from numpy.typing import NDArray
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import pack
-from search_service.combiner_client import CombinerClient
-from search_service.feedback import average_vector, rocchio
-from search_service.filter_reading import read_filter
-from search_service.messages import write_item
+from search_service.convert import item_message
+from search_service.embeddings import SharedEmbeddings
+from search_service.filters import parse_filter
+from search_service.metrics import StageTimer
 from search_service.names import parse_catalog, parse_version, version_name
-from search_service.page_token import PageToken, decode, digest_of, invalid_token
-from search_service.reading import open_reader
-from search_service.request_check import DEFAULT_LIMIT, check_request
+from search_service.paging import PageToken, decode_page_token, invalid_page_token, request_digest
+from search_service.query import ComposedQuery, TurnKind, average_vector, fold, rocchio
+from search_service.request import DEFAULT_LIMIT, check_request
 from search_service.settings import SearchSettings
-from search_service.shared_embeddings import SharedEmbeddings
-from search_service.stage_clock import StageClock
-from search_service.store_refusals import store_refusals
-from search_service.turn_features import look_up
-from search_service.turns import Folded, TurnKind, fold
-from search_service.unindexed_items import UnindexedItems
+from search_service.store import UnindexedItems, open_reader, store_refusals
+from search_service.turn_features import look_up_turns
+from search_service.upstreams import CombinerClient
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
 from vector_store.contract import CatalogReader, SearchOptions, VectorStore
@@ -58,7 +55,7 @@ class Search:
         context: grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse],
     ) -> pb.SearchResponse:
         """The answer to a request. Raises `ServiceError`."""
-        clock = StageClock()
+        clock = StageTimer()
         catalog = parse_catalog(request.catalog, field="catalog")
         check_request(request, self._settings)
         where = _where(request, self._settings)
@@ -84,20 +81,20 @@ class Search:
                 )
         if not request.page_token:
             return version, 0
-        token = decode(request.page_token, query_digest(request))
+        token = decode_page_token(request.page_token, query_digest(request))
         if token.offset >= self._settings.max_result_window:
-            raise invalid_token()
+            raise invalid_page_token()
         return token.version, token.offset
 
     async def _compose(
         self,
         request: pb.SearchRequest,
         reader: CatalogReader,
-        clock: StageClock,
+        clock: StageTimer,
         context: grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse],
-    ) -> Folded:
+    ) -> ComposedQuery:
         longest = self._settings.call_timeout_seconds
-        turns = await look_up(
+        turns = await look_up_turns(
             request.turns,
             reader=reader,
             embeddings=self._embeddings,
@@ -128,7 +125,7 @@ class Search:
         where: Filter,
         offset: int,
         limit: int,
-        clock: StageClock,
+        clock: StageTimer,
     ) -> tuple[list[ScoredItem], int | None]:
         """The items found, and how many items no index holds."""
         options = SearchOptions(
@@ -150,18 +147,18 @@ class Search:
         self,
         request: pb.SearchRequest,
         reader: CatalogReader,
-        folded: Folded,
+        folded: ComposedQuery,
         found: list[ScoredItem],
         unindexed: int | None,
         offset: int,
         limit: int,
-        clock: StageClock,
+        clock: StageTimer,
     ) -> pb.SearchResponse:
         info = reader.info
         used = any(turn.kind in _COMBINED for turn in folded.turns)
         answer = pb.SearchResponse(
             results=[
-                pb.SearchResult(item=write_item(hit.item, info.spec), score=hit.score, rank=offset + place)
+                pb.SearchResult(item=item_message(hit.item, info.spec), score=hit.score, rank=offset + place)
                 for place, hit in enumerate(found[:limit], start=1)
             ],
             explanation=pb.SearchExplanation(
@@ -198,12 +195,12 @@ def _has_feedback(request: pb.SearchRequest) -> bool:
 
 def query_digest(request: pb.SearchRequest) -> bytes:
     """What pages of one ranking have in common; their tokens are bound to it."""
-    return digest_of(request, "page_token", "limit", "with_features", "with_query_vector")
+    return request_digest(request, "page_token", "limit", "with_features", "with_query_vector")
 
 
 def _where(request: pb.SearchRequest, settings: SearchSettings) -> Filter:
     """The request's filter, without the items that are not to come back."""
-    where = read_filter(request.filter, max_conditions=settings.max_filter_conditions)
+    where = parse_filter(request.filter, max_conditions=settings.max_filter_conditions)
     excluded = set(request.exclude_item_ids)
     for turn in request.turns:
         if _default_true(request, "exclude_references") and turn.reference.item_id:

@@ -10,14 +10,13 @@ import grpc.aio
 
 from cir.search.v1 import search_pb2 as pb
 from cir.search.v1 import search_pb2_grpc as rpc
-from search_service.combiner_client import CombinerClient
 from search_service.embedder_client import EmbedderClient
+from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
 from search_service.search import Search
 from search_service.settings import SearchSettings
-from search_service.shared_embeddings import SharedEmbeddings
-from search_service.store_refusals import store_refusals
-from search_service.unindexed_items import UnindexedItems
+from search_service.store import UnindexedItems, store_refusals
+from search_service.upstreams import CombinerClient
 from service_runtime.errors import ServiceError
 from service_runtime.settings import software_version
 from vector_store.contract import VectorStore
@@ -67,7 +66,7 @@ class SearchServicer(rpc.SearchServiceServicer):
             _probe(self._check_store()),
         )
         return pb.GetSearchInfoResponse(
-            limits=limits(self._settings),
+            limits=limits_message(self._settings),
             model=model,
             combiners=names or (),
             dependencies={"embedder": model_state, "combiner": names_state, "store": store_state},
@@ -88,7 +87,7 @@ async def _probe(part: Awaitable[Any]) -> tuple[Any, str]:
         return None, error.message
 
 
-def limits(settings: SearchSettings) -> pb.SearchLimits:
+def limits_message(settings: SearchSettings) -> pb.SearchLimits:
     """The limits that the settings set."""
     return pb.SearchLimits(
         max_turns=settings.max_turns,

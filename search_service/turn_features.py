@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import search_pb2 as pb
-from search_service.sent_features import read_features
-from search_service.shared_embeddings import SharedEmbeddings
-from search_service.stage_clock import StageClock
-from search_service.store_refusals import store_refusals
-from search_service.turns import Turn, unit
+from search_service.embeddings import SharedEmbeddings
+from search_service.metrics import StageTimer
+from search_service.query import Turn, normalize
+from search_service.request import parse_features
+from search_service.store import store_refusals
 from service_runtime.errors import ServiceError
 from vector_store.catalogs import VersionSpec
 from vector_store.contract import CatalogReader
 from vector_store.points import Item
 
 
-async def look_up(
+async def look_up_turns(
     turns: Sequence[pb.Turn],
     *,
     reader: CatalogReader,
     embeddings: SharedEmbeddings,
-    clock: StageClock,
+    clock: StageTimer,
     timeout: float,
 ) -> list[Turn]:
     """The turns with raw features float32 (d,) in place of what they refer to.
@@ -37,7 +37,7 @@ async def look_up(
     spec = reader.info.spec
     # Features that were sent are checked first: it costs nothing and may save the encoders' work.
     given = {
-        index: read_features(turn.reference.features, spec, field=f"turns[{index}].reference.features")
+        index: parse_features(turn.reference.features, spec, field=f"turns[{index}].reference.features")
         for index, turn in enumerate(turns)
         if turn.reference.WhichOneof("source") == "features"
     }
@@ -76,7 +76,7 @@ async def _texts(
     turns: Sequence[pb.Turn],
     embeddings: SharedEmbeddings,
     spec: VersionSpec,
-    clock: StageClock,
+    clock: StageTimer,
     timeout: float,
 ) -> dict[int, NDArray[np.float32]]:
     places = [index for index, turn in enumerate(turns) if turn.text]
@@ -96,7 +96,7 @@ async def _images(
     turns: Sequence[pb.Turn],
     embeddings: SharedEmbeddings,
     spec: VersionSpec,
-    clock: StageClock,
+    clock: StageTimer,
     timeout: float,
 ) -> dict[int, NDArray[np.float32]]:
     places = [index for index, turn in enumerate(turns) if turn.reference.WhichOneof("source") == "image"]
@@ -112,7 +112,7 @@ async def _images(
     return dict(zip(places, rows, strict=True))
 
 
-async def _items(turns: Sequence[pb.Turn], reader: CatalogReader, clock: StageClock) -> dict[str, Item]:
+async def _items(turns: Sequence[pb.Turn], reader: CatalogReader, clock: StageTimer) -> dict[str, Item]:
     fields: dict[str, str] = {}
     for index, turn in enumerate(turns):
         if turn.reference.WhichOneof("source") == "item_id":
@@ -147,5 +147,5 @@ def _reference(
 
 
 def _units(item_ids: Sequence[str], items: dict[str, Item], dimension: int) -> NDArray[np.float32]:
-    rows = [unit(features) for item_id in item_ids if (features := items[item_id].features) is not None]
+    rows = [normalize(features) for item_id in item_ids if (features := items[item_id].features) is not None]
     return np.stack(rows) if rows else np.empty((0, dimension), dtype=np.float32)

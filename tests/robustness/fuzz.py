@@ -24,8 +24,7 @@ from benchmarks._processes import NAMES, Running
 from cir.embedder.v1 import embedder_pb2
 from cir.health import is_serving
 from tests.robustness import hostile_images, raw_http2
-from tests.robustness.good import Answer, read_answer
-from tests.robustness.seeds import EMBEDDER, STREAM, Method, methods, stream_batches
+from tests.robustness.requests import EMBEDDER, STREAM, Answer, Method, methods, read_answer, stream_batches
 from tests.robustness.wire import mutate
 
 TIMEOUT = 60.0

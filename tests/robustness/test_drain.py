@@ -15,8 +15,7 @@ import pytest
 
 from benchmarks._processes import Running
 from cir.embedder.v1 import embedder_pb2
-from tests.robustness.good import good_requests
-from tests.robustness.seeds import STREAM
+from tests.robustness.requests import STREAM, good_requests
 from tests.robustness.stack import (
     Stack,
     fill_store,

@@ -22,7 +22,7 @@ from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
 from service_runtime.server import serving
 from tests.refused import refused
-from tests.robustness.seeds import UNTOUCHED
+from tests.robustness.requests import UNTOUCHED
 from tests.robustness.stack import Stack, fill_store, fingerprint_of, running_combiner, running_embedder
 from tests.robustness.traffic import traffic
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.robustness.fuzz import Fuzzer
-from tests.robustness.good import good_requests
+from tests.robustness.requests import good_requests
 from tests.robustness.stack import Stack
 
 REQUESTS = int(os.environ.get("CIR_FUZZ_REQUESTS", "1000"))

@@ -19,8 +19,8 @@ from combiner_service.settings import CombinerSettings
 from embedder_service.application import EmbedderApplication
 from service_runtime.server import serving
 from tests.embedder_service.conftest import small_settings
-from tests.robustness.good import good_requests
 from tests.robustness.loopback_dns import loopback_dns
+from tests.robustness.requests import good_requests
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 # A process of its own, because gRPC reads which resolver to use when it is loaded. A call that fails ends it.

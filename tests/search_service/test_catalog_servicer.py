@@ -1,14 +1,19 @@
-"""Catalogs, versions and items over gRPC."""
+"""Catalogs, versions and items over gRPC: listed, read, written, updated and deleted."""
 
 from __future__ import annotations
+
+import asyncio
 
 import numpy as np
 import pytest
 
+from cir.client import Client
 from cir.common.v1 import payload_pb2
+from cir.item_update import ItemUpdate
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import filter_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
+from cir.values import from_payload, to_payload
 from cir.vectors import pack, unpack
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
@@ -163,3 +168,187 @@ async def test_names_that_are_no_items_are_refused(stack: Stack, name: str) -> N
     assert (
         await refused(stack.catalogs.GetItem(pb.GetItemRequest(name=name)))
     ).code.name == "INVALID_ARGUMENT"
+
+
+def item_update(item_id: str, image: str = "", **payload: object) -> pb.Item:
+    return pb.Item(id=item_id, image=image, payload=to_payload(payload))
+
+
+async def stored_item(stack: Stack, item_id: str) -> tuple[dict[str, object], str]:
+    found = await stack.catalogs.GetItem(
+        pb.GetItemRequest(name=f"{SHOP}/items/{item_id}", with_features=True)
+    )
+    number = int(item_id.removeprefix("item-"))
+    np.testing.assert_allclose(unpack(found.features)[0], features_of(f"picture {number}"), atol=1e-4)
+    return dict(from_payload(found.payload)), found.image
+
+
+async def update_items(stack: Stack, *items: pb.Item, mask: tuple[str, ...] = ()) -> pb.UpdateItemsResponse:
+    request = pb.UpdateItemsRequest(parent=SHOP, items=items)
+    request.update_mask.paths.extend(mask)
+    return await stack.catalogs.UpdateItems(request)
+
+
+async def test_payloads_change_and_vectors_stay(stack: Stack) -> None:
+    before, _ = await stored_item(stack, "item-4")
+    answer = await update_items(
+        stack, item_update("item-1", colour="black"), item_update("item-2", image="new.jpg")
+    )
+    assert (answer.updated, list(answer.errors)) == (2, [])
+    # What an item has is replaced: the message of item-2 has a payload, and it is empty.
+    assert await stored_item(stack, "item-1") == ({"colour": "black"}, "1.jpg")
+    assert await stored_item(stack, "item-2") == ({}, "new.jpg")
+    await update_items(stack, pb.Item(id="item-4", image="4-new.jpg"))
+    assert await stored_item(stack, "item-4") == (before, "4-new.jpg")
+    assert stack.embedder.images == 0
+    found = await stack.search.Search(
+        SearchRequest(catalog=SHOP, turns=[Turn(text="x")], filter=only("black"), limit=40)
+    )
+    assert [result.item.id for result in found.results] == ["item-1"]
+
+
+async def test_a_mask_says_what_changes(stack: Stack) -> None:
+    before, _ = await stored_item(stack, "item-5")
+    sent = item_update("item-5", image="elsewhere.jpg", price=99, colour="black", note="new")
+    await update_items(stack, sent, mask=("payload.fields.price", "payload.fields.note"))
+    assert await stored_item(stack, "item-5") == ({**before, "price": 99, "note": "new"}, "5.jpg")
+    await update_items(stack, pb.Item(id="item-5"), mask=("payload.fields.note", "payload.fields.colour"))
+    expected = {name: value for name, value in before.items() if name != "colour"} | {"price": 99}
+    assert await stored_item(stack, "item-5") == (expected, "5.jpg")
+    await update_items(stack, pb.Item(id="item-5"), mask=("image",))
+    assert await stored_item(stack, "item-5") == (expected, "")
+    await update_items(stack, pb.Item(id="item-5"), mask=("payload",))
+    assert await stored_item(stack, "item-5") == ({}, "")
+
+
+async def test_of_one_id_the_later_entry_changes_what_the_earlier_left(stack: Stack) -> None:
+    answer = await update_items(
+        stack,
+        item_update("item-6", price=1),
+        item_update("item-6", weight=2.5),
+        mask=("payload.fields.price", "payload.fields.weight"),
+    )
+    payload, _ = await stored_item(stack, "item-6")
+    assert answer.updated == 2
+    assert ("price" in payload, payload["weight"]) == (False, 2.5)
+
+
+async def test_each_bad_item_fails_alone(stack: Stack) -> None:
+    with_features = item_update("item-3")
+    with_features.features.CopyFrom(pack(features_of("x")[None, :], fingerprint=FINGERPRINT))
+    answer = await update_items(
+        stack,
+        item_update("item-1", price=7),
+        item_update("nobody", price=7),
+        item_update("item-2", price="cheap"),
+        with_features,
+        item_update("", price=7),
+        pb.Item(id="item-4", image="x" * 5000),
+        item_update("item-7", note="x" * 70_000),
+        pb.Item(id="item-8", payload=payload_pb2.Payload(fields={"a": payload_pb2.Value()})),
+        item_update("item-9", price=9),
+    )
+    assert answer.updated == 2
+    assert {error.index: error.reason for error in answer.errors} == {
+        1: 42,  # ITEM_NOT_FOUND
+        2: 2,  # FIELD_INVALID
+        3: 2,
+        4: 1,  # FIELD_REQUIRED
+        5: 3,  # OUT_OF_RANGE
+        6: 3,
+        7: 1,
+    }
+    assert [error.item_id for error in answer.errors][:2] == ["nobody", "item-2"]
+    assert (await stored_item(stack, "item-1"))[0] == {"price": 7}
+    assert (await stored_item(stack, "item-9"))[0] == {"price": 9}
+    assert (await stored_item(stack, "item-2"))[0]["price"] == 2
+    # Fields that are set one by one do not add up to more than a payload may have.
+    big = "x" * 40_000
+    assert (await update_items(stack, item_update("item-7", a=big), mask=("payload.fields.a",))).updated == 1
+    answer = await update_items(stack, item_update("item-7", b=big), mask=("payload.fields.b",))
+    assert [error.reason for error in answer.errors] == [3]
+
+
+async def test_changes_of_different_fields_at_the_same_moment_all_count(stack: Stack) -> None:
+    fields = [f"f{number}" for number in range(12)]
+    await asyncio.gather(
+        *(
+            update_items(stack, item_update("item-1", **{name: 1}), mask=(f"payload.fields.{name}",))
+            for name in fields
+        )
+    )
+    assert set(fields) <= set((await stored_item(stack, "item-1"))[0])
+
+
+async def test_requests_that_cannot_be_are_refused_as_a_whole(stack: Stack) -> None:
+    for request, reason, field in (
+        (pb.UpdateItemsRequest(parent=SHOP), "FIELD_REQUIRED", "items"),
+        (pb.UpdateItemsRequest(parent=SHOP, items=[item_update("a")] * 257), "TOO_MANY_ITEMS", "items"),
+        (pb.UpdateItemsRequest(items=[item_update("a")]), "FIELD_REQUIRED", "parent"),
+        (
+            pb.UpdateItemsRequest(parent=SHOP, items=[item_update("a")], update_mask={"paths": ["features"]}),
+            "FIELD_INVALID",
+            "update_mask",
+        ),
+    ):
+        refusal = await refused(stack.catalogs.UpdateItems(request))
+        assert (refusal.reason, refusal.field) == (reason, field)
+    refusal = await refused(
+        stack.catalogs.UpdateItems(pb.UpdateItemsRequest(parent="catalogs/none", items=[item_update("a")]))
+    )
+    assert refusal.reason == "CATALOG_NOT_FOUND"
+
+
+async def test_items_are_deleted_by_filter(stack: Stack) -> None:
+    request = pb.DeleteItemsRequest(parent=SHOP, filter=only("red"), validate_only=True)
+    assert (await stack.catalogs.DeleteItems(request)).deleted == 14
+    by_id = pb.DeleteItemsRequest(parent=SHOP, item_ids=["item-1", "nobody"], validate_only=True)
+    assert (await stack.catalogs.DeleteItems(by_id)).deleted == 1
+    catalog = await stack.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP))
+    assert catalog.published.item_count == 40
+    request.validate_only = False
+    assert (await stack.catalogs.DeleteItems(request)).deleted == 14
+    assert (await stack.catalogs.DeleteItems(request)).deleted == 0
+    found = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[Turn(text="x")], limit=40))
+    assert len(found.results) == 26
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_a_deletion_that_would_empty_the_catalog_is_refused(stack: Stack, validate_only: bool) -> None:
+    empty = filter_pb2.Filter()
+    nested = filter_pb2.Filter(must=[filter_pb2.Condition(filter=empty)])
+    for where in (empty, nested, filter_pb2.Filter(should=[filter_pb2.Condition(filter=nested)])):
+        request = pb.DeleteItemsRequest(parent=SHOP, filter=where, validate_only=validate_only)
+        refusal = await refused(stack.catalogs.DeleteItems(request))
+        assert (refusal.reason, refusal.field) == ("FIELD_REQUIRED", "filter")
+        assert "every item would be deleted" in refusal.message
+    for request, reason, field in (
+        (pb.DeleteItemsRequest(parent=SHOP), "FIELD_REQUIRED", "item_ids"),
+        (pb.DeleteItemsRequest(parent=SHOP, item_ids=["a"], filter=only("red")), "FIELD_INVALID", "filter"),
+    ):
+        refusal = await refused(stack.catalogs.DeleteItems(request))
+        assert (refusal.reason, refusal.field) == (reason, field)
+    match = filter_pb2.MatchAny(field="size", values=[payload_pb2.Value(string_value="red")])
+    unknown = filter_pb2.Filter(must=[filter_pb2.Condition(match_any=match)])
+    refusal = await refused(stack.catalogs.DeleteItems(pb.DeleteItemsRequest(parent=SHOP, filter=unknown)))
+    assert (refusal.reason, refusal.field) == ("UNKNOWN_FIELD", "filter")
+    catalog = await stack.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP))
+    assert catalog.published.item_count == 40
+
+
+async def test_the_client_updates_and_deletes(stack: Stack) -> None:
+    def calls() -> None:
+        with Client(stack.address, timeout=10) as client:
+            written = client.update("shop", [ItemUpdate("item-1", {"price": 500}), ItemUpdate("nobody")])
+            assert written.updated == 1
+            assert [error.reason for error in written.errors] == ["ITEM_NOT_FOUND"]
+            assert (
+                client.update("shop", [ItemUpdate("item-2", {"price": 600})], fields=["price"]).updated == 1
+            )
+            assert client.item("shop", "item-2").payload["colour"] == "blue"
+            expensive = {"price": {"gte": 500}}
+            assert client.delete_where("shop", expensive, validate_only=True) == 2
+            assert client.delete_where("shop", expensive) == 2
+            assert client.delete_where("shop", expensive) == 0
+
+    await asyncio.to_thread(calls)

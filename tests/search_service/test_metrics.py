@@ -1,12 +1,20 @@
-"""Metrics of searches, from the answers that a client got."""
+"""Metrics of searches, and the number of items that no index holds: with answers, never in their way."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, Gauge
 
 from cir.search.v1 import search_pb2 as pb
+from cir.search.v1.search_pb2 import SearchRequest, Turn
 from search_service.metrics import SearchMetrics
+from search_service.store import FRESH_SECONDS, UnindexedItems
 from tests.search_service.conftest import Stack
+from vector_store.catalogs import VersionInfo, VersionSpec, VersionState
+from vector_store.contract import CatalogReader
+from vector_store.errors import StoreUnavailable
 
 
 async def test_stages_kinds_and_results_are_counted(stack: Stack) -> None:
@@ -31,3 +39,69 @@ async def test_stages_kinds_and_results_are_counted(stack: Stack) -> None:
     assert value("cir_search_exact_total") == 2  # so small a catalog has no index
     for stage, times in (("total", 2), ("combine", 2), ("store", 2), ("embed_images", 0)):
         assert value("cir_search_stage_seconds_count", stage=stage) == times
+
+
+class Reader:
+    """A version that says how many items are in no index."""
+
+    def __init__(self, catalog: str, count: int, state: VersionState = VersionState.PUBLISHED) -> None:
+        self.info = VersionInfo(catalog, "v1", state, VersionSpec(4, "clip-1", {}), 10, datetime.now(UTC))
+        self.count = count
+        self.asked = 0
+        self.away = False
+
+    async def unindexed(self) -> int:
+        self.asked += 1
+        if self.away:
+            raise StoreUnavailable("away")
+        return self.count
+
+
+def shown(gauge: Gauge) -> dict[str, float]:
+    return {sample.labels["catalog"]: sample.value for family in gauge.collect() for sample in family.samples}
+
+
+def gauge() -> Gauge:
+    return Gauge("unindexed", "Unindexed.", ["catalog"], registry=None)
+
+
+async def count_unindexed(items: UnindexedItems, reader: Any) -> int | None:
+    return await items.of(cast(CatalogReader, reader))
+
+
+async def test_the_store_is_asked_now_and_then() -> None:
+    now = [0.0]
+    metric = gauge()
+    items = UnindexedItems(metric, lambda: now[0])
+    reader = Reader("shop", 7)
+    for _ in range(5):
+        assert await count_unindexed(items, reader) == 7
+    assert reader.asked == 1
+    reader.count = 9
+    now[0] = FRESH_SECONDS
+    assert await count_unindexed(items, reader) == 9
+    assert shown(metric) == {"shop": 9}
+    reader.away = True
+    now[0] = 2 * FRESH_SECONDS
+    assert await count_unindexed(items, reader) is None
+    assert shown(metric) == {"shop": 9}
+
+
+async def test_only_published_versions_are_shown_and_only_so_many() -> None:
+    metric = gauge()
+    items = UnindexedItems(metric)
+    assert await count_unindexed(items, Reader("old", 3, VersionState.RETIRED)) == 3
+    assert shown(metric) == {}
+    for number in range(150):
+        await count_unindexed(items, Reader(f"catalog-{number}", number))
+    assert len(shown(metric)) == 100
+    assert shown(metric)["catalog-149"] == 149
+    assert len(items._known) == 100
+
+
+async def test_an_answer_tells_whether_it_is_exact(stack: Stack) -> None:
+    answer = await stack.search.Search(SearchRequest(catalog="catalogs/shop", turns=[Turn(text="red")]))
+    # So small a catalog has no index: every vector is compared, asked for or not.
+    assert answer.explanation.unindexed_items == 40
+    assert answer.explanation.exact
+    assert answer.timings.HasField("store")

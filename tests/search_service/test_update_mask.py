@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.item_update import payload_path
-from search_service.update_mask import UpdateMask, read_mask
+from search_service.items import UpdateMask, parse_update_mask
 from service_runtime.errors import ServiceError
 
 NAMES = st.text(st.characters(blacklist_characters="`"), min_size=1, max_size=20)
@@ -16,11 +16,11 @@ PAYLOADS = st.dictionaries(NAMES, st.integers(), max_size=5)
 
 
 def test_paths() -> None:
-    assert read_mask(FieldMask()) is None
-    assert read_mask(FieldMask(paths=["image"])) == UpdateMask(False, (), True)
-    assert read_mask(FieldMask(paths=["payload", "image"])) == UpdateMask(True, (), True)
+    assert parse_update_mask(FieldMask()) is None
+    assert parse_update_mask(FieldMask(paths=["image"])) == UpdateMask(False, (), True)
+    assert parse_update_mask(FieldMask(paths=["payload", "image"])) == UpdateMask(True, (), True)
     both = FieldMask(paths=["payload.fields.price", "payload.fields.`a.b c`", "payload.fields.price"])
-    assert read_mask(both) == UpdateMask(False, ("price", "a.b c"), False)
+    assert parse_update_mask(both) == UpdateMask(False, ("price", "a.b c"), False)
 
 
 @pytest.mark.parametrize(
@@ -32,18 +32,18 @@ def test_paths() -> None:
 )
 def test_other_paths_are_refused(path: str) -> None:
     with pytest.raises(ServiceError, match=r"expected payload, payload\.fields\.NAME or image") as raised:
-        read_mask(FieldMask(paths=["image", path]))
+        parse_update_mask(FieldMask(paths=["image", path]))
     assert raised.value.field == "update_mask"
 
 
 def test_too_many_paths_are_refused() -> None:
     with pytest.raises(ServiceError, match="at most 256 paths"):
-        read_mask(FieldMask(paths=["image"] * 257))
+        parse_update_mask(FieldMask(paths=["image"] * 257))
 
 
 @given(NAMES)
 def test_the_client_names_every_field(name: str) -> None:
-    mask = read_mask(FieldMask(paths=[payload_path(name)]))
+    mask = parse_update_mask(FieldMask(paths=[payload_path(name)]))
     assert mask == UpdateMask(False, (name,), False)
 
 

@@ -13,7 +13,7 @@ from combiner_service.feature_files.folder import FeatureFolder
 from combiner_service.feature_files.header import FeatureFileError, Kind
 from combiner_service.simple import SumCombiner
 from combiner_service.slerp import SlerpCombiner
-from search_service import turns
+from search_service import query
 from tests.combiner_service.evaluation.examples import Vector, table_of
 
 NAMES = [f"i{n}" for n in range(12)]
@@ -49,7 +49,7 @@ def as_searched(combiner: Combiner, dialogue: Dialogue, folder: FeatureFolder) -
 
     nothing = np.empty((0, 6), np.float32)
     asked = [
-        turns.Turn(
+        query.Turn(
             feature("images", dialogue.reference) if at == 0 else None,
             feature("texts", turn.text),
             nothing,
@@ -57,7 +57,7 @@ def as_searched(combiner: Combiner, dialogue: Dialogue, folder: FeatureFolder) -
         )
         for at, turn in enumerate(dialogue.turns)
     ]
-    return [asyncio.run(turns.fold(asked[: n + 1], combine)).query for n in range(len(asked))]
+    return [asyncio.run(query.fold(asked[: n + 1], combine)).query for n in range(len(asked))]
 
 
 @pytest.mark.parametrize("combiner", [SumCombiner(), SlerpCombiner()])
@@ -73,8 +73,8 @@ def test_dialogues_are_folded_as_the_search_service_folds_them(combiner: Combine
     gallery = {name: folder.images.take(folder.images.rows([name]))[0].astype(np.float64) for name in NAMES}
     hits: dict[int, list[list[bool]]] = {k: [[], [], []] for k in found.success}
     for one in talks:
-        for at, query in enumerate(as_searched(combiner, one, folder)):
-            scores = {name: float(query @ row / np.linalg.norm(row)) for name, row in gallery.items()}
+        for at, vector in enumerate(as_searched(combiner, one, folder)):
+            scores = {name: float(vector @ row / np.linalg.norm(row)) for name, row in gallery.items()}
             order = sorted((name for name in NAMES if name != one.reference), key=lambda name: -scores[name])
             for k, by_turn in hits.items():
                 by_turn[at].append(order.index(one.turns[at].targets[0]) < k)

@@ -1,12 +1,13 @@
-"""Embeddings that searches want: identical ones are asked for once, and texts are remembered."""
+"""Embeddings for searches: identical ones are asked for once (single flight), and texts are remembered."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import grpc
 import numpy as np
@@ -14,9 +15,97 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from search_service.embedder_client import EmbedderClient
-from search_service.flights import Flights
 from search_service.metrics import SearchMetrics
 from service_runtime.errors import ServiceError
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[Key, Value]):
+    """Work under way for some keys, and how many callers wait for it."""
+
+    keys: Sequence[Key]
+    task: asyncio.Task[Mapping[Key, Value]]
+    passengers: int = 0
+
+
+class SingleFlight(Generic[Key, Value]):
+    """What is under way, by key.
+
+    A flight belongs to no caller: one that is cancelled or runs out of time leaves it to the others, and the
+    last one to leave cancels it. Nothing is kept once a flight has ended, errors included.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, _Flight[Key, Value]] = {}
+
+    async def get(
+        self,
+        keys: Sequence[Key],
+        fetch: Callable[[Sequence[Key]], Coroutine[Any, Any, Mapping[Key, Value]]],
+        *,
+        only_own: Callable[[BaseException], bool] = lambda _: False,
+    ) -> tuple[dict[Key, Value], int]:
+        """Values by key, and for how many keys a flight of another caller was shared.
+
+        `fetch` is called once, with the keys that are not under way. What it raises is raised to everybody
+        who waits, unless `only_own` says that it may be about the keys of the caller who began: then the
+        others fetch theirs alone.
+        """
+        wanted = list(dict.fromkeys(keys))
+        new = [key for key in wanted if key not in self._by_key]
+        own = self._begin(new, fetch) if new else None
+        flights = {key: self._by_key[key] for key in wanted}
+        await self._wait(set(flights.values()))
+        values: dict[Key, Value] = {}
+        alone: list[Key] = []
+        for key, flight in flights.items():
+            error = flight.task.exception()
+            if error is None:
+                values[key] = flight.task.result()[key]
+            elif flight is not own and only_own(error):
+                alone.append(key)
+            else:
+                raise error
+        if alone:
+            values.update(await fetch(alone))
+        return values, len(wanted) - len(new)
+
+    def _begin(
+        self,
+        keys: Sequence[Key],
+        fetch: Callable[[Sequence[Key]], Coroutine[Any, Any, Mapping[Key, Value]]],
+    ) -> _Flight[Key, Value]:
+        flight = _Flight(keys, asyncio.get_running_loop().create_task(fetch(keys)))
+        self._by_key.update(dict.fromkeys(keys, flight))
+        flight.task.add_done_callback(lambda _: self._landed(flight))
+        return flight
+
+    async def _wait(self, flights: set[_Flight[Key, Value]]) -> None:
+        """Until all have landed, one way or another."""
+        for flight in flights:
+            flight.passengers += 1
+        try:
+            await asyncio.wait([flight.task for flight in flights])
+        finally:
+            for flight in flights:
+                flight.passengers -= 1
+                if not flight.passengers and not flight.task.done():
+                    flight.task.cancel()
+                    self._forget(flight)  # at once: nobody may join a flight that is being cancelled
+
+    def _landed(self, flight: _Flight[Key, Value]) -> None:
+        self._forget(flight)
+        if not flight.task.cancelled():
+            flight.task.exception()  # looked at, so that one nobody waits for any more is not reported
+
+    def _forget(self, flight: _Flight[Key, Value]) -> None:
+        for key in flight.keys:
+            if self._by_key.get(key) is flight:
+                del self._by_key[key]
+
 
 # Model fingerprint and SHA-256 of the text or picture.
 _Key = tuple[str, bytes]
@@ -44,8 +133,8 @@ class SharedEmbeddings:
         self._embedder = embedder
         self._metrics = metrics
         self._longest = longest_seconds
-        self._texts: Flights[_Key, _Row] = Flights()
-        self._images: Flights[_Key, _Row] = Flights()
+        self._texts: SingleFlight[_Key, _Row] = SingleFlight()
+        self._images: SingleFlight[_Key, _Row] = SingleFlight()
         self._remembered: OrderedDict[_Key, NDArray[np.float32]] = OrderedDict()
         self._room = remembered_texts
 
@@ -91,7 +180,7 @@ class SharedEmbeddings:
     async def _fly(
         self,
         kind: str,
-        flights: Flights[_Key, _Row],
+        flights: SingleFlight[_Key, _Row],
         keys: Sequence[_Key],
         fetch: _Fetch,
         timeout: float,

@@ -1,21 +1,75 @@
-"""The combiner service, as the search service calls it."""
+"""The services behind the search service: how they are reached, and the combiner as it is called."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.api_key import metadata
+from cir.channel import TlsFiles, open_async_channel
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2
+from cir.common.v1 import errors_pb2 as errors
+from cir.errors import InvalidArgument
 from cir.vectors import VectorError, pack, unpack
-from search_service.same_model import check_same_model
-from service_runtime.errors import ServiceError
+from search_service.settings import SearchSettings
+from service_runtime.errors import ServiceError, StartupError
 from service_runtime.interceptor import call_metadata
+from service_runtime.tls import check_authority, check_pair
+from service_runtime.tracing import client_interceptors
 from service_runtime.upstream import to_service_error
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAccess:
+    """`tls` None connects without encryption; `metadata` goes with every call."""
+
+    tls: TlsFiles | None
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
+
+    def open(self, address: str) -> grpc.aio.Channel:
+        """A channel to "host:port"."""
+        return open_async_channel(address, tls=self.tls, interceptors=client_interceptors())
+
+
+def load_upstream_access(settings: SearchSettings) -> UpstreamAccess:
+    """What the settings say. Raises `StartupError` for half of a pair and for files that cannot be used."""
+    ca, certificate, key = settings.upstream_ca, settings.upstream_certificate, settings.upstream_key
+    if not settings.upstream_tls and (ca or certificate or key):
+        raise StartupError(
+            "upstream_ca, upstream_certificate and upstream_key are for TLS; set upstream_tls as well"
+        )
+    if ca is not None:
+        check_authority("upstream_ca", ca)
+    if certificate is not None and key is not None:
+        check_pair(("upstream_certificate", certificate), ("upstream_key", key))
+    elif certificate or key:
+        raise StartupError("upstream_certificate and upstream_key go together; set both or neither")
+    try:
+        sent = metadata(settings.upstream_api_key.get_secret_value())
+    except InvalidArgument as error:
+        raise StartupError(f"upstream_api_key: {error.message}") from None
+    return UpstreamAccess(TlsFiles(ca, certificate, key) if settings.upstream_tls else None, sent)
+
+
+def check_fingerprint(actual: str, *, expected: str, source: str) -> None:
+    """Raise `ServiceError` (FINGERPRINT_MISMATCH) when `source` answered with another model's vectors.
+
+    It was told which model is expected, so this finds a neighbour that does not look. Vectors that name no
+    model pass.
+    """
+    if actual and actual != expected:
+        raise ServiceError(
+            errors.FINGERPRINT_MISMATCH,
+            f"{source} answered with vectors of model {actual[:200]}, the catalog's come from model "
+            f"{expected}; let it serve the catalog's model, or index again with its own",
+            metadata={"expected": expected, "actual": actual},
+        )
 
 
 class CombinerClient:
@@ -59,7 +113,7 @@ class CombinerClient:
             answer = await self._stub.Combine(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
-        check_same_model(
+        check_fingerprint(
             answer.query_vectors.model_fingerprint,
             expected=fingerprint,
             source=f"the combiner at {self._address}",

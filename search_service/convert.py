@@ -1,8 +1,7 @@
-"""Payloads between the wire and the store. Pure.
+"""Catalogs, items and payloads between the wire and the store. Pure.
 
 In the store datetimes are RFC 3339 strings and geo points {"lat", "lon"}; on the wire they are typed.
-The catalog's schema says which strings are datetimes.
-"""
+The catalog's schema says which strings are datetimes."""
 
 from __future__ import annotations
 
@@ -12,21 +11,62 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cir.common.v1 import errors_pb2, payload_pb2
+from cir.search.v1 import catalog_pb2 as pb
+from cir.vectors import pack
+from search_service.names import catalog_name, version_name
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import FieldType
-from vector_store.points import Payload, PayloadValue
+from vector_store.catalogs import CatalogInfo, FieldType, VersionInfo, VersionSpec, VersionState
+from vector_store.points import Item, Payload, PayloadValue
+
+_STATES = {
+    VersionState.BUILDING: pb.BUILDING,
+    VersionState.READY: pb.READY,
+    VersionState.PUBLISHED: pb.PUBLISHED,
+    VersionState.RETIRED: pb.RETIRED,
+}
+_FIELD_TYPES = {kind: pb.FieldType.Value(kind.name) for kind in FieldType}
+
+
+def catalog_message(info: CatalogInfo) -> pb.Catalog:
+    """A catalog with its published version."""
+    published = version_message(info.published) if info.published is not None else None
+    return pb.Catalog(name=catalog_name(info.catalog), published=published)
+
+
+def version_message(info: VersionInfo) -> pb.CatalogVersion:
+    """A version."""
+    version = pb.CatalogVersion(
+        name=version_name(info.catalog, info.version),
+        state=_STATES[info.state],
+        item_count=info.points,
+        model_fingerprint=info.spec.model_fingerprint,
+        dimension=info.spec.dimension,
+        schema={name: _FIELD_TYPES[kind] for name, kind in info.spec.schema.items()},
+        model=dict(info.spec.model),
+    )
+    version.create_time.FromDatetime(info.created)
+    return version
+
+
+def item_message(item: Item, spec: VersionSpec) -> pb.Item:
+    """An item; its features are there where the store was asked for them."""
+    message = pb.Item(id=item.id, payload=payload_message(item.payload, spec.schema), image=item.image)
+    if item.features is not None:
+        message.features.CopyFrom(pack(item.features[None, :], fingerprint=spec.model_fingerprint))
+    return message
+
 
 MAX_FIELD_NAME = 128
 
 
-def write_payload(payload: Payload, schema: Mapping[str, FieldType]) -> payload_pb2.Payload:
+def payload_message(payload: Payload, schema: Mapping[str, FieldType]) -> payload_pb2.Payload:
     """A stored payload as a message."""
     return payload_pb2.Payload(
-        fields={name: write_value(value, schema.get(name)) for name, value in payload.items()}
+        fields={name: value_message(value, schema.get(name)) for name, value in payload.items()}
     )
 
 
-def write_value(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Value:
+def value_message(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Value:
     """A stored value as a message; values that do not fit their field's type stay what they are."""
     match value:
         case None:
@@ -40,7 +80,7 @@ def write_value(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Valu
         case float():
             return payload_pb2.Value(float_value=value)
         case str():
-            moment = _parse_moment(value) if kind is FieldType.DATETIME else None
+            moment = _datetime_of(value) if kind is FieldType.DATETIME else None
             if moment is None:
                 return payload_pb2.Value(string_value=value)
             message = payload_pb2.Value()
@@ -49,22 +89,22 @@ def write_value(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Valu
         case Mapping():
             point = payload_pb2.GeoPoint(latitude=value.get("lat", 0.0), longitude=value.get("lon", 0.0))
             return payload_pb2.Value(geo_value=point)
-    values = [write_value(element, kind) for element in value]
+    values = [value_message(element, kind) for element in value]
     return payload_pb2.Value(list_value=payload_pb2.ListValue(values=values))
 
 
-def read_payload(payload: payload_pb2.Payload, *, field: str) -> dict[str, PayloadValue]:
+def parse_payload(payload: payload_pb2.Payload, *, field: str) -> dict[str, PayloadValue]:
     """A message as a payload to store. Raises `ServiceError` naming the field at fault."""
     read: dict[str, PayloadValue] = {}
     for name, value in payload.fields.items():
         path = f"{field}.{name[:MAX_FIELD_NAME]}"
         if not 0 < len(name) <= MAX_FIELD_NAME or '"' in name or not name.isprintable():
             raise _invalid(path, "a field name has 1 to 128 characters, no quotes and no control characters")
-        read[name] = read_value(value, field=path)
+        read[name] = parse_value(value, field=path)
     return read
 
 
-def read_value(value: payload_pb2.Value, *, field: str) -> Any:
+def parse_value(value: payload_pb2.Value, *, field: str) -> Any:
     """A message as a value to store or filter by. Raises `ServiceError` (FIELD_REQUIRED, FIELD_INVALID)."""
     match value.WhichOneof("kind"):
         case "null_value":
@@ -80,17 +120,17 @@ def read_value(value: payload_pb2.Value, *, field: str) -> Any:
                 raise _invalid(field, "a float must be finite")
             return value.float_value
         case "datetime_value":
-            return read_moment(value, field=field).isoformat().replace("+00:00", "Z")
+            return parse_datetime(value, field=field).isoformat().replace("+00:00", "Z")
         case "geo_value":
-            return read_point(value.geo_value, field=field)
+            return parse_geo_point(value.geo_value, field=field)
         case "list_value":
             if any(element.WhichOneof("kind") == "list_value" for element in value.list_value.values):
                 raise _invalid(field, "lists do not nest")
-            return [read_value(element, field=field) for element in value.list_value.values]
+            return [parse_value(element, field=field) for element in value.list_value.values]
     raise ServiceError(errors_pb2.FIELD_REQUIRED, f"{field} has no value; set one of its kinds", field=field)
 
 
-def read_moment(value: payload_pb2.Value, *, field: str) -> datetime:
+def parse_datetime(value: payload_pb2.Value, *, field: str) -> datetime:
     """A datetime value in UTC. Raises `ServiceError` (FIELD_INVALID) outside the years 1 to 9999."""
     try:
         return value.datetime_value.ToDatetime(tzinfo=UTC)
@@ -98,14 +138,14 @@ def read_moment(value: payload_pb2.Value, *, field: str) -> datetime:
         raise _invalid(field, "a timestamp lies in the years 1 to 9999") from error
 
 
-def read_point(point: payload_pb2.GeoPoint, *, field: str) -> dict[str, float]:
+def parse_geo_point(point: payload_pb2.GeoPoint, *, field: str) -> dict[str, float]:
     """A geo point as it is stored. Raises `ServiceError` (FIELD_INVALID) for places that are none."""
     if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
         raise _invalid(field, "latitude lies in -90 to 90 degrees, longitude in -180 to 180")
     return {"lat": point.latitude, "lon": point.longitude}
 
 
-def _parse_moment(text: str) -> datetime | None:
+def _datetime_of(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import payload_pb2
 from cir.search.v1 import filter_pb2 as pb
-from search_service.payload import read_moment, read_point, read_value
+from search_service.convert import parse_datetime, parse_geo_point, parse_value
 from service_runtime.errors import ServiceError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 
@@ -19,12 +19,12 @@ MAX_VALUES = 1000
 _T = TypeVar("_T")
 
 
-def read_filter(message: pb.Filter, *, max_conditions: int, field: str = "filter") -> Filter:
+def parse_filter(message: pb.Filter, *, max_conditions: int, field: str = "filter") -> Filter:
     """A filter message as a `Filter`. Raises `ServiceError` that names the condition at fault."""
-    return _Reader(max_conditions).filter(message, field, 1)
+    return _FilterParser(max_conditions).filter(message, field, 1)
 
 
-class _Reader:
+class _FilterParser:
     """Counts the conditions of one filter while it reads them."""
 
     def __init__(self, max_conditions: int) -> None:
@@ -76,7 +76,7 @@ class _Reader:
 def _match_any(message: pb.MatchAny, field: str) -> MatchAny:
     name = _named(message.field, field)
     values = _some(
-        [read_value(value, field=f"{field}.values[{i}]") for i, value in enumerate(message.values)],
+        [parse_value(value, field=f"{field}.values[{i}]") for i, value in enumerate(message.values)],
         f"{field}.values",
     )
     for value in values:
@@ -108,17 +108,17 @@ def _range(message: pb.Range, field: str) -> Range:
 def _bound(value: payload_pb2.Value, field: str) -> float | datetime:
     kind = value.WhichOneof("kind")
     if kind == "datetime_value":
-        return read_moment(value, field=field)
+        return parse_datetime(value, field=field)
     if kind not in ("integer_value", "float_value"):
         raise ServiceError(
             errors.WRONG_FIELD_TYPE, f"{field}: a bound is an integer, a float or a timestamp", field=field
         )
-    number: float = read_value(value, field=field)
+    number: float = parse_value(value, field=field)
     return number
 
 
 def _geo_radius(message: pb.GeoRadius, field: str) -> GeoRadius:
-    centre = read_point(message.centre, field=f"{field}.centre")
+    centre = parse_geo_point(message.centre, field=f"{field}.centre")
     if not 0 < message.radius_m < 1e8:
         raise ServiceError(
             errors.OUT_OF_RANGE, f"{field}.radius_m is greater than 0 metres", field=f"{field}.radius_m"

@@ -1,15 +1,22 @@
-"""Whether a search request can be served, decided before any work is done. Pure."""
+"""Requests, checked before any work is done: limits, ids, ranges, and features that come along. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.common.v1 import vectors_pb2
 from cir.search.v1 import search_pb2 as pb
+from cir.vectors import DimensionError, NotFiniteError, VectorError, unpack
 from search_service.names import check_item_id
+from search_service.query import turn_kind
 from search_service.settings import SearchSettings
-from search_service.turns import kind_of
 from service_runtime.errors import ServiceError
+from vector_store.catalogs import VersionSpec
 
 MAX_EXCLUDED = 1000
 MAX_EF = 10_000
@@ -55,7 +62,7 @@ def check_request(request: pb.SearchRequest, settings: SearchSettings) -> None:
 def _check_turn(turn: pb.Turn, settings: SearchSettings, *, first: bool, field: str) -> None:
     source = turn.reference.WhichOneof("source")
     has_feedback = bool(turn.liked_item_ids or turn.disliked_item_ids)
-    kind = kind_of(first=first, has_reference=source is not None, has_text=bool(turn.text))
+    kind = turn_kind(first=first, has_reference=source is not None, has_text=bool(turn.text))
     if turn.HasField("reference") and source is None:
         raise ServiceError(
             errors.FIELD_REQUIRED,
@@ -110,3 +117,58 @@ def _in_range(value: float, low: float, high: float, field: str) -> None:
 def _at_most(count: int, limit: int, what: str, field: str) -> None:
     if count > limit:
         raise ServiceError(errors.TOO_MANY_ITEMS, f"{count} {what}; at most {limit} are taken", field=field)
+
+
+def parse_features(batch: vectors_pb2.VectorBatch, spec: VersionSpec, *, field: str) -> NDArray[np.float32]:
+    """Raw features float32 (d,), exactly one vector.
+
+    Raises `ServiceError`: FINGERPRINT_MISMATCH, WRONG_DIMENSION, NOT_FINITE (length zero too), FIELD_INVALID.
+    """
+    if batch.model_fingerprint and batch.model_fingerprint != spec.model_fingerprint:
+        raise ServiceError(
+            errors.FINGERPRINT_MISMATCH,
+            f"{field} come from model {batch.model_fingerprint[:200]}, the catalog's vectors from model "
+            f"{spec.model_fingerprint}; embed the picture with the catalog's model",
+            field=field,
+            metadata={"expected": spec.model_fingerprint, "actual": batch.model_fingerprint[:200]},
+        )
+    try:
+        rows = unpack(batch, dimension=spec.dimension)
+    except DimensionError as error:
+        raise ServiceError(errors.WRONG_DIMENSION, f"{field}: {error}", field=field) from error
+    except NotFiniteError as error:
+        raise ServiceError(errors.NOT_FINITE, f"{field}: {error}", field=field) from error
+    except VectorError as error:
+        raise ServiceError(errors.FIELD_INVALID, f"{field}: {error}", field=field) from error
+    if len(rows) != 1:
+        raise ServiceError(
+            errors.FIELD_INVALID, f"{field} has {len(rows)} vectors; exactly one is expected", field=field
+        )
+    norm = float(np.linalg.norm(rows[0].astype(np.float64)))
+    if not 1e-12 < norm < 1e12:
+        raise ServiceError(
+            errors.NOT_FINITE, f"{field} has length {norm:g}; it has no direction", field=field
+        )
+    row: NDArray[np.float32] = rows[0]
+    return row
+
+
+MAX_IDS = 1000
+
+
+def parse_item_ids(ids: Sequence[str]) -> list[str]:
+    """Item ids of a request, each once, in their order. Raises `ServiceError`."""
+    check_count(len(ids), MAX_IDS, "item_ids")
+    for index, item_id in enumerate(ids):
+        check_item_id(item_id, field=f"item_ids[{index}]")
+    return list(dict.fromkeys(ids))
+
+
+def check_count(count: int, limit: int, field: str) -> None:
+    """Raise `ServiceError` (FIELD_REQUIRED, TOO_MANY_ITEMS) unless there are 1 to `limit`."""
+    if not count:
+        raise ServiceError(errors.FIELD_REQUIRED, f"{field} is empty; give at least one", field=field)
+    if count > limit:
+        raise ServiceError(
+            errors.TOO_MANY_ITEMS, f"{count} {field}; at most {limit} are taken in one call", field=field
+        )

@@ -12,8 +12,8 @@ import pytest
 from cir.common.v1 import errors_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from search_service.embedder_client import EmbedderClient
+from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
-from search_service.shared_embeddings import SharedEmbeddings
 from service_runtime.errors import ServiceError
 from tests.refused import refused
 from tests.search_service.conftest import Stack

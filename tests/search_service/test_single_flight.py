@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from search_service.flights import Flights
+from search_service.embeddings import SingleFlight
 
 
 class Source:
@@ -39,7 +39,7 @@ async def settle() -> None:
 
 
 async def test_callers_at_the_same_moment_share_and_later_ones_do_not() -> None:
-    source, flights = Source(), Flights[int, int]()
+    source, flights = Source(), SingleFlight[int, int]()
     first = asyncio.create_task(flights.get([1, 2, 2], source.fetch))
     second = asyncio.create_task(flights.get([2, 3], source.fetch))
     await settle()
@@ -52,7 +52,7 @@ async def test_callers_at_the_same_moment_share_and_later_ones_do_not() -> None:
 
 
 async def test_one_caller_that_goes_does_not_fail_the_others() -> None:
-    source, flights = Source(), Flights[int, int]()
+    source, flights = Source(), SingleFlight[int, int]()
     first, second, third = (asyncio.create_task(flights.get([1], source.fetch)) for _ in range(3))
     await settle()
     first.cancel()  # the one that began it
@@ -65,7 +65,7 @@ async def test_one_caller_that_goes_does_not_fail_the_others() -> None:
 
 
 async def test_what_nobody_waits_for_is_cancelled_and_not_joined() -> None:
-    source, flights = Source(), Flights[int, int]()
+    source, flights = Source(), SingleFlight[int, int]()
     only = asyncio.create_task(flights.get([1], source.fetch))
     await settle()
     only.cancel()
@@ -78,7 +78,7 @@ async def test_what_nobody_waits_for_is_cancelled_and_not_joined() -> None:
 
 
 async def test_errors_reach_everybody_who_waits_and_are_not_kept() -> None:
-    source, flights = Source(), Flights[int, int]()
+    source, flights = Source(), SingleFlight[int, int]()
     source.error = ValueError("bad")
     waiting = [asyncio.create_task(flights.get([1], source.fetch)) for _ in range(3)]
     await settle()
@@ -92,7 +92,7 @@ async def test_errors_reach_everybody_who_waits_and_are_not_kept() -> None:
 
 
 async def test_an_error_that_is_about_the_other_callers_keys_is_not_ours() -> None:
-    source, flights = Source(), Flights[int, int]()
+    source, flights = Source(), SingleFlight[int, int]()
 
     async def refuses_seven(keys: Sequence[int]) -> Mapping[int, int]:
         found = await source.fetch(keys)
@@ -115,7 +115,7 @@ async def test_an_error_that_is_about_the_other_callers_keys_is_not_ours() -> No
 @pytest.mark.parametrize("seed", range(5))
 async def test_random_callers_get_their_own_values(seed: int) -> None:
     source = random.Random(seed)
-    flights = Flights[int, int]()
+    flights = SingleFlight[int, int]()
     under_way: set[int] = set()
     twice = 0
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.common.v1 import payload_pb2 as pb
-from search_service.payload import read_payload, read_value, write_payload, write_value
+from search_service.convert import parse_payload, parse_value, payload_message, value_message
 from service_runtime.errors import ServiceError
 from vector_store.catalogs import FieldType
 
@@ -27,16 +27,16 @@ names = st.text(st.characters(categories=("L", "N"), include_characters="_.- "),
 
 @given(st.dictionaries(names, scalars | st.lists(scalars, max_size=4), max_size=6))
 def test_payloads_come_back_as_they_were(payload: dict[str, object]) -> None:
-    assert read_payload(write_payload(payload, {}), field="payload") == payload  # type: ignore[arg-type]
+    assert parse_payload(payload_message(payload, {}), field="payload") == payload  # type: ignore[arg-type]
 
 
 def test_types_follow_the_schema() -> None:
-    assert write_value(3, FieldType.FLOAT).float_value == 3.0
-    moment = write_value("2026-01-02T03:04:05Z", FieldType.DATETIME)
+    assert value_message(3, FieldType.FLOAT).float_value == 3.0
+    moment = value_message("2026-01-02T03:04:05Z", FieldType.DATETIME)
     assert moment.datetime_value == Timestamp(seconds=1767323045)
-    assert read_value(moment, field="f") == "2026-01-02T03:04:05Z"
-    assert write_value("soon", FieldType.DATETIME).string_value == "soon"
-    assert write_value(2**70, FieldType.INTEGER).float_value == 2.0**70
+    assert parse_value(moment, field="f") == "2026-01-02T03:04:05Z"
+    assert value_message("soon", FieldType.DATETIME).string_value == "soon"
+    assert value_message(2**70, FieldType.INTEGER).float_value == 2.0**70
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_types_follow_the_schema() -> None:
 )
 def test_values_that_cannot_be_stored_are_refused(value: pb.Value) -> None:
     with pytest.raises(ServiceError, match=r"payload\.x"):
-        read_payload(pb.Payload(fields={"x": value}), field="payload")
+        parse_payload(pb.Payload(fields={"x": value}), field="payload")
 
 
 @pytest.mark.parametrize("name", ["", 'a"b', "a\nb", "x" * 129])
 def test_field_names_that_cannot_be_stored_are_refused(name: str) -> None:
     with pytest.raises(ServiceError, match="field name"):
-        read_payload(pb.Payload(fields={name: pb.Value(bool_value=True)}), field="payload")
+        parse_payload(pb.Payload(fields={name: pb.Value(bool_value=True)}), field="payload")

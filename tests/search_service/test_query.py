@@ -1,0 +1,236 @@
+"""Turns folded into a query, as properties over generated dialogues; feedback of both methods."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
+
+from search_service.query import (
+    ComposedQuery,
+    Turn,
+    TurnKind,
+    average_vector,
+    fold,
+    normalize,
+    rocchio,
+    turn_kind,
+)
+
+TURN_DIMENSION = 8
+NO_VECTORS = np.empty((0, TURN_DIMENSION), dtype=np.float32)
+
+
+def vector(seed: int, length: float = 10.0) -> NDArray[np.float32]:
+    raw = np.random.default_rng(seed).normal(size=TURN_DIMENSION)
+    return (length * raw / np.linalg.norm(raw)).astype(np.float32)
+
+
+async def add(
+    image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None
+) -> tuple[NDArray[np.float32], float]:
+    share = 0.5 if weight is None else weight
+    return normalize(((1 - share) * image + share * text).astype(np.float32)), share
+
+
+def run(turns: list[Turn]) -> ComposedQuery:
+    return asyncio.run(fold(turns, add))
+
+
+@st.composite
+def turns(draw: st.DrawFn, *, first: bool) -> Turn:
+    seed = st.integers(0, 2**32 - 1)
+    has_reference = draw(st.booleans())
+    has_text = draw(st.booleans()) or (first and not has_reference)
+    feedback = [draw(st.lists(seed, max_size=3)) for _ in range(2)]
+    liked, disliked = [
+        np.stack([normalize(vector(s)) for s in seeds]) if seeds else NO_VECTORS for seeds in feedback
+    ]
+    return Turn(
+        reference=vector(draw(seed), draw(st.floats(0.5, 50))) if has_reference else None,
+        text=vector(draw(seed), draw(st.floats(0.5, 50))) if has_text else None,
+        liked=liked,
+        disliked=disliked,
+        text_weight=draw(st.none() | st.floats(0, 1)),
+    )
+
+
+@st.composite
+def dialogues(draw: st.DrawFn) -> list[Turn]:
+    later = draw(st.lists(turns(first=False), max_size=4))
+    return [draw(turns(first=True)), *later]
+
+
+@given(dialogues())
+def test_the_query_is_finite_and_of_length_one(dialogue: list[Turn]) -> None:
+    folded = run(dialogue)
+    assert np.isfinite(folded.query).all()
+    assert np.linalg.norm(folded.query) == pytest.approx(1, abs=1e-4)
+    assert len(folded.turns) == len(dialogue)
+    assert all(0 <= turn.text_weight <= 1 for turn in folded.turns)
+
+
+@given(dialogues(), turns(first=True))
+def test_a_turn_with_a_reference_forgets_what_came_before(dialogue: list[Turn], last: Turn) -> None:
+    fresh = Turn(vector(1), last.text, last.liked, last.disliked, last.text_weight)
+    np.testing.assert_array_equal(run([*dialogue, fresh]).query, run([fresh]).query)
+
+
+@given(dialogues(), turns(first=False))
+def test_a_turn_without_reference_continues_the_composed_query(dialogue: list[Turn], last: Turn) -> None:
+    before = run(dialogue)
+    going_on = Turn(None, vector(2), last.liked, last.disliked, 0.5)
+    seen: list[NDArray[np.float32]] = []
+
+    async def watch(image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None) -> Any:
+        seen.append(image)
+        return await add(image, text, weight)
+
+    asyncio.run(fold([*dialogue, going_on], watch))
+    np.testing.assert_allclose(normalize(seen[-1]), before.query, atol=1e-5)
+
+
+@given(st.floats(0.5, 50))
+def test_a_continued_query_has_the_length_of_what_it_grew_from(length: float) -> None:
+    seen: list[float] = []
+
+    async def watch(image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None) -> Any:
+        seen.append(float(np.linalg.norm(image)))
+        return await add(image, text, weight)
+
+    first = Turn(vector(1, length), vector(2), NO_VECTORS, NO_VECTORS)
+    asyncio.run(
+        fold(
+            [
+                first,
+                Turn(None, vector(3), NO_VECTORS, NO_VECTORS),
+                Turn(None, vector(4), NO_VECTORS, NO_VECTORS),
+            ],
+            watch,
+        )
+    )
+    assert seen == pytest.approx([length] * 3, rel=1e-3)
+
+
+@given(dialogues(), turns(first=True), st.integers(0, 4))
+def test_editing_a_turn_equals_asking_anew(dialogue: list[Turn], other: Turn, place: int) -> None:
+    place %= len(dialogue)
+    edited = [*dialogue[:place], other, *dialogue[place + 1 :]]
+    run(dialogue)
+    np.testing.assert_array_equal(run(edited).query, run(edited[:]).query)
+    # What came before the edit is taken as it was, and what comes after takes it from there.
+    assert run(edited).turns[:place] == run(dialogue).turns[:place]
+    later = [turn for turn in edited[place + 1 :] if turn.reference is not None]
+    if later:
+        last = max(i for i, turn in enumerate(edited) if turn.reference is not None)
+        np.testing.assert_array_equal(run(edited).query, run(dialogue).query)
+        np.testing.assert_array_equal(run(edited).query, run(edited[last:]).query)
+
+
+@given(dialogues())
+def test_features_that_are_handed_in_are_left_alone(dialogue: list[Turn]) -> None:
+    parts = [part for turn in dialogue for part in (turn.reference, turn.text, turn.liked, turn.disliked)]
+    before = [None if part is None else part.copy() for part in parts]
+    run(dialogue)
+    for part, copy in zip(parts, before, strict=True):
+        np.testing.assert_array_equal(part, copy)
+
+
+def test_kinds() -> None:
+    assert turn_kind(first=True, has_reference=False, has_text=False) is None
+    assert turn_kind(first=True, has_reference=False, has_text=True) is TurnKind.TEXT_ONLY
+    assert turn_kind(first=False, has_reference=False, has_text=True) is TurnKind.CONTINUED
+    assert turn_kind(first=False, has_reference=False, has_text=False) is TurnKind.FEEDBACK_ONLY
+    assert turn_kind(first=False, has_reference=True, has_text=True) is TurnKind.COMPOSED
+    assert turn_kind(first=True, has_reference=True, has_text=False) is TurnKind.REFERENCE_ONLY
+
+
+@pytest.mark.parametrize("dialogue", [[], [Turn(None, None, NO_VECTORS, NO_VECTORS)]])
+def test_nothing_to_start_from_is_an_error(dialogue: list[Turn]) -> None:
+    with pytest.raises(ValueError, match=r"turns|first turn"):
+        run(dialogue)
+
+
+NO_ITEMS = np.empty((0, 6), dtype=np.float32)
+
+
+def vectors(seed: int, count: int) -> NDArray[np.float32]:
+    rows = np.random.default_rng(seed).normal(size=(count, 6)).astype(np.float32)
+    return np.stack([normalize(row) for row in rows]) if count else NO_ITEMS
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_likes_bring_the_query_closer_and_dislikes_push_it_away(seed: int, count: int) -> None:
+    query, items = vectors(seed, 1)[0], vectors(seed + 1, count)
+    mean = items.mean(axis=0)
+    towards = rocchio(query, liked=items, disliked=NO_ITEMS)
+    away = rocchio(query, liked=NO_ITEMS, disliked=items)
+    assert towards @ mean >= query @ mean - 1e-5
+    assert away @ mean <= query @ mean + 1e-5
+    assert np.linalg.norm(towards) == pytest.approx(1, abs=1e-5)
+
+
+def test_no_feedback_leaves_the_query_alone() -> None:
+    query = vectors(3, 1)[0]
+    assert rocchio(query, liked=NO_ITEMS, disliked=NO_ITEMS) is query
+
+
+def test_weights_are_the_documented_ones() -> None:
+    query, liked, disliked = vectors(1, 1)[0], vectors(2, 2), vectors(3, 3)
+    expected = query + 0.75 * liked.mean(axis=0) - 0.15 * disliked.mean(axis=0)
+    np.testing.assert_allclose(
+        rocchio(query, liked=liked, disliked=disliked), expected / np.linalg.norm(expected), atol=1e-6
+    )
+
+
+@given(
+    st.integers(0, 10**6), st.integers(0, 4), st.integers(0, 4), st.sampled_from([rocchio, average_vector])
+)
+def test_the_query_stays_finite_and_of_length_one(
+    seed: int, liked: int, disliked: int, feedback: object
+) -> None:
+    query = vectors(seed, 1)[0]
+    moved = feedback(query, liked=vectors(seed + 1, liked), disliked=vectors(seed + 2, disliked))  # type: ignore[operator]
+    assert np.linalg.norm(moved) == pytest.approx(1, abs=1e-5)
+    if not liked and not disliked:
+        assert moved is query
+
+
+@pytest.mark.parametrize("feedback", [rocchio, average_vector])
+def test_feedback_that_would_cancel_the_query_leaves_it(feedback: object) -> None:
+    query = vectors(1, 1)[0]
+    opposite = -query[None, :]
+    liked = np.repeat(opposite, 4, axis=0) if feedback is rocchio else opposite
+    moved = feedback(query, liked=liked, disliked=NO_ITEMS)  # type: ignore[operator]
+    assert np.isfinite(moved).all()
+    if feedback is average_vector:  # the mean of a vector and its opposite
+        assert moved is query
+
+
+@pytest.mark.filterwarnings("ignore:Local mode")
+@pytest.mark.parametrize(("liked", "disliked"), [(0, 0), (2, 0), (0, 3), (1, 1), (3, 2)])
+def test_recommending_means_what_the_engine_means(liked: int, disliked: int) -> None:
+    client = QdrantClient(":memory:")
+    config = models.VectorParams(size=6, distance=models.Distance.COSINE)
+    client.create_collection("items", vectors_config=config)
+    items = vectors(5, 60)
+    client.upsert(
+        "items", [models.PointStruct(id=number, vector=row.tolist()) for number, row in enumerate(items)]
+    )
+    query, likes, dislikes = vectors(6, 1)[0], vectors(7, liked), vectors(8, disliked)
+    recommend = models.RecommendInput(
+        positive=[query.tolist(), *likes.tolist()],
+        negative=dislikes.tolist(),
+        strategy=models.RecommendStrategy.AVERAGE_VECTOR,
+    )
+    theirs = client.query_points("items", query=models.RecommendQuery(recommend=recommend), limit=60).points
+    ours = items @ average_vector(query, liked=likes, disliked=dislikes)
+    assert [point.id for point in theirs] == np.argsort(-ours, kind="stable").tolist()
+    np.testing.assert_allclose([point.score for point in theirs], np.sort(ours)[::-1], atol=1e-5)
+    client.close()
