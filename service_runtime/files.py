@@ -1,0 +1,74 @@
+"""Files that are there whole or not at all: written under a temporary name, made durable, renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replace_file(path: Path, *, mode: int | None = None, durable: bool = True) -> Iterator[Path]:
+    """Yield an empty file next to `path` to write to; it takes the place of `path` when the block ends well.
+
+    Otherwise it is removed and what was there stays, also when the disk is full. The leading dot of its name
+    hides it from readers that look through the folder meanwhile.
+
+    `mode` is the file's permissions (by default those that the process's umask gives). A `durable` file and
+    its name survive a loss of power from the end of the block on; without it only readers are protected.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode))
+    try:
+        yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
+        commit_file(temporary, path, durable=durable)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def commit_file(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Give a file that was written under a temporary name, in the same folder, its final one.
+
+    With `durable` its content reaches the disk before the name does, and the name before this returns.
+    """
+    if durable:
+        _sync(temporary)
+    temporary.replace(path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def write_bytes(path: Path, content: bytes, *, mode: int | None = None, durable: bool = True) -> None:
+    """Write a file, whole or not at all."""
+    with replace_file(path, mode=mode, durable=durable) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, mode: int | None = None, durable: bool = True) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode(), mode=mode, durable=durable)
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, object]], *, mode: int | None = None) -> None:
+    """Write one row a line in UTF-8, whole or not at all; also when making the rows fails."""
+    with replace_file(path, mode=mode) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the created, renamed and removed entries of a directory durable."""
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
