@@ -12,17 +12,17 @@ from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from service_runtime.errors import StartupError
 from service_runtime.logging import configure_logging, get_logger
-from web_demo.app import Pages, tidy_uploads
+from web_demo.app import Pages, delete_expired_uploads
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries
 from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
 
-_TIDY_SECONDS = 60.0
+_DELETE_SECONDS = 60.0
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    """Serve until SIGINT or SIGTERM; return the exit code."""
     try:
         settings = DemoSettings.load(arguments)
         configure_logging(settings.log_level, settings.log_format)
@@ -35,20 +35,20 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(settings: DemoSettings) -> int:
-    known = BenchmarkQueries.read(settings.known_queries)
+    benchmark = BenchmarkQueries.read(settings.known_queries)
     try:
         uploads = Uploads(
             settings.data / "uploads",
             max_pixels=settings.max_upload_pixels,
-            most=settings.max_uploads,
-            seconds=settings.upload_minutes * 60,
+            max_files=settings.max_uploads,
+            lifetime_seconds=settings.upload_minutes * 60,
         )
         thumbnails = Thumbnails(
             settings.data / "thumbnails",
             settings.picture_roots,
             max_bytes=settings.max_upload_bytes,
             max_pixels=settings.max_upload_pixels,
-            most=settings.max_thumbnails,
+            max_files=settings.max_thumbnails,
         )
         tls = (
             TlsFiles(settings.search_ca, settings.search_certificate, settings.search_key)
@@ -64,8 +64,8 @@ async def _serve(settings: DemoSettings) -> int:
     except OSError as error:
         raise StartupError(f"{error.filename or settings.data}: {error.strerror or error}") from error
     async with client:
-        desk = SearchBackend(client, uploads, known, page_size=settings.page_size)
-        application = Pages(settings, desk, uploads, thumbnails).application()
+        backend = SearchBackend(client, uploads, benchmark, page_size=settings.page_size)
+        application = Pages(settings, backend, uploads, thumbnails).application()
         server = uvicorn.Server(
             uvicorn.Config(
                 application,
@@ -78,15 +78,15 @@ async def _serve(settings: DemoSettings) -> int:
             )
         )
         get_logger().info("serving", address=f"http://{settings.address}", search=settings.search)
-        tidy = asyncio.create_task(tidy_uploads(uploads, _TIDY_SECONDS))
+        deleting = asyncio.create_task(delete_expired_uploads(uploads, _DELETE_SECONDS))
         try:
             await server.serve()
         except SystemExit as error:
-            raise StartupError(f"cannot listen on {settings.address}: it is in use or not ours") from error
+            raise StartupError(f"cannot listen on {settings.address}: it is in use or not local") from error
         finally:
-            tidy.cancel()
+            deleting.cancel()
             with suppress(asyncio.CancelledError):
-                await tidy
+                await deleting
     return 0 if server.started else 1
 
 

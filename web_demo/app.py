@@ -27,12 +27,12 @@ from starlette.templating import Jinja2Templates
 from cir.errors import CirError
 from service_runtime.logging import get_logger
 from service_runtime.rate_limit import TokenBuckets
-from web_demo.backend import SearchBackend, UploadGoneError
-from web_demo.i18n import texts_for
-from web_demo.media import BadImageError, Thumbnails, Uploads
+from web_demo.backend import NoCatalogError, SearchBackend, UploadGoneError
+from web_demo.i18n import choose_texts
+from web_demo.media import BadImageError, Format, Thumbnails, Uploads
 from web_demo.settings import DemoSettings
 from web_demo.state import BadStateError, State, parse
-from web_demo.view import item_title
+from web_demo.view import build_page, build_results, item_title
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -49,7 +49,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 async def add_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Nothing but our own files, no guessing of types, no framing, no address told to other sites."""
+    """Allow our own files only: no guessed types, no framing, no address sent to other sites."""
     response = await call(request)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -62,7 +62,7 @@ async def add_headers(request: Request, call: Callable[[Request], Awaitable[Resp
 
 
 def is_same_origin(request: Request) -> bool:
-    """Whether a browser sent this from one of our own pages. What is no browser sends neither header."""
+    """Return False when a browser sent this from another site; other clients send neither header."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -74,7 +74,7 @@ _HERE = Path(__file__).parent
 _TEMPLATES = Jinja2Templates(
     env=Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, auto_reload=False)
 )
-_FORM_ROOM = 64 * 1024  # bytes of a form beside its picture
+_FORM_BYTES = 64 * 1024  # of a form without its image
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: (400, "bad_request"),
     grpc.StatusCode.NOT_FOUND: (404, "not_here"),
@@ -83,13 +83,13 @@ _STATUS = {
 
 
 class Pages:
-    """What every route needs."""
+    """The routes, over one backend."""
 
     def __init__(
-        self, settings: DemoSettings, desk: SearchBackend, uploads: Uploads, thumbnails: Thumbnails
+        self, settings: DemoSettings, backend: SearchBackend, uploads: Uploads, thumbnails: Thumbnails
     ) -> None:
         self._settings = settings
-        self._desk = desk
+        self._backend = backend
         self._uploads = uploads
         self._thumbnails = thumbnails
         self._buckets = TokenBuckets(
@@ -97,13 +97,13 @@ class Pages:
         )
 
     def application(self) -> Starlette:
-        """The web application."""
+        """Return the ASGI application."""
         return Starlette(
             routes=[
                 Route("/", self.index),
                 Route("/more", self.more),
                 Route("/item", self.item),
-                Route("/picture", self.picture),
+                Route("/picture", self.image),
                 Route("/upload", self.upload, methods=["POST"]),
                 Route("/uploaded", self.uploaded),
                 Route("/about", self.about),
@@ -114,77 +114,84 @@ class Pages:
             exception_handlers={
                 CirError: self._search_failed,
                 BadStateError: self._bad_state,
+                NoCatalogError: self._no_catalog,
                 UploadGoneError: self._upload_gone,
-                HTTPException: self._http,
+                HTTPException: self._http_error,
             },
         )
 
     async def index(self, request: Request) -> Response:
-        """The wall, or results. What was just said gets its place in the address first."""
-        state = _state(request)
+        """Serve the start page or results. A text that was just typed gets its place in the address first."""
+        state = _read_state(request)
         if "x" in request.query_params:
             return RedirectResponse(state.url, 303)
-        page = await self._desk.page(state)
-        if page.notice:
-            return self._problem(request, 503, page.notice, retry=True)
+        page = build_page(await self._backend.load(state))
         template = "results.html" if page.state.turns else "explore.html"
         return self._render(request, template, {"page": page})
 
     async def more(self, request: Request) -> Response:
-        """The next results, as a piece of a page."""
-        state = _state(request)
-        found = await self._desk.found(
-            state, request.query_params.get("by", ""), page_token=request.query_params.get("token", "")
+        """Serve the next results, as a piece of a page."""
+        state = _read_state(request)
+        combiner = request.query_params.get("by", "")
+        token = request.query_params.get("token", "")
+        results = build_results(
+            state, combiner, await self._backend.search(state, combiner, page_token=token)
         )
-        return self._render(request, "cards.html", {"cards": found.cards, "more": found.more, "state": state})
+        context: dict[str, object] = {
+            "cards": results.cards,
+            "next_page_token": results.answer.next_page_token,
+            "state": state,
+        }
+        return self._render(request, "cards.html", context)
 
     async def item(self, request: Request) -> Response:
-        """An item's payload."""
-        state = _state(request)
-        item = await self._desk.item(state.catalog, request.query_params.get("i", ""))
+        """Serve an item's payload."""
+        state = _read_state(request)
+        item = await self._backend.item(state.catalog, request.query_params.get("i", ""))
         context = {"item": item, "title": item_title(item.id, item.payload), "state": state}
         return self._render(request, "item.html", context)
 
-    async def picture(self, request: Request) -> Response:
-        """An item's thumbnail."""
-        image = await self._desk.image(request.query_params.get("c", ""), request.query_params.get("i", ""))
-        kind = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
-        content = await run_in_threadpool(self._thumbnails.of, image, kind)
+    async def image(self, request: Request) -> Response:
+        """Serve an item's thumbnail."""
+        query = request.query_params
+        path = await self._backend.image_path(query.get("c", ""), query.get("i", ""))
+        format: Format = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
+        content = await run_in_threadpool(self._thumbnails.get, path, format)
         if content is None:
             raise HTTPException(404)
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}
-        return Response(content, media_type=f"image/{kind}", headers=headers)
+        return Response(content, media_type=f"image/{format}", headers=headers)
 
     async def upload(self, request: Request) -> Response:
-        """Take a picture and go on from it."""
+        """Store an image and start a conversation from it."""
         if not is_same_origin(request):
             return self._problem(request, 403, "other_site")
         caller = request.client.host if request.client else ""
         if self._buckets.take(caller):
             return self._problem(request, 429, "too_many_uploads")
-        most = self._settings.max_upload_bytes
+        max_bytes = self._settings.max_upload_bytes
         length = request.headers.get("content-length", "")
-        if not length.isdigit() or int(length) > most + _FORM_ROOM:
+        if not length.isdigit() or int(length) > max_bytes + _FORM_BYTES:
             return self._problem(request, 413, "too_many_bytes")
         try:
-            async with request.form(max_files=1, max_fields=4, max_part_size=_FORM_ROOM) as form:
+            async with request.form(max_files=1, max_fields=4, max_part_size=_FORM_BYTES) as form:
                 file = form.get("picture")
                 if not isinstance(file, UploadFile) or not file.size:
                     return self._problem(request, 400, "no_file")
-                if file.size > most:
+                if file.size > max_bytes:
                     return self._problem(request, 413, "too_many_bytes")
                 content = await file.read()
                 query = form.get("state", "")
-            name = await run_in_threadpool(self._uploads.keep, content)
+            name = await run_in_threadpool(self._uploads.store, content)
         except BadImageError as error:
             return self._problem(request, 400, error.reason)
         except (MultiPartException, HTTPException):
             return self._problem(request, 400, "no_file")
         state = parse(parse_qsl(query.removeprefix("?") if isinstance(query, str) else ""))
-        return RedirectResponse(state.started(upload=name).url, 303)
+        return RedirectResponse(state.start_from(upload=name).url, 303)
 
     async def uploaded(self, request: Request) -> Response:
-        """An uploaded picture, as it was re-encoded."""
+        """Serve an upload, as it was re-encoded."""
         try:
             content = await run_in_threadpool(self._uploads.read, request.query_params.get("n", ""))
         except ValueError:
@@ -194,23 +201,24 @@ class Pages:
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
     async def about(self, request: Request) -> Response:
-        """Who answers."""
-        state = _state(request)
-        catalogs = await self._desk.published()
-        shop = await self._desk.shop(state.catalog or catalogs[0].name) if catalogs else None
-        return self._render(request, "about.html", {"shop": shop, "catalogs": catalogs, "state": state})
+        """Serve facts about the catalog and the model."""
+        state = _read_state(request)
+        catalogs = await self._backend.catalogs()
+        catalog = state.catalog or next(iter(catalogs), "")
+        context = await self._backend.context(catalog) if catalogs else None
+        return self._render(request, "about.html", {"context": context, "state": state})
 
     async def health(self, request: Request) -> Response:
-        """Whether this process lives. That the search is away makes no page server ill."""
+        """Answer that this process lives, also while the search service is away."""
         return JSONResponse({"status": "ok"})
 
     def _render(
         self, request: Request, template: str, context: dict[str, object], status: int = 200
     ) -> Response:
-        words = texts_for(request.headers.get("accept-language", ""))
-        shown = {"t": words, "home": State(catalog=_quiet_state(request).catalog).url, **context}
+        texts = choose_texts(request.headers.get("accept-language", ""))
+        shown = {"t": texts, "home": State(catalog=_state_or_empty(request).catalog).url, **context}
         response = _TEMPLATES.TemplateResponse(request, template, shown, status_code=status)
-        response.headers["Content-Language"] = words["lang"]
+        response.headers["Content-Language"] = texts["lang"]
         response.headers["Vary"] = "Accept-Language"
         return response
 
@@ -221,7 +229,7 @@ class Pages:
             "reason": reason,
             "retry": retry,
             "detail": detail,
-            "state": _quiet_state(request),
+            "state": _state_or_empty(request),
         }
         return self._render(request, "problem.html", context, status)
 
@@ -236,27 +244,30 @@ class Pages:
     async def _bad_state(self, request: Request, error: Exception) -> Response:
         return self._problem(request, 400, "bad_request", detail=str(error))
 
+    async def _no_catalog(self, request: Request, error: Exception) -> Response:
+        return self._problem(request, 503, "no_catalog", retry=True)
+
     async def _upload_gone(self, request: Request, error: Exception) -> Response:
         return self._problem(request, 410, "upload_gone")
 
-    async def _http(self, request: Request, error: Exception) -> Response:
+    async def _http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
         return self._problem(request, error.status_code, "not_here")
 
 
-def _state(request: Request) -> State:
+def _read_state(request: Request) -> State:
     return parse(request.query_params.multi_items())
 
 
-def _quiet_state(request: Request) -> State:
+def _state_or_empty(request: Request) -> State:
     try:
-        return _state(request)
+        return _read_state(request)
     except BadStateError:
         return State()
 
 
-async def tidy_uploads(uploads: Uploads, seconds: float) -> None:
-    """Delete uploads whose time is over, for as long as the process lives."""
+async def delete_expired_uploads(uploads: Uploads, seconds: float) -> None:
+    """Delete expired uploads every `seconds`, until cancelled."""
     while True:
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(uploads.tidy)
+        await asyncio.to_thread(uploads.delete_expired)

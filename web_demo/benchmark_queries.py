@@ -1,4 +1,4 @@
-"""Queries whose answers are known: what to suggest for a reference, and which results are right."""
+"""Benchmark queries, whose answers are known: texts to suggest for a reference, and the right results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service_runtime.errors import StartupError
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkQuery:
-    """A text for a reference; `targets` and `group` are paths of pictures."""
+    """A text for a reference; `targets` and `group` are paths of images."""
 
     text: str
     targets: frozenset[str]
@@ -20,7 +20,7 @@ class BenchmarkQuery:
 
 
 class BenchmarkQueries:
-    """By the path of the reference's picture."""
+    """Benchmark queries by the path of their reference's image."""
 
     def __init__(self, queries: Mapping[str, Sequence[BenchmarkQuery]] | None = None) -> None:
         self._queries = dict(queries or {})
@@ -51,16 +51,16 @@ class BenchmarkQueries:
         return cls(queries)
 
     def of(self, image: str) -> Sequence[BenchmarkQuery]:
-        """The queries that begin at a picture."""
+        """Return the queries that start from an image."""
         return self._queries.get(image, ())
 
-    def asked(self, image: str, text: str) -> BenchmarkQuery | None:
-        """The query that was asked, if it is a known one."""
+    def find(self, image: str, text: str) -> BenchmarkQuery | None:
+        """Return the query with that reference and text, None when it is not a benchmark query."""
         return next((query for query in self.of(image) if query.text == text), None)
 
 
 def candidate_ids(path: str) -> list[str]:
-    """Ids that the item of a picture may have: its place in each of its folders, with and without ending."""
+    """Return the ids that an image's item may have: the last parts of its path, with and without suffix."""
     place = PurePath(path)
     parts = place.parts[1:] if place.anchor else place.parts
     tails = ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]

@@ -1,177 +1,31 @@
-"""What the pages say, in the languages that they speak."""
+"""Texts of the pages: one JSON file in locales/ for each language."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 Texts = Mapping[str, str]
 
-_EN = {
-    "lang": "en",
-    "title": "Like this, but different",
-    "lead": "Pick a picture, say what should be different, and go on from what you find.",
-    "search_label": "What are you looking for?",
-    "search_hint": "a red striped dress",
-    "search": "Search",
-    "change_label": "What should be different?",
-    "change_hint": "in blue, with long sleeves",
-    "apply": "Find",
-    "upload": "Your own picture",
-    "upload_hint": "Choose one, drop it anywhere, or paste it.",
-    "reshuffle": "Show others",
-    "wall": "Start with one of these",
-    "results": "What fits",
-    "more_like": "More like this, but …",
-    "like": "Like",
-    "unlike": "Liked",
-    "dislike": "Not this",
-    "undislike": "Not this ✓",
-    "exclude": "Never show",
-    "details": "Details",
-    "start_over": "Start over",
-    "conversation": "Your search so far",
-    "step": "Step",
-    "back_here": "Go back to here",
-    "edit": "Change this text",
-    "remove": "Remove this step",
-    "branch": "Go another way from here, in a new tab",
-    "options": "Weight, method, own picture",
-    "picture_step": "your picture",
-    "filters": "Filters",
-    "no_filters": "Clear filters",
-    "try": "Try",
-    "weight": "Picture or words",
-    "weight_picture": "the picture",
-    "weight_words": "your words",
-    "weight_auto": "Let the model decide",
-    "weight_told": "The model listened to",
-    "method": "Method",
-    "compare": "Compare with",
-    "nothing": "none",
-    "score": "similarity",
-    "target": "This is the one!",
-    "target_seen": "The known answer is on place {rank}.",
-    "target_unseen": "The known answer is not here yet.",
-    "found_nothing": "Nothing fits. Take a filter away, or say it differently.",
-    "catalog": "Catalog",
-    "about": "About",
-    "group": "Pictures of the same group",
-    "not_a_picture": "This file is not a picture that we can read. Try a JPEG or PNG.",
-    "too_many_pixels": "This picture is too large. Make it smaller first.",
-    "too_many_bytes": "This file is too large. Make it smaller first.",
-    "too_many_uploads": "That were many pictures in a short time. Wait a moment.",
-    "no_file": "No picture came with this. Choose one first.",
-    "other_site": "This came from another site and was not taken.",
-    "upload_gone": "The picture of this link was deleted: uploads are kept for a short time only.",
-    "service_down": "The search is away for a moment. Your place is kept: this page tries again by itself.",
-    "retry": "Try again",
-    "model_mismatch": "This catalog was made with another model than the one that runs: index it again.",
-    "bad_request": "This could not be asked.",
-    "not_here": "There is no such page or item.",
-    "loading": "Looking …",
-    "end": "That is all.",
-    "share": "Copy link",
-    "shared": "Copied",
-    "no_picture": "no picture",
-    "payload": "What the catalog knows",
-    "skip": "Skip to results",
-    "answered": "Answered by",
-    "model": "Model",
-    "version": "Version",
-    "dimension": "Dimension",
-    "items": "items",
-    "paper": "The method is that of Baldrati, Bertini, Uricchio and Del Bimbo, CVPR 2022:",
+DEFAULT_LANGUAGE = "en"
+LOCALES: Mapping[str, Texts] = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((Path(__file__).parent / "locales").glob("*.json"))
 }
-_ZH = {
-    "lang": "zh",
-    "title": "像这件，但要不一样",
-    "lead": "选一张图片，说出想要的不同，再从找到的结果继续。",
-    "search_label": "您在找什么？",
-    "search_hint": "a red striped dress（英文）",
-    "search": "搜索",
-    "change_label": "哪里要不一样？",
-    "change_hint": "in blue, with long sleeves（英文）",
-    "apply": "查找",
-    "upload": "用自己的图片",
-    "upload_hint": "选择文件、拖到页面上，或直接粘贴。",
-    "reshuffle": "换一批",
-    "wall": "从这里开始",
-    "results": "符合的结果",
-    "more_like": "类似这件，但 …",
-    "like": "喜欢",
-    "unlike": "已喜欢",
-    "dislike": "不要这种",
-    "undislike": "不要这种 ✓",
-    "exclude": "不再显示",
-    "details": "详情",
-    "start_over": "重新开始",
-    "conversation": "到目前为止的搜索",
-    "step": "第",
-    "back_here": "回到这一步",
-    "edit": "修改这段文字",
-    "remove": "删除这一步",
-    "branch": "从这里另走一条路（新标签页）",
-    "options": "权重、方法、自己的图片",
-    "picture_step": "您的图片",
-    "filters": "筛选",
-    "no_filters": "清除筛选",
-    "try": "试试",
-    "weight": "图片还是文字",
-    "weight_picture": "图片",
-    "weight_words": "文字",
-    "weight_auto": "由模型决定",
-    "weight_told": "模型听取的比例",
-    "method": "方法",
-    "compare": "对比",
-    "nothing": "无",
-    "score": "相似度",
-    "target": "就是这件！",
-    "target_seen": "已知答案排在第 {rank} 位。",
-    "target_unseen": "已知答案还没有出现。",
-    "found_nothing": "没有符合的结果。去掉一个筛选，或换一种说法。",
-    "catalog": "目录",
-    "about": "关于",
-    "group": "同组图片",
-    "not_a_picture": "无法读取这个文件。请使用 JPEG 或 PNG 图片。",
-    "too_many_pixels": "图片太大，请先缩小。",
-    "too_many_bytes": "文件太大，请先缩小。",
-    "too_many_uploads": "短时间内上传过多，请稍候。",
-    "no_file": "没有收到图片，请先选择。",
-    "other_site": "请求来自其他网站，未被接受。",
-    "upload_gone": "这个链接开头的图片已被删除；上传的图片只保留很短时间。",
-    "service_down": "搜索服务暂时不可用。您的进度已保留，页面会自动重试。",
-    "retry": "重试",
-    "model_mismatch": "这个目录是用另一个模型建立的，需要重新建立索引。",
-    "bad_request": "无法这样查询。",
-    "not_here": "没有这个页面或商品。",
-    "loading": "查找中 …",
-    "end": "没有更多了。",
-    "share": "复制链接",
-    "shared": "已复制",
-    "no_picture": "没有图片",
-    "payload": "目录中的信息",
-    "skip": "跳到结果",
-    "answered": "由以下服务回答",
-    "model": "模型",
-    "version": "版本",
-    "dimension": "维数",
-    "items": "件",
-    "paper": "方法出自 Baldrati、Bertini、Uricchio 与 Del Bimbo，CVPR 2022：",
-}
-LOCALES: Mapping[str, Texts] = {"en": _EN, "zh": _ZH}
 
 
-def texts_for(accept_language: str) -> Texts:
-    """The words of the first language in an Accept-Language header that there are words in; English else."""
-    weighted: list[tuple[float, int, str]] = []
+def choose_texts(accept_language: str) -> Texts:
+    """Return the texts of the best language in an Accept-Language header (RFC 9110), English otherwise."""
+    ranges: list[tuple[float, int, str]] = []
     for place, part in enumerate(accept_language.split(",")[:20]):
         tag, _, parameters = part.strip().partition(";")
         try:
             weight = float(parameters.strip().removeprefix("q=")) if parameters.strip() else 1.0
         except ValueError:
             weight = 0.0
-        weighted.append((-weight, place, tag.strip().lower().partition("-")[0]))
-    for weight, _, tag in sorted(weighted):
-        if weight < 0 and tag in LOCALES:
-            return LOCALES[tag]
-    return _EN
+        ranges.append((-weight, place, tag.strip().lower().partition("-")[0]))
+    for negative_weight, _, language in sorted(ranges):
+        if negative_weight < 0 and language in LOCALES:
+            return LOCALES[language]
+    return LOCALES[DEFAULT_LANGUAGE]

@@ -34,18 +34,18 @@ class DemoSettings(ProgramSettings):
 
     picture_roots: list[Path] = Field(
         default_factory=list,
-        description="Folders that pictures of items may be read from, as JSON; items whose picture lies "
+        description="Folders that images of items may be read from, as JSON; items whose image lies "
         "elsewhere are shown without one.",
     )
     known_queries: list[Path] = Field(
         default_factory=list,
-        description="Triplet manifests (JSON Lines, see docs/datasets.md) beside the pictures of a catalog: "
+        description="Triplet manifests (JSON Lines, see docs/datasets.md) next to the images of a catalog: "
         "texts are suggested for their references, and their targets are marked.",
     )
     data: Path = Field(
-        Path("cir-web"), description="Folder for thumbnails and uploads; made when it is not there."
+        Path("cir-web"), description="Folder for thumbnails and uploads; made when it is missing."
     )
-    max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of one uploaded picture.")
+    max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of one uploaded image.")
     max_upload_pixels: int = Field(64_000_000, ge=1, description="Width times height of one upload.")
     max_uploads: int = Field(500, ge=1, description="Uploads that are kept; the oldest make room.")
     upload_minutes: float = Field(120.0, gt=0, description="Time after which an upload is deleted.")

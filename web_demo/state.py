@@ -1,8 +1,9 @@
 """The whole of a conversation, as it stands in the URL. Pure.
 
 A turn is numbered by its place: `i0` item or `u0` upload (the reference), `x0` text, `l0` and `d0` liked and
-disliked items (repeated), `w0` weight of the text from 0 to 100. Beside the turns: `c` catalog, `f` filters
-(field:value, repeated), `e` excluded items, `m` combiner, `v` the one to compare with, `s` the wall's seed.
+disliked items (repeated), `w0` weight of the text from 0 to 100. For the whole conversation: `c` catalog,
+`f` filters (field:value, repeated), `e` excluded items, `m` combiner, `v` the one to compare with, `s` seed
+of the start page.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _quoted = lru_cache(maxsize=8192)(quote_plus)
 
 
 class BadStateError(ValueError):
-    """An address that no page of ours leads to; the message is for people."""
+    """An address that no page of ours leads to; the message is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,13 @@ class TurnState:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is asked."""
+        """True when the turn asks for nothing."""
         return self == TurnState(weight=self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a conversation stands."""
+    """State of a conversation: everything that its address says."""
 
     catalog: str = ""
     turns: tuple[TurnState, ...] = ()
@@ -57,7 +58,7 @@ class State:
     seed: int = 0
 
     def pairs(self) -> Pairs:
-        """As query parameters, without what is default."""
+        """Return the query parameters, without what is default."""
         pairs: Pairs = [("c", self.catalog)] if self.catalog else []
         for number, turn in enumerate(self.turns):
             for key, value in (("i", turn.item), ("u", turn.upload), ("x", turn.text)):
@@ -74,33 +75,33 @@ class State:
 
     @property
     def url(self) -> str:
-        """Path and query that lead back here."""
+        """Path and query that lead back to this state."""
         query = "&".join([f"{key}={_quoted(value)}" for key, value in self.pairs()])
         return f"/?{query}" if query else "/"
 
     @property
     def last(self) -> TurnState:
-        """The turn that is being made."""
+        """The newest turn, an empty one before the first."""
         return self.turns[-1] if self.turns else TurnState()
 
     def with_last(self, turn: TurnState) -> State:
-        """The same with another last turn; empty turns vanish."""
+        """Return the state with another last turn; an empty one is dropped."""
         turns = (*self.turns[:-1], *(() if turn.is_empty else (turn,)))
         return replace(self, turns=turns)
 
-    def started(self, *, item: str = "", upload: str = "") -> State:
-        """A new conversation from a reference."""
+    def start_from(self, *, item: str = "", upload: str = "") -> State:
+        """Return a new conversation that starts from a reference."""
         return replace(self, turns=(TurnState(item=item, upload=upload),), excluded=())
 
-    def like_this(self, item: str) -> State:
-        """More like an item: a further turn, or another reference where nothing was said yet."""
+    def more_like(self, item: str) -> State:
+        """Return the state with an item as reference of a further turn, or of a last one without text."""
         turn = TurnState(item=item)
         if self.turns and not self.last.text:
             return self.with_last(turn)
         return replace(self, turns=(*self.turns, turn)[-MAX_TURNS:])
 
-    def judged(self, item: str, *, like: bool) -> State:
-        """Like or dislike an item, or take that back."""
+    def judge(self, item: str, *, like: bool) -> State:
+        """Return the state with an item liked or disliked in the last turn, or that taken back."""
         turn = self.last
         wanted, other = (turn.liked, turn.disliked) if like else (turn.disliked, turn.liked)
         wanted = tuple(one for one in wanted if one != item) if item in wanted else (*wanted, item)
@@ -110,34 +111,37 @@ class State:
             return replace(self, turns=(TurnState(liked=liked, disliked=disliked),))
         return self.with_last(replace(turn, liked=liked, disliked=disliked))
 
-    def without(self, item: str) -> State:
-        """Never show an item again."""
+    def exclude(self, item: str) -> State:
+        """Return the state that never shows an item again."""
         return replace(self, excluded=tuple(dict.fromkeys((*self.excluded, item))))
 
     def back_to(self, number: int) -> State:
-        """The conversation as it stood after that many turns."""
+        """Return the conversation as it was after the first `number` turns."""
         return replace(self, turns=self.turns[:number])
 
     def without_turn(self, number: int) -> State:
-        """The conversation as if that turn had not been made; the later ones follow as they were."""
+        """Return the conversation without one turn; the later ones stay as they were."""
         return replace(self, turns=self.turns[:number] + self.turns[number + 1 :])
 
-    def filtered(self, field: str, value: str) -> State:
-        """With one more filter, or one less where it was set."""
+    def toggle_filter(self, field: str, value: str) -> State:
+        """Return the state with one more filter, or one less where it was set."""
         own = (field, value)
         kept = tuple(pair for pair in self.filters if pair != own)
         return replace(self, filters=kept if own in self.filters else (*kept, own))
 
-    def reshuffled(self) -> State:
-        """Another wall."""
+    def reshuffle(self) -> State:
+        """Return the start page with other items."""
         return replace(self, turns=(), excluded=(), seed=self.seed % 9999 + 1)
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> State:
-    """Read query parameters; what is not ours is passed over. Raises `BadStateError`.
+    """Read query parameters; unknown ones are ignored.
 
     Empty values count as not given, so that a form may send all its fields. A text in `x` (without a number)
-    is what was just said: it goes on as a further turn where the last one has a text already.
+    is what was just typed: it becomes the text of the last turn, or a further turn where that has a text.
+
+    Raises:
+        BadStateError: a parameter has a value that no page of ours sends.
     """
     turns: dict[int, dict[str, list[str]]] = {}
     single = {"c": "", "m": "", "v": "", "s": "", "x": ""}
@@ -157,20 +161,20 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
             excluded.append(value)
         elif key in single:
             single[key] = value.strip()
-    made = tuple(turn for number in sorted(turns) if not (turn := _turn(turns[number])).is_empty)
+    complete = tuple(turn for number in sorted(turns) if not (turn := _turn(turns[number])).is_empty)
     state = State(
         catalog=single["c"],
-        turns=made[:MAX_TURNS],
+        turns=complete[:MAX_TURNS],
         filters=tuple(dict.fromkeys(filters)),
         excluded=tuple(dict.fromkeys(excluded)),
         combiner=single["m"],
         versus=single["v"],
         seed=_number(single["s"], 9999) if single["s"] else 0,
     )
-    return _said(state, single["x"]) if single["x"] else state
+    return _with_text(state, single["x"]) if single["x"] else state
 
 
-def _said(state: State, text: str) -> State:
+def _with_text(state: State, text: str) -> State:
     if state.turns and not state.last.text:
         return state.with_last(replace(state.last, text=text))
     return replace(state, turns=(*state.turns, TurnState(text=text))[-MAX_TURNS:])
@@ -179,7 +183,7 @@ def _said(state: State, text: str) -> State:
 def _turn(parts: dict[str, list[str]]) -> TurnState:
     upload = parts.get("u", [""])[0]
     if upload and not _UPLOAD.fullmatch(upload):
-        raise BadStateError("this is not the name of an uploaded picture")
+        raise BadStateError("this is not the name of an uploaded image")
     liked = tuple(dict.fromkeys(parts.get("l", [])))
     return TurnState(
         item="" if upload else parts.get("i", [""])[0],
@@ -191,7 +195,7 @@ def _turn(parts: dict[str, list[str]]) -> TurnState:
     )
 
 
-def _number(value: str, most: int) -> int:
-    if not value.isascii() or not value.isdigit() or int(value[:6]) > most:
-        raise BadStateError(f"{value[:20]!r} is no number from 0 to {most}")
+def _number(value: str, largest: int) -> int:
+    if not value.isascii() or not value.isdigit() or int(value[:6]) > largest:
+        raise BadStateError(f"{value[:20]!r} is not a number from 0 to {largest}")
     return int(value)

@@ -12,12 +12,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import pytest
 
 from combiner_service.garments.catalog import make_catalog
 from combiner_service.garments.render import render
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
@@ -94,7 +98,7 @@ def hostile(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
+def browser() -> Iterator[Browser]:
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -102,7 +106,7 @@ def browser() -> Iterator[playwright.Browser]:
 
 
 @pytest.fixture
-def page(browser: playwright.Browser, demo: Demo) -> Iterator[playwright.Page]:
+def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     context = browser.new_context(base_url=demo.url, viewport={"width": 1280, "height": 900}, locale="en-GB")
     context.set_default_timeout(15_000)
     page = context.new_page()
@@ -114,17 +118,17 @@ def page(browser: playwright.Browser, demo: Demo) -> Iterator[playwright.Page]:
     assert not [text for text in problems if "Failed to load resource" not in text]
 
 
-def ids(page: playwright.Page) -> list[str]:
+def ids(page: Page) -> list[str]:
     """Results by their names and scores, in order."""
     return [re.sub(r"\s+", " ", text) for text in page.locator(".grid .card .caption").all_inner_texts()]
 
 
-def order(page: playwright.Page) -> list[str]:
+def order(page: Page) -> list[str]:
     """Which pictures are shown, in order."""
     return [str(image.get_attribute("src")) for image in page.locator(".grid .card img").all()]
 
 
-def test_three_turns_end_at_a_known_target(page: playwright.Page, demo: Demo) -> None:
+def test_three_turns_end_at_a_known_target(page: Page, demo: Demo) -> None:
     rows = [json.loads(line) for line in (demo.folder / "dialogues.jsonl").read_text().splitlines()]
     dialogue = next(row for row in rows if row["split"] == "test" and len(row["turns"]) == 3)
     reference = Path(dialogue["reference"]).stem
@@ -138,7 +142,7 @@ def test_three_turns_end_at_a_known_target(page: playwright.Page, demo: Demo) ->
     assert targets & set(order(page)[:10])
 
 
-def test_a_known_text_is_suggested_and_its_target_marked(page: playwright.Page, demo: Demo) -> None:
+def test_a_known_text_is_suggested_and_its_target_marked(page: Page, demo: Demo) -> None:
     rows = [json.loads(line) for line in (demo.folder / "triplets.jsonl").read_text().splitlines()]
     asked = next(row for row in rows if "reference" in row)
     page.goto(f"/?c=garments&i0={Path(asked['reference']).stem}")
@@ -148,7 +152,7 @@ def test_a_known_text_is_suggested_and_its_target_marked(page: playwright.Page, 
     assert page.locator(".card.target").count() >= 1
 
 
-def test_likes_and_dislikes_change_the_ranking_and_are_taken_back(page: playwright.Page) -> None:
+def test_likes_and_dislikes_change_the_ranking_and_are_taken_back(page: Page) -> None:
     page.goto("/?c=garments&x0=a+red+dress")
     before = order(page)
     page.locator(".card").nth(9).get_by_role("link", name=re.compile("^Like")).click()
@@ -163,7 +167,7 @@ def test_likes_and_dislikes_change_the_ranking_and_are_taken_back(page: playwrig
     assert before[0] not in order(page)
 
 
-def test_the_ends_of_the_slider_are_picture_alone_and_words_alone(page: playwright.Page) -> None:
+def test_the_ends_of_the_slider_are_picture_alone_and_words_alone(page: Page) -> None:
     item = "/?c=garments&i0=" + quote(first_item(page))
     for weight, alone in (("0", "image"), ("100", "text")):
         page.goto(f"{item}&x0=in+red&m=sum&w0=50")
@@ -175,13 +179,13 @@ def test_the_ends_of_the_slider_are_picture_alone_and_words_alone(page: playwrig
         assert by_slider[:12] == order(page)[:12]
 
 
-def first_item(page: playwright.Page) -> str:
+def first_item(page: Page) -> str:
     page.goto("/?c=garments")
     source = page.locator(".card img").first.get_attribute("src")
     return str(source).rpartition("i=")[2]
 
 
-def test_steps_are_gone_back_to_edited_and_replayed(page: playwright.Page) -> None:
+def test_steps_are_gone_back_to_edited_and_replayed(page: Page) -> None:
     page.goto("/?c=garments&x0=a+red+dress&x1=with+stripes&x2=shorter")
     three = order(page)
     page.locator(".step a").first.click()
@@ -201,9 +205,7 @@ def test_steps_are_gone_back_to_edited_and_replayed(page: playwright.Page) -> No
     assert order(page) == edited != three
 
 
-def test_a_link_shows_the_same_to_somebody_else(
-    page: playwright.Page, browser: playwright.Browser, demo: Demo
-) -> None:
+def test_a_link_shows_the_same_to_somebody_else(page: Page, browser: Browser, demo: Demo) -> None:
     page.goto("/?c=garments&x0=a+red+dress&f=pattern%3Astriped&x1=longer")
     context = browser.new_context(base_url=demo.url, locale="en-GB")
     other = context.new_page()
@@ -213,7 +215,7 @@ def test_a_link_shows_the_same_to_somebody_else(
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the clothing photos are not here")
-def test_a_real_photo_begins_a_search(page: playwright.Page) -> None:
+def test_a_real_photo_begins_a_search(page: Page) -> None:
     page.goto("/?c=garments")
     page.locator("input[type=file]").set_input_files(str(sorted(PHOTOS.glob("*.jpg"))[0]))
     page.wait_for_url(re.compile("u0="))
@@ -225,7 +227,7 @@ def test_a_real_photo_begins_a_search(page: playwright.Page) -> None:
     assert picture.evaluate("image => image.naturalWidth") > 100
 
 
-def test_more_results_come_on_scrolling(page: playwright.Page) -> None:
+def test_more_results_come_on_scrolling(page: Page) -> None:
     page.goto("/?c=garments&x0=a+red+dress")
     assert page.locator(".card").count() == 24
     page.locator(".card").last.scroll_into_view_if_needed()
@@ -234,7 +236,7 @@ def test_more_results_come_on_scrolling(page: playwright.Page) -> None:
     assert len(set(shown)) == len(shown) >= 48
 
 
-def test_the_keyboard_alone_is_enough(page: playwright.Page) -> None:
+def test_the_keyboard_alone_is_enough(page: Page) -> None:
     page.goto("/?c=garments")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -256,7 +258,7 @@ def test_the_keyboard_alone_is_enough(page: playwright.Page) -> None:
 
 
 @pytest.mark.parametrize("path", ["/?c=hostile", "/?c=hostile&x0=" + quote(HOSTILE)])
-def test_what_means_harm_is_shown_and_does_nothing(page: playwright.Page, path: str) -> None:
+def test_what_means_harm_is_shown_and_does_nothing(page: Page, path: str) -> None:
     page.goto(path)
     assert page.locator(".card").count() == 3
     page.locator(".card").first.get_by_role("link", name=re.compile("Details")).click()
@@ -280,7 +282,7 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_and_can_be_read_by_everybody(
-    browser: playwright.Browser, demo: Demo, path: str, scheme: str, width: int
+    browser: Browser, demo: Demo, path: str, scheme: Literal["light", "dark"], width: int
 ) -> None:
     context = browser.new_context(
         base_url=demo.url,
@@ -297,7 +299,7 @@ def test_it_fits_and_can_be_read_by_everybody(
     assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:2]]) for one in found]
 
 
-def test_a_search_that_is_away_comes_back(page: playwright.Page, demo: Demo) -> None:
+def test_a_search_that_is_away_comes_back(page: Page, demo: Demo) -> None:
     page.goto("/?c=garments&x0=a+red+dress")
     children = (
         (Path("/proc") / str(demo.process.pid) / "task" / str(demo.process.pid) / "children")

@@ -13,19 +13,19 @@ from tests.clock import Clock
 from web_demo.media import THUMBNAIL_SIZE, UPLOAD_SIZE, BadImageError, Thumbnails, Uploads, decode_image
 
 
-def picture(size: tuple[int, int] = (40, 50), mode: str = "RGB", kind: str = "PNG") -> bytes:
+def image_file(size: tuple[int, int] = (40, 50), mode: str = "RGB", kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new(mode, size, 200 if mode == "L" else None or (200,) * len(mode)).save(out, kind)
     return out.getvalue()
 
 
 def test_an_upload_is_kept_as_another_file_without_its_metadata(tmp_path: Path) -> None:
-    uploads = Uploads(tmp_path, max_pixels=10**7, most=10, seconds=60)
+    uploads = Uploads(tmp_path, max_pixels=10**7, max_files=10, lifetime_seconds=60)
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "secret place"
     Image.new("RGB", (3000, 1000), "red").save(out, "JPEG", exif=exif)
-    name = uploads.keep(out.getvalue() + b"<script>trailing</script>")
+    name = uploads.store(out.getvalue() + b"<script>trailing</script>")
     content = uploads.read(name)
     assert content is not None
     assert b"secret" not in content
@@ -37,24 +37,24 @@ def test_an_upload_is_kept_as_another_file_without_its_metadata(tmp_path: Path) 
 
 def test_uploads_are_forgotten_by_time_and_by_number(tmp_path: Path) -> None:
     clock = Clock()
-    uploads = Uploads(tmp_path, max_pixels=10**6, most=2, seconds=60, clock=clock)
+    uploads = Uploads(tmp_path, max_pixels=10**6, max_files=2, lifetime_seconds=60, clock=clock)
     names = []
     for number in range(3):
-        names.append(uploads.keep(picture()))
+        names.append(uploads.store(image_file()))
         os.utime(tmp_path / f"{names[-1]}.jpg", (number, number))
         clock.now = number
-    uploads.tidy()
+    uploads.delete_expired()
     assert [uploads.read(name) is None for name in names] == [True, False, False]
     clock.now = 62.5
     assert uploads.read(names[2]) is None
-    uploads.tidy()
+    uploads.delete_expired()
     assert list(tmp_path.glob("*.jpg")) == []
 
 
 @pytest.mark.parametrize("name", ["../x", "", "0" * 31, "/etc/passwd", "G" * 32])
 def test_only_names_of_ours_reach_the_disk(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not the name"):
-        Uploads(tmp_path, max_pixels=1, most=1, seconds=1).read(name)
+        Uploads(tmp_path, max_pixels=1, max_files=1, lifetime_seconds=1).read(name)
 
 
 @pytest.mark.parametrize(
@@ -62,37 +62,37 @@ def test_only_names_of_ours_reach_the_disk(tmp_path: Path, name: str) -> None:
     [
         (b"", "not_a_picture"),
         (b"<svg onload=alert(1)>", "not_a_picture"),
-        (picture()[:60], "not_a_picture"),
-        (picture((200, 200)), "too_many_pixels"),
+        (image_file()[:60], "not_a_picture"),
+        (image_file((200, 200)), "too_many_pixels"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_its_reason(content: bytes, reason: str) -> None:
+def test_what_is_not_an_image_is_refused_with_its_reason(content: bytes, reason: str) -> None:
     with pytest.raises(BadImageError) as caught:
         decode_image(content, max_pixels=10_000, fit=(100, 100))
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("L", "PNG"), ("CMYK", "JPEG"), ("RGB", "WEBP")])
-def test_pictures_of_every_kind_become_rgb(mode: str, kind: str) -> None:
-    assert decode_image(picture(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
+def test_images_of_every_kind_become_rgb(mode: str, kind: str) -> None:
+    assert decode_image(image_file(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
 
 
 def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> None:
     root, outside, kept = tmp_path / "root", tmp_path / "outside", tmp_path / "kept"
     for folder in (root, outside):
         folder.mkdir()
-        (folder / "a.png").write_bytes(picture((900, 900)))
+        (folder / "a.png").write_bytes(image_file((900, 900)))
     (root / "link.png").symlink_to(outside / "a.png")
-    (root / "text.png").write_text("no picture")
-    thumbnails = Thumbnails(kept, [root], max_bytes=10**6, max_pixels=10**7, most=100)
-    content = thumbnails.of(str(root / "a.png"), "webp")
+    (root / "text.png").write_text("not an image")
+    thumbnails = Thumbnails(kept, [root], max_bytes=10**6, max_pixels=10**7, max_files=100)
+    content = thumbnails.get(str(root / "a.png"), "webp")
     assert content is not None
     with Image.open(io.BytesIO(content)) as small:
         assert small.format == "WEBP"
         assert small.size == (THUMBNAIL_SIZE[0], THUMBNAIL_SIZE[0])
-    assert thumbnails.of(str(root / "a.png"), "webp") == content
+    assert thumbnails.get(str(root / "a.png"), "webp") == content
     assert len(list(kept.iterdir())) == 1
-    assert thumbnails.of(str(root / "a.png"), "jpeg") is not None
+    assert thumbnails.get(str(root / "a.png"), "jpeg") is not None
     for image in (
         str(outside / "a.png"),
         str(root / "link.png"),
@@ -104,13 +104,13 @@ def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> No
         "",
         "a\x00b",
     ):
-        assert thumbnails.of(image, "webp") is None, image
+        assert thumbnails.get(image, "webp") is None, image
 
 
-def test_a_picture_that_changed_gets_another_thumbnail(tmp_path: Path) -> None:
+def test_an_image_that_changed_gets_another_thumbnail(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
-    source.write_bytes(picture())
-    thumbnails = Thumbnails(tmp_path / "kept", [tmp_path], max_bytes=10**6, max_pixels=10**7, most=100)
-    first = thumbnails.of(str(source), "jpeg")
-    source.write_bytes(picture((60, 20)))
-    assert thumbnails.of(str(source), "jpeg") != first
+    source.write_bytes(image_file())
+    thumbnails = Thumbnails(tmp_path / "kept", [tmp_path], max_bytes=10**6, max_pixels=10**7, max_files=100)
+    first = thumbnails.get(str(source), "jpeg")
+    source.write_bytes(image_file((60, 20)))
+    assert thumbnails.get(str(source), "jpeg") != first

@@ -35,12 +35,15 @@ class Search:
         self.folder = folder
         self.asked: list[dict[str, Any]] = []
         self.error: CirError | None = None
+        self.published = True
         self.payload: dict[str, Any] = {"colour": "red", "caption": HOSTILE}
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
             raise self.error
         version = Version("v1", "published", 40, datetime.now(UTC), "f" * 8, 4, {"colour": "keyword"}, {})
+        if not self.published:
+            return [Catalog("empty", None)]
         return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
 
     async def info(self) -> SearchInfo:
@@ -82,14 +85,14 @@ def search(tmp_path: Path) -> Search:
 @pytest.fixture
 def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     settings = DemoSettings(max_upload_bytes=50_000, uploads_per_minute=6, data=tmp_path / "web")
-    uploads = Uploads(tmp_path / "up", max_pixels=10**6, most=9, seconds=60)
-    thumbnails = Thumbnails(tmp_path / "th", [tmp_path], max_bytes=10**6, max_pixels=10**6, most=9)
+    uploads = Uploads(tmp_path / "up", max_pixels=10**6, max_files=9, lifetime_seconds=60)
+    thumbnails = Thumbnails(tmp_path / "th", [tmp_path], max_bytes=10**6, max_pixels=10**6, max_files=9)
     reference = str(tmp_path / "i9.png")
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
     known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
-    desk = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
+    backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
     with TestClient(
-        Pages(settings, desk, uploads, thumbnails).application(), follow_redirects=False
+        Pages(settings, backend, uploads, thumbnails).application(), follow_redirects=False
     ) as client:
         yield client
 
@@ -104,7 +107,7 @@ def png() -> bytes:
     return out.getvalue()
 
 
-def test_the_wall_shows_items_filters_and_every_way_to_start(client: TestClient, search: Search) -> None:
+def test_the_start_page_has_every_way_to_start(client: TestClient, search: Search) -> None:
     page = client.get("/").text
     assert page.count('class="card') == 3
     assert 'name="x"' in page
@@ -150,6 +153,29 @@ def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search
     assert "data-token" not in more
 
 
+def test_an_address_without_a_catalog_means_the_first_and_keeps_all_else(
+    client: TestClient, search: Search
+) -> None:
+    page = client.get("/?x0=a&l0=b&f=colour%3Ared&e=z&m=slerp&v=sum&s=5").text
+    assert [(asked["catalog"], asked["combiner"]) for asked in search.asked] == [
+        ("shop", "slerp"),
+        ("shop", "sum"),
+    ]
+    assert {(asked["exclude"], str(asked["where"])) for asked in search.asked} == {
+        (("z",), "{'colour': ['red']}")
+    }
+    assert "/?c=shop&amp;x0=a&amp;l0=b&amp;f=colour%3Ared&amp;e=z&amp;m=slerp&amp;v=sum&amp;s=5" in page
+
+
+def test_nothing_published_is_a_page_that_tries_again(client: TestClient, search: Search) -> None:
+    search.published = False
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "index a catalog first" in answer.text
+    assert "data-retry" in answer.text
+    assert client.get("/about").status_code == 200
+
+
 def test_what_was_said_gets_its_place_in_the_address(client: TestClient) -> None:
     answer = client.get("/?c=shop&i0=a&x0=in+red&x=longer")
     assert answer.status_code == 303
@@ -160,7 +186,7 @@ def test_the_known_target_is_marked(client: TestClient) -> None:
     page = client.get("/?c=shop&i0=i9").text
     assert 'value="in red"' in page
     page = client.get("/?c=shop&i0=i9&x0=in+red").text
-    assert "The known answer is on place 2." in page
+    assert "The known answer is at rank 2." in page
     assert re.search(r'class="card target" id="r2"', page)
     other = client.get("/?c=shop&i0=i9&x0=in+blue").text
     assert "known answer" not in other
@@ -170,7 +196,7 @@ def test_the_known_target_is_marked(client: TestClient) -> None:
     assert '<ul class="row">' not in other
 
 
-def test_an_earlier_turn_can_be_gone_on_from_beside_what_is_there(client: TestClient) -> None:
+def test_a_new_branch_starts_from_an_earlier_turn(client: TestClient) -> None:
     page = client.get("/?c=shop&x0=a+dress&x1=in+blue").text
     branches = re.findall(r'href="([^"]*)" target="_blank"', page)
     assert branches == ["/?c=shop&amp;x0=a+dress"]
@@ -248,7 +274,7 @@ def test_uploads_come_from_our_own_pages_and_not_too_many(client: TestClient) ->
     [
         ("/?c=shop&u0=" + "0" * 32, 410, "was deleted"),
         ("/?c=nothing", 404, "no such page or item"),
-        ("/?w0=900", 400, "no number from 0 to 100"),
+        ("/?w0=900", 400, "not a number from 0 to 100"),
         ("/item?c=shop&i=missing", 404, "no such page or item"),
         ("/picture?c=shop&i=i2", 404, "no such page or item"),
         ("/uploaded?n=../../x", 404, "no such page or item"),
@@ -277,7 +303,7 @@ def test_failures_of_the_search_are_told_to_people(
     assert answer.status_code == status
     assert words in answer.text
     assert ("data-retry" in answer.text) == (status == 503)
-    assert "away" in answer.text or status != 503
+    assert ("unavailable" in answer.text) == (status == 503)
     assert client.get("/healthz").json() == {"status": "ok"}
     search.error = None
     assert client.get("/?c=shop&x0=a").status_code == 200

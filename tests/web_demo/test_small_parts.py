@@ -1,28 +1,42 @@
-"""Words, suggestions, known queries, and what is asked."""
+"""Texts, suggestions, benchmark queries, and what is asked of the search service."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import web_demo
 from service_runtime.errors import StartupError
-from web_demo.backend import UploadGoneError, to_turns, to_where
+from web_demo.backend import UploadGoneError, choose_facet_fields, to_turns, to_where
 from web_demo.benchmark_queries import BenchmarkQueries, candidate_ids
-from web_demo.i18n import LOCALES, texts_for
+from web_demo.i18n import LOCALES, choose_texts
 from web_demo.state import State, TurnState
-from web_demo.view import choose_facet_fields, suggest_changes
+from web_demo.view import suggest_changes
+
+WEB_DEMO = Path(web_demo.__file__).parent
 
 
-def test_every_language_says_everything() -> None:
+def test_every_language_has_every_text() -> None:
     english = LOCALES["en"]
-    for words in LOCALES.values():
-        assert words.keys() == english.keys()
-        assert all(words.values())
-        assert "{rank}" in words["target_seen"]
+    assert LOCALES.keys() == {"en", "zh"}
+    for language, texts in LOCALES.items():
+        assert texts["lang"] == language
+        assert texts.keys() == english.keys()
+        assert all(texts.values())
+        assert "{rank}" in texts["target_seen"]
+
+
+def test_every_text_is_shown_somewhere() -> None:
+    templates = "".join(path.read_text() for path in (WEB_DEMO / "templates").iterdir())
+    used = set(re.findall(r"\bt\.(\w+)", templates)) | set(re.findall(r'\bt\["(\w+)"\]', templates))
+    reasons = "".join(path.read_text() for path in WEB_DEMO.glob("*.py"))
+    assert used <= LOCALES["en"].keys()
+    assert {name for name in LOCALES["en"].keys() - used if f'"{name}"' not in reasons} == set()
 
 
 @pytest.mark.parametrize(
@@ -37,15 +51,15 @@ def test_every_language_says_everything() -> None:
     ],
 )
 def test_the_browser_chooses_the_language(header: str, language: str) -> None:
-    assert texts_for(header)["lang"] == language
+    assert choose_texts(header)["lang"] == language
 
 
 @given(st.text(max_size=60))
-def test_any_header_has_words(header: str) -> None:
-    assert texts_for(header)["title"]
+def test_any_header_has_texts(header: str) -> None:
+    assert choose_texts(header)["title"]
 
 
-def test_suggestions_are_values_that_the_item_has_not() -> None:
+def test_suggestions_are_values_that_the_item_does_not_have() -> None:
     schema = {"kind": "keyword", "price": "float", "colour": "keyword", "caption": "keyword", "sale": "bool"}
     assert choose_facet_fields(schema) == ["colour", "kind", "sale"]
     facets = {"colour": ["red", "blue"], "kind": ["hat", "apron"]}
@@ -54,7 +68,7 @@ def test_suggestions_are_values_that_the_item_has_not() -> None:
     assert suggest_changes(facets, {}, seed=3) == suggest_changes(facets, {}, seed=3)
 
 
-def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
+def test_benchmark_queries_are_found_by_their_image(tmp_path: Path) -> None:
     rows = [
         {"image": "images/a.jpg", "split": "test"},
         {
@@ -71,17 +85,17 @@ def test_known_queries_are_found_by_their_picture(tmp_path: Path) -> None:
     known = BenchmarkQueries.read([manifest])
     reference = str(tmp_path / "images/a.jpg")
     assert [query.text for query in known.of(reference)] == ["in red", "is blue and is long"]
-    asked = known.asked(reference, "in red")
+    asked = known.find(reference, "in red")
     assert asked is not None
     assert asked.targets == {str(tmp_path / "images/b.jpg")}
-    assert known.asked(reference, "in green") is None
+    assert known.find(reference, "in green") is None
     assert known.of("elsewhere") == ()
     manifest.write_text("no json\n")
     with pytest.raises(StartupError, match=r"triplets\.jsonl cannot be read"):
         BenchmarkQueries.read([manifest])
 
 
-def test_an_item_is_looked_for_under_every_form_of_its_pictures_place() -> None:
+def test_an_item_is_looked_for_under_every_form_of_its_images_path() -> None:
     assert candidate_ids("/srv/dev/a.b.png") == [
         *("a.b.png", "a.b", "dev/a.b.png", "dev/a.b", "srv/dev/a.b.png", "srv/dev/a.b")
     ]

@@ -56,14 +56,14 @@ def test_an_address_leads_back_to_its_conversation(state: State) -> None:
 
 @given(STATES, NAMES, st.booleans())
 def test_judging_twice_takes_it_back(state: State, item: str, like: bool) -> None:
-    once = state.judged(item, like=like)
+    once = state.judge(item, like=like)
     assert (item in once.last.liked, item in once.last.disliked) == (
         (item in state.last.liked) != like if like else False,
         (item in state.last.disliked) != (not like) if not like else False,
     ) or item in (*state.last.liked, *state.last.disliked)
     fresh = State(turns=(TurnState(text="x"),))
-    assert fresh.judged(item, like=like).judged(item, like=like) == fresh
-    other = fresh.judged(item, like=like).judged(item, like=not like)
+    assert fresh.judge(item, like=like).judge(item, like=like) == fresh
+    other = fresh.judge(item, like=like).judge(item, like=not like)
     assert (item in other.last.liked) is not like
 
 
@@ -77,8 +77,8 @@ def test_going_back_keeps_what_came_before(state: State, number: int) -> None:
 @given(STATES, NAMES)
 def test_filters_are_set_and_taken_away(state: State, value: str) -> None:
     fresh = State(filters=tuple(pair for pair in state.filters if pair != ("kind", value)))
-    assert fresh.filtered("kind", value).filtered("kind", value) == fresh
-    assert ("kind", value) in fresh.filtered("kind", value).filters
+    assert fresh.toggle_filter("kind", value).toggle_filter("kind", value) == fresh
+    assert ("kind", value) in fresh.toggle_filter("kind", value).filters
 
 
 def test_what_is_said_changes_the_reference_or_goes_on() -> None:
@@ -86,8 +86,8 @@ def test_what_is_said_changes_the_reference_or_goes_on() -> None:
     assert first.turns == (TurnState(item="a", text="in red"),)
     second = parse([*first.pairs(), ("x", "longer")])
     assert second.turns == (TurnState(item="a", text="in red"), TurnState(text="longer"))
-    assert second.like_this("b").turns[-1] == TurnState(item="b")
-    assert parse([("i0", "a")]).like_this("b").turns == (TurnState(item="b"),)
+    assert second.more_like("b").turns[-1] == TurnState(item="b")
+    assert parse([("i0", "a")]).more_like("b").turns == (TurnState(item="b"),)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_is_said_changes_the_reference_or_goes_on() -> None:
         [("f", ":red")],
     ],
 )
-def test_addresses_of_nobody_are_refused(pairs: list[tuple[str, str]]) -> None:
+def test_addresses_that_no_page_sends_are_refused(pairs: list[tuple[str, str]]) -> None:
     with pytest.raises(BadStateError):
         parse(pairs)
 
