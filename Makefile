@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PACKAGES := cir service_runtime embedder_service combiner_service vector_store search_service indexer web_demo
+PACKAGES := cir service_runtime embedder_service combiner_service combiner_training garments \
+	vector_store search_service indexer web_demo
 ONCE ?=
 # Waiting threads of a model sleep instead of spinning: faster wherever cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE

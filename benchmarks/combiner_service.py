@@ -35,15 +35,12 @@ from cir.channel import open_channel
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1.combiner_pb2_grpc import CombinerServiceStub
 from cir.vectors import pack, unpack
-from combiner_service.checkpoint import write_checkpoint
-from combiner_service.checkpoint_metadata import CheckpointMetadata
+from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
+from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
 from combiner_service.combiner import Combiner
 from combiner_service.network import CombinerNetwork
-from combiner_service.network_precision import reduced, smallest_cosine
-from combiner_service.network_sizes import NetworkSizes
-from combiner_service.simple import ImageCombiner, SumCombiner, TextCombiner
-from combiner_service.slerp import SlerpCombiner
-from combiner_service.weight_type import WeightType
+from combiner_service.network_spec import NetworkSizes, WeightType
+from combiner_service.quantize import quantize, smallest_cosine
 
 NETWORK = "combiner/benchmark"
 Features = NDArray[np.float32]
@@ -197,7 +194,7 @@ def weights_rows(network: CombinerNetwork, batch_sizes: list[int], seconds: floa
     """Every type of weights beside float32, call by call in turns."""
     rows = []
     for weight_type in (WeightType.BFLOAT16, WeightType.INT8):
-        narrow = reduced(network, weight_type)
+        narrow = quantize(network, weight_type)
         cosine = smallest_cosine(network, narrow)
         calls = bare_network(narrow), bare_network(network)
         for batch_size in batch_sizes:

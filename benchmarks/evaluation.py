@@ -23,16 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
+from combiner_service.builtin import SumCombiner
 from combiner_service.combiner import Combiner
-from combiner_service.dataset_choice import Dataset, load_splits
-from combiner_service.evaluation.evaluate import Evaluation, combine_all, evaluate
-from combiner_service.evaluation.protocol import protocol_for
-from combiner_service.evaluation.queries import EvaluationQueries, evaluation_queries
-from combiner_service.feature_files.extract import paths_of
-from combiner_service.feature_files.folder import open_folder
-from combiner_service.feature_files.header import FeatureHeader, Kind
-from combiner_service.feature_files.writer import FeatureWriter
-from combiner_service.simple import SumCombiner
+from combiner_training.datasets.load import Dataset, load_splits
+from combiner_training.evaluation.evaluate import Evaluation, combine_all, evaluate
+from combiner_training.evaluation.protocol import protocol_for
+from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries
+from combiner_training.feature_file import FeatureHeader, FeatureKind, FeatureWriter, open_folder, paths_of
 
 _BASELINE_QUERIES = 250
 
@@ -51,7 +48,7 @@ def write_data(folder: Path, queries: int, images: int, dimension: int) -> None:
             }
             file.write(json.dumps({**row, "id": str(index), "split": "val"}) + "\n")
     random = np.random.default_rng(0)
-    for path, kind, rows in zip(paths_of(folder), Kind, (names, texts), strict=True):
+    for path, kind, rows in zip(paths_of(folder), FeatureKind, (names, texts), strict=True):
         header = FeatureHeader(kind, tuple(rows), dimension, np.dtype(np.float16), "benchmark", {})
         with FeatureWriter(path, header) as writer:
             writer.append(random.standard_normal((len(rows), dimension), np.float32))

@@ -25,14 +25,14 @@ import torch
 from PIL import Image
 
 from cir.commands.feature_models import LocalModel
-from combiner_service.dataset_choice import Dataset, load_splits
-from combiner_service.feature_files.extract import extract_images, extract_texts
-from combiner_service.feature_files.folder import FeatureFolder, open_folder
 from combiner_service.network import CombinerNetwork
-from combiner_service.network_loading import chosen_device
-from combiner_service.network_sizes import NetworkSizes
-from combiner_service.training.data import Batch, training_data
-from combiner_service.training.loss import batch_classification_loss
+from combiner_service.network_loading import choose_device
+from combiner_service.network_spec import NetworkSizes
+from combiner_training.data import Batch, training_data
+from combiner_training.datasets.load import Dataset, load_splits
+from combiner_training.extract import extract_images, extract_texts
+from combiner_training.feature_file import FeatureFolder, open_folder
+from combiner_training.train import batch_classification_loss
 from embedder_service.settings import EmbedderSettings
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
-    device = chosen_device(arguments.device)
+    device = choose_device(arguments.device)
     chosen: dict[str, Any] = {"architecture": arguments.architecture, "pretrained": "random:0"}
     settings = EmbedderSettings(**chosen, device=device, log_level="error")
     with tempfile.TemporaryDirectory() as name:

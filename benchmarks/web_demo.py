@@ -32,7 +32,7 @@ from cir.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
 from cir.local.ports import free_ports
 from cir.local.running import running
 from cir.turn import Turn
-from combiner_service.garments.catalog import make_catalog
+from garments.catalog import make_catalog
 
 PAGE_SIZE = 24
 WHAT = ("search", "page", "http")

@@ -14,11 +14,10 @@ from prometheus_client.registry import Collector
 
 from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
 from combiner_service.checkpoint_directory import PREFIX, CheckpointDirectory, CheckpointEntry
-from combiner_service.combine_queue import CombineQueue
-from combiner_service.combine_workers import CombineWorkers
+from combiner_service.combine_queue import CombineQueue, CombineWorkers
 from combiner_service.combiner import Combiner
-from combiner_service.combining import Combining
 from combiner_service.errors import CombinerError
+from combiner_service.executor import CombineExecutor
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
 from combiner_service.servicer import CombinerServicer
@@ -54,7 +53,7 @@ class CombinerApplication(Application):
         )
         self._workers = CombineWorkers(
             self._queue,
-            Combining(self._registry, self._metrics),
+            CombineExecutor(self._registry, self._metrics),
             self._metrics,
             threads=settings.worker_threads,
         )
@@ -153,10 +152,10 @@ class CombinerApplication(Application):
         """The device setting; one that was asked for by name must be there. Imports torch only for that."""
         if self._settings.checkpoint_dir is None or not self._settings.device.startswith("cuda"):
             return self._settings.device
-        from combiner_service.network_loading import chosen_device
+        from combiner_service.network_loading import choose_device
 
         try:
-            return chosen_device(self._settings.device)
+            return choose_device(self._settings.device)
         except ValueError as error:
             raise StartupError(str(error)) from error
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from combiner_service.checkpoint import ENDINGS, CheckpointSummary, inspect_checkpoint
-from combiner_service.checkpoint_metadata import CheckpointMetadata
+from combiner_service.checkpoint import ENDINGS, CheckpointMetadata, CheckpointSummary, inspect_checkpoint
 from combiner_service.combiner import CombinerInfo
 from combiner_service.errors import InvalidCheckpointError
 

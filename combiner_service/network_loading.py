@@ -10,11 +10,10 @@ import torch
 
 from combiner_service.checkpoint import read_checkpoint
 from combiner_service.combiner import CombinerInfo
-from combiner_service.network import CombinerNetwork
-from combiner_service.network_combiner import NetworkCombiner
-from combiner_service.network_precision import reduced, smallest_cosine
-from combiner_service.thread_choice import ThreadChoice, fewest_that_pay
-from combiner_service.weight_type import WeightType
+from combiner_service.network import CombinerNetwork, NetworkCombiner
+from combiner_service.network_spec import WeightType
+from combiner_service.quantize import quantize, smallest_cosine
+from combiner_service.thread_tuning import ThreadCounts, tune_threads
 from service_runtime.logging import get_logger
 
 
@@ -31,7 +30,7 @@ class LoadOptions:
     max_threads: int = 0
 
 
-def chosen_device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
     """The device for a setting: "auto" is CUDA where there is one. ValueError for one that is not there."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,14 +49,14 @@ def load_network(path: Path, info: CombinerInfo, options: LoadOptions | None = N
     Raises InvalidCheckpointError, OSError, MemoryError, RuntimeError (torch's word for most that fails).
     """
     options = options or LoadOptions()
-    device = chosen_device(options.device)
+    device = choose_device(options.device)
     exact = CombinerNetwork.from_weights(read_checkpoint(path).weights).to(device)
     network = _narrowed(exact, info.name, options, on_cpu=device == "cpu")
     if device != "cpu" or not options.max_threads:
         return NetworkCombiner(info, network)
     many = options.max_threads
     few = _threads_for_one_row(network, many) if many > 1 else 1
-    return NetworkCombiner(info, network, threads=ThreadChoice(few, many))
+    return NetworkCombiner(info, network, threads=ThreadCounts(few, many))
 
 
 def _narrowed(exact: CombinerNetwork, name: str, options: LoadOptions, *, on_cpu: bool) -> CombinerNetwork:
@@ -67,7 +66,7 @@ def _narrowed(exact: CombinerNetwork, name: str, options: LoadOptions, *, on_cpu
     if wanted is WeightType.INT8 and not on_cpu:
         get_logger().warning("weights in int8 are for the CPU alone, float32 is used", combiner=name)
         return exact
-    narrow = reduced(exact, wanted)
+    narrow = quantize(exact, wanted)
     cosine = smallest_cosine(exact, narrow)
     # Written so that NaN, which compares with nothing, is refused too.
     if not (math.isfinite(cosine) and cosine >= options.min_cosine):
@@ -91,4 +90,4 @@ def _threads_for_one_row(network: CombinerNetwork, most: int) -> int:
         with torch.inference_mode():
             network(row, row)
 
-    return fewest_that_pay(run, most)
+    return tune_threads(run, most)

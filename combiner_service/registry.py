@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
 from combiner_service.checkpoint_directory import (
     FILE_ERRORS,
     PREFIX,
@@ -20,8 +21,6 @@ from combiner_service.checkpoint_directory import (
 from combiner_service.combiner import Combiner, CombinerInfo
 from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError, InvalidCheckpointError
 from combiner_service.metrics import CombinerMetrics
-from combiner_service.simple import ImageCombiner, SumCombiner, TextCombiner
-from combiner_service.slerp import SlerpCombiner
 
 _READ_ATTEMPTS = 3
 # In an error message; ListCombiners has them all.

@@ -1,9 +1,11 @@
-"""The RPCs of cir.combiner.v1: limits, then the workers, then the answer."""
+"""The CombinerService RPCs, with the checks of their requests and the pages of ListCombiners (AIP-158)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import base64
+import binascii
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -11,13 +13,13 @@ import grpc.aio
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc
-from combiner_service.combine_workers import CombineWorkers
+from cir.common.v1 import errors_pb2, vectors_pb2
+from combiner_service.checkpoint_directory import PREFIX
+from combiner_service.combine_queue import CombineWorkers
 from combiner_service.combiner import CombinerInfo
-from combiner_service.page_token import InvalidPageSizeError, InvalidPageTokenError, page
-from combiner_service.refusals import page_refusal
 from combiner_service.registry import Registry
-from combiner_service.request_check import check_request
 from combiner_service.settings import CombinerSettings
+from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
 from service_runtime.settings import software_version
 
@@ -64,9 +66,9 @@ class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
         """A page of the combiners, unusable ones with their problem."""
         infos = await self._off_loop(self._registry.infos)
         try:
-            shown, token = page(infos, request.page_size, request.page_token)
+            shown, token = cut_page(infos, request.page_size, request.page_token)
         except (InvalidPageSizeError, InvalidPageTokenError) as error:
-            raise page_refusal(error) from error
+            raise page_error(error) from error
         return pb.ListCombinersResponse(combiners=[_message(info) for info in shown], next_page_token=token)
 
     async def Combine(self, request: pb.CombineRequest, context: Context) -> pb.CombineResponse:
@@ -95,3 +97,109 @@ def _message(info: CombinerInfo) -> pb.Combiner:
         problem=info.problem,
         metadata=info.metadata,
     )
+
+
+def check_request(request: pb.CombineRequest, *, max_batch_items: int, max_dimension: int) -> int:
+    """Refuse what exceeds the limits or cannot be answered. Reads lengths only, never the values.
+
+    Returns how many pairs the request asks for.
+    """
+    if request.encoding.dtype not in vectors_pb2.VectorType.values():
+        raise ServiceError(
+            errors_pb2.FIELD_INVALID,
+            f"encoding.dtype {request.encoding.dtype} is not known; use FLOAT32 or FLOAT16",
+            field="encoding.dtype",
+        )
+    return max(
+        _checked_count(field, batch, max_batch_items, max_dimension)
+        for field, batch in (
+            ("image_features", request.image_features),
+            ("text_features", request.text_features),
+        )
+    )
+
+
+def _checked_count(
+    field: str, batch: vectors_pb2.VectorBatch, max_batch_items: int, max_dimension: int
+) -> int:
+    if not batch.data and not batch.rows:
+        raise ServiceError(
+            errors_pb2.FIELD_REQUIRED, f"{field} is empty; send one row for each pair", field=field
+        )
+    dimension = batch.dimension or (len(batch.rows[0].values) if batch.rows else 0)
+    if dimension > max_dimension:
+        raise ServiceError(
+            errors_pb2.WRONG_DIMENSION,
+            f"{field}: vectors of {dimension} values; at most {max_dimension} are taken (max_dimension)",
+            field=field,
+        )
+    value_bytes = 2 if batch.dtype == vectors_pb2.FLOAT16 else 4
+    count = len(batch.rows) or len(batch.data) // (value_bytes * max(dimension, 1))
+    if count > max_batch_items:
+        raise ServiceError(
+            errors_pb2.TOO_MANY_ITEMS,
+            f"{field}: {count} rows; at most {max_batch_items} are taken in one call (max_batch_items), "
+            "send several calls",
+            field=field,
+        )
+    return count
+
+
+_DEFAULT_SIZE = 100
+_LARGEST_SIZE = 1000
+_MARK = "after:"
+
+
+class InvalidPageTokenError(ValueError):
+    """A token that no answer of this service held."""
+
+
+class InvalidPageSizeError(ValueError):
+    """A negative page size."""
+
+
+def cut_page(infos: Sequence[CombinerInfo], size: int, token: str) -> tuple[list[CombinerInfo], str]:
+    """Cut a page out of all combiners (the simple ones first, then checkpoints by name).
+
+    `size` 0 means 100, above 1000 means 1000. Returns the page and the token of the next, empty on the last.
+    """
+    if size < 0:
+        raise InvalidPageSizeError(
+            f"page_size is {size}; send 1 to {_LARGEST_SIZE}, or 0 for {_DEFAULT_SIZE}"
+        )
+    size = min(size or _DEFAULT_SIZE, _LARGEST_SIZE)
+    start = _position_after(infos, _name(token)) if token else 0
+    shown = list(infos[start : start + size])
+    more = start + size < len(infos)
+    return shown, _token(shown[-1].name) if more else ""
+
+
+def _position_after(infos: Sequence[CombinerInfo], last: str) -> int:
+    names = [info.name for info in infos]
+    if last in names:
+        return names.index(last) + 1
+    if not last.startswith(PREFIX):
+        raise InvalidPageTokenError("page_token is damaged; send the next_page_token of an answer, or none")
+    # The checkpoint is gone since: go on with the first one that would have come after it.
+    return sum(1 for name in names if not name.startswith(PREFIX) or name < last)
+
+
+def _token(name: str) -> str:
+    return base64.urlsafe_b64encode((_MARK + name).encode()).decode()
+
+
+def _name(token: str) -> str:
+    try:
+        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        text = ""
+    if not text.startswith(_MARK):
+        raise InvalidPageTokenError("page_token is damaged; send the next_page_token of an answer, or none")
+    return text.removeprefix(_MARK)
+
+
+def page_error(error: InvalidPageSizeError | InvalidPageTokenError) -> ServiceError:
+    """The refusal for a page that cannot be given."""
+    if isinstance(error, InvalidPageSizeError):
+        return ServiceError(errors_pb2.OUT_OF_RANGE, str(error), field="page_size")
+    return ServiceError(errors_pb2.PAGE_TOKEN_INVALID, str(error), field="page_token")

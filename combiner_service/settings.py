@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from combiner_service.weight_type import WeightType
+from combiner_service.network_spec import WeightType
 from service_runtime.settings import ServiceSettings
 
 # The checkpoints that come with the software.

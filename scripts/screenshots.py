@@ -20,7 +20,7 @@ from cir.commands.indexing import run_index
 from cir.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
 from cir.local.ports import free_ports
 from cir.local.running import running
-from combiner_service.garments.catalog import make_catalog
+from garments.catalog import make_catalog
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",

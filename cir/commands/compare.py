@@ -58,7 +58,7 @@ def compare(
     them."""
     require("train" if out else "combiner", what="cir compare")
     from cir.commands.experiments import Experiment, run_compare
-    from combiner_service.evaluation.tables import comparison_table
+    from combiner_training.evaluation.tables import comparison_table
 
     with told_as_failures():
         comparison, talks = run_compare(
@@ -74,7 +74,7 @@ def compare(
         if talks:
             document["dialogues"] = [evaluation.document() for evaluation in talks]
         if out is not None:
-            from combiner_service.evaluation.bar_chart import plot_comparison
+            from combiner_training.plots import plot_comparison
 
             out.mkdir(parents=True, exist_ok=True)
             (out / "comparison.md").write_text(comparison_table(comparison) + "\n")

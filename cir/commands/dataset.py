@@ -15,8 +15,8 @@ from cir.commands.work_progress import WorkProgress
 from cir.failure import Failure
 
 if TYPE_CHECKING:
-    from combiner_service.datasets.check import SplitReport
-    from combiner_service.datasets.split import Split
+    from combiner_training.datasets.base import Split
+    from combiner_training.datasets.check import SplitReport
 
 app = typer.Typer(help="Look into data sets of composed queries.", no_args_is_help=True)
 
@@ -56,8 +56,7 @@ def check(
     cannot be read.
     """
     # Only here, so that the rest of the command needs no more than the base install.
-    from combiner_service.datasets.check import look_at_all, report_on
-    from combiner_service.datasets.report_text import document
+    from combiner_training.datasets.check import check_images, make_report, report_document
 
     with told_as_failures():
         splits = _splits(kind, path, split or (), category or ())
@@ -65,12 +64,12 @@ def check(
     progress = WorkProgress(quiet=quiet)
     progress.start("looking at images", len(files))
     try:
-        states = look_at_all(files, decode=decode, workers=workers, on_image=progress.advance)
+        states = check_images(files, decode=decode, workers=workers, on_image=progress.advance)
     finally:
         progress.stop()
-    reports = [report_on(each, states) for each in splits]
+    reports = [make_report(each, states) for each in splits]
     if json:
-        print_json(document(kind.value, reports))
+        print_json(report_document(kind.value, reports))
     else:
         _print(reports)
     if broken := [report.name for report in reports if not report.complete]:
@@ -92,7 +91,7 @@ def export(
 ) -> None:
     """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
     from combiner_service.atomic_file import write_json_lines
-    from combiner_service.datasets.manifest import manifest_rows
+    from combiner_training.datasets.triplets import manifest_rows
 
     with told_as_failures():
         splits = _splits(kind, path, split or (), category or ())
@@ -105,21 +104,21 @@ def export(
 def _splits(
     kind: DatasetName, path: Path, names: Sequence[str | None], categories: Sequence[str]
 ) -> list[Split]:
-    from combiner_service.dataset_choice import Dataset, load_splits, splits_there
-    from combiner_service.datasets.triplets import splits_in
+    from combiner_training.datasets.load import Dataset, available_splits, load_splits
+    from combiner_training.datasets.triplets import splits_in
 
     dataset = Dataset(kind.value)
     if not names:
         of_manifest = kind in (DatasetName.TRIPLETS, DatasetName.GARMENTS)
-        names = (of_manifest and splits_in(path)) or splits_there(dataset, path)
+        names = (of_manifest and splits_in(path)) or available_splits(dataset, path)
     return [each for name in names for each in load_splits(dataset, path, name, categories=categories)]
 
 
 def _print(reports: Sequence[SplitReport]) -> None:
-    from combiner_service.datasets.report_text import COLUMNS, notes, table_row
+    from combiner_training.datasets.check import REPORT_COLUMNS, report_notes, report_row
 
     printed = console()
-    printed.print(table(COLUMNS, [table_row(report) for report in reports], right=COLUMNS[1:]))
+    printed.print(table(REPORT_COLUMNS, [report_row(report) for report in reports], right=REPORT_COLUMNS[1:]))
     for report in reports:
-        for note in notes(report):
+        for note in report_notes(report):
             printed.print(note)

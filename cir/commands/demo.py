@@ -82,7 +82,7 @@ def demo(
 
 
 def _draw(folder: Path) -> Path:
-    from combiner_service.garments.catalog import CatalogError, make_catalog
+    from garments.catalog import CatalogError, make_catalog
 
     try:
         made = make_catalog(folder, size=_GARMENTS, seed=1, workers=min(4, os.cpu_count() or 1))

@@ -25,7 +25,7 @@ from cir.commands.output import print_json
 from cir.extras import require
 
 if TYPE_CHECKING:
-    from combiner_service.evaluation.dialogues import DialogueEvaluation
+    from combiner_training.evaluation.evaluate import DialogueEvaluation
 
 CombinerOption = Annotated[
     str, typer.Option("--combiner", metavar="NAME|FILE", help="sum, slerp, image, text, or a checkpoint.")
@@ -56,7 +56,7 @@ def evaluate(
     """Print the recalls of a combiner with the protocol they were measured by, and what was missing."""
     require("combiner", what="cir evaluate")
     from cir.commands.experiments import Experiment, run_evaluate
-    from combiner_service.evaluation.tables import evaluation_table
+    from combiner_training.evaluation.tables import evaluation_table
 
     with told_as_failures():
         evaluation, talks = run_evaluate(
@@ -78,6 +78,6 @@ def evaluate(
 
 def print_dialogues(evaluations: list[DialogueEvaluation]) -> None:
     """Success after each turn, as Markdown."""
-    from combiner_service.evaluation.tables import dialogue_table
+    from combiner_training.evaluation.tables import dialogue_table
 
     print(f"\n{dialogue_table(evaluations)}")

@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from combiner_service.captions import Joining
 from combiner_service.combiner import Combiner
-from combiner_service.dataset_choice import Dataset, load_splits, own_dialogues
-from combiner_service.datasets.dialogues import Dialogue, load_dialogues
-from combiner_service.datasets.split import Split
-from combiner_service.evaluation.cirr_submission import cirr_submission, write_submission
-from combiner_service.evaluation.combiner_choice import choose_combiner
-from combiner_service.evaluation.compare import Comparison, compare
-from combiner_service.evaluation.dialogues import DialogueEvaluation, evaluate_dialogues
-from combiner_service.evaluation.evaluate import Evaluation, EvaluationError, evaluate
-from combiner_service.evaluation.protocol import Gallery, Protocol, Reference, protocol_for
-from combiner_service.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
-from combiner_service.feature_files.extract import Progress
-from combiner_service.feature_files.folder import FeatureFolder, open_folder
+from combiner_training.captions import Joining
+from combiner_training.datasets.base import Split
+from combiner_training.datasets.load import Dataset, load_splits, own_dialogues
+from combiner_training.datasets.triplets import Dialogue, load_dialogues
+from combiner_training.evaluation.cirr_submission import cirr_submission, write_submission
+from combiner_training.evaluation.compare import Comparison, compare
+from combiner_training.evaluation.evaluate import (
+    DialogueEvaluation,
+    Evaluation,
+    EvaluationError,
+    evaluate,
+    evaluate_dialogues,
+)
+from combiner_training.evaluation.load_combiner import load_combiner
+from combiner_training.evaluation.protocol import Gallery, Protocol, Reference, protocol_for
+from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
+from combiner_training.feature_file import FeatureFolder, open_folder
+from combiner_training.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ def run_evaluate(
 ) -> tuple[Evaluation, DialogueEvaluation | None]:
     """Evaluate one combiner, on dialogues too where there are some. Raises EvaluationError and the like."""
     features = open_folder(experiment.features)
-    chosen = choose_combiner(combiner, features, device=device)
+    chosen = load_combiner(combiner, features, device=device)
     splits = experiment.splits(split)
     evaluation = evaluate(
         chosen, experiment.queries(splits, features), experiment.protocol, text_weight=text_weight
@@ -79,7 +84,7 @@ def run_compare(
 ) -> tuple[Comparison, list[DialogueEvaluation]]:
     """Evaluate every baseline and the checkpoints. Raises EvaluationError and the like."""
     features = open_folder(experiment.features)
-    networks = [choose_combiner(path, features, device=device) for path in checkpoints]
+    networks = [load_combiner(path, features, device=device) for path in checkpoints]
     splits = experiment.splits(split)
     queries = experiment.queries(splits, features)
     seen: list[str] = []
@@ -93,7 +98,7 @@ def run_compare(
         comparison = compare(networks, queries, experiment.protocol, done=done)
     finally:
         progress.stop()
-    baselines = [choose_combiner(name, features) for name in ("image", "text", "sum", "slerp")]
+    baselines = [load_combiner(name, features) for name in ("image", "text", "sum", "slerp")]
     return comparison, _on_dialogues(experiment, split, splits, [*baselines, *networks], features)
 
 
@@ -102,7 +107,7 @@ def run_cirr_submission(
 ) -> tuple[Path, ...]:
     """Write both files of the test server. Raises EvaluationError and the like."""
     features = open_folder(experiment.features)
-    chosen = choose_combiner(combiner, features, device=device)
+    chosen = load_combiner(combiner, features, device=device)
     [part] = experiment.splits(split)
     [queries] = experiment.queries([part], features)
     return write_submission(folder, cirr_submission(chosen, queries), part.queries, part.gallery)

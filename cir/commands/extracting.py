@@ -8,11 +8,12 @@ from typing import Any
 
 from cir.access import Access
 from cir.commands.feature_models import LocalModel, RemoteModel
-from combiner_service.captions import training_texts
-from combiner_service.dataset_choice import Dataset, load_splits, own_dialogues, splits_there
-from combiner_service.datasets.dialogues import load_dialogues
-from combiner_service.datasets.split import DatasetError
-from combiner_service.feature_files.extract import Extracted, Progress, extract_images, extract_texts
+from combiner_training.captions import training_texts
+from combiner_training.datasets.base import DatasetError
+from combiner_training.datasets.load import Dataset, available_splits, load_splits, own_dialogues
+from combiner_training.datasets.triplets import load_dialogues
+from combiner_training.extract import ExtractResult, extract_images, extract_texts
+from combiner_training.progress import Progress
 from embedder_service.settings import EmbedderSettings
 
 
@@ -40,7 +41,7 @@ def run_extract(
     batch_items: int,
     fresh: bool,
     progress: Progress,
-) -> tuple[Extracted, Extracted]:
+) -> tuple[ExtractResult, ExtractResult]:
     """Extract images and texts into `folder`. Raises Failure, DatasetError, FeatureFileError, OSError."""
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype is {dtype!r}; expected float16 or float32")
@@ -65,7 +66,7 @@ def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
     dataset = Dataset(source.dataset)
     pictures: dict[str, Path] = {}
     texts: dict[str, None] = {}
-    for name in source.splits or splits_there(dataset, source.root):
+    for name in source.splits or available_splits(dataset, source.root):
         for split in load_splits(dataset, source.root, name, categories=source.categories):
             pictures |= split.paths
             texts |= dict.fromkeys(text for query in split.queries for text in training_texts(query.texts))

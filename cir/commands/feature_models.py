@@ -20,7 +20,7 @@ from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from cir.errors import CirError, Overloaded, from_rpc_error
 from cir.failure import Failure
 from cir.vectors import VectorError, unpack
-from combiner_service.feature_files.extract import EmbeddedBatch, ModelIdentity
+from combiner_training.extract import EmbeddedBatch, ModelIdentity
 from embedder_service.decode import decoder_for
 from embedder_service.load import load
 from embedder_service.settings import EmbedderSettings

@@ -32,7 +32,7 @@ def make(
 ) -> None:
     """Draw a catalog with a manifest for cir index, queries with every right answer, and dialogues."""
     # Only here, so that the rest of the command needs no more than the base install.
-    from combiner_service.garments.catalog import CatalogError, make_catalog
+    from garments.catalog import CatalogError, make_catalog
 
     progress = WorkProgress(quiet=quiet)
     progress.start("drawing garments", size)

@@ -105,7 +105,7 @@ def train(
     require("train", what="cir train")
     from cir.commands.experiments import Experiment
     from cir.commands.training import run_train
-    from combiner_service.training.options import TrainOptions
+    from combiner_training.options import TrainOptions
 
     with told_as_failures():
         data, trained = run_train(

@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from cir.commands.experiments import Experiment
-from combiner_service.datasets.split import DatasetError
-from combiner_service.feature_files.extract import Progress
-from combiner_service.feature_files.folder import open_folder
-from combiner_service.training.data import TrainingData, training_data
-from combiner_service.training.options import TrainOptions
-from combiner_service.training.plots import (
-    LEARNING_CURVE,
-    TEXT_WEIGHTS,
-    plot_learning_curve,
-    plot_text_weights,
-)
-from combiner_service.training.train import Trained, train
-from combiner_service.training.validation import Validation
+from combiner_training.data import TrainingData, training_data
+from combiner_training.datasets.base import DatasetError
+from combiner_training.feature_file import open_folder
+from combiner_training.options import TrainOptions
+from combiner_training.plots import LEARNING_CURVE, TEXT_WEIGHTS, plot_learning_curve, plot_text_weights
+from combiner_training.progress import Progress
+from combiner_training.train import TrainResult, Validation, train
 
 
 def run_train(
@@ -30,7 +24,7 @@ def run_train(
     resume: bool,
     begin_with: Path | None,
     progress: Progress,
-) -> tuple[TrainingData, Trained]:
+) -> tuple[TrainingData, TrainResult]:
     """Train and plot; an empty `validation_split` validates on nothing. Raises what `train` raises."""
     features = open_folder(experiment.features)
     data = training_data(experiment.splits(train_split), features)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cir.turn import Turn
-from combiner_service.datasets.dialogues import DIALOGUES_FILE, load_dialogues
-from combiner_service.datasets.triplets import TRIPLETS_FILE, load_triplets
-from combiner_service.garments.attributes import BASE, matches
-from combiner_service.garments.captions import caption
-from combiner_service.garments.render import render
+from combiner_training.datasets.triplets import DIALOGUES_FILE, TRIPLETS_FILE, load_dialogues, load_triplets
+from garments.language import caption
+from garments.render import render
+from garments.vocabulary import BASE, matches
 
 # Of combinations and phrasings that the shipped models have not seen in training.
 _SPLIT = "test"
@@ -33,7 +32,7 @@ class DemoQuery:
 
 
 def demo_queries(catalog: str, folder: Path) -> Iterator[DemoQuery]:
-    """The queries on a catalog that `combiner_service.garments` drew into `folder`."""
+    """The queries on a catalog that `garments` drew into `folder`."""
     rows = [json.loads(line) for line in (folder / "garments.jsonl").read_text(encoding="utf-8").splitlines()]
     ids = {row["image"]: row["id"] for row in rows}
     wanted = next(row for row in rows if row["split"] == _SPLIT and row["price"] < _PRICE)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from combiner_service.garments.attributes import BASE, KINDS, VALUES
-from combiner_service.garments.captions import caption
+from garments.language import caption
+from garments.vocabulary import BASE, KINDS, VALUES
 from scripts.small_clip.labels import KIND_OF_LABEL
 
 Features = npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ def labelled(photos: Features, kinds: Sequence[str], embed: EmbedTexts) -> float
 
 
 def _article(label: str) -> str:
-    from combiner_service.garments.words import noun_phrase
+    from garments.vocabulary import noun_phrase
 
     return noun_phrase(label)
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from combiner_service.garments.colours import CLOTH
 from embedder_service.decode import Decoder
 from embedder_service.preprocess import Preprocessor
+from garments.cloth import CLOTH
 from scripts.small_clip.labels import KIND_OF_LABEL
 
 # Of the pictures, by a hash of the name: these are never trained on.

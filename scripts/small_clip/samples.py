@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from combiner_service.garments.attributes import SplitName
-from combiner_service.garments.render import SIZE
-from combiner_service.garments.samples import sample
-from combiner_service.garments.scene import Size
 from embedder_service.preprocess import Preprocessor
+from garments.augment import Size
+from garments.catalog import sample
+from garments.render import SIZE
+from garments.vocabulary import SplitName
 
 # Small pictures are drawn many times faster than those of a catalog, and a few large ones keep both alike.
 _SIZES: Mapping[Size, float] = {(105, 140): 0.60, (144, 192): 0.25, (192, 256): 0.12, SIZE: 0.03}

@@ -6,10 +6,8 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from combiner_service.garments.attributes import BASE, VALUES, Attributes
-from combiner_service.garments.edits import Edit
-from combiner_service.garments.phrasing import phrase
-from combiner_service.garments.words import noun_phrase
+from garments.language import phrase
+from garments.vocabulary import BASE, VALUES, Attributes, Edit, noun_phrase
 from scripts.small_clip.labels import OTHER_WORDS
 
 # How often a drawn picture is given a text that tells only one or two of its attributes.

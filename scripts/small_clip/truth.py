@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from combiner_service.garments.attributes import KINDS, VALUES
+from garments.vocabulary import KINDS, VALUES
 from scripts.small_clip.labels import PHOTO_KINDS
 
 Row = npt.NDArray[np.int64]

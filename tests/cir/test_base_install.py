@@ -11,7 +11,8 @@ DATA = ("--dataset", "cirr", "--root", "x")
 HIDDEN = (
     "torch", "torchvision", "open_clip", "safetensors", "matplotlib", "pydantic_settings", "structlog",
     "grpc_health", "grpc_reflection", "qdrant_client", "qdrant_edge", "pyarrow",
-    "service_runtime", "embedder_service", "combiner_service", "search_service", "vector_store", "indexer",
+    "service_runtime", "embedder_service", "combiner_service", "combiner_training",
+    "garments", "search_service", "vector_store", "indexer",
 )  # fmt: skip
 BLOCK = f"""
 import sys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cir.demo.queries import DemoQuery, demo_queries
-from combiner_service.garments.catalog import make_catalog
+from garments.catalog import make_catalog
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,13 @@ from PIL import Image
 from cir.cli import run
 from cir.commands import dataset_options
 from cir.commands.train import train
-from combiner_service.captions import Joining
-from combiner_service.dataset_choice import Dataset
-from combiner_service.datasets.cirr import load_cirr
-from combiner_service.evaluation.protocol import Gallery, Reference
-from combiner_service.feature_files.extract import paths_of
-from combiner_service.feature_files.table import read_table
-from combiner_service.training.options import TrainOptions
-from tests.combiner_service.datasets.layouts import write_cirr, write_fashioniq, write_lines
+from combiner_training.captions import Joining
+from combiner_training.datasets.cirr import load_cirr
+from combiner_training.datasets.load import Dataset
+from combiner_training.evaluation.protocol import Gallery, Reference
+from combiner_training.feature_file import paths_of, read_table
+from combiner_training.options import TrainOptions
+from tests.combiner_training.datasets.layouts import write_cirr, write_fashioniq, write_lines
 from tests.embedder_service.small_model import write_config
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")

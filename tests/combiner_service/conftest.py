@@ -1,14 +1,15 @@
-"""A combiner service on loopback, in the test's own process."""
+"""A combiner service on a free port, and reading of its metrics."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+from prometheus_client.registry import Collector
 
 from cir.combiner.v1.combiner_pb2_grpc import CombinerServiceStub
 from combiner_service.application import CombinerApplication
@@ -41,3 +42,13 @@ async def serve() -> AsyncIterator[Serve]:
             return await stack.enter_async_context(running(**settings))
 
         yield start
+
+
+def sample(collectors: Iterable[Collector], name: str, **labels: str) -> float | None:
+    """The value of a metric with exactly these labels; None where there is none."""
+    for collector in collectors:
+        for metric in collector.collect():
+            for one in metric.samples:
+                if one.name == name and one.labels == labels:
+                    return one.value
+    return None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from combiner_service.network_sizes import NetworkSizes
+from combiner_service.network_spec import NetworkSizes
 
 SMALL = NetworkSizes(feature_dim=8, projection_dim=12, hidden_dim=16)
 
@@ -34,7 +34,7 @@ def save_published(path: Path, weights: dict[str, torch.Tensor], epoch: int = 7)
     return path
 
 
-def evaluate(
+def combine_by_formulae(
     weights: dict[str, torch.Tensor],
     image: NDArray[np.float32],
     text: NDArray[np.float32],

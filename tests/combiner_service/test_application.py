@@ -18,9 +18,8 @@ from cir.combiner.v1.combiner_pb2_grpc import CombinerServiceStub
 from combiner_service.application import CombinerApplication
 from combiner_service.settings import CombinerSettings
 from service_runtime.errors import StartupError
-from tests.combiner_service.conftest import Serve
+from tests.combiner_service.conftest import Serve, sample
 from tests.combiner_service.examples import save_published, weights_of
-from tests.combiner_service.samples import sample
 
 
 def chosen(**settings: Any) -> CombinerSettings:

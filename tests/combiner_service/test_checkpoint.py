@@ -1,3 +1,5 @@
+"""Checkpoints in both formats and their metadata: written, read, damaged and crafted."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from combiner_service.checkpoint import inspect_checkpoint, read_checkpoint, write_checkpoint
-from combiner_service.checkpoint_metadata import CheckpointMetadata
+from combiner_service.checkpoint import (
+    CheckpointMetadata,
+    inspect_checkpoint,
+    metadata_from_header,
+    metadata_to_header,
+    read_checkpoint,
+    write_checkpoint,
+)
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network import CombinerNetwork
-from combiner_service.network_sizes import NetworkSizes
+from combiner_service.network_spec import NetworkSizes
 from service_runtime.settings import software_version
-from tests.combiner_service.examples import SMALL, evaluate, features_of, save_published, weights_of
+from tests.combiner_service.examples import (
+    SMALL,
+    combine_by_formulae,
+    features_of,
+    save_published,
+    weights_of,
+)
 
 METADATA = CheckpointMetadata(
     model_fingerprint="abc123",
@@ -60,7 +74,7 @@ def test_a_network_comes_back_from_every_format(
     image, text = features_of(5, sizes.feature_dim, seed), features_of(5, sizes.feature_dim, seed + 1)
     network = CombinerNetwork.from_weights(checkpoint.weights)
     query, scalar = network(torch.from_numpy(image), torch.from_numpy(text))
-    expected_query, expected_scalar = evaluate(weights, image, text)
+    expected_query, expected_scalar = combine_by_formulae(weights, image, text)
     np.testing.assert_allclose(query.numpy(), expected_query, atol=1e-5)
     np.testing.assert_allclose(scalar.numpy(), expected_scalar, atol=1e-5)
 
@@ -266,3 +280,56 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(tmp_path / "a.safetensors", weights_of(), METADATA)
     assert list(tmp_path.iterdir()) == []
+
+
+texts = st.text(max_size=20)
+names = texts.map(lambda text: f"x-{text}")
+
+
+@given(
+    st.builds(
+        CheckpointMetadata,
+        model_fingerprint=texts,
+        training_data=texts,
+        protocol=texts,
+        metrics=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=4),
+        epoch=st.none() | st.integers(0, 10**6),
+        software_version=texts,
+        extra=st.dictionaries(names, texts, max_size=3),
+    )
+)
+def test_metadata_comes_back_from_its_header(metadata: CheckpointMetadata) -> None:
+    assert metadata_from_header(metadata_to_header(metadata, SMALL), SMALL) == metadata
+
+
+def test_texts_are_what_is_known_without_the_fingerprint() -> None:
+    metadata = CheckpointMetadata(model_fingerprint="f", protocol="p", metrics={"r": 0.5}, epoch=0)
+    assert metadata.texts() == {"protocol": "p", "metrics": '{"r": 0.5}', "epoch": "0"}
+
+
+def test_a_header_without_our_key_says_nothing_of_the_model() -> None:
+    header = {"format": "pt", "model_fingerprint": "somebody else's"}
+    assert metadata_from_header(header, SMALL) == CheckpointMetadata(extra=header)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("cir_format", "combiner/2", "this version reads 'combiner/1'"),
+        ("hidden_dim", "17", "the header says hidden_dim=17, the tensors say 16"),
+        ("metrics", "[1]", "not a JSON object of numbers"),
+        ("metrics", '{"r": "high"}', "not a JSON object of numbers"),
+        ("metrics", '{"r": NaN}', "not all finite"),
+        ("metrics", "[" * 10_000, "not a JSON object of numbers"),
+        ("training_data", "x" * 20_000, "at most 16384 are read"),
+        ("epoch", "last", "not a whole number"),
+    ],
+)
+def test_headers_that_cannot_be_read_are_refused(name: str, value: str, message: str) -> None:
+    with pytest.raises(InvalidCheckpointError, match=message):
+        metadata_from_header(metadata_to_header(CheckpointMetadata(), SMALL) | {name: value}, SMALL)
+
+
+def test_metrics_that_are_not_finite_are_not_written() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        metadata_to_header(CheckpointMetadata(metrics={"r": float("nan")}), SMALL)

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from combiner_service import checkpoint_directory
-from combiner_service.checkpoint import write_checkpoint
+from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
-from combiner_service.checkpoint_metadata import CheckpointMetadata
 from tests.clock import Clock
 from tests.combiner_service.examples import save_published, weights_of
 

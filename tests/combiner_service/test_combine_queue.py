@@ -1,9 +1,12 @@
-"""The queue between the event loop and the workers."""
+"""Calls are gathered, bounded, withdrawn, answered and refused as promised, by any number of workers."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,8 +15,10 @@ from hypothesis import strategies as st
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import errors_pb2
-from combiner_service.combine_queue import CombineQueue, Job
+from combiner_service.combine_queue import CombineQueue, CombineWorkers, Job, Outcome
+from combiner_service.metrics import CombinerMetrics
 from service_runtime.errors import ServiceError
+from tests.combiner_service.conftest import sample
 
 
 def job(name: str = "sum", items: int = 1) -> Job:
@@ -172,3 +177,184 @@ def test_every_call_is_handed_out_once_in_order_within_the_limits(
             running.append(taken)
         assert queue.waiting_items == sum(one.items for one in waiting)
         assert queue.progress.open == len(waiting) + sum(len(taken) for taken in running)
+
+
+def echo(jobs: Sequence[Job]) -> Sequence[Outcome]:
+    return [pb.CombineResponse(combiner=job.request.combiner) for job in jobs]
+
+
+class Gate:
+    """Holds the workers until it is opened, and remembers what they were given."""
+
+    def __init__(self) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.batches: list[list[str]] = []
+
+    def __call__(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        self.batches.append([job.request.combiner for job in jobs])
+        self.entered.set()
+        assert self.open.wait(30)
+        return echo(jobs)
+
+
+class Running:
+    def __init__(
+        self, combine: Callable[[Sequence[Job]], Sequence[Outcome]], threads: int, limit: int
+    ) -> None:
+        self.metrics = CombinerMetrics()
+        self.queue = CombineQueue(
+            max_waiting_items=limit, max_forward_items=64, gathers=lambda name: name == "network"
+        )
+        self.workers = CombineWorkers(self.queue, combine, self.metrics, threads=threads)
+
+    def call(self, mark: str, name: str = "network", seconds_left: float = 60) -> asyncio.Task[Any]:
+        request = pb.CombineRequest(combiner=mark)
+        return asyncio.ensure_future(self.workers.combine(name, 1, request, seconds_left=seconds_left))
+
+
+@asynccontextmanager
+async def running(combine: Any = echo, threads: int = 1, limit: int = 1000) -> AsyncIterator[Running]:
+    started = Running(combine, threads, limit)
+    started.workers.start()
+    try:
+        yield started
+    finally:
+        await started.workers.close()
+
+
+async def entered(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.entered.wait, 30)
+
+
+async def test_what_arrives_while_a_network_is_computed_is_the_next_batch() -> None:
+    gate = Gate()
+    async with running(gate, threads=2) as service:
+        first = service.call("0")
+        await entered(gate)
+        others = [service.call(str(number)) for number in range(1, 8)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        answers = await asyncio.gather(first, *others)
+    assert [answer.combiner for answer in answers] == [str(number) for number in range(8)]
+    assert gate.batches == [["0"], ["1", "2", "3", "4", "5", "6", "7"]]
+
+
+async def test_cancelled_and_late_calls_cost_no_work() -> None:
+    gate = Gate()
+    async with running(gate) as service:
+        first = service.call("first")
+        await entered(gate)
+        cancelled, late, kept = (
+            service.call("cancelled"),
+            service.call("late", seconds_left=0),
+            service.call("k"),
+        )
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        assert service.queue.waiting_items == 2
+        gate.open.set()
+        assert (await kept).combiner == "k"
+        with pytest.raises(ServiceError, match="time ran out while it waited") as refused:
+            await late
+        assert refused.value.reason == errors_pb2.DEADLINE
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await first
+        assert gate.batches == [["first"], ["k"]]
+        assert sample(service.metrics.collectors(), "cir_combiner_dropped_calls_total") == 2
+    # A worker counts its calls as done after it has answered them: certain only once it has ended.
+    assert service.queue.progress.open == 0
+
+
+async def test_a_call_beyond_what_may_wait_is_refused_at_once_and_the_service_recovers() -> None:
+    gate = Gate()
+    async with running(gate, limit=3) as service:
+        first = service.call("first")
+        await entered(gate)
+        waiting = [service.call(str(number)) for number in range(3)]
+        refusals = [service.call("too many") for _ in range(20)]
+        for call in refusals:
+            with pytest.raises(ServiceError) as refused:
+                await call
+            assert refused.value.reason == errors_pb2.OVERLOADED
+            assert refused.value.retry_after
+        gate.open.set()
+        await asyncio.gather(first, *waiting)
+        assert (await service.call("later")).combiner == "later"
+
+
+async def test_a_worker_outlives_whatever_combining_raises() -> None:
+    def fails(jobs: Sequence[Job]) -> Sequence[Outcome]:
+        if any(job.request.combiner == "bad" for job in jobs):
+            raise RuntimeError("boom")
+        return echo(jobs)
+
+    async with running(fails) as service:
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="boom"):
+                await service.call("bad")
+            assert (await service.call("good")).combiner == "good"
+    assert service.queue.progress.open == 0
+
+
+async def test_closing_answers_what_waits_and_refuses_the_rest() -> None:
+    gate = Gate()
+    async with running(gate) as service:
+        calls = [service.call("a")]
+        await entered(gate)
+        calls.append(service.call("b"))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(service.workers.close())
+        await asyncio.sleep(0.01)
+        with pytest.raises(ServiceError) as refused:
+            await service.call("c")
+        assert refused.value.reason == errors_pb2.NOT_READY
+        gate.open.set()
+        await closing
+        assert [answer.combiner for answer in await asyncio.gather(*calls)] == ["a", "b"]
+
+
+async def test_a_stuck_worker_is_seen_by_the_watchdog() -> None:
+    gate = Gate()
+    async with running(gate) as service:
+        call = service.call("stuck")
+        await entered(gate)
+        await asyncio.sleep(0.05)
+        assert service.queue.progress.stalled_seconds() >= 0.05
+        gate.open.set()
+        await call
+    assert service.queue.progress.stalled_seconds() == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_every_call_gets_its_own_answer_under_faults_and_cancellation(seed: int) -> None:
+    source = random.Random(seed)
+
+    def unreliable(jobs: Sequence[Job]) -> Sequence[Outcome]:
+        outcomes: list[Outcome] = list(echo(jobs))
+        for index, job in enumerate(jobs):
+            if job.request.combiner.endswith("7"):
+                outcomes[index] = ValueError(job.request.combiner)
+        return outcomes
+
+    async with running(unreliable, threads=3) as service:
+        calls: dict[str, asyncio.Task[Any]] = {}
+        cancelled = set()
+        for number in range(300):
+            mark = str(number)
+            calls[mark] = service.call(mark, source.choice(("network", "sum")))
+            if source.random() < 0.2:
+                await asyncio.sleep(0)
+            if source.random() < 0.1:
+                calls[mark].cancel()
+                cancelled.add(mark)
+        await asyncio.wait(calls.values())
+        for mark, call in calls.items():
+            if call.cancelled():
+                assert mark in cancelled
+            elif mark.endswith("7"):
+                assert str(call.exception()) == mark
+            else:
+                assert call.result().combiner == mark
+        assert service.queue.waiting_items == 0

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from combiner_service.combiner import Combined, Combiner, CombinerInfo, Pairs
+from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
+from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs
 from combiner_service.errors import (
     InvalidFeaturesError,
     NotFiniteError,
@@ -16,11 +17,7 @@ from combiner_service.errors import (
     TextWeightOutOfRangeError,
     WrongDimensionError,
 )
-from combiner_service.features import Float32
-from combiner_service.network import CombinerNetwork
-from combiner_service.network_combiner import NetworkCombiner
-from combiner_service.simple import ImageCombiner, SumCombiner, TextCombiner
-from combiner_service.slerp import SlerpCombiner
+from combiner_service.network import CombinerNetwork, NetworkCombiner
 from tests.combiner_service.examples import SMALL, features_of, weights_of
 
 

@@ -1,7 +1,9 @@
-"""Requests made to harm: each is refused for its own reason, and the same service goes on."""
+"""Requests that nobody should send, chosen and random: refused with a reason, and the service lives on."""
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -10,10 +12,10 @@ import numpy as np
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import vectors_pb2
 from cir.vectors import pack, unpack
-from combiner_service.checkpoint import write_checkpoint
-from combiner_service.checkpoint_metadata import CheckpointMetadata
-from tests.combiner_service.conftest import Serve
+from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
+from tests.combiner_service.conftest import Serve, running
 from tests.combiner_service.examples import features_of, weights_of
+from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.refused import refused
 
 Batch = vectors_pb2.VectorBatch
@@ -109,3 +111,28 @@ async def test_half_precision_and_plain_floats_are_taken_at_their_extremes(serve
         for name in ("sum", "slerp", "image", "text"):
             answer = await stub.Combine(both(batch, combiner=name))
             np.testing.assert_allclose(np.linalg.norm(unpack(answer.query_vectors), axis=1), 1, atol=1e-5)
+
+
+async def test_random_requests_are_answered_or_refused() -> None:
+    source = random.Random(20220619)
+    sound = pack(np.eye(2, 16, dtype=np.float32))
+    codes: Counter[str] = Counter()
+    async with running() as stub:
+        for number in range(REQUESTS):
+            if number % 10 == 0:
+                call = stub.ListCombiners(random_message(pb.ListCombinersRequest(), source), timeout=30)
+            else:
+                request = random_message(pb.CombineRequest(), source)
+                for field in ("image_features", "text_features"):
+                    if source.random() < 0.7:
+                        getattr(request, field).CopyFrom(sound)
+                if source.random() < 0.7:
+                    request.combiner = source.choice(("sum", "slerp", "image", "text"))
+                call = stub.Combine(request, timeout=30)
+            code, said = await call.code(), await call.details()
+            assert code not in FAULTS, (number, said)
+            codes[code.name] += 1
+        assert codes["OK"] > 0
+        assert codes["INVALID_ARGUMENT"] > 0
+        answer = await stub.Combine(pb.CombineRequest(image_features=sound, text_features=sound))
+        assert len(answer.text_weights) == 2

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from combiner_service.metrics import CombinerMetrics, kind_of
-from tests.combiner_service.samples import sample
+from tests.combiner_service.conftest import sample
 
 KINDS = {"sum", "slerp", "image", "text", "network", "other"}
 

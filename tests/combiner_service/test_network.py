@@ -1,3 +1,5 @@
+"""The network against the paper's formulae in numpy, and sizes from the shapes of its tensors."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,8 @@ from hypothesis import strategies as st
 
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network import CombinerNetwork
-from combiner_service.network_sizes import NetworkSizes
-from tests.combiner_service.examples import SMALL, evaluate, features_of, weights_of
+from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
+from tests.combiner_service.examples import SMALL, combine_by_formulae, features_of, weights_of
 
 sizes_strategy = st.builds(NetworkSizes, st.integers(1, 48), st.integers(1, 64), st.integers(1, 96))
 text_weights = st.none() | st.floats(0, 1)
@@ -25,7 +27,7 @@ def test_output_equals_the_formulae_evaluated_in_numpy(
 
     query, scalar = network(torch.from_numpy(image), torch.from_numpy(text), text_weight)
 
-    expected_query, expected_scalar = evaluate(weights, image, text, text_weight)
+    expected_query, expected_scalar = combine_by_formulae(weights, image, text, text_weight)
     np.testing.assert_allclose(query.numpy(), expected_query, atol=1e-5)
     np.testing.assert_allclose(scalar.numpy(), expected_scalar, atol=1e-5)
 
@@ -35,7 +37,7 @@ def test_output_equals_the_formulae_at_a_published_feature_width() -> None:
     weights = weights_of(sizes)
     image, text = features_of(32, 640), features_of(32, 640, seed=1)
     query, scalar = CombinerNetwork.from_weights(weights)(torch.from_numpy(image), torch.from_numpy(text))
-    expected_query, expected_scalar = evaluate(weights, image, text)
+    expected_query, expected_scalar = combine_by_formulae(weights, image, text)
     np.testing.assert_allclose(query.numpy(), expected_query, atol=1e-5)
     np.testing.assert_allclose(scalar.numpy(), expected_scalar, atol=1e-5)
 
@@ -67,3 +69,47 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     weights["output_layer.bias"] = torch.zeros(3)
     with pytest.raises(InvalidCheckpointError, match=r"output_layer\.bias"):
         CombinerNetwork.from_weights(weights)
+
+
+widths = st.integers(1, 6000)
+
+
+@given(st.builds(NetworkSizes, widths, widths, widths))
+def test_sizes_are_read_back_from_shapes(sizes: NetworkSizes) -> None:
+    assert sizes_from_shapes(sizes.shapes()) == sizes
+
+
+@pytest.mark.parametrize(
+    ("feature_dim", "parameters"),
+    [(512, 37_765_633), (640, 59_003_521), (768, 84_960_001), (1024, 151_028_737)],
+)
+def test_parameter_counts_are_those_of_the_published_layout(feature_dim: int, parameters: int) -> None:
+    sizes = NetworkSizes(feature_dim, projection_dim=4 * feature_dim, hidden_dim=8 * feature_dim)
+    total = 0
+    for shape in sizes.shapes().values():
+        count = 1
+        for width in shape:
+            count *= width
+        total += count
+    assert total == parameters
+
+
+@pytest.mark.parametrize("name", list(SMALL.shapes()))
+def test_any_missing_tensor_is_named(name: str) -> None:
+    shapes = SMALL.shapes()
+    del shapes[name]
+    with pytest.raises(InvalidCheckpointError, match=f"missing tensors: {name}"):
+        sizes_from_shapes(shapes)
+
+
+def test_unexpected_tensors_are_named_and_long_lists_cut() -> None:
+    shapes = SMALL.shapes() | {f"visual.{index}": (1,) for index in range(50)}
+    with pytest.raises(InvalidCheckpointError, match=r"unexpected tensors: visual\.0.* and 44 more"):
+        sizes_from_shapes(shapes)
+
+
+@pytest.mark.parametrize("name", list(SMALL.shapes()))
+@pytest.mark.parametrize("shape", [(), (3,), (3, 5), (0, 8), (2, 3, 4)])
+def test_any_tensor_of_another_shape_is_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidCheckpointError, match=r"has the shape"):
+        sizes_from_shapes(SMALL.shapes() | {name: shape})

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from combiner_service.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from combiner_service.checkpoint import Checkpoint, CheckpointMetadata, read_checkpoint, write_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
-from combiner_service.checkpoint_metadata import CheckpointMetadata
 from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError
 from combiner_service.registry import Registry
 from service_runtime.settings import software_version
-from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
+from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 
 SIMPLE = ["sum", "slerp", "image", "text"]
 
@@ -35,7 +34,7 @@ def combined(registry: Registry, name: str, seed: int) -> bool:
     """Whether the combiner under this name is the network of this seed."""
     image, text = features_of(2), features_of(2, seed=1)
     answer = registry.get(name).combine(image, text).query_vectors
-    return np.allclose(answer, evaluate(weights_of(seed=seed), image, text)[0], atol=1e-5)
+    return np.allclose(answer, combine_by_formulae(weights_of(seed=seed), image, text)[0], atol=1e-5)
 
 
 def test_without_a_folder_there_are_the_simple_combiners() -> None:

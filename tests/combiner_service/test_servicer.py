@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import vectors_pb2
 from cir.vectors import pack, unpack
-from combiner_service.checkpoint import write_checkpoint
-from combiner_service.checkpoint_metadata import CheckpointMetadata
-from combiner_service.network_combiner import NetworkCombiner
-from combiner_service.simple import SumCombiner
+from combiner_service.builtin import SumCombiner
+from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
+from combiner_service.network import NetworkCombiner
 from service_runtime.settings import software_version
 from tests.combiner_service.conftest import Serve
-from tests.combiner_service.examples import evaluate, features_of, save_published, weights_of
+from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 from tests.refused import refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -67,7 +66,9 @@ async def test_the_network_answers_as_evaluated_by_its_formulae(serve: Serve, fo
     for name, seed in (("published", 1), ("own", 2)):
         for weight in (None, 0.0, 0.3, 1.0):
             answer = await stub.Combine(request(f"combiner/{name}", text_weight=weight))
-            expected, scalar = evaluate(weights_of(seed=seed), features_of(3), features_of(3, seed=1), weight)
+            expected, scalar = combine_by_formulae(
+                weights_of(seed=seed), features_of(3), features_of(3, seed=1), weight
+            )
             np.testing.assert_allclose(unpack(answer.query_vectors), expected, atol=1e-5)
             np.testing.assert_allclose(answer.text_weights, scalar, atol=1e-5)
             assert answer.combiner == f"combiner/{name}"
@@ -329,7 +330,7 @@ async def test_a_new_checkpoint_is_served_without_a_restart(serve: Serve, folder
     assert (await refused(stub.Combine(request("combiner/new")))).reason == "COMBINER_NOT_FOUND"
     write_checkpoint(folder / "new.safetensors", weights_of(seed=5), CheckpointMetadata())
     answer = await stub.Combine(request("combiner/new"))
-    expected, _ = evaluate(weights_of(seed=5), features_of(3), features_of(3, seed=1))
+    expected, _ = combine_by_formulae(weights_of(seed=5), features_of(3), features_of(3, seed=1))
     np.testing.assert_allclose(unpack(answer.query_vectors), expected, atol=1e-5)
 
 
@@ -342,7 +343,7 @@ async def test_calls_side_by_side_get_their_own_answers(serve: Serve, folder: Pa
         *(stub.Combine(request("combiner/own", image, text)) for image, text in pairs)
     )
     for (image, text), answer in zip(pairs, answers, strict=True):
-        expected, _ = evaluate(weights_of(seed=2), image, text)
+        expected, _ = combine_by_formulae(weights_of(seed=2), image, text)
         np.testing.assert_allclose(unpack(answer.query_vectors), expected, atol=1e-5)
 
 
@@ -432,7 +433,7 @@ async def test_calls_side_by_side_share_forward_passes(
             for n in range(24)
         ]
         for number, answer in enumerate(await asyncio.gather(*calls)):
-            wanted, _ = evaluate(
+            wanted, _ = combine_by_formulae(
                 weights_of(seed=2), features_of(1, seed=number), features_of(1, seed=-number)
             )
             np.testing.assert_allclose(unpack(answer.query_vectors), wanted, atol=1e-5)

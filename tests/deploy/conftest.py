@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from combiner_service.garments.catalog import make_catalog
+from garments.catalog import make_catalog
 from tests.deploy.stack import GARMENTS, Stack, environment, let_containers_read, why_no_image
 
 

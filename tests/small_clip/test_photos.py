@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from combiner_service.garments.colours import CLOTH
 from embedder_service.decode import Decoder
 from embedder_service.preprocess import Preprocessor
+from garments.cloth import CLOTH
 from scripts.small_clip.photos import colour_of, is_kept_out, read_photos
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "clothing"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from combiner_service.garments.attributes import BASE, KINDS, combinations
-from combiner_service.garments.captions import captions
+from garments.language import captions
+from garments.vocabulary import BASE, KINDS, combinations
 from scripts.small_clip.labels import KIND_OF_LABEL
 from scripts.small_clip.texts import photo_text, text_of, told_by
 from scripts.small_clip.truth import numbered

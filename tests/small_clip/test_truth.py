@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from combiner_service.garments.attributes import KINDS, VALUES, combinations
+from garments.vocabulary import KINDS, VALUES, combinations
 from scripts.small_clip.truth import NAMES, UNKNOWN, WORDS, compared, numbered
 
 GARMENTS = [garment for kind in KINDS for garment in combinations(kind)]

@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import pytest
 
 import cir
-from combiner_service.garments.colours import CLOTH
-from combiner_service.garments.render import render
+from garments.cloth import CLOTH
+from garments.render import render
 from tests.service_runtime.certificates import Authority
 
 CLIP = {

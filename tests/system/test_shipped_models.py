@@ -12,12 +12,12 @@ import combiner_service
 import embedder_service
 from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
-from combiner_service.garments.catalog import make_catalog
 from combiner_service.registry import Registry
 from combiner_service.settings import CombinerSettings
 from embedder_service.decode import Decoder
 from embedder_service.load import HeldModel, load
 from embedder_service.settings import EmbedderSettings
+from garments.catalog import make_catalog
 from scripts.small_clip.measure import named
 
 CLIP = Path(embedder_service.__file__).parent / "shipped" / "cir-small.safetensors"

@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
-from combiner_service.garments.catalog import make_catalog
-from combiner_service.garments.render import render
+from garments.catalog import make_catalog
+from garments.render import render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -1,1 +1,0 @@
-"""A catalog of drawn garments whose attributes are known, for training and as a benchmark."""

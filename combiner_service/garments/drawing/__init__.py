@@ -1,1 +1,0 @@
-"""Shapes of the kinds: outlines, seams and details, without colour."""

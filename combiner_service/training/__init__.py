@@ -1,1 +1,0 @@
-"""Training the Combiner network on features that were extracted once."""

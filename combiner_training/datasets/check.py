@@ -1,0 +1,189 @@
+"""Checks of a split's files: images that can be read, queries that can be answered, and the report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from combiner_training.datasets.base import Query, Split
+
+
+class ImageState(StrEnum):
+    """What came of looking at an image's file."""
+
+    GOOD = "good"
+    MISSING = "missing"
+    EMPTY = "empty"
+    UNDECODABLE = "undecodable"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """What a split has, and what is wrong with it.
+
+    A query can be answered when its reference and, of its targets, at least one in the gallery can be used;
+    where targets are withheld, the reference alone counts. `empty_texts` counts queries that have an empty
+    text among theirs.
+    """
+
+    dataset: str
+    name: str
+    queries: int
+    gallery: int
+    images: int
+    missing: tuple[str, ...]
+    empty: tuple[str, ...]
+    undecodable: tuple[str, ...]
+    empty_texts: tuple[str, ...]
+    without_targets: int
+    answerable: int
+
+    @property
+    def answerable_share(self) -> float:
+        """Between 0 and 1."""
+        return self.answerable / self.queries if self.queries else 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image can be used and every query answered; empty texts are the annotation's own."""
+        return not (self.missing or self.empty or self.undecodable) and self.answerable == self.queries
+
+
+def make_report(split: Split, states: Mapping[Path, ImageState]) -> SplitReport:
+    """Sum a split up; `states` has every path in `split.paths`. Pure."""
+
+    def named(state: ImageState) -> tuple[str, ...]:
+        return tuple(name for name, path in split.paths.items() if states[path] is state)
+
+    usable = set(named(ImageState.GOOD))
+    answers = usable.intersection(split.gallery)
+    return SplitReport(
+        dataset=split.dataset,
+        name=split.name,
+        queries=len(split.queries),
+        gallery=len(split.gallery),
+        images=len(split.paths),
+        missing=named(ImageState.MISSING),
+        empty=named(ImageState.EMPTY),
+        undecodable=named(ImageState.UNDECODABLE),
+        empty_texts=tuple(query.id for query in split.queries if not all(map(str.strip, query.texts))),
+        without_targets=sum(not query.targets for query in split.queries),
+        answerable=sum(_answerable(query, usable, answers) for query in split.queries),
+    )
+
+
+def _answerable(query: Query, usable: set[str], answers: set[str]) -> bool:
+    return query.reference in usable and (not query.targets or not answers.isdisjoint(query.targets))
+
+
+def check_image(path: Path, *, decode: bool = True) -> ImageState:
+    """What is at a path. With `decode` every pixel is read, so that a file that breaks off is found."""
+    try:
+        if not path.is_file():
+            return ImageState.MISSING
+        if not path.stat().st_size:
+            return ImageState.EMPTY
+        if decode:
+            with Image.open(path) as picture:
+                picture.load()
+    # A decoder raises what it likes on broken bytes, as the picture library's documents say.
+    except Exception:
+        return ImageState.UNDECODABLE
+    return ImageState.GOOD
+
+
+def check_images(
+    paths: Iterable[Path],
+    *,
+    decode: bool = True,
+    workers: int = 2,
+    on_image: Callable[[int], None] = lambda done: None,
+) -> dict[Path, ImageState]:
+    """The state of the image at each path; `on_image` is told how many were looked at."""
+    wanted = list(paths)
+    states: dict[Path, ImageState] = {}
+    # Decoding releases the interpreter lock, so threads are enough. Filters of warnings are the process's,
+    # not the thread's: they are set once, around all threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        # Notes on odd metadata; a picture that is far too large stays an error.
+        warnings.simplefilter("ignore")
+        found = pool.map(partial(check_image, decode=decode), wanted)
+        for done, (path, state) in enumerate(zip(wanted, found, strict=True), start=1):
+            states[path] = state
+            on_image(done)
+    return states
+
+
+REPORT_COLUMNS = (
+    "split",
+    "queries",
+    "gallery",
+    "images",
+    "missing",
+    "empty",
+    "undecodable",
+    "empty texts",
+    "answerable",
+)
+_NAMED = 5
+
+
+def report_row(report: SplitReport) -> tuple[str, ...]:
+    """The report in one line, under `REPORT_COLUMNS`."""
+    counts = (
+        report.queries,
+        report.gallery,
+        report.images,
+        *map(len, (report.missing, report.empty, report.undecodable, report.empty_texts)),
+    )
+    return (report.name, *(f"{count:,}" for count in counts), f"{report.answerable_share:.1%}")
+
+
+def report_notes(report: SplitReport) -> list[str]:
+    """What the counts leave open: the first names of each fault, and withheld targets."""
+    lines = [
+        f"{report.name}: {fault}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+        for fault, names in (
+            ("missing", report.missing),
+            ("empty", report.empty),
+            ("undecodable", report.undecodable),
+        )
+        if names
+    ]
+    if report.without_targets:
+        lines.append(
+            f"{report.name}: the targets of {report.without_targets:,} queries are withheld; "
+            "they count as answerable when their reference can be read"
+        )
+    return lines
+
+
+def report_document(dataset: str, reports: Sequence[SplitReport]) -> dict[str, object]:
+    """The reports as JSON: counts, and the names behind them."""
+    return {
+        "dataset": dataset,
+        "complete": all(report.complete for report in reports),
+        "splits": [
+            {
+                "split": report.name,
+                "queries": report.queries,
+                "gallery": report.gallery,
+                "images": report.images,
+                "missing": report.missing,
+                "empty": report.empty,
+                "undecodable": report.undecodable,
+                "queries_with_empty_text": report.empty_texts,
+                "queries_without_targets": report.without_targets,
+                "answerable": report.answerable,
+                "answerable_share": report.answerable_share,
+            }
+            for report in reports
+        ],
+    }

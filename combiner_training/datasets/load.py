@@ -1,0 +1,73 @@
+"""Which splits a data set has, and loading them, for every command in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from combiner_training.datasets import cirr, fashioniq
+from combiner_training.datasets.base import DatasetError, Split
+from combiner_training.datasets.cirr import load_cirr
+from combiner_training.datasets.fashioniq import load_fashioniq
+from combiner_training.datasets.triplets import DIALOGUES_FILE, Dialogue, load_dialogues, load_triplets
+
+
+class Dataset(StrEnum):
+    """Layouts that are read."""
+
+    FASHIONIQ = "fashioniq"
+    CIRR = "cirr"
+    TRIPLETS = "triplets"
+    GARMENTS = "garments"
+    """Triplets of drawn garments, as `cir garments make` writes them."""
+
+
+_TRIPLETS = (Dataset.TRIPLETS, Dataset.GARMENTS)
+
+
+def load_splits(
+    dataset: Dataset, root: Path, split: str | None, *, categories: Sequence[str] = ()
+) -> tuple[Split, ...]:
+    """The parts of a split: FashionIQ's categories, else one.
+
+    `root` is the folder; for triplets their manifest, or the folder that has it as `triplets.jsonl`. Split
+    None takes all its rows. Raises DatasetError.
+    """
+    if categories and dataset is not Dataset.FASHIONIQ:
+        raise DatasetError(f"{dataset} has no categories; leave the category out")
+    if dataset in _TRIPLETS:
+        return (load_triplets(root, split),)
+    if split is None:
+        raise DatasetError(f"{dataset} needs the name of a split")
+    if dataset is Dataset.CIRR:
+        return (load_cirr(root, split),)
+    return tuple(load_fashioniq(root, category, split) for category in categories or fashioniq.CATEGORIES)
+
+
+def own_dialogues(dataset: Dataset, root: Path, splits: Sequence[str]) -> tuple[Dialogue, ...]:
+    """The dialogues that garments have beside their triplets: of these splits, of all where none is named.
+
+    Nothing where there are none. Raises DatasetError.
+    """
+    path = (root if root.is_dir() else root.parent) / DIALOGUES_FILE
+    if dataset is not Dataset.GARMENTS or not path.exists():
+        return ()
+    return tuple(
+        dialogue for split in splits or (None,) for dialogue in load_dialogues(path, split, required=False)
+    )
+
+
+def available_splits(dataset: Dataset, root: Path) -> tuple[str | None, ...]:
+    """The splits whose annotation is there: what is taken where none is named."""
+    if dataset in _TRIPLETS:
+        return (None,)
+    if dataset is Dataset.CIRR:
+        names, pattern = cirr.SPLITS, "cap.rc2.{}.json"
+    else:
+        names, pattern = fashioniq.SPLITS, "cap.*.{}.json"
+    captions = root / "captions"
+    found = tuple(name for name in names if any(captions.glob(pattern.format(name))))
+    if not found:
+        raise DatasetError(f"{captions} has no annotation of {dataset}; expected {pattern.format(names[0])}")
+    return found

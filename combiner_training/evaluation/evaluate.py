@@ -1,0 +1,203 @@
+"""Evaluating one combiner: on the queries of a data set, and on dialogues of several turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from combiner_service.combiner import Combiner, Float32
+from combiner_service.errors import CombinerError
+from combiner_training.datasets.triplets import Dialogue
+from combiner_training.evaluation.metrics import (
+    dialogue_success,
+    mean_average_precision_at,
+    mean_of,
+    recall_at,
+)
+from combiner_training.evaluation.protocol import Protocol
+from combiner_training.evaluation.queries import Coverage, EvaluationQueries
+from combiner_training.evaluation.ranking import NONE, Positions, group_ranks, padded, target_ranks, unit
+from combiner_training.feature_file import FeatureFolder
+
+RECALL_KS = (1, 5, 10, 50)
+SUBSET_KS = (1, 2, 3)
+PRECISION_KS = (5, 10)
+# Pairs of one forward pass: bounds memory, and is large enough that weights are read seldom.
+_PAIRS = 1024
+
+
+class EvaluationError(ValueError):
+    """What cannot be evaluated, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Metrics between 0 and 1 by name; `parts` has those of each split where there are several (categories).
+
+    Names are `recall@K`, `map@K`, and for groups `recall_subset@K` and `mean(recall@5, recall_subset@1)`.
+    `text_weights` are those of all answered queries.
+    """
+
+    combiner: str
+    protocol: Protocol
+    metrics: Mapping[str, float]
+    parts: Mapping[str, Mapping[str, float]]
+    counts: Coverage
+    text_weights: NDArray[np.float32] = field(repr=False)
+
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "combiner": self.combiner,
+            "dataset": self.protocol.dataset,
+            "protocol": self.protocol.text,
+            "counts": {name: getattr(self.counts, name) for name in Coverage.__dataclass_fields__},
+            "metrics": dict(self.metrics),
+            "parts": {name: dict(part) for name, part in self.parts.items()},
+            "text_weight_mean": round(float(self.text_weights.mean()), 6),
+        }
+
+
+def evaluate(
+    combiner: Combiner,
+    parts: Sequence[EvaluationQueries],
+    protocol: Protocol,
+    *,
+    text_weight: float | None = None,
+) -> Evaluation:
+    """Evaluate on all parts; the metrics are the plain mean of the parts', as FashionIQ's are of its
+    categories.
+
+    Raises EvaluationError where nothing can be answered, where targets are withheld, and where the combiner
+    refuses the features (CombinerError's message).
+    """
+    by_part: dict[str, dict[str, float]] = {}
+    weights: list[NDArray[np.float32]] = []
+    for part in parts:
+        if not part.ids:
+            raise EvaluationError(f"no query of {part.split} can be answered: {part.counts.text}")
+        if not part.target_counts.all():
+            raise EvaluationError(
+                f"the targets of {part.split} are withheld, so it has no metrics; "
+                "for CIRR's test1 write the files of the test server: cir cirr-submission"
+            )
+        vectors, used = combine_all(combiner, part.image_features, part.text_features, text_weight)
+        by_part[part.split] = _metrics(vectors, part)
+        weights.append(used)
+    return Evaluation(
+        combiner.info.name,
+        protocol,
+        mean_of(list(by_part.values())),
+        by_part if len(by_part) > 1 else {},
+        sum((part.counts for part in parts), Coverage()),
+        np.concatenate(weights),
+    )
+
+
+def combine_all(
+    combiner: Combiner, image_features: Float32, text_features: Float32, text_weight: float | None = None
+) -> tuple[Float32, NDArray[np.float32]]:
+    """Query vectors (n, d) and text weights (n,) of any number of pairs. Raises EvaluationError."""
+    vectors, weights = [], []
+    for start in range(0, len(image_features), _PAIRS):
+        chunk = slice(start, start + _PAIRS)
+        try:
+            combined = combiner.combine(image_features[chunk], text_features[chunk], text_weight)
+        except CombinerError as error:
+            raise EvaluationError(f"{combiner.info.name} cannot combine these features: {error}") from error
+        vectors.append(combined.query_vectors)
+        weights.append(combined.text_weights)
+    return np.concatenate(vectors), np.concatenate(weights)
+
+
+def _metrics(vectors: Float32, part: EvaluationQueries) -> dict[str, float]:
+    ranks = target_ranks(vectors, part.gallery, part.targets, part.excluded)
+    metrics = {f"recall@{k}": recall_at(ranks, k) for k in RECALL_KS}
+    if (part.target_counts > 1).any():
+        metrics |= {f"map@{k}": mean_average_precision_at(ranks, part.target_counts, k) for k in PRECISION_KS}
+    if part.has_groups:
+        within = group_ranks(vectors, part.gallery, part.members, part.targets)
+        metrics |= {f"recall_subset@{k}": recall_at(within, k) for k in SUBSET_KS}
+        metrics["mean(recall@5, recall_subset@1)"] = (metrics["recall@5"] + metrics["recall_subset@1"]) / 2
+    return metrics
+
+
+SUCCESS_KS = (1, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueEvaluation:
+    """`success[k][t]`: share of the dialogues with a turn t + 1 that have a right answer of that turn among
+    the first k after it. `answered` dialogues of `dialogues` have all their features; `turns` counts those
+    that have each turn."""
+
+    combiner: str
+    success: dict[int, tuple[float, ...]]
+    turns: tuple[int, ...]
+    answered: int
+    dialogues: int
+
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "combiner": self.combiner,
+            "dialogues": self.dialogues,
+            "answered": self.answered,
+            "turns": list(self.turns),
+            "success": {f"success@{k}": list(values) for k, values in self.success.items()},
+        }
+
+
+def evaluate_dialogues(
+    combiner: Combiner, dialogues: Sequence[Dialogue], gallery: Sequence[str], features: FeatureFolder
+) -> DialogueEvaluation:
+    """Fold each dialogue's turns as the search service does, and rank the whole gallery after each.
+
+    The first turn combines the reference with its text. Each further one takes the query so far as its
+    reference, scaled to the length of the reference's features, for combiners expect raw ones. The reference
+    of the dialogue is no answer. Raises EvaluationError, FeatureFileError.
+    """
+    rows = features.images.rows(gallery)
+    names = [name for name, row in zip(gallery, rows, strict=True) if row >= 0]
+    place = {name: at for at, name in enumerate(names)}
+    matrix = unit(features.images.take(rows[rows >= 0]))
+    features.images.rows([dialogue.reference for dialogue in dialogues])
+    features.texts.rows([turn.text for dialogue in dialogues for turn in dialogue.turns])
+    kept = [
+        dialogue
+        for dialogue in dialogues
+        if features.images.usable_row(dialogue.reference) >= 0
+        and all(features.texts.usable_row(turn.text) >= 0 for turn in dialogue.turns)
+        and all(any(name in place for name in turn.targets) for turn in dialogue.turns)
+    ]
+    if not kept:
+        raise EvaluationError(
+            f"none of {len(dialogues)} dialogues can be answered; images or texts are missing"
+        )
+    queries = features.images.take(features.images.rows([dialogue.reference for dialogue in kept]))
+    lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+    ranks: list[Positions] = []
+    alive = np.arange(len(kept))
+    for turn in range(max(len(dialogue.turns) for dialogue in kept)):
+        alive = np.array([index for index in alive if len(kept[index].turns) > turn], np.int64)
+        texts = features.texts.take(features.texts.rows([kept[index].turns[turn].text for index in alive]))
+        vectors, _ = combine_all(combiner, queries[alive], texts)
+        queries[alive] = _lengthened(vectors, lengths[alive])
+        targets = [[place[name] for name in kept[i].turns[turn].targets if name in place] for i in alive]
+        excluded = np.array([place.get(kept[index].reference, NONE) for index in alive], np.int64)
+        ranks.append(target_ranks(vectors, matrix, padded(targets), excluded))
+    return DialogueEvaluation(
+        combiner.info.name,
+        {k: dialogue_success(ranks, k) for k in SUCCESS_KS},
+        tuple(len(part) for part in ranks),
+        len(kept),
+        len(dialogues),
+    )
+
+
+def _lengthened(vectors: Float32, lengths: Float32) -> Float32:
+    scaled: Float32 = (vectors * lengths).astype(np.float32)
+    return scaled

@@ -1,0 +1,57 @@
+"""A combiner by name or by file, checked against the features that it is to combine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from combiner_service.checkpoint import inspect_checkpoint
+from combiner_service.combiner import Combiner, CombinerInfo
+from combiner_service.errors import InvalidCheckpointError
+from combiner_service.registry import Registry
+from combiner_training.evaluation.evaluate import EvaluationError
+from combiner_training.feature_file import FeatureFolder
+
+
+def load_combiner(choice: str, features: FeatureFolder, *, device: str = "auto") -> Combiner:
+    """`sum`, `slerp`, `image`, `text`, or the path of a checkpoint.
+
+    A published checkpoint names no model: its dimension alone is checked. Raises EvaluationError for a name
+    that is neither, a checkpoint of another dimension or of another model, and InvalidCheckpointError,
+    OSError.
+    """
+    simple = Registry()
+    names = [info.name for info in simple.infos()]
+    if choice in names:
+        return simple.get(choice)
+    path = Path(choice)
+    if not path.is_file():
+        raise EvaluationError(
+            f"{choice!r} is neither a combiner ({', '.join(names)}) nor a checkpoint; expected one of both"
+        )
+    try:
+        summary = inspect_checkpoint(path)
+    except InvalidCheckpointError as error:
+        raise InvalidCheckpointError(f"{path}: {error}") from error
+    fingerprint = summary.metadata.model_fingerprint
+    if fingerprint not in ("", features.model_fingerprint):
+        raise EvaluationError(
+            f"{path} was trained on features of model {fingerprint}, these are of "
+            f"{features.model_fingerprint}; extract features with its model"
+        )
+    if summary.sizes.feature_dim != features.dimension:
+        raise EvaluationError(
+            f"{path} combines features of {summary.sizes.feature_dim} values, these have "
+            f"{features.dimension}; extract features with its model"
+        )
+    info = CombinerInfo(
+        path.stem,
+        "a checkpoint",
+        takes_text_weight=True,
+        dimension=features.dimension,
+        model_fingerprint=fingerprint,
+        metadata=summary.metadata.texts(),
+    )
+    # Only here: what needs no network does without torch, which takes seconds to load.
+    from combiner_service.network_loading import LoadOptions, load_network
+
+    return load_network(path, info, LoadOptions(device=device))

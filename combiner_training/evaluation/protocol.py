@@ -1,0 +1,96 @@
+"""Protocols of the data sets: gallery, reference, texts, and the scores that choose a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from combiner_training.captions import Joining
+from combiner_training.evaluation.metrics import arithmetic_mean, geometric_mean, harmonic_mean
+
+
+class Gallery(StrEnum):
+    """What a query is answered from."""
+
+    ORIGINAL = "original"
+    """Every image that the split lists."""
+    VAL = "val"
+    """References and targets of the split's own queries: smaller, so that recalls are higher."""
+
+
+class Reference(StrEnum):
+    """Whether the reference image may be among the answers."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The choices that change a number without changing a combiner."""
+
+    dataset: str
+    gallery: Gallery
+    reference: Reference
+    captions: Joining
+
+    @property
+    def text(self) -> str:
+        """On one line, for tables and checkpoints."""
+        return (
+            f"{self.dataset}; gallery={self.gallery}; reference={self.reference}; captions={self.captions}; "
+            "ties by gallery order"
+        )
+
+
+#: As published: FashionIQ keeps the reference in the ranking, CIRR takes it out. For data sets of one's own
+#: the reference is no answer either.
+PUBLISHED_REFERENCE = {"fashioniq": Reference.KEEP, "cirr": Reference.DROP}
+
+
+def protocol_for(
+    dataset: str,
+    *,
+    gallery: Gallery | None = None,
+    reference: Reference | None = None,
+    captions: Joining | None = None,
+) -> Protocol:
+    """The published protocol of a data set, with what is chosen otherwise."""
+    return Protocol(
+        dataset,
+        gallery or Gallery.ORIGINAL,
+        reference or PUBLISHED_REFERENCE.get(dataset, Reference.DROP),
+        captions or Joining.AND,
+    )
+
+
+Metrics = Mapping[str, float]
+Rule = Callable[[Metrics], float]
+
+_CIRR = (
+    *(f"recall@{k}" for k in (1, 5, 10, 50)),
+    *(f"recall_subset@{k}" for k in (1, 2, 3)),
+)
+
+
+def selection_rules(dataset: str) -> dict[str, Rule]:
+    """Rule by the name of the checkpoint that it chooses; the first decides on stopping early.
+
+    FashionIQ: the average of mean R@10 and mean R@50. CIRR: the arithmetic, harmonic and geometric mean of
+    the seven recalls, a file each. Both as in the method's released code. Data sets of one's own: the average
+    of R@1 and R@10.
+    """
+    if dataset == "fashioniq":
+        return {"best": _mean_of(arithmetic_mean, "recall@10", "recall@50")}
+    if dataset == "cirr":
+        return {
+            "best-arithmetic": _mean_of(arithmetic_mean, *_CIRR),
+            "best-harmonic": _mean_of(harmonic_mean, *_CIRR),
+            "best-geometric": _mean_of(geometric_mean, *_CIRR),
+        }
+    return {"best": _mean_of(arithmetic_mean, "recall@1", "recall@10")}
+
+
+def _mean_of(mean: Callable[[list[float]], float], *names: str) -> Rule:
+    return lambda metrics: mean([metrics[name] for name in names])

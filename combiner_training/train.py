@@ -1,0 +1,304 @@
+"""Training the Combiner: loss, validation and the whole course, top to bottom.
+
+The method's second stage (CVPR 2022; CLIP4Cir): CLIP is frozen and its features are read from files, the loss
+tells each target from the others of the batch, Adam has a constant learning rate, and the checkpoint is
+chosen by validation. A run that was killed is resumed from its last validation and ends, on a CPU, bit for
+bit as one that was not: everything random in an epoch follows from the seed and the epoch's number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from combiner_service.atomic_file import write_text
+from combiner_service.checkpoint import CheckpointMetadata, read_checkpoint, write_checkpoint
+from combiner_service.combiner import CombinerInfo
+from combiner_service.network import CombinerNetwork, NetworkCombiner
+from combiner_service.network_loading import choose_device
+from combiner_service.network_spec import NetworkSizes
+from combiner_training.data import Batch, TrainingData
+from combiner_training.dialogue_references import DialogueReferences
+from combiner_training.evaluation.evaluate import Evaluation, evaluate
+from combiner_training.evaluation.protocol import Protocol, Rule, selection_rules
+from combiner_training.evaluation.queries import EvaluationQueries
+from combiner_training.log import TrainingLog
+from combiner_training.options import TrainingError, TrainOptions
+from combiner_training.progress import Progress
+from combiner_training.train_state import FILE, TrainState, load_state, save_state
+
+#: Fixed, as in the released code; CLIP's own is learned and ends at about the same.
+LOGIT_SCALE = 100.0
+
+
+def batch_classification_loss(queries: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of telling each query's target from the batch's other targets.
+
+    One direction only, from query to target; other targets of the batch are the only negatives.
+
+    Args:
+        queries: (b, d) unit query vectors, as the network gives them.
+        targets: (b, d) raw image features; they are normalised here.
+
+    Returns a scalar.
+    """
+    logits = LOGIT_SCALE * queries @ functional.normalize(targets, dim=-1).T
+    return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The validation split under its protocol."""
+
+    parts: Sequence[EvaluationQueries]
+    protocol: Protocol
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Selection rules by the name of the checkpoint they choose."""
+        return selection_rules(self.protocol.dataset)
+
+    def evaluate(self, network: CombinerNetwork) -> Evaluation:
+        """Evaluate the network as it is, without dropout, and leave it in training mode."""
+        info = CombinerInfo("combiner", "in training", takes_text_weight=True)
+        network.eval()
+        try:
+            return evaluate(NetworkCombiner(info, network), self.parts, self.protocol)
+        finally:
+            network.train()
+
+
+#: Where the batch is named whose loss was not finite.
+DIVERGED_FILE = "diverged.json"
+_IDS_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a training ended: its epoch, the best score by selection rule, and the last validation."""
+
+    epoch: int
+    best: Mapping[str, float]
+    last: Evaluation | None
+    log: TrainingLog
+
+
+def train(
+    data: TrainingData,
+    validation: Validation | None,
+    options: TrainOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+    begin_with: Path | None = None,
+    progress: Progress,
+) -> TrainResult:
+    """Train into `folder`: `last.safetensors`, the best by each selection rule, `metrics.jsonl` and `.csv`.
+
+    Args:
+        data: what to train on.
+        validation: what to choose by; None trains to the end and keeps the last.
+        options: the numbers.
+        folder: where everything goes. One that holds a training is refused unless `resume` goes on with it.
+        resume: go on from the last validation of the same training.
+        begin_with: a checkpoint whose weights come first, in place of random ones.
+        progress: hears of every epoch.
+
+    Raises TrainingError: data smaller than a batch, a folder in use or of another training, a loss that is
+    not finite (with the step and its triplets), a disk that is full. What was written before stays as it was.
+    """
+    if len(data.ids) < options.batch_size:
+        raise TrainingError(
+            f"{len(data.ids)} triplets make no batch of {options.batch_size}; give a smaller --batch-size"
+        )
+    if (folder / FILE).exists() and not resume:
+        raise TrainingError(f"{folder} holds a training; go on with it by --resume, or give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    device = torch.device(choose_device(options.device))
+    mixed = options.mixed_precision and device.type == "cuda"
+    sizes = NetworkSizes(data.features.dimension, options.projection_dim, options.hidden_dim)
+    torch.manual_seed(options.seed)
+    network = CombinerNetwork(sizes)
+    if begin_with is not None:
+        first = read_checkpoint(begin_with)
+        if first.sizes != sizes:
+            raise TrainingError(f"{begin_with} has the sizes {first.sizes}, this training has {sizes}")
+        network.load_state_dict(dict(first.weights))
+    network.to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+    scaler = torch.amp.GradScaler(device.type, enabled=mixed)
+
+    standing = TrainState(course=_run_config(data, validation, options, sizes))
+    if resume:
+        standing = load_state(folder, network, optimizer, standing.course)
+        if mixed and standing.scaler:
+            scaler.load_state_dict(standing.scaler)
+    with _writing(folder):
+        log = TrainingLog(folder, standing.epoch)
+    chains = DialogueReferences(data) if options.continued else None
+    evaluation: Evaluation | None = None
+    rules = validation.rules if validation is not None else {}
+
+    progress.start("epochs", options.epochs)
+    progress.advance(standing.epoch)
+    for epoch in range(standing.epoch + 1, options.epochs + 1):
+        if options.patience and standing.since_best >= options.patience:
+            break
+        started = time.perf_counter()
+        random = np.random.default_rng([options.seed, epoch])
+        torch.manual_seed(int(random.integers(2**63)))
+        losses = []
+        references = None if chains is None else chains.references(network, random)
+        batches = data.batches(random, options.batch_size, continued=options.continued, references=references)
+        for step, batch in enumerate(batches, start=1):
+            image, text, target = (
+                torch.from_numpy(features).to(device) for features in (batch.image, batch.text, batch.target)
+            )
+            with torch.autocast(device.type, enabled=mixed):
+                queries, _ = network(image, text)
+                loss = batch_classification_loss(queries, target)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise _diverged(folder, losses[-1], epoch, step, batch, queries)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+
+        entry = {
+            "epoch": epoch,
+            "loss": sum(losses) / len(losses),
+            "steps": len(losses),
+            "seconds": round(time.perf_counter() - started, 4),
+        }
+        due = epoch % options.validate_every == 0 or epoch == options.epochs
+        if not due:
+            with _writing(folder):
+                log.append(entry)
+            progress.advance(epoch, f"loss {entry['loss']:.4f}")
+            continue
+        scores = {}
+        if validation is not None:
+            evaluation = validation.evaluate(network)
+            entry |= _measured(evaluation)
+            scores = {name: rule(evaluation.metrics) for name, rule in rules.items()}
+        better = [name for name, score in scores.items() if score > standing.best.get(name, -math.inf)]
+        standing = replace(
+            standing,
+            epoch=epoch,
+            best=standing.best | {name: scores[name] for name in better},
+            since_best=0 if next(iter(rules), None) in better else standing.since_best + 1,
+            scaler=scaler.state_dict() if mixed else {},
+        )
+        with _writing(folder):
+            for name in better:
+                _write(folder / f"{name}.safetensors", network, data, evaluation, options, standing, name)
+            log.append(entry)
+            log.write_csv()
+            # Last: a run that is killed before it repeats the epoch, and writes the same again.
+            save_state(folder, network, optimizer, standing)
+        progress.advance(epoch, _note(entry, scores))
+
+    if evaluation is None and validation is not None:
+        evaluation = validation.evaluate(network)  # a run that was over when it was gone on with
+    with _writing(folder):
+        _write(folder / "last.safetensors", network, data, evaluation, options, standing, "last")
+    return TrainResult(standing.epoch, standing.best, evaluation, log)
+
+
+def _diverged(
+    folder: Path, loss: float, epoch: int, step: int, batch: Batch, queries: torch.Tensor
+) -> TrainingError:
+    """Name the triplets whose own query is not finite, or all of them where each is."""
+    own = (~queries.isfinite().all(dim=1)).tolist()
+    culprits = [triplet for triplet, bad in zip(batch.ids, own, strict=True) if bad] or list(batch.ids)
+    write_text(
+        folder / DIVERGED_FILE,
+        json.dumps({"epoch": epoch, "step": step, "at": culprits, "batch": list(batch.ids)}) + "\n",
+    )
+    more = f" and {len(culprits) - _IDS_SHOWN} more" if len(culprits) > _IDS_SHOWN else ""
+    return TrainingError(
+        f"the loss is {loss} in epoch {epoch}, step {step}, at {len(culprits)} of {len(batch.ids)} triplets: "
+        f"{', '.join(culprits[:_IDS_SHOWN])}{more} (all in {DIVERGED_FILE}); look at their features, or give "
+        "a lower --learning-rate. What was saved before is kept"
+    )
+
+
+def _run_config(
+    data: TrainingData, validation: Validation | None, options: TrainOptions, sizes: NetworkSizes
+) -> dict[str, str]:
+    """What two runs must share to have the same result, but for their length."""
+    return {
+        "data": f"{data.name} ({data.digest()[:16]})",
+        "protocol": validation.protocol.text if validation is not None else "none",
+        "sizes": f"{sizes.feature_dim} {sizes.projection_dim} {sizes.hidden_dim}",
+        "seed": str(options.seed),
+        "batch_size": str(options.batch_size),
+        "learning_rate": str(options.learning_rate),
+        "validate_every": str(options.validate_every),
+        **({"continued": str(options.continued)} if options.continued else {}),
+    }
+
+
+def _measured(evaluation: Evaluation) -> dict[str, float]:
+    parts = {
+        f"{part} {name}": value for part, values in evaluation.parts.items() for name, value in values.items()
+    }
+    return {**evaluation.metrics, **parts, "text_weight_mean": float(evaluation.text_weights.mean())}
+
+
+def _write(
+    path: Path,
+    network: CombinerNetwork,
+    data: TrainingData,
+    evaluation: Evaluation | None,
+    options: TrainOptions,
+    standing: TrainState,
+    chosen_by: str,
+) -> None:
+    write_checkpoint(
+        path,
+        network.state_dict(),
+        CheckpointMetadata(
+            model_fingerprint=data.features.model_fingerprint,
+            training_data=data.text,
+            protocol=f"{evaluation.protocol.text}; {evaluation.counts.text}" if evaluation else "",
+            metrics=dict(evaluation.metrics) if evaluation else {},
+            epoch=standing.epoch,
+            extra={
+                "chosen_by": chosen_by,
+                "seed": str(options.seed),
+                "batch_size": str(options.batch_size),
+                "learning_rate": str(options.learning_rate),
+                **({"continued": str(options.continued)} if options.continued else {}),
+            },
+        ),
+    )
+
+
+def _note(entry: Mapping[str, float], scores: Mapping[str, float]) -> str:
+    shown = "".join(f", {name} {score:.4f}" for name, score in scores.items())
+    return f"loss {entry['loss']:.4f}{shown}"
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Tell of a full disk and the like as what it is."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} cannot be written to ({error.strerror or error}); what was saved before is kept: make "
+            "room, and go on with --resume"
+        ) from error

@@ -1,0 +1,108 @@
+"""Where a training stands: what a run that was killed goes on from, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from combiner_service.atomic_file import replacing
+from combiner_training.options import TrainingError
+
+FILE = "state.safetensors"
+_FORMAT = "training/1"
+_NETWORK, _ADAM = "network.", "adam."
+
+
+@dataclass(slots=True)
+class TrainState:
+    """The part of a state that is not tensors.
+
+    `best` is the best score so far by selection rule, `since_best` counts validations since the first rule
+    last improved, `scaler` is the gradient scaler's state, `course` is what a resumed run must agree in.
+    """
+
+    course: Mapping[str, str]
+    epoch: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    since_best: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
+def save_state(
+    folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, standing: TrainState
+) -> None:
+    """Write the state, whole or not at all. Raises OSError; what was saved before stays."""
+    tensors: dict[str, Tensor] = {_NETWORK + name: tensor for name, tensor in network.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"{_ADAM}{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    with replacing(folder / FILE) as temporary:
+        try:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                temporary,
+                metadata={"cir_format": _FORMAT, "standing": json.dumps(asdict(standing))},
+            )
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def load_state(
+    folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, course: Mapping[str, str]
+) -> TrainState:
+    """Put network and optimizer where the run in `folder` was.
+
+    Raises TrainingError for a file that is not whole, and for a run with another `course` (data, sizes, seed,
+    ...).
+    """
+    path = folder / FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("cir_format") != _FORMAT:
+                raise TrainingError(f"{path} is not the state of a training; give another folder")
+            standing = TrainState(**json.loads(header["standing"]))
+            _check_config(path, standing.course, course)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        network.load_state_dict(
+            {name.removeprefix(_NETWORK): t for name, t in tensors.items() if name.startswith(_NETWORK)}
+        )
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": _adam_state(tensors)})
+    except TrainingError:
+        raise
+    except FileNotFoundError:
+        raise TrainingError(f"{folder} has no training to go on with; leave --resume out") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path} cannot be gone on from ({error}); train anew into another folder"
+        ) from error
+    return standing
+
+
+def _adam_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_ADAM):
+            index, key = name.removeprefix(_ADAM).split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    return state
+
+
+def _check_config(path: Path, saved: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    changed = [
+        f"{name} was {saved.get(name)}, now {wanted.get(name)}"
+        for name in sorted({*saved, *wanted})
+        if saved.get(name) != wanted.get(name)
+    ]
+    if changed:
+        raise TrainingError(
+            f"{path} is of another training: {'; '.join(changed)}. Go on with the same options and data, or "
+            "train anew into another folder"
+        )

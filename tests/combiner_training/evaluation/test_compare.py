@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from combiner_service.builtin import ImageCombiner, SumCombiner
+from combiner_training.datasets.base import Query
+from combiner_training.evaluation.compare import WEIGHTS, Comparison, compare, reported_rows
+from combiner_training.evaluation.evaluate import evaluate
+from combiner_training.evaluation.protocol import protocol_for, selection_rules
+from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries
+from combiner_training.evaluation.tables import comparison_table, evaluation_table, markdown, short_name
+from combiner_training.feature_file import FeatureKind
+from combiner_training.plots import plot_comparison
+from tests.combiner_training.evaluation.examples import split_of, table_of
+
+
+def part_of(dataset: str, name: str = "val", *, missing: bool = False) -> EvaluationQueries:
+    """Thirty queries over thirty images, whose target is three parts text and one part reference."""
+    random = np.random.default_rng(2)
+    images = {f"i{n}": random.standard_normal(8).astype(np.float32) for n in range(30)}
+    texts, queries = {}, []
+    for n in range(30):
+        target = (n * 7 + 3) % 30
+        texts[f"t{n}"] = (images[f"i{target}"] - 0.25 * images[f"i{n}"]) / 0.75
+        group = (f"i{n}", f"i{target}", f"i{(n + 1) % 30}") if dataset == "cirr" else ()
+        queries.append(Query(str(n), f"i{n}", (f"t{n}",), (f"i{target}",), group))
+    split = split_of(queries, list(images), dataset, name)
+    tables = (
+        table_of(FeatureKind.IMAGES, images | ({"i5": None} if missing else {})),
+        table_of(FeatureKind.TEXTS, texts),
+    )
+    return evaluation_queries(split, *tables, protocol_for(dataset))
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare([ImageCombiner()], [part_of("triplets", missing=True)], protocol_for("triplets"))
+
+
+def test_every_baseline_is_there_and_the_weighted_sum_is_the_best_of_its_weights(
+    comparison: Comparison,
+) -> None:
+    assert [row.combiner for row in comparison.rows] == [
+        "image", "text", "sum", "weighted_sum", "slerp", "image",
+    ]  # fmt: skip
+    weighted = comparison.rows[3]
+    part, protocol = part_of("triplets", missing=True), protocol_for("triplets")
+    rule = next(iter(selection_rules("triplets").values()))
+    tried = [evaluate(SumCombiner(), [part], protocol, text_weight=weight).metrics for weight in WEIGHTS]
+    assert rule(weighted.evaluation.metrics) == max(rule(metrics) for metrics in tried)
+    assert "text weight 0." in weighted.note
+
+
+def test_the_document_is_what_programs_expect(comparison: Comparison) -> None:
+    document = json.loads(json.dumps(comparison.document()))
+    assert set(document) == {"dataset", "protocol", "counts", "rows", "published"}
+    assert document["dataset"] == "triplets"
+    for row in document["rows"]:
+        assert isinstance(row["combiner"], str)
+        for k in (1, 5, 10, 50):
+            assert 0 <= row[f"recall@{k}"] <= 1
+    assert document["counts"]["gallery_missing"] == 1
+
+
+def test_the_table_says_what_is_missing_and_how_it_was_measured(comparison: Comparison) -> None:
+    table = comparison_table(comparison)
+    assert "gallery=original; reference=drop; captions=and; ties by gallery order" in table
+    assert "28 of 30 queries over 29 images; MISSING: 1 reference missing, 1 target missing" in table
+    assert "| combiner     |" in table
+    image = comparison.rows[0].evaluation.metrics["recall@10"]
+    assert f"{100 * image:.2f}" in table
+    assert "weighted_sum: text weight" in table
+    assert "published" not in table
+
+
+@pytest.mark.parametrize(("dataset", "k"), [("fashioniq", 10), ("cirr", 1)])
+def test_published_numbers_stand_beside_with_source_and_protocol(dataset: str, k: int) -> None:
+    parts = [part_of(dataset, "dress/val"), part_of(dataset, "shirt/val")]
+    table = comparison_table(compare([], parts, protocol_for(dataset)))
+    for row in reported_rows(dataset):
+        assert row.system in table
+        assert f"{100 * row.metrics[f'recall@{k}']:.2f}" in table
+        assert all(0 < value < 1 for value in row.metrics.values())
+    assert "survey" in table
+    assert "sum, shirt/val" in table
+
+
+def test_one_evaluation_as_a_table() -> None:
+    protocol = protocol_for("fashioniq")
+    parts = [part_of("fashioniq", "dress/val"), part_of("fashioniq", "shirt/val")]
+    table = evaluation_table(evaluate(SumCombiner(), parts, protocol))
+    assert "60 of 60 queries over 60 images; nothing is missing; mean text weight 0.500" in table
+    assert [line.split("|")[1].strip() for line in table.splitlines()[3:]] == [
+        "", "--------- ".strip(), "dress/val", "shirt/val", "mean",
+    ]  # fmt: skip
+
+
+def test_markdown_is_aligned_and_escapes_bars() -> None:
+    lines = markdown(["a", "R@1"], [["x|y", "1.00"], ["z", "22.00"]]).splitlines()
+    assert lines == ["| a   |   R@1 |", "| --- | ----: |", "| x\\|y |  1.00 |", "| z   | 22.00 |"]
+
+
+def test_short_names() -> None:
+    assert short_name("recall_subset@1") == "Rs@1"
+    assert short_name("map@5") == "mAP@5"
+    assert short_name("mean(recall@5, recall_subset@1)") == "(R@5+Rs@1)/2"
+
+
+def test_the_chart_is_a_picture(comparison: Comparison, tmp_path: Path) -> None:
+    plot_comparison(tmp_path / "chart.png", comparison)
+    with Image.open(tmp_path / "chart.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 500
+    assert [path.name for path in tmp_path.iterdir()] == ["chart.png"]
+
+
+def test_selection_rules_are_those_of_the_method() -> None:
+    fashion = {"recall@10": 0.3, "recall@50": 0.5}
+    assert selection_rules("fashioniq")["best"](fashion) == pytest.approx(0.4)
+    cirr = {f"recall@{k}": 0.4 for k in (1, 5, 10, 50)} | {f"recall_subset@{k}": 0.1 for k in (1, 2, 3)}
+    rules = selection_rules("cirr")
+    assert list(rules) == ["best-arithmetic", "best-harmonic", "best-geometric"]
+    assert rules["best-arithmetic"](cirr) == pytest.approx((4 * 0.4 + 3 * 0.1) / 7)
+    assert rules["best-harmonic"](cirr) == pytest.approx(7 / (4 / 0.4 + 3 / 0.1))
+    assert rules["best-geometric"](cirr) == pytest.approx((0.4**4 * 0.1**3) ** (1 / 7))
+    assert selection_rules("triplets")["best"]({"recall@1": 0.2, "recall@10": 0.6}) == pytest.approx(0.4)
