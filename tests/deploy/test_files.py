@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cir.combiner.v1 import combiner_pb2
+from cir.embedder.v1 import embedder_pb2
+from cir.search.v1 import search_pb2
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from search_service.settings import SearchSettings
@@ -109,6 +112,20 @@ def test_the_dockerfile_copies_every_package() -> None:
     for package in re.findall(r'"([a-z_]+)\*"', packages[1]):
         assert f"COPY {package}/ {package}/" in text
         assert f"!{package}" in ignored
+
+
+def test_health_checks_ask_each_service_under_its_name_and_port() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    commands = re.findall(r'CMD (\["python3", "-m", "service_runtime\.health_check".*\])', dockerfile)
+    checks = [json.loads(command)[3:] for command in commands]
+    assert {(name, prefix) for name, prefix, _ in checks} == {
+        (search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name, "CIR_SEARCH_"),
+        (embedder_pb2.DESCRIPTOR.services_by_name["EmbedderService"].full_name, "CIR_EMBEDDER_"),
+        (combiner_pb2.DESCRIPTOR.services_by_name["CombinerService"].full_name, "CIR_COMBINER_"),
+    }
+    for _, prefix, port in checks:
+        assert CLASSES[prefix].model_config["env_prefix"] == prefix
+        assert CLASSES[prefix].model_fields["port"].default == int(port)
 
 
 def test_dashboard_and_alerts_ask_for_metrics_that_exist() -> None:
