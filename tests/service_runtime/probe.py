@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
@@ -53,12 +54,12 @@ class Probe(Application, rpc.CombinerServiceServicer):
 
 
 def settings(**values: Any) -> ServiceSettings:
-    """Settings on a free port of loopback."""
+    """Return settings for a free port of loopback."""
     return ServiceSettings(port=0, shutdown_grace_seconds=0, **values)
 
 
 def channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
-    """A plain channel, without the retries and limits that this project's own clients have.
+    """Open a plain channel, without the retries and limits that this project's own clients have.
 
     Subchannels are not shared, so that each channel makes a connection of its own.
     """
@@ -75,14 +76,25 @@ def combine(on: grpc.aio.Channel, key: str = "", **fields: Any) -> grpc.aio.Unar
 
 
 async def good_call(address: str, credentials: grpc.ChannelCredentials | None = None, key: str = "") -> str:
-    """A call on a new connection, which must succeed; answers the name of the key."""
+    """Make a call on a new connection, which must succeed; return the name of the key."""
     async with channel(address, credentials) as on:
         return str((await combine(on, key)).combiner)
 
 
+def health_stub(on: grpc.aio.Channel) -> Any:
+    """Return a stub of the health service; the library types it for channels without asyncio alone."""
+    return health_pb2_grpc.HealthStub(on)
+
+
+def reflection_stub(on: grpc.aio.Channel) -> Any:
+    """Return a stub of the reflection service, likewise."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub
+    return stub(on)
+
+
 async def is_alive(address: str, credentials: grpc.ChannelCredentials | None = None) -> bool:
-    """Whether the service's health, asked without a key, is SERVING."""
+    """Return True when the service's health, asked without a key, is SERVING."""
     async with channel(address, credentials) as on:
         request = health_pb2.HealthCheckRequest(service=SERVICE)
-        answer = await health_pb2_grpc.HealthStub(on).Check(request, timeout=10)
+        answer = await health_stub(on).Check(request, timeout=10)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

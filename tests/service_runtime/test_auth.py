@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hmac
 import json
 from pathlib import Path
 
@@ -8,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.api_key import digest, new_key
-from service_runtime import auth
 from service_runtime.auth import ApiKey, KeyRing, Scope, load_key_ring, parse_keys, read_key_file
 from service_runtime.errors import StartupError
 from service_runtime.settings import ServiceSettings
@@ -130,7 +130,7 @@ def test_every_entry_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         compared.append(left)
         return left == right
 
-    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     keys = [ApiKey(name, Scope.READ, digest(name)) for name in ("a", "b", "c")]
     found = KeyRing(keys, None).find("a")
     assert found is not None

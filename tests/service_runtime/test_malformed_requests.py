@@ -103,7 +103,7 @@ def test_a_handler_that_takes_bytes_stays_as_it_is() -> None:
     async def raw(request: bytes, context: Any) -> bytes:
         return request
 
-    handler = grpc.unary_unary_rpc_method_handler(raw)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(raw)
     assert deserialize_inside(handler) is handler
 
 

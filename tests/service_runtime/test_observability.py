@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -25,6 +25,7 @@ from service_runtime.settings import ServiceSettings
 from service_runtime.tracing import client_interceptors, server_interceptors, tracing
 from tests.refused import refused
 from tests.service_runtime.example_service import COMBINE, ExampleService
+from tests.service_runtime.probe import health_stub
 
 
 def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -70,8 +71,9 @@ async def test_methods_that_are_not_served_make_no_series() -> None:
         grpc.aio.insecure_channel(address) as channel,
     ):
         for number in range(20):
+            send: Any = channel.unary_unary(f"/made.up/Method{number}")
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await channel.unary_unary(f"/made.up/Method{number}")(b"")
+                await send(b"")
             assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
         samples = await asyncio.to_thread(scrape, port)
     assert not [labels for name, labels in samples if name == "cir_calls_total"]
@@ -105,7 +107,7 @@ async def run_calls(exporter: InMemorySpanExporter, sample_ratio: float = 1.0) -
                 answer = await stub.Combine(pb.CombineRequest(combiner="forward"), metadata=(_CALLER,))
                 assert answer.combiner == "fine"
                 await refused(stub.Combine(pb.CombineRequest(combiner="refuse")))
-                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+                await health_stub(channel).Check(health_pb2.HealthCheckRequest())
     return list(exporter.get_finished_spans())
 
 

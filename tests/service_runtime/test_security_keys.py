@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 import structlog
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
 from cir.api_key import digest, new_key
@@ -33,6 +33,7 @@ from tests.service_runtime.probe import (
     combine,
     good_call,
     is_alive,
+    reflection_stub,
     settings,
 )
 
@@ -64,7 +65,7 @@ async def test_without_a_known_key_nothing_is_done() -> None:
 async def test_health_and_reflection_need_no_key() -> None:
     async with serving(Probe(), settings(api_keys=DIRECT)) as address, channel(address) as on:
         assert await is_alive(address)
-        call = reflection_pb2_grpc.ServerReflectionStub(on).ServerReflectionInfo(
+        call = reflection_stub(on).ServerReflectionInfo(
             iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         )
         async for answer in call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import ExitStack
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -157,7 +158,8 @@ async def test_metadata_over_the_limit_is_refused() -> None:
         for size, fits in ((3000, True), (5000, False), (100_000, False)):
             # Spread over entries: one alone meets another check.
             metadata = tuple((f"x-part-{n}", "a" * 1000) for n in range(size // 1000))
-            call = on.unary_unary(COMBINE)(b"", metadata=metadata, timeout=10)
+            send: Any = on.unary_unary(COMBINE)
+            call = send(b"", metadata=metadata, timeout=10)
             if fits:
                 await call
             else:

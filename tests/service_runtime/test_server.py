@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
@@ -25,6 +25,7 @@ from service_runtime.errors import ServiceError, StartupError
 from service_runtime.server import Application, serving
 from service_runtime.settings import ServiceSettings
 from tests.refused import refused
+from tests.service_runtime.probe import health_stub, reflection_stub
 
 NAME = "cir.combiner.v1.CombinerService"
 
@@ -74,7 +75,7 @@ def settings(**values: Any) -> ServiceSettings:
 
 
 async def health(channel: grpc.aio.Channel, name: str) -> int:
-    answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name))
+    answer = await health_stub(channel).Check(health_pb2.HealthCheckRequest(service=name))
     return int(answer.status)
 
 
@@ -112,7 +113,7 @@ async def test_running_calls_finish_and_health_turns_when_the_server_stops() -> 
     address = await context.__aenter__()
     async with grpc.aio.insecure_channel(address) as channel:
         call = rpc.CombinerServiceStub(channel).Combine(pb.CombineRequest(combiner="x"))
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
+        watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
         states = aiter(watch)
         assert (await anext(states)).status == health_pb2.HealthCheckResponse.SERVING
         await asyncio.wait_for(application.entered.wait(), 10)
@@ -207,7 +208,7 @@ async def test_a_refused_call_has_its_request_id_too() -> None:
 
 async def test_reflection_names_the_services() -> None:
     async with serving(Slow(), settings()) as address, grpc.aio.insecure_channel(address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub = reflection_stub(channel)
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
         async for answer in call:
             names = {service.name for service in answer.list_services_response.service}

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -70,7 +71,7 @@ def test_what_cannot_work_is_told_in_one_line(
         "other key": other.key,
         **{name: tmp_path / name for name in ("none", "folder", "text", "locked")},
     }
-    values: dict[str, Path | None] = {"tls_certificate": pair.certificate, "tls_key": pair.key}
+    values: dict[str, Any] = {"tls_certificate": pair.certificate, "tls_key": pair.key}
     values |= {name: files[value] if value else None for name, value in change.items()}
     with pytest.raises(StartupError, match=words) as raised:
         server_credentials(ServiceSettings(**values))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
@@ -20,6 +20,7 @@ from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings
 from service_runtime.watchdog import EVENT_LOOP, Progress, find_stall, watch_progress
 from tests.service_runtime.example_service import NAME, ExampleService
+from tests.service_runtime.probe import health_stub
 
 _SERVICE = """
 import sys
@@ -49,7 +50,7 @@ async def test_work_that_hangs_turns_health_while_calls_are_still_answered() -> 
         serving(application, ServiceSettings(port=0, watchdog_seconds=0.2), on_stall=told.set) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
-        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
+        health = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
         states = aiter(health)
         assert (await anext(states)).status == health_pb2.HealthCheckResponse.SERVING
         stub = rpc.CombinerServiceStub(channel)
