@@ -36,12 +36,12 @@ from benchmarks._processes import service
 from cir.channel import open_async_channel
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
-from embedder_service.decode import Decoder
-from embedder_service.presence import MEMORY_SECONDS
+from embedder_service.batching.scheduling import RECENT_SECONDS
+from embedder_service.images.decode import Decoder
 from embedder_service.settings import EmbedderSettings
 
 if TYPE_CHECKING:
-    from embedder_service.load import HeldModel
+    from embedder_service.model.load import ServedModel
 
 TEXT = "has longer sleeves and is blue"
 BATCH = 16
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 async def measure(
-    address: str, exact: HeldModel, same: HeldModel, photos: list[bytes], options: argparse.Namespace
+    address: str, exact: ServedModel, same: ServedModel, photos: list[bytes], options: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, float], dict[str, dict[str, float]]]:
     """Rates and idle latencies by row, medians over the rounds; percentiles of interactive calls."""
     rates: defaultdict[str, list[float]] = defaultdict(list)
@@ -115,7 +115,7 @@ async def measure(
                 name = f"gRPC, {clients} at a time"
                 rates[name].append(await clients_rate(stub, photos, clients, seconds))
             await asyncio.sleep(
-                MEMORY_SECONDS
+                RECENT_SECONDS
             )  # while interactive calls are remembered, bulk work is held back
             rates[f"gRPC, one stream of batches of {BATCH}"].append(await stream_rate(stub, photos, seconds))
             for _ in range(10):
@@ -173,11 +173,11 @@ def percentiles(milliseconds: list[float]) -> dict[str, float]:
     return {"p50": float(np.percentile(milliseconds, 50)), "p99": float(np.percentile(milliseconds, 99))}
 
 
-def load_model(options: argparse.Namespace, dtype: str) -> HeldModel:
+def load_model(options: argparse.Namespace, dtype: str) -> ServedModel:
     """The model as the service holds it."""
     # Before torch is loaded, as the service does it: the loops get the same advantage.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from embedder_service.load import load
+    from embedder_service.model.load import load
 
     return load(
         EmbedderSettings.model_validate(
@@ -200,7 +200,7 @@ def read_photos(folder: Path | None, limit: int = 256) -> list[bytes]:
     return photos
 
 
-def naive_rate(held: HeldModel, photos: list[bytes], seconds: float) -> float:
+def naive_rate(held: ServedModel, photos: list[bytes], seconds: float) -> float:
     """Decode, preprocess and embed one picture after the other."""
     encode_one(held, photos[0])
     done, started = 0, time.perf_counter()
@@ -210,12 +210,12 @@ def naive_rate(held: HeldModel, photos: list[bytes], seconds: float) -> float:
     return done / elapsed
 
 
-def encode_one(held: HeldModel, photo: bytes) -> Any:
+def encode_one(held: ServedModel, photo: bytes) -> Any:
     """Features of one JPEG."""
     return held.model.encode_images(held.preprocessor(Decoder()(photo))[None])
 
 
-def pipelined_rate(held: HeldModel, photos: list[bytes], seconds: float) -> float:
+def pipelined_rate(held: ServedModel, photos: list[bytes], seconds: float) -> float:
     """Decode on threads, two batches ahead of the model."""
 
     def prepare(photo: bytes) -> Any:
@@ -236,7 +236,7 @@ def pipelined_rate(held: HeldModel, photos: list[bytes], seconds: float) -> floa
     return done / elapsed
 
 
-def side_by_side_rate(held: HeldModel, photos: list[bytes], seconds: float, batch: int = 4) -> float:
+def side_by_side_rate(held: ServedModel, photos: list[bytes], seconds: float, batch: int = 4) -> float:
     """A thread for each core decodes and embeds batches of its own."""
     import torch
 

@@ -31,14 +31,13 @@ from rich.table import Table
 from benchmarks.embedder_service import TEXT, read_photos, stream_rate, timed, timed_call
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc
-from embedder_service.decode import Decoder
+from embedder_service.batching.jobs import Observer, Priority
+from embedder_service.batching.scheduling import RECENT_SECONDS
 from embedder_service.engine import Engine
-from embedder_service.fair_share import Priority
+from embedder_service.images.decode import Decoder
+from embedder_service.images.preprocess import Preprocessor
 from embedder_service.metrics import EmbedderMetrics
-from embedder_service.observer import Observer
-from embedder_service.preprocess import Preprocessor
-from embedder_service.presence import MEMORY_SECONDS
-from embedder_service.requests import RequestChecks
+from embedder_service.requests import RequestParser
 from embedder_service.servicer import EmbedderServicer
 
 SIZE = 224
@@ -118,7 +117,7 @@ async def measure(
             for name, call in loads.items():
                 if name.startswith("JPEG"):
                     # While interactive calls are remembered, bulk work is held back.
-                    await asyncio.sleep(MEMORY_SECONDS)
+                    await asyncio.sleep(RECENT_SECONDS)
                 rates[name].append(await rate(call, seconds))
             rates["JPEG, gRPC stream"].append(await stream_rate(stub, photos, seconds, CALL_ITEMS))
             for _ in range(100):
@@ -151,7 +150,7 @@ async def running(observer: Observer) -> AsyncIterator[tuple[Engine, Any]]:
     engine.start()
     servicer = EmbedderServicer(call_timeout=60)
     limits = pb.EmbedderLimits(max_stream_batches=4)
-    servicer.serve(engine, RequestChecks("", SIZE, 256, 2000), pb.GetEmbedderInfoResponse(limits=limits))
+    servicer.serve(engine, RequestParser("", SIZE, 256, 2000), pb.GetEmbedderInfoResponse(limits=limits))
     options = [("grpc.max_receive_message_length", _MESSAGE), ("grpc.max_send_message_length", _MESSAGE)]
     server = grpc.aio.server(options=options)
     embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(servicer, server)

@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from embedder_service.decode import Decoder
-from embedder_service.load import HeldModel, load
+from embedder_service.images.decode import Decoder
+from embedder_service.model.load import ServedModel, load
 from embedder_service.settings import EmbedderSettings
 from scripts.small_clip.measure import labelled, named
 from scripts.small_clip.photos import read_photos
@@ -70,13 +70,13 @@ def main() -> None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def held(weights: str) -> HeldModel:
+def held(weights: str) -> ServedModel:
     """The small CLIP with these weights."""
     arguments = ["--architecture", "cir-small", "--pretrained", weights, "--dtype", "float32"]
     return load(EmbedderSettings.load(arguments))
 
 
-def embedded(one: HeldModel, pixels: Any) -> Any:
+def embedded(one: ServedModel, pixels: Any) -> Any:
     """Features of uint8 (n, side, side, 3)."""
     parts = [
         one.model.encode_images(np.array(pixels[start : start + _AT_ONCE]))

@@ -15,13 +15,12 @@ from google.protobuf.message import Message
 from prometheus_client.registry import Collector
 
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from embedder_service.batcher import Share
-from embedder_service.decode import decoder_for
+from embedder_service.batching.batcher import ShareDevice
+from embedder_service.batching.jobs import Tower
 from embedder_service.engine import Engine, Model
-from embedder_service.formats import FORMATS
-from embedder_service.job import Tower
+from embedder_service.images.decode import FORMATS, decoder_for
 from embedder_service.metrics import EmbedderMetrics, EngineState
-from embedder_service.requests import RequestChecks
+from embedder_service.requests import RequestParser
 from embedder_service.servicer import EmbedderServicer
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
@@ -31,7 +30,8 @@ from service_runtime.settings import software_version
 from service_runtime.watchdog import Progress
 
 if TYPE_CHECKING:
-    from embedder_service.load import HeldModel
+    from embedder_service.model.load import ServedModel
+
 
 _CUDA_BATCHES = (64, 16)
 _CPU_BATCHES = (16, 4)
@@ -75,14 +75,14 @@ class EmbedderApplication(Application):
             image_cache_items=settings.image_cache_items,
             text_cache_items=settings.text_cache_items,
             lanes=lanes,
-            share=None if on_cuda else _shared_cores(settings.threads, lanes),
+            share=None if on_cuda else _cpu_thread_share(settings.threads, lanes),
             observer=self._metrics,
         )
         engine.start()
         self._engine = engine
         await self._warm_up(engine, held, device_batch)
         self._state = EngineState(engine, held.info, settings.max_queue_items)
-        checks = RequestChecks(
+        checks = RequestParser(
             held.info.fingerprint,
             held.preprocessor.size,
             settings.max_batch_items,
@@ -119,10 +119,10 @@ class EmbedderApplication(Application):
             return {}
         return {"device": self._engine.batcher.progress, "prepare": self._engine.pool.progress}
 
-    def _load(self) -> HeldModel:
+    def _load(self) -> ServedModel:
         # torch is imported here, so that --help and faulty settings answer at once.
         try:
-            from embedder_service.load import load
+            from embedder_service.model.load import load
         except ImportError as error:
             raise StartupError(f"{error.name} cannot be imported; install the extra [embedder]") from error
         held = load(self._settings)
@@ -135,7 +135,7 @@ class EmbedderApplication(Application):
             )
         return held
 
-    async def _warm_up(self, engine: Engine, held: HeldModel, batch: int) -> None:
+    async def _warm_up(self, engine: Engine, held: ServedModel, batch: int) -> None:
         size = held.preprocessor.size
         pictures = np.zeros((batch, size, size, 3), np.uint8)
         tokens = held.model.tokenize(["a photo"] * batch)
@@ -173,17 +173,17 @@ class EmbedderApplication(Application):
         )
 
 
-def _on_device(held: HeldModel) -> Model:
+def _on_device(held: ServedModel) -> Model:
     # Imported here for torch's sake, as in _load.
-    from embedder_service.device_transfer import CudaModel
+    from embedder_service.model.cuda import CudaModel
 
     return CudaModel(held.model)
 
 
-def _shared_cores(threads: int, lanes: int) -> Share:
-    from embedder_service.shared_cores import SharedCores
+def _cpu_thread_share(threads: int, lanes: int) -> ShareDevice:
+    from embedder_service.model.device import CpuThreadShare
 
-    return SharedCores(threads, lanes)
+    return CpuThreadShare(threads, lanes)
 
 
 def _duration(seconds: float) -> Duration:

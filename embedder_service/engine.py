@@ -14,16 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.admission import ItemBudget
-from embedder_service.batcher import Batcher, Share
-from embedder_service.decode import Decoder
-from embedder_service.fair_share import Priority
-from embedder_service.job import Caller, Features, Job, Row, Tower
-from embedder_service.lru_cache import FeatureCache
-from embedder_service.observer import Dropped, Observer
-from embedder_service.preprocess import Preprocessor
-from embedder_service.presence import InteractivePresence
-from embedder_service.work_pool import WorkPool
+from embedder_service.batching.admission import Admission
+from embedder_service.batching.batcher import Batcher, ShareDevice
+from embedder_service.batching.jobs import Caller, Dropped, Features, Job, Observer, Priority, Row, Tower
+from embedder_service.batching.preprocess_pool import PreprocessPool
+from embedder_service.batching.scheduling import RecentActivity
+from embedder_service.feature_cache import FeatureCache
+from embedder_service.images.decode import Decoder
+from embedder_service.images.preprocess import Preprocessor
 from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
 
@@ -61,7 +59,7 @@ class LaunchingModel(Protocol):
 
 
 @dataclass(slots=True)
-class Embedded:
+class EmbedResult:
     """The answer to one call: float32 (n, d) raw features, NaN in the rows that `errors` names.
 
     Seconds are those of the slowest item in each stage.
@@ -102,14 +100,14 @@ class Engine:
         image_cache_items: int,
         text_cache_items: int,
         lanes: int = 1,
-        share: Share | None = None,
+        share: ShareDevice | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._model = model
         self._decoder = decoder
         self._preprocessor = preprocessor
         self._observer = observer or Observer()
-        presence = InteractivePresence()
+        presence = RecentActivity()
         launches = (
             {Tower.IMAGE: model.launch_images, Tower.TEXT: model.launch_tokens}
             if isinstance(model, LaunchingModel)
@@ -126,10 +124,10 @@ class Engine:
             presence=presence,
             observer=self._observer,
         )
-        self.budget = ItemBudget(max_queue_items, max_wait_seconds=max_wait_seconds)
+        self.budget = Admission(max_queue_items, max_wait_seconds=max_wait_seconds)
         self.image_cache = FeatureCache(image_cache_items)
         self.text_cache = FeatureCache(text_cache_items)
-        self.pool = WorkPool(prepare_threads, presence)
+        self.pool = PreprocessPool(prepare_threads, presence)
 
     def start(self) -> None:
         """Start the device threads on the running event loop."""
@@ -147,7 +145,7 @@ class Engine:
         priority: Priority = Priority.INTERACTIVE,
         deadline: float = float("inf"),
         caller: Caller = None,
-    ) -> Embedded:
+    ) -> EmbedResult:
         """Embed encoded pictures (bytes) and preprocessed ones (uint8 (size, size, 3)).
 
         A ServiceError stands for an item that was refused before; it goes to `errors` as it is. `deadline`
@@ -199,7 +197,7 @@ class Engine:
         priority: Priority = Priority.INTERACTIVE,
         deadline: float = float("inf"),
         caller: Caller = None,
-    ) -> Embedded:
+    ) -> EmbedResult:
         """Embed texts; otherwise as `embed_images`."""
         embedded = self._empty(len(texts))
         unknown: list[tuple[int, str]] = []
@@ -294,12 +292,12 @@ class Engine:
         )
         return False
 
-    def _refuse(self, embedded: Embedded, tower: Tower, index: int, error: ServiceError) -> None:
+    def _refuse(self, embedded: EmbedResult, tower: Tower, index: int, error: ServiceError) -> None:
         embedded.errors[index] = error
         self._observer.item_failed(tower, error)
 
-    def _empty(self, items: int) -> Embedded:
-        return Embedded(np.full((items, self._model.dimension), np.nan, np.float32))
+    def _empty(self, items: int) -> EmbedResult:
+        return EmbedResult(np.full((items, self._model.dimension), np.nan, np.float32))
 
 
 def _as_exception(error: BaseException) -> Exception:

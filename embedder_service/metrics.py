@@ -10,10 +10,8 @@ from prometheus_client.registry import Collector
 
 from cir.common.v1 import errors_pb2 as pb
 from cir.common.v1 import model_pb2
+from embedder_service.batching.jobs import Dropped, Observer, Priority, Tower
 from embedder_service.engine import Engine
-from embedder_service.fair_share import Priority
-from embedder_service.job import Tower
-from embedder_service.observer import Dropped, Observer
 from service_runtime.errors import ServiceError
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

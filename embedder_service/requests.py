@@ -10,8 +10,8 @@ import numpy as np
 from cir.common.v1 import errors_pb2 as pb
 from cir.common.v1 import vectors_pb2
 from cir.embedder.v1 import embedder_pb2
+from embedder_service.batching.jobs import Priority
 from embedder_service.engine import Pixels
-from embedder_service.fair_share import Priority
 from service_runtime.errors import ServiceError
 
 EmbedRequest = embedder_pb2.EmbedImagesRequest | embedder_pb2.EmbedTextsRequest
@@ -20,7 +20,7 @@ _PRIORITIES = {embedder_pb2.INTERACTIVE: Priority.INTERACTIVE, embedder_pb2.BULK
 
 
 @dataclass(frozen=True, slots=True)
-class RequestChecks:
+class RequestParser:
     """Limits of the service, and the checks of whole requests and of their items.
 
     Whole requests raise ServiceError; items come back as ServiceError in their place.

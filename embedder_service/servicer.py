@@ -1,9 +1,12 @@
-"""The RPCs of cir.embedder.v1.EmbedderService, thin over the engine."""
+"""The RPCs of cir.embedder.v1.EmbedderService, thin over the engine.
+
+Several batches of a stream are embedded at a time: reading ahead is bounded, answers go out when ready."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -14,11 +17,9 @@ from google.protobuf import duration_pb2
 from cir import vectors
 from cir.common.v1 import errors_pb2 as pb
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from embedder_service.engine import Embedded, Engine
-from embedder_service.fair_share import Priority
-from embedder_service.job import Caller
-from embedder_service.requests import EmbedRequest, RequestChecks
-from embedder_service.stream import in_flight
+from embedder_service.batching.jobs import Caller, Priority
+from embedder_service.engine import EmbedResult, Engine
+from embedder_service.requests import EmbedRequest, RequestParser
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
 
@@ -30,14 +31,14 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     """Serves one engine, from `serve` on; no call may come before it."""
 
     _engine: Engine
-    _checks: RequestChecks
+    _checks: RequestParser
     _info: embedder_pb2.GetEmbedderInfoResponse
 
     def __init__(self, *, call_timeout: float) -> None:
         self._call_timeout = call_timeout
 
     def serve(
-        self, engine: Engine, checks: RequestChecks, info: embedder_pb2.GetEmbedderInfoResponse
+        self, engine: Engine, checks: RequestParser, info: embedder_pb2.GetEmbedderInfoResponse
     ) -> None:
         """Answer from `engine` from now on."""
         self._engine, self._checks, self._info = engine, checks, info
@@ -71,7 +72,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
             return await self._embed_stream_batch(request, context, caller)
 
         limit = self._info.limits.max_stream_batches
-        async with aclosing(in_flight(request_iterator, answer, limit=limit)) as responses:
+        async with aclosing(map_concurrently(request_iterator, answer, limit=limit)) as responses:
             async for response in responses:
                 yield response
 
@@ -136,7 +137,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         return self._fill(embedder_pb2.EmbedTextsResponse(), embedded, request, started)
 
     def _fill(
-        self, response: Response, embedded: Embedded, request: EmbedRequest, started: float
+        self, response: Response, embedded: EmbedResult, request: EmbedRequest, started: float
     ) -> Response:
         features = vectors.pack(
             embedded.features, fingerprint=self._checks.fingerprint, encoding=request.encoding
@@ -164,3 +165,52 @@ def _duration(seconds: float) -> duration_pb2.Duration:
     duration = duration_pb2.Duration()
     duration.FromNanoseconds(int(seconds * 1e9))
     return duration
+
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+async def map_concurrently(
+    requests: AsyncIterator[Request], answer: Callable[[Request], Awaitable[Answer]], *, limit: int
+) -> AsyncGenerator[Answer, None]:
+    """Yield the answer to each request, at most `limit` being worked on.
+
+    The next request is read only when there is room for it, so flow control holds a fast sender. An
+    exception of `answer` ends the stream. Whatever ends it cancels the work that is under way.
+    """
+    source = aiter(requests)
+    working: set[asyncio.Task[Answer]] = set()
+    reading: asyncio.Task[Request | None] | None = None
+    ended = False
+    try:
+        while True:
+            if reading is None and not ended and len(working) < limit:
+                reading = asyncio.create_task(_read(source))
+            waited_for: set[asyncio.Task[Any]] = {*working} if reading is None else {*working, reading}
+            if not waited_for:
+                return
+            done, _ = await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+            if reading is not None and reading in done:
+                request = reading.result()
+                reading = None
+                if request is None:
+                    ended = True
+                else:
+                    working.add(asyncio.create_task(_run(answer, request)))
+            for finished in working & done:
+                working.discard(finished)
+                yield finished.result()
+    finally:
+        left: list[asyncio.Task[Any]] = [*working] if reading is None else [*working, reading]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _read(source: AsyncIterator[Request]) -> Request | None:
+    return await anext(source, None)
+
+
+async def _run(answer: Callable[[Request], Awaitable[Answer]], request: Request) -> Answer:
+    return await answer(request)

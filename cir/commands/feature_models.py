@@ -21,8 +21,8 @@ from cir.errors import CirError, Overloaded, from_rpc_error
 from cir.failure import Failure
 from cir.vectors import VectorError, unpack
 from combiner_training.extract import EmbeddedBatch, ModelIdentity
-from embedder_service.decode import decoder_for
-from embedder_service.load import load
+from embedder_service.images.decode import decoder_for
+from embedder_service.model.load import load
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import ServiceError, StartupError
 

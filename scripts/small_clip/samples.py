@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from embedder_service.preprocess import Preprocessor
+from embedder_service.images.preprocess import Preprocessor
 from garments.augment import Size
 from garments.catalog import sample
 from garments.render import SIZE

@@ -26,10 +26,10 @@ from open_clip import SimpleTokenizer
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, normalize
 
-from embedder_service.decode import Decoder
-from embedder_service.preprocess import Preprocessor
-from embedder_service.text_tower import encode_tokens
-from embedder_service.weights import load_model
+from embedder_service.images.decode import Decoder
+from embedder_service.images.preprocess import Preprocessor
+from embedder_service.model.clip import encode_tokens
+from embedder_service.model.weights import load_model
 from scripts.small_clip.augment import augmented
 from scripts.small_clip.loss import contrastive_loss
 from scripts.small_clip.measure import labelled, named

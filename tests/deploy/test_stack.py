@@ -20,8 +20,8 @@ import combiner_service
 from cir.errors import CirError
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.registry import Registry
-from embedder_service.decode import Decoder
-from embedder_service.load import load
+from embedder_service.images.decode import Decoder
+from embedder_service.model.load import load
 from embedder_service.settings import EmbedderSettings
 from tests.deploy.load import Load
 from tests.deploy.stack import (

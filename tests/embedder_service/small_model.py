@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from embedder_service.weights import LoadedModel, load_model
+from embedder_service.model.weights import LoadedModel, load_model
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 32,

@@ -19,7 +19,7 @@ from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from embedder_service.application import EmbedderApplication
 from service_runtime.errors import StartupError
 from tests.embedder_service.conftest import running, small_settings
-from tests.embedder_service.pictures import jpeg
+from tests.embedder_service.sample_images import jpeg
 from tests.embedder_service.small_model import write_config
 
 ROOT = Path(__file__).parents[2]

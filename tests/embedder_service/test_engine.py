@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.decode import Decoder
 from embedder_service.engine import Engine
-from embedder_service.preprocess import Mode, Preprocessor
+from embedder_service.images.decode import Decoder
+from embedder_service.images.preprocess import PaddingMode, Preprocessor
 from service_runtime.errors import ServiceError
-from tests.embedder_service.pictures import encode, jpeg, picture
+from tests.embedder_service.sample_images import encode, jpeg, sample_image
 
 SIZE = 16
 
@@ -65,7 +65,10 @@ async def running(model: Fake, **settings: Any) -> AsyncIterator[Engine]:
         "image_cache_items": 0,
         "text_cache_items": 0,
     }
-    decoder, preprocessor = Decoder(max_bytes=100_000, max_pixels=100_000), Preprocessor(Mode.CLIP, SIZE)
+    decoder, preprocessor = (
+        Decoder(max_bytes=100_000, max_pixels=100_000),
+        Preprocessor(PaddingMode.CLIP, SIZE),
+    )
     engine = Engine(model, decoder, preprocessor, **(chosen | settings))
     engine.start()
     try:
@@ -75,7 +78,7 @@ async def running(model: Fake, **settings: Any) -> AsyncIterator[Engine]:
 
 
 def flat(level: int) -> bytes:
-    return encode(picture(SIZE, SIZE, "L").point([level] * 256), "PNG")
+    return encode(sample_image(SIZE, SIZE, "L").point([level] * 256), "PNG")
 
 
 async def test_good_and_bad_items_keep_their_places() -> None:

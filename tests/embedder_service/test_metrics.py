@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from cir.common.v1 import errors_pb2 as pb
 from cir.common.v1 import model_pb2
-from embedder_service.fair_share import Priority
+from embedder_service.batching.jobs import Priority
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from service_runtime.errors import ServiceError
 from tests.embedder_service.test_engine import Fake, flat, running

@@ -1,9 +1,11 @@
-"""The RPCs over real gRPC, with a small model."""
+"""The service over gRPC, with a small model: features, refusals, streams, and requests made at random."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from PIL import Image
 from cir import vectors
 from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
-from embedder_service.precision import smallest_cosine
-from embedder_service.preprocess import Mode, Preprocessor
+from embedder_service.images.preprocess import PaddingMode, Preprocessor
+from embedder_service.model.precision import smallest_cosine
 from tests.embedder_service.conftest import running, small_settings
-from tests.embedder_service.pictures import PHOTOS, encode, jpeg, picture, png_header
+from tests.embedder_service.images.test_preprocess import published
+from tests.embedder_service.sample_images import PHOTOS, encode, jpeg, png_header, sample_image
 from tests.embedder_service.small_model import load_small
-from tests.embedder_service.test_preprocess import published
+from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.refused import refused
 
 LIMITS: dict[str, Any] = {
@@ -64,9 +67,9 @@ def expected_features(folder: Path, pixels: list[Any]) -> Any:
         return module.encode_image(torch.from_numpy(batch).permute(0, 3, 1, 2)).numpy()
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-async def test_image_features_are_those_of_open_clip(tmp_path: Path, mode: Mode) -> None:
-    contents = [*photos(6), encode(picture(40, 90, "P"), "PNG"), encode(picture(70, 30, "CMYK"))]
+@pytest.mark.parametrize("mode", list(PaddingMode))
+async def test_image_features_are_those_of_open_clip(tmp_path: Path, mode: PaddingMode) -> None:
+    contents = [*photos(6), encode(sample_image(40, 90, "P"), "PNG"), encode(sample_image(70, 30, "CMYK"))]
     opened = [Image.open(io.BytesIO(content)) for content in contents]
     expected = expected_features(tmp_path, [published(image, mode, 32, 1.25) for image in opened])
     settings = small_settings(tmp_path, preprocessing=mode.value, exif_orientation=False, alpha="drop")
@@ -94,7 +97,7 @@ async def test_text_features_are_those_of_open_clip(stub: Any, tmp_path: Path) -
 
 
 async def test_a_tensor_gives_what_its_picture_gives(stub: Any) -> None:
-    image = picture(50, 70)
+    image = sample_image(50, 70)
     pixels = Preprocessor(size=32)(image)
     request = pb.EmbedImagesRequest(
         images=[
@@ -271,3 +274,31 @@ async def test_a_deadline_that_cannot_be_met_is_kept(stub: Any) -> None:
     refusal = await refused(stub.EmbedImages(images(jpeg()), timeout=0.000001))
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert not (await stub.EmbedImages(images(jpeg()))).errors
+
+
+async def test_random_requests_are_answered_or_refused(tmp_path: Path) -> None:
+    source = random.Random(20220619)
+    codes: Counter[str] = Counter()
+    async with running(small_settings(tmp_path)) as stub:
+        for _ in range(REQUESTS):
+            if source.random() < 0.5:
+                request = random_message(pb.EmbedImagesRequest(), source)
+                method = stub.EmbedImages
+            else:
+                request = random_message(pb.EmbedTextsRequest(), source)
+                method = stub.EmbedTexts
+            if source.random() < 0.8:
+                request.expected_model_fingerprint = ""
+            call = method(request, timeout=30)
+            code, said = await call.code(), await call.details()
+            assert code not in FAULTS, (request, said)
+            codes[code.name] += 1
+        assert codes["OK"] > 0
+        assert codes["INVALID_ARGUMENT"] > 0
+
+        # A stream answers bad batches one by one and goes on.
+        batches = [random_message(pb.EmbedStreamRequest(), source) for _ in range(REQUESTS // 4)]
+        sound = pb.EmbedStreamRequest(batch_id=7, texts=pb.EmbedTextsRequest(texts=["red"]))
+        answers = [answer async for answer in stub.EmbedStream(iter([*batches, sound]), timeout=120)]
+        assert len(answers) == len(batches) + 1
+        assert any(answer.batch_id == 7 and answer.texts.features.data for answer in answers)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from embedder_service.stream import in_flight
+from embedder_service.servicer import map_concurrently
 
 
 async def numbers(count: int, read: list[int]) -> AsyncIterator[int]:
@@ -21,7 +21,7 @@ async def test_every_request_is_answered_once() -> None:
         await asyncio.sleep(0.001 * (number % 3))
         return number
 
-    answers = [number async for number in in_flight(numbers(50, []), answer, limit=4)]
+    answers = [number async for number in map_concurrently(numbers(50, []), answer, limit=4)]
     assert sorted(answers) == list(range(50))
 
 
@@ -33,7 +33,7 @@ async def test_no_more_is_read_than_is_worked_on() -> None:
         await gate.wait()
         return number
 
-    answers = in_flight(numbers(10, read), answer, limit=3)
+    answers = map_concurrently(numbers(10, read), answer, limit=3)
     first = asyncio.ensure_future(anext(answers))
     for _ in range(50):
         await asyncio.sleep(0)
@@ -51,7 +51,7 @@ async def test_an_answer_does_not_wait_for_an_earlier_one() -> None:
             await gate.wait()
         return number
 
-    answers = in_flight(numbers(3, []), answer, limit=2)
+    answers = map_concurrently(numbers(3, []), answer, limit=2)
     assert [await anext(answers), await anext(answers)] == [1, 2]
     gate.set()
     assert await anext(answers) == 0
@@ -73,7 +73,7 @@ async def test_closing_cancels_what_is_under_way() -> None:
             raise
         return number
 
-    answers = in_flight(numbers(5, []), answer, limit=3)
+    answers = map_concurrently(numbers(5, []), answer, limit=3)
     await anext(answers)
     await answers.aclose()
     assert sorted(cancelled) == [1, 2]
@@ -84,5 +84,5 @@ async def test_an_error_ends_the_stream() -> None:
         raise ValueError(f"no {number}")
 
     with pytest.raises(ValueError, match="no 0"):
-        async for _ in in_flight(numbers(5, []), answer, limit=1):
+        async for _ in map_concurrently(numbers(5, []), answer, limit=1):
             pass

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from tests.embedder_service.pictures import PHOTOS, encode, picture, png_header
+from tests.embedder_service.sample_images import PHOTOS, encode, png_header, sample_image
 
 _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFF)
 _SIDES = (0, 1, 2, 7, 65_535, 65_536, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -18,25 +18,25 @@ _SIDES = (0, 1, 2, 7, 65_535, 65_536, 0x7FFFFFFF, 0xFFFFFFFF)
 
 def files(photos: int = 6) -> list[bytes]:
     """Sound picture files to start from: drawn ones, and real photos where they are there."""
-    drawn = picture(48, 64)
-    frames = [picture(40, 40, seed=seed).convert("P") for seed in range(3)]
+    drawn = sample_image(48, 64)
+    frames = [sample_image(40, 40, seed=seed).convert("P") for seed in range(3)]
     exif = Image.Exif()
     exif[0x0112] = 6
     found = [
         encode(drawn, "JPEG", quality=80, exif=exif),
         encode(drawn, "JPEG", progressive=True),
-        encode(picture(48, 64, "CMYK"), "JPEG"),
-        encode(picture(48, 64, "L"), "JPEG"),
-        *(encode(picture(40, 50, mode), "PNG") for mode in ("RGB", "RGBA", "P", "L", "LA", "1", "I;16")),
+        encode(sample_image(48, 64, "CMYK"), "JPEG"),
+        encode(sample_image(48, 64, "L"), "JPEG"),
+        *(encode(sample_image(40, 50, mode), "PNG") for mode in ("RGB", "RGBA", "P", "L", "LA", "1", "I;16")),
         encode(drawn, "WEBP", quality=50),
-        encode(picture(48, 64, "RGBA"), "WEBP", lossless=True),
+        encode(sample_image(48, 64, "RGBA"), "WEBP", lossless=True),
         encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         encode(frames[0].convert("RGB"), "WEBP", save_all=True, append_images=[frames[1].convert("RGB")]),
         *(
             encode(drawn, "TIFF", compression=kind)
             for kind in ("raw", "tiff_lzw", "jpeg", "tiff_adobe_deflate")
         ),
-        encode(picture(48, 64, "I;16"), "TIFF"),
+        encode(sample_image(48, 64, "I;16"), "TIFF"),
         encode(drawn, "BMP"),
         encode(drawn, "AVIF", quality=40),
     ]

@@ -17,7 +17,7 @@ from cir.common.v1 import payload_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2
 from cir.search.v1 import catalog_pb2, filter_pb2, search_pb2
 from cir.vectors import pack, unpack
-from tests.embedder_service.pictures import jpeg
+from tests.embedder_service.sample_images import jpeg
 from tests.random_messages import random_message
 
 DIMENSION = 32

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from embedder_service.weights import load_model
+from embedder_service.model.weights import load_model
 from scripts.small_clip import train
 
 OPTIONS = ("--drawn", "16", "--held-out", "4", "--steps", "3", "--every", "2", "--batch", "8")

@@ -14,8 +14,8 @@ from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.registry import Registry
 from combiner_service.settings import CombinerSettings
-from embedder_service.decode import Decoder
-from embedder_service.load import HeldModel, load
+from embedder_service.images.decode import Decoder
+from embedder_service.model.load import ServedModel, load
 from embedder_service.settings import EmbedderSettings
 from garments.catalog import make_catalog
 from scripts.small_clip.measure import named
@@ -26,7 +26,7 @@ SIZE = 240
 
 
 @pytest.fixture(scope="module")
-def held() -> HeldModel:
+def held() -> ServedModel:
     return load(
         EmbedderSettings.load(
             ["--architecture", "cir-small", "--pretrained", "shipped", "--dtype", "float32"]
@@ -43,13 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(held: HeldModel, folder: Path) -> dict[str, np.ndarray]:
+def pictures(held: ServedModel, folder: Path) -> dict[str, np.ndarray]:
     rows = [json.loads(line) for line in (folder / "garments.jsonl").read_text().splitlines()]
     pixels = np.stack([held.preprocessor(Decoder()((folder / row["image"]).read_bytes())) for row in rows])
     return dict(zip([row["image"] for row in rows], held.model.encode_images(pixels), strict=True))
 
 
-def test_they_are_small_and_for_each_other(held: HeldModel) -> None:
+def test_they_are_small_and_for_each_other(held: ServedModel) -> None:
     assert CLIP.stat().st_size <= 16_000_000
     assert COMBINER.stat().st_size <= 8_000_000
     summary = inspect_checkpoint(COMBINER)
@@ -65,7 +65,9 @@ def test_the_settings_find_them_by_one_word() -> None:
     assert settings.checkpoint_dir == COMBINER.parent
 
 
-def test_the_clip_names_what_it_sees(held: HeldModel, folder: Path, pictures: dict[str, np.ndarray]) -> None:
+def test_the_clip_names_what_it_sees(
+    held: ServedModel, folder: Path, pictures: dict[str, np.ndarray]
+) -> None:
     rows = [json.loads(line) for line in (folder / "garments.jsonl").read_text().splitlines()]
     unseen = [row for row in rows if row["split"] == "test"]
     assert len(unseen) > 30
@@ -80,7 +82,7 @@ def test_the_clip_names_what_it_sees(held: HeldModel, folder: Path, pictures: di
 
 
 def test_the_combiner_finds_what_was_asked_for_and_others_do_not(
-    held: HeldModel, folder: Path, pictures: dict[str, np.ndarray]
+    held: ServedModel, folder: Path, pictures: dict[str, np.ndarray]
 ) -> None:
     network = Registry(CheckpointDirectory(COMBINER.parent, {})).get("combiner/garments")
     rows = [json.loads(line) for line in (folder / "triplets.jsonl").read_text().splitlines()]

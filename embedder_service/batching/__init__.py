@@ -1,0 +1,1 @@
+"""Scheduling: which items are prepared, which rows go through the model together, and what is refused."""

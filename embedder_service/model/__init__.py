@@ -1,0 +1,1 @@
+"""The CLIP model: its weights, its towers, its dtype and the device it runs on. Needs torch."""

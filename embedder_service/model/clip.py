@@ -1,0 +1,172 @@
+"""The CLIP model on its device: pixels and tokens in, raw features out.
+
+The text tower runs without the padding, so that a short text costs what its own tokens cost. In CLIP a token
+attends only to those before it and the feature is read at the end-of-text token, so what comes after that
+token cannot change the feature. Cutting a batch to its longest text gives the same features as the full
+context of 77, several times faster for texts of usual length."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+from open_clip.transformer import text_global_pool
+
+from embedder_service.model.device import read_cpu_flags
+from embedder_service.model.int8 import Int8Layers, quantise
+from embedder_service.model.weights import LoadedModel
+from service_runtime.errors import StartupError
+
+
+def cast_module(
+    module: torch.nn.Module, device: torch.device, dtype: torch.dtype, int8_layers: Int8Layers
+) -> torch.nn.Module:
+    """Put the module itself on the device in float32, or a copy of it in another dtype.
+
+    Raises StartupError for int8 on another device than the CPU, or where it cannot be computed.
+    """
+    if dtype is torch.float32:
+        return module.to(device)
+    if dtype is torch.int8:
+        if device.type != "cpu":
+            raise StartupError(f"dtype int8 runs on the CPU only, not on {device}; use dtype auto")
+        return quantise(module, read_cpu_flags(), int8_layers)
+    return copy.deepcopy(module).to(device=device, dtype=dtype)
+
+
+def input_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that pixels are given in: int8 layers take and give float32."""
+    return torch.float32 if dtype is torch.int8 else dtype
+
+
+# Lengths are rounded up, so that the device sees few different shapes.
+_LENGTH_STEP = 8
+
+
+def encode_tokens(module: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Return raw features (n, d) of int64 tokens (n, context), as `module.encode_text` does."""
+    if not _can_be_cut(module):
+        features: torch.Tensor = module.encode_text(tokens)
+        return features
+    longest = int(tokens.argmax(dim=-1).max()) + 1
+    length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
+    tokens = tokens[:, :length]
+    dtype = module.transformer.get_cast_dtype()
+    hidden = module.token_embedding(tokens).to(dtype) + module.positional_embedding[:length].to(dtype)
+    hidden = module.transformer(hidden, attn_mask=module.attn_mask[:length, :length])
+    result: torch.Tensor = text_global_pool(module.ln_final(hidden), tokens, module.text_pool_type)
+    projection = module.text_projection
+    if isinstance(projection, torch.nn.Linear):
+        result = projection(result)
+    elif projection is not None:
+        result = result @ projection
+    return result
+
+
+def _can_be_cut(module: Any) -> bool:
+    return (
+        type(module) is open_clip.CLIP and module.text_pool_type == "argmax" and module.attn_mask is not None
+    )
+
+
+Features = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[np.int64]
+
+
+class ClipModel:
+    """One model in one dtype on one device. On a CPU, encoding and tokenising are for any thread."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: torch.device,
+        dtype: torch.dtype,
+        int8_layers: Int8Layers = Int8Layers.ALL,
+    ) -> None:
+        self._module: Any = cast_module(loaded.module, device, dtype, int8_layers)
+        self._mean = torch.tensor(loaded.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(loaded.std, device=device).view(1, 3, 1, 1)
+        self._tokenizer = make_tokenizer(loaded)
+        self._tokenizer_lock = threading.Lock()
+        self.device = device
+        self.dtype = dtype
+        self.image_size = image_size(loaded)
+        self.dimension = int(loaded.config["embed_dim"])
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
+        with self._tokenizer_lock:
+            # It keeps a cache of words that is not made for threads.
+            tokens: Tokens = self._tokenizer(list(texts)).numpy()
+        return tokens
+
+    def encode_images(self, pixels: Pixels) -> Features:
+        """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
+        with torch.inference_mode():
+            return _to_numpy(self.image_features(self._to_device(pixels)))
+
+    def encode_tokens(self, tokens: Tokens) -> Features:
+        """Return float32 (n, d) raw features of int64 (n, context) tokens."""
+        with torch.inference_mode():
+            return _to_numpy(self.token_features(self._to_device(tokens)))
+
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (n, d) features on the device of uint8 (n, size, size, 3) pixels on it."""
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        # In the order of operations of torchvision's ToTensor and Normalize.
+        values = values.div(255.0).sub_(self._mean).div_(self._std)
+        features: torch.Tensor = self._module.encode_image(values.to(input_dtype(self.dtype)))
+        return features
+
+    def token_features(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (n, d) features on the device of int64 (n, context) tokens on it."""
+        return encode_tokens(self._module, tokens)
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        """Return float32 (n, d) raw features of texts."""
+        return self.encode_tokens(self.tokenize(texts))
+
+    def _to_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        # Rows from the wire are read-only, which from_numpy warns of: those are copied.
+        tensor = torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+        return tensor.to(self.device)
+
+
+def image_size(loaded: LoadedModel) -> int:
+    """Return the side of the model's input in pixels. Raises StartupError where it is not a square."""
+    module: Any = loaded.module
+    size = module.visual.image_size
+    width, height = size if isinstance(size, (tuple, list)) else (size, size)
+    if width != height:
+        raise StartupError(
+            f"{loaded.architecture} takes pictures of {width} x {height}; only squares are served"
+        )
+    return int(width)
+
+
+def make_tokenizer(loaded: LoadedModel) -> Any:
+    """Return CLIP's tokenizer with the architecture's context length."""
+    text = loaded.config["text_cfg"]
+    if "hf_tokenizer_name" in text or "hf_model_name" in text:
+        try:
+            return open_clip.get_tokenizer(loaded.architecture)
+        except Exception as error:
+            # Needs another package and its files; either may be missing in its own way.
+            raise StartupError(
+                f"the tokenizer of {loaded.architecture} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from error
+    return open_clip.SimpleTokenizer(
+        context_length=int(text.get("context_length", 77)), **text.get("tokenizer_kwargs", {})
+    )
+
+
+def _to_numpy(features: torch.Tensor) -> Features:
+    result: Features = features.to(device="cpu", dtype=torch.float32).numpy()
+    return result

@@ -1,0 +1,57 @@
+"""The device that the model runs on: its choice, the CPU's instruction sets, cores for each forward pass."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from service_runtime.errors import StartupError
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def read_cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of this host's CPU; empty where the system does not tell."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.split())
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for "auto" (CUDA, else CPU), "cpu", "cuda" or "cuda:N". Raises StartupError."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise StartupError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda":
+        index = device.index or 0
+        if index >= torch.cuda.device_count():
+            raise StartupError(
+                f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices were found"
+            )
+        return torch.device("cuda", index)
+    return device
+
+
+class CpuThreadShare:
+    """Sets how many threads torch takes for a layer, by how many passes are under way.
+
+    `threads` are those of a pass that is alone, 0 for one per core; `lanes` passes at once divide them. Some
+    versions of torch keep the number for each thread, others for the process: then a pass that was alone goes
+    on with its share as soon as another begins.
+    """
+
+    def __init__(self, threads: int, lanes: int) -> None:
+        self._alone = threads or os.cpu_count() or 1
+        self._shared = max(1, self._alone // lanes)
+
+    def __call__(self, passes: int) -> None:
+        """Take the share of one of this many passes; called on the thread that begins one."""
+        torch.set_num_threads(self._alone if passes == 1 else self._shared)

@@ -1,0 +1,256 @@
+"""Which rows form the next batch, and how long a small batch waits for more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedder_service.batching.batch_queue import BatchDelay, BatchQueue
+from embedder_service.batching.jobs import Batch, Job, Priority, RowGroup, Tower
+from embedder_service.batching.scheduling import RecentActivity
+from tests.clock import Clock
+
+FOREVER = float("inf")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def batches(max_batch: int, bulk: int, clock: Clock) -> BatchQueue:
+    return BatchQueue(max_batch, bulk, RecentActivity(clock), clock)
+
+
+def piece(
+    rows: int,
+    tower: Tower = Tower.IMAGE,
+    priority: Priority = Priority.INTERACTIVE,
+    deadline: float = FOREVER,
+    caller: object = None,
+) -> RowGroup:
+    future: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+    features = np.zeros((rows, 2), np.float32)
+    job = Job(tower, caller or object(), priority, deadline, features, rows, future)
+    return RowGroup(job, np.arange(rows), range(rows), 0.0)
+
+
+def parts(batch: Batch | None) -> list[tuple[RowGroup, int, int]]:
+    assert batch is not None
+    return [(part.piece, part.start, part.stop) for part in batch.segments]
+
+
+async def test_passes_side_by_side_get_even_shares_of_what_is_there_and_under_way(clock: Clock) -> None:
+    queue = batches(16, 16, clock)
+    clients = [piece(1) for _ in range(14)]
+    queue.put(clients[0])
+    under_way = [queue.take(2)]
+    for client in clients[1:]:
+        queue.put(client)
+    under_way.append(queue.take(2, under_way))
+    assert [len(batch) for batch in under_way] == [1, 7]
+    # The lane with the one is done first, and takes as much as the other has.
+    assert len(queue.take(2, under_way[1:])) == 6
+
+
+async def test_work_of_the_other_tower_or_class_is_no_part_of_a_share(clock: Clock) -> None:
+    queue = batches(16, 16, clock)
+    under_way: list[Batch] = []
+    for tower, priority in ((Tower.TEXT, Priority.INTERACTIVE), (Tower.IMAGE, Priority.BULK)):
+        queue.put(piece(10, tower, priority))
+        under_way.append(queue.take())
+    queue.put(piece(12))
+    assert len(queue.take(2, under_way)) == 6
+
+
+async def test_one_callers_rows_are_gathered_oldest_first_and_split_at_the_limit(clock: Clock) -> None:
+    queue = batches(4, 4, clock)
+    first, second, third = (piece(rows, caller="a") for rows in (3, 2, 2))
+    for item in (first, second, third):
+        queue.put(item)
+    assert queue.rows[Tower.IMAGE, Priority.INTERACTIVE] == 7
+    assert queue.full
+    assert parts(queue.take()) == [(first, 0, 3), (second, 0, 1)]
+    assert not queue.full
+    assert parts(queue.take()) == [(second, 1, 2), (third, 0, 2)]
+    assert queue.take() is None
+    assert not queue
+    assert set(queue.rows.values()) == {0}
+
+
+async def test_a_batch_is_shared_evenly_and_what_some_leave_goes_to_others(clock: Clock) -> None:
+    queue = batches(16, 16, clock)
+    big = piece(1000)
+    small = [piece(1), piece(2), piece(30)]
+    for item in (big, *small):
+        queue.put(item)
+    rows = dict[RowGroup, int]()
+    for item, start, stop in parts(queue.take()):
+        rows[item] = rows.get(item, 0) + stop - start
+    assert sum(rows.values()) == 16
+    assert (rows[small[0]], rows[small[1]]) == (1, 2)
+    assert rows[big] >= 4
+    assert rows[small[2]] >= 4
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+async def test_a_call_waits_for_no_more_than_a_turn_of_a_very_long_one(
+    clock: Clock, priority: Priority
+) -> None:
+    queue = batches(4, 4, clock)
+    long = piece(10_000, priority=priority)
+    queue.put(long)
+    queue.take()
+    late = [piece(2, priority=priority) for _ in range(3)]
+    for item in late:
+        queue.put(item)
+    # 4 callers, 4 rows a pass: one row each, so two passes answer all three late calls.
+    taken = [part for _ in range(2) for part in parts(queue.take())]
+    for item in late:
+        assert sum(stop - start for owner, start, stop in taken if owner is item) == 2
+
+
+async def test_a_stream_with_many_batches_has_one_callers_turn(clock: Clock) -> None:
+    queue = batches(4, 4, clock)
+    stream = [piece(8, caller="stream") for _ in range(4)]
+    for item in stream:
+        queue.put(item)
+    single = piece(2)
+    queue.put(single)
+    assert (single, 0, 2) in parts(queue.take())
+
+
+async def test_more_callers_than_rows_take_turns_over_passes(clock: Clock) -> None:
+    queue = batches(2, 2, clock)
+    callers = [piece(5) for _ in range(4)]
+    for item in callers:
+        queue.put(item)
+    order = [owner for _ in range(4) for owner, _, _ in parts(queue.take())]
+    assert order == callers * 2
+
+
+async def test_towers_take_turns(clock: Clock) -> None:
+    queue = batches(1, 1, clock)
+    queue.put(piece(3, Tower.IMAGE))
+    queue.put(piece(3, Tower.TEXT))
+    taken = [queue.take() for _ in range(6)]
+    assert [batch.tower for batch in taken if batch] == [Tower.IMAGE, Tower.TEXT] * 3
+
+
+async def test_interactive_rows_go_first_and_bulk_is_not_starved(clock: Clock) -> None:
+    queue = batches(1, 1, clock)
+    queue.put(piece(100, priority=Priority.BULK))
+    queue.put(piece(100, priority=Priority.INTERACTIVE))
+    classes = [batch.priority for batch in (queue.take() for _ in range(50)) if batch]
+    assert classes.count(Priority.BULK) == 10
+    assert classes[0] is Priority.INTERACTIVE
+
+
+async def test_bulk_batches_are_small_while_interactive_work_is_around(clock: Clock) -> None:
+    presence = RecentActivity(clock, memory_seconds=10)
+    queue = BatchQueue(16, 2, presence, clock)
+    queue.put(piece(100, priority=Priority.BULK))
+
+    def rows() -> int:
+        return sum(stop - start for _, start, stop in parts(queue.take()))
+
+    assert rows() == 16
+    # From its arrival on, while its picture is still being decoded.
+    presence.arrived()
+    assert rows() == 2
+    presence.left()
+    assert rows() == 2
+    clock.now += 10
+    assert rows() == 16
+
+
+async def test_cancelled_and_expired_rows_leave_before_their_pass(clock: Clock) -> None:
+    queue = batches(8, 8, clock)
+    pieces = [piece(1), piece(1), piece(1, deadline=100.0), piece(1, deadline=101.0)]
+    for item in pieces:
+        queue.put(item)
+    pieces[0].job.future.cancel()
+    assert parts(queue.take()) == [(pieces[1], 0, 1), (pieces[3], 0, 1)]
+    assert queue.dropped == [pieces[0], pieces[2]]
+    assert set(queue.rows.values()) == {0}
+
+
+async def test_the_rest_of_a_call_leaves_when_it_is_cancelled_half_way(clock: Clock) -> None:
+    queue = batches(4, 4, clock)
+    half, other = piece(10, caller="a"), piece(3, caller="b")
+    queue.put(half)
+    assert parts(queue.take()) == [(half, 0, 4)]
+    half.job.future.cancel()
+    queue.put(other)
+    assert parts(queue.take()) == [(other, 0, 3)]
+    assert queue.dropped == [half]
+    assert half.taken == 4
+    assert not queue
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(
+        st.tuples(st.integers(1, 12), st.sampled_from("abc"), st.sampled_from(list(Priority))), max_size=20
+    ),
+    limit=st.integers(1, 9),
+)
+def test_every_row_is_taken_once_in_its_order(sizes: list[tuple[int, str, Priority]], limit: int) -> None:
+    async def run() -> None:
+        queue = batches(limit, limit, Clock())
+        pieces = [piece(rows, priority=priority, caller=caller) for rows, caller, priority in sizes]
+        for item in pieces:
+            queue.put(item)
+        taken = dict[RowGroup, list[int]]()
+        while (batch := queue.take()) is not None:
+            assert 1 <= len(batch.rows()) <= limit
+            for item, start, stop in parts(batch):
+                taken.setdefault(item, []).extend(range(start, stop))
+        assert taken == {item: list(range(len(item.rows))) for item in pieces}
+        assert set(queue.rows.values()) == {0}
+
+    asyncio.run(run())
+
+
+INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
+
+
+def job(rows: int, priority: Priority = INTERACTIVE) -> Job:
+    future: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+    return Job(Tower.IMAGE, object(), priority, float("inf"), np.zeros((rows, 2), np.float32), rows, future)
+
+
+async def test_rows_are_waited_for_until_they_have_come() -> None:
+    clock = Clock()
+    coming = BatchDelay(clock, pass_seconds=0.3)
+    expected = job(3)
+    coming.opened(expected)
+    briefly, long = 0.006, 0.03
+    since = clock.now
+    assert coming.patience(1, BULK, since) == pytest.approx(briefly)
+    assert coming.patience(1, INTERACTIVE, since) == pytest.approx(long)
+    clock.now += 0.02
+    assert coming.patience(1, INTERACTIVE, since) == pytest.approx(long - 0.02)
+    coming.came(expected, 2)
+    assert coming.patience(1, INTERACTIVE, since) > 0
+    coming.left(expected)
+    assert coming.patience(1, INTERACTIVE, since) == 0
+    # What comes after its job has ended is counted once.
+    coming.came(expected, 1)
+    coming.opened(job(1))
+    assert coming.patience(1, INTERACTIVE, since) > 0
+    clock.now += 0.01
+    assert coming.patience(1, INTERACTIVE, since) == 0
+
+
+async def test_a_batch_that_is_large_enough_goes_at_once_and_no_wait_is_long() -> None:
+    clock = Clock()
+    coming = BatchDelay(clock, pass_seconds=60.0)
+    coming.opened(job(100))
+    assert coming.patience(8, INTERACTIVE, clock.now) == 0
+    assert coming.patience(7, INTERACTIVE, clock.now) == pytest.approx(0.05)
+    assert coming.patience(7, BULK, clock.now) == pytest.approx(0.01)

@@ -1,0 +1,101 @@
+"""Pixels against the published transform, composed of torchvision directly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from cir.common.v1 import errors_pb2 as pb
+from embedder_service.images.preprocess import PaddingMode, Preprocessor
+from service_runtime.errors import ServiceError
+from tests.embedder_service.sample_images import sample_image
+
+
+def published(image: Image.Image, mode: PaddingMode, size: int, ratio: float) -> Any:
+    """TargetPad or SquarePad, Resize, CenterCrop, RGB, as the paper's code composes them."""
+    width, height = image.size
+    longest = max(width, height)
+    side = {PaddingMode.TARGETPAD: longest / ratio, PaddingMode.SQUAREPAD: longest, PaddingMode.CLIP: 0}[mode]
+    if mode is not PaddingMode.TARGETPAD or longest / min(width, height) >= ratio:
+        across = max(int((side - width) / 2), 0)
+        down = max(int((side - height) / 2), 0)
+        image = functional.pad(image, [across, down, across, down], 0, "constant")
+    tail = transforms.Compose(
+        [
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+        ]
+    )
+    return np.asarray(tail(image).convert("RGB"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    width=st.integers(1, 150),
+    height=st.integers(1, 150),
+    size=st.sampled_from([7, 32, 48]),
+    mode=st.sampled_from(list(PaddingMode)),
+    ratio=st.sampled_from([1.0, 1.25, 1.5, 2.0]),
+    pixels=st.sampled_from(["RGB", "RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr", "I", "F"]),
+    seed=st.integers(0, 5),
+)
+def test_pixels_are_those_of_the_published_transform(
+    width: int, height: int, size: int, mode: PaddingMode, ratio: float, pixels: str, seed: int
+) -> None:
+    image = sample_image(width, height, pixels, seed)
+    ours = Preprocessor(mode, size, ratio)(image)
+    assert ours.dtype == np.uint8
+    assert ours.shape == (size, size, 3)
+    np.testing.assert_array_equal(ours, published(image, mode, size, ratio))
+
+
+@pytest.mark.parametrize("size", [(400, 533), (533, 400), (900, 1200), (224, 224), (225, 224), (1, 1)])
+@pytest.mark.parametrize("mode", list(PaddingMode))
+def test_pixels_at_the_size_of_clip(size: tuple[int, int], mode: PaddingMode) -> None:
+    image = sample_image(*size)
+    np.testing.assert_array_equal(Preprocessor(mode, 224)(image), published(image, mode, 224, 1.25))
+
+
+def test_padding_is_black_and_truncated() -> None:
+    white = Image.new("RGB", (100, 201), (255, 255, 255))
+    pixels = Preprocessor(PaddingMode.TARGETPAD, 32)(white)
+    # 201 / 1.25 = 160.8: int(60.8 / 2) = 30 on each side, 160 in all.
+    assert pixels[16, 0].tolist() == [0, 0, 0]
+    assert pixels[16, 16].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("size", [(1, 50_000), (50_000, 1)])
+@pytest.mark.parametrize("mode", [PaddingMode.SQUAREPAD, PaddingMode.TARGETPAD, PaddingMode.CLIP])
+def test_a_picture_that_would_explode_is_refused(size: tuple[int, int], mode: PaddingMode) -> None:
+    with pytest.raises(ServiceError, match="crop it first") as caught:
+        Preprocessor(mode, 224)(Image.new("L", size))
+    assert caught.value.reason == pb.IMAGE_TOO_MANY_PIXELS
+
+
+@pytest.mark.parametrize("size", [(1, 2_000), (3_000, 2)])
+@pytest.mark.parametrize("mode", list(PaddingMode))
+def test_a_thin_picture_is_served(size: tuple[int, int], mode: PaddingMode) -> None:
+    assert Preprocessor(mode, 32)(Image.new("RGB", size)).shape == (32, 32, 3)
+
+
+def test_a_pixel_format_that_cannot_be_converted_is_refused() -> None:
+    with pytest.raises(ServiceError, match="pixel format La") as caught:
+        Preprocessor(size=32)(sample_image(20, 20, "La"))
+    assert caught.value.reason == pb.IMAGE_UNREADABLE
+
+
+def test_memory_that_cannot_be_had_is_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    with pytest.raises(ServiceError) as caught:
+        Preprocessor(size=32)(sample_image(40, 30))
+    assert caught.value.reason == pb.OVERLOADED
