@@ -11,10 +11,10 @@ import qdrant_edge as edge
 
 from benchmarks._clusters import Vectors
 from vector_store import VectorStore
-from vector_store.catalogs import Quantization
-from vector_store.contract import CatalogReader, SearchOptions
-from vector_store.edge_filter import edge_filter
+from vector_store.base import CatalogVersion, SearchOptions
+from vector_store.edge.filter import edge_filter
 from vector_store.filters import Filter, MatchAny
+from vector_store.types import Quantization
 
 LIMIT = 10
 WARM_UP = 50
@@ -88,7 +88,7 @@ async def version_rows(
 
 
 async def _take_turns(
-    reader: CatalogReader, queries: Vectors, setting: Setting, where: Filter | None, exact: list[set[int]]
+    reader: CatalogVersion, queries: Vectors, setting: Setting, where: Filter | None, exact: list[set[int]]
 ) -> tuple[Row, Row]:
     """Figures of the store and of the engine alone."""
     ef, oversampling = setting
@@ -108,7 +108,7 @@ async def _take_turns(
     return stored.row(), bare.row()
 
 
-def _shard(reader: CatalogReader) -> edge.EdgeShard:
+def _shard(reader: CatalogVersion) -> edge.EdgeShard:
     """The engine's own handle of the shard that an embedded store's reader has open."""
     shard: edge.EdgeShard = cast(Any, reader)._engine._shard.engine
     return shard

@@ -47,11 +47,10 @@ from benchmarks._version_queries import (
     version_rows,
 )
 from vector_store import VectorStore, open_store
-from vector_store.catalogs import FieldType, IndexOptions, Quantization, VersionSpec
-from vector_store.contract import SearchOptions
-from vector_store.edge_config import field_indexes, shard_config
-from vector_store.edge_copy import used_bytes
-from vector_store.points import PointBatch, point_id
+from vector_store.base import SearchOptions
+from vector_store.edge.config import field_indexes, shard_config
+from vector_store.edge.files import used_bytes
+from vector_store.types import FieldType, IndexOptions, PointBatch, Quantization, VersionSpec, point_id
 
 CATALOG = "benchmark"
 INT8_DISK = "int8-disk"

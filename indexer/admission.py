@@ -9,10 +9,9 @@ from hashlib import blake2b
 
 from indexer.items import Reject, SourceItem
 from indexer.reasons import ID_DUPLICATE, ID_INVALID, PAYLOAD_INVALID
-from vector_store.catalogs import FieldType
-from vector_store.errors import InvalidQuery
-from vector_store.points import Payload
-from vector_store.schema_check import check_payload, is_text
+from vector_store.errors import InvalidQueryError
+from vector_store.types import FieldType, Payload
+from vector_store.validation import check_payload, is_text
 
 MAX_ID_CHARACTERS = 512
 # As long as a line of a manifest may be.
@@ -55,7 +54,7 @@ def admit(
         seen.add(digest)
         try:
             check_payload(item.payload, schema, item=item.id)
-        except InvalidQuery as error:
+        except InvalidQueryError as error:
             yield _reject(item, PAYLOAD_INVALID, str(error))
             continue
         if (size := payload_bytes(item.payload)) > MAX_PAYLOAD_BYTES:

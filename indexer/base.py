@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from indexer.errors import CarryFailed
 from indexer.ledger import Ledger
-from vector_store.catalogs import VersionInfo, VersionSpec
-from vector_store.contract import CatalogReader, VectorStore
-from vector_store.errors import StoreLocked
-from vector_store.pages import pages_of
+from vector_store.base import CatalogVersion, VectorStore
+from vector_store.copy import iterate_pages
+from vector_store.errors import StoreLockedError
+from vector_store.types import VersionInfo, VersionSpec
 
 
 class Base:
@@ -28,10 +28,10 @@ class Base:
         self.locked = ""
         self._store = store
         self._opened = opened
-        self._reader: CatalogReader | None = None
+        self._reader: CatalogVersion | None = None
         self._gate = asyncio.Lock()
 
-    async def reader(self) -> CatalogReader | None:
+    async def reader(self) -> CatalogVersion | None:
         """The version, open for reading; None where another process does not let it be copied."""
         async with self._gate:
             if self._reader is None and not self.locked:
@@ -39,7 +39,7 @@ class Base:
                     self._reader = await self._opened.enter_async_context(
                         self._store.frozen_reader(self.info.catalog, self.info.version)
                     )
-                except StoreLocked as error:
+                except StoreLockedError as error:
                     self.locked = str(error)
         return self._reader
 
@@ -84,7 +84,7 @@ async def gone(base: Base | None, ledger: Ledger) -> list[str]:
             f"read for that; {base.locked}. Nothing was changed"
         )
     missing: list[str] = []
-    async for page in pages_of(reader):
+    async for page in iterate_pages(reader):
         ids = [item.id for item in page]
         seen = await asyncio.to_thread(ledger.has_seen, ids)
         missing += [item_id for item_id, known in zip(ids, seen, strict=True) if not known]

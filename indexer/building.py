@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from indexer.ledger import Ledger
-from vector_store.catalogs import VersionInfo, VersionSpec, VersionState
-from vector_store.contract import VectorStore, VersionWriter
-from vector_store.errors import CatalogNotFound, StoreError
-from vector_store.version_document import spec_to_document
+from vector_store.base import VectorStore, VersionWriter
+from vector_store.errors import CatalogNotFoundError, StoreError
+from vector_store.types import VersionInfo, VersionSpec, VersionState
+from vector_store.versions import spec_to_document
 
 _POINTER, _CREATING = "building", "creating"
 
@@ -29,7 +29,7 @@ async def versions_of(store: VectorStore, catalog: str) -> list[VersionInfo]:
     """The versions of a catalog, none where it does not exist yet."""
     try:
         return await store.list_versions(catalog)
-    except CatalogNotFound:
+    except CatalogNotFoundError:
         return []
 
 

@@ -14,10 +14,9 @@ from indexer.ledger import Ledger
 from indexer.picture import Picture, PictureError, Seen
 from indexer.report import Tally
 from indexer.write import BatchWriter
-from vector_store.catalogs import FieldType
-from vector_store.errors import InvalidQuery
-from vector_store.points import Item
-from vector_store.schema_check import check_payload
+from vector_store.errors import InvalidQueryError
+from vector_store.types import FieldType, Item
+from vector_store.validation import check_payload
 
 _PAGE = 256
 
@@ -88,7 +87,7 @@ def _check(items: Sequence[Item], schema: Mapping[str, FieldType]) -> None:
     for item in items:
         try:
             check_payload(item.payload, schema, item=item.id)
-        except InvalidQuery as error:
+        except InvalidQueryError as error:
             raise CarryFailed(
                 f"an item that stays from the published version does not fit: {error}. Give the field's type "
                 "with --schema, put the item into the source, or leave it out with --sync"

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 from indexer.column_types import elements
 from indexer.rows import CellText
-from vector_store.catalogs import FieldType
-from vector_store.points import Payload, PayloadValue
+from vector_store.types import FieldType, Payload, PayloadValue
 
 _PLACE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[,;]\s*(-?\d+(?:\.\d+)?)\s*", re.ASCII)
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from indexer.rows import CellText
-from vector_store.catalogs import FieldType
-from vector_store.schema_check import INT64, fits
+from vector_store.types import FieldType
+from vector_store.validation import INT64, has_type
 
 # No leading zeros: '007' is an article number.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
@@ -39,7 +39,7 @@ def kind_of(value: object) -> FieldType:
         case CellText():
             return _kind_of_text(value.strip())
         case str():
-            return FieldType.DATETIME if fits(value, FieldType.DATETIME) else FieldType.KEYWORD
+            return FieldType.DATETIME if has_type(value, FieldType.DATETIME) else FieldType.KEYWORD
         case dict() if set(value) == {"lat", "lon"}:
             return FieldType.GEO
         case dict():
@@ -101,8 +101,8 @@ class ColumnTypes:
 def _kind_of_text(text: str) -> FieldType:
     if _INTEGER.fullmatch(text):
         return FieldType.INTEGER if int(text) in INT64 else FieldType.KEYWORD
-    if _FLOAT.fullmatch(text) and fits(float(text), FieldType.FLOAT) and not text.isdigit():
+    if _FLOAT.fullmatch(text) and has_type(float(text), FieldType.FLOAT) and not text.isdigit():
         return FieldType.FLOAT
     if text.lower() in ("true", "false"):
         return FieldType.BOOL
-    return FieldType.DATETIME if fits(text, FieldType.DATETIME) else FieldType.KEYWORD
+    return FieldType.DATETIME if has_type(text, FieldType.DATETIME) else FieldType.KEYWORD

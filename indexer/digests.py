@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-from vector_store.points import Payload
+from vector_store.types import Payload
 
 
 def content_hash(content: bytes) -> str:

@@ -13,7 +13,7 @@ from indexer.items import EmbeddedItem, KnownItem, LoadedItem, Reject
 from indexer.ledger import Ledger
 from indexer.parts import Parts
 from indexer.reader import read_image
-from vector_store.points import Item
+from vector_store.types import Item
 
 
 class KnownFeatures:

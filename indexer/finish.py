@@ -12,7 +12,7 @@ from indexer.progress import Progress, SilentProgress
 from indexer.report import IndexReport
 from indexer.run import check_rejects, index_with
 from indexer.source import Source, SourceFacts
-from vector_store.contract import VectorStore
+from vector_store.base import VectorStore
 
 
 async def finish(

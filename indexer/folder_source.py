@@ -11,7 +11,7 @@ from indexer.image_location import ImageRoot
 from indexer.items import Reject, SourceItem
 from indexer.reasons import IMAGE_MISSING, IMAGE_OUTSIDE_ROOT
 from indexer.source import Source, SourceFacts
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from indexer.changes import Change
 from indexer.picture import Location, Picture
-from vector_store.points import Payload
+from vector_store.types import Payload
 
 
 @dataclass(frozen=True, slots=True)

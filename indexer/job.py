@@ -31,9 +31,9 @@ from indexer.source import Source, SourceFacts
 from indexer.verify import Sample, verify_version
 from indexer.version_spec import version_spec
 from indexer.write import BatchWriter, LedgerPage
-from vector_store.catalogs import VersionInfo, VersionSpec, VersionState
-from vector_store.contract import VectorStore, VersionWriter
+from vector_store.base import VectorStore, VersionWriter
 from vector_store.errors import StoreError
+from vector_store.types import VersionInfo, VersionSpec, VersionState
 
 
 @dataclass(slots=True)

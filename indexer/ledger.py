@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import LedgerDamaged, LedgerError
 from indexer.items import Stamp
-from vector_store.catalogs import VersionInfo
+from vector_store.types import VersionInfo
 
 SCHEMA = 1
 _LOCK_WAIT_S = 0.5

@@ -18,8 +18,7 @@ from indexer.rows import BadRow, Row, RowReader
 from indexer.source import Source, SourceFacts
 from indexer.url_picture import Fetching, UrlPicture
 from indexer.url_rules import NotAllowed
-from vector_store.catalogs import FieldType
-from vector_store.points import Payload
+from vector_store.types import FieldType, Payload
 
 _READERS: dict[str, RowReader] = {
     ".csv": csv_rows,

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from indexer.errors import IndexingError
-from vector_store.contract import CatalogReader, SearchOptions
-from vector_store.pages import pages_of
-from vector_store.points import Item
+from vector_store.base import CatalogVersion, SearchOptions
+from vector_store.copy import iterate_pages
+from vector_store.types import Item
 
 # Alike items of one item that are listed: a catalog of one picture a thousand times stays readable.
 NEIGHBOURS = 100
 
 
-async def write_near_duplicates(reader: CatalogReader, path: Path, cosine: float) -> int:
+async def write_near_duplicates(reader: CatalogVersion, path: Path, cosine: float) -> int:
     """Write a line {"a", "b", "cosine", "image_a", "image_b"} for each pair of at least `cosine`; returns how
     many there are.
 
@@ -43,10 +43,10 @@ async def write_near_duplicates(reader: CatalogReader, path: Path, cosine: float
     return count
 
 
-async def _pairs(reader: CatalogReader, cosine: float) -> AsyncIterator[tuple[Item, Item, float]]:
+async def _pairs(reader: CatalogVersion, cosine: float) -> AsyncIterator[tuple[Item, Item, float]]:
     seen: set[tuple[str, str]] = set()
     options = SearchOptions(score_threshold=cosine)
-    async for page in pages_of(reader, with_features=True):
+    async for page in iterate_pages(reader, with_features=True):
         for item in page:
             if item.features is None:
                 continue

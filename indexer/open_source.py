@@ -11,7 +11,7 @@ from indexer.manifest_source import ManifestSource
 from indexer.source import Source
 from indexer.tar_source import TarSource
 from indexer.url_picture import Fetching
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 def open_source(

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from cir.channel import TlsFiles
-from vector_store.catalogs import IndexOptions
+from vector_store.types import IndexOptions
 
 
 class IndexingOptions(BaseModel):

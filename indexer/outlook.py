@@ -14,7 +14,7 @@ from indexer.reader import read_image
 from indexer.recognise import Recogniser
 from indexer.report import Tally
 from indexer.source import Source
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 _IDS_AT_ONCE = 1000
 

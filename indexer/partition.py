@@ -10,7 +10,7 @@ from hashlib import blake2b
 from indexer.digests import payload_hash
 from indexer.items import Reject, SourceItem
 from indexer.source import Source, SourceFacts
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 MAX_PARTITIONS = 10_000
 _DIGEST_BYTES = 16

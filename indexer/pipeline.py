@@ -37,7 +37,7 @@ from indexer.report import Tally
 from indexer.source import Source
 from indexer.verify import Sample
 from indexer.write import ItemWriter, LedgerPage
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 _Found = list[LoadedItem] | list[KnownItem] | WrittenItem | Reject
 _Loaded = asyncio.Queue[list[LoadedItem] | None]

@@ -26,7 +26,7 @@ from indexer.progress import Progress, SilentProgress
 from indexer.report import IndexReport, Tally
 from indexer.run import check_name
 from indexer.source import Source
-from vector_store.contract import VectorStore
+from vector_store.base import VectorStore
 
 # How often a partition is started again after its worker died.
 WORKER_RETRIES = 5

@@ -17,8 +17,8 @@ from indexer.ledger import Entry, Ledger
 from indexer.picture import PictureError
 from indexer.reader import read_image
 from indexer.source import Source, SourceFacts
-from vector_store.pages import pages_of
-from vector_store.points import Item
+from vector_store.copy import iterate_pages
+from vector_store.types import Item
 
 _PAGE = 256
 
@@ -52,7 +52,7 @@ async def rebuild(source: Source, facts: SourceFacts, base: Base, ledger: Ledger
         entries = await asyncio.to_thread(_entries, pairs, begun_ns, max_bytes)
         await asyncio.to_thread(ledger.put, base.key, entries)
         known += sum(1 for entry in entries if entry.content)
-    async for items in pages_of(reader):
+    async for items in iterate_pages(reader):
         rest = [i for i in items if await asyncio.to_thread(ledger.entry, base.key, i.id) is None]
         await asyncio.to_thread(ledger.put, base.key, [_unknown(item) for item in rest])
     return known

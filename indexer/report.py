@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.changes import Change
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 @dataclass(slots=True)

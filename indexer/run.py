@@ -20,9 +20,9 @@ from indexer.rebuild import set_aside
 from indexer.rejects import RejectsFile
 from indexer.report import IndexReport
 from indexer.source import Source, SourceFacts
-from vector_store.catalogs import check_catalog_name
-from vector_store.contract import VectorStore
+from vector_store.base import VectorStore
 from vector_store.errors import StoreError
+from vector_store.types import check_catalog_name
 
 
 async def index(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from indexer.errors import SourceError
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 def read_schema(texts: Sequence[str]) -> dict[str, FieldType]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.items import Reject, SourceItem
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from indexer.reasons import IMAGE_MISSING, IMAGE_NOT_READABLE, ROW_MALFORMED
 from indexer.rows import CellText
 from indexer.source import Source, SourceFacts
 from indexer.tar_members import Member, members
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 _MAX_TEXT_BYTES = 1024 * 1024
 _TEXT, _CLASS = "text", "cls"

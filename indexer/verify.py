@@ -10,7 +10,7 @@ import numpy as np
 
 from indexer.errors import VersionIncomplete
 from indexer.items import EmbeddedItem
-from vector_store.contract import CatalogReader, SearchOptions, VectorStore
+from vector_store.base import CatalogVersion, SearchOptions, VectorStore
 
 # Quantised or half-precision storage may move a vector a little; another item's vector is further away.
 _SAME = 0.999
@@ -69,7 +69,7 @@ async def verify_version(store: VectorStore, catalog: str, version: str, sample:
             await _search_itself(reader, entry)
 
 
-async def _search_itself(reader: CatalogReader, entry: EmbeddedItem) -> None:
+async def _search_itself(reader: CatalogVersion, entry: EmbeddedItem) -> None:
     best = await reader.query(entry.features, limit=1, options=SearchOptions(exact=True))
     if not best or (best[0].item.id != entry.item.id and best[0].score < _SAME):
         raise VersionIncomplete(f"item {entry.item.id!r} is not found by its own features")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cir.common.v1.model_pb2 import ModelInfo
 from indexer.options import IndexingOptions
-from vector_store.catalogs import FieldType, VersionSpec
+from vector_store.types import FieldType, VersionSpec
 
 
 def version_spec(model: ModelInfo, schema: Mapping[str, FieldType], options: IndexingOptions) -> VersionSpec:

@@ -16,9 +16,9 @@ from indexer.items import EmbeddedItem, Reject, SourceItem, Stamp
 from indexer.ledger import Entry, Ledger
 from indexer.report import Tally
 from indexer.retry import retrying
-from vector_store.contract import VersionWriter
-from vector_store.errors import StoreError, StoreLocked, StoreUnavailable
-from vector_store.points import PointBatch
+from vector_store.base import VersionWriter
+from vector_store.errors import StoreError, StoreLockedError, StoreUnavailableError
+from vector_store.types import PointBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,9 @@ def wait_asked(error: Exception) -> float | None:
 
     Writing the same items again changes nothing, so a write whose answer was lost may be repeated.
     """
-    return 0.0 if isinstance(error, StoreUnavailable) and not isinstance(error, StoreLocked) else None
+    return (
+        0.0 if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreLockedError) else None
+    )
 
 
 def _entry(item: EmbeddedItem, state: str) -> Entry:

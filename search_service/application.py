@@ -17,10 +17,10 @@ from search_service.upstreams import CombinerClient, load_upstream_access
 from service_runtime.errors import StartupError
 from service_runtime.server import Application
 from vector_store import open_store
-from vector_store.contract import VectorStore
-from vector_store.edge_options import EdgeOptions
+from vector_store.base import VectorStore
+from vector_store.edge import EdgeOptions
 from vector_store.errors import StoreError
-from vector_store.qdrant_options import QdrantOptions
+from vector_store.qdrant import QdrantOptions
 
 
 class SearchApplication(Application):

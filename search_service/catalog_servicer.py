@@ -21,8 +21,8 @@ from search_service.settings import SearchSettings
 from search_service.store import check_embedder_model, open_reader, store_refusals
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
-from vector_store.catalogs import CatalogInfo
-from vector_store.contract import VectorStore
+from vector_store.base import VectorStore
+from vector_store.types import CatalogInfo
 
 MAX_FACETS = 16
 

@@ -15,8 +15,16 @@ from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import pack
 from search_service.names import catalog_name, version_name
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import CatalogInfo, FieldType, VersionInfo, VersionSpec, VersionState
-from vector_store.points import Item, Payload, PayloadValue
+from vector_store.types import (
+    CatalogInfo,
+    FieldType,
+    Item,
+    Payload,
+    PayloadValue,
+    VersionInfo,
+    VersionSpec,
+    VersionState,
+)
 
 _STATES = {
     VersionState.BUILDING: pb.BUILDING,

@@ -23,11 +23,10 @@ from search_service.request import parse_features, parse_item_ids
 from search_service.settings import SearchSettings
 from search_service.store import store_refusals
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import VersionSpec
-from vector_store.contract import CatalogReader
-from vector_store.errors import InvalidQuery
+from vector_store.base import CatalogVersion
+from vector_store.errors import InvalidQueryError
 from vector_store.filters import Filter
-from vector_store.points import Payload, PayloadBatch, PayloadValue, PointBatch
+from vector_store.types import Payload, PayloadBatch, PayloadValue, PointBatch, VersionSpec
 
 MAX_LOCATION = 4096
 
@@ -47,7 +46,7 @@ class _Write:
 async def write_items(
     items: Sequence[pb.ItemWrite],
     *,
-    reader: CatalogReader,
+    reader: CatalogVersion,
     embedder: EmbedderClient,
     settings: SearchSettings,
     timeout: float,
@@ -101,7 +100,7 @@ def _parse_write(index: int, item: pb.ItemWrite, spec: VersionSpec, settings: Se
 async def _embed(
     writes: Sequence[_Write],
     embedder: EmbedderClient,
-    reader: CatalogReader,
+    reader: CatalogVersion,
     failed: dict[int, errors.ItemError],
     timeout: float,
 ) -> None:
@@ -129,13 +128,13 @@ async def _embed(
 
 
 async def _store_writes(
-    writes: list[_Write], reader: CatalogReader, failed: dict[int, errors.ItemError]
+    writes: list[_Write], reader: CatalogVersion, failed: dict[int, errors.ItemError]
 ) -> int:
     """Write in one batch; where the store refuses it, item by item, so that only the bad ones fail."""
     try:
         await _upsert(writes, reader)
         return len(writes)
-    except InvalidQuery:
+    except InvalidQueryError:
         written = 0
         for write in writes:
             try:
@@ -147,7 +146,7 @@ async def _store_writes(
         return written
 
 
-async def _upsert(writes: Sequence[_Write], reader: CatalogReader) -> None:
+async def _upsert(writes: Sequence[_Write], reader: CatalogVersion) -> None:
     if not writes:
         return
     features = [write.features for write in writes if write.features is not None]
@@ -182,7 +181,7 @@ class ItemUpdates:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def update(
-        self, items: Sequence[pb.Item], mask: UpdateMask | None, reader: CatalogReader
+        self, items: Sequence[pb.Item], mask: UpdateMask | None, reader: CatalogVersion
     ) -> pb.UpdateItemsResponse:
         """Change the items that can be; the answer has one error for each that cannot."""
         failed: dict[int, errors.ItemError] = {}
@@ -216,7 +215,7 @@ class ItemUpdates:
         items: Sequence[pb.Item],
         given: dict[int, Payload],
         mask: UpdateMask | None,
-        reader: CatalogReader,
+        reader: CatalogVersion,
         failed: dict[int, errors.ItemError],
     ) -> dict[str, _Changed]:
         """Items by id as they will be; those that do not exist are noted."""
@@ -247,12 +246,12 @@ class ItemUpdates:
 
 
 async def _store_updates(
-    changed: dict[str, _Changed], reader: CatalogReader, failed: dict[int, errors.ItemError]
+    changed: dict[str, _Changed], reader: CatalogVersion, failed: dict[int, errors.ItemError]
 ) -> None:
     """Write in one batch; where the store refuses it, item by item, so that only the bad ones fail."""
     try:
         await _set_payloads(changed, reader)
-    except InvalidQuery:
+    except InvalidQueryError:
         for item_id, item in changed.items():
             try:
                 with store_refusals(field=f"items[{item.entries[-1]}].payload"):
@@ -261,7 +260,7 @@ async def _store_updates(
                 failed.update({index: error.item_error(index, item_id=item_id) for index in item.entries})
 
 
-async def _set_payloads(changed: dict[str, _Changed], reader: CatalogReader) -> None:
+async def _set_payloads(changed: dict[str, _Changed], reader: CatalogVersion) -> None:
     await reader.set_payloads(
         PayloadBatch(
             ids=list(changed),
@@ -287,7 +286,7 @@ def parse_deletion(request: pb.DeleteItemsRequest, *, max_conditions: int) -> li
     return where
 
 
-async def delete_items(which: list[str] | Filter, reader: CatalogReader, validate_only: bool) -> int:
+async def delete_items(which: list[str] | Filter, reader: CatalogVersion, validate_only: bool) -> int:
     """Delete them; how many existed. With `validate_only` they are counted and stay."""
     if isinstance(which, list):
         if validate_only:

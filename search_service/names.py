@@ -8,7 +8,7 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.auth import current_key
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import check_catalog_name
+from vector_store.types import check_catalog_name
 
 MAX_ITEM_ID = 512
 

@@ -16,7 +16,7 @@ from search_service.names import check_item_id
 from search_service.query import turn_kind
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import VersionSpec
+from vector_store.types import VersionSpec
 
 MAX_EXCLUDED = 1000
 MAX_EF = 10_000

@@ -23,9 +23,9 @@ from search_service.turn_features import look_up_turns
 from search_service.upstreams import CombinerClient
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
-from vector_store.contract import CatalogReader, SearchOptions, VectorStore
+from vector_store.base import CatalogVersion, SearchOptions, VectorStore
 from vector_store.filters import Filter, HasId
-from vector_store.points import ScoredItem
+from vector_store.types import ScoredItem
 
 _KINDS = {kind: pb.TurnKind.Value(kind.name) for kind in TurnKind}
 _FEEDBACK = {pb.ROCCHIO: rocchio, pb.RECOMMEND: average_vector}
@@ -89,7 +89,7 @@ class Search:
     async def _compose(
         self,
         request: pb.SearchRequest,
-        reader: CatalogReader,
+        reader: CatalogVersion,
         clock: StageTimer,
         context: grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse],
     ) -> ComposedQuery:
@@ -120,7 +120,7 @@ class Search:
     async def _query(
         self,
         request: pb.SearchRequest,
-        reader: CatalogReader,
+        reader: CatalogVersion,
         query: NDArray[np.float32],
         where: Filter,
         offset: int,
@@ -146,7 +146,7 @@ class Search:
     def _write(
         self,
         request: pb.SearchRequest,
-        reader: CatalogReader,
+        reader: CatalogVersion,
         folded: ComposedQuery,
         found: list[ScoredItem],
         unindexed: int | None,

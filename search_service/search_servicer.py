@@ -19,7 +19,7 @@ from search_service.store import UnindexedItems, store_refusals
 from search_service.upstreams import CombinerClient
 from service_runtime.errors import ServiceError
 from service_runtime.settings import software_version
-from vector_store.contract import VectorStore
+from vector_store.base import VectorStore
 
 _PROBE_SECONDS = 2.0
 

@@ -9,8 +9,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from service_runtime.settings import ServiceSettings
-from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
-from vector_store.edge_options import EdgeOptions
+from vector_store.edge import EdgeOptions
+from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 
 class SearchSettings(ServiceSettings):

@@ -15,16 +15,16 @@ from search_service.embedder_client import EmbedderClient
 from search_service.paging import invalid_page_token
 from service_runtime.errors import ServiceError
 from vector_store import errors as store
-from vector_store.catalogs import VersionState
-from vector_store.contract import CatalogReader, VectorStore
-from vector_store.errors import StoreError, VersionNotFound
+from vector_store.base import CatalogVersion, VectorStore
+from vector_store.errors import StoreError, VersionNotFoundError
+from vector_store.types import VersionState
 
 _REASONS: tuple[tuple[type[store.StoreError], pb.ErrorReason.ValueType], ...] = (
-    (store.CatalogNotFound, pb.CATALOG_NOT_FOUND),
-    (store.VersionNotFound, pb.VERSION_NOT_FOUND),
-    (store.VersionConflict, pb.VERSION_STATE),
-    (store.FingerprintMismatch, pb.FINGERPRINT_MISMATCH),
-    (store.StoreUnavailable, pb.STORE_UNAVAILABLE),
+    (store.CatalogNotFoundError, pb.CATALOG_NOT_FOUND),
+    (store.VersionNotFoundError, pb.VERSION_NOT_FOUND),
+    (store.VersionConflictError, pb.VERSION_STATE),
+    (store.FingerprintMismatchError, pb.FINGERPRINT_MISMATCH),
+    (store.StoreUnavailableError, pb.STORE_UNAVAILABLE),
 )
 
 
@@ -33,11 +33,11 @@ def store_refusals(*, field: str = "") -> Iterator[None]:
     """Turn the store's exceptions into `ServiceError`; `field` is the request's field at fault."""
     try:
         yield
-    except store.UnknownField as error:
+    except store.UnknownFieldError as error:
         raise ServiceError(pb.UNKNOWN_FIELD, str(error), field=field or error.field) from error
-    except store.WrongFieldType as error:
+    except store.WrongFieldTypeError as error:
         raise ServiceError(pb.WRONG_FIELD_TYPE, str(error), field=field or error.field) from error
-    except store.InvalidQuery as error:
+    except store.InvalidQueryError as error:
         raise ServiceError(pb.FIELD_INVALID, str(error), field=field or error.field) from error
     except store.StoreError as error:
         for kind, reason in _REASONS:
@@ -50,7 +50,7 @@ def store_refusals(*, field: str = "") -> Iterator[None]:
 @asynccontextmanager
 async def open_reader(
     store: VectorStore, catalog: str, version: str = "", *, paging: bool = False
-) -> AsyncIterator[CatalogReader]:
+) -> AsyncIterator[CatalogVersion]:
     """Pin a version ('' = the published one). Raises `ServiceError`.
 
     With `paging` the version comes from a page token: that it is gone is then the token's fault.
@@ -59,7 +59,7 @@ async def open_reader(
         try:
             async with store.reader(catalog, version) as reader:
                 yield reader
-        except VersionNotFound as error:
+        except VersionNotFoundError as error:
             if paging:
                 raise invalid_page_token() from error
             raise
@@ -74,7 +74,7 @@ async def check_embedder_model(
     """Raise `ServiceError` (FINGERPRINT_MISMATCH) when the embedder serves another model than the version's.
 
     An embedder that is away proves nothing and stops nothing; nor does a version that is not there, which
-    publishing itself refuses. Raises `CatalogNotFound`.
+    publishing itself refuses. Raises `CatalogNotFoundError`.
     """
     found = [info for info in await store.list_versions(catalog) if info.version == version]
     if not found:
@@ -110,7 +110,7 @@ class UnindexedItems:
         self._known: OrderedDict[tuple[str, str], tuple[float, int | None]] = OrderedDict()
         self._shown: OrderedDict[str, None] = OrderedDict()
 
-    async def of(self, reader: CatalogReader) -> int | None:
+    async def of(self, reader: CatalogVersion) -> int | None:
         """About how many items of the reader's version no index holds; None where the store does not say."""
         info = reader.info
         key = (info.catalog, info.version)

@@ -17,15 +17,14 @@ from search_service.query import Turn, normalize
 from search_service.request import parse_features
 from search_service.store import store_refusals
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import VersionSpec
-from vector_store.contract import CatalogReader
-from vector_store.points import Item
+from vector_store.base import CatalogVersion
+from vector_store.types import Item, VersionSpec
 
 
 async def look_up_turns(
     turns: Sequence[pb.Turn],
     *,
-    reader: CatalogReader,
+    reader: CatalogVersion,
     embeddings: SharedEmbeddings,
     clock: StageTimer,
     timeout: float,
@@ -112,7 +111,7 @@ async def _images(
     return dict(zip(places, rows, strict=True))
 
 
-async def _items(turns: Sequence[pb.Turn], reader: CatalogReader, clock: StageTimer) -> dict[str, Item]:
+async def _items(turns: Sequence[pb.Turn], reader: CatalogVersion, clock: StageTimer) -> dict[str, Item]:
     fields: dict[str, str] = {}
     for index, turn in enumerate(turns):
         if turn.reference.WhichOneof("source") == "item_id":

@@ -5,15 +5,15 @@ class StoreError(Exception):
     """Base of every error that a store raises on purpose."""
 
 
-class CatalogNotFound(StoreError):
+class CatalogNotFoundError(StoreError):
     """No catalog of that name, or a catalog without a published version."""
 
 
-class VersionNotFound(StoreError):
+class VersionNotFoundError(StoreError):
     """The catalog has no such version."""
 
 
-class InvalidQuery(StoreError):
+class InvalidQueryError(StoreError):
     """A vector, filter or name that this catalog cannot take; `field` names the culprit."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
@@ -21,19 +21,19 @@ class InvalidQuery(StoreError):
         self.field = field
 
 
-class UnknownField(InvalidQuery):
+class UnknownFieldError(InvalidQueryError):
     """A payload field that the catalog's schema does not have."""
 
 
-class WrongFieldType(InvalidQuery):
+class WrongFieldTypeError(InvalidQueryError):
     """A value or an act that does not fit the type of its payload field."""
 
 
-class VersionConflict(StoreError):
+class VersionConflictError(StoreError):
     """The version's state forbids the act: already published, incomplete, or held by a writer."""
 
 
-class FingerprintMismatch(StoreError):
+class FingerprintMismatchError(StoreError):
     """Vectors of another model than the catalog's; both fingerprints are in the message."""
 
     def __init__(self, *, expected: str, actual: str) -> None:
@@ -45,21 +45,21 @@ class FingerprintMismatch(StoreError):
         self.actual = actual
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailableError(StoreError):
     """The engine cannot be reached or its data cannot be opened; trying again may help."""
 
 
-class StoreLocked(StoreUnavailable):
+class StoreLockedError(StoreUnavailableError):
     """Another process owns the data that was to be opened; the message names what to stop."""
 
 
-class StoreDamaged(StoreUnavailable):
+class StoreDamagedError(StoreUnavailableError):
     """Files of an embedded version are missing or altered; the message says how to restore it."""
 
 
-class CopyMismatch(StoreError):
+class CopyMismatchError(StoreError):
     """A copied version is not equal to its source."""
 
 
-class SnapshotDamaged(StoreError):
+class SnapshotDamagedError(StoreError):
     """A snapshot is incomplete or altered, or its folder cannot be used."""

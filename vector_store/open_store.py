@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
-from vector_store.contract import VectorStore
-from vector_store.edge_options import EdgeOptions
-from vector_store.qdrant_options import QdrantOptions
+from vector_store.base import VectorStore
+from vector_store.edge import EdgeOptions
+from vector_store.qdrant import QdrantOptions
+from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 _FORMS = "use edge:///absolute/path, qdrant://host:6334, or qdrants://host:6334 for TLS"
 _GRPC_PORT = 6334
@@ -37,13 +37,13 @@ def open_store(
     if parts.scheme == "edge":
         if parts.netloc or not parts.path.startswith("/"):
             raise ValueError(f"store URL {url!r}: the path must be absolute, with three slashes; {_FORMS}")
-        from vector_store.edge_store import EdgeStore
+        from vector_store.edge.store import EdgeStore
 
         return EdgeStore(Path(unquote(parts.path)), options=edge, quantize_above_bytes=quantize_above_bytes)
     if parts.scheme in ("qdrant", "qdrants"):
         host, port = _host_and_port(url)
-        from vector_store.qdrant_connect import connect
-        from vector_store.qdrant_store import QdrantStore
+        from vector_store.qdrant.client import connect
+        from vector_store.qdrant.store import QdrantStore
 
         tls = parts.scheme == "qdrants"
         ca = _authorities(ca_file) if tls and ca_file is not None else b""

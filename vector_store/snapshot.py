@@ -22,15 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from vector_store.catalogs import VersionInfo, VersionState
-from vector_store.contract import VectorStore
-from vector_store.copy_items import Progress, batch_of, fill, open_writer, silent
-from vector_store.edge_layout import read_json, replace_json
-from vector_store.errors import SnapshotDamaged
-from vector_store.pages import pages_of
-from vector_store.placement import Placement
-from vector_store.points import Item
-from vector_store.version_document import spec_from_document, spec_to_document
+from vector_store.base import VectorStore
+from vector_store.copy import (
+    Placement,
+    ProgressCallback,
+    fill_version,
+    iterate_pages,
+    no_progress,
+    open_writer,
+    to_batch,
+)
+from vector_store.errors import SnapshotDamagedError
+from vector_store.json_files import read_json, replace_json
+from vector_store.types import Item, VersionInfo, VersionState
+from vector_store.versions import spec_from_document, spec_to_document
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -42,17 +47,17 @@ async def write_snapshot(
     folder: Path,
     *,
     version: str = "",
-    on_progress: Progress = silent,
+    on_progress: ProgressCallback = no_progress,
 ) -> VersionInfo:
     """Write a version ('' = the published one) into `folder`, which is created; one page is in memory.
 
-    Raises `StoreError`; `SnapshotDamaged` for a folder that holds something else or cannot be written.
+    Raises `StoreError`; `SnapshotDamagedError` for a folder that holds something else or cannot be written.
     """
     async with store.frozen_reader(catalog, version) as reader:
         await asyncio.to_thread(_prepare, folder)
         pages: list[dict[str, Any]] = []
         done = 0
-        async for page in pages_of(reader, with_features=True):
+        async for page in iterate_pages(reader, with_features=True):
             pages.append(await asyncio.to_thread(_write_page, folder, len(pages), page))
             done += len(page)
             on_progress(done)
@@ -78,51 +83,53 @@ async def restore_snapshot(
     catalog: str = "",
     resume: str = "",
     placement: Placement = Placement(),
-    on_progress: Progress = silent,
+    on_progress: ProgressCallback = no_progress,
 ) -> VersionInfo:
     """Make a new version of `catalog` ('' = the snapshot's own name); it is READY, not published.
 
     All checksums are compared before anything is written. `resume` names the BUILDING version of an
-    interrupted restore; `placement` is as in `copy_version`. Raises `StoreError`; `SnapshotDamaged` names the
-    file that is missing or altered.
+    interrupted restore; `placement` is as in `copy_version`. Raises `StoreError`; `SnapshotDamagedError`
+    names the file that is missing or altered.
     """
     manifest = await asyncio.to_thread(check_snapshot, folder)
     expected = _info(manifest)
     name = catalog or expected.catalog
     writer = await open_writer(store, name, expected.spec, resume=resume, placement=placement)
     pages = _read_pages(folder, manifest)
-    return await fill(writer, pages, expected, resumed=bool(resume), on_progress=on_progress)
+    return await fill_version(writer, pages, expected, resumed=bool(resume), on_progress=on_progress)
 
 
 def check_snapshot(folder: Path) -> Mapping[str, Any]:
     """The manifest of a snapshot whose files are all there and unaltered. Blocks.
 
-    Raises `SnapshotDamaged`.
+    Raises `SnapshotDamagedError`.
     """
     try:
         manifest = read_json(folder / _MANIFEST)
         if manifest is None:
-            raise SnapshotDamaged(
+            raise SnapshotDamagedError(
                 f"{folder} has no {_MANIFEST}: it is no snapshot, or one that was interrupted; write it again"
             )
         if manifest["format"] != _FORMAT:
-            raise SnapshotDamaged(f"{folder} has format {manifest['format']}; this program reads {_FORMAT}")
+            raise SnapshotDamagedError(
+                f"{folder} has format {manifest['format']}; this program reads {_FORMAT}"
+            )
         if sum(page["items"] for page in manifest["pages"]) != manifest["points"]:
-            raise SnapshotDamaged(f"{folder}: the pages do not add up to {manifest['points']} items")
+            raise SnapshotDamagedError(f"{folder}: the pages do not add up to {manifest['points']} items")
         for page in manifest["pages"]:
             for kind in ("features", "items_file"):
                 path = folder / Path(page[kind]["name"]).name
                 if not path.is_file():
-                    raise SnapshotDamaged(f"{path} is missing; use another copy of the snapshot")
+                    raise SnapshotDamagedError(f"{path} is missing; use another copy of the snapshot")
                 if _digest(path) != page[kind]["sha256"]:
-                    raise SnapshotDamaged(
+                    raise SnapshotDamagedError(
                         f"{path} is altered: its checksum is not the manifest's; use another copy"
                     )
         _info(manifest)
     except OSError as error:
-        raise SnapshotDamaged(f"cannot read the snapshot {folder}: {error}") from error
+        raise SnapshotDamagedError(f"cannot read the snapshot {folder}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SnapshotDamaged(f"{folder / _MANIFEST} is damaged: {error!r}; use another copy") from error
+        raise SnapshotDamagedError(f"{folder / _MANIFEST} is damaged: {error!r}; use another copy") from error
     return manifest
 
 
@@ -142,17 +149,19 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for entry in folder.iterdir():
             if entry.name == _MANIFEST:
-                raise SnapshotDamaged(f"{folder} holds a snapshot already; choose another folder")
+                raise SnapshotDamagedError(f"{folder} holds a snapshot already; choose another folder")
             if not (entry.name.startswith("page-") and entry.suffix in (".f32", ".jsonl")):
-                raise SnapshotDamaged(f"{folder} holds {entry.name!r}, no part of a snapshot; choose another")
+                raise SnapshotDamagedError(
+                    f"{folder} holds {entry.name!r}, no part of a snapshot; choose another"
+                )
         for entry in folder.iterdir():
             entry.unlink()
     except OSError as error:
-        raise SnapshotDamaged(f"cannot write the snapshot {folder}: {error}") from error
+        raise SnapshotDamagedError(f"cannot write the snapshot {folder}: {error}") from error
 
 
 def _write_page(folder: Path, number: int, page: list[Item]) -> dict[str, Any]:
-    rows = np.ascontiguousarray(batch_of(page).features, dtype="<f4").tobytes()
+    rows = np.ascontiguousarray(to_batch(page).features, dtype="<f4").tobytes()
     lines = "".join(
         json.dumps({"id": item.id, "image": item.image, "payload": item.payload}, ensure_ascii=False) + "\n"
         for item in page
@@ -165,7 +174,9 @@ def _write_page(folder: Path, number: int, page: list[Item]) -> dict[str, Any]:
         }
     except OSError as error:
         free = shutil.disk_usage(folder).free >> 20
-        raise SnapshotDamaged(f"cannot write the snapshot {folder}: {error}; {free} MiB are free") from error
+        raise SnapshotDamagedError(
+            f"cannot write the snapshot {folder}: {error}; {free} MiB are free"
+        ) from error
 
 
 def _write_file(path: Path, content: bytes) -> dict[str, str]:
@@ -177,7 +188,7 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     try:
         replace_json(folder / _MANIFEST, manifest)
     except OSError as error:
-        raise SnapshotDamaged(f"cannot write the snapshot {folder}: {error}") from error
+        raise SnapshotDamagedError(f"cannot write the snapshot {folder}: {error}") from error
 
 
 async def _read_pages(folder: Path, manifest: Mapping[str, Any]) -> AsyncIterator[list[Item]]:
@@ -197,7 +208,7 @@ def _read_page(folder: Path, page: Mapping[str, Any], dimension: int) -> list[It
             for d, row in zip(documents, rows, strict=True)
         ]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise SnapshotDamaged(f"cannot read a page of the snapshot {folder}: {error!r}") from error
+        raise SnapshotDamagedError(f"cannot read a page of the snapshot {folder}: {error!r}") from error
 
 
 def _digest(path: Path) -> str:

@@ -48,7 +48,7 @@ def copy(
     require("search", what="cir catalogs copy")
     # Only here, so that the rest of the command needs no more than the base install.
     from cir.commands.copying import Access, run_copy
-    from vector_store.placement import Placement
+    from vector_store.copy import Placement
 
     print(
         run_copy(
@@ -94,7 +94,7 @@ def restore(
     """Make a new version of a catalog from a snapshot, after comparing its checksums."""
     require("search", what="cir catalogs restore")
     from cir.commands.copying import Access, run_restore
-    from vector_store.placement import Placement
+    from vector_store.copy import Placement
 
     print(
         run_restore(

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cir.failure import Failure
-from vector_store.catalogs import VersionInfo
-from vector_store.contract import VectorStore
-from vector_store.copy_items import copy_version
+from vector_store.base import VectorStore
+from vector_store.copy import Placement, copy_version
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
-from vector_store.placement import Placement
 from vector_store.snapshot import restore_snapshot, write_snapshot
+from vector_store.types import VersionInfo
 
 T = TypeVar("T")
 

@@ -25,9 +25,9 @@ from indexer.run import index
 from indexer.schema_text import read_schema
 from indexer.url_picture import Fetching
 from indexer.url_rules import UrlRules
-from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
+from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

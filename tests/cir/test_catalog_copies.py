@@ -10,8 +10,7 @@ import pytest
 
 from cir.cli import run
 from vector_store import open_store
-from vector_store.catalogs import IndexOptions, VersionSpec
-from vector_store.points import PointBatch
+from vector_store.types import IndexOptions, PointBatch, VersionSpec
 
 
 async def _build(url: str) -> None:

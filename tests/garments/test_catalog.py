@@ -16,7 +16,7 @@ from garments.vocabulary import split_of
 from indexer.admission import admit
 from indexer.items import SourceItem
 from indexer.manifest_source import ManifestSource
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 SMALL = (48, 64)
 SPLITS = ("train", "val", "test")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vector_store.contract import VectorStore
-from vector_store.points import Item
+from vector_store.base import VectorStore
+from vector_store.types import Item
 
 
 async def stored(store: VectorStore, catalog: str = "shop") -> dict[str, Item]:

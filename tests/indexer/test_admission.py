@@ -9,7 +9,7 @@ import pytest
 
 from indexer.admission import admit, check_id
 from indexer.items import Reject, SourceItem
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 def item(item_id: str, **payload: Any) -> SourceItem:

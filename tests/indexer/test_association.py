@@ -18,9 +18,9 @@ from indexer.items import Reject, SourceItem
 from indexer.source import Source, SourceFacts
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
-from vector_store.catalogs import FieldType
-from vector_store.errors import StoreUnavailable
-from vector_store.qdrant_local import open_local_qdrant
+from tests.vector_store.local_qdrant import open_local_qdrant
+from vector_store.errors import StoreUnavailableError
+from vector_store.types import FieldType
 
 FATES = ["good", "missing", "empty", "too large", "unreadable", "no direction", "bad payload", "same id"]
 
@@ -127,10 +127,10 @@ def fail_once_in_a_while(store: Any, chance: random.Random) -> None:
         async def flaky(batch: Any) -> None:
             before = chance.random()
             if before < 0.1:
-                raise StoreUnavailable("away")
+                raise StoreUnavailableError("away")
             await upsert(batch)
             if before < 0.2:
-                raise StoreUnavailable("the answer was lost")
+                raise StoreUnavailableError("the answer was lost")
 
         writer.upsert = flaky
         return writer

@@ -17,9 +17,9 @@ from indexer import IndexingError, IndexingOptions, index
 from indexer.items import SourceItem
 from indexer.source import Source, SourceFacts
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
-from vector_store.catalogs import FieldType
-from vector_store.errors import StoreUnavailable
-from vector_store.qdrant_local import open_local_qdrant
+from tests.vector_store.local_qdrant import open_local_qdrant
+from vector_store.errors import StoreUnavailableError
+from vector_store.types import FieldType
 
 
 class Shop(Source):
@@ -91,7 +91,7 @@ async def run_all(
                 if away_from and writes >= away_from:
                     if chance.random() < 0.5:
                         await upsert(batch)  # the answer is lost, not the items
-                    raise StoreUnavailable("away")
+                    raise StoreUnavailableError("away")
                 await upsert(batch)
 
             writer.upsert = write

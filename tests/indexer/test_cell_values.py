@@ -8,7 +8,7 @@ import pytest
 
 from indexer.cell_values import payload_of
 from indexer.rows import CellText
-from vector_store.catalogs import FieldType as K
+from vector_store.types import FieldType as K
 
 T = CellText
 

@@ -20,8 +20,8 @@ from tests.indexer.fake_embedder import FakeEmbedder, features_of
 from tests.indexer.pictures import fill, jpeg
 from tests.indexer.stored import stored
 from vector_store import VectorStore, open_store
-from vector_store.catalogs import VersionState
-from vector_store.errors import StoreUnavailable
+from vector_store.errors import StoreUnavailableError
+from vector_store.types import VersionState
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
 
@@ -232,7 +232,7 @@ async def test_a_version_that_was_finished_but_not_published_is_published(
     folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object, **__: object) -> None:
-        raise StoreUnavailable("away")
+        raise StoreUnavailableError("away")
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "publish", away)

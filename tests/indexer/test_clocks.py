@@ -10,8 +10,8 @@ import pytest
 
 from indexer import FolderSource, IndexingOptions, IndexReport, index
 from tests.indexer.fake_embedder import FakeEmbedder
+from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore
-from vector_store.qdrant_local import open_local_qdrant
 
 PAST, FUTURE = 1_600_000_000, int(time.time()) + 365 * 86_400
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from indexer.cell_values import payload_of
 from indexer.column_types import ColumnTypes, UnusableValue, kind_of
 from indexer.rows import CellText
-from vector_store.catalogs import FieldType
-from vector_store.schema_check import check_payload
+from vector_store.types import FieldType
+from vector_store.validation import check_payload
 
 K = FieldType
 

@@ -13,8 +13,8 @@ from indexer.reader import read_image
 from tests.indexer.fake_embedder import FakeEmbedder
 from tests.indexer.pictures import fill
 from vector_store import VectorStore
-from vector_store.catalogs import VersionState
-from vector_store.errors import StoreUnavailable
+from vector_store.errors import StoreUnavailableError
+from vector_store.types import VersionState
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=0.3, write_items=5, calls_in_flight=1)
 
@@ -32,7 +32,7 @@ def failing_writes(store: VectorStore, monkeypatch: pytest.MonkeyPatch, fails: C
                 nonlocal writes
                 writes += 1
                 if fails(writes):
-                    raise StoreUnavailable("no space left on device")
+                    raise StoreUnavailableError("no space left on device")
                 await upsert(batch)
 
             monkeypatch.setattr(writer, "upsert", write)

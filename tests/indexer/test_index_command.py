@@ -12,8 +12,8 @@ from cir.cli import run
 from cir.commands import version_options
 from tests.indexer.pictures import jpeg
 from vector_store import VectorStore, open_store
-from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
-from vector_store.catalogs import IndexOptions, Quantization
+from vector_store.types import IndexOptions, Quantization
+from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from indexer import FolderSource, IndexingOptions, index
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
 from tests.indexer.pictures import fill
 from vector_store import VectorStore, open_store
-from vector_store.catalogs import VersionState
+from vector_store.types import VersionState
 
 # A long run sets more; each point costs the start of a process.
 KILLS = int(os.environ.get("CIR_KILLS", "3"))

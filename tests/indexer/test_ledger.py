@@ -13,7 +13,7 @@ import pytest
 
 from indexer.errors import LedgerError
 from indexer.ledger import Entry, Ledger
-from vector_store.catalogs import VersionInfo, VersionSpec, VersionState
+from vector_store.types import VersionInfo, VersionSpec, VersionState
 
 INFO = VersionInfo(
     "c",

@@ -14,7 +14,7 @@ import pytest
 from indexer.errors import SourceError
 from indexer.items import Reject, SourceItem
 from indexer.manifest_source import ManifestSource
-from vector_store.catalogs import FieldType as K
+from vector_store.types import FieldType as K
 
 
 def write(tmp_path: Path, text: str | bytes, name: str = "m.csv") -> Path:

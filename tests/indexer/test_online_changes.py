@@ -12,9 +12,9 @@ from indexer import FolderSource, IndexingOptions, IndexReport, index
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
 from tests.indexer.pictures import fill, jpeg
 from tests.indexer.stored import stored
+from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
-from vector_store.points import Item, PayloadBatch, PointBatch
-from vector_store.qdrant_local import open_local_qdrant
+from vector_store.types import Item, PayloadBatch, PointBatch
 
 FOREIGN = np.full((1, DIMENSION), 7, dtype=np.float32)
 

@@ -19,9 +19,9 @@ from indexer.source import Source
 from tests.indexer.fake_embedder import FakeEmbedder
 from tests.indexer.pictures import fill, jpeg
 from tests.indexer.stored import stored
+from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
-from vector_store.points import Item
-from vector_store.qdrant_local import open_local_qdrant
+from vector_store.types import Item
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from indexer.items import Reject, SourceItem
 from indexer.partition import Partition, PartitionSource, SourceDigest, number_of
 from indexer.source import Source, SourceFacts
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 SCHEMA = {"n": FieldType.INTEGER}
 

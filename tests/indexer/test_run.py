@@ -28,9 +28,9 @@ from tests.indexer.fake_embedder import DIMENSION, FINGERPRINT, FakeEmbedder, fe
 from tests.indexer.pictures import fill, jpeg
 from tests.indexer.stored import stored
 from vector_store import VectorStore, open_store
-from vector_store.catalogs import FieldType, VersionState
-from vector_store.errors import CatalogNotFound, InvalidQuery, StoreUnavailable
+from vector_store.errors import CatalogNotFoundError, InvalidQueryError, StoreUnavailableError
 from vector_store.filters import Filter, MatchAny
+from vector_store.types import FieldType, VersionState
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=5.0, write_items=10)
 ALWAYS = FAST.model_copy(update={"always_publish": True, "keep_features": True})
@@ -39,7 +39,7 @@ ALWAYS = FAST.model_copy(update={"always_publish": True, "keep_features": True})
 async def versions(store: VectorStore, catalog: str) -> list[VersionState]:
     try:
         return [info.state for info in await store.list_versions(catalog)]
-    except CatalogNotFound:
+    except CatalogNotFoundError:
         return []
 
 
@@ -419,7 +419,7 @@ async def test_a_version_that_lost_something_is_not_published(
     assert await versions(store, "shop") == []
 
 
-@pytest.mark.parametrize("fault", [InvalidQuery("no"), StoreUnavailable("away")])
+@pytest.mark.parametrize("fault", [InvalidQueryError("no"), StoreUnavailableError("away")])
 async def test_a_store_that_refuses_ends_the_run(
     tmp_path: Path, store: VectorStore, address: str, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from indexer.errors import SourceError
 from indexer.schema_text import read_schema
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 def test_later_ones_win(tmp_path: Path) -> None:

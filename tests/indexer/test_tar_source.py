@@ -16,7 +16,7 @@ from indexer.open_source import open_source
 from indexer.reader import read_image
 from indexer.tar_source import TarSource
 from tests.indexer.pictures import jpeg
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 
 def write(path: Path, files: dict[str, bytes], special: list[tarfile.TarInfo] | None = None) -> Path:

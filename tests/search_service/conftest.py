@@ -25,8 +25,7 @@ from tests.search_service.neighbours import (
     start,
 )
 from vector_store import VectorStore, open_store
-from vector_store.catalogs import FieldType, VersionSpec
-from vector_store.points import PointBatch
+from vector_store.types import FieldType, PointBatch, VersionSpec
 
 COLOURS = ("red", "green", "blue")
 SCHEMA = {

@@ -13,8 +13,8 @@ from search_service.settings import SearchSettings
 from search_service.upstreams import load_upstream_access
 from service_runtime.errors import StartupError
 from tests.service_runtime.certificates import Authority
-from vector_store.auto_quantization import QUANTIZE_ABOVE_BYTES
-from vector_store.edge_options import EdgeOptions
+from vector_store.edge import EdgeOptions
+from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 
 @pytest.fixture

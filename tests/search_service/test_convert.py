@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cir.common.v1 import payload_pb2 as pb
 from search_service.convert import parse_payload, parse_value, payload_message, value_message
 from service_runtime.errors import ServiceError
-from vector_store.catalogs import FieldType
+from vector_store.types import FieldType
 
 scalars = (
     st.none()

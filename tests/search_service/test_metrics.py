@@ -12,9 +12,9 @@ from cir.search.v1.search_pb2 import SearchRequest, Turn
 from search_service.metrics import SearchMetrics
 from search_service.store import FRESH_SECONDS, UnindexedItems
 from tests.search_service.conftest import Stack
-from vector_store.catalogs import VersionInfo, VersionSpec, VersionState
-from vector_store.contract import CatalogReader
-from vector_store.errors import StoreUnavailable
+from vector_store.base import CatalogVersion
+from vector_store.errors import StoreUnavailableError
+from vector_store.types import VersionInfo, VersionSpec, VersionState
 
 
 async def test_stages_kinds_and_results_are_counted(stack: Stack) -> None:
@@ -53,7 +53,7 @@ class Reader:
     async def unindexed(self) -> int:
         self.asked += 1
         if self.away:
-            raise StoreUnavailable("away")
+            raise StoreUnavailableError("away")
         return self.count
 
 
@@ -66,7 +66,7 @@ def gauge() -> Gauge:
 
 
 async def count_unindexed(items: UnindexedItems, reader: Any) -> int | None:
-    return await items.of(cast(CatalogReader, reader))
+    return await items.of(cast(CatalogVersion, reader))
 
 
 async def test_the_store_is_asked_now_and_then() -> None:

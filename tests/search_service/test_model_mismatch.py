@@ -11,8 +11,7 @@ from tests.refused import Refusal, refused
 from tests.search_service.conftest import SCHEMA, Stack
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
 from vector_store import open_store
-from vector_store.catalogs import VersionSpec
-from vector_store.points import PointBatch
+from vector_store.types import PointBatch, VersionSpec
 
 SHOP = "catalogs/shop"
 OTHER = "clip-other"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
-from vector_store.errors import CatalogNotFound
-from vector_store.qdrant_connect import connect
-from vector_store.qdrant_local import open_local_qdrant
-from vector_store.qdrant_options import QdrantOptions
-from vector_store.qdrant_store import QdrantStore
+from vector_store.errors import CatalogNotFoundError
+from vector_store.qdrant import QdrantOptions
+from vector_store.qdrant.client import connect
+from vector_store.qdrant.store import QdrantStore
 
 from .grpc_stand_in import StandIn
 
@@ -57,5 +57,5 @@ async def catalog(store: VectorStore) -> AsyncIterator[str]:
     """A catalog name that no other test uses; dropped afterwards."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
-    with contextlib.suppress(CatalogNotFound):
+    with contextlib.suppress(CatalogNotFoundError):
         await store.delete_catalog(name)

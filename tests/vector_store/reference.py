@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
-from vector_store.points import PointBatch
+from vector_store.types import PointBatch
 
 EARTH_RADIUS_M = 6_371_008.8
 

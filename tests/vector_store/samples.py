@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_store import VectorStore
-from vector_store.catalogs import FieldType, IndexOptions, VersionInfo, VersionSpec
-from vector_store.points import PointBatch
+from vector_store.types import FieldType, IndexOptions, PointBatch, VersionInfo, VersionSpec
 
 DIMENSION = 8
 

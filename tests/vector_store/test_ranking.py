@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_store.contract import SearchOptions
-from vector_store.points import Item, ScoredItem
-from vector_store.query_window import DEFAULT_EF, first_fetch, power_of_two, search_ef
-from vector_store.ranking import by_score, diversify, group
+from vector_store.base import SearchOptions
+from vector_store.ranking import DEFAULT_EF, by_score, diversify, first_fetch, group, power_of_two, search_ef
+from vector_store.types import Item, ScoredItem
 
 
 def scored(item_id: str, score: float, **payload: object) -> ScoredItem:

@@ -12,12 +12,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
-from vector_store.catalogs import VersionInfo, VersionState
-from vector_store.copy_items import copy_version
-from vector_store.errors import CopyMismatch, SnapshotDamaged, StoreUnavailable
-from vector_store.qdrant_local import open_local_qdrant
+from vector_store.copy import copy_version
+from vector_store.errors import CopyMismatchError, SnapshotDamagedError, StoreUnavailableError
 from vector_store.snapshot import check_snapshot, restore_snapshot, write_snapshot
+from vector_store.types import VersionInfo, VersionState
 
 from ..samples import ODD, batch, build, features, numbered, spec
 
@@ -39,8 +39,7 @@ PAYLOADS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("pages", "copy_items"):
-        monkeypatch.setattr(f"vector_store.{module}.PAGE_ITEMS", 10)
+    monkeypatch.setattr("vector_store.copy.PAGE_ITEMS", 10)
 
 
 @pytest.fixture(params=["edge", "local"])
@@ -84,9 +83,9 @@ async def test_an_interrupted_copy_is_resumed(
 
     def stop(done: int) -> None:
         if done == 20:
-            raise StoreUnavailable("the power is out")
+            raise StoreUnavailableError("the power is out")
 
-    with pytest.raises(StoreUnavailable, match="power"):
+    with pytest.raises(StoreUnavailableError, match="power"):
         await copy_version(store, target, catalog, on_progress=stop)
     assert [i.state for i in await target.list_versions(catalog)] == [VersionState.BUILDING]
     written: list[int] = []
@@ -109,18 +108,18 @@ async def test_a_copy_into_what_is_something_else(
     await shop(store, catalog)
     other = await target.create_version(catalog, spec({}))
     await other.close()
-    with pytest.raises(CopyMismatch, match="has schema"):
+    with pytest.raises(CopyMismatchError, match="has schema"):
         await copy_version(store, target, catalog, resume="v0001")
     more = await target.create_version(catalog, spec())
     await more.upsert(batch(["more"]))
     await more.close()
-    with pytest.raises(CopyMismatch, match="holds 26 items after 25"):
+    with pytest.raises(CopyMismatchError, match="holds 26 items after 25"):
         await copy_version(store, target, catalog, resume="v0002")
     # A left-over of the same id with another vector is found by the comparison of samples.
     wrong = await target.create_version(catalog, spec())
     await wrong.upsert(batch(numbered(COUNT), features(COUNT, seed=9), PAYLOADS))
     await wrong.close()
-    with pytest.raises(CopyMismatch, match="is not what was copied"):
+    with pytest.raises(CopyMismatchError, match="is not what was copied"):
         await copy_version(store, target, catalog, resume="v0003")
     assert {i.state for i in await target.list_versions(catalog)} == {VersionState.BUILDING}
 
@@ -132,7 +131,7 @@ async def test_a_snapshot_and_back(
     folder = tmp_path / "snapshots" / "one"
     assert (await write_snapshot(store, catalog, folder)).version == source.version
     assert len(list(folder.iterdir())) == 7
-    with pytest.raises(SnapshotDamaged, match="holds a snapshot already"):
+    with pytest.raises(SnapshotDamagedError, match="holds a snapshot already"):
         await write_snapshot(store, catalog, folder)
     info = await restore_snapshot(target, folder, catalog="restored")
     assert (info.state, info.points, info.spec) == (VersionState.READY, COUNT, source.spec)
@@ -176,7 +175,7 @@ async def test_damaged_snapshots_are_refused_before_anything_is_written(tmp_path
         folder = tmp_path / f"damaged-{number}"
         shutil.copytree(whole, folder)
         damage(folder)
-        with pytest.raises(SnapshotDamaged, match=message):
+        with pytest.raises(SnapshotDamagedError, match=message):
             await restore_snapshot(store, folder, catalog="other")
         assert [c.catalog for c in await store.list_catalogs()] == ["shop"]
     assert check_snapshot(whole)["points"] == COUNT
@@ -186,9 +185,9 @@ async def test_damaged_snapshots_are_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "damaged-3" / "page-000009.f32").exists()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(SnapshotDamaged, match=r"holds 'a\.jpg'"):
+    with pytest.raises(SnapshotDamagedError, match=r"holds 'a\.jpg'"):
         await write_snapshot(store, "shop", tmp_path / "photos")
     (tmp_path / "file").touch()
-    with pytest.raises(SnapshotDamaged, match="cannot write"):
+    with pytest.raises(SnapshotDamagedError, match="cannot write"):
         await write_snapshot(store, "shop", tmp_path / "file")
     await store.close()

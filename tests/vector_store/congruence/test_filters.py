@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vector_store import VectorStore
-from vector_store.errors import InvalidQuery
+from vector_store.errors import InvalidQueryError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 
 from ..reference import passes, ranking
@@ -124,13 +124,13 @@ async def test_filters_that_do_not_fit(store: VectorStore, shop: str) -> None:
     async with store.reader(shop) as reader:
         for condition, message in BAD:
             where = Filter(should=(Filter(must_not=(condition,)),))
-            with pytest.raises(InvalidQuery, match=message):
+            with pytest.raises(InvalidQueryError, match=message):
                 await reader.query(features(1)[0], limit=1, where=where)
-            with pytest.raises(InvalidQuery, match=message):
+            with pytest.raises(InvalidQueryError, match=message):
                 await reader.count(where)
-            with pytest.raises(InvalidQuery, match=message):
+            with pytest.raises(InvalidQueryError, match=message):
                 await reader.scroll(limit=1, where=where)
-            with pytest.raises(InvalidQuery, match=message):
+            with pytest.raises(InvalidQueryError, match=message):
                 await reader.facet("colour", limit=1, where=where)
         assert await reader.count() == len(ITEMS)
 
@@ -141,7 +141,7 @@ async def test_nesting_has_a_limit(store: VectorStore, shop: str) -> None:
         where = Filter(must=(where,))
     async with store.reader(shop) as reader:
         assert await reader.count(where) == 3
-        with pytest.raises(InvalidQuery, match="nests deeper"):
+        with pytest.raises(InvalidQueryError, match="nests deeper"):
             await reader.count(Filter(must=(where,)))
 
 

@@ -1,4 +1,4 @@
-"""Changing single items of the published version."""
+"""Changes of a version that is being searched, and switches of versions under load, on every engine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.vector_store.samples import batch, build, features, numbered, spec
 from vector_store import VectorStore
-from vector_store.contract import CatalogReader
-from vector_store.errors import InvalidQuery
+from vector_store.base import CatalogVersion
+from vector_store.errors import InvalidQueryError
 from vector_store.filters import Filter, MatchAny
-from vector_store.points import PayloadBatch
-
-from ..samples import batch, build, features, numbered, spec
+from vector_store.types import PayloadBatch
 
 
 async def test_upserts_and_deletes_are_visible_at_once(store: VectorStore, catalog: str) -> None:
@@ -29,7 +28,7 @@ async def test_upserts_and_deletes_are_visible_at_once(store: VectorStore, catal
         assert await reader.retrieve(["new"]) == {}
         assert await reader.delete([]) == 0
         assert await reader.delete(["unknown"]) == 0
-        with pytest.raises(InvalidQuery):
+        with pytest.raises(InvalidQueryError):
             await reader.upsert(batch(["bad"], payloads=[{"size": "x"}]))
         await reader.upsert(batch([]))
         await reader.upsert(batch(["late"]))
@@ -46,7 +45,7 @@ async def test_items_without_an_index_are_counted(store: VectorStore, catalog: s
         assert await reader.unindexed() == 11
 
 
-CHANGES: dict[str, Callable[[CatalogReader], Awaitable[object]]] = {
+CHANGES: dict[str, Callable[[CatalogVersion], Awaitable[object]]] = {
     "upsert": lambda reader: reader.upsert(batch(["i001"])),
     "payload": lambda reader: reader.set_payloads(PayloadBatch(["i001"], [{}])),
     "delete": lambda reader: reader.delete(["i002"]),
@@ -106,3 +105,39 @@ async def test_queries_beside_changes(store: VectorStore, catalog: str) -> None:
         await asyncio.gather(change(0), search(), change(5), search())
         assert await reader.count() == 30
     assert (await store.list_versions(catalog))[0].points == 30
+
+
+SWITCHES = 50
+
+
+async def test_no_query_fails_and_each_is_of_one_version(store: VectorStore, catalog: str) -> None:
+    vectors = features(20)
+    for colour in ("red", "blue"):
+        await build(store, catalog, batch(numbered(20), vectors, [{"colour": colour}] * 20))
+    colours = {"v0001": "red", "v0002": "blue"}
+    stopped = asyncio.Event()
+    answered: list[str] = []
+
+    async def search(seed: int) -> None:
+        number = seed
+        while not stopped.is_set():
+            async with store.reader(catalog) as reader:
+                expected = colours[reader.info.version]
+                found = await reader.query(vectors[number % 20], limit=20)
+                assert len(found) == 20
+                assert {scored.item.payload["colour"] for scored in found} == {expected}
+                item = await reader.retrieve(["i003"])
+                assert item["i003"].payload["colour"] == expected
+                answered.append(reader.info.version)
+            number += 1
+            await asyncio.sleep(0)
+
+    searches = [asyncio.create_task(search(seed)) for seed in range(2)]
+    for _ in range(SWITCHES // 2):
+        assert (await store.rollback(catalog)).version == "v0001"
+        await asyncio.sleep(0.005)
+        assert (await store.publish(catalog, "v0002")).version == "v0002"
+        await asyncio.sleep(0.005)
+    stopped.set()
+    await asyncio.gather(*searches)
+    assert set(answered) == set(colours)

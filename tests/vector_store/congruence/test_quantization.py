@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from vector_store import VectorStore
-from vector_store.catalogs import Quantization
-from vector_store.contract import CatalogReader, SearchOptions
+from vector_store.base import CatalogVersion, SearchOptions
+from vector_store.types import Quantization
 
 from ..samples import batch, build, numbered, spec
 
@@ -29,7 +29,7 @@ OVERSAMPLING = {Quantization.INT8: 2.0, Quantization.PRODUCT: 8.0, Quantization.
 
 @pytest.fixture(autouse=True)
 def compressed_though_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("edge_config", "edge_writer", "qdrant_config", "qdrant_writer"):
+    for module in ("edge.config", "edge.writer", "qdrant.config", "qdrant.writer"):
         monkeypatch.setattr(f"vector_store.{module}.INDEXING_THRESHOLD_KB", 40)
 
 
@@ -41,7 +41,7 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
     return (centres[generator.integers(30, size=count)] + noise).astype(np.float32)
 
 
-async def recall(reader: CatalogReader, exact: list[list[str]], options: SearchOptions) -> float:
+async def recall(reader: CatalogVersion, exact: list[list[str]], options: SearchOptions) -> float:
     found = 0
     for query, expected in zip(clustered(QUERIES, seed=2), exact, strict=True):
         answer = await reader.query(query, limit=LIMIT, options=options)

@@ -1,18 +1,21 @@
-"""Nearest items: order, scores, features, paging, ties, thresholds."""
+"""Queries on every engine: order, scores and pages, groups and diversity, and counts by value."""
 
 from __future__ import annotations
+
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.vector_store.reference import ranking
+from tests.vector_store.samples import ODD, batch, build, features, numbered, spec
 from vector_store import VectorStore
-from vector_store.contract import SearchOptions
-from vector_store.errors import InvalidQuery
-from vector_store.filters import Filter, HasId, MatchAny
-
-from ..reference import ranking
-from ..samples import batch, build, features, numbered, spec
+from vector_store.base import SearchOptions
+from vector_store.errors import InvalidQueryError
+from vector_store.filters import Filter, HasId, MatchAny, Range
+from vector_store.types import FacetValue
 
 
 async def test_order_and_scores_agree_with_numpy(store: VectorStore, catalog: str) -> None:
@@ -135,7 +138,7 @@ async def test_bad_vectors(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(3)))
     async with store.reader(catalog) as reader:
         for vector, message in BAD_VECTORS:
-            with pytest.raises(InvalidQuery, match=message):
+            with pytest.raises(InvalidQueryError, match=message):
                 await reader.query(vector, limit=1)
         assert len(await reader.query(features(1)[0], limit=1)) == 1
 
@@ -158,6 +161,114 @@ async def test_bad_numbers(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(3)), spec())
     async with store.reader(catalog) as reader:
         for limit, offset, options, field in BAD_NUMBERS:
-            with pytest.raises(InvalidQuery) as caught:
+            with pytest.raises(InvalidQueryError) as caught:
                 await reader.query(features(1)[0], limit=limit, offset=offset, options=options)
             assert caught.value.field == field
+
+
+QUERY = features(1, seed=8)[0]
+
+
+async def test_groups_keep_the_best_of_each_value(store: VectorStore, catalog: str) -> None:
+    payloads = [{"colour": f"c{row % 7}"} if row % 9 else {} for row in range(100)]
+    points = batch(numbered(100), features(100), payloads)
+    await build(store, catalog, points)
+    taken: Counter[str] = Counter()
+    expected = []
+    for item_id, _ in ranking(points, QUERY, None):
+        colour = payloads[int(item_id[1:])].get("colour")
+        if colour is None or taken[colour] < 2:
+            taken.update([colour] if colour else [])
+            expected.append(item_id)
+    options = SearchOptions(group_by="colour", group_size=2)
+    async with store.reader(catalog) as reader:
+        found = [s.item.id for s in await reader.query(QUERY, limit=100, options=options)]
+        assert found == expected
+        second = await reader.query(QUERY, limit=5, offset=5, options=options)
+        assert [s.item.id for s in second] == expected[5:10]
+
+
+async def test_groups_look_beyond_one_large_group(store: VectorStore, catalog: str) -> None:
+    vectors = np.concatenate([np.repeat(QUERY[np.newaxis], 600, axis=0), features(3)])
+    payloads: list[dict[str, Any]] = [{"size": 1}] * 600 + [{"size": 2}, {"size": [1, 3]}, {"size": 4}]
+    points = batch(numbered(603), vectors, payloads)
+    await build(store, catalog, points)
+    async with store.reader(catalog) as reader:
+        found = await reader.query(QUERY, limit=10, options=SearchOptions(group_by="size"))
+        assert {s.item.id for s in found} == {"i000", "i600", "i602"}
+
+
+async def test_diversity_spreads_over_clusters(store: VectorStore, catalog: str) -> None:
+    directions = np.eye(8, dtype=np.float32)[:3] + 0.6
+    noise = features(30, seed=2) * 0.0005
+    vectors = (np.repeat(directions, 10, axis=0) + noise).astype(np.float32)
+    await build(store, catalog, batch(numbered(30), vectors), spec())
+    query = (directions[0] * 1.3 + directions[1] + directions[2]).astype(np.float32)
+    async with store.reader(catalog) as reader:
+        plain = [s.item.id for s in await reader.query(query, limit=3)]
+        spread = await reader.query(query, limit=3, options=SearchOptions(diversity=0.7))
+        pages = [
+            s.item.id
+            for offset in range(0, 30, 10)
+            for s in await reader.query(query, limit=10, offset=offset, options=SearchOptions(diversity=0.7))
+        ]
+        grouped = await reader.query(query, limit=3, options=SearchOptions(diversity=0.7, group_by="size"))
+    assert {int(item_id[1:]) // 10 for item_id in plain} == {0}
+    assert {int(s.item.id[1:]) // 10 for s in spread} == {0, 1, 2}
+    assert spread[0].item.id == plain[0]
+    assert all(s.item.features is None for s in spread)
+    assert sorted(pages) == numbered(30)
+    assert pages[:3] == [s.item.id for s in spread] == [s.item.id for s in grouped]
+
+
+async def test_full_diversity_and_none(store: VectorStore, catalog: str) -> None:
+    points = batch(numbered(50), features(50))
+    await build(store, catalog, points)
+    async with store.reader(catalog) as reader:
+        none = await reader.query(QUERY, limit=50, options=SearchOptions(diversity=0.0))
+        full = await reader.query(QUERY, limit=50, options=SearchOptions(diversity=1.0))
+    assert [s.item.id for s in none] == [item_id for item_id, _ in ranking(points, QUERY, None)]
+    assert full[0].item.id == none[0].item.id
+    assert sorted(s.item.id for s in full) == numbered(50)
+
+
+PAYLOADS: list[dict[str, Any]] = [
+    {
+        "colour": ["red", "blue"] if row % 5 == 0 else "green" if row % 2 else "blue",
+        "size": row % 4,
+        "sale": row % 3 == 0,
+        ODD: f"v{row:02d}",
+    }
+    for row in range(40)
+]
+
+
+async def test_counts_are_exact_and_ordered(store: VectorStore, catalog: str) -> None:
+    await build(store, catalog, batch([*numbered(40), "bare"], features(41), [*PAYLOADS, {}]))
+    async with store.reader(catalog) as reader:
+        assert await reader.facet("colour", limit=10) == [
+            FacetValue("blue", 24),
+            FacetValue("green", 16),
+            FacetValue("red", 8),
+        ]
+        assert await reader.facet("sale", limit=10) == [FacetValue(False, 26), FacetValue(True, 14)]
+        assert [type(f.value) for f in await reader.facet("sale", limit=10)] == [bool, bool]
+        assert await reader.facet("size", limit=2) == [FacetValue(0, 10), FacetValue(1, 10)]
+        assert await reader.facet(ODD, limit=3) == [FacetValue(f"v{row:02d}", 1) for row in range(3)]
+        where = Filter(must=(Range("size", gte=2),), must_not=(MatchAny("sale", (True,)),))
+        expected = sum(p["size"] >= 2 and not p["sale"] and p["colour"] == "green" for p in PAYLOADS)
+        assert FacetValue("green", expected) in await reader.facet("colour", limit=10, where=where)
+
+
+@pytest.mark.parametrize(
+    ("field", "limit", "culprit"),
+    [("price", 5, "price"), ("title", 5, "title"), ("nope", 5, "nope"), ("colour", 0, "limit")],
+)
+async def test_fields_that_cannot_be_counted(
+    store: VectorStore, catalog: str, field: str, limit: int, culprit: str
+) -> None:
+    await build(store, catalog, batch(numbered(2)), spec())
+    async with store.reader(catalog) as reader:
+        with pytest.raises(InvalidQueryError) as caught:
+            await reader.facet(field, limit=limit)
+        assert caught.value.field == culprit

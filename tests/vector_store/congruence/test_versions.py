@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from vector_store import VectorStore
-from vector_store.catalogs import CatalogInfo, Quantization, VersionState
-from vector_store.contract import SearchOptions
-from vector_store.errors import CatalogNotFound, InvalidQuery, StoreLocked, VersionConflict, VersionNotFound
+from vector_store.base import SearchOptions
+from vector_store.errors import (
+    CatalogNotFoundError,
+    InvalidQueryError,
+    StoreLockedError,
+    VersionConflictError,
+    VersionNotFoundError,
+)
+from vector_store.types import CatalogInfo, Quantization, VersionState
 
 from ..samples import batch, build, features, numbered, spec
 
@@ -31,10 +37,10 @@ async def test_life_of_a_version(store: VectorStore, catalog: str) -> None:
 
 
 async def test_nothing_is_visible_before_publishing(store: VectorStore, catalog: str) -> None:
-    with pytest.raises(CatalogNotFound, match="no catalog"):
+    with pytest.raises(CatalogNotFoundError, match="no catalog"):
         await store.list_versions(catalog)
     info = await build(store, catalog, batch(numbered(3)), publish=False)
-    with pytest.raises(CatalogNotFound, match="no published version"):
+    with pytest.raises(CatalogNotFoundError, match="no published version"):
         async with store.reader(catalog):
             pass
     async with store.reader(catalog, info.version) as reader:
@@ -58,7 +64,7 @@ async def test_publish_switches_and_a_pinned_reader_stays(store: VectorStore, ca
 async def test_publishing_again_changes_nothing(store: VectorStore, catalog: str) -> None:
     first = await build(store, catalog, batch(["a"]))
     assert await store.publish(catalog, "v0001") == first
-    with pytest.raises(VersionConflict, match="no earlier version"):
+    with pytest.raises(VersionConflictError, match="no earlier version"):
         await store.rollback(catalog)
 
 
@@ -75,7 +81,7 @@ async def test_rollback_goes_back_step_by_step(store: VectorStore, catalog: str)
     async with store.reader(catalog) as reader:
         assert list(await reader.retrieve(["a", "b", "c"])) == ["b"]
     assert (await store.rollback(catalog)).version == "v0001"
-    with pytest.raises(VersionConflict, match="no earlier version"):
+    with pytest.raises(VersionConflictError, match="no earlier version"):
         await store.rollback(catalog)
     assert (await store.publish(catalog, "v0003")).version == "v0003"
     assert (await store.rollback(catalog)).version == "v0001"
@@ -98,7 +104,7 @@ async def test_retention_keeps_the_newest_and_what_is_being_built(store: VectorS
     await writer.abort()
     await store.publish(catalog, "v0005", keep=0)
     assert [i.version for i in await store.list_versions(catalog)] == ["v0005"]
-    with pytest.raises(VersionConflict):
+    with pytest.raises(VersionConflictError):
         await store.rollback(catalog)
 
 
@@ -107,7 +113,7 @@ async def test_a_pinned_version_outlives_retention(store: VectorStore, catalog: 
     async with store.reader(catalog) as pinned:
         await build(store, catalog, batch(["b"]), keep=0)
         assert [i.version for i in await store.list_versions(catalog)] == ["v0002"]
-        with pytest.raises(VersionNotFound):
+        with pytest.raises(VersionNotFoundError):
             async with store.reader(catalog, "v0001"):
                 pass
         found = await pinned.query(features(1)[0], limit=1)
@@ -119,7 +125,7 @@ async def test_a_pinned_version_outlives_its_catalog(store: VectorStore, catalog
     async with store.reader(catalog) as pinned:
         await store.delete_catalog(catalog)
         assert list(await pinned.retrieve(["a"])) == ["a"]
-        with pytest.raises(CatalogNotFound):
+        with pytest.raises(CatalogNotFoundError):
             async with store.reader(catalog):
                 pass
         assert catalog not in [c.catalog for c in await store.list_catalogs()]
@@ -133,44 +139,44 @@ async def test_a_closed_writer_is_resumed(store: VectorStore, catalog: str) -> N
     writer = await store.create_version(catalog, spec({}))
     await writer.upsert(batch(["a"]))
     await writer.close()
-    with pytest.raises(VersionConflict, match="still being built"):
+    with pytest.raises(VersionConflictError, match="still being built"):
         await store.publish(catalog, "v0001")
-    with pytest.raises(VersionConflict, match="still being built"):
+    with pytest.raises(VersionConflictError, match="still being built"):
         async with store.reader(catalog, "v0001"):
             pass
-    with pytest.raises(VersionConflict, match="closed"):
+    with pytest.raises(VersionConflictError, match="closed"):
         await writer.upsert(batch(["b"]))
     resumed = await store.resume_version(catalog, "v0001")
     await resumed.upsert(batch(["b"]))
     assert (await resumed.finish()).points == 2
-    with pytest.raises(VersionConflict, match="ready"):
+    with pytest.raises(VersionConflictError, match="ready"):
         await store.resume_version(catalog, "v0001")
 
 
 async def test_a_version_has_one_writer_at_a_time(store: VectorStore, catalog: str) -> None:
     writer = await store.create_version(catalog, spec({}))
     await writer.upsert(batch(["a"]))
-    with pytest.raises(StoreLocked, match=rf"v0001 of catalog '{catalog}' is .* process \d+"):
+    with pytest.raises(StoreLockedError, match=rf"v0001 of catalog '{catalog}' is .* process \d+"):
         await store.resume_version(catalog, "v0001")
-    with pytest.raises(VersionConflict, match="in use by process"):
+    with pytest.raises(VersionConflictError, match="in use by process"):
         await store.delete_version(catalog, "v0001")
     await writer.upsert(batch(["b"]))
     await writer.close()
     again = await store.resume_version(catalog, "v0001")
-    with pytest.raises(StoreLocked):
+    with pytest.raises(StoreLockedError):
         await store.resume_version(catalog, "v0001")
     assert (await again.finish()).points == 2
 
 
 async def test_one_catalog_alone(store: VectorStore, catalog: str) -> None:
-    with pytest.raises(CatalogNotFound, match="no catalog"):
+    with pytest.raises(CatalogNotFoundError, match="no catalog"):
         await store.get_catalog(catalog)
     await build(store, catalog, batch(["a"]), publish=False)
     assert (await store.get_catalog(catalog)).published is None
     published = await store.publish(catalog, "v0001")
     assert await store.get_catalog(catalog) == CatalogInfo(catalog, published)
     for name in ("", "../up", "A"):
-        with pytest.raises(CatalogNotFound):
+        with pytest.raises(CatalogNotFoundError):
             await store.get_catalog(name)
 
 
@@ -178,19 +184,19 @@ async def test_an_aborted_version_is_gone(store: VectorStore, catalog: str) -> N
     writer = await store.create_version(catalog, spec({}))
     await writer.upsert(batch(["a"]))
     await writer.abort()
-    with pytest.raises(CatalogNotFound):
+    with pytest.raises(CatalogNotFoundError):
         await store.list_versions(catalog)
 
 
 async def test_delete_version(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
     await build(store, catalog, batch(["b"]))
-    with pytest.raises(VersionConflict, match="is published"):
+    with pytest.raises(VersionConflictError, match="is published"):
         await store.delete_version(catalog, "v0002")
     await store.delete_version(catalog, "v0001")
-    with pytest.raises(VersionNotFound):
+    with pytest.raises(VersionNotFoundError):
         await store.delete_version(catalog, "v0001")
-    with pytest.raises(VersionConflict, match="no earlier version"):
+    with pytest.raises(VersionConflictError, match="no earlier version"):
         await store.rollback(catalog)
 
 
@@ -206,18 +212,18 @@ async def test_unknown_versions(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
     for version in ("v0009", "v1", "../v0001", "", "v0001/shard"):
         for act in (store.publish, store.delete_version, store.resume_version):
-            with pytest.raises(VersionNotFound):
+            with pytest.raises(VersionNotFoundError):
                 await act(catalog, version)
 
 
 async def test_bad_catalog_names(store: VectorStore) -> None:
     for name in ["", "A", "../up", "a.b", "a/b", "-a", "x" * 64, "é"]:
-        with pytest.raises(InvalidQuery, match="catalog name"):
+        with pytest.raises(InvalidQueryError, match="catalog name"):
             await store.create_version(name, spec({}))
-        with pytest.raises(CatalogNotFound):
+        with pytest.raises(CatalogNotFoundError):
             async with store.reader(name):
                 pass
-        with pytest.raises(CatalogNotFound):
+        with pytest.raises(CatalogNotFoundError):
             await store.delete_catalog(name)
 
 
@@ -232,7 +238,7 @@ async def test_bad_specifications(store: VectorStore, catalog: str) -> None:
         spec({"": next(iter(spec().schema.values()))}),
         spec({"a\nb": next(iter(spec().schema.values()))}),
     ]:
-        with pytest.raises(InvalidQuery):
+        with pytest.raises(InvalidQueryError):
             await store.create_version(catalog, bad)
 
 
@@ -256,7 +262,7 @@ async def test_every_quantization(store: VectorStore, catalog: str, quantization
             options = SearchOptions(ef=64, rescore=False, oversampling=4.0)
             assert len(await reader.query(vector, limit=3, options=options)) == 3
         for oversampling in (0.5, 17.0, float("nan")):
-            with pytest.raises(InvalidQuery, match="oversampling"):
+            with pytest.raises(InvalidQueryError, match="oversampling"):
                 await reader.query(vector, limit=1, options=SearchOptions(oversampling=oversampling))
 
 

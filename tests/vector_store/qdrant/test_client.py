@@ -1,0 +1,125 @@
+"""The way to a server: TLS, a node that restarts, how a version is spread over a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from tests.relay import Relay
+from tests.vector_store.grpc_stand_in import StandIn
+from tests.vector_store.samples import batch, build, features, numbered, spec
+from vector_store import open_store
+from vector_store.copy import Placement, copy_version
+from vector_store.errors import CopyMismatchError, StoreUnavailableError
+from vector_store.qdrant import QdrantOptions, client
+from vector_store.snapshot import restore_snapshot, write_snapshot
+
+
+async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    key, chain = issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes()
+    server = StandIn(api_key="secret", tls=grpc.ssl_server_credentials([(key, chain)]))
+    await server.start()
+    ca, other = tmp_path / "ca.pem", tmp_path / "other.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    trustme.CA().cert_pem.write_to_path(str(other))
+    url = f"qdrants://localhost:{server.port}"
+    async with open_store(url, api_key="secret", ca_file=ca) as store:
+        await build(store, "shop", batch(["a"]))
+        async with store.reader("shop") as reader:
+            assert await reader.count() == 1
+    for wrong in (
+        open_store(url, api_key="secret", ca_file=other, timeout_s=1),
+        open_store(url.replace("qdrants", "qdrant"), timeout_s=1),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            await wrong.check()
+        await wrong.close()
+    with pytest.raises(ValueError, match="cannot read the authorities"):
+        open_store(url, ca_file=tmp_path / "none.pem")
+    await server.stop()
+
+
+async def test_calls_outlive_the_restart_of_a_node() -> None:
+    server = StandIn()
+    await server.start()
+    async with open_store(f"qdrant://127.0.0.1:{server.port}", timeout_s=10) as store:
+        await build(store, "shop", batch(numbered(5), features(5)))
+        async with store.reader("shop") as reader:
+            restarting = asyncio.create_task(server.restart(away_s=1.0))
+            await asyncio.sleep(0.1)
+            found, count = await asyncio.gather(reader.query(features(5)[2], limit=1), reader.count())
+            await reader.upsert(batch(["new"]))
+            await restarting
+        assert (found[0].item.id, count) == ("i002", 5)
+        assert (await store.get_catalog("shop")).catalog == "shop"
+    await server.stop()
+
+
+async def test_a_node_that_is_gone_without_a_word_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_KEEPALIVE_MS", 200)
+    monkeypatch.setattr(client, "_PING_TIMEOUT_MS", 200)
+    server = StandIn()
+    await server.start()
+    relay = Relay(server.port)
+    async with relay as port, open_store(f"qdrant://127.0.0.1:{port}", timeout_s=8) as store:
+        await build(store, "shop", batch(numbered(5), features(5)))
+        async with store.reader("shop") as reader:
+            assert await reader.count() == 5
+            await relay.freeze()
+            assert await reader.count() == 5
+    await server.stop()
+
+
+async def test_a_version_is_spread_as_the_store_or_the_version_says() -> None:
+    server = StandIn()
+    await server.start()
+    options = QdrantOptions(shards=3, replicas=2, write_consistency=1)
+    async with open_store(f"qdrant://127.0.0.1:{server.port}", qdrant=options) as store:
+        writer = await store.create_version("shop", spec({}))
+        await writer.close()
+        own = spec({}, shards=6, write_consistency=2, payload_on_disk=True)
+        writer = await store.create_version("shop", own)
+        await writer.close()
+        assert (await store.list_versions("shop"))[1].spec == own
+    first, second = server.created
+    assert (first.shard_number, first.replication_factor, first.write_consistency_factor) == (3, 2, 1)
+    assert (second.shard_number, second.replication_factor, second.write_consistency_factor) == (6, 2, 2)
+    assert (first.on_disk_payload, second.on_disk_payload) == (False, True)
+    await server.stop()
+
+
+async def test_a_copy_is_spread_as_it_is_asked_to_be(tmp_path: Path) -> None:
+    server = StandIn()
+    await server.start()
+    async with (
+        open_store(f"edge://{tmp_path}/store") as source,
+        open_store(f"qdrant://127.0.0.1:{server.port}") as store,
+    ):
+        made = await build(source, "shop", batch(numbered(5), features(5)), spec(write_consistency=1))
+        info = await copy_version(source, store, "shop", placement=Placement(shards=3, replicas=2))
+        expected = spec(shards=3, replicas=2, write_consistency=1)
+        assert (info.spec, info.points) == (expected, 5)
+        await write_snapshot(source, "shop", tmp_path / "snapshot")
+        restored = await restore_snapshot(
+            store, tmp_path / "snapshot", placement=Placement(write_consistency=2)
+        )
+        assert restored.spec == spec(write_consistency=2)
+        assert (await copy_version(source, store, "shop")).spec == made.spec
+        for resume, asked in (("v0001", Placement(shards=6)), ("v0002", Placement(replicas=3))):
+            begun = await store.create_version("begun", expected)
+            await begun.close()
+            with pytest.raises(CopyMismatchError, match=r"begun with (shards 3, not 6|replicas 2, not 3)"):
+                await copy_version(
+                    source, store, "shop", target_catalog="begun", resume=resume, placement=asked
+                )
+            again = await store.resume_version("begun", resume)
+            await again.close()
+    created = [(one.shard_number, one.replication_factor) for one in server.created[:2]]
+    assert created == [(3, 2), (0, 0)]
+    await server.stop()

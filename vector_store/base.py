@@ -1,0 +1,235 @@
+"""The contract both engines keep. Everything is asynchronous; nothing here blocks the event loop.
+
+Errors are those of `vector_store.errors`. A reader is pinned to one version for its whole life: what
+is published meanwhile is seen by the next reader, and the pinned version stays readable until closed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_store.filters import Filter
+from vector_store.types import (
+    CatalogInfo,
+    FacetValue,
+    Item,
+    PayloadBatch,
+    PointBatch,
+    ScoredItem,
+    VersionInfo,
+    VersionSpec,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How a query is run. `ef` None takes the engine's default; `exact` compares with every vector.
+
+    Where vectors are compressed, `oversampling` (1 to 16) times as many candidates as asked for are found
+    with the compressed ones, and `rescore` scores them again with the full vectors. Without it scores are
+    those of the compressed vectors: faster on disk, less exact. Binary ones are always scored again.
+    `diversity` in [0, 1] re-orders by maximal marginal relevance (0 = off); `group_by` keeps at most
+    `group_size` items for each value of a keyword or integer field.
+    """
+
+    exact: bool = False
+    ef: int | None = None
+    rescore: bool = True
+    oversampling: float = 3.0
+    score_threshold: float | None = None
+    with_features: bool = False
+    diversity: float = 0.0
+    group_by: str = ""
+    group_size: int = 1
+
+
+class VersionItems(ABC):
+    """The items of one version, to be read and changed one by one or in pages."""
+
+    info: VersionInfo
+
+    @abstractmethod
+    async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
+        """The items among `ids` that exist, by id."""
+
+    @abstractmethod
+    async def scroll(
+        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
+    ) -> tuple[list[Item], str]:
+        """A page of all items in a stable order, the same on every engine, and the next cursor ('' at the
+        end). What is written meanwhile is seen or not, everything else exactly once."""
+
+    @abstractmethod
+    async def count(self, where: Filter | None = None) -> int:
+        """Exactly how many items pass the filter."""
+
+    @abstractmethod
+    async def upsert(self, batch: PointBatch) -> None:
+        """Write items; durable and readable when the call returns. Same id replaces."""
+
+    @abstractmethod
+    async def set_payloads(self, batch: PayloadBatch) -> int:
+        """Replace payloads and leave the vectors alone; returns how many of the items existed.
+
+        Items that do not exist are left out. Raises `InvalidQueryError` as `upsert` does and changes
+        nothing then.
+        """
+
+    @abstractmethod
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Remove items by id; returns how many existed."""
+
+    @abstractmethod
+    async def delete_where(self, where: Filter) -> int:
+        """Remove all items that pass the filter; returns how many did.
+
+        Raises `InvalidQueryError` for an empty filter, which every item would pass.
+        """
+
+
+class CatalogVersion(VersionItems):
+    """One version of a catalog, open for reading (and for online changes of single items).
+
+    Changes are visible to queries when the call returns.
+    """
+
+    @abstractmethod
+    async def query(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        options: SearchOptions = SearchOptions(),
+    ) -> list[ScoredItem]:
+        """Items nearest to `vector` (float32 (d,), any length but zero) by cosine, best first.
+
+        Equal scores are ordered by item id, so that pages are stable. Raises `InvalidQueryError` for a
+        wrong dimension, NaN or infinity, a zero vector, or a filter that does not fit the schema.
+        """
+
+    @abstractmethod
+    async def facet(self, field: str, *, limit: int, where: Filter | None = None) -> list[FacetValue]:
+        """The commonest values of a keyword, integer or bool field, most frequent first, exact counts."""
+
+    @abstractmethod
+    async def unindexed(self) -> int:
+        """About how many items every query compares one by one, because no index holds them (yet).
+
+        A few thousand cost a millisecond; many more, written online, are a reason to index the catalog anew.
+        """
+
+
+class VersionWriter(VersionItems):
+    """A version being built. Nothing of it is visible to searches before it is published.
+
+    Acknowledged changes survive a crash of the writer: `VectorStore.resume_version` goes on from there.
+    """
+
+    @abstractmethod
+    async def finish(self) -> VersionInfo:
+        """Build the indexes, make everything durable, turn the version READY and close the writer."""
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Close the writer and drop the version with all its items."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the writer and keep the version BUILDING, to be resumed later."""
+
+
+class VectorStore(ABC):
+    """Catalogs and their versions on one engine; `async with` closes it at the end."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def list_catalogs(self) -> list[CatalogInfo]:
+        """Every catalog, by name."""
+
+    @abstractmethod
+    async def get_catalog(self, catalog: str) -> CatalogInfo:
+        """One catalog, without a look at the others. Raises `CatalogNotFoundError`."""
+
+    @abstractmethod
+    async def list_versions(self, catalog: str) -> list[VersionInfo]:
+        """Every version of a catalog, oldest first. Raises `CatalogNotFoundError`."""
+
+    @abstractmethod
+    def reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogVersion]:
+        """Pin the published version (or the one named).
+
+        Raises `CatalogNotFoundError` or `VersionNotFoundError`.
+        """
+
+    def frozen_reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogVersion]:
+        """A version ('' = the published one) for reading all of it, whoever serves it meanwhile.
+
+        An embedded version that this process does not have open is read from a private copy of its files: it
+        holds every change that was acknowledged before this call and none that is begun later, each wholly or
+        not at all, and cannot be changed (`VersionConflictError`). Another process may have the version open,
+        or open it meanwhile; its queries and reads go on while the copy is made, its changes wait. Otherwise
+        this is `reader`, and what is changed while reading is seen or not. Raises as `reader` does, and
+        `StoreUnavailableError` where the disk has no room for the copy.
+        """
+        return self.reader(catalog, version)
+
+    @abstractmethod
+    async def create_version(self, catalog: str, spec: VersionSpec) -> VersionWriter:
+        """Start a new version; the catalog comes into being with its first.
+
+        Raises `InvalidQueryError` for a name or a specification that cannot be.
+        """
+
+    @abstractmethod
+    async def resume_version(self, catalog: str, version: str) -> VersionWriter:
+        """Reopen a BUILDING version with everything that was acknowledged.
+
+        A version has one writer at a time. Raises `VersionNotFoundError`, `VersionConflictError` for a
+        version that is complete, or `StoreLockedError` that names the other writer.
+        """
+
+    @abstractmethod
+    async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
+        """Atomically make a READY or RETIRED version the one that is searched.
+
+        Of the other complete versions the `keep` newest stay (what a rollback returns to comes first) and
+        the rest are dropped. Versions being built always stay.
+        Raises `VersionNotFoundError`, or `VersionConflictError` for a version that is being built.
+        """
+
+    @abstractmethod
+    async def rollback(self, catalog: str) -> VersionInfo:
+        """Publish again what was published before.
+
+        Raises `VersionConflictError` when there is nothing to go back to.
+        """
+
+    @abstractmethod
+    async def delete_version(self, catalog: str, version: str) -> None:
+        """Drop a version that is not published. Raises `VersionNotFoundError` or `VersionConflictError`."""
+
+    @abstractmethod
+    async def delete_catalog(self, catalog: str) -> None:
+        """Drop a catalog with all its versions. Raises `CatalogNotFoundError`."""
+
+    @abstractmethod
+    async def check(self) -> Mapping[str, str]:
+        """Reach the engine; facts about it (engine, version, location). Raises `StoreUnavailableError`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything; running calls finish first, open writers are closed and keep their versions."""

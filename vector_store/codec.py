@@ -1,0 +1,161 @@
+"""How an item is stored: engine id, unit vector, and a payload with a fixed outer shape.
+
+`{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`, with
+`"online": true` where it was written into a finished version; the user's fields sit one level down, so that
+none can collide with ours. The terms are what filters on some fields look for instead of the value: the words
+of a text, so that every engine has the same words, and "true" or "false" for a bool, because Qdrant Edge 0.9
+takes a bool in a filter for the number 0 or 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_store.errors import InvalidQueryError
+from vector_store.payload_index import DATA, TERMS, escape_key, terms_of, unescape_key
+from vector_store.types import FieldType, Item, Payload, PayloadBatch, PointBatch, VersionSpec, point_id
+from vector_store.validation import check_payload, is_text
+
+MAX_ITEM_ID = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoints:
+    """A batch ready for an engine: engine ids, unit vectors float32 (n, d), payload documents."""
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    payloads: list[dict[str, Any]]
+
+
+def encode_points(batch: PointBatch, spec: VersionSpec, *, online: bool) -> StoredPoints:
+    """Check a batch and bring it into its stored form; the last of several equal ids wins.
+
+    `online` marks the items as written into a finished version.
+
+    Raises `InvalidQueryError` that names the item for a wrong dimension, NaN, infinity, a zero vector, an
+    unusable id or a payload value that does not fit the schema. Nothing is written then.
+    """
+    for item_id in batch.ids:
+        check_item_id(item_id)
+    last_rows = sorted({item_id: row for row, item_id in enumerate(batch.ids)}.values())
+    vectors, norms = _split_norms(batch, spec.dimension)
+    payloads: list[dict[str, Any]] = []
+    for row in last_rows:
+        item_id = batch.ids[row]
+        document = {"id": item_id, "norm": float(norms[row]), "image": batch.images[row]}
+        if online:
+            document["online"] = True
+        payloads.append(document | _data_and_terms(item_id, batch.payloads[row], spec))
+        _check_image(item_id, batch.images[row])
+    ids = [point_id(batch.ids[row]) for row in last_rows]
+    return StoredPoints(ids, vectors[last_rows], payloads)
+
+
+def encode_payloads(batch: PayloadBatch, spec: VersionSpec) -> dict[str, dict[str, Any]]:
+    """The members of stored payloads that a change of payload replaces, by engine id; the last of equal ids
+    wins. Raises `InvalidQueryError` as `encode_points` does.
+    """
+    documents = {}
+    for row, item_id in enumerate(batch.ids):
+        check_item_id(item_id)
+        document = _data_and_terms(item_id, batch.payloads[row], spec)
+        if batch.images is not None:
+            _check_image(item_id, batch.images[row])
+            document["image"] = batch.images[row]
+        documents[point_id(item_id)] = document
+    return documents
+
+
+def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> Item:
+    """The item of a stored payload; `vector` is the unit vector where it was read."""
+    norm = float(payload["norm"])
+    features = None if vector is None else np.asarray(vector, dtype=np.float32) * np.float32(norm)
+    data = payload[DATA]
+    if any("%" in key for key in data):
+        data = {unescape_key(key): value for key, value in data.items()}
+    return Item(payload["id"], data, payload["image"], norm, features, "online" in payload)
+
+
+def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    """A query vector of length one, float32 (d,). Raises `InvalidQueryError` for one without a direction."""
+    array = np.asarray(vector, dtype=np.float32)
+    if array.shape != (dimension,):
+        raise InvalidQueryError(
+            f"query vector has shape {array.shape}, the catalog's vectors have ({dimension},)", field="vector"
+        )
+    if not np.isfinite(array).all():
+        raise InvalidQueryError("query vector holds NaN or infinity", field="vector")
+    # In float64, as `_unit`.
+    wide = array.astype(np.float64)
+    norm = math.sqrt(wide @ wide)
+    if norm == 0.0:
+        raise InvalidQueryError("'query': a zero vector has no direction", field="vector")
+    return (wide / norm).astype(np.float32)
+
+
+def check_item_id(item_id: str) -> None:
+    """Raise `InvalidQueryError` unless `item_id` can name an item."""
+    if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ITEM_ID or not is_text(item_id):
+        raise InvalidQueryError(
+            f"item id {item_id!r}: expected 1 to {MAX_ITEM_ID} characters of text", field="id"
+        )
+
+
+def _data_and_terms(item_id: str, payload: Payload, spec: VersionSpec) -> dict[str, Any]:
+    check_payload(payload, spec.schema, item=item_id)
+    document: dict[str, Any] = {DATA: {escape_key(name): _plain(value) for name, value in payload.items()}}
+    terms = {
+        escape_key(name): terms_of(payload.get(name), kind)
+        for name, kind in spec.schema.items()
+        if kind in (FieldType.TEXT, FieldType.BOOL)
+    }
+    if terms:
+        document[TERMS] = terms
+    return document
+
+
+def _check_image(item_id: str, image: object) -> None:
+    if not isinstance(image, str) or not is_text(image):
+        raise InvalidQueryError(f"item {item_id!r}: image location is not a text", field="image")
+
+
+def _split_norms(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    features = np.asarray(batch.features, dtype=np.float32)
+    if features.ndim != 2 or features.shape[1] != dimension:
+        raise InvalidQueryError(
+            f"features have shape {features.shape}, the catalog takes (n, {dimension})", field="features"
+        )
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if bad.size:
+        raise InvalidQueryError(
+            f"item {batch.ids[bad[0]]!r}: features hold NaN or infinity", field="features"
+        )
+    return _unit(features, batch.ids)
+
+
+def _unit(
+    features: NDArray[np.float32], names: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    # In float64, so that the squares of large or tiny features neither overflow nor vanish.
+    wide = features.astype(np.float64)
+    norms: NDArray[np.float64] = np.linalg.norm(wide, axis=1)
+    zero = np.flatnonzero(norms == 0.0)
+    if zero.size:
+        raise InvalidQueryError(f"{names[zero[0]]!r}: a zero vector has no direction", field="features")
+    return (wide / norms[:, np.newaxis]).astype(np.float32), norms
+
+
+def _plain(value: object) -> Any:
+    """Mappings and sequences of any kind as the dicts and lists that engines take."""
+    if isinstance(value, Mapping):
+        return {key: _plain(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(element) for element in value]
+    return value

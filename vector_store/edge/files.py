@@ -1,0 +1,233 @@
+"""The folders and files of an embedded store: where they lie, room on the disk, copies, and checksums.
+
+```
+<root>/store.lock                                  one at a time creates, publishes or drops
+<root>/catalogs/<catalog>/CURRENT                  the published version and the earlier ones (JSON)
+<root>/catalogs/<catalog>/versions/<version>/
+    version.json                                   specification, state, number of points
+    lock                                           held by the process that has the shard open
+    write.lock                                     held while the engine's files are changed or copied
+    dropped                                        marks a version to be removed once nobody holds it
+    sums.json                                      sizes and checksums of the engine's files
+    changed                                        marks a version that was changed after it was finished
+    shard/                                         the engine's files
+    shard-<hex>/                                   the same, indexed anew after many online writes: the
+                                                   document says which folder counts, others are left-overs
+<root>/copies/<hex>/                               a version as read by a process that does not own it
+<root>/copies/<hex>.lock                           held by that process
+```
+
+A shard is copied while it is at rest (see `locks`).
+
+Checksums find damage when a version is opened, and not by wrong answers: the engine opens most damaged shards
+without an error (a mapping cut in half loses items, a vector file cut short loses vectors). So a finished
+version has a file with the size of each of its files and a CRC-32 of the small ones (configuration, states,
+mappings of small versions); of the others only the sizes are compared, because reading all vectors would make
+opening slow. An online change removes the checksums before it writes and closing the version makes new ones:
+after a crash in between there are none, and nothing is compared.
+
+Everything here blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+from vector_store.errors import StoreDamagedError, StoreUnavailableError
+from vector_store.json_files import read_json, replace_json, sync_folder
+
+FIRST_SHARD = "shard"
+"""Name of the folder that a version is built in."""
+
+
+class EdgeLayout:
+    """Paths below the root of an embedded store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.catalogs = root / "catalogs"
+        self.store_lock = root / "store.lock"
+        self.copies = root / "copies"
+
+    def catalog(self, catalog: str) -> Path:
+        return self.catalogs / catalog
+
+    def current(self, catalog: str) -> Path:
+        return self.catalog(catalog) / "CURRENT"
+
+    def versions(self, catalog: str) -> Path:
+        return self.catalog(catalog) / "versions"
+
+    def version(self, catalog: str, version: str) -> Path:
+        return self.versions(catalog) / version
+
+    def document(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "version.json"
+
+    def lock(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "lock"
+
+    def dropped(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "dropped"
+
+    def gate(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "write.lock"
+
+    def shard(self, catalog: str, version: str, name: str = FIRST_SHARD) -> Path:
+        return self.version(catalog, version) / name
+
+    def changed(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "changed"
+
+    def sums(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "sums.json"
+
+
+def check_disk_space(folder: Path, min_free_bytes: int, act: str) -> None:
+    """Raise `StoreUnavailableError` when the disk of `folder` has less than `min_free_bytes` left. Blocks."""
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < min_free_bytes:
+        raise StoreUnavailableError(
+            f"cannot {act}: the disk of {folder} is full ({free >> 20} MiB left, {min_free_bytes >> 20} MiB "
+            "must stay free); delete old versions or make room, and try again"
+        )
+
+
+# What the engine writes once, when it builds a segment, and only ever maps and removes afterwards: the
+# vectors of an indexed segment, their compressed copies, and the graph. These are nearly all of a large
+# version, and the copy shares them as hard links. Everything else the engine changes in place.
+SHARED = frozenset({"matrix.dat", "quantized.data", "links.bin", "links_compressed.bin"})
+
+_CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
+
+# The engine's log makes its next file ahead of time, under a name that it changes.
+_TRIES = 5
+
+
+def copy_shard(source: Path, target: Path) -> None:
+    """Copy the shard in `source` into a new folder `target`. Raises `OSError`."""
+    for attempt in range(_TRIES):
+        try:
+            _copy_folder(source, target)
+            return
+        except FileNotFoundError:
+            if attempt == _TRIES - 1 or not source.is_dir():
+                raise
+
+
+def used_bytes(folder: Path) -> int:
+    """Bytes of disk below `folder`; sparse files count with their blocks."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+
+
+def sync_files(folder: Path) -> None:
+    """Make everything below `folder` durable."""
+    for parent, _, names in os.walk(folder):
+        for path in [*(os.path.join(parent, name) for name in names), parent]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+        there = target / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            _copy_folder(Path(entry.path), there)
+        elif entry.name not in SHARED or not _link(entry.path, there):
+            _copy_file(entry.path, there)
+
+
+def _link(source: str, target: Path) -> bool:
+    """Whether a hard link could be made; not every file system has them."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return True
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _copy_file(source: str, target: Path) -> None:
+    """Blocks of zeros become holes: the engine's files are large and mostly empty."""
+    with open(source, "rb", buffering=0) as reading, open(target, "wb", buffering=0) as writing:
+        while chunk := reading.read(_CHUNK):
+            if chunk == _ZEROS[: len(chunk)]:
+                writing.seek(len(chunk), os.SEEK_CUR)
+            else:
+                view = memoryview(chunk)
+                while view:
+                    view = view[writing.write(view) :]
+        writing.truncate()
+
+
+# Larger files are compared by size alone.
+_SMALL = 1 << 20
+
+# The engine rewrites its own configuration when it opens a shard, and its log between flushes.
+_CONFIG = "edge_config.json"
+_LOG = "wal"
+
+
+def write_checksums(shard: Path, sums: Path) -> None:
+    """Note the files of a closed shard. Blocks."""
+    replace_json(sums, {"files": {name: _checksum(shard / name) for name in _names(shard)}})
+
+
+def remove_checksums(sums: Path) -> None:
+    """The shard is about to change. Blocks."""
+    if sums.exists():
+        sums.unlink()
+        sync_folder(sums.parent)
+
+
+def verify_checksums(shard: Path, sums: Path, name: str) -> None:
+    """Raise `StoreDamagedError` where a closed shard's files are not those that were noted. Blocks."""
+    try:
+        document = read_json(sums)
+        noted = None if document is None else dict(document["files"])
+    except (ValueError, KeyError, TypeError):
+        raise damaged(name, f"{sums} cannot be read") from None
+    if noted is None:
+        return
+    for file, expected in noted.items():
+        path = shard / file
+        if not path.is_file():
+            raise damaged(name, f"{path} is missing")
+        found = _checksum(path)
+        if found[0] != expected[0]:
+            raise damaged(name, f"{path} has {found[0]} bytes, not {expected[0]}")
+        if found != expected:
+            raise damaged(name, f"{path} was altered")
+    try:
+        json.loads((shard / _CONFIG).read_bytes())
+    except (OSError, ValueError):
+        raise damaged(name, f"{shard / _CONFIG} is missing or cannot be read") from None
+
+
+def damaged(name: str, what: str) -> StoreDamagedError:
+    """The error, with what to do."""
+    return StoreDamagedError(
+        f"{name} is damaged: {what}; roll back to an earlier version (cir catalogs rollback), restore a "
+        "snapshot (cir catalogs restore), or index the catalog again"
+    )
+
+
+def _names(shard: Path) -> list[str]:
+    names = (path.relative_to(shard) for path in sorted(shard.rglob("*")) if path.is_file())
+    return [str(name) for name in names if name.parts[0] != _LOG and str(name) != _CONFIG]
+
+
+def _checksum(path: Path) -> list[int]:
+    size = path.stat().st_size
+    return [size] if size > _SMALL else [size, zlib.crc32(path.read_bytes())]

@@ -1,0 +1,197 @@
+"""Catalogs, their versions, and items as they go in and come out: plain data, independent of any engine."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class FieldType(StrEnum):
+    """Type of a payload field; arrays of the type are allowed everywhere."""
+
+    KEYWORD = "keyword"
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOL = "bool"
+    DATETIME = "datetime"
+    GEO = "geo"
+    TEXT = "text"
+
+
+class VersionState(StrEnum):
+    """Life of a version: BUILDING -> READY -> PUBLISHED -> RETIRED (READY again after a rollback)."""
+
+    BUILDING = "building"
+    READY = "ready"
+    PUBLISHED = "published"
+    RETIRED = "retired"
+
+
+class Quantization(StrEnum):
+    """How vectors are compressed for search; AUTO is int8 above the engine's size threshold."""
+
+    AUTO = "auto"
+    NONE = "none"
+    INT8 = "int8"
+    BINARY = "binary"
+    PRODUCT = "product"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How a version is indexed and kept. Sizes are counts unless a unit is named.
+
+    `shards`, `replicas` and `write_consistency` (replicas that must have taken a write) are for a Qdrant
+    cluster; 0 takes what the store was opened with. An embedded version has one shard, whatever they say.
+    """
+
+    hnsw_m: int = 16
+    hnsw_ef_construct: int = 100
+    quantization: Quantization = Quantization.AUTO
+    vectors_on_disk: bool = False
+    payload_on_disk: bool = False
+    shards: int = 0
+    replicas: int = 0
+    write_consistency: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSpec:
+    """What is fixed when a version is created.
+
+    `dimension` is the length of its vectors, `model_fingerprint` the identity of the model that made
+    them, `schema` the payload fields that can be filtered and faceted, `model` free facts about the
+    model (architecture, preprocessing, ...) that are kept and shown, never interpreted.
+    """
+
+    dimension: int
+    model_fingerprint: str
+    schema: Mapping[str, FieldType] = field(default_factory=dict)
+    model: Mapping[str, str] = field(default_factory=dict)
+    index: IndexOptions = IndexOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """A version as it stands. `points` is exact for a version that is not being built.
+
+    `changed_online` says that items were written, changed or deleted after it was finished.
+    """
+
+    catalog: str
+    version: str
+    state: VersionState
+    spec: VersionSpec
+    points: int
+    created: datetime
+    changed_online: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogInfo:
+    """A catalog with its published version; None while nothing was published yet."""
+
+    catalog: str
+    published: VersionInfo | None
+
+
+def check_catalog_name(name: str) -> None:
+    """Raise `ValueError` unless `name` can be a catalog's name on every engine."""
+    if not CATALOG_NAME.fullmatch(name):
+        raise ValueError(
+            f"catalog name {name!r}: use 1 to 63 of a-z, 0-9, '-' and '_', starting with a letter or digit"
+        )
+
+
+# A value of the payload. Datetimes travel as RFC 3339 strings, geo points as {"lat": .., "lon": ..}.
+PayloadValue = str | int | float | bool | None | Mapping[str, float] | Sequence["PayloadValue"]
+Payload = Mapping[str, PayloadValue]
+
+_NAMESPACE = uuid.UUID("5b1c3c1e-0d6f-4a55-9c5a-6d0f6f6a3c42")
+
+
+def point_id(item_id: str) -> str:
+    """The engine's id of an item: a UUID that depends on the item id alone, the same in every run."""
+    return str(uuid.uuid5(_NAMESPACE, item_id))
+
+
+@dataclass(frozen=True, slots=True)
+class PointBatch:
+    """Items to write, row i of every member belonging to the same item.
+
+    `features` is float32 (n, d), the raw features of the model. The store keeps the L2-normalised
+    vector and the norm. `images` are the items' image locations, empty where unknown.
+    """
+
+    ids: Sequence[str]
+    features: NDArray[np.float32]
+    payloads: Sequence[Payload]
+    images: Sequence[str]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.ids), len(self.features), len(self.payloads), len(self.images)}
+        if len(lengths) != 1:
+            raise ValueError(f"ids, features, payloads and images differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadBatch:
+    """New payloads of items that are stored already, row i of every member belonging to the same item.
+
+    Each replaces the whole payload of its item. `images` replaces the image locations, None keeps them.
+    """
+
+    ids: Sequence[str]
+    payloads: Sequence[Payload]
+    images: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.ids), len(self.payloads), len(self.ids if self.images is None else self.images)}
+        if len(lengths) != 1:
+            raise ValueError(f"ids, payloads and images differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A stored item. `features` are raw (vector times norm), float32 (d,), None unless asked for.
+
+    `online` says that it was written into the finished version, not when that was built.
+    """
+
+    id: str
+    payload: Payload
+    image: str
+    norm: float
+    features: NDArray[np.float32] | None = None
+    online: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """An item with its cosine similarity to the query, in [-1, 1]."""
+
+    item: Item
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FacetValue:
+    """A value of a payload field and how many items have it."""
+
+    value: str | int | bool
+    count: int

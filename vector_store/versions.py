@@ -1,0 +1,136 @@
+"""Rules of versions that hold on every engine: names, documents, publish history, automatic quantization.
+
+Pure decisions, no I/O. Version ids are `v0001`, `v0002`, ... and sort by age as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vector_store.types import FieldType, IndexOptions, Quantization, VersionSpec, VersionState
+
+_VERSION = re.compile(r"v(\d{4})")
+_LAST = 9999
+
+
+def is_version_name(name: str) -> bool:
+    """Whether `name` has the form of a version id (and so is safe as part of a path)."""
+    return _VERSION.fullmatch(name) is not None
+
+
+def next_version(existing: Iterable[str]) -> str:
+    """The id after the newest of `existing`; gaps that dropped versions left are not filled."""
+    numbers = [int(match[1]) for name in existing if (match := _VERSION.fullmatch(name))]
+    number = max(numbers, default=0) + 1
+    if number > _LAST:
+        raise ValueError(f"a catalog can have {_LAST} versions; start a new catalog")
+    return f"v{number:04d}"
+
+
+def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
+    """Only strings, integers, booleans and mappings of strings: every engine keeps them unchanged.
+
+    The schema and the model facts are lists of pairs, because engines may restrict mapping keys.
+    """
+    return {
+        "dimension": spec.dimension,
+        "model_fingerprint": spec.model_fingerprint,
+        "schema": [[name, str(kind)] for name, kind in spec.schema.items()],
+        "model": [[name, value] for name, value in spec.model.items()],
+        "index": {
+            "hnsw_m": spec.index.hnsw_m,
+            "hnsw_ef_construct": spec.index.hnsw_ef_construct,
+            "quantization": str(spec.index.quantization),
+            "vectors_on_disk": spec.index.vectors_on_disk,
+            "payload_on_disk": spec.index.payload_on_disk,
+            "shards": spec.index.shards,
+            "replicas": spec.index.replicas,
+            "write_consistency": spec.index.write_consistency,
+        },
+    }
+
+
+def spec_from_document(document: Mapping[str, Any]) -> VersionSpec:
+    """The inverse of `spec_to_document`. Raises `KeyError` or `ValueError` for a foreign document."""
+    index = document["index"]
+    return VersionSpec(
+        dimension=int(document["dimension"]),
+        model_fingerprint=str(document["model_fingerprint"]),
+        schema={name: FieldType(kind) for name, kind in document["schema"]},
+        model={name: str(value) for name, value in document["model"]},
+        index=IndexOptions(
+            hnsw_m=int(index["hnsw_m"]),
+            hnsw_ef_construct=int(index["hnsw_ef_construct"]),
+            quantization=Quantization(index["quantization"]),
+            vectors_on_disk=bool(index["vectors_on_disk"]),
+            # Documents of older versions do not have these.
+            payload_on_disk=bool(index.get("payload_on_disk", False)),
+            shards=int(index.get("shards", 0)),
+            replicas=int(index.get("replicas", 0)),
+            write_consistency=int(index.get("write_consistency", 0)),
+        ),
+    )
+
+
+QUANTIZE_ABOVE_BYTES = 1 << 30
+"""Default size of the float32 vectors above which AUTO searches int8 copies and rescores the best with the
+full vectors: 1 GiB, 524,288 vectors of 512. Below it memory is no concern and full vectors are exact."""
+
+
+def wants_int8(spec: VersionSpec, points: int, above_bytes: int) -> bool:
+    """Whether a finished version of `points` vectors is to be compressed."""
+    size = 4 * spec.dimension * points
+    return spec.index.quantization is Quantization.AUTO and size > above_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublishHistory:
+    """The published version ('' for none) and the earlier published ones, oldest first."""
+
+    published: str = ""
+    earlier: tuple[str, ...] = ()
+
+    def publish(self, version: str) -> PublishHistory:
+        """`version` becomes the published one; publishing it again changes nothing."""
+        if version == self.published:
+            return self
+        earlier = tuple(v for v in (*self.earlier, self.published) if v and v != version)
+        return PublishHistory(version, earlier)
+
+    def rollback(self) -> PublishHistory:
+        """The newest earlier version is published again and the present one leaves the history.
+
+        Raises `LookupError` when there is nothing to go back to.
+        """
+        if not self.earlier:
+            raise LookupError("no earlier version")
+        return PublishHistory(self.earlier[-1], self.earlier[:-1])
+
+    def state_of(self, version: str, *, complete: bool) -> VersionState:
+        """The state of a version, given whether it was built to the end."""
+        if version == self.published:
+            return VersionState.PUBLISHED
+        if version in self.earlier:
+            return VersionState.RETIRED
+        return VersionState.READY if complete else VersionState.BUILDING
+
+    def forget(self, versions: Sequence[str]) -> PublishHistory:
+        """The history without versions that were dropped."""
+        return PublishHistory(self.published, tuple(v for v in self.earlier if v not in versions))
+
+
+def versions_to_drop(history: PublishHistory, complete: Sequence[str], keep: int) -> list[str]:
+    """Versions beyond the `keep` newest, oldest first.
+
+    `complete` are the ids of the versions that are not being built. The published version never counts
+    and never goes. What a rollback would return to is kept before anything else, then the newest.
+    """
+    others = sorted(version for version in complete if version != history.published)
+    by_worth = sorted(others, reverse=True)
+    if history.earlier and history.earlier[-1] in by_worth:
+        by_worth.remove(history.earlier[-1])
+        by_worth.insert(0, history.earlier[-1])
+    kept = set(by_worth[:keep])
+    return [version for version in others if version not in kept]
