@@ -56,7 +56,7 @@ def search(
     The arguments from `image` to `text_weight` are those of `cir.Turn` and describe one turn; `turns`
     are the turns before it, oldest first. The rest:
 
-        combiner: "sum", "slerp", "image", "text" or "combiner/<checkpoint>"; empty: the server's default.
+        combiner: one of the server's, such as "sum" or "combiner/<checkpoint>"; empty: its default.
         where: only items that pass; a dict or the classes of `cir.filters`.
         limit, page_token: results in a page, and `next_page_token` of the page before.
         exact: compare with every vector. ef: breadth of the index search, 0 lets the engine choose.

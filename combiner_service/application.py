@@ -13,10 +13,11 @@ import numpy as np
 from prometheus_client.registry import Collector
 
 from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
+from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint_directory import PREFIX, CheckpointDirectory, CheckpointEntry
 from combiner_service.combine_queue import CombineQueue, CombineWorkers
 from combiner_service.combiner import Combiner
-from combiner_service.errors import CombinerError
+from combiner_service.errors import CombinerError, PluginError
 from combiner_service.executor import CombineExecutor
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
@@ -28,13 +29,17 @@ from service_runtime.watchdog import Progress
 
 
 class CombinerApplication(Application):
-    """Serves the simple combiners, and those of `checkpoint_dir` where it is set."""
+    """Service of the combiners without a checkpoint, and of those in `checkpoint_dir` where it is set."""
 
     service_names = (combiner_pb2.DESCRIPTOR.services_by_name["CombinerService"].full_name,)
 
     def __init__(self, settings: CombinerSettings) -> None:
         self._settings = settings
-        self._metrics = CombinerMetrics()
+        try:
+            named = named_combiners()
+        except PluginError as error:
+            raise StartupError(str(error)) from error
+        self._metrics = CombinerMetrics(named)
         directory = None
         if settings.checkpoint_dir is not None:
             directory = CheckpointDirectory(
@@ -44,7 +49,11 @@ class CombinerApplication(Application):
                 max_bytes=settings.max_checkpoint_bytes,
             )
         self._registry = Registry(
-            directory, max_loaded=settings.max_loaded_networks, load=self._load, metrics=self._metrics
+            directory,
+            named=named,
+            max_loaded=settings.max_loaded_networks,
+            load=self._load,
+            metrics=self._metrics,
         )
         self._queue = CombineQueue(
             max_waiting_items=settings.max_waiting_items,
@@ -139,7 +148,7 @@ class CombinerApplication(Application):
         if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
             raise StartupError(
                 f"checkpoint_dir {folder} is not a folder that can be read; create it, or leave the setting "
-                "out to serve sum, slerp, image and text alone"
+                f"out to serve the combiners without a checkpoint alone: {', '.join(self._registry.named)}"
             )
         missing = [module for module in ("torch", "safetensors") if find_spec(module) is None]
         if missing:

@@ -1,6 +1,7 @@
-"""The combiners without weights to learn: sum, image, text and slerp.
+"""Combiners that are known by name, without a checkpoint: the built-in ones, and those of plug-ins.
 
-They take features of any model and any dimension, and are the baselines of every evaluation.
+`BUILTIN` is the one list: a combiner that stands there is served, counted, compared and offered everywhere.
+All built-in combiners take features of any model and any dimension.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from combiner_service.combiner import (
     constant_weight,
     unit_rows,
 )
+from combiner_service.plugins import load_plugins
 
 
 class SumCombiner(Combiner):
@@ -133,3 +135,27 @@ def _orthogonal_axis(vectors: Float64) -> Float64:
     axes[np.arange(len(vectors)), np.abs(vectors).argmin(axis=1)] = 1.0
     orthogonal: Float64 = axes - np.einsum("ij,ij->i", axes, vectors)[:, None] * vectors
     return orthogonal
+
+
+#: In the order in which they are listed. A further combiner is a further line.
+BUILTIN: tuple[Combiner, ...] = (
+    SumCombiner(),
+    SlerpCombiner(),
+    ImageCombiner(),
+    TextCombiner(),
+)
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the built-in combiners, in their order."""
+    return [combiner.info.name for combiner in BUILTIN]
+
+
+def named_combiners() -> dict[str, Combiner]:
+    """Return every combiner without a checkpoint by its name: the built-in ones, then plug-ins by name.
+
+    Raises:
+        PluginError: An installed combiner cannot be used.
+    """
+    combiners = (*BUILTIN, *load_plugins(builtin_names()))
+    return {combiner.info.name: combiner for combiner in combiners}

@@ -17,7 +17,8 @@ from combiner_service.combiner import CombinerInfo
 from combiner_service.errors import InvalidCheckpointError
 
 PREFIX = "combiner/"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+#: What may follow the prefix.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 # Device, inode, size, and times of change of content and of the file in nanoseconds. The last one cannot be
 # set by a copying program, so that a file that keeps all five was not written to since.
@@ -122,7 +123,7 @@ class CheckpointDirectory:
 
     def _inspect(self, name: str, path: Path, size: int) -> CombinerInfo:
         stem = name.removeprefix(PREFIX)
-        if not _NAME.fullmatch(stem):
+        if not NAME.fullmatch(stem):
             return _unusable(name, "rename the file: letters, digits, '.', '_' and '-', at most 128 of them")
         if size > self._max_bytes:
             return _unusable(

@@ -183,7 +183,7 @@ class Combiner(ABC):
         if text_weight is not None and not self.info.takes_text_weight:
             raise TextWeightNotTakenError(
                 f"the combiner {self.info.name} has a fixed text weight; leave text_weight out, "
-                "or use sum or slerp",
+                "or use one that takes it (takes_text_weight in ListCombiners)",
                 field="text_weight",
             )
         check_pairs(call.image_features, call.text_features, dimension=self.info.dimension)

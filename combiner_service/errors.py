@@ -41,5 +41,9 @@ class FingerprintMismatchError(CombinerError):
     """Features of another model than the combiner's, or of two models; the message has both fingerprints."""
 
 
+class PluginError(ValueError):
+    """An installed combiner that cannot be used; the message names its distribution and says what to do."""
+
+
 class InvalidCheckpointError(Exception):
     """A file that is not a Combiner checkpoint that can be trusted and used; the message says what to do."""

@@ -159,7 +159,8 @@ def check_fingerprints(request: pb.CombineRequest, info: CombinerInfo) -> str:
     if given and info.model_fingerprint and given != info.model_fingerprint:
         raise FingerprintMismatchError(
             f"{info.name} was trained on features of model {info.model_fingerprint}, these come from model "
-            f"{given[:200]}; use a combiner of that model, or sum, slerp, image or text",
+            f"{given[:200]}; use a combiner of that model, or one that takes "
+            "features of any model (see ListCombiners)",
             field=("image_features" if image else "text_features") + ".model_fingerprint",
         )
     return info.model_fingerprint or given

@@ -1,9 +1,9 @@
-"""Prometheus metrics of the combiner service's own. Combiners are told apart by kind: four simple ones and
-`network`, however many checkpoints there are and whatever a request names."""
+"""Prometheus metrics of the combiner service's own. Combiners are told apart by kind: the name
+of one without a checkpoint, or `network`, however many checkpoints there are and whatever a request names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
@@ -11,7 +11,6 @@ from prometheus_client.registry import Collector
 from combiner_service.checkpoint_directory import PREFIX
 
 NETWORK = "network"
-SIMPLE = ("sum", "slerp", "image", "text")
 # A name that is neither, such as one that a caller made up; it never gets as far as being combined.
 OTHER = "other"
 
@@ -19,17 +18,14 @@ _SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
-def kind_of(name: str) -> str:
-    """The label for a combiner's name: one of six values for any text."""
-    if name.startswith(PREFIX):
-        return NETWORK
-    return name if name in SIMPLE else OTHER
-
-
 class CombinerMetrics:
-    """What the service counts. Safe to use from several threads."""
+    """Counts of the service. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    `names` are those of the combiners without a checkpoint: each is a kind of its own.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
         self._batch_items = Histogram(
             "cir_combiner_batch_items",
             "Pairs combined at once, gathered over calls.",
@@ -73,6 +69,12 @@ class CombinerMetrics:
         for outcome in ("ok", "failed"):
             self._loads.labels(outcome)
 
+    def kind_of(self, name: str) -> str:
+        """Return the label for a combiner's name: one of `names`, `NETWORK` or `OTHER`, for any text."""
+        if name.startswith(PREFIX):
+            return NETWORK
+        return name if name in self._names else OTHER
+
     def watch(
         self, *, waiting: Callable[[], int], networks: Callable[[], int], unusable: Callable[[], int]
     ) -> None:
@@ -83,11 +85,11 @@ class CombinerMetrics:
 
     def started(self, name: str, queue_seconds: float) -> None:
         """A call for the combiner of this name left the queue."""
-        self._queue_seconds.labels(kind_of(name)).observe(queue_seconds)
+        self._queue_seconds.labels(self.kind_of(name)).observe(queue_seconds)
 
     def combined(self, name: str, items: int, seconds: float) -> None:
         """So many pairs were combined at once."""
-        kind = kind_of(name)
+        kind = self.kind_of(name)
         self._batch_items.labels(kind).observe(items)
         self._combine_seconds.labels(kind).observe(seconds)
 

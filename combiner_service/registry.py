@@ -1,4 +1,4 @@
-"""Every combiner of a service by name: the simple ones, and those of a folder of checkpoints."""
+"""Every combiner of a service by name: those without a checkpoint, and those of a folder of checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
+from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint_directory import (
     FILE_ERRORS,
     PREFIX,
@@ -40,30 +40,28 @@ def _load(entry: CheckpointEntry) -> Combiner:
 class Registry:
     """Combiners by name. Safe to use from several threads; every method may block on files.
 
-    Args:
-        directory: the checkpoints, or None to serve the simple combiners alone (then torch is never
-            imported).
-        max_loaded: networks held in memory; the least recently used makes room for the next.
-        load: reads the network of an entry; raises one of FILE_ERRORS where it cannot be used.
-        metrics: counts loads.
+    `named` are the combiners without a checkpoint by name, by default all that are installed. `directory` has
+    the checkpoints; without one torch is never imported. `max_loaded` networks are held in memory; the least
+    recently used makes room for the next. `load` reads the network of an entry, and raises one of
+    `FILE_ERRORS` where it cannot be used. `metrics` counts loads.
     """
 
     def __init__(
         self,
         directory: CheckpointDirectory | None = None,
         *,
+        named: Mapping[str, Combiner] | None = None,
         max_loaded: int = 4,
         load: Load = _load,
         metrics: CombinerMetrics | None = None,
     ) -> None:
         if max_loaded < 1:
             raise ValueError(f"max_loaded is {max_loaded}; at least one network must fit")
-        simple: tuple[Combiner, ...] = (SumCombiner(), SlerpCombiner(), ImageCombiner(), TextCombiner())
-        self._simple = {combiner.info.name: combiner for combiner in simple}
+        self._named = named_combiners() if named is None else named
         self._directory = directory
         self._max_loaded = max_loaded
         self._load = load
-        self._metrics = metrics or CombinerMetrics()
+        self._metrics = metrics or CombinerMetrics(self._named)
         self._loaded: OrderedDict[str, tuple[Signature, Combiner]] = OrderedDict()
         # Files whose weights turned out bad when they were read; inspection sees names and shapes only.
         self._rejected: dict[str, CheckpointEntry] = {}
@@ -72,22 +70,27 @@ class Registry:
         # One network is read at a time, so that two calls for the same one read it once.
         self._reading = threading.Lock()
 
+    @property
+    def named(self) -> Mapping[str, Combiner]:
+        """Combiners without a checkpoint by name."""
+        return self._named
+
     def infos(self) -> list[CombinerInfo]:
-        """What there is, unusable checkpoints included: the simple combiners, then checkpoints by name."""
-        return [combiner.info for combiner in self._simple.values()] + [
+        """What there is, unusable checkpoints included: those without one, then checkpoints by name."""
+        return [combiner.info for combiner in self._named.values()] + [
             entry.info for entry in self._scan().values()
         ]
 
     def info(self, name: str) -> CombinerInfo:
         """What there is under a name, without loading it. Raises CombinerNotFoundError."""
-        if name in self._simple:
-            return self._simple[name].info
+        if name in self._named:
+            return self._named[name].info
         return self._entry(name).info
 
     def get(self, name: str) -> Combiner:
         """The combiner, loaded. Raises CombinerNotFoundError, CombinerUnusableError."""
-        if name in self._simple:
-            return self._simple[name]
+        if name in self._named:
+            return self._named[name]
         for _ in range(_READ_ATTEMPTS):
             entry = self._usable_entry(name)
             combiner = self._held(name, entry) or self._read(name, entry)
@@ -130,7 +133,7 @@ class Registry:
     def _entry(self, name: str) -> CheckpointEntry:
         entries = self._scan()
         if name not in entries:
-            names = [*self._simple, *entries]
+            names = [*self._named, *entries]
             more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
             folder = "" if self._directory else f"; there is no folder of checkpoints, so no {PREFIX}..."
             raise CombinerNotFoundError(

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from combiner_service.builtin import builtin_names
 from combiner_service.network_spec import WeightType
 from service_runtime.settings import ServiceSettings
 
@@ -26,8 +27,8 @@ class CombinerSettings(ServiceSettings):
     checkpoint_dir: Path | None = Field(
         None,
         description="Folder of checkpoints, each served as combiner/NAME; `shipped` is the folder that comes "
-        "with the software, for the shipped CLIP. Unset: sum, slerp, image and text alone, and torch is not "
-        "needed.",
+        f"with the software, for the shipped CLIP. Unset: {', '.join(builtin_names())} and plug-ins alone; "
+        "then torch is not needed.",
     )
     checkpoint_fingerprints: dict[str, str] = Field(
         default_factory=dict,

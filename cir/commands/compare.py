@@ -54,8 +54,10 @@ def compare(
     quiet: QuietOption = False,
     json: Json = False,
 ) -> None:
-    """Compare image, text, sum, weighted sum, slerp and Combiners, and print published numbers beside
-    them."""
+    """Compare every combiner without a checkpoint, the best weighted sum and Combiner checkpoints.
+
+    Published numbers stand next to them.
+    """
     require("train" if out else "combiner", what="cir compare")
     from cir.commands.experiments import Experiment, run_compare
     from combiner_training.evaluation.tables import comparison_table

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from combiner_training.evaluation.evaluate import DialogueEvaluation
 
 CombinerOption = Annotated[
-    str, typer.Option("--combiner", metavar="NAME|FILE", help="sum, slerp, image, text, or a checkpoint.")
+    str,
+    typer.Option(
+        "--combiner", metavar="NAME|FILE", help="A combiner by its name, such as sum, or a checkpoint."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu, cuda, cuda:N.")]
 

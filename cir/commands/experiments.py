@@ -12,7 +12,7 @@ from combiner_training.datasets.base import Split
 from combiner_training.datasets.load import Dataset, load_splits, own_dialogues
 from combiner_training.datasets.triplets import Dialogue, load_dialogues
 from combiner_training.evaluation.cirr_submission import cirr_submission, write_submission
-from combiner_training.evaluation.compare import Comparison, compare
+from combiner_training.evaluation.compare import Comparison, baselines, compare
 from combiner_training.evaluation.evaluate import (
     DialogueEvaluation,
     Evaluation,
@@ -87,19 +87,11 @@ def run_compare(
     networks = [load_combiner(path, features, device=device) for path in checkpoints]
     splits = experiment.splits(split)
     queries = experiment.queries(splits, features)
-    seen: list[str] = []
-
-    def done(name: str) -> None:
-        seen.append(name)
-        progress.advance(len(seen), name)
-
-    progress.start("combiners", 5 + len(networks))
     try:
-        comparison = compare(networks, queries, experiment.protocol, done=done)
+        comparison = compare(networks, queries, experiment.protocol, progress=progress)
     finally:
         progress.stop()
-    baselines = [load_combiner(name, features) for name in ("image", "text", "sum", "slerp")]
-    return comparison, _on_dialogues(experiment, split, splits, [*baselines, *networks], features)
+    return comparison, _on_dialogues(experiment, split, splits, [*baselines(), *networks], features)
 
 
 def run_cirr_submission(

@@ -66,7 +66,10 @@ def search(
     ] = None,
     combiner: Annotated[
         str,
-        typer.Option("--combiner", help="sum, slerp, image, text or combiner/NAME; default: the server's."),
+        typer.Option(
+            "--combiner",
+            help="A combiner of the server, such as sum or combiner/NAME; default: the server's.",
+        ),
     ] = "",
     text_weight: Annotated[
         float | None,

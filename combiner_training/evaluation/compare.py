@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
+from combiner_service.builtin import SumCombiner, named_combiners
 from combiner_service.combiner import Combiner
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.protocol import Protocol, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
+from combiner_training.progress import Progress
 
 _SURVEY = "comparison table of a survey of composed image retrieval"
 # The survey files these rows under the VAL split; the released code evaluates on the original one.
@@ -126,30 +127,43 @@ def compare(
     parts: Sequence[EvaluationQueries],
     protocol: Protocol,
     *,
-    done: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Evaluate image, text, sum, weighted sum, slerp and the networks; `done` hears of each.
+    """Evaluate every baseline, the weighted sum and the networks, in this order; `progress` sees each.
 
-    The weighted sum takes that text weight of `WEIGHTS` which does best on these very queries: no fixed
-    weight does better, so that it is the strongest baseline of its kind. Raises EvaluationError.
+    The weighted sum stands after the sum. It takes the text weight of `WEIGHTS` that does best on these very
+    queries: no fixed weight does better, so that it is the strongest baseline of its kind.
+
+    Raises:
+        EvaluationError: A combiner refuses the features, or no query can be answered.
     """
     rows: list[ComparedRow] = []
 
     def add(row: ComparedRow) -> None:
         rows.append(row)
-        done(row.combiner)
+        if progress is not None:
+            progress.advance(len(rows), row.combiner)
 
-    for baseline in (ImageCombiner(), TextCombiner(), SumCombiner()):
-        add(ComparedRow(baseline.info.name, evaluate(baseline, parts, protocol)))
-    add(_weighted_sum(parts, protocol))
-    for combiner in (SlerpCombiner(), *networks):
+    combiners = (*baselines(), *networks)
+    if progress is not None:
+        progress.start("combiners", len(combiners) + sum(isinstance(one, SumCombiner) for one in combiners))
+    for combiner in combiners:
         add(ComparedRow(combiner.info.name, evaluate(combiner, parts, protocol)))
+        if isinstance(combiner, SumCombiner):
+            add(_weighted_sum(combiner, parts, protocol))
     return Comparison(protocol, tuple(rows), reported_rows(protocol.dataset))
 
 
-def _weighted_sum(parts: Sequence[EvaluationQueries], protocol: Protocol) -> ComparedRow:
+def baselines() -> list[Combiner]:
+    """Return every combiner without a checkpoint, those that take no text weight first."""
+    return sorted(named_combiners().values(), key=lambda combiner: combiner.info.takes_text_weight)
+
+
+def _weighted_sum(
+    combiner: SumCombiner, parts: Sequence[EvaluationQueries], protocol: Protocol
+) -> ComparedRow:
     rule = next(iter(selection_rules(protocol.dataset).values()))
-    tried = {weight: evaluate(SumCombiner(), parts, protocol, text_weight=weight) for weight in WEIGHTS}
+    tried = {weight: evaluate(combiner, parts, protocol, text_weight=weight) for weight in WEIGHTS}
     best = max(tried, key=lambda weight: rule(tried[weight].metrics))
     return ComparedRow(
         "weighted_sum", tried[best], f"text weight {best}, the best of {len(WEIGHTS)} on these queries"

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.combiner import Combiner, CombinerInfo
 from combiner_service.errors import InvalidCheckpointError
-from combiner_service.registry import Registry
 from combiner_training.evaluation.evaluate import EvaluationError
 from combiner_training.feature_file import FeatureFolder
 
 
 def load_combiner(choice: str, features: FeatureFolder, *, device: str = "auto") -> Combiner:
-    """`sum`, `slerp`, `image`, `text`, or the path of a checkpoint.
+    """Return the combiner of a name (see `named_combiners`), or of the checkpoint at a path.
 
-    A published checkpoint names no model: its dimension alone is checked. Raises EvaluationError for a name
-    that is neither, a checkpoint of another dimension or of another model, and InvalidCheckpointError,
-    OSError.
+    A published checkpoint names no model: its dimension alone is checked.
+
+    Raises:
+        EvaluationError: `choice` is neither, or a checkpoint of another dimension or of another model.
+        InvalidCheckpointError: The file is not a checkpoint that can be used.
+        OSError: The file cannot be read.
     """
-    simple = Registry()
-    names = [info.name for info in simple.infos()]
-    if choice in names:
-        return simple.get(choice)
+    named = named_combiners()
+    if choice in named:
+        return named[choice]
     path = Path(choice)
     if not path.is_file():
         raise EvaluationError(
-            f"{choice!r} is neither a combiner ({', '.join(names)}) nor a checkpoint; expected one of both"
+            f"{choice!r} is neither a combiner ({', '.join(named)}) nor a checkpoint; expected one of both"
         )
     try:
         summary = inspect_checkpoint(path)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import errors_pb2
+from combiner_service.builtin import builtin_names
 from combiner_service.combine_queue import CombineQueue, CombineWorkers, Job, Outcome
 from combiner_service.metrics import CombinerMetrics
 from service_runtime.errors import ServiceError
@@ -201,7 +202,7 @@ class Running:
     def __init__(
         self, combine: Callable[[Sequence[Job]], Sequence[Outcome]], threads: int, limit: int
     ) -> None:
-        self.metrics = CombinerMetrics()
+        self.metrics = CombinerMetrics(builtin_names())
         self.queue = CombineQueue(
             max_waiting_items=limit, max_forward_items=64, gathers=lambda name: name == "network"
         )

@@ -12,6 +12,7 @@ import pytest
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import errors_pb2
 from cir.vectors import pack, unpack
+from combiner_service.builtin import builtin_names
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.combine_queue import Job, Outcome
@@ -38,7 +39,7 @@ class Fixture:
     def __init__(self, folder: Path) -> None:
         metadata = CheckpointMetadata(model_fingerprint="model-a")
         write_checkpoint(folder / "own.safetensors", weights_of(seed=3), metadata)
-        self.metrics = CombinerMetrics()
+        self.metrics = CombinerMetrics(builtin_names())
         self.combining = CombineExecutor(
             Registry(CheckpointDirectory(folder, {}), metrics=self.metrics), self.metrics
         )

@@ -195,7 +195,9 @@ class Combiner(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"sum", "slerp", "image", "text", or "combiner/<checkpoint>"."""
+    """"combiner/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or of a plug-in, such
+    as "sum".
+    """
     description: _builtins.str
     """One sentence for people."""
     model_fingerprint: _builtins.str

@@ -375,8 +375,8 @@ class SearchRequest(_message.Message):
     catalog: _builtins.str
     """"catalogs/{catalog}"."""
     combiner: _builtins.str
-    """Combiner for turns with both reference and text: "sum", "slerp", "image", "text" or
-    "combiner/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
+    """Combiner for turns with both reference and text, by a name that the combiner service lists, such as
+    "sum" or "combiner/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
     need no combiner.
     """
     limit: _builtins.int
