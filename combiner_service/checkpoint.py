@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from combiner_service.atomic_file import replacing
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
+from service_runtime.files import replace_file
 from service_runtime.settings import software_version
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Checkp
         {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
         metadata=metadata_to_header(metadata, sizes),
     )
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_bytes(content)
 
 

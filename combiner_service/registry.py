@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+
+from cachetools import LRUCache
 
 from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint_directory import (
@@ -59,10 +60,9 @@ class Registry:
             raise ValueError(f"max_loaded is {max_loaded}; at least one network must fit")
         self._named = named_combiners() if named is None else named
         self._directory = directory
-        self._max_loaded = max_loaded
         self._load = load
         self._metrics = metrics or CombinerMetrics(self._named)
-        self._loaded: OrderedDict[str, tuple[Signature, Combiner]] = OrderedDict()
+        self._loaded: LRUCache[str, tuple[Signature, Combiner]] = LRUCache(max_loaded)
         # Files whose weights turned out bad when they were read; inspection sees names and shapes only.
         self._rejected: dict[str, CheckpointEntry] = {}
         self._seen = _Seen()
@@ -103,7 +103,7 @@ class Registry:
         )
 
     def loaded(self) -> list[str]:
-        """Names of the networks in memory, least recently used first."""
+        """Names of the networks in memory."""
         with self._state:
             return list(self._loaded)
 
@@ -151,10 +151,7 @@ class Registry:
     def _held(self, name: str, entry: CheckpointEntry) -> Combiner | None:
         with self._state:
             signature, combiner = self._loaded.get(name, (None, None))
-            if signature != entry.signature:
-                return None
-            self._loaded.move_to_end(name)
-            return combiner
+            return combiner if signature == entry.signature else None
 
     def _read(self, name: str, entry: CheckpointEntry) -> Combiner | None:
         """Load the network; None where the file is no longer the one that was scanned."""
@@ -174,9 +171,6 @@ class Registry:
             self._metrics.loaded(time.perf_counter() - started)
             with self._state:
                 self._loaded[name] = (entry.signature, combiner)
-                self._loaded.move_to_end(name)
-                while len(self._loaded) > self._max_loaded:
-                    self._loaded.popitem(last=False)
             return combiner
 
     def _reject(self, name: str, entry: CheckpointEntry, error: Exception) -> None:

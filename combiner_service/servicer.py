@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -21,6 +19,7 @@ from combiner_service.registry import Registry
 from combiner_service.settings import CombinerSettings
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
+from service_runtime.page_token import check_page_size, decode_token, encode_token, invalid_page_token
 from service_runtime.settings import software_version
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,6 +27,8 @@ Answer = TypeVar("Answer")
 
 # For calls without a deadline.
 _LONGEST_SECONDS = 3600.0
+# What page tokens of ListCombiners are bound to.
+_AFTER = b"after:"
 
 
 class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
@@ -65,10 +66,7 @@ class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
     ) -> pb.ListCombinersResponse:
         """A page of the combiners, unusable ones with their problem."""
         infos = await self._off_loop(self._registry.infos)
-        try:
-            shown, token = cut_page(infos, request.page_size, request.page_token)
-        except (InvalidPageSizeError, InvalidPageTokenError) as error:
-            raise page_error(error) from error
+        shown, token = cut_page(infos, request.page_size, request.page_token)
         return pb.ListCombinersResponse(combiners=[_message(info) for info in shown], next_page_token=token)
 
     async def Combine(self, request: pb.CombineRequest, context: Context) -> pb.CombineResponse:
@@ -145,61 +143,28 @@ def _checked_count(
     return count
 
 
-_DEFAULT_SIZE = 100
-_LARGEST_SIZE = 1000
-_MARK = "after:"
-
-
-class InvalidPageTokenError(ValueError):
-    """A token that no answer of this service held."""
-
-
-class InvalidPageSizeError(ValueError):
-    """A negative page size."""
-
-
 def cut_page(infos: Sequence[CombinerInfo], size: int, token: str) -> tuple[list[CombinerInfo], str]:
-    """Cut a page out of all combiners (the simple ones first, then checkpoints by name).
+    """Return a page of all combiners, and the token of the next one, which is empty on the last.
 
-    `size` 0 means 100, above 1000 means 1000. Returns the page and the token of the next, empty on the last.
+    A token says by name where the page before ended, so that files may come and go between two pages without
+    a combiner being shown twice. In `infos` those without a checkpoint come first, then checkpoints by name.
+
+    Raises:
+        ServiceError: OUT_OF_RANGE for a negative size, PAGE_TOKEN_INVALID for a token of no answer of ours.
     """
-    if size < 0:
-        raise InvalidPageSizeError(
-            f"page_size is {size}; send 1 to {_LARGEST_SIZE}, or 0 for {_DEFAULT_SIZE}"
-        )
-    size = min(size or _DEFAULT_SIZE, _LARGEST_SIZE)
-    start = _position_after(infos, _name(token)) if token else 0
+    size = check_page_size(size)
+    start = _position_after(infos, decode_token(token, _AFTER)) if token else 0
     shown = list(infos[start : start + size])
     more = start + size < len(infos)
-    return shown, _token(shown[-1].name) if more else ""
+    return shown, encode_token(_AFTER, shown[-1].name.encode()) if more else ""
 
 
-def _position_after(infos: Sequence[CombinerInfo], last: str) -> int:
-    names = [info.name for info in infos]
+def _position_after(infos: Sequence[CombinerInfo], last: bytes) -> int:
+    names = [info.name.encode() for info in infos]
     if last in names:
         return names.index(last) + 1
-    if not last.startswith(PREFIX):
-        raise InvalidPageTokenError("page_token is damaged; send the next_page_token of an answer, or none")
-    # The checkpoint is gone since: go on with the first one that would have come after it.
-    return sum(1 for name in names if not name.startswith(PREFIX) or name < last)
-
-
-def _token(name: str) -> str:
-    return base64.urlsafe_b64encode((_MARK + name).encode()).decode()
-
-
-def _name(token: str) -> str:
-    try:
-        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        text = ""
-    if not text.startswith(_MARK):
-        raise InvalidPageTokenError("page_token is damaged; send the next_page_token of an answer, or none")
-    return text.removeprefix(_MARK)
-
-
-def page_error(error: InvalidPageSizeError | InvalidPageTokenError) -> ServiceError:
-    """The refusal for a page that cannot be given."""
-    if isinstance(error, InvalidPageSizeError):
-        return ServiceError(errors_pb2.OUT_OF_RANGE, str(error), field="page_size")
-    return ServiceError(errors_pb2.PAGE_TOKEN_INVALID, str(error), field="page_token")
+    prefix = PREFIX.encode()
+    if not last.startswith(prefix):
+        raise invalid_page_token()
+    # The checkpoint is gone since: resume with the first one that would have come after it.
+    return sum(1 for name in names if not name.startswith(prefix) or name < last)

@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from combiner_service.atomic_file import write_text
 from combiner_training.options import TrainingError
+from service_runtime.files import write_text
 
 JSON_LINES, CSV = "metrics.jsonl", "metrics.csv"
 Entry = Mapping[str, float]

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from combiner_service.atomic_file import replacing
 from combiner_training.evaluation.compare import Comparison
 from combiner_training.evaluation.tables import short_name
 from combiner_training.log import Entry
+from service_runtime.files import replace_file
 
 LEARNING_CURVE, TEXT_WEIGHTS = "learning_curve.png", "text_weights.png"
 
@@ -52,7 +52,7 @@ def plot_text_weights(path: Path, text_weights: NDArray[np.float32], title: str)
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 

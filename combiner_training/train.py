@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from combiner_service.atomic_file import write_text
 from combiner_service.checkpoint import CheckpointMetadata, read_checkpoint, write_checkpoint
 from combiner_service.combiner import CombinerInfo
 from combiner_service.network import CombinerNetwork, NetworkCombiner
@@ -36,6 +35,7 @@ from combiner_training.log import TrainingLog
 from combiner_training.options import TrainingError, TrainOptions
 from combiner_training.progress import Progress
 from combiner_training.train_state import FILE, TrainState, load_state, save_state
+from service_runtime.files import write_text
 
 #: Fixed, as in the released code; CLIP's own is learned and ends at about the same.
 LOGIT_SCALE = 100.0

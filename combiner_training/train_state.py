@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from combiner_service.atomic_file import replacing
 from combiner_training.options import TrainingError
+from service_runtime.files import replace_file
 
 FILE = "state.safetensors"
 _FORMAT = "training/1"
@@ -43,7 +43,7 @@ def save_state(
     tensors: dict[str, Tensor] = {_NETWORK + name: tensor for name, tensor in network.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{_ADAM}{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-    with replacing(folder / FILE) as temporary:
+    with replace_file(folder / FILE) as temporary:
         try:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},

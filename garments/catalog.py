@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from combiner_service.atomic_file import write_json_lines
 from combiner_training.datasets.triplets import DIALOGUES_FILE, TRIPLETS_FILE
 from garments.augment import Size
 from garments.items import Item, catalog_items, seed_of
@@ -25,6 +24,7 @@ from garments.language import caption, captions
 from garments.queries import GarmentDialogue, Triplet, dialogues, gallery_of, triplets
 from garments.render import SIZE, render
 from garments.vocabulary import VALUES, Attributes, SplitName, names_of, split_of
+from service_runtime.files import write_json_lines
 
 LEAST_SIZE = 120
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")

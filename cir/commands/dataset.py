@@ -90,8 +90,8 @@ def export(
     category: CategoryOption = None,
 ) -> None:
     """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
-    from combiner_service.atomic_file import write_json_lines
     from combiner_training.datasets.triplets import manifest_rows
+    from service_runtime.files import write_json_lines
 
     with told_as_failures():
         splits = _splits(kind, path, split or (), category or ())

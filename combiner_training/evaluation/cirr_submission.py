@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from combiner_service.atomic_file import write_text
 from combiner_service.combiner import Combiner
 from combiner_training.datasets.base import Query
 from combiner_training.evaluation.evaluate import EvaluationError, combine_all
 from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.evaluation.ranking import NONE, top
+from service_runtime.files import write_text
 
 VERSION = "rc2"
 #: Names for each query by the file's metric.
