@@ -1,1 +1,1 @@
-"""What every service shares: settings, server life, errors, health, reflection, limits, logging."""
+"""Parts that every service shares: settings, server life, errors, keys and TLS, limits, metrics, logging."""

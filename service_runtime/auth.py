@@ -29,9 +29,11 @@ _CATALOGS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\*?")
 _FIELDS = {"name", "scope", "sha256"}
 _OPTIONAL_FIELDS = {"catalogs"}
 
+_current_key: ContextVar[ApiKey | None] = ContextVar("api_key", default=None)
+
 
 class Scope(Enum):
-    """What a key may do; `WRITE` includes `READ`."""
+    """Extent of a key; `WRITE` includes `READ`."""
 
     READ = "read"
     WRITE = "write"
@@ -39,7 +41,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that is taken. Several may have one name: the old and the new one while a key is changed."""
+    """A key that is accepted. Several may have one name: the old and the new one while a key is changed."""
 
     name: str
     scope: Scope
@@ -49,7 +51,7 @@ class ApiKey:
     catalogs: tuple[str, ...] | None = None
 
     def is_for(self, catalog: str) -> bool:
-        """Whether the key may be used for a catalog."""
+        """Return True when the key may be used for a catalog."""
         return self.catalogs is None or any(
             catalog.startswith(name[:-1]) if name.endswith("*") else catalog == name for name in self.catalogs
         )
@@ -63,7 +65,7 @@ class KeyRing:
         self._file = file
 
     def find(self, key: str) -> ApiKey | None:
-        """The entry of a key that was sent; None for one that is not known.
+        """Return the entry of a key that was sent, None for an unknown one.
 
         Takes the same time for every key: hashes are compared, in constant time, with all entries.
         """
@@ -76,7 +78,11 @@ class KeyRing:
 
 
 def load_key_ring(settings: ServiceSettings) -> KeyRing | None:
-    """The keys of the settings; None where they name none and calls need no key. Raises `StartupError`."""
+    """Return the keys of the settings, None where they name none and calls need no key.
+
+    Raises:
+        StartupError: keys that cannot be read.
+    """
     direct = parse_keys(settings.api_keys.get_secret_value())
     path = settings.api_keys_file
     if path is None:
@@ -85,9 +91,10 @@ def load_key_ring(settings: ServiceSettings) -> KeyRing | None:
 
 
 def parse_keys(text: str) -> list[ApiKey]:
-    """Keys for all catalogs as "name:scope:key", separated by commas.
+    """Parse keys for all catalogs: "name:scope:key", separated by commas.
 
-    Raises `StartupError`, which quotes no key.
+    Raises:
+        StartupError: an entry of another form; the message quotes no key.
     """
     keys: list[ApiKey] = []
     for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
@@ -106,7 +113,11 @@ def parse_keys(text: str) -> list[ApiKey]:
 
 
 def read_key_file(path: Path) -> tuple[ApiKey, ...]:
-    """The keys of a TOML file, or of a JSON file by its suffix. Raises `StartupError` without any key."""
+    """Read the keys of a TOML file, or of a JSON file by its suffix.
+
+    Raises:
+        StartupError: a file that is unreadable, without a key or with a faulty one; it quotes no content.
+    """
     content = read_bytes("api_keys_file", path)
     try:
         text = content.decode()
@@ -173,16 +184,13 @@ def _catalogs(where: str, names: object) -> tuple[str, ...]:
 
 def _distinct(where: str, keys: list[ApiKey]) -> list[ApiKey]:
     if len({key.digest for key in keys}) < len(keys):
-        raise StartupError(f"{where} has one key twice; every entry needs a key of its own")
+        raise StartupError(f"{where} has one key twice; every entry needs another key")
     return keys
 
 
-_key: ContextVar[ApiKey | None] = ContextVar("api_key", default=None)
-
-
 def current_key() -> ApiKey | None:
-    """The entry of the key that the call being served came with; None where no keys are used."""
-    return _key.get()
+    """Return the entry of the key of the call being served, None where no keys are used."""
+    return _current_key.get()
 
 
 class Authenticator:
@@ -199,12 +207,12 @@ class Authenticator:
         self._buckets = buckets
         self._write_methods = frozenset(write_methods)
 
-    def identify(
+    def authenticate(
         self, method: str, metadata: Sequence[tuple[str, str | bytes]] | None
     ) -> ApiKey | ServiceError | None:
-        """The key's entry, why the call is refused, or None where no keys are used.
+        """Return the key's entry, the reason to refuse the call, or None where no keys are used.
 
-        Needs the call's metadata alone, so a refused call costs no reading of its message.
+        Needs only the call's metadata, so that a refused call costs no reading of its message.
         """
         if self._keys is None:
             return None
@@ -224,8 +232,12 @@ class Authenticator:
             )
         return key
 
-    def spend(self, key: ApiKey | None, peer: str) -> None:
-        """Count the call against its key's or its peer's rate. Raises `ServiceError` (RATE_LIMITED)."""
+    def check_rate(self, key: ApiKey | None, peer: str) -> None:
+        """Count the call against its key's or its peer's rate.
+
+        Raises:
+            ServiceError: RATE_LIMITED, with the seconds until the next call is accepted.
+        """
         if self._buckets is None:
             return
         caller = f"key {key.name}" if key is not None else f"peer {peer_name(peer)}"
@@ -233,13 +245,17 @@ class Authenticator:
         if wait:
             raise ServiceError(
                 pb.RATE_LIMITED,
-                f"{caller} sends more calls than its rate allows; the next is taken in {wait:.3f} s",
+                f"{caller} sends more calls than its rate allows; the next is accepted in {wait:.3f} s",
                 retry_after=wait,
             )
 
 
 def create_authenticator(settings: ServiceSettings, write_methods: Collection[str]) -> Authenticator:
-    """The authenticator that the settings describe. Raises `StartupError` for keys that cannot be read."""
+    """Create the authenticator that the settings describe.
+
+    Raises:
+        StartupError: keys that cannot be read.
+    """
     rate = settings.rate_limit_per_second
     return Authenticator(
         keys=load_key_ring(settings),
@@ -250,13 +266,13 @@ def create_authenticator(settings: ServiceSettings, write_methods: Collection[st
 
 @contextmanager
 def key_context(key: ApiKey | None) -> Iterator[None]:
-    """Have `current_key` answer `key` within the block."""
-    token = _key.set(key)
+    """Have `current_key` return `key` within the block."""
+    token = _current_key.set(key)
     try:
         yield
     finally:
         try:
-            _key.reset(token)
+            _current_key.reset(token)
         except ValueError:
             # A stream that is torn down is closed from another context; that context goes with it.
-            _key.set(None)
+            _current_key.set(None)

@@ -1,4 +1,4 @@
-"""Requests are parsed inside the call: bytes that are no message are the caller's fault, and refused as such.
+"""Requests are parsed inside the call, so that malformed bytes are refused as the caller's fault.
 
 gRPC parses before it calls a handler, and answers UNKNOWN when that fails. A call that is refused for
 another reason (overload, no key) is also refused before its message is parsed.
@@ -25,9 +25,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 def deserialize_inside(
     handler: grpc.RpcMethodHandler[Any, Any], *, abort: bool = False
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """The same handler, taking bytes. A message that cannot be parsed raises `ServiceError` (MALFORMED).
+    """Return the same handler, taking bytes; malformed ones raise `ServiceError` (MALFORMED).
 
-    With `abort` it ends the call instead, for handlers that no interceptor wraps.
+    With `abort` they end the call instead, for handlers that no interceptor wraps.
     """
     parse = handler.request_deserializer
     if parse is None:
@@ -48,7 +48,7 @@ def deserialize_inside(
 
 
 class _Parsed:
-    """The messages of a stream, parsed as they are read."""
+    """Messages of a stream, parsed as they are read."""
 
     def __init__(self, messages: AsyncIterator[bytes], parse: Parse) -> None:
         self._messages = aiter(messages)

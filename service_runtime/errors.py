@@ -48,7 +48,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
 
 
 def grpc_code(reason: pb.ErrorReason.ValueType) -> grpc.StatusCode:
-    """The gRPC code that a reason comes with; INVALID_ARGUMENT for every fault of the request's content."""
+    """Return the gRPC code of a reason; INVALID_ARGUMENT for every fault of the request's content."""
     return _CODES.get(reason, _INVALID)
 
 
@@ -81,7 +81,7 @@ class ServiceError(Exception):
         return grpc_code(self.reason)
 
     def status(self) -> grpc.Status:
-        """What to abort a call with: code, message and google.rpc details."""
+        """Return the status to abort a call with: code, message and google.rpc details."""
         details: list[any_pb2.Any] = [
             _any(
                 error_details_pb2.ErrorInfo(
@@ -104,14 +104,14 @@ class ServiceError(Exception):
         )
 
     def item_error(self, index: int, *, item_id: str = "") -> pb.ItemError:
-        """The same refusal for one item of a batch."""
+        """Return the same refusal for one item of a batch."""
         return pb.ItemError(
             index=index, code=self.code.value[0], reason=self.reason, message=self.message, item_id=item_id
         )
 
 
 def internal_status() -> grpc.Status:
-    """What a call ends with when the service itself is at fault; the log has the trace."""
+    """Return the status of a call that failed by an error in the service; the log has the trace."""
     return rpc_status.to_status(
         status_pb2.Status(
             code=code_pb2.INTERNAL, message="internal error; the service's log has it under the request id"
@@ -126,7 +126,7 @@ def _any(message: Message) -> any_pb2.Any:
 
 
 def _shortened(text: str, limit: int) -> str:
-    """The text, cut to so many bytes of UTF-8."""
+    """Cut the text to `limit` bytes of UTF-8."""
     content = text.encode(errors="replace")
     if len(content) <= limit:
         return text

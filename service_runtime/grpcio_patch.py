@@ -1,9 +1,9 @@
 """An asyncio gRPC server that calls of unknown methods cannot end.
 
-grpc.aio takes the method's name of such a call apart in its accept loop, and one byte in it that is not UTF-8
-ends the loop, and with it the server, for everybody (grpcio 1.85). Here these calls never reach that loop:
-they are answered UNIMPLEMENTED beside it. Known methods are registered with the core, which tells them apart
-by their bytes.
+grpc.aio decodes the method's name of such a call in its accept loop, and one byte in it that is not UTF-8
+ends the loop, and with it the server, for all callers (grpcio 1.85). Here these calls never reach that loop:
+they are answered UNIMPLEMENTED outside it. Known methods are registered with the core, which compares their
+bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _UNKNOWN = "/unknown"
 
 
 class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, without types
-    """The core's server, with the calls that no registered method takes answered here."""
+    """The core's server; calls that no registered method takes are answered here."""
 
     _answering: set[asyncio.Task[Any]]
 
     async def _request_call(self) -> Any:
-        """Never returns a call to the accept loop. Ends when it is cancelled or the server stops."""
+        """Never return a call to the accept loop. Ends when it is cancelled or the server stops."""
         self._answering = set()
         loop = asyncio.get_running_loop()
         nothing = cygrpc._MethodResolver([], {})
@@ -49,6 +49,9 @@ class _Server(_server.Server):
 def create_server(
     *, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]]
 ) -> grpc.aio.Server:
-    """As `grpc.aio.server`. Servicers must register their methods, as generated code does."""
+    """Create a server as `grpc.aio.server` does.
+
+    Servicers must register their methods, as generated code does.
+    """
     server: Any = _Server(interceptors, options)
     return server  # type: ignore[no-any-return]

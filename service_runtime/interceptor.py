@@ -23,6 +23,10 @@ from service_runtime.metrics import CallMetrics
 from service_runtime.tracing import trace_facts
 
 REQUEST_ID = "x-request-id"
+#: Seconds that a service keeps for its own answer of the time that its caller gives.
+ANSWER_MARGIN = 0.02
+# A call without a deadline reports a remaining time of this order (about 9e18 s); none lasts a day.
+_FOREVER = 86_400.0
 _OPEN_TO_ALL = ("/grpc.health.", "/grpc.reflection.")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -32,24 +36,24 @@ Identity = ApiKey | ServiceError | None
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
-    """Metadata for a call to another service: the request id of the call being served."""
+    """Return metadata for a call to another service: the request id of the call being served."""
     request_id = _request_id.get()
     return ((REQUEST_ID, request_id),) if request_id else ()
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method but health and reflection."""
+    """Wrapper of every method but health and reflection."""
 
-    def __init__(self, *, max_concurrent_calls: int, gate: Authenticator | None = None) -> None:
+    def __init__(self, *, max_concurrent_calls: int, authenticator: Authenticator | None = None) -> None:
         self._limit = max_concurrent_calls
-        self._gate = gate or Authenticator()
+        self._authenticator = authenticator or Authenticator()
         self._running = 0
         self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
         self.ready = False
 
     @property
     def running(self) -> int:
-        """Calls under way."""
+        """Number of calls being served."""
         return self._running
 
     async def intercept_service(
@@ -57,14 +61,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Put `_around` around the method's own handler."""
+        """Wrap the method's own handler."""
         handler = await continuation(details)
         method = str(details.method)
         if handler is None:
             return None
         if method.startswith(_OPEN_TO_ALL):
             return deserialize_inside(handler, abort=True)
-        key = self._gate.identify(method, details.invocation_metadata)
+        key = self._authenticator.authenticate(method, details.invocation_metadata)
         if isinstance(key, ServiceError):
             # As a stream, whose messages are read when they are asked for: of this call, never.
             return grpc.stream_stream_rpc_method_handler(self._stream(method, _unreachable, key))
@@ -87,7 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def serve(request: Any, context: Context) -> Any:
-            async with self._around(method, key, context):
+            async with self._observe(method, key, context):
                 return await inner(request, context)
 
         return serve
@@ -97,34 +101,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
             # Closed with the call, or its clean-up would wait for garbage collection.
-            async with self._around(method, key, context), aclosing(inner(requests, context)) as answers:
+            async with self._observe(method, key, context), aclosing(inner(requests, context)) as answers:
                 async for answer in answers:
                     yield answer
 
         return serve
 
     @asynccontextmanager
-    async def _around(self, method: str, key: Identity, context: Context) -> AsyncIterator[None]:
-        """The life of a call: its request id, its admission, and how it ended."""
+    async def _observe(self, method: str, key: Identity, context: Context) -> AsyncIterator[None]:
+        """Run a call's body: request id, admission, log line, and the status of its end."""
         with (
             _request(context) as request_id,
             bound_contextvars(request_id=request_id, method=method, **_caller(key, context), **trace_facts()),
         ):
             started = time.perf_counter()
             try:
-                with self._admitted(method, key, context):
+                with self._admit(method, key, context):
                     yield
             except BaseException as error:
                 await self._fail(method, context, error, started)
                 raise
-            self._ended(method, "OK", started)
+            self._record_end(method, "OK", started)
 
     @contextmanager
-    def _admitted(self, method: str, key: Identity, context: Context) -> Iterator[None]:
-        """Count the call, or refuse it: our own count, because gRPC's would refuse health checks too."""
+    def _admit(self, method: str, key: Identity, context: Context) -> Iterator[None]:
+        """Count the call, or refuse it. Our own count, because gRPC's would refuse health checks too."""
         if isinstance(key, ServiceError):
             raise key
-        self._gate.spend(key, context.peer())
+        self._authenticator.check_rate(key, context.peer())
         if not self.ready:
             raise ServiceError(pb.NOT_READY, "the service is starting or stopping; try another replica")
         if self._running >= self._limit and "/Get" not in method:
@@ -141,33 +145,33 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._running -= 1
 
     async def _fail(self, method: str, context: Context, error: BaseException, started: float) -> None:
-        """End the call for `error`: a refusal with its status, a bug as INTERNAL; else the caller did."""
+        """End the call for `error`: a refusal with its status, a bug as INTERNAL."""
         if isinstance(error, ServiceError):
             reason = pb.ErrorReason.Name(error.reason)
-            self.metrics.refused(reason)
-            self._ended(method, error.code.name, started, reason=reason, error=error.message)
+            self.metrics.record_refusal(reason)
+            self._record_end(method, error.code.name, started, reason=reason, error=error.message)
             await _abort(context, error.status())
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            self._ended(method, "CANCELLED", started)
+            self._record_end(method, "CANCELLED", started)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             get_logger().error("call failed", exc_info=error)
-            self._ended(method, "INTERNAL", started)
+            self._record_end(method, "INTERNAL", started)
             await _abort(context, internal_status())
 
-    def _ended(self, method: str, code: str, started: float, **facts: str) -> None:
+    def _record_end(self, method: str, code: str, started: float, **facts: str) -> None:
         """Log and count a call that has ended."""
         seconds = time.perf_counter() - started
-        self.metrics.ended(method, code, seconds)
+        self.metrics.record_end(method, code, seconds)
         get_logger().info("call", code=code, elapsed_ms=round(seconds * 1000, 2), **facts)
 
 
 def _unreachable(_requests: Any, _context: Context) -> Any:
-    """The handler of a call that is refused before it would be called."""
+    """Stand in for the handler of a call that is refused before it would be called."""
     raise AssertionError
 
 
 def _caller(key: Identity, context: Context) -> dict[str, str]:
-    """What log lines say of a call's sender: the name of its key; of one without a known key its address."""
+    """Return log fields for a call's sender: the name of its key, or its address when it has no known key."""
     if isinstance(key, ServiceError):
         return {"peer": context.peer()}
     return {"key": key.name} if key is not None else {}
@@ -175,7 +179,7 @@ def _caller(key: Identity, context: Context) -> dict[str, str]:
 
 @contextmanager
 def _request(context: Context) -> Iterator[str]:
-    """Take the caller's request id or make one, send it back, and have it for calls to other services."""
+    """Take the caller's request id or make one; send it back, and set it for calls to other services."""
     metadata = dict(context.invocation_metadata() or ())
     given = metadata.get(REQUEST_ID, "")
     request_id = (
@@ -196,26 +200,22 @@ def _request(context: Context) -> Iterator[str]:
 
 
 async def _abort(context: Context, status: grpc.Status) -> None:
-    """End the call; the request id goes along, which the details of a status alone would replace."""
+    """End the call, keeping the request id, which the details of a status alone would replace."""
     trailing = (*(context.trailing_metadata() or ()), *(status.trailing_metadata or ()))
     await context.abort(status.code, status.details, trailing)
 
 
-# A call without a deadline reports a remaining time of this order (about 9e18 s); none lasts a day.
-_FOREVER = 86_400.0
-ANSWER_MARGIN = 0.02
-
-
 def remaining_seconds(context: grpc.aio.ServicerContext[Any, Any], default: float) -> float:
-    """Seconds left of the call; `default` where the caller set no deadline."""
+    """Return the seconds left of the call, `default` where the caller set no deadline."""
     left = context.time_remaining()
     return default if left is None or left > _FOREVER else min(left, default)
 
 
 def downstream_timeout(context: grpc.aio.ServicerContext[Any, Any], default: float) -> float:
-    """Timeout for a call to another service: what is left, less a margin for our own answer.
+    """Return the timeout in seconds for a call to another service: the time left less a margin to answer.
 
-    Raises `ServiceError` (DEADLINE) when nothing is left.
+    Raises:
+        ServiceError: DEADLINE when nothing is left.
     """
     left = remaining_seconds(context, default) - ANSWER_MARGIN
     if left <= 0:

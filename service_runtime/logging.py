@@ -30,7 +30,7 @@ def configure_logging(level: str, style: str) -> None:
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
-    """The process's logger."""
+    """Return the process's logger."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
 

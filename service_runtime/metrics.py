@@ -27,7 +27,7 @@ SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class CallMetrics:
-    """What the call interceptor counts. Methods are labels only when they are served, so there are few."""
+    """Counts of the call interceptor. Methods become labels only when they are served, so there are few."""
 
     def __init__(self, *, running: Callable[[], int], limit: int) -> None:
         self._calls = Counter(
@@ -48,22 +48,22 @@ class CallMetrics:
         self._limit = Gauge("cir_calls_limit", "The setting max_concurrent_calls.", registry=None)
         self._limit.set(limit)
 
-    def ended(self, method: str, code: str, seconds: float) -> None:
-        """A call ended with a code ("OK", "INVALID_ARGUMENT", ...) after so many seconds."""
+    def record_end(self, method: str, code: str, seconds: float) -> None:
+        """Count a call that ended with a code ("OK", "INVALID_ARGUMENT", ...) after `seconds`."""
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
 
-    def refused(self, reason: str) -> None:
-        """A call was refused for a reason, by the name of the ErrorReason."""
+    def record_refusal(self, reason: str) -> None:
+        """Count a refused call by the name of its ErrorReason."""
         self._refusals.labels(reason).inc()
 
     def collectors(self) -> Sequence[Collector]:
-        """All of them."""
+        """Return all of them."""
         return (self._calls, self._seconds, self._refusals, self._running, self._limit)
 
 
 def create_registry(service: str, collectors: Sequence[Collector]) -> CollectorRegistry:
-    """A registry with the given metrics, those of the process, and the software's version."""
+    """Create a registry with the given metrics, those of the process, and the software's version."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
@@ -82,9 +82,10 @@ def create_registry(service: str, collectors: Sequence[Collector]) -> CollectorR
 
 @contextmanager
 def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Iterator[int]:
-    """Serve the registry over HTTP on threads of its own while the block lasts; yields the port.
+    """Serve the registry over HTTP on its own threads while the block lasts; yield the port.
 
-    Raises `StartupError` when the port cannot be bound.
+    Raises:
+        StartupError: the port cannot be bound.
     """
     server: WSGIServer
     thread: threading.Thread

@@ -20,7 +20,7 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Where the next page starts: `cursor` is a count for rankings, the store's own text for listings."""
+    """Position of the next page: `cursor` is a count for rankings, the store's own text for listings."""
 
     version: str
     cursor: str

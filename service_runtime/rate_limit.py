@@ -15,8 +15,8 @@ class TokenBuckets:
     """A bucket of `burst` tokens for each caller, refilled with `per_second` tokens a second.
 
     Kept as one number a caller, the time at which its bucket is full again (the generic cell rate
-    algorithm, ITU-T I.371). A full bucket is as good as none, so nothing is kept of callers that have been
-    quiet; of more than `max_callers` busy ones, those that were heard longest ago start afresh.
+    algorithm, ITU-T I.371). A full bucket is the same as none, so nothing is kept of callers that have been
+    quiet; beyond `max_callers` busy ones the least recently used are evicted and start with a full bucket.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class TokenBuckets:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
-        """Callers that something is kept of."""
+        """Number of callers with a bucket that is not full."""
         return len(self._full_at)
 
     def take(self, caller: str) -> float:
-        """Take a token: 0 when there was one, else the seconds until there is one (and none is taken)."""
+        """Take a token: return 0 when there was one, else the seconds until there is one (and take none)."""
         now = self._clock()
         full_at = max(self._full_at.pop(caller, now), now) + self._refill
         wait = full_at - self._depth - now
@@ -50,7 +50,7 @@ class TokenBuckets:
         return 0.0
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets from the quiet end, and what is over the bound."""
+        """Drop full buckets from the quiet end, and those above the bound."""
         while self._full_at:
             caller, full_at = next(iter(self._full_at.items()))
             if full_at > now and len(self._full_at) <= self._max_callers:
@@ -59,9 +59,9 @@ class TokenBuckets:
 
 
 def peer_name(peer: str) -> str:
-    """Whom a gRPC peer ("ipv4:10.0.0.7:4242") counts as: its address without the port.
+    """Return the name that a gRPC peer ("ipv4:10.0.0.7:4242") is counted under: its address without the port.
 
-    IPv6 addresses count by their /64: one host has all of it to choose from.
+    IPv6 addresses are counted by their /64, since one host can choose from all of it.
     """
     kind, _, rest = peer.partition(":")
     if kind not in ("ipv4", "ipv6"):

@@ -1,4 +1,4 @@
-"""What a service brings, and a gRPC server's life around it: bind, warm up, serve, drain, close."""
+"""The parts of a service, and a gRPC server's life around them: bind, warm up, serve, drain, close."""
 
 from __future__ import annotations
 
@@ -45,24 +45,30 @@ class Application(ABC):
 
     @abstractmethod
     async def start(self) -> Mapping[str, object]:
-        """Load and warm up; returns the facts to log (model, limits). Raises `StartupError`."""
+        """Load and warm up; return the facts to log (model, limits).
+
+        Raises:
+            StartupError: the service cannot start.
+        """
 
     @abstractmethod
     async def close(self) -> None:
-        """Release everything. No call is under way any more. Also called when `start` failed."""
+        """Release everything. No call is being served any more. Also called when `start` failed."""
 
     def collectors(self) -> Sequence[Collector]:
-        """Metrics of the service's own, beside those of its calls. Asked for after `start`."""
+        """Return the service's own metrics. Asked for after `start`."""
         return ()
 
     def progress(self) -> Mapping[str, Progress]:
-        """Queues, pools and device threads by name, for the watchdog. Asked for after `start`."""
+        """Return the progress of queues, pools and device threads by name. Asked for after `start`."""
         return {}
 
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_SECONDS_TO_BE_SEEN = 1.0
+_PROBE_SECONDS = 1.0
+# The same as no limit: gRPC keeps it in 32 bits.
+_UNLIMITED_CALLS = 1 << 30
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
@@ -71,7 +77,7 @@ def main(
     build: Callable[[Settings], Application],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Run a service as a process; returns its exit code: 0 after a clean stop, 1 when it cannot start."""
+    """Run a service as a process; return its exit code: 0 after a clean stop, 1 when it cannot start."""
     # Threads of a model that wait must sleep, not spin: spinning takes the cores from decoding and from
     # other processes. Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -91,8 +97,8 @@ def main(
 
 
 def exit_stalled() -> None:
-    """End the process for its supervisor to start again, once probes have had a moment to see why."""
-    time.sleep(_SECONDS_TO_BE_SEEN)
+    """End the process for its supervisor to start again, after probes have had a moment to see the reason."""
+    time.sleep(_PROBE_SECONDS)
     os._exit(EXIT_CODE)
 
 
@@ -104,23 +110,25 @@ async def serving(
     on_stall: Callable[[], None] = exit_stalled,
     linger: float = 0.0,
 ) -> AsyncIterator[str]:
-    """Serve until the block ends; yields "host:port". Then health turns NOT_SERVING and calls finish.
+    """Serve until the block ends; yield "host:port". Then health turns NOT_SERVING and calls finish.
 
-    For `linger` seconds after that, new calls are still taken.
+    For `linger` seconds after that, new calls are still accepted.
 
     When work makes no progress (see watchdog.py) health turns NOT_SERVING too, and `on_stall` is called,
-    on another thread; the default ends the process. Raises `StartupError` when a port cannot be bound or
-    the application cannot start.
+    on another thread; the default ends the process.
+
+    Raises:
+        StartupError: a port cannot be bound, or the application cannot start.
     """
-    gate = create_authenticator(settings, application.write_methods)
+    authenticator = create_authenticator(settings, application.write_methods)
     credentials = server_credentials(settings)
-    calls = CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls, gate=gate)
+    calls = CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls, authenticator=authenticator)
     server = create_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
     health = health_aio.HealthServicer()
     names = ("", *application.service_names)
-    # The empty name tells that the process lives; a service's name that it is ready.
-    await _set(health, ("",), _SERVING)
-    await _set(health, application.service_names, _NOT_SERVING)
+    # The empty name says that the process lives; a service's name that it is ready.
+    await _set_health(health, ("",), _SERVING)
+    await _set_health(health, application.service_names, _NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     application.register(server)
     reflection.enable_server_reflection((*application.service_names, HEALTH, reflection.SERVICE_NAME), server)
@@ -149,17 +157,17 @@ async def serving(
     await server.start()
     try:
         facts = await application.start()
-        with _observed(application, calls, settings, stall) as observed:
+        with _observability(application, calls, settings, stall) as observed:
             calls.ready = True
-            await _set(health, application.service_names, _SERVING)
+            await _set_health(health, application.service_names, _SERVING)
             get_logger().info("serving", service=settings.program, address=address, **observed, **facts)
-            turning = asyncio.create_task(_turn_when(unhealthy, health, names))
+            stopping_health = asyncio.create_task(_stop_serving_when(unhealthy, health, names))
             try:
                 yield address
             finally:
-                turning.cancel()
+                stopping_health.cancel()
     finally:
-        await _set(health, names, _NOT_SERVING)
+        await _set_health(health, names, _NOT_SERVING)
         if calls.ready:
             get_logger().info("stopping", service=settings.program, calls_under_way=calls.running)
             # A call that reaches a server as it stops is cancelled by gRPC, which nobody may retry. Clients
@@ -170,10 +178,10 @@ async def serving(
 
 
 @contextmanager
-def _observed(
+def _observability(
     application: Application, calls: CallInterceptor, settings: ServiceSettings, stall: Callable[[str], None]
 ) -> Iterator[dict[str, object]]:
-    """Metrics and watchdog of a service that has started; yields the facts to log."""
+    """Run metrics and watchdog of a service that has started; yield the facts to log."""
     facts: dict[str, object] = {}
     with ExitStack() as stack:
         if settings.metrics_port:
@@ -188,16 +196,16 @@ def _observed(
         yield facts
 
 
-async def _set(health: health_aio.HealthServicer, names: Sequence[str], status: int) -> None:
+async def _set_health(health: health_aio.HealthServicer, names: Sequence[str], status: int) -> None:
     for name in names:
         await health.set(name, status)
 
 
-async def _turn_when(
+async def _stop_serving_when(
     unhealthy: asyncio.Event, health: health_aio.HealthServicer, names: Sequence[str]
 ) -> None:
     await unhealthy.wait()
-    await _set(health, names, _NOT_SERVING)
+    await _set_health(health, names, _NOT_SERVING)
 
 
 async def _run_until_signal(settings: Settings, build: Callable[[Settings], Application]) -> None:
@@ -216,10 +224,6 @@ async def _run_until_signal(settings: Settings, build: Callable[[Settings], Appl
         await stopped.wait()
 
 
-# As good as none: gRPC keeps it in 32 bits.
-_UNSEEN_CALLS = 1 << 30
-
-
 def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
     return [
         ("grpc.so_reuseport", 0),
@@ -231,8 +235,8 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
         # Calls that our loop has not seen yet: gRPC would end them as CANCELLED, at random from 1,000 on.
         # Connections and the calls on each bound their number already.
-        ("grpc.server.max_pending_requests", _UNSEEN_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", _UNSEEN_CALLS),
+        ("grpc.server.max_pending_requests", _UNLIMITED_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED_CALLS),
         ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_seconds * 1000)),
         # The first is where refusing becomes likely, the second where it is certain: one limit, not two.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),

@@ -27,6 +27,8 @@ from service_runtime.errors import StartupError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+DISTRIBUTION = "composed-image-retrieval"
+
 
 class ProgramSettings(BaseSettings):
     """Settings that every process has. Subclasses set `program` and the environment prefix."""
@@ -41,7 +43,7 @@ class ProgramSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )
-    log_format: Literal["json", "console"] = Field("json", description="JSON lines, or text for people.")
+    log_format: Literal["json", "console"] = Field("json", description="JSON lines, or readable text.")
 
     @classmethod
     def settings_customise_sources(
@@ -52,7 +54,7 @@ class ProgramSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order of precedence: command line and arguments, environment, file."""
+        """Return the sources by precedence: command line and arguments, environment, file."""
         sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
         if cls.config_file is not None:
             sources += (TomlConfigSettingsSource(settings_cls, toml_file=cls.config_file),)
@@ -60,9 +62,10 @@ class ProgramSettings(BaseSettings):
 
     @classmethod
     def load(cls, arguments: list[str]) -> Self:
-        """Read the settings for a process started with `arguments`.
+        """Read the settings for a process started with `arguments`; --help exits with 0.
 
-        Raises `StartupError` with one line that names the setting at fault; --help exits with 0.
+        Raises:
+            StartupError: one line that names the setting at fault.
         """
         prefix = cls.model_config.get("env_prefix", "")
         finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -102,7 +105,7 @@ class ProgramSettings(BaseSettings):
 
     @classmethod
     def _got(cls, error: ErrorDetails) -> str:
-        """The value at fault, unless it is or holds a secret."""
+        """Return the value at fault, unless it is or holds a secret."""
         name = str(error["loc"][0]) if error["loc"] else ""
         if name not in cls.model_fields or cls.model_fields[name].annotation is SecretStr:
             return ""
@@ -110,7 +113,7 @@ class ProgramSettings(BaseSettings):
 
     @property
     def address(self) -> str:
-        """host:port to bind."""
+        """Address to bind, "host:port"."""
         return f"{self.host}:{self.port}"
 
 
@@ -189,7 +192,7 @@ class ServiceSettings(ProgramSettings):
     watchdog_seconds: float = Field(
         120.0,
         ge=0,
-        description="Without progress for so long while work waits, health turns NOT_SERVING and the process "
+        description="Without progress for this long while work waits, health turns NOT_SERVING and the process "
         "exits with 70 for its supervisor to start again. Longer than any one forward pass; 0 never does.",
     )
     tracing_endpoint: str = Field(
@@ -214,7 +217,7 @@ def load_service_settings(module: str) -> ServiceSettings:
 
 
 def startup_warnings(settings: ServiceSettings) -> list[str]:
-    """A line for each protection that is off while the service listens beyond this machine."""
+    """Return a line for each protection that is off while the service listens beyond this machine."""
     if is_loopback(settings.host):
         return []
     lines = []
@@ -226,14 +229,14 @@ def startup_warnings(settings: ServiceSettings) -> list[str]:
     keys = settings.api_keys_file is not None or bool(settings.api_keys.get_secret_value())
     if not keys and settings.tls_client_ca is None:
         lines.append(
-            f"listening on {settings.host} without API keys or client certificates: whoever reaches the port "
-            "may call; set api_keys_file or tls_client_ca, or keep others from the port"
+            f"listening on {settings.host} without API keys or client certificates: anybody who reaches "
+            "the port may call; set api_keys_file or tls_client_ca, or keep others from the port"
         )
     return lines
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a listener on `host`."""
+    """Return True when only this machine reaches a listener on `host`."""
     if host == "localhost" or host.startswith("unix:"):
         return True
     try:
@@ -242,11 +245,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-DISTRIBUTION = "composed-image-retrieval"
-
-
 def software_version() -> str:
-    """The installed distribution's version; "unknown" when run from a source tree that is not installed."""
+    """Return the installed distribution's version, "unknown" for a source tree that is not installed."""
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:

@@ -26,11 +26,15 @@ class TlsServerFiles:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All of the files."""
         return (self.certificate, self.key, *((self.client_ca,) if self.client_ca else ()))
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """Read and check the files. Raises `StartupError` that names the setting at fault."""
+        """Read and check the files.
+
+        Raises:
+            StartupError: a file that cannot be used; the message names its setting.
+        """
         certificate = read_bytes("tls_certificate", self.certificate)
         key = read_bytes("tls_key", self.key)
         client_ca = read_bytes("tls_client_ca", self.client_ca) if self.client_ca else None
@@ -68,9 +72,10 @@ def check_pair(certificate: tuple[str, Path], key: tuple[str, Path]) -> None:
 
 
 def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
-    """Credentials that follow the files of the settings; None where TLS is off.
+    """Return credentials that follow the files of the settings, None where TLS is off.
 
-    Raises `StartupError` for settings that are half made and files that cannot be used.
+    Raises:
+        StartupError: settings that are incomplete, or files that cannot be used.
     """
     certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if certificate is None and key is None:
@@ -85,7 +90,7 @@ def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | No
     used = [watched.current()]
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC for each handshake, on a thread of its own; None: as before."""
+        """Return a changed configuration, None for the same as before. gRPC calls it on its own thread."""
         newest = watched.current()
         if newest is used[0]:
             return None
@@ -100,9 +105,9 @@ def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | No
 
 
 def local_tls_files(settings: ServiceSettings) -> TlsFiles | None:
-    """What reaches a service from its own machine; None without TLS.
+    """Return what a client on the same machine needs to reach a service, None without TLS.
 
-    The service's certificate is itself what is trusted, whoever issued it.
+    The service's certificate is itself what is trusted, no matter who issued it.
     """
     certificate = settings.tls_certificate
     if certificate is None or settings.tls_client_ca is None:

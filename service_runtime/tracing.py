@@ -29,7 +29,10 @@ def tracing(
 
     `endpoint` is that of an OTLP collector over gRPC ("http://host:4317"; https encrypts); empty traces
     nothing, unless an `exporter` is given in its place. `sample_ratio` (0 to 1) applies to calls whose
-    caller has not decided. Raises `StartupError` when the extra is not installed.
+    caller has not decided.
+
+    Raises:
+        StartupError: the extra is not installed.
     """
     global _provider
     if not endpoint and exporter is None:
@@ -45,7 +48,7 @@ def tracing(
 
 
 def server_interceptors() -> Sequence[grpc.aio.ServerInterceptor]:
-    """What a server puts first; none without tracing."""
+    """Return the interceptors that a server puts first; none without tracing."""
     if _provider is None:
         return ()
     from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
@@ -57,7 +60,7 @@ def server_interceptors() -> Sequence[grpc.aio.ServerInterceptor]:
 
 
 def client_interceptors() -> Sequence[grpc.aio.ClientInterceptor]:
-    """What a channel to another service is opened with; none without tracing."""
+    """Return the interceptors for a channel to another service; none without tracing."""
     if _provider is None:
         return ()
     from opentelemetry.instrumentation.grpc import aio_client_interceptors
@@ -66,7 +69,7 @@ def client_interceptors() -> Sequence[grpc.aio.ClientInterceptor]:
 
 
 def trace_facts() -> dict[str, Any]:
-    """The trace id of the call being served, for its log lines; empty without tracing."""
+    """Return the trace id of the call being served, for its log lines; empty without tracing."""
     if _provider is None:
         return {}
     from opentelemetry import trace

@@ -22,7 +22,7 @@ _PASSED_ON = frozenset(
 def to_service_error(
     error: grpc.aio.AioRpcError, *, service: str, address: str, unavailable: pb.ErrorReason.ValueType
 ) -> ServiceError:
-    """What our caller is told when a call to `service` at `address` failed with `error`.
+    """Translate the failure of a call to `service` at `address` into the refusal for our own caller.
 
     The caller's own faults keep their reason, overload and deadline keep their meaning; everything
     else means that the service cannot do its part: `unavailable`.
@@ -43,18 +43,18 @@ def to_service_error(
 
 
 def _advice(code: grpc.StatusCode, text: str) -> str:
-    """What the operator of this service can do; its own caller cannot."""
+    """Return what the operator of this service can do; its own caller cannot."""
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return "correct upstream_api_key in this service's settings"
     if "handshake" in text.lower():
-        return "correct upstream_tls and the files beside it in this service's settings"
+        return "correct upstream_tls and the files next to it in this service's settings"
     return "start it, or correct its address in this service's settings"
 
 
 def _details(
     error: grpc.aio.AioRpcError,
 ) -> tuple[pb.ErrorReason.ValueType | None, float | None, dict[str, str]]:
-    """Reason, retry delay in seconds and metadata from the google.rpc details, where there are any."""
+    """Return reason, retry delay in seconds and metadata from the google.rpc details, where there are any."""
     reason: pb.ErrorReason.ValueType | None = None
     retry_after: float | None = None
     metadata: dict[str, str] = {}

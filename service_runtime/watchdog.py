@@ -1,4 +1,4 @@
-"""The watchdog: finds out that a service makes no progress while work waits, whatever still answers."""
+"""The watchdog: detects that a service makes no progress while work waits, even if it still answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Counts pieces of work that wait or run, and remembers when one last ended. Safe with threads.
+    """Count of work items that wait or run, and the time when one last ended. Safe with threads.
 
     A worker that is stuck ends nothing while work waits; an idle one has nothing waiting. Only the first
     is a stall.
@@ -24,25 +24,25 @@ class Progress:
 
     @property
     def open(self) -> int:
-        """Pieces that were begun and have not ended."""
+        """Number of items that were begun and have not ended."""
         return self._open
 
     def begin(self) -> None:
-        """A piece of work arrived."""
+        """Count an item that arrived."""
         with self._lock:
             if self._open == 0:
                 self._moved = self._clock()
             self._open += 1
 
     def end(self) -> None:
-        """A piece of work ended, whether well or not."""
+        """Count an item that ended, well or not."""
         with self._lock:
             self._open -= 1
             self._moved = self._clock()
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """`begin` and `end` around a block."""
+        """Call `begin` and `end` around a block."""
         self.begin()
         try:
             yield
@@ -50,7 +50,7 @@ class Progress:
             self.end()
 
     def stalled_seconds(self) -> float:
-        """Seconds since a piece last ended (or the first arrived) while any is open; 0 when none is."""
+        """Return the seconds since an item last ended (or the first arrived) while any is open, else 0."""
         with self._lock:
             return self._clock() - self._moved if self._open else 0.0
 
@@ -61,7 +61,7 @@ EVENT_LOOP = "event loop"
 
 
 def find_stall(progress: Mapping[str, Progress], limit: float) -> str:
-    """Say what has made no progress for `limit` seconds while work waits; empty when all is well."""
+    """Return a line on what made no progress for `limit` seconds while work waits; empty without a stall."""
     for name, work in progress.items():
         seconds = work.stalled_seconds()
         if seconds >= limit:

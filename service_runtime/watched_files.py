@@ -1,4 +1,4 @@
-"""What is read from files and read again when they change, without a restart."""
+"""Files that are read again when they change, without a restart."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from service_runtime.errors import StartupError
 from service_runtime.logging import get_logger
 
 T = TypeVar("T")
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 class WatchedFiles(Generic[T]):
     """The value that `load` makes of `paths`, made again after any of them changed. Safe with threads.
 
-    `load` raises `StartupError`: so does the constructor then, while a later failure is logged once and
+    `load` raises `StartupError`, and so does the constructor then, while a later failure is logged once and
     leaves the value as it was, so that a half-written or mistaken file never takes a service down.
-    The files are looked at when the value is asked for, at most every `look_seconds`
-    (`LOOK_SECONDS` by default).
+    The files are checked when the value is asked for, at most every `check_seconds` (`CHECK_SECONDS` by
+    default).
     """
 
     def __init__(
         self,
-        what: str,
+        name: str,
         paths: Sequence[Path],
         load: Callable[[], T],
         *,
-        look_seconds: float | None = None,
+        check_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what = what
+        self._name = name
         self._paths = paths
         self._load = load
-        self._look_seconds = LOOK_SECONDS if look_seconds is None else look_seconds
+        self._check_seconds = CHECK_SECONDS if check_seconds is None else check_seconds
         self._clock = clock
         self._lock = threading.Lock()
         # Taken before loading: a change while loading is then seen as one that came after.
         self._seen = self._state()
-        self._looked = clock()
+        self._checked_at = clock()
         self._value = load()
 
     def current(self) -> T:
-        """The value of the newest files that could be loaded."""
+        """Return the value of the newest files that could be loaded."""
         with self._lock:
-            if self._clock() - self._looked >= self._look_seconds:
-                self._looked = self._clock()
+            if self._clock() - self._checked_at >= self._check_seconds:
+                self._checked_at = self._clock()
                 state = self._state()
                 if state != self._seen:
                     self._seen = state
@@ -59,12 +59,12 @@ class WatchedFiles(Generic[T]):
         try:
             self._value = self._load()
         except StartupError as error:
-            get_logger().error("changed files not used", what=self._what, error=str(error), kept="the old")
+            get_logger().error("changed files not used", what=self._name, error=str(error), kept="the old")
         else:
-            get_logger().info("changed files loaded", what=self._what)
+            get_logger().info("changed files loaded", what=self._name)
 
     def _state(self) -> list[tuple[int, int, int] | None]:
-        """Identity, time and size of each file; links are followed, as mounted secrets are links."""
+        """Return identity, time and size of each file; links are followed, as mounted secrets are links."""
         states: list[tuple[int, int, int] | None] = []
         for path in self._paths:
             try:
@@ -77,7 +77,11 @@ class WatchedFiles(Generic[T]):
 
 
 def read_bytes(setting: str, path: Path) -> bytes:
-    """The content of the file that a setting names. Raises `StartupError` when it cannot be read."""
+    """Return the content of the file that a setting names.
+
+    Raises:
+        StartupError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

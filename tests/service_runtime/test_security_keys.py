@@ -89,7 +89,7 @@ async def test_writing_needs_the_write_scope() -> None:
 
 
 async def test_a_key_is_changed_without_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service_runtime.watched_files.LOOK_SECONDS", 0)
+    monkeypatch.setattr("service_runtime.watched_files.CHECK_SECONDS", 0)
     old, new = new_key(), new_key()
     path = key_file(tmp_path / "keys.json", ("shop", "read", old))
     async with serving(Probe(), settings(api_keys_file=path)) as address, channel(address) as on:

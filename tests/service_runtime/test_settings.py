@@ -43,8 +43,8 @@ def watched_number(path: Path, clock: list[float] | None = None) -> WatchedFiles
             raise StartupError(f"{path} is no number") from None
 
     if clock is None:
-        return WatchedFiles("numbers", [path], load, look_seconds=0)
-    return WatchedFiles("numbers", [path], load, look_seconds=1, clock=lambda: clock[0])
+        return WatchedFiles("numbers", [path], load, check_seconds=0)
+    return WatchedFiles("numbers", [path], load, check_seconds=1, clock=lambda: clock[0])
 
 
 def test_a_change_is_seen_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_what_cannot_work_is_told_in_one_line(
 async def test_a_replaced_certificate_is_used_and_a_broken_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service_runtime.watched_files.LOOK_SECONDS", 0)
+    monkeypatch.setattr("service_runtime.watched_files.CHECK_SECONDS", 0)
     before, after = Authority(tmp_path, "before"), Authority(tmp_path, "after")
     pair = before.issue("server")
     values = {"tls_certificate": pair.certificate, "tls_key": pair.key}
@@ -104,7 +104,7 @@ async def test_a_replaced_certificate_is_used_and_a_broken_one_is_not(
 async def test_a_replaced_authority_of_clients_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service_runtime.watched_files.LOOK_SECONDS", 0)
+    monkeypatch.setattr("service_runtime.watched_files.CHECK_SECONDS", 0)
     servers, before, after = (Authority(tmp_path, name) for name in ("servers", "before", "after"))
     pair = servers.issue("server")
     clients = tmp_path / "clients.pem"
