@@ -1,1 +1,1 @@
-"""The turn-based demo: a web server that talks to the search service alone."""
+"""The turn-based demo: a web server that talks to the search service only."""

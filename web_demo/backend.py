@@ -1,4 +1,4 @@
-"""Everything that the pages need from the search service, fetched and remembered for a short time."""
+"""Everything that the pages need from the search service, fetched and cached for a short time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CatalogContext:
 
 @dataclass(frozen=True, slots=True)
 class PageData:
-    """What was fetched for a page: search answers for a conversation, `explore` where none has begun.
+    """Data of one page: search answers for a conversation, `explore` where none has begun.
 
     `answers` are by the combiner that was asked for ("" for the default one), the one to compare with last.
     `reference` is the item that the last turn starts from while it has no text, `suggested` the texts of
@@ -69,7 +69,11 @@ class PageData:
 
 
 class SearchBackend:
-    """The search service, as pages ask it. For one event loop. Every method raises `CirError`."""
+    """The search service, as pages ask it. For one event loop.
+
+    Raises:
+        CirError: from every method, when the search service refuses a call or cannot be reached.
+    """
 
     def __init__(
         self, client: AsyncClient, uploads: Uploads, benchmark: BenchmarkQueries, *, page_size: int
@@ -114,7 +118,11 @@ class SearchBackend:
         )
 
     async def search(self, state: State, combiner: str, *, page_token: str = "") -> SearchAnswer:
-        """Return a page of results of one combiner. Raises `UploadGoneError`."""
+        """Return a page of results of one combiner.
+
+        Raises:
+            UploadGoneError: a turn's upload was deleted.
+        """
         context = await self.context(state.catalog)
         turns = await asyncio.to_thread(to_turns, state, self._uploads.read)
         answer = await self._client.search(
@@ -154,7 +162,11 @@ class SearchBackend:
         return catalogs
 
     async def context(self, catalog: str) -> CatalogContext:
-        """Return a catalog's context. Raises `NotFound`."""
+        """Return a catalog's context.
+
+        Raises:
+            NotFound: the catalog does not exist, or nothing is published in it.
+        """
         context = self._contexts.get(catalog)
         if context is None:
             version = (await self.catalogs()).get(catalog)
@@ -170,13 +182,21 @@ class SearchBackend:
         return context
 
     async def item(self, catalog: str, item_id: str) -> Item:
-        """Return one item. Raises `NotFound`."""
+        """Return one item.
+
+        Raises:
+            NotFound: the catalog has no such item.
+        """
         item = await self._client.item(catalog, item_id)
         self._remember_images(catalog, [item])
         return item
 
     async def image_path(self, catalog: str, item_id: str) -> str:
-        """Return where an item's image is, as the catalog says. Raises `NotFound`."""
+        """Return the path of an item's image in the catalog.
+
+        Raises:
+            NotFound: the catalog has no such item.
+        """
         path = self._image_paths.get((catalog, item_id))
         return path if path is not None else (await self.item(catalog, item_id)).image
 
@@ -206,7 +226,11 @@ class SearchBackend:
 
 
 def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[Turn]:
-    """Return the conversation's turns, oldest first. Raises `UploadGoneError`."""
+    """Return the conversation's turns, oldest first, with the images that `read_upload` gives by name.
+
+    Raises:
+        UploadGoneError: an upload was deleted.
+    """
     turns: list[Turn] = []
     for turn in state.turns:
         image = None

@@ -27,7 +27,11 @@ class BenchmarkQueries:
 
     @classmethod
     def read(cls, manifests: Sequence[Path]) -> BenchmarkQueries:
-        """Read triplet manifests; names in them are relative to their folder. Raises `StartupError`."""
+        """Read triplet manifests (JSON Lines); names in them are relative to their folder.
+
+        Raises:
+            StartupError: a manifest that cannot be read.
+        """
         queries: dict[str, list[BenchmarkQuery]] = {}
         for manifest in manifests:
             folder = manifest.resolve().parent

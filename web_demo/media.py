@@ -117,7 +117,12 @@ class Uploads:
         folder.mkdir(parents=True, exist_ok=True)
 
     def store(self, content: bytes) -> str:
-        """Store an image file as a JPEG and return its name. Raises `BadImageError`, OSError."""
+        """Store an image file as a JPEG and return its name.
+
+        Raises:
+            BadImageError: see `decode_image`.
+            OSError: the disk is full, for example.
+        """
         image = decode_image(content, max_pixels=self._max_pixels, fit=UPLOAD_SIZE)
         name = secrets.token_hex(16)
         write_bytes(self._path(name), encode_image(image, "jpeg"), mode=0o600, durable=False)
@@ -125,7 +130,11 @@ class Uploads:
         return name
 
     def read(self, name: str) -> bytes | None:
-        """Return an upload's JPEG file, None when it was deleted. Raises ValueError for any other name."""
+        """Return an upload's JPEG file, None when it was deleted.
+
+        Raises:
+            ValueError: the name is not one that `store` gives.
+        """
         path = self._path(name)
         try:
             if self._clock() - path.stat().st_mtime > self._lifetime_seconds:

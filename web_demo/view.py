@@ -1,4 +1,4 @@
-"""What the pages show, as plain data for the templates: facets, cards, results, suggestions. Pure.
+"""Plain data for the templates: facets, cards, results, suggestions. Pure.
 
 Templates read search answers and items as the client gives them; what is made here is where each click leads
 and what the page adds to an answer.
@@ -241,7 +241,7 @@ def image_url(catalog: str, item_id: str) -> str:
 
 
 def item_title(item_id: str, payload: Mapping[str, object]) -> str:
-    """Return what to call an item: its title, name or caption, else its id."""
+    """Return the name to show for an item: its title, name or caption, else its id."""
     for name in ("title", "name", "caption"):
         if isinstance(value := payload.get(name), str) and value:
             return value

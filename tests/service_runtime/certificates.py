@@ -21,7 +21,7 @@ class Pair:
 
 
 class Authority:
-    """An authority whose files lie in a folder of their own."""
+    """An authority, with its files in a folder."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class Authority:
         names: tuple[str, ...] = ("localhost", "127.0.0.1"),
         not_after: datetime | None = None,
     ) -> Pair:
-        """A certificate for this machine, as server and as client."""
+        """Issue a certificate for this machine, as server and as client."""
         issued = self._ca.issue_cert(*names, not_after=not_after)
         pair = Pair(self._folder / f"{self._name}-{name}.crt", self._folder / f"{self._name}-{name}.key")
         pair.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
@@ -45,9 +45,9 @@ class Authority:
         return pair
 
     def client(self, pair: Pair | None = None) -> TlsFiles:
-        """What a client needs that trusts this authority, with or without a certificate of its own."""
+        """Return the files of a client that trusts this authority, with or without its own certificate."""
         return TlsFiles(self.file, pair.certificate if pair else None, pair.key if pair else None)
 
     def credentials(self, pair: Pair | None = None) -> grpc.ChannelCredentials:
-        """The same as credentials of a channel."""
+        """Return the same as credentials of a channel."""
         return self.client(pair).credentials()

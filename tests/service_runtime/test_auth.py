@@ -55,7 +55,7 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
         ("keys = [1]", "entry 1 needs the fields"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_without_its_content(
+def test_a_file_that_cannot_be_used_is_reported_without_its_content(
     tmp_path: Path, content: str, words: str
 ) -> None:
     path = tmp_path / "keys.toml"
@@ -81,7 +81,7 @@ def test_a_key_is_for_the_catalogs_that_its_entry_names(tmp_path: Path) -> None:
     assert direct.catalogs is None
 
 
-def test_files_that_are_missing_or_not_text_are_told(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_not_text_are_reported(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"api_keys_file .*none\.toml cannot be read: No such file"):
         read_key_file(tmp_path / "none.toml")
     (tmp_path / "keys.json").write_bytes(b"\xff\xfe")

@@ -43,17 +43,17 @@ def test_no_window_holds_more_than_burst_and_rate_allow(rate: float, burst: int,
 
 
 @given(rates, bursts, gaps)
-def test_the_wait_that_is_told_is_exact(rate: float, burst: int, waits: list[float]) -> None:
+def test_the_wait_is_exact(rate: float, burst: int, waits: list[float]) -> None:
     clock = Clock(1e6)
     buckets = TokenBuckets(rate, burst, clock=clock)
     for wait in waits:
         clock.now += wait / rate
-        told = buckets.take("a")
-        if told:
-            assert told <= 1 / rate * (1 + 1e-6)
-            clock.now += told * 0.99
+        seconds = buckets.take("a")
+        if seconds:
+            assert seconds <= 1 / rate * (1 + 1e-6)
+            clock.now += seconds * 0.99
             assert buckets.take("a") > 0
-            clock.now += told * 0.01 + 1e-8
+            clock.now += seconds * 0.01 + 1e-8
             assert buckets.take("a") == 0
 
 

@@ -1,4 +1,4 @@
-"""API keys on a running service: who is let in, who is told what, and what the log shows."""
+"""API keys on a running service: accepted callers, refusals, and the log."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def test_log_lines_of_a_call_name_its_key(
 
 
 async def test_a_call_without_a_key_is_refused_before_its_message_is_read() -> None:
-    """A message that never ends would otherwise hold memory for whoever asks."""
+    """A message that never ends would otherwise hold memory for any caller."""
     application = Probe()
     async with serving(application, settings(api_keys=DIRECT)) as address, channel(address) as on:
         # No half-close and no message: only what the headers say can have been looked at.

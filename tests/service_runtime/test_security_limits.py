@@ -54,7 +54,7 @@ def connect(address: str) -> socket.socket:
 
 
 async def closed_within(connection: socket.socket, seconds: float) -> bool:
-    """Whether the other side closes the connection; what it sends before is dropped."""
+    """Return True when the other side closes the connection; what it sends before is dropped."""
     connection.settimeout(seconds)
 
     def read() -> bool:

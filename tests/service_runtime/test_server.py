@@ -31,7 +31,7 @@ NAME = "cir.combiner.v1.CombinerService"
 
 
 class Slow(Application, rpc.CombinerServiceServicer):
-    """Answers when it is told to."""
+    """A service that answers when its event is set."""
 
     service_names = (NAME,)
 

@@ -51,7 +51,7 @@ def test_without_settings_there_is_no_tls() -> None:
         ({"tls_client_ca": "text"}, r"tls_client_ca \S*text holds no PEM certificate"),
     ],
 )
-def test_what_cannot_work_is_told_in_one_line(
+def test_what_cannot_work_is_reported_in_one_line(
     tmp_path: Path, change: dict[str, str | None], words: str
 ) -> None:
     authority = Authority(tmp_path, "ca")
@@ -138,7 +138,7 @@ class Served:
     client: Pair | None = None
 
     async def keeps_out(self, credentials: grpc.ChannelCredentials | None) -> str:
-        """Refuse the client, run nothing for it, and serve the next; answers what the client is told."""
+        """Refuse the client, run nothing for it, and serve the next; return the text that the client gets."""
         calls = self.application.calls
         async with channel(self.address, credentials) as on:
             with pytest.raises(grpc.aio.AioRpcError) as raised:

@@ -1,4 +1,4 @@
-"""What a caller is told when another service refuses this one."""
+"""Refusals of a caller when another service refuses this one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.service_runtime.probe import COMBINE, Probe, channel, combine, settin
 KEY = new_key()
 
 
-async def told(
+async def refusal_of(
     address: str, key: str = "", credentials: grpc.ChannelCredentials | None = None
 ) -> ServiceError:
     """The refusal that a caller gets for a call of ours that fails."""
@@ -35,7 +35,7 @@ async def test_a_rate_that_this_service_used_up_is_overload_to_its_caller() -> N
     async with serving(Probe(), settings(rate_limit_per_second=0.1, rate_limit_burst=1)) as address:
         async with channel(address) as on:
             await combine(on)
-        error = await told(address)
+        error = await refusal_of(address)
         assert error.reason == errors_pb2.OVERLOADED
         assert error.retry_after is not None
         assert 5 < error.retry_after <= 10
@@ -45,7 +45,7 @@ async def test_keys_and_scopes_of_this_service_are_not_its_callers_fault() -> No
     application = Probe(write_methods=frozenset({COMBINE}))
     async with serving(application, settings(api_keys=f"search:read:{KEY}")) as address:
         for key in ("", new_key(), KEY):
-            error = await told(address, key)
+            error = await refusal_of(address, key)
             assert error.reason == errors_pb2.EMBEDDER_UNAVAILABLE
             assert "correct upstream_api_key" in error.message
 
@@ -55,6 +55,6 @@ async def test_certificates_of_this_service_are_not_its_callers_fault(tmp_path: 
     pair = authority.issue("server")
     values = settings(tls_certificate=pair.certificate, tls_key=pair.key)
     async with serving(Probe(), values) as address:
-        error = await told(address, credentials=Authority(tmp_path, "other").credentials())
+        error = await refusal_of(address, credentials=Authority(tmp_path, "other").credentials())
         assert error.reason == errors_pb2.EMBEDDER_UNAVAILABLE
         assert "correct upstream_tls" in error.message

@@ -45,9 +45,9 @@ def test_only_work_that_waits_too_long_is_named() -> None:
 
 async def test_work_that_hangs_turns_health_while_calls_are_still_answered() -> None:
     application = ExampleService()
-    told = threading.Event()
+    stalled = threading.Event()
     async with (
-        serving(application, ServiceSettings(port=0, watchdog_seconds=0.2), on_stall=told.set) as address,
+        serving(application, ServiceSettings(port=0, watchdog_seconds=0.2), on_stall=stalled.set) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         health = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
@@ -57,17 +57,17 @@ async def test_work_that_hangs_turns_health_while_calls_are_still_answered() -> 
         hanging = stub.Combine(pb.CombineRequest(combiner="hang"))
         changed = await asyncio.wait_for(anext(states), 10)
         assert changed.status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert await asyncio.to_thread(told.wait, 10)
+        assert await asyncio.to_thread(stalled.wait, 10)
         application.go.set()
         await hanging
         health.cancel()
 
 
 async def test_an_idle_service_and_one_that_moves_are_left_alone() -> None:
-    told = threading.Event()
+    stalled = threading.Event()
     application = ExampleService()
     async with (
-        serving(application, ServiceSettings(port=0, watchdog_seconds=0.5), on_stall=told.set) as address,
+        serving(application, ServiceSettings(port=0, watchdog_seconds=0.5), on_stall=stalled.set) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         stub = rpc.CombinerServiceStub(channel)
@@ -76,21 +76,21 @@ async def test_an_idle_service_and_one_that_moves_are_left_alone() -> None:
             await stub.Combine(pb.CombineRequest(combiner="fine"))
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.8)
-        assert not told.is_set()
+        assert not stalled.is_set()
 
 
 async def test_an_event_loop_that_is_blocked_is_a_stall() -> None:
     problems: list[str] = []
-    told = threading.Event()
+    stalled = threading.Event()
 
     def on_stall(problem: str) -> None:
         problems.append(problem)
-        told.set()
+        stalled.set()
 
     with watch_progress({}, limit=0.2, on_stall=on_stall):
         await asyncio.sleep(0.3)
         assert not problems
-        told.wait(10)  # on the loop, on purpose
+        stalled.wait(10)  # on the loop, on purpose
     assert problems[0].startswith(EVENT_LOOP)
 
 

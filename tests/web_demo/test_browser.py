@@ -119,12 +119,12 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
 
 
 def ids(page: Page) -> list[str]:
-    """Results by their names and scores, in order."""
+    """Return the results by their names and scores, in order."""
     return [re.sub(r"\s+", " ", text) for text in page.locator(".grid .card .caption").all_inner_texts()]
 
 
 def order(page: Page) -> list[str]:
-    """Which pictures are shown, in order."""
+    """Return the URLs of the images shown, in order."""
     return [str(image.get_attribute("src")) for image in page.locator(".grid .card img").all()]
 
 
@@ -185,7 +185,7 @@ def first_item(page: Page) -> str:
     return str(source).rpartition("i=")[2]
 
 
-def test_steps_are_gone_back_to_edited_and_replayed(page: Page) -> None:
+def test_steps_are_returned_to_edited_and_replayed(page: Page) -> None:
     page.goto("/?c=garments&x0=a+red+dress&x1=with+stripes&x2=shorter")
     three = order(page)
     page.locator(".step a").first.click()
@@ -223,8 +223,8 @@ def test_a_real_photo_begins_a_search(page: Page) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("x0=in\\+red"))
     assert page.locator(".card").count() == 24
-    picture = page.locator(".step img").first
-    assert picture.evaluate("image => image.naturalWidth") > 100
+    image = page.locator(".step img").first
+    assert image.evaluate("image => image.naturalWidth") > 100
 
 
 def test_more_results_come_on_scrolling(page: Page) -> None:
@@ -281,7 +281,7 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
 )
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_and_can_be_read_by_everybody(
+def test_it_fits_and_is_accessible(
     browser: Browser, demo: Demo, path: str, scheme: Literal["light", "dark"], width: int
 ) -> None:
     context = browser.new_context(

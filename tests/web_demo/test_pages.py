@@ -190,7 +190,7 @@ def test_the_known_target_is_marked(client: TestClient) -> None:
     assert re.search(r'class="card target" id="r2"', page)
     other = client.get("/?c=shop&i0=i9&x0=in+blue").text
     assert "known answer" not in other
-    # The pictures of the annotation's group that the catalog has, by the places of their pictures.
+    # The items of the annotation's group that the catalog has, by the paths of their images.
     row = page[page.index('<ul class="row">') :]
     assert re.findall(r"/picture\?c=shop&amp;i=(\w+)", row) == ["i9", "i2"]
     assert '<ul class="row">' not in other
@@ -295,7 +295,7 @@ def test_what_is_not_there_is_said_in_words(client: TestClient, url: str, status
         (InvalidArgument("too many turns", reason="FIELD_INVALID"), 400, "too many turns"),
     ],
 )
-def test_failures_of_the_search_are_told_to_people(
+def test_failures_of_the_search_service_are_explained(
     client: TestClient, search: Search, error: CirError, status: int, words: str
 ) -> None:
     search.error = error
