@@ -193,7 +193,8 @@ class ServiceSettings(ProgramSettings):
         120.0,
         ge=0,
         description="Without progress for this long while work waits, health turns NOT_SERVING and the "
-        "process exits with 70 for its supervisor to start again. Longer than any one forward pass; 0 never does.",
+        "process exits with 70 for its supervisor to start again. Longer than any one forward pass; 0 never "
+        "does.",
     )
     tracing_endpoint: str = Field(
         "",
