@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -204,17 +203,6 @@ class ServiceSettings(ProgramSettings):
     tracing_sample_ratio: float = Field(
         1.0, ge=0, le=1, description="Share of calls that are traced where their caller has not decided."
     )
-
-
-def load_service_settings(module: str) -> ServiceSettings:
-    """The settings that the service `module` finds in this environment. Raises `StartupError`."""
-    names = vars(import_module(f"{module}.settings")).values()
-    own = next(
-        each
-        for each in names
-        if isinstance(each, type) and issubclass(each, ServiceSettings) and each is not ServiceSettings
-    )
-    return own.load([])
 
 
 def startup_warnings(settings: ServiceSettings) -> list[str]:

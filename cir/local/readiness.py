@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 from cir.channel import TlsFiles
 from cir.failure import Failure
 from cir.health import is_serving
 from cir.local.plan import ServiceSpec
+
+if TYPE_CHECKING:
+    from service_runtime.settings import ServiceSettings
 
 _SECONDS = 1.0
 
@@ -21,13 +25,27 @@ def own_tls(module: str) -> TlsFiles | None:
     """
     # Only here: the base install has no services.
     from service_runtime.errors import StartupError
-    from service_runtime.settings import load_service_settings
     from service_runtime.tls import local_tls_files
 
     try:
-        return local_tls_files(load_service_settings(module))
+        return local_tls_files(_settings_class(module).load([]))
     except StartupError:
         return None
+
+
+def _settings_class(module: str) -> type[ServiceSettings]:
+    # Only here, and only the one: the base install has no services.
+    if module == "embedder_service":
+        from embedder_service.settings import EmbedderSettings
+
+        return EmbedderSettings
+    if module == "combiner_service":
+        from combiner_service.settings import CombinerSettings
+
+        return CombinerSettings
+    from search_service.settings import SearchSettings
+
+    return SearchSettings
 
 
 def takes_calls(spec: ServiceSpec, tls: TlsFiles | None) -> bool:
