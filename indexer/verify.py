@@ -11,6 +11,7 @@ import numpy as np
 from indexer.errors import VersionIncomplete
 from indexer.items import EmbeddedItem
 from vector_store.base import CatalogVersion, SearchOptions, VectorStore
+from vector_store.types import version_label
 
 # Quantised or half-precision storage may move a vector a little; another item's vector is further away.
 _SAME = 0.999
@@ -50,7 +51,7 @@ async def verify_version(store: VectorStore, catalog: str, version: str, sample:
         count = await reader.count()
         if count != points:
             raise VersionIncomplete(
-                f"version {version} of catalog {catalog!r} holds {count} items where {points} were indexed"
+                f"{version_label(catalog, version)} holds {count} items where {points} were indexed"
             )
         stored = await reader.retrieve([entry.item.id for entry in sample.items], with_features=True)
         for entry in sample.items:
@@ -63,7 +64,7 @@ async def verify_version(store: VectorStore, catalog: str, version: str, sample:
                 or _cosine(found.features, entry.features) < _SAME
             ):
                 raise VersionIncomplete(
-                    f"item {entry.item.id!r} of version {version} of catalog {catalog!r} does not read back "
+                    f"item {entry.item.id!r} of {version_label(catalog, version)} does not read back "
                     "as it was written"
                 )
             await _search_itself(reader, entry)

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -53,6 +54,27 @@ def write_bytes(path: Path, content: bytes, *, mode: int | None = None, durable:
 def write_text(path: Path, text: str, *, mode: int | None = None, durable: bool = True) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     write_bytes(path, text.encode(), mode=mode, durable=durable)
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> None:
+    """Write a JSON object in UTF-8, whole or not at all: readers see the old or the new document."""
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file, None when there is no file.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return document
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, object]], *, mode: int | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vector_store.base import VectorStore, VersionItems, VersionWriter
 from vector_store.errors import CopyMismatchError
-from vector_store.types import Item, PointBatch, VersionInfo, VersionSpec
+from vector_store.types import Item, PointBatch, VersionInfo, VersionSpec, version_label
 
 PAGE_ITEMS = 1000
 
@@ -103,7 +103,7 @@ async def open_writer(
     if differences := placement.against(writer.info.spec):
         await writer.close()
         raise CopyMismatchError(
-            f"version {resume} of catalog {catalog!r} was begun with {differences}; copy into a new version"
+            f"{version_label(catalog, resume)} was begun with {differences}; copy into a new version"
         )
     return writer
 
@@ -170,13 +170,12 @@ def _check_spec(writer: VersionWriter, expected: VersionInfo) -> None:
     ):
         if mine != other:
             raise CopyMismatchError(
-                f"version {writer.info.version} of catalog {writer.info.catalog!r} has {what} {mine}, the "
-                f"source has {other}; copy into a new version"
+                f"{writer.info.label} has {what} {mine}, the source has {other}; copy into a new version"
             )
 
 
 async def _verify(writer: VersionWriter, done: int, samples: Sequence[Item]) -> None:
-    name = f"version {writer.info.version} of catalog {writer.info.catalog!r}"
+    name = writer.info.label
     held = await writer.count()
     if held != done:
         raise CopyMismatchError(

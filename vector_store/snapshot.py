@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from service_runtime.files import read_json, write_json
 from vector_store.base import VectorStore
 from vector_store.copy import (
     Placement,
@@ -33,7 +34,6 @@ from vector_store.copy import (
     to_batch,
 )
 from vector_store.errors import SnapshotDamagedError
-from vector_store.json_files import read_json, replace_json
 from vector_store.types import Item, VersionInfo, VersionState
 from vector_store.versions import spec_from_document, spec_to_document
 
@@ -186,7 +186,7 @@ def _write_file(path: Path, content: bytes) -> dict[str, str]:
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     try:
-        replace_json(folder / _MANIFEST, manifest)
+        write_json(folder / _MANIFEST, manifest)
     except OSError as error:
         raise SnapshotDamagedError(f"cannot write the snapshot {folder}: {error}") from error
 

@@ -95,6 +95,11 @@ class VersionInfo:
     created: datetime
     changed_online: bool = False
 
+    @property
+    def label(self) -> str:
+        """Name the version in a message."""
+        return version_label(self.catalog, self.version)
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogInfo:
@@ -102,6 +107,11 @@ class CatalogInfo:
 
     catalog: str
     published: VersionInfo | None
+
+
+def version_label(catalog: str, version: str) -> str:
+    """Name a version in a message: version v0001 of catalog 'shop'."""
+    return f"version {version} of catalog {catalog!r}"
 
 
 def check_catalog_name(name: str) -> None:

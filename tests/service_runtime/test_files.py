@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from service_runtime.files import commit_file, replace_file, write_bytes, write_json_lines, write_text
+from service_runtime.files import (
+    commit_file,
+    read_json,
+    replace_file,
+    write_bytes,
+    write_json,
+    write_json_lines,
+    write_text,
+)
 
 
 def mode_of(path: Path) -> int:
@@ -75,3 +83,13 @@ def test_a_partial_file_gets_its_name(tmp_path: Path) -> None:
     commit_file(partial, tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "whole"
+
+
+def test_a_json_document_comes_back_and_others_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "document.json"
+    assert read_json(path) is None
+    write_json(path, {"name": "Röcke", "points": 3})
+    assert read_json(path) == {"name": "Röcke", "points": 3}
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match=r"document\.json does not hold a JSON object"):
+        read_json(path)

@@ -9,7 +9,6 @@ process killed anywhere leaves one whole version and perhaps a folder that the n
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import secrets
 import shutil
@@ -20,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import qdrant_edge as edge
 
+from service_runtime.logging import get_logger
 from vector_store.edge import EdgeOptions
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.config import INDEXING_THRESHOLD_KB
@@ -33,7 +33,6 @@ from vector_store.versions import wants_int8
 
 T = TypeVar("T")
 
-_LOG = logging.getLogger(__name__)
 _SHARD_FOLDER = re.compile(r"shard(-[0-9a-f]{8})?")
 _NICE = 10
 
@@ -64,7 +63,7 @@ class BackgroundIndex:
     ) -> None:
         self._opened = opened
         self._key = (opened.info.catalog, opened.info.version)
-        self._name = f"version {opened.info.version} of catalog {opened.info.catalog!r}"
+        self._name = opened.info.label
         self._catalogs = catalogs
         self._layout = catalogs.layout
         self._calls = calls
@@ -105,10 +104,12 @@ class BackgroundIndex:
                     self._left = await self._opened.points.unindexed()
                     return
                 except (StoreError, OSError) as error:
-                    _LOG.warning(
-                        "items written online to %s could not be indexed and are compared one by one: %s; "
-                        "trying again in %g s",
-                        *(self._name, error, pause),
+                    get_logger().warning(
+                        "items written online not indexed",
+                        version=self._name,
+                        error=str(error),
+                        meanwhile="queries compare them one by one",
+                        retry_seconds=pause,
                     )
                 await self._abortable(asyncio.sleep(pause))
                 pause = min(2 * pause, self._options.max_retry_s)
@@ -143,7 +144,7 @@ class BackgroundIndex:
                 await opened.points.switch(target, path, partial(self._commit, name))
             finally:
                 self._exclusive.release()
-            _LOG.info("items written online to %s are indexed", self._name)
+            get_logger().info("items written online indexed", version=self._name)
         finally:
             await self._clean_up(name, target)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service_runtime.files import read_json, sync_directory, write_json
 from vector_store.edge.files import FIRST_SHARD, EdgeLayout
 from vector_store.edge.locks import FileLock, holder_of
 from vector_store.errors import (
@@ -22,8 +23,7 @@ from vector_store.errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
-from vector_store.json_files import read_json, replace_json, sync_folder
-from vector_store.types import CATALOG_NAME, VersionInfo, VersionSpec, VersionState
+from vector_store.types import CATALOG_NAME, VersionInfo, VersionSpec, VersionState, version_label
 from vector_store.versions import (
     PublishHistory,
     is_version_name,
@@ -74,7 +74,7 @@ class EdgeCatalogs:
         # Documents of older versions do not say.
         name = str(document.get("shard", FIRST_SHARD))
         if Path(name).name != name:
-            raise ValueError(f"{name!r} names no shard of version {version} of catalog {catalog!r}")
+            raise ValueError(f"{name!r} names no shard of {version_label(catalog, version)}")
         return name
 
     def shard(self, catalog: str, version: str) -> Path:
@@ -93,7 +93,7 @@ class EdgeCatalogs:
             folder.mkdir(parents=True, exist_ok=True)
             version = next_version(_folders(folder))
             self.layout.version(catalog, version).mkdir()
-            sync_folder(folder)
+            sync_directory(folder)
             return version
 
     def write(self, info: VersionInfo, shard: str = FIRST_SHARD) -> None:
@@ -107,7 +107,7 @@ class EdgeCatalogs:
             "shard": shard,
             "spec": spec_to_document(info.spec),
         }
-        replace_json(self.layout.document(info.catalog, info.version), document)
+        write_json(self.layout.document(info.catalog, info.version), document)
 
     def publish(self, catalog: str, version: str, keep: int) -> VersionInfo:
         """Switch to a complete version and mark what is beyond `keep` as dropped."""
@@ -115,7 +115,7 @@ class EdgeCatalogs:
             info = self.version(catalog, version)
             if info.state is VersionState.BUILDING:
                 raise VersionConflictError(
-                    f"version {version} of catalog {catalog!r} is still being built; finish it first"
+                    f"{version_label(catalog, version)} is still being built; finish it first"
                 )
             history = self.history(catalog).publish(version)
             self._write_history(catalog, history)
@@ -146,7 +146,7 @@ class EdgeCatalogs:
             info = self.version(catalog, version)
             if info.state is VersionState.PUBLISHED:
                 raise VersionConflictError(
-                    f"version {version} of catalog {catalog!r} is published; publish another one first"
+                    f"{version_label(catalog, version)} is published; publish another one first"
                 )
             if info.state is VersionState.BUILDING:
                 with self.held(catalog, version, "dropping it"):
@@ -173,7 +173,7 @@ class EdgeCatalogs:
     def mark_changed(self, catalog: str, version: str) -> None:
         """Note, durably, that items of a finished version are about to be changed."""
         self.layout.changed(catalog, version).touch()
-        sync_folder(self.layout.version(catalog, version))
+        sync_directory(self.layout.version(catalog, version))
 
     def sweep(self, catalog: str) -> None:
         """Remove the files of dropped versions that nobody holds open."""
@@ -196,7 +196,7 @@ class EdgeCatalogs:
         lock = FileLock(path)
         if not lock.acquire(purpose):
             raise VersionConflictError(
-                f"version {version} of catalog {catalog!r} is in use by {holder_of(path)}; stop it first"
+                f"{version_label(catalog, version)} is in use by {holder_of(path)}; stop it first"
             )
         try:
             yield
@@ -237,7 +237,7 @@ class EdgeCatalogs:
 
     def _write_history(self, catalog: str, history: PublishHistory) -> None:
         document = {"published": history.published, "earlier": list(history.earlier)}
-        replace_json(self.layout.current(catalog), document)
+        write_json(self.layout.current(catalog), document)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -53,8 +53,13 @@ async def optimize_in_subprocess(
     """
     process = await asyncio.create_subprocess_exec(
         # -P: the folder of the file must not become an import path.
-        *(sys.executable, "-P", optimize.__file__),
-        *(str(shard), str(int8_dimension or 0), str(nice), str(os.getpid())),
+        sys.executable,
+        "-P",
+        optimize.__file__,
+        str(shard),
+        str(int8_dimension or 0),
+        str(nice),
+        str(os.getpid()),
         "disk" if on_disk else "memory",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

@@ -35,8 +35,8 @@ import os
 import zlib
 from pathlib import Path
 
+from service_runtime.files import read_json, sync_directory, write_json
 from vector_store.errors import StoreDamagedError, StoreUnavailableError
-from vector_store.json_files import read_json, replace_json, sync_folder
 
 FIRST_SHARD = "shard"
 """Name of the folder that a version is built in."""
@@ -181,14 +181,14 @@ _LOG = "wal"
 
 def write_checksums(shard: Path, sums: Path) -> None:
     """Note the files of a closed shard. Blocks."""
-    replace_json(sums, {"files": {name: _checksum(shard / name) for name in _names(shard)}})
+    write_json(sums, {"files": {name: _checksum(shard / name) for name in _names(shard)}})
 
 
 def remove_checksums(sums: Path) -> None:
     """The shard is about to change. Blocks."""
     if sums.exists():
         sums.unlink()
-        sync_folder(sums.parent)
+        sync_directory(sums.parent)
 
 
 def verify_checksums(shard: Path, sums: Path, name: str) -> None:

@@ -18,7 +18,7 @@ from vector_store.edge.locks import FileLock, WriteLock
 from vector_store.edge.points import EdgePoints
 from vector_store.edge.shard import OpenShard
 from vector_store.errors import CatalogNotFoundError, VersionConflictError, VersionNotFoundError
-from vector_store.types import VersionInfo, VersionState
+from vector_store.types import VersionInfo, VersionState, version_label
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class FrozenVersions:
             self._catalogs.versions(catalog)
             raise CatalogNotFoundError(f"catalog {catalog!r} has no published version yet; publish one first")
         info = self._catalogs.version(catalog, version)
-        name = f"version {version} of catalog {catalog!r}"
+        name = version_label(catalog, version)
         if info.state is VersionState.BUILDING:
             raise VersionConflictError(f"{name} is still being built")
         folder = self._folder / secrets.token_hex(8)

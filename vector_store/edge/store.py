@@ -182,8 +182,8 @@ class EdgeStore(VectorStore):
             shard = self._layout.shard(catalog, info.version)
             self._check_space(info)
             gate = WriteLock(self._layout.gate(catalog, info.version))
-            opened = OpenShard.create(shard, spec, gate, _name(info), partial(self._check_space, info))
-            points = EdgePoints(opened, self._calls.executor, _name(info))
+            opened = OpenShard.create(shard, spec, gate, info.label, partial(self._check_space, info))
+            points = EdgePoints(opened, self._calls.executor, info.label)
             # Last, because the document is what makes the version exist.
             self._catalogs.write(info)
         except BaseException:
@@ -196,22 +196,22 @@ class EdgeStore(VectorStore):
         info = self._catalogs.version(catalog, version)
         if info.state is not VersionState.BUILDING:
             raise VersionConflictError(
-                f"{_name(info)} is {info.state}, and only a version being built can be resumed"
+                f"{info.label} is {info.state}, and only a version being built can be resumed"
             )
         lock = self._lock(info, "building it")
         try:
             shard = self._layout.shard(catalog, version)
             before_write = partial(self._check_space, info)
             gate = WriteLock(self._layout.gate(catalog, version))
-            opened = OpenShard.load(shard, gate, _name(info), before_write)
-            points = EdgePoints(opened, self._calls.executor, _name(info))
+            opened = OpenShard.load(shard, gate, info.label, before_write)
+            points = EdgePoints(opened, self._calls.executor, info.label)
         except BaseException:
             lock.release()
             raise
         return self._writer(info, points, lock)
 
     def _check_space(self, info: VersionInfo) -> None:
-        check_disk_space(self._layout.root, self._min_free_bytes, f"write {_name(info)}")
+        check_disk_space(self._layout.root, self._min_free_bytes, f"write {info.label}")
 
     def _find_damage(self) -> list[str]:
         """Published versions whose files are not what they were when they were closed."""
@@ -221,7 +221,7 @@ class EdgeStore(VectorStore):
                 key = (info.catalog, info.published.version)
                 try:
                     verify_checksums(
-                        self._catalogs.shard(*key), self._layout.sums(*key), _name(info.published)
+                        self._catalogs.shard(*key), self._layout.sums(*key), info.published.label
                     )
                 except StoreDamagedError as error:
                     found.append(str(error))
@@ -231,7 +231,7 @@ class EdgeStore(VectorStore):
         path = self._layout.lock(info.catalog, info.version)
         lock = FileLock(path)
         if not lock.acquire(purpose):
-            raise StoreLockedError(f"{_name(info)} is in use by {holder_of(path)}; wait for it or stop it")
+            raise StoreLockedError(f"{info.label} is in use by {holder_of(path)}; wait for it or stop it")
         return lock
 
     def _writer(self, info: VersionInfo, points: EdgePoints, lock: FileLock) -> EdgeWriter:
@@ -242,7 +242,3 @@ class EdgeStore(VectorStore):
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("the store is closed")
-
-
-def _name(info: VersionInfo) -> str:
-    return f"version {info.version} of catalog {info.catalog!r}"

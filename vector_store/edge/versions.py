@@ -30,7 +30,7 @@ from vector_store.errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
-from vector_store.types import VersionInfo, VersionState
+from vector_store.types import VersionInfo, VersionState, version_label
 from vector_store.versions import PublishHistory
 
 T = TypeVar("T")
@@ -175,16 +175,16 @@ class EdgeVersions:
     def _load(self, catalog: str, version: str) -> OpenVersion:
         info = self._catalogs.version(catalog, version)
         if info.state is VersionState.BUILDING:
-            raise VersionConflictError(f"version {version} of catalog {catalog!r} is still being built")
+            raise VersionConflictError(f"{version_label(catalog, version)} is still being built")
         path = self._catalogs.layout.lock(catalog, version)
         lock = FileLock(path)
         try:
             acquired = lock.acquire("reading it")
         except FileNotFoundError:
-            raise VersionNotFoundError(f"version {version} of catalog {catalog!r} was dropped") from None
+            raise VersionNotFoundError(f"{version_label(catalog, version)} was dropped") from None
         if not acquired:
             raise StoreLockedError(
-                f"version {version} of catalog {catalog!r} is open in {holder_of(path)}, and one process "
+                f"{version_label(catalog, version)} is open in {holder_of(path)}, and one process "
                 "at a time owns a version of an embedded store: ask that search service, or stop it"
             )
         try:
@@ -192,7 +192,7 @@ class EdgeVersions:
             info = self._catalogs.version(catalog, version)
             layout = self._catalogs.layout
             shard, sums = self._catalogs.shard(catalog, version), layout.sums(catalog, version)
-            name = f"version {version} of catalog {catalog!r}"
+            name = version_label(catalog, version)
             remove_other_shards(layout.version(catalog, version), shard.name)
             verify_checksums(shard, sums, name)
 

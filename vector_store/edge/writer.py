@@ -35,7 +35,7 @@ class EdgeWriter(BackendItems, VersionWriter):
         quantize_above_bytes: int,
     ) -> None:
         super().__init__(info, points)
-        self._name = f"version {info.version} of catalog {info.catalog!r}"
+        self._name = info.label
         self._points = points
         self._lock = lock
         self._catalogs = catalogs

@@ -19,7 +19,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from vector_store.errors import CatalogNotFoundError, StoreUnavailableError, VersionNotFoundError
 from vector_store.qdrant.client import engine_errors
-from vector_store.types import CATALOG_NAME, VersionInfo, VersionState
+from vector_store.types import CATALOG_NAME, VersionInfo, VersionState, version_label
 from vector_store.versions import PublishHistory, is_version_name, spec_from_document, spec_to_document
 
 _PREFIX = "cir."
@@ -151,13 +151,13 @@ class QdrantCatalogs:
     async def set_state(self, info: VersionInfo, state: str) -> None:
         """Note that a version is complete or dropped."""
         collection = collection_name(info.catalog, info.version)
-        with engine_errors(f"update version {info.version} of catalog {info.catalog!r}"):
+        with engine_errors(f"update {info.label}"):
             await self._client.update_collection(collection, metadata=self.metadata(info, state))
 
     async def mark_changed(self, info: VersionInfo) -> None:
         """Note that items of a finished version are about to be changed."""
         collection = collection_name(info.catalog, info.version)
-        with engine_errors(f"change version {info.version} of catalog {info.catalog!r}"):
+        with engine_errors(f"change {info.label}"):
             await self._client.update_collection(collection, metadata={_CHANGED: True})
 
     async def write_history(self, catalog: str, history: PublishHistory) -> None:
@@ -183,7 +183,7 @@ class QdrantCatalogs:
 
     async def remove(self, catalog: str, version: str) -> None:
         """Delete a collection; no error when it is gone already."""
-        with engine_errors(f"drop version {version} of catalog {catalog!r}"):
+        with engine_errors(f"drop {version_label(catalog, version)}"):
             await self._client.delete_collection(collection_name(catalog, version))
 
     async def dropped(self, catalog: str) -> list[str]:

@@ -103,13 +103,13 @@ class QdrantStore(VectorStore):
         if version:
             info = await self._catalogs.version(catalog, version)
             if info.state is VersionState.BUILDING:
-                raise VersionConflictError(f"{_name(info)} is still being built")
+                raise VersionConflictError(f"{info.label} is still being built")
         else:
             info = await self._catalogs.published(catalog)
         key = (info.catalog, info.version)
         self._pins[key] += 1
         try:
-            points = QdrantPoints(self._client, collection_name(*key), _name(info), local=self._local)
+            points = QdrantPoints(self._client, collection_name(*key), info.label, local=self._local)
             yield BackendVersion(info, points, before_change=partial(self._mark_changed, info))
         finally:
             self._pins[key] -= 1
@@ -155,7 +155,7 @@ class QdrantStore(VectorStore):
         info = await self._catalogs.version(catalog, version)
         if info.state is not VersionState.BUILDING:
             raise VersionConflictError(
-                f"{_name(info)} is {info.state}, and only a version being built can be resumed"
+                f"{info.label} is {info.state}, and only a version being built can be resumed"
             )
         lease = self._lease(info)
         await lease.take()
@@ -168,11 +168,11 @@ class QdrantStore(VectorStore):
             raise InvalidQueryError(f"keep {keep}: expected 0 or more", field="keep")
         info = await self._catalogs.version(catalog, version)
         if info.state is VersionState.BUILDING:
-            raise VersionConflictError(f"{_name(info)} is still being built; finish it before publishing")
+            raise VersionConflictError(f"{info.label} is still being built; finish it before publishing")
         await wait_for_index(
             self._client,
             collection_name(catalog, version),
-            act=f"publish {_name(info)}",
+            act=f"publish {info.label}",
             looks=1,
             poll_s=self._options.poll_s,
             timeout_s=self._options.publish_timeout_s,
@@ -201,13 +201,11 @@ class QdrantStore(VectorStore):
         info = await self._catalogs.version(catalog, version)
         history = await self._catalogs.history(catalog)
         if info.state is VersionState.PUBLISHED:
-            raise VersionConflictError(f"{_name(info)} is published; publish another one first")
+            raise VersionConflictError(f"{info.label} is published; publish another one first")
         if info.state is VersionState.BUILDING:
             collection = collection_name(catalog, version)
             if holder := await held_by(self._client, collection, self._options.lease_s):
-                raise VersionConflictError(
-                    f"{_name(info)} is in use by {holder} (building it); stop it first"
-                )
+                raise VersionConflictError(f"{info.label} is in use by {holder} (building it); stop it first")
         await self._catalogs.write_history(catalog, history.forget([version]))
         await self._drop([info])
 
@@ -232,7 +230,7 @@ class QdrantStore(VectorStore):
             await self._client.close(grpc_grace=_CLOSE_GRACE_S)
 
     async def _create_collection(self, info: VersionInfo, lease: WriterLease) -> None:
-        with engine_errors(f"create {_name(info)}"):
+        with engine_errors(f"create {info.label}"):
             await self._client.create_collection(
                 collection_name(info.catalog, info.version),
                 vectors_config=vector_params(info.spec),
@@ -253,7 +251,7 @@ class QdrantStore(VectorStore):
         if self._local:
             return
         for path, kind in field_indexes(info.spec).items():
-            with engine_errors(f"index a field of {_name(info)}"):
+            with engine_errors(f"index a field of {info.label}"):
                 await self._client.create_payload_index(
                     collection_name(info.catalog, info.version), field_name=path, field_schema=kind, wait=True
                 )
@@ -284,7 +282,7 @@ class QdrantStore(VectorStore):
         return WriterLease(
             self._client,
             collection_name(info.catalog, info.version),
-            _name(info),
+            info.label,
             lease_s=self._options.lease_s,
             confirm_s=self._options.poll_s,
         )
@@ -311,7 +309,3 @@ class QdrantStore(VectorStore):
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("the store is closed")
-
-
-def _name(info: VersionInfo) -> str:
-    return f"version {info.version} of catalog {info.catalog!r}"

@@ -65,7 +65,7 @@ class QdrantWriter(BackendItems, VersionWriter):
         local: bool,
     ) -> None:
         self._collection = collection_name(info.catalog, info.version)
-        self._name = f"version {info.version} of catalog {info.catalog!r}"
+        self._name = info.label
         super().__init__(info, QdrantPoints(client, self._collection, self._name, local=local))
         self._client = client
         self._catalogs = catalogs

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
+from service_runtime.logging import configure_logging
 from tests.vector_store.edge.test_processes import line_of, start
 from tests.vector_store.samples import SCHEMA, batch, build, features, numbered, spec, storage_of
 from vector_store.base import CatalogVersion
@@ -21,7 +23,7 @@ from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.files import EdgeLayout
 from vector_store.edge.store import EdgeStore
 from vector_store.filters import Filter, MatchAny
-from vector_store.types import Item, PayloadBatch
+from vector_store.types import Item, Payload, PayloadBatch
 
 # Stands for the indexing: tells its process id and waits until it may go on.
 WAITING = """
@@ -50,6 +52,14 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script.write_text(WAITING.format(folder=str(folder), real=optimize.__file__))
     monkeypatch.setattr("vector_store.edge.optimize.__file__", str(script))
     return folder
+
+
+@pytest.fixture
+def default_logging() -> Iterator[None]:
+    """Undo what the test sets up of the process's log."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -100,7 +110,7 @@ async def change(reader: CatalogVersion, seed: int, steps: int) -> None:
             case 0:
                 await reader.delete(ids)
             case 1:
-                payloads = [{"colour": "blue", "size": step}] * 4
+                payloads: list[Payload] = [{"colour": "blue", "size": step}] * 4
                 await reader.set_payloads(PayloadBatch(ids, payloads))
             case 2:
                 await reader.delete_where(Filter(must=(MatchAny("size", (int(generator.integers(40)),)),)))
@@ -183,9 +193,9 @@ async def test_a_graph_is_built_while_queries_run(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_killed_or_failing_attempt_is_repeated(
-    tmp_path: Path, waiting: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, waiting: Path, default_logging: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.WARNING)
+    configure_logging("info", "json")
     root = tmp_path / "store"
     store = EdgeStore(root, options=OPTIONS)
     await build(store, "shop", batch(numbered(50), features(50)))
@@ -203,10 +213,13 @@ async def test_a_killed_or_failing_attempt_is_repeated(
         assert await reader.count() == 51
     await store.close()
     assert shards(root) == [named(root)]
-    messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == 3
-    assert all("exit code -9" in m and "version v0001 of catalog 'shop'" in m for m in messages)
-    assert [m[-6:] for m in messages] == ["0.01 s", "0.02 s", "0.02 s"]
+    # In the format of every service.
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines] == ["warning"] * 3 + ["info"]
+    assert all(line["version"] == "version v0001 of catalog 'shop'" for line in lines)
+    assert all("exit code -9" in line["error"] for line in lines[:3])
+    assert [line["retry_seconds"] for line in lines[:3]] == [0.01, 0.02, 0.02]
+    assert lines[3]["event"] == "items written online indexed"
 
 
 async def test_a_document_that_cannot_be_written_changes_nothing(

@@ -49,7 +49,10 @@ async def start(root: Path, body: str) -> asyncio.subprocess.Process:
     """Another process that runs `body`, the inside of `async def main(store)`."""
     indented = "\n".join(f"    {line}" for line in body.strip().splitlines())
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PREAMBLE.format(body=indented), str(root)),
+        sys.executable,
+        "-c",
+        PREAMBLE.format(body=indented),
+        str(root),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
