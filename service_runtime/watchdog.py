@@ -40,15 +40,6 @@ class Progress:
             self._open -= 1
             self._moved = self._clock()
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Call `begin` and `end` around a block."""
-        self.begin()
-        try:
-            yield
-        finally:
-            self.end()
-
     def stalled_seconds(self) -> float:
         """Return the seconds since an item last ended (or the first arrived) while any is open, else 0."""
         with self._lock:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc.aio
@@ -21,6 +22,16 @@ from service_runtime.watchdog import Progress
 
 NAME = "cir.combiner.v1.CombinerService"
 COMBINE = f"/{NAME}/Combine"
+
+
+@contextmanager
+def working(progress: Progress) -> Iterator[None]:
+    """Count a block as one item of work."""
+    progress.begin()
+    try:
+        yield
+    finally:
+        progress.end()
 
 
 class ExampleService(Application, rpc.CombinerServiceServicer):
@@ -54,7 +65,7 @@ class ExampleService(Application, rpc.CombinerServiceServicer):
         return {"work": self.work}
 
     async def Combine(self, request: pb.CombineRequest, context: Any) -> pb.CombineResponse:
-        with self.work.working():
+        with working(self.work):
             match request.combiner:
                 case "refuse":
                     raise ServiceError(errors_pb2.OVERLOADED, "too much", retry_after=1.25)

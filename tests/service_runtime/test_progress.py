@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from service_runtime.watchdog import Progress
 from tests.clock import Clock
+from tests.service_runtime.example_service import working
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.sampled_from(["begin", "end"]))))
@@ -35,7 +36,7 @@ def test_work_that_fails_has_ended() -> None:
     progress = Progress()
 
     def fail() -> None:
-        with progress.working():
+        with working(progress):
             assert progress.open == 1
             raise ZeroDivisionError
 

@@ -36,12 +36,14 @@ class Search:
         self.asked: list[dict[str, Any]] = []
         self.error: CirError | None = None
         self.published = True
+        self.catalog_calls = 0
         self.payload: dict[str, Any] = {"colour": "red", "caption": HOSTILE}
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
             raise self.error
         version = Version("v1", "published", 40, datetime.now(UTC), "f" * 8, 4, {"colour": "keyword"}, {})
+        self.catalog_calls += 1
         if not self.published:
             return [Catalog("empty", None)]
         return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
@@ -174,6 +176,12 @@ def test_nothing_published_is_a_page_that_tries_again(client: TestClient, search
     assert "index a catalog first" in answer.text
     assert "data-retry" in answer.text
     assert client.get("/about").status_code == 200
+
+
+def test_catalogs_are_asked_for_once_in_a_while(client: TestClient, search: Search) -> None:
+    for url in ("/", "/?c=shop&x0=a", "/?c=other&x0=a", "/about"):
+        assert client.get(url).status_code == 200
+    assert search.catalog_calls == 1
 
 
 def test_what_was_said_gets_its_place_in_the_address(client: TestClient) -> None:
