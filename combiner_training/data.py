@@ -76,7 +76,7 @@ class TrainingData:
         """One epoch: shuffled, without the batch that would be smaller than the others.
 
         For the share `continued` of the triplets, `references` (n, d), where they are known, take the place
-        of the reference's features (see chains.py).
+        of the reference's features (see dialogue_references.py).
         """
         order = random.permutation(len(self.ids))
         texts = _one_of_each(self.texts, random)

@@ -1,7 +1,7 @@
-"""Turns that continue: a triplet whose reference is what an earlier triplet of the same training came to.
+"""Turns that continue: triplets whose reference is the composed query of another triplet that leads to it.
 
-The method trains on pairs of one picture and one text. In a dialogue the reference of a second turn is no
-picture but the composed query of the first, which no picture's features look like; a Combiner that never saw
+The method trains on pairs of one image and one text. In a dialogue the reference of a second turn is not an
+image but the composed query of the first, which no image's features look like; a Combiner that never saw
 such references loses its way within a few turns. Here, for a share of the triplets of each batch, the
 reference is replaced by the composed query of a triplet that leads to it, scaled as the search service does.
 """
@@ -21,7 +21,7 @@ _PAIRS_AT_ONCE = 8192
 
 
 class DialogueReferences:
-    """For each triplet, the triplets that have its reference among their targets."""
+    """Triplets that lead to each triplet: they have its reference among their targets."""
 
     def __init__(self, data: TrainingData) -> None:
         self._data = data
@@ -32,22 +32,18 @@ class DialogueReferences:
         self._first = np.searchsorted(images[order], data.references, side="left")
         self._count = np.searchsorted(images[order], data.references, side="right") - self._first
 
-    @property
-    def share(self) -> float:
-        """The share of triplets that one leads to."""
-        return float((self._count > 0).mean())
-
     def references(self, network: CombinerNetwork, random: np.random.Generator) -> Float32:
-        """A reference (n, d) for each triplet: the query of one or two earlier ones; NaN where there is none.
+        """Return a reference for each triplet, (n, d) float32; NaN where no triplet leads to it.
 
-        `network` composes as it serves, without dropout; it is left in training.
+        It is the query of one or two triplets before. `network` composes as it serves, without dropout, and
+        is left in training mode.
         """
         network.eval()
         images = self._data.features.images.take(self._data.references)
         lengths = np.linalg.norm(images, axis=1, keepdims=True)
         once = self._composed(network, images, lengths, random)
         before, known = self._before(random)
-        # A composed query has no length of its own: it keeps that of the picture it grew from.
+        # A composed query has no length of its own: it keeps that of the image it grew from.
         again = np.where(known, once[before], images)
         grown = np.where(known, lengths[before], lengths)
         twice = self._composed(network, again, grown, random)
@@ -58,7 +54,7 @@ class DialogueReferences:
         return result
 
     def _before(self, random: np.random.Generator) -> tuple[Rows, NDArray[np.bool_]]:
-        """A triplet that leads to each one's reference, and (n, 1) whether there is one."""
+        """Draw a triplet that leads to each one's reference, and say, (n, 1), if there is one."""
         drawn = self._first + (random.random(len(self._first)) * self._count).astype(np.int64)
         known = self._count > 0
         return np.where(known, self._leading[np.where(known, drawn, 0)], 0), known[:, None]

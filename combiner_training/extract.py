@@ -216,7 +216,7 @@ def _known(path: Path, identity: ModelIdentity) -> FeatureTable | None:
     if table.header.model_fingerprint != identity.fingerprint:
         raise FeatureFileError(
             f"{path} has features of model {table.header.model_fingerprint}, this model is "
-            f"{identity.fingerprint}; extract into another folder, or give --fresh to replace them"
+            f"{identity.fingerprint}; extract into another folder, or set `fresh` to replace them"
         )
     return table
 

@@ -42,15 +42,11 @@ LOGIT_SCALE = 100.0
 
 
 def batch_classification_loss(queries: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of telling each query's target from the batch's other targets.
+    """Return the cross entropy, a scalar, of telling each query's target from the batch's other targets.
 
-    One direction only, from query to target; other targets of the batch are the only negatives.
-
-    Args:
-        queries: (b, d) unit query vectors, as the network gives them.
-        targets: (b, d) raw image features; they are normalised here.
-
-    Returns a scalar.
+    One direction only, from query to target; other targets of the batch are the only negatives. `queries` are
+    (b, d) unit query vectors, as the network gives them; `targets` are (b, d) raw image features, which are
+    normalised here.
     """
     logits = LOGIT_SCALE * queries @ functional.normalize(targets, dim=-1).T
     return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
@@ -85,7 +81,7 @@ _IDS_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """How a training ended: its epoch, the best score by selection rule, and the last validation."""
+    """End of a training: its epoch, the best score by selection rule, and the last validation."""
 
     epoch: int
     best: Mapping[str, float]
@@ -105,24 +101,20 @@ def train(
 ) -> TrainResult:
     """Train into `folder`: `last.safetensors`, the best by each selection rule, `metrics.jsonl` and `.csv`.
 
-    Args:
-        data: what to train on.
-        validation: what to choose by; None trains to the end and keeps the last.
-        options: the numbers.
-        folder: where everything goes. One that holds a training is refused unless `resume` goes on with it.
-        resume: go on from the last validation of the same training.
-        begin_with: a checkpoint whose weights come first, in place of random ones.
-        progress: hears of every epoch.
+    `validation` chooses the best; without one the training runs to its end and keeps the last. A folder that
+    holds a training is refused unless `resume` continues it, from its last validation. The weights of the
+    checkpoint `begin_with` come first, in place of random ones. `progress` sees every epoch.
 
-    Raises TrainingError: data smaller than a batch, a folder in use or of another training, a loss that is
-    not finite (with the step and its triplets), a disk that is full. What was written before stays as it was.
+    Raises:
+        TrainingError: Data smaller than a batch, a folder in use or of another training, a loss that is not
+            finite (with the step and its triplets), a full disk. What was written before stays as it was.
     """
     if len(data.ids) < options.batch_size:
         raise TrainingError(
-            f"{len(data.ids)} triplets make no batch of {options.batch_size}; give a smaller --batch-size"
+            f"{len(data.ids)} triplets make no batch of {options.batch_size}; give a smaller `batch_size`"
         )
     if (folder / FILE).exists() and not resume:
-        raise TrainingError(f"{folder} holds a training; go on with it by --resume, or give another folder")
+        raise TrainingError(f"{folder} holds a training; continue it with `resume`, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
     device = torch.device(choose_device(options.device))
@@ -139,27 +131,27 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=mixed)
 
-    standing = TrainState(course=_run_config(data, validation, options, sizes))
+    state = TrainState(run_config=_run_config(data, validation, options, sizes))
     if resume:
-        standing = load_state(folder, network, optimizer, standing.course)
-        if mixed and standing.scaler:
-            scaler.load_state_dict(standing.scaler)
+        state = load_state(folder, network, optimizer, state.run_config)
+        if mixed and state.scaler:
+            scaler.load_state_dict(state.scaler)
     with _writing(folder):
-        log = TrainingLog(folder, standing.epoch)
-    chains = DialogueReferences(data) if options.continued else None
+        log = TrainingLog(folder, state.epoch)
+    dialogues = DialogueReferences(data) if options.continued else None
     evaluation: Evaluation | None = None
     rules = validation.rules if validation is not None else {}
 
     progress.start("epochs", options.epochs)
-    progress.advance(standing.epoch)
-    for epoch in range(standing.epoch + 1, options.epochs + 1):
-        if options.patience and standing.since_best >= options.patience:
+    progress.advance(state.epoch)
+    for epoch in range(state.epoch + 1, options.epochs + 1):
+        if options.patience and state.since_best >= options.patience:
             break
         started = time.perf_counter()
         random = np.random.default_rng([options.seed, epoch])
         torch.manual_seed(int(random.integers(2**63)))
         losses = []
-        references = None if chains is None else chains.references(network, random)
+        references = None if dialogues is None else dialogues.references(network, random)
         batches = data.batches(random, options.batch_size, continued=options.continued, references=references)
         for step, batch in enumerate(batches, start=1):
             image, text, target = (
@@ -193,28 +185,28 @@ def train(
             evaluation = validation.evaluate(network)
             entry |= _measured(evaluation)
             scores = {name: rule(evaluation.metrics) for name, rule in rules.items()}
-        better = [name for name, score in scores.items() if score > standing.best.get(name, -math.inf)]
-        standing = replace(
-            standing,
+        better = [name for name, score in scores.items() if score > state.best.get(name, -math.inf)]
+        state = replace(
+            state,
             epoch=epoch,
-            best=standing.best | {name: scores[name] for name in better},
-            since_best=0 if next(iter(rules), None) in better else standing.since_best + 1,
+            best=state.best | {name: scores[name] for name in better},
+            since_best=0 if next(iter(rules), None) in better else state.since_best + 1,
             scaler=scaler.state_dict() if mixed else {},
         )
         with _writing(folder):
             for name in better:
-                _write(folder / f"{name}.safetensors", network, data, evaluation, options, standing, name)
+                _write(folder / f"{name}.safetensors", network, data, evaluation, options, state, name)
             log.append(entry)
             log.write_csv()
             # Last: a run that is killed before it repeats the epoch, and writes the same again.
-            save_state(folder, network, optimizer, standing)
+            save_state(folder, network, optimizer, state)
         progress.advance(epoch, _note(entry, scores))
 
     if evaluation is None and validation is not None:
-        evaluation = validation.evaluate(network)  # a run that was over when it was gone on with
+        evaluation = validation.evaluate(network)  # a run that was over when it was resumed
     with _writing(folder):
-        _write(folder / "last.safetensors", network, data, evaluation, options, standing, "last")
-    return TrainResult(standing.epoch, standing.best, evaluation, log)
+        _write(folder / "last.safetensors", network, data, evaluation, options, state, "last")
+    return TrainResult(state.epoch, state.best, evaluation, log)
 
 
 def _diverged(
@@ -231,14 +223,14 @@ def _diverged(
     return TrainingError(
         f"the loss is {loss} in epoch {epoch}, step {step}, at {len(culprits)} of {len(batch.ids)} triplets: "
         f"{', '.join(culprits[:_IDS_SHOWN])}{more} (all in {DIVERGED_FILE}); look at their features, or give "
-        "a lower --learning-rate. What was saved before is kept"
+        "a lower `learning_rate`. What was saved before is kept"
     )
 
 
 def _run_config(
     data: TrainingData, validation: Validation | None, options: TrainOptions, sizes: NetworkSizes
 ) -> dict[str, str]:
-    """What two runs must share to have the same result, but for their length."""
+    """Return what two runs must share to have the same result, but for their length."""
     return {
         "data": f"{data.name} ({data.digest()[:16]})",
         "protocol": validation.protocol.text if validation is not None else "none",
@@ -264,7 +256,7 @@ def _write(
     data: TrainingData,
     evaluation: Evaluation | None,
     options: TrainOptions,
-    standing: TrainState,
+    state: TrainState,
     chosen_by: str,
 ) -> None:
     write_checkpoint(
@@ -275,7 +267,7 @@ def _write(
             training_data=data.text,
             protocol=f"{evaluation.protocol.text}; {evaluation.counts.text}" if evaluation else "",
             metrics=dict(evaluation.metrics) if evaluation else {},
-            epoch=standing.epoch,
+            epoch=state.epoch,
             extra={
                 "chosen_by": chosen_by,
                 "seed": str(options.seed),
@@ -294,11 +286,11 @@ def _note(entry: Mapping[str, float], scores: Mapping[str, float]) -> str:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Tell of a full disk and the like as what it is."""
+    """Raise errors of the disk, such as a full one, as a TrainingError."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
             f"{folder} cannot be written to ({error.strerror or error}); what was saved before is kept: make "
-            "room, and go on with --resume"
+            "room, and continue with `resume`"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from combiner_training.datasets.base import (
@@ -58,25 +57,6 @@ def load_cirr(root: Path, split: str) -> Split:
                     "expected files of one release"
                 )
     return Split(NAME, split, queries, in_order(paths), paths)
-
-
-def load_extended_captions(root: Path, split: str) -> Mapping[str, Mapping[str, str]]:
-    """CIRR's extended captions: pair id to question number ("0" to "3") to answer.
-
-    They are optional, and empty where the file is not there. Raises `DatasetError`.
-    """
-    path = root / "captions_ext" / f"cap.ext.rc2.{split}.json"
-    if not path.exists():
-        return {}
-    extended: dict[str, Mapping[str, str]] = {}
-    for number, entry in enumerate(as_list(read_json(path), str(path)), start=1):
-        where = f"{path}, entry {number}"
-        pair = as_object(entry, where)
-        answers = as_object(field(pair, "caption_extend", where), f"{where}, caption_extend")
-        extended[_pair_id(pair, where)] = {
-            question: as_text(answer, f"{where}, caption_extend") for question, answer in answers.items()
-        }
-    return extended
 
 
 def _query(entry: object, where: str, split: str) -> Query:

@@ -36,8 +36,8 @@ def save_published(path: Path, weights: dict[str, torch.Tensor], epoch: int = 7)
 
 def combine_by_formulae(
     weights: dict[str, torch.Tensor],
-    image: NDArray[np.float32],
-    text: NDArray[np.float32],
+    image: NDArray[np.floating],
+    text: NDArray[np.floating],
     text_weight: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The network by its formulae alone, in float64 and without torch's layers: (query, lambda)."""

@@ -32,8 +32,8 @@ def packed(dtype: str, value: float, rows: int = 2, dimension: int = 8) -> Batch
     """Written byte by byte, for `pack` would refuse or repair some of these."""
     matrix = np.ones((rows, dimension), dtype)
     matrix[-1, 0] = value
-    kind = vectors_pb2.FLOAT16 if dtype == "<f2" else vectors_pb2.FLOAT32
-    return Batch(data=matrix.tobytes(), dimension=dimension, dtype=kind)
+    kind = "FLOAT16" if dtype == "<f2" else "FLOAT32"
+    return Batch(data=matrix.tobytes(), dimension=dimension, dtype=vectors_pb2.VectorType.Value(kind))
 
 
 def plain(value: float, rows: int = 2) -> Batch:
@@ -49,7 +49,10 @@ HOSTILE = {
     "many tiny rows": (both(Batch(data=bytes(4 * 5000), dimension=1)), "TOO_MANY_ITEMS"),
     "many rows of nothing": (both(Batch(rows=[Row()] * 5000)), "TOO_MANY_ITEMS"),
     "half a value": (both(Batch(data=bytes(33), dimension=8)), "WRONG_DIMENSION"),
-    "half a float16": (both(Batch(data=bytes(17), dimension=8, dtype=2)), "WRONG_DIMENSION"),
+    "half a float16": (
+        both(Batch(data=bytes(17), dimension=8, dtype=vectors_pb2.FLOAT16)),
+        "WRONG_DIMENSION",
+    ),
     "nan float32": (both(packed("<f4", np.nan)), "NOT_FINITE"),
     "inf float32": (both(packed("<f4", np.inf)), "NOT_FINITE"),
     "nan float16": (both(packed("<f2", np.nan)), "NOT_FINITE"),
@@ -73,7 +76,14 @@ HOSTILE = {
     ),
     "dtype": (both(Batch(data=bytes(32), dimension=8, dtype=-1)), "FIELD_INVALID"),  # type: ignore[arg-type]
 }
-NAMES = ("\x00", "\n", "\x1b[2J", "combiner/\x00", "combiner/../../etc/passwd", "combiner/" + "n" * 100_000)
+NAMES: tuple[str, ...] = (
+    "\x00",
+    "\n",
+    "\x1b[2J",
+    "combiner/\x00",
+    "combiner/../../etc/passwd",
+    "combiner/" + "n" * 100_000,
+)
 NAMES += ("\u202eevil", "combiner/own\n", " sum", "sum ", "combiner//own", "/combiner/own", "é" * 5000)
 
 

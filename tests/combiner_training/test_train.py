@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from combiner_training import train as module
 from combiner_training.data import TrainingData
 from combiner_training.evaluation.evaluate import evaluate
 from combiner_training.feature_file import FeatureFolder
+from combiner_training.log import Entry, TrainingLog
 from combiner_training.options import TrainingError, TrainOptions
 from combiner_training.train import TrainResult, batch_classification_loss, train
-from combiner_training.train_state import FILE
+from combiner_training.train_state import FILE, TrainState, save_state
 from tests.combiner_service.examples import SMALL, combine_by_formulae, features_of, weights_of
 from tests.combiner_training.evaluation.examples import table_of
 from tests.combiner_training.task import OPTIONS, Silent, files_of, ready, small_task, validation_of
@@ -77,7 +79,7 @@ def test_the_gradient_points_where_finite_differences_of_numpy_do() -> None:
     network.load_state_dict(weights)
     network.eval()
     queries, _ = network(torch.from_numpy(image), torch.from_numpy(text))
-    batch_classification_loss(queries, torch.from_numpy(target)).backward()
+    batch_classification_loss(queries, torch.from_numpy(target)).backward()  # type: ignore[no-untyped-call]
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     random = np.random.default_rng(0)
     direction = {
@@ -109,7 +111,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def run(
-    folder: Path, *, resume: bool = False, data: TrainingData | None = None, **changes: int | float
+    folder: Path, *, resume: bool = False, data: TrainingData | None = None, **changes: Any
 ) -> TrainResult:
     own, validation = ready()
     return train(
@@ -197,23 +199,23 @@ def test_a_run_that_ends_while_it_saves_ends_like_one_that_did_not(
 
     with monkeypatch.context() as patch:
         if at == "state":
-            save = module.save_state
+            save = save_state
 
-            def save_state(folder: Path, network: object, optimizer: object, standing: object) -> None:
-                if standing.epoch == 4:  # type: ignore[attr-defined]
+            def dying_save(folder: Path, network: object, optimizer: object, state: TrainState) -> None:
+                if state.epoch == 4:
                     raise Dead
-                save(folder, network, optimizer, standing)  # type: ignore[arg-type]
+                save(folder, network, optimizer, state)  # type: ignore[arg-type]
 
-            patch.setattr(module, "save_state", save_state)
+            patch.setattr(module, "save_state", dying_save)
         else:
-            append = module.TrainingLog.append
+            append = TrainingLog.append
 
-            def killed_append(self: module.TrainingLog, entry: dict[str, float]) -> None:
+            def killed_append(self: TrainingLog, entry: Entry) -> None:
                 if entry["epoch"] == 4:
                     raise Dead
                 append(self, entry)
 
-            patch.setattr(module.TrainingLog, "append", killed_append)
+            patch.setattr(TrainingLog, "append", killed_append)
         with pytest.raises(Dead):
             run(tmp_path / "killed")
     run(tmp_path / "killed", resume=True)
@@ -232,16 +234,16 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path) -> None:
     assert trained.epoch == 6
 
 
-def test_another_course_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_another_config_is_not_resumed(tmp_path: Path) -> None:
     run(tmp_path, epochs=1)
     with pytest.raises(TrainingError, match=r"learning_rate was 0.003, now 0.1; seed was 3, now 9"):
         run(tmp_path, resume=True, learning_rate=0.1, seed=9)
-    with pytest.raises(TrainingError, match="holds a training; go on with it by --resume"):
+    with pytest.raises(TrainingError, match="holds a training; continue it with `resume`"):
         run(tmp_path)
-    with pytest.raises(TrainingError, match="no training to go on with"):
+    with pytest.raises(TrainingError, match="no training to continue"):
         run(tmp_path / "other", resume=True)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-9])
-    with pytest.raises(TrainingError, match=r"cannot be gone on from"):
+    with pytest.raises(TrainingError, match=r"cannot be resumed from"):
         run(tmp_path, resume=True)
 
 
@@ -332,7 +334,7 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
     size = (tmp_path / "full" / FILE).stat().st_size
     with (
         files_of_at_most(size - 1000),
-        pytest.raises(TrainingError, match=r"cannot be written to .* --resume"),
+        pytest.raises(TrainingError, match=r"cannot be written to .* `resume`"),
     ):
         run(tmp_path / "full", resume=True)
     assert files_of(tmp_path / "full")[FILE] == before[FILE]
@@ -344,7 +346,7 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_data_smaller_than_a_batch_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="300 triplets make no batch of 301; give a smaller --batch-size"):
+    with pytest.raises(TrainingError, match="300 triplets make no batch of 301; give a smaller `batch_size`"):
         run(tmp_path, batch_size=301)
     assert not list(tmp_path.iterdir())
 
@@ -355,7 +357,7 @@ def test_the_defaults_are_those_of_the_method() -> None:
     assert (options.projection_dim, options.hidden_dim) == (2560, 5120)
 
 
-def test_validation_leaves_the_course_as_it_is(tmp_path: Path) -> None:
+def test_validation_leaves_the_training_as_it_is(tmp_path: Path) -> None:
     for name, every in (("often", 1), ("seldom", 6)):
         run(tmp_path / name, validate_every=every)
     often, seldom = (

@@ -46,14 +46,11 @@ def asked_for(text: str) -> dict[str, str]:
         return " "
 
     text = re.sub(_LESS.format("|".join(GONE)), lambda match: note(*GONE[match[1]]), text)
-    for thing, (name, value) in THINGS.items():
-        text = re.sub(rf"(?<![\w-]){thing}(?![\w-])", lambda _, n=name, v=value: note(n, v), text)
-    for kind in sorted(KINDS, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w-]){kind}(?![\w-])", lambda _, k=kind: note("kind", k), text)
-    for adjective, name in ADJECTIVES.items():
-        text = re.sub(
-            rf"(?<![\w-]){adjective}(?![\w-])",
-            lambda _, n=name, a=adjective: note(n, a),
-            text,
-        )
+    says = {thing: (name, value) for thing, (name, value) in THINGS.items()}
+    says |= {kind: ("kind", kind) for kind in sorted(KINDS, key=len, reverse=True)}
+    says |= {adjective: (name, adjective) for adjective, name in ADJECTIVES.items()}
+    for said, (name, value) in says.items():
+        text, times = re.subn(rf"(?<![\w-]){said}(?![\w-])", " ", text)
+        if times:
+            note(name, value)
     return found

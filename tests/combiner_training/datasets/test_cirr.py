@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from combiner_training.datasets.base import DatasetError, Query
-from combiner_training.datasets.cirr import load_cirr, load_extended_captions
+from combiner_training.datasets.cirr import load_cirr
 from tests.combiner_training.datasets.layouts import cirr_pair, real, write_cirr, write_json
 
 
@@ -79,17 +79,6 @@ def test_wrong_folders_and_splits_are_told(tmp_path: Path) -> None:
         load_cirr(tmp_path, "train")
 
 
-def test_extended_captions_are_optional(tmp_path: Path) -> None:
-    write_cirr(tmp_path)
-    assert load_extended_captions(tmp_path, "val") == {}
-    path = tmp_path / "captions_ext" / "cap.ext.rc2.val.json"
-    write_json(path, [{"pairid": 7, "caption_extend": {"0": "a dog"}}])
-    assert load_extended_captions(tmp_path, "val") == {"7": {"0": "a dog"}}
-    write_json(path, [{"pairid": 7, "caption_extend": ["a dog"]}])
-    with pytest.raises(DatasetError, match="entry 1, caption_extend is a JSON array; expected an object"):
-        load_extended_captions(tmp_path, "val")
-
-
 @pytest.mark.parametrize(("split", "queries", "images"), [("val", 4_181, 2_297), ("test1", 4_148, 2_315)])
 def test_the_real_annotation_has_its_published_counts(split: str, queries: int, images: int) -> None:
     loaded = load_cirr(real("cirr"), split)
@@ -105,4 +94,3 @@ def test_nothing_of_the_real_annotation_is_changed() -> None:
     assert [(str(p["pairid"]), p["reference"], (p["caption"],), (p["target_hard"],)) for p in pairs] == [
         (query.id, query.reference, query.texts, query.targets) for query in queries
     ]
-    assert load_extended_captions(root, "val").keys() == {query.id for query in queries}

@@ -24,7 +24,8 @@ def part_of(dataset: str, name: str = "val", *, missing: bool = False) -> Evalua
     texts, queries = {}, []
     for n in range(30):
         target = (n * 7 + 3) % 30
-        texts[f"t{n}"] = (images[f"i{target}"] - 0.25 * images[f"i{n}"]) / 0.75
+        wanted = (images[f"i{target}"] - 0.25 * images[f"i{n}"]) / 0.75
+        texts[f"t{n}"] = wanted.astype(np.float32)
         group = (f"i{n}", f"i{target}", f"i{(n + 1) % 30}") if dataset == "cirr" else ()
         queries.append(Query(str(n), f"i{n}", (f"t{n}",), (f"i{target}",), group))
     split = split_of(queries, list(images), dataset, name)

@@ -101,7 +101,8 @@ def test_a_model_that_gives_one_vector_for_everything_ranks_by_position() -> Non
 
 def test_unit_rows_have_length_one_and_zeros_stay() -> None:
     rows = unit(np.array([[3, 4], [0, 0], [1e-30, 0]], np.float32))
-    np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0], [1, 0]], atol=1e-7)
+    expected = np.array([[0.6, 0.8], [0, 0], [1, 0]])
+    np.testing.assert_allclose(rows, expected, atol=1e-7)
 
 
 def test_float32_scores_that_rounding_swaps_are_put_right() -> None:
