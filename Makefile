@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PACKAGES := cir service_runtime embedder_service combiner_service combiner_training garments \
+PACKAGES := cir cir_cli service_runtime embedder_service combiner_service combiner_training garments \
 	vector_store search_service indexer web_demo
 ONCE ?=
 # Waiting threads of a model sleep instead of spinning: faster wherever cores are shared.
@@ -82,7 +82,7 @@ rolling:
 
 # A composed query against the running stack.
 smoke:
-	$(IN_DEPLOY) exec -T search python3 -m cir search --server localhost:50050 -c $(CATALOG) \
+	$(IN_DEPLOY) exec -T search python3 -m cir_cli search --server localhost:50050 -c $(CATALOG) \
 		--text "a red dress" --then "in blue"
 
 logs:

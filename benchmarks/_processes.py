@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cir.local.ports import free_ports
+from cir_cli.local.readiness import free_ports
 
 NAMES = {
     "embedder_service": "cir.embedder.v1.EmbedderService",

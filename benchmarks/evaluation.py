@@ -95,7 +95,7 @@ def main() -> None:
         evaluation, queries = evaluated(folder, SumCombiner())
         in_process = time.perf_counter() - started
         memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        command = [sys.executable, "-m", "cir", "evaluate", "--dataset", "triplets", "--root", name]
+        command = [sys.executable, "-m", "cir_cli", "evaluate", "--dataset", "triplets", "--root", name]
         started = time.perf_counter()
         subprocess.run([*command, "--features", name, "--combiner", "sum"], check=True, capture_output=True)
         whole = time.perf_counter() - started

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks._processes import NAMES, Running, running, small_model
-from cir.health import is_serving
+from cir.channel import is_serving
 
 OUTSTANDING = 2000
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cir.commands.feature_models import LocalModel
+from cir_cli.embedding_backends import LocalModel
 from combiner_service.network import CombinerNetwork
 from combiner_service.network_loading import choose_device
 from combiner_service.network_spec import NetworkSizes

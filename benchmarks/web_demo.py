@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cir.async_client import AsyncClient
-from cir.commands.indexing import run_index
-from cir.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
-from cir.local.ports import free_ports
-from cir.local.running import running
-from cir.turn import Turn
+from cir.turns import Turn
+from cir_cli.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
+from cir_cli.local.processes import running
+from cir_cli.local.readiness import free_ports
+from cir_cli.run_index import run_index
 from garments.catalog import make_catalog
 
 PAGE_SIZE = 24

@@ -6,8 +6,6 @@ with cir.Client("127.0.0.1:50050") as client:
 """
 
 from cir.async_client import AsyncClient
-from cir.call import Page
-from cir.catalog_answers import Catalog, FacetCount, Item, ItemError, Items, Updated, Version, Written
 from cir.channel import TlsFiles
 from cir.client import Client
 from cir.errors import (
@@ -24,14 +22,29 @@ from cir.errors import (
     Unavailable,
     Unimplemented,
 )
-from cir.features import Features
 from cir.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
-from cir.item_update import ItemUpdate
-from cir.item_write import ItemWrite
-from cir.search_answer import Explanation, Result, SearchAnswer, Timings, TurnExplanation
-from cir.search_info import ModelInfo, SearchInfo
-from cir.turn import Turn
-from cir.values import GeoPoint
+from cir.items import ItemUpdate, ItemWrite
+from cir.models import (
+    Catalog,
+    Explanation,
+    FacetCount,
+    Item,
+    ItemError,
+    Items,
+    ModelInfo,
+    Result,
+    SearchAnswer,
+    SearchInfo,
+    Timings,
+    TurnExplanation,
+    Updated,
+    Version,
+    Written,
+)
+from cir.payload import GeoPoint
+from cir.requests import Page
+from cir.turns import Turn
+from cir.vectors import Features
 
 __all__ = [
     "AsyncClient",

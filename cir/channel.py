@@ -1,13 +1,12 @@
-"""Client channels as every caller of these services opens them, sync or asyncio.
+"""Channels to the services: addresses, TLS, keys, keep-alive, replicas, and the standard health check.
 
-A channel balances over all addresses behind a name and finds new replicas: `dns:///` with
-`round_robin`, and frequent new resolutions (the servers limit the age of connections). Only UNAVAILABLE
-is retried. There is no timeout in the service config: each call passes its own.
-"""
+`digest` is how API keys are compared and stored; `metadata` is how a key travels with a call."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,30 @@ import grpc
 import grpc.aio
 
 from cir.errors import InvalidArgument
+
+HEADER = "x-api-key"
+_PREFIX = "cir_"
+_RANDOM_BYTES = 32
+
+
+def new_key() -> str:
+    """A key of 256 random bits that can be sent as it is."""
+    return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def digest(api_key: str) -> bytes:
+    """SHA-256 of a key: what a service keeps of it. Enough for random keys, which nobody can guess."""
+    return hashlib.sha256(api_key.encode(errors="surrogateescape")).digest()
+
+
+def metadata(api_key: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call; empty without a key. Raises `InvalidArgument` for a key that cannot be sent."""
+    if not api_key:
+        return ()
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise InvalidArgument("an API key has printable ASCII characters only", reason="KEY_MISSING")
+    return ((HEADER, api_key),)
+
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -99,3 +122,19 @@ def open_async_channel(
     return grpc.aio.secure_channel(
         target(address), tls.credentials(), options=OPTIONS, interceptors=interceptors
     )
+
+
+_METHOD = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"  # field 1, varint: status SERVING
+
+
+def is_serving(address: str, service: str, *, timeout: float = 2.0, tls: TlsFiles | None = None) -> bool:
+    """Whether `service` (its full name; empty: the process itself) at "host:port" takes calls."""
+    with open_channel(address, tls=tls) as channel:
+        name = service.encode()
+        try:
+            check: Any = channel.unary_unary(_METHOD)
+            answer = check(b"\x0a" + bytes([len(name)]) + name if name else b"", timeout=timeout)
+        except grpc.RpcError:
+            return False
+    return bool(answer == _SERVING)

@@ -9,12 +9,11 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 import grpc
 
-from cir import catalog_calls, search_calls
-from cir.api_key import metadata
-from cir.call import Call, Page
-from cir.channel import TlsFiles, open_channel
+from cir import requests
+from cir.channel import TlsFiles, metadata, open_channel
 from cir.errors import from_rpc_error
-from cir.search_answer import SearchAnswer
+from cir.models import SearchAnswer
+from cir.requests import Call, Page
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -88,25 +87,25 @@ class Client:
         self._wait_for_ready = wait_for_ready
         self._channel = open_channel(address, tls=tls)
 
-    search = _answer(search_calls.search)
-    search_pages = _pages(search_calls.search)
-    info = _answer(search_calls.info)
-    catalogs = _listed(catalog_calls.list_catalogs)
-    catalog = _answer(catalog_calls.catalog)
-    versions = _listed(catalog_calls.list_versions)
-    publish = _answer(catalog_calls.publish)
-    rollback = _answer(catalog_calls.rollback)
-    delete_version = _answer(catalog_calls.delete_version)
-    delete_catalog = _answer(catalog_calls.delete_catalog)
-    item = _answer(catalog_calls.item)
-    items = _answer(catalog_calls.items)
-    list_items = _answer(catalog_calls.list_items)
-    all_items = _entries(catalog_calls.list_items)
-    facets = _answer(catalog_calls.facets)
-    upsert = _answer(catalog_calls.upsert)
-    update = _answer(catalog_calls.update)
-    delete = _answer(catalog_calls.delete)
-    delete_where = _answer(catalog_calls.delete_where)
+    search = _answer(requests.search)
+    search_pages = _pages(requests.search)
+    info = _answer(requests.info)
+    catalogs = _listed(requests.list_catalogs)
+    catalog = _answer(requests.catalog)
+    versions = _listed(requests.list_versions)
+    publish = _answer(requests.publish)
+    rollback = _answer(requests.rollback)
+    delete_version = _answer(requests.delete_version)
+    delete_catalog = _answer(requests.delete_catalog)
+    item = _answer(requests.item)
+    items = _answer(requests.items)
+    list_items = _answer(requests.list_items)
+    all_items = _entries(requests.list_items)
+    facets = _answer(requests.facets)
+    upsert = _answer(requests.upsert)
+    update = _answer(requests.update)
+    delete = _answer(requests.delete)
+    delete_where = _answer(requests.delete_where)
 
     def run(self, call: Call[Answer]) -> Answer:
         """Carry a call out. Raises a subclass of `CirError`."""

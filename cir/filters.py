@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import cast
 
 from cir.errors import InvalidArgument
+from cir.payload import GeoPoint, to_value
 from cir.search.v1 import filter_pb2 as pb
-from cir.values import GeoPoint, to_value
 
 _BOUNDS = ("gt", "gte", "lt", "lte")
 

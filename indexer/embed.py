@@ -9,8 +9,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from cir.api_key import metadata
-from cir.channel import MAX_MESSAGE_BYTES, open_async_channel
+from cir.channel import MAX_MESSAGE_BYTES, metadata, open_async_channel
 from cir.common.v1 import errors_pb2
 from cir.common.v1.model_pb2 import ModelInfo
 from cir.embedder.v1 import embedder_pb2 as pb

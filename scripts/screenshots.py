@@ -16,10 +16,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from cir.commands.indexing import run_index
-from cir.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
-from cir.local.ports import free_ports
-from cir.local.running import running
+from cir_cli.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
+from cir_cli.local.processes import running
+from cir_cli.local.readiness import free_ports
+from cir_cli.run_index import run_index
 from garments.catalog import make_catalog
 
 CHROMIUM_FLAGS = [

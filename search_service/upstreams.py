@@ -9,8 +9,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from cir.api_key import metadata
-from cir.channel import TlsFiles, open_async_channel
+from cir.channel import TlsFiles, metadata, open_async_channel
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2

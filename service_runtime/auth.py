@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from cir.api_key import HEADER, digest
+from cir.channel import HEADER, digest
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.errors import ServiceError, StartupError
 from service_runtime.rate_limit import TokenBuckets, peer_name

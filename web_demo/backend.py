@@ -12,11 +12,9 @@ import numpy as np
 from cachetools import LRUCache, TTLCache
 
 from cir.async_client import AsyncClient
-from cir.catalog_answers import FacetCount, Item, Version
 from cir.errors import CirError, NotFound
-from cir.search_answer import Result, SearchAnswer
-from cir.search_info import SearchInfo
-from cir.turn import Turn
+from cir.models import FacetCount, Item, Result, SearchAnswer, SearchInfo, Version
+from cir.turns import Turn
 from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery, candidate_ids
 from web_demo.media import Uploads
 from web_demo.state import State

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from cir.catalog_answers import FacetCount, Item
-from cir.search_answer import Result, SearchAnswer
+from cir.models import FacetCount, Item, Result, SearchAnswer
 from web_demo.backend import COLOUR_FIELDS, CatalogContext, PageData
 from web_demo.state import State
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from cir.payload import to_payload
 from cir.search.v1 import catalog_pb2, search_pb2
-from cir.values import to_payload
 from cir.vectors import pack
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -23,8 +23,8 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 import importlib.util
 find = importlib.util.find_spec
-import cir.extras
-cir.extras.find_spec = lambda name: None if name in {HIDDEN!r} else find(name)
+import cir_cli.errors
+cir_cli.errors.find_spec = lambda name: None if name in {HIDDEN!r} else find(name)
 """
 
 
@@ -47,13 +47,13 @@ def test_help_needs_the_base_install_alone() -> None:
     commands = ["up", "index", "search", "catalogs", "items", "doctor", "dataset", "garments", "demo"]
     commands += ["features", "train", "evaluate", "compare", "cirr-submission"]
     lines = [["--help"], ["--version"], *([command, "--help"] for command in commands)]
-    done = run(f"import cir.cli; print([cir.cli.run(line) for line in {lines!r}])")
+    done = run(f"import cir_cli.main; print([cir_cli.main.run(line) for line in {lines!r}])")
     assert done.stdout.splitlines()[-1] == str([0] * len(lines)), done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["search", "-c", "x", "--text", "y"], ["catalogs"], ["items", "x"]])
 def test_commands_that_only_call_get_as_far_as_the_server(arguments: list[str]) -> None:
-    done = run(f"import cir.cli; cir.cli.main([*{arguments!r}, '--server', '127.0.0.1:1'])")
+    done = run(f"import cir_cli.main; cir_cli.main.main([*{arguments!r}, '--server', '127.0.0.1:1'])")
     assert done.returncode == 1
     assert done.stderr.startswith("cir: cannot reach 127.0.0.1:1")
 
@@ -69,7 +69,7 @@ def test_commands_that_only_call_get_as_far_as_the_server(arguments: list[str]) 
     ],
 )
 def test_the_others_say_what_to_install(arguments: list[str], extra: str) -> None:
-    done = run(f"import cir.cli; cir.cli.main({arguments!r})")
+    done = run(f"import cir_cli.main; cir_cli.main.main({arguments!r})")
     assert done.returncode == 1
     assert f'pip install "composed-image-retrieval[{extra}]"' in done.stderr
     assert done.stderr.count("\n") == 1

@@ -12,8 +12,8 @@ import pytest
 from google.protobuf.message import Message
 
 import cir
-from cir.local.ports import free_ports
 from cir.search.v1 import catalog_pb2, search_pb2
+from cir_cli.local.readiness import free_ports
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch, fake_search, refuse
 

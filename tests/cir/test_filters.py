@@ -18,8 +18,8 @@ from cir.filters import (
     from_dict,
     to_filter,
 )
+from cir.payload import GeoPoint
 from cir.search.v1 import filter_pb2 as pb
-from cir.values import GeoPoint
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 

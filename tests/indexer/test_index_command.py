@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cir.cli import run
-from cir.commands import version_options
+from cir_cli import catalog_copies
+from cir_cli.main import run
 from tests.indexer.pictures import jpeg
 from vector_store import VectorStore, open_store
 from vector_store.types import IndexOptions, Quantization
@@ -40,8 +40,8 @@ async def stored_options(pictures: Path) -> list[IndexOptions]:
 async def test_the_defaults_are_those_of_the_store(pictures: Path, address: str) -> None:
     assert await index(pictures, address) == 0
     assert await stored_options(pictures) == [IndexOptions()]
-    assert [str(kind) for kind in version_options.Quantization] == [str(kind) for kind in Quantization]
-    assert version_options.DEFAULT_QUANTIZE_ABOVE == QUANTIZE_ABOVE_BYTES
+    assert [str(kind) for kind in catalog_copies.Quantization] == [str(kind) for kind in Quantization]
+    assert catalog_copies.DEFAULT_QUANTIZE_ABOVE == QUANTIZE_ABOVE_BYTES
 
 
 async def test_flags_are_kept_with_the_version_and_another_one_makes_a_new_version(
@@ -77,7 +77,7 @@ async def test_the_size_above_which_auto_compresses_reaches_the_store(
         given.append(options["quantize_above_bytes"])
         return open_store(url, **options)
 
-    monkeypatch.setattr("cir.commands.indexing.open_store", spy)
+    monkeypatch.setattr("cir_cli.run_index.open_store", spy)
     assert await index(pictures, address) == 0
     assert await index(pictures, address, "--quantize-above-bytes", "100") == 0
     assert given == [QUANTIZE_ABOVE_BYTES, 100]

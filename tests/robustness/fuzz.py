@@ -21,8 +21,8 @@ import grpc
 import grpc.aio
 
 from benchmarks._processes import NAMES, Running
+from cir.channel import is_serving
 from cir.embedder.v1 import embedder_pb2
-from cir.health import is_serving
 from tests.robustness import hostile_images, raw_http2
 from tests.robustness.requests import EMBEDDER, STREAM, Answer, Method, methods, read_answer, stream_batches
 from tests.robustness.wire import mutate

@@ -15,9 +15,9 @@ import pytest
 
 from benchmarks._processes import Running
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from cir.local.ports import free_ports
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from cir.search.v1.search_pb2_grpc import SearchServiceStub
+from cir_cli.local.readiness import free_ports
 from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
 from service_runtime.server import serving

@@ -13,7 +13,7 @@ import pytest
 
 from cir.combiner.v1 import combiner_pb2
 from cir.embedder.v1 import embedder_pb2
-from cir.local.ports import free_ports
+from cir_cli.local.readiness import free_ports
 from combiner_service.application import CombinerApplication
 from combiner_service.settings import CombinerSettings
 from embedder_service.application import EmbedderApplication

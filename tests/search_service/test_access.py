@@ -14,16 +14,16 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from PIL import Image
 
-from cir.access import Access
-from cir.api_key import digest, metadata, new_key
-from cir.cli import run
+from cir.channel import digest, metadata, new_key
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2_grpc
-from cir.diagnosis import services
 from cir.embedder.v1 import embedder_pb2_grpc
 from cir.errors import PermissionDenied, Unauthenticated, Unavailable
 from cir.search.v1 import catalog_pb2, catalog_pb2_grpc, search_pb2, search_pb2_grpc
 from cir.search.v1.search_pb2 import SearchRequest, Turn
+from cir_cli.doctor import services
+from cir_cli.main import run
+from cir_cli.options import Access
 from indexer.embed import open_embedder
 from indexer.errors import EmbedderFailed
 from indexer.options import IndexingOptions

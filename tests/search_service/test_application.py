@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cir.api_key import new_key
+from cir.channel import new_key
 from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
 from search_service.upstreams import load_upstream_access

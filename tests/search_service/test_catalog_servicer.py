@@ -9,11 +9,11 @@ import pytest
 
 from cir.client import Client
 from cir.common.v1 import payload_pb2
-from cir.item_update import ItemUpdate
+from cir.items import ItemUpdate
+from cir.payload import from_payload, to_payload
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import filter_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
-from cir.values import from_payload, to_payload
 from cir.vectors import pack, unpack
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish

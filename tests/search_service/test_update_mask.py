@@ -7,7 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cir.item_update import payload_path
+from cir.items import payload_path
 from search_service.items import UpdateMask, parse_update_mask
 from service_runtime.errors import ServiceError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cir.api_key import digest, new_key
+from cir.channel import digest, new_key
 from service_runtime.auth import ApiKey, KeyRing, Scope, load_key_ring, parse_keys, read_key_file
 from service_runtime.errors import StartupError
 from service_runtime.settings import ServiceSettings

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cir.channel import open_async_channel
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
-from cir.local.ports import free_ports
+from cir_cli.local.readiness import free_ports
 from service_runtime.errors import StartupError
 from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings

@@ -15,13 +15,13 @@ import structlog
 from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
-from cir.api_key import digest, new_key
-from cir.call import Call
+from cir.channel import digest, new_key
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.errors import PermissionDenied, RateLimited, Unauthenticated
-from cir.local.ports import free_ports
+from cir.requests import Call
+from cir_cli.local.readiness import free_ports
 from service_runtime.logging import configure_logging
 from service_runtime.server import serving
 from tests.refused import refused

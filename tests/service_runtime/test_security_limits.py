@@ -11,12 +11,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from cir.api_key import new_key
-from cir.call import Call
-from cir.channel import MAX_MESSAGE_BYTES
+from cir.channel import MAX_MESSAGE_BYTES, new_key
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.errors import InvalidArgument
+from cir.requests import Call
 from service_runtime.server import serving
 from tests.refused import refused
 from tests.service_runtime.probe import COMBINE, Probe, channel, combine, good_call, is_alive, settings

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from cir.api_key import new_key
+from cir.channel import new_key
 from cir.common.v1 import errors_pb2
 from service_runtime.errors import ServiceError
 from service_runtime.server import serving

@@ -44,7 +44,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def run(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    command = [sys.executable, "-m", "cir", *arguments]
+    command = [sys.executable, "-m", "cir_cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import cir
-from cir.local.plan import UpOptions
-from cir.local.ports import resolve_ports
-from cir.local.running import running
+from cir_cli.local.plan import UpOptions
+from cir_cli.local.processes import running
+from cir_cli.local.readiness import resolve_ports
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing"
 SAMPLE = 96
@@ -51,7 +51,7 @@ def client(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iterator[cir
     options = UpOptions(folder / "data", "ViT-B-32", "random:0", "127.0.0.1", *resolve_ports(0, None, None))
     with running(options, start_timeout=240, on_serving=lambda spec: None):
         command = [
-            *(sys.executable, "-m", "cir", "index", "clothing", str(manifest)),
+            *(sys.executable, "-m", "cir_cli", "index", "clothing", str(manifest)),
             *("--root", str(PHOTOS), "--data", str(options.data)),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=280)

@@ -64,7 +64,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             index = [
                 sys.executable,
                 "-m",
-                "cir",
+                "cir_cli",
                 "index",
                 catalog,
                 str(source),

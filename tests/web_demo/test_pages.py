@@ -15,10 +15,20 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from cir.catalog_answers import Catalog, FacetCount, Item, Items, Version
 from cir.errors import CirError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from cir.search_answer import Explanation, Result, SearchAnswer, Timings, TurnExplanation
-from cir.search_info import SearchInfo
+from cir.models import (
+    Catalog,
+    Explanation,
+    FacetCount,
+    Item,
+    Items,
+    Result,
+    SearchAnswer,
+    SearchInfo,
+    Timings,
+    TurnExplanation,
+    Version,
+)
 from web_demo.app import CONTENT_SECURITY_POLICY, Pages
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery

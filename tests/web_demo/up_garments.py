@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cir.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
-from cir.local.ports import free_ports
-from cir.local.running import running
+from cir_cli.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
+from cir_cli.local.processes import running
+from cir_cli.local.readiness import free_ports
 
 
 def main(data: str, triplets: str) -> None:

@@ -1,1 +1,0 @@
-"""The `cir` command, one file a subcommand."""

@@ -1,1 +1,0 @@
-"""A small catalog that is drawn, not photographed, and queries on it."""

@@ -1,0 +1,63 @@
+"""Items to write and changes of items."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from numpy.typing import ArrayLike
+
+from cir.payload import to_payload
+from cir.search.v1 import catalog_pb2 as pb
+from cir.turns import ImageSource, encode_image
+from cir.vectors import Features, to_batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemWrite:
+    """An item by its picture (`content`: path, bytes or PIL image) or its raw `features`, shape (d,).
+
+    `image` says where the picture is; it is stored and never opened by a service. Where it is empty and
+    the picture comes from a path, that path is taken.
+    """
+
+    id: str
+    content: ImageSource | None = None
+    features: Features | ArrayLike | None = None
+    payload: Mapping[str, object] = field(default_factory=dict)
+    image: str = ""
+
+    def message(self) -> pb.ItemWrite:
+        """The item as it is sent; reads the picture. Raises `InvalidArgument`."""
+        image = self.image
+        if not image and isinstance(self.content, (str, os.PathLike)):
+            image = os.fspath(self.content)
+        write = pb.ItemWrite(item=pb.Item(id=self.id, payload=to_payload(self.payload), image=image))
+        if self.content is not None:
+            write.content = encode_image(self.content)
+        if self.features is not None:
+            write.item.features.CopyFrom(to_batch(self.features))
+        return write
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemUpdate:
+    """What an item has after the change; None leaves the payload or the image location as it is."""
+
+    id: str
+    payload: Mapping[str, object] | None = None
+    image: str | None = None
+
+    def message(self) -> pb.Item:
+        """The item as it is sent. Raises `InvalidArgument`."""
+        item = pb.Item(id=self.id, image=self.image or "")
+        if self.payload is not None:
+            item.payload.CopyFrom(to_payload(self.payload))
+        return item
+
+
+def payload_path(field: str) -> str:
+    """The path of one payload field in an update mask (AIP-161)."""
+    return f"payload.fields.{field}" if re.fullmatch(r"\w+", field, re.ASCII) else f"payload.fields.`{field}`"

@@ -1,1 +1,0 @@
-"""All services on this machine, as child processes of one command."""

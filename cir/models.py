@@ -1,0 +1,354 @@
+"""Answers of the search service as frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import grpc
+from google.protobuf import duration_pb2
+
+from cir.common.v1 import errors_pb2, model_pb2
+from cir.payload import Value, from_payload, from_value
+from cir.search.v1 import catalog_pb2, search_pb2
+from cir.vectors import Features, from_batch
+
+
+def catalog_name(catalog: str) -> str:
+    """`catalogs/{catalog}`."""
+    return f"catalogs/{catalog}"
+
+
+def version_name(catalog: str, version: str) -> str:
+    """`catalogs/{catalog}/versions/{version}`."""
+    return f"catalogs/{catalog}/versions/{version}"
+
+
+def item_name(catalog: str, item_id: str) -> str:
+    """`catalogs/{catalog}/items/{item}`; the id goes in as it is, slashes included."""
+    return f"catalogs/{catalog}/items/{item_id}"
+
+
+def last_part(name: str) -> str:
+    """The short name: what follows the last slash. Not for items, whose ids may have slashes."""
+    return name.rpartition("/")[2]
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a catalog. `state`: "building", "ready", "published" or "retired".
+
+    `schema` maps payload fields to "keyword", "integer", "float", "bool", "datetime", "geo" or "text";
+    `model` has facts about the model, for people.
+    """
+
+    name: str
+    state: str
+    item_count: int
+    created: datetime
+    model_fingerprint: str
+    dimension: int
+    schema: dict[str, str]
+    model: dict[str, str]
+
+    @classmethod
+    def read(cls, message: catalog_pb2.CatalogVersion) -> Version:
+        """Read the message."""
+        return cls(
+            name=last_part(message.name),
+            state=catalog_pb2.VersionState.Name(message.state).lower(),
+            item_count=message.item_count,
+            created=message.create_time.ToDatetime(tzinfo=UTC),
+            model_fingerprint=message.model_fingerprint,
+            dimension=message.dimension,
+            schema={
+                name: catalog_pb2.FieldType.Name(message.schema[name]).lower()
+                for name in sorted(message.schema)
+            },
+            model={name: message.model[name] for name in sorted(message.model)},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A named collection of items; `published` is None while nothing was published in it."""
+
+    name: str
+    published: Version | None
+
+    @classmethod
+    def read(cls, message: catalog_pb2.Catalog) -> Catalog:
+        """Read the message."""
+        published = Version.read(message.published) if message.HasField("published") else None
+        return cls(last_part(message.name), published)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One item. `image` is where its picture is; `features` (raw) only where asked for."""
+
+    id: str
+    payload: dict[str, Value]
+    image: str = ""
+    features: Features | None = None
+
+    @classmethod
+    def read(cls, message: catalog_pb2.Item) -> Item:
+        """Read the message."""
+        return cls(message.id, from_payload(message.payload), message.image, from_batch(message.features))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Items:
+    """Items by id, in the order asked for, and the ids that do not exist."""
+
+    found: tuple[Item, ...]
+    missing: tuple[str, ...]
+
+    @classmethod
+    def read(cls, message: catalog_pb2.BatchGetItemsResponse) -> Items:
+        """Read the message."""
+        return cls(tuple(Item.read(item) for item in message.items), tuple(message.missing_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """Why one item of a batch failed: its place in the request, and what a call of its own would raise."""
+
+    index: int
+    item_id: str
+    code: grpc.StatusCode
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many items were written, and why the others were not."""
+
+    written: int
+    errors: tuple[ItemError, ...]
+
+    @classmethod
+    def read(cls, message: catalog_pb2.UpsertItemsResponse) -> Written:
+        """Read the message."""
+        return cls(message.written, tuple(_item_error(error) for error in message.errors))
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """How many changes were carried out, and why the others were not."""
+
+    updated: int
+    errors: tuple[ItemError, ...]
+
+    @classmethod
+    def read(cls, message: catalog_pb2.UpdateItemsResponse) -> Updated:
+        """Read the message."""
+        return cls(message.updated, tuple(_item_error(error) for error in message.errors))
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """One value of a field and how many items have it."""
+
+    value: Value
+    count: int
+
+
+def read_facets(message: catalog_pb2.FacetItemsResponse) -> dict[str, list[FacetCount]]:
+    """Values by field, most frequent first."""
+    return {
+        facet.field: [FacetCount(from_value(entry.value), entry.count) for entry in facet.values]
+        for facet in message.facets
+    }
+
+
+def _item_error(error: errors_pb2.ItemError) -> ItemError:
+    known = error.reason in errors_pb2.ErrorReason.values()
+    return ItemError(
+        index=error.index,
+        item_id=error.item_id,
+        code=_CODES.get(error.code, grpc.StatusCode.UNKNOWN),
+        reason=errors_pb2.ErrorReason.Name(error.reason) if known else str(int(error.reason)),
+        message=error.message,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One item found. `score` is the cosine to the query, -1 to 1; `rank` counts from 1 over all pages.
+
+    `image` is where the picture is, as the indexer found it; `features` only where asked for.
+    """
+
+    id: str
+    score: float
+    rank: int
+    payload: dict[str, Value]
+    image: str = ""
+    features: Features | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnExplanation:
+    """How a turn was taken: `kind` is "text_only", "reference_only", "composed", "continued" or
+    "feedback_only"; `text_weight` lies in [0, 1]."""
+
+    kind: str
+    text_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an answer came about. `combiner` is empty when none was needed; `exact`: every vector compared.
+
+    `unindexed_items`: about how many items no index holds (yet), None where the store does not say.
+    `feedback` is "rocchio" or "recommend", empty when no turn had any.
+    """
+
+    turns: tuple[TurnExplanation, ...]
+    combiner: str
+    version: str
+    model_fingerprint: str
+    exact: bool
+    unindexed_items: int | None = None
+    feedback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds in each stage inside the search service; None for a stage that did not happen."""
+
+    embed_texts: float | None
+    embed_images: float | None
+    lookup: float | None
+    combine: float | None
+    store: float | None
+    total: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchAnswer:
+    """Results, best first, and how they came about; iterates over the results.
+
+    `query_vector` is the composed query, L2-normalised, only where asked for.
+    """
+
+    results: tuple[Result, ...]
+    next_page_token: str
+    explanation: Explanation
+    timings: Timings
+    query_vector: Features | None = None
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @classmethod
+    def read(cls, response: search_pb2.SearchResponse) -> SearchAnswer:
+        """Read the message."""
+        return cls(
+            results=tuple(_result(result) for result in response.results),
+            next_page_token=response.next_page_token,
+            explanation=_explanation(response.explanation),
+            timings=_timings(response.timings),
+            query_vector=from_batch(response.query_vector),
+        )
+
+
+def _result(result: search_pb2.SearchResult) -> Result:
+    item = result.item
+    return Result(
+        id=item.id,
+        score=result.score,
+        rank=result.rank,
+        payload=from_payload(item.payload),
+        image=item.image,
+        features=from_batch(item.features),
+    )
+
+
+def _explanation(explanation: search_pb2.SearchExplanation) -> Explanation:
+    return Explanation(
+        turns=tuple(
+            TurnExplanation(search_pb2.TurnKind.Name(turn.kind).lower(), turn.text_weight)
+            for turn in explanation.turns
+        ),
+        combiner=explanation.combiner,
+        version=last_part(explanation.version),
+        model_fingerprint=explanation.model_fingerprint,
+        exact=explanation.exact,
+        unindexed_items=explanation.unindexed_items if explanation.HasField("unindexed_items") else None,
+        feedback=search_pb2.FeedbackMethod.Name(explanation.feedback).lower() if explanation.feedback else "",
+    )
+
+
+def _timings(timings: search_pb2.SearchTimings) -> Timings:
+    def seconds(name: str) -> float | None:
+        if not timings.HasField(name):  # type: ignore[arg-type]  # the stub lists the names one by one
+            return None
+        duration: duration_pb2.Duration = getattr(timings, name)
+        return duration.ToNanoseconds() / 1e9
+
+    return Timings(**{name: seconds(name) for name in Timings.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """An embedding model and what it runs on; `fingerprint` is its identity."""
+
+    fingerprint: str
+    architecture: str
+    pretrained: str
+    dimension: int
+    image_size: int
+    preprocessing: str
+    target_ratio: float
+    device: str
+    dtype: str
+    dtype_cosine: float
+
+    @classmethod
+    def read(cls, message: model_pb2.ModelInfo) -> ModelInfo:
+        """Read the message."""
+        return cls(**{name: getattr(message, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class SearchInfo:
+    """The search service. `model` is None while the embedder is away.
+
+    `limits` has the limits by name, as in `cir.search.v1.SearchLimits`; `dependencies` maps "embedder",
+    "combiner" and "store" to "ok" or to what is wrong; `store` has facts about the vector store.
+    """
+
+    limits: dict[str, int]
+    model: ModelInfo | None
+    combiners: tuple[str, ...]
+    default_combiner: str
+    dependencies: dict[str, str]
+    store: dict[str, str]
+    version: str
+
+    @classmethod
+    def read(cls, message: search_pb2.GetSearchInfoResponse) -> SearchInfo:
+        """Read the message."""
+        return cls(
+            limits={
+                field.name: getattr(message.limits, field.name)
+                for field in search_pb2.SearchLimits.DESCRIPTOR.fields
+            },
+            model=ModelInfo.read(message.model) if message.HasField("model") else None,
+            combiners=tuple(message.combiners),
+            default_combiner=message.default_combiner,
+            dependencies=dict(message.dependencies),
+            store=dict(message.store),
+            version=message.version,
+        )

@@ -1,0 +1,120 @@
+"""Turns of a query, and images as clients give them: paths, bytes or Pillow images."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from cir.channel import MAX_MESSAGE_BYTES
+from cir.errors import InvalidArgument
+from cir.search.v1 import search_pb2 as pb
+from cir.vectors import Features, to_batch
+
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
+
+_PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
+
+
+def encode_image(image: ImageSource) -> bytes:
+    """The encoded picture: a file's or the caller's bytes as they are, a PIL image as PNG (lossless).
+
+    Raises `InvalidArgument` for a file that cannot be read, is empty, or is too large to send.
+    """
+    if isinstance(image, Image.Image):
+        return _png(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        content = bytes(image)
+        if not content:
+            raise InvalidArgument("the image has no bytes", reason="IMAGE_EMPTY", field="image")
+        return content
+    if isinstance(image, (str, os.PathLike)):
+        return _read(Path(image))
+    raise InvalidArgument(
+        f"a {type(image).__name__} is no image; give a path, bytes or a PIL image",
+        reason="FIELD_INVALID",
+        field="image",
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_MESSAGE_BYTES:
+            raise InvalidArgument(
+                f"image {path} has {size} bytes, a message at most {MAX_MESSAGE_BYTES}; send a smaller one",
+                reason="IMAGE_TOO_MANY_BYTES",
+                field="image",
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidArgument(
+            f"image {path} cannot be read: {reason}", reason="FIELD_INVALID", field="image"
+        ) from error
+    if not content:
+        raise InvalidArgument(f"image {path} is empty", reason="IMAGE_EMPTY", field="image")
+    return content
+
+
+def _png(image: Image.Image) -> bytes:
+    # Pillow applies the orientation of a camera's EXIF only when asked to: it has to travel along.
+    exif = image.getexif()
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1, exif=exif)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A reference with a change, or a change to what the previous turn came to.
+
+    At most one of `image` (path, bytes or PIL image), `item` (an id of the catalog) and `features` (raw,
+    shape (d,)) is the reference; none continues from the previous turn. `text` is the change wanted, or
+    alone a search by text. `liked` and `disliked` are item ids that the query moves towards and away
+    from. `text_weight` in [0, 1] is used in place of the combiner's own.
+    """
+
+    image: ImageSource | None = None
+    item: str = ""
+    features: Features | ArrayLike | None = None
+    text: str = ""
+    liked: Sequence[str] = ()
+    disliked: Sequence[str] = ()
+    text_weight: float | None = None
+
+    def message(self) -> pb.Turn:
+        """The turn as it is sent; reads the picture. Raises `InvalidArgument`."""
+        turn = pb.Turn(text=self.text, liked_item_ids=_ids(self.liked), disliked_item_ids=_ids(self.disliked))
+        given = [name for name in ("image", "item", "features") if not _is_empty(getattr(self, name))]
+        if len(given) > 1:
+            raise InvalidArgument(
+                f"a turn has one reference, this one has {' and '.join(given)}; use one turn for each",
+                reason="FIELD_INVALID",
+                field="reference",
+            )
+        if self.image is not None:
+            turn.reference.image = encode_image(self.image)
+        if self.item:
+            turn.reference.item_id = self.item
+        if self.features is not None:
+            turn.reference.features.CopyFrom(to_batch(self.features))
+        if self.text_weight is not None:
+            turn.text_weight = self.text_weight
+        return turn
+
+
+def _is_empty(part: object) -> bool:
+    return part is None or (isinstance(part, str) and not part)
+
+
+def _ids(ids: Sequence[str]) -> Sequence[str]:
+    # A lone string is a sequence of one-letter ids to Python, and never meant so.
+    return [ids] if isinstance(ids, str) else ids

@@ -1,0 +1,176 @@
+"""`cir catalogs copy`, `snapshot` and `restore`, and the options of the versions that they write."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cir_cli.errors import require
+
+
+class Quantization(StrEnum):
+    """How vectors are compressed for search, as the vector store names it."""
+
+    AUTO = "auto"
+    NONE = "none"
+    INT8 = "int8"
+    BINARY = "binary"
+    PRODUCT = "product"
+
+
+Quantize = Annotated[
+    Quantization,
+    typer.Option(
+        "--quantization",
+        help="Compress vectors for search; the best are scored again with the full ones. auto: int8 above "
+        "--quantize-above-bytes.",
+    ),
+]
+QuantizeAbove = Annotated[
+    int,
+    typer.Option(
+        "--quantize-above-bytes",
+        min=0,
+        metavar="BYTES",
+        help="Size of the full vectors (4 bytes a dimension and item) above which auto compresses.",
+    ),
+]
+HnswM = Annotated[int, typer.Option("--hnsw-m", min=2, max=256, help="Links of an item in the index.")]
+HnswEfConstruct = Annotated[
+    int,
+    typer.Option(
+        "--hnsw-ef-construct", min=4, max=4096, help="Candidates for links when the index is built."
+    ),
+]
+VectorsOnDisk = Annotated[
+    bool,
+    typer.Option("--vectors-on-disk", help="Leave full vectors on disk; compressed ones stay in memory."),
+]
+PayloadOnDisk = Annotated[bool, typer.Option("--payload-on-disk", help="Leave payloads on disk.")]
+
+
+def _of_a_cluster(option: str, what: str, *, unasked: str) -> Any:
+    return typer.Option(option, min=0, max=1024, help=f"Qdrant server: {what}; 0: {unasked}.")
+
+
+_PIECES = ("--shards", "pieces of the version")
+_COPIES = ("--replicas", "copies of each piece")
+_TAKEN = ("--write-consistency", "copies that must have taken a write")
+_DEFAULT = "its default"
+_AS_IT_HAD = "as the version that is read"
+
+Shards = Annotated[int, _of_a_cluster(*_PIECES, unasked=_DEFAULT)]
+Replicas = Annotated[int, _of_a_cluster(*_COPIES, unasked=_DEFAULT)]
+WriteConsistency = Annotated[int, _of_a_cluster(*_TAKEN, unasked=_DEFAULT)]
+CopyShards = Annotated[int, _of_a_cluster(*_PIECES, unasked=_AS_IT_HAD)]
+CopyReplicas = Annotated[int, _of_a_cluster(*_COPIES, unasked=_AS_IT_HAD)]
+CopyWriteConsistency = Annotated[int, _of_a_cluster(*_TAKEN, unasked=_AS_IT_HAD)]
+StoreCaFile = Annotated[
+    Path | None,
+    typer.Option("--store-ca-file", help="Authority (PEM) to trust for qdrants://; default: the system's."),
+]
+
+DEFAULT_QUANTIZE_ABOVE = 1 << 30
+
+
+Name = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
+Version = Annotated[str, typer.Option("--version", help="Version to take; default: the published one.")]
+Store = Annotated[
+    str,
+    typer.Option("--store", envvar="CIR_STORE", metavar="URL", help="edge:///FOLDER or qdrant://HOST:PORT."),
+]
+StoreApiKey = Annotated[
+    str, typer.Option("--store-api-key", envvar="CIR_STORE_API_KEY", help="API key of a Qdrant server.")
+]
+Resume = Annotated[
+    str, typer.Option("--resume", metavar="VERSION", help="Go on with what an interrupted run left.")
+]
+Publish = Annotated[bool, typer.Option("--publish", help="Publish the new version when it is verified.")]
+
+
+def copy(
+    name: Name,
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Store to read, such as edge:///data/store.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Store to write, such as qdrant://host:6334.")],
+    new_name: Annotated[str, typer.Option("--as", help="Name of the catalog in TO; default: the same.")] = "",
+    version: Version = "",
+    resume: Resume = "",
+    publish: Publish = False,
+    shards: CopyShards = 0,
+    replicas: CopyReplicas = 0,
+    write_consistency: CopyWriteConsistency = 0,
+    source_api_key: Annotated[str, typer.Option("--from-api-key", help="API key of FROM.")] = "",
+    store_api_key: StoreApiKey = "",
+    store_ca_file: StoreCaFile = None,
+) -> None:
+    """Copy a version of a catalog into another store, as a new version there."""
+    require("search", what="cir catalogs copy")
+    # Only here, so that the rest of the command needs no more than the base install.
+    from cir_cli.run_copy import Access, run_copy
+    from vector_store.copy import Placement
+
+    print(
+        run_copy(
+            name,
+            Access(source, source_api_key, store_ca_file),
+            Access(target, store_api_key, store_ca_file),
+            new_name=new_name,
+            version=version,
+            resume=resume,
+            publish=publish,
+            placement=Placement(shards, replicas, write_consistency),
+        )
+    )
+
+
+def snapshot(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(help="Folder to write, which is made.")],
+    store: Store,
+    version: Version = "",
+    store_api_key: StoreApiKey = "",
+    store_ca_file: StoreCaFile = None,
+) -> None:
+    """Write a version of a catalog into portable files with checksums."""
+    require("search", what="cir catalogs snapshot")
+    from cir_cli.run_copy import Access, run_snapshot
+
+    print(run_snapshot(name, folder, Access(store, store_api_key, store_ca_file), version=version))
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="Folder that cir catalogs snapshot wrote.")],
+    store: Store,
+    new_name: Annotated[str, typer.Option("--as", help="Name of the catalog; default: the snapshot's.")] = "",
+    resume: Resume = "",
+    publish: Publish = False,
+    shards: CopyShards = 0,
+    replicas: CopyReplicas = 0,
+    write_consistency: CopyWriteConsistency = 0,
+    store_api_key: StoreApiKey = "",
+    store_ca_file: StoreCaFile = None,
+) -> None:
+    """Make a new version of a catalog from a snapshot, after comparing its checksums."""
+    require("search", what="cir catalogs restore")
+    from cir_cli.run_copy import Access, run_restore
+    from vector_store.copy import Placement
+
+    print(
+        run_restore(
+            folder,
+            Access(store, store_api_key, store_ca_file),
+            new_name=new_name,
+            resume=resume,
+            publish=publish,
+            placement=Placement(shards, replicas, write_consistency),
+        )
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands of `app`."""
+    for command in (copy, snapshot, restore):
+        app.command(command.__name__)(command)

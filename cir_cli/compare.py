@@ -1,0 +1,117 @@
+"""`cir compare` and `cir cirr-submission`."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir_cli.datasets import (
+    CaptionsName,
+    CaptionsOption,
+    CategoryOption,
+    DatasetName,
+    DatasetOption,
+    DialoguesOption,
+    FeaturesOption,
+    GalleryName,
+    GalleryOption,
+    QuietOption,
+    ReferenceOption,
+    RootOption,
+    SplitOption,
+    told_as_failures,
+)
+from cir_cli.errors import require
+from cir_cli.evaluate import CombinerOption, DeviceOption, print_dialogues
+from cir_cli.options import Json
+from cir_cli.output import WorkProgress, print_json
+
+
+def compare(
+    dataset: DatasetOption,
+    root: RootOption,
+    features: FeaturesOption,
+    combiner: Annotated[
+        list[str] | None,
+        typer.Option("--combiner", metavar="FILE", help="A Combiner checkpoint; repeatable."),
+    ] = None,
+    split: SplitOption = "val",
+    category: CategoryOption = None,
+    gallery: GalleryOption = GalleryName.ORIGINAL,
+    reference: ReferenceOption = None,
+    captions: CaptionsOption = CaptionsName.AND,
+    dialogues: DialoguesOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Also write comparison.md, comparison.json and comparison.png here."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: Json = False,
+) -> None:
+    """Compare every combiner without a checkpoint, the best weighted sum and Combiner checkpoints.
+
+    Published numbers stand next to them.
+    """
+    require("train" if out else "combiner", what="cir compare")
+    from cir_cli.run_evaluate import Experiment, run_compare
+    from combiner_training.evaluation.tables import comparison_table
+
+    with told_as_failures():
+        comparison, talks = run_compare(
+            Experiment(
+                dataset, root, features, category or (), gallery, reference or "", captions, dialogues
+            ),
+            split,
+            combiner or (),
+            device=device,
+            progress=WorkProgress(quiet=quiet or json),
+        )
+        document = comparison.document()
+        if talks:
+            document["dialogues"] = [evaluation.document() for evaluation in talks]
+        if out is not None:
+            from combiner_training.plots import plot_comparison
+
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "comparison.md").write_text(comparison_table(comparison) + "\n")
+            (out / "comparison.json").write_text(json_text.dumps(document, indent=2) + "\n")
+            plot_comparison(out / "comparison.png", comparison)
+    if json:
+        print_json(document)
+        return
+    print(comparison_table(comparison))
+    if talks:
+        print_dialogues(talks)
+
+
+def cirr_submission(
+    root: RootOption,
+    features: FeaturesOption,
+    combiner: CombinerOption,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the two files.")],
+    split: Annotated[str, typer.Option("--split", help="Split of CIRR.")] = "test1",
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Rank CIRR's test queries and write recall_submission.json and recall_subset_submission.json.
+
+    Both are checked first: every pair id, 50 and 3 different names without the reference, at most 5 MB.
+    """
+    require("combiner", what="cir cirr-submission")
+    from cir_cli.run_evaluate import Experiment, run_cirr_submission
+
+    with told_as_failures():
+        paths = run_cirr_submission(
+            Experiment(DatasetName.CIRR, root, features), split, combiner, out, device=device
+        )
+    if json:
+        print_json([str(path) for path in paths])
+        return
+    for path in paths:
+        print(path)

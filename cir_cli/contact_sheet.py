@@ -1,0 +1,156 @@
+"""Contact sheets: the results of a search as one image."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+from cir.client import Client
+from cir.errors import CirError
+from cir.models import SearchAnswer
+from cir.turns import ImageSource, Turn, encode_image
+from cir_cli.errors import Failure
+from cir_cli.output import payload_text
+
+TILE = 224
+GAP = 16
+_LINE = 18
+_FONT_SIZE = 14
+_WHITE, _INK, _GREY, _PANEL, _RULE = "#ffffff", "#1c1c1c", "#6b6b6b", "#f3f3f3", "#d0d0d0"
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture with lines of text below, the first in black; without a picture a grey tile with a word."""
+
+    picture: Image.Image | None
+    lines: tuple[str, ...] = ()
+    placeholder: str = "no picture"
+
+
+def draw_sheet(
+    heading: str, query: Sequence[Tile], results: Sequence[Tile], *, columns: int = 5
+) -> Image.Image:
+    """RGB sheet with the turns of the query in a row of its own and the results in rows of `columns`."""
+    if columns < 1:
+        raise ValueError(f"a sheet needs at least one column, not {columns}")
+    columns = max(columns, len(query))
+    font = ImageFont.load_default(_FONT_SIZE)
+    query_height = _height(query)
+    rows = [results[start : start + columns] for start in range(0, len(results), columns)]
+    width = GAP + columns * (TILE + GAP)
+    height = GAP + _LINE + GAP + query_height + GAP + sum(_height(row) + GAP for row in rows) + GAP
+    sheet = Image.new("RGB", (width, height), _WHITE)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, GAP), fitted(heading, font, width - 2 * GAP), fill=_INK, font=font)
+    top = GAP + _LINE + GAP
+    pen.rectangle((0, top - GAP // 2, width, top + query_height + GAP // 2), fill=_PANEL)
+    _draw_row(sheet, query, top, font)
+    top += query_height + GAP
+    for row in rows:
+        _draw_row(sheet, row, top + GAP // 2, font)
+        top += _height(row) + GAP
+    return sheet
+
+
+def thumbnail(picture: Image.Image) -> Image.Image:
+    """The whole picture in an RGB square of `TILE` pixels, on white, transparent parts on white too."""
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
+        coloured = turned.convert("RGBA")
+        background = Image.new("RGBA", coloured.size, _WHITE)
+        turned = Image.alpha_composite(background, coloured)
+    return ImageOps.pad(turned.convert("RGB"), (TILE, TILE), Image.Resampling.LANCZOS, color=_WHITE)
+
+
+def fitted(text: str, font: Font, width: int) -> str:
+    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    low, high = 0, len(text)  # the longest prefix that fits, by bisection
+    while low < high:
+        middle = (low + high + 1) // 2
+        if font.getlength(f"{text[:middle]}…") <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return f"{text[:low].rstrip()}…"
+
+
+def _height(tiles: Sequence[Tile]) -> int:
+    return TILE + _LINE * max((len(tile.lines) for tile in tiles), default=0)
+
+
+def _draw_row(sheet: Image.Image, tiles: Sequence[Tile], top: int, font: Font) -> None:
+    pen = ImageDraw.Draw(sheet)
+    for column, tile in enumerate(tiles):
+        left = GAP + column * (TILE + GAP)
+        if tile.picture is not None:
+            sheet.paste(thumbnail(tile.picture), (left, top))
+        else:
+            pen.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=_PANEL)
+            pen.text(
+                (left + TILE // 2, top + TILE // 2), tile.placeholder, fill=_GREY, font=font, anchor="mm"
+            )
+        pen.rectangle((left, top, left + TILE - 1, top + TILE - 1), outline=_RULE)
+        for number, line in enumerate(tile.lines):
+            where = (left, top + TILE + number * _LINE + 2)
+            pen.text(where, fitted(line, font, TILE), fill=_GREY if number else _INK, font=font)
+
+
+def write_sheet(
+    path: Path, *, heading: str, turns: Sequence[Turn], answer: SearchAnswer, client: Client, catalog: str
+) -> None:
+    """Write the contact sheet; the suffix chooses the format. Raises `Failure` when it cannot be written."""
+    query = [_turn_tile(turn, client, catalog, first=turn is turns[0]) for turn in turns]
+    results = [
+        Tile(
+            load_picture(result.image),
+            (f"{result.rank}.  {result.score:.3f}", result.id, payload_text(result.payload)),
+        )
+        for result in answer
+    ]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_sheet(heading, query, results).save(path)
+    except (OSError, ValueError) as error:
+        raise Failure(f"contact sheet {path} cannot be written: {error}") from error
+
+
+def load_picture(location: ImageSource) -> Image.Image | None:
+    """The picture as a thumbnail, since a sheet may show many; None where it cannot be read from here."""
+    if isinstance(location, str) and (not location or "://" in location):
+        return None
+    try:
+        with Image.open(io.BytesIO(encode_image(location))) as picture:
+            return thumbnail(picture)
+    except (CirError, OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+
+
+def _turn_tile(turn: Turn, client: Client, catalog: str, *, first: bool) -> Tile:
+    lines: list[str] = []
+    picture: Image.Image | None = None
+    if turn.image is not None:
+        picture = load_picture(turn.image)
+        lines.append(Path(turn.image).name if isinstance(turn.image, (str, Path)) else "a picture")
+    elif turn.item:
+        picture = load_picture(client.item(catalog, turn.item).image)
+        lines.append(f"item {turn.item}")
+    if turn.text:
+        lines.append(f"“{turn.text}”")
+    lines += [f"{word}: {', '.join(ids)}" for word, ids in _feedback(turn)]
+    if turn.image is None and not turn.item:
+        return Tile(None, tuple(lines), "text alone" if first else "continued")
+    return Tile(picture, tuple(lines))
+
+
+def _feedback(turn: Turn) -> list[tuple[str, Sequence[str]]]:
+    return [(word, ids) for word, ids in (("like", turn.liked), ("dislike", turn.disliked)) if ids]

@@ -1,0 +1,211 @@
+"""`cir dataset`, and the options by which every command names a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cir_cli.errors import Failure
+from cir_cli.options import Json
+from cir_cli.output import WorkProgress, console, print_json, table
+
+if TYPE_CHECKING:
+    from combiner_training.datasets.base import Split
+    from combiner_training.datasets.check import SplitReport
+
+
+class DatasetName(StrEnum):
+    """Layouts that are read; garments are triplets as `cir garments make` writes them."""
+
+    FASHIONIQ = "fashioniq"
+    CIRR = "cirr"
+    TRIPLETS = "triplets"
+    GARMENTS = "garments"
+
+
+class GalleryName(StrEnum):
+    """What queries are answered from."""
+
+    ORIGINAL = "original"
+    VAL = "val"
+
+
+class ReferenceName(StrEnum):
+    """Whether the reference may be among the answers."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class CaptionsName(StrEnum):
+    """Which captions of a query are used, and how they are joined."""
+
+    AND = "and"
+    REVERSED = "reversed"
+    FIRST = "first"
+    SECOND = "second"
+
+
+DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Layout of the data set.")]
+RootOption = Annotated[
+    Path,
+    typer.Option("--root", metavar="PATH", help="The data set's folder, or a manifest of triplets."),
+]
+FeaturesOption = Annotated[
+    Path, typer.Option("--features", metavar="DIR", help="Folder that cir features extract wrote.")
+]
+CategoryOption = Annotated[
+    list[str] | None,
+    typer.Option("--category", help="FashionIQ: only this category; repeatable. Default: all three."),
+]
+SplitOption = Annotated[str, typer.Option("--split", help="Split whose queries are evaluated.")]
+GalleryOption = Annotated[
+    GalleryName,
+    typer.Option(
+        "--gallery", help="original: all images of the split; val: references and targets of its queries."
+    ),
+]
+ReferenceOption = Annotated[
+    ReferenceName | None,
+    typer.Option(
+        "--reference",
+        help="Keep the reference in the ranking or drop it; default: as published (FashionIQ keeps it, CIRR "
+        "and others drop it).",
+    ),
+]
+CaptionsOption = Annotated[
+    CaptionsName,
+    typer.Option("--captions", help="How two captions are joined; and: 'Cap1 and cap2', as published."),
+]
+DialoguesOption = Annotated[
+    Path | None,
+    typer.Option("--dialogues", metavar="FILE", help="Dialogues (JSON Lines); garments have their own."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+
+
+@contextmanager
+def told_as_failures() -> Iterator[None]:
+    """Turn the errors of data sets, features, evaluation and training into the one line of a `Failure`."""
+    from combiner_service.errors import InvalidCheckpointError
+
+    try:
+        yield
+    except (ValueError, InvalidCheckpointError) as error:
+        # All of them are ValueErrors of their own: DatasetError, FeatureFileError, EvaluationError,
+        # TrainingError.
+        raise Failure(str(error)) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"{where}{error.strerror or error}") from error
+
+
+app = typer.Typer(help="Look into data sets of composed queries.", no_args_is_help=True)
+
+INCOMPLETE = 3
+
+_Kind = Annotated[DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")]
+_Place = Annotated[
+    Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
+]
+_Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
+]
+
+
+@app.callback()
+def _dataset() -> None:
+    pass
+
+
+@app.command("check")
+def check(
+    kind: _Kind,
+    path: _Place,
+    split: _Splits = None,
+    category: CategoryOption = None,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode/--no-decode", help="Read every picture wholly, or only see that it is there."),
+    ] = True,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Pictures read at a time.")] = 2,
+    quiet: QuietOption = False,
+    json: Json = False,
+) -> None:
+    """Count a data set's queries and images, and say which cannot be used.
+
+    Exit code 0: all images can be read and all queries answered; 3: some cannot; 1: the annotation itself
+    cannot be read.
+    """
+    # Only here, so that the rest of the command needs no more than the base install.
+    from combiner_training.datasets.check import check_images, make_report, report_document
+
+    with told_as_failures():
+        splits = _splits(kind, path, split or (), category or ())
+    files = sorted({file for each in splits for file in each.paths.values()})
+    progress = WorkProgress(quiet=quiet)
+    progress.start("looking at images", len(files))
+    try:
+        states = check_images(files, decode=decode, workers=workers, on_image=progress.advance)
+    finally:
+        progress.stop()
+    reports = [make_report(each, states) for each in splits]
+    if json:
+        print_json(report_document(kind.value, reports))
+    else:
+        _print(reports)
+    if broken := [report.name for report in reports if not report.complete]:
+        raise Failure(
+            f"{', '.join(broken)}: images cannot be read, or queries cannot be answered; see the report",
+            exit_code=INCOMPLETE,
+        )
+
+
+@app.command("export")
+def export(
+    kind: _Kind,
+    path: _Place,
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The manifest to write, in a folder that has the images.")
+    ],
+    split: _Splits = None,
+    category: CategoryOption = None,
+) -> None:
+    """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
+    from combiner_training.datasets.triplets import manifest_rows
+    from service_runtime.files import write_json_lines
+
+    with told_as_failures():
+        splits = _splits(kind, path, split or (), category or ())
+        rows = list(manifest_rows(splits, out.parent))
+        write_json_lines(out, rows)
+    queries = sum(len(each.queries) for each in splits)
+    console().print(f"{out}: {queries} queries, {len(rows) - queries} images", highlight=False)
+
+
+def _splits(
+    kind: DatasetName, path: Path, names: Sequence[str | None], categories: Sequence[str]
+) -> list[Split]:
+    from combiner_training.datasets.load import Dataset, available_splits, load_splits
+    from combiner_training.datasets.triplets import splits_in
+
+    dataset = Dataset(kind.value)
+    if not names:
+        of_manifest = kind in (DatasetName.TRIPLETS, DatasetName.GARMENTS)
+        names = (of_manifest and splits_in(path)) or available_splits(dataset, path)
+    return [each for name in names for each in load_splits(dataset, path, name, categories=categories)]
+
+
+def _print(reports: Sequence[SplitReport]) -> None:
+    from combiner_training.datasets.check import REPORT_COLUMNS, report_notes, report_row
+
+    printed = console()
+    printed.print(table(REPORT_COLUMNS, [report_row(report) for report in reports], right=REPORT_COLUMNS[1:]))
+    for report in reports:
+        for note in report_notes(report):
+            printed.print(note)

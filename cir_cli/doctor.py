@@ -1,0 +1,256 @@
+"""`cir doctor`: what works and what does not, with the next step for each."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir.channel import is_serving
+from cir.client import Client
+from cir.combiner.v1 import combiner_pb2
+from cir.embedder.v1 import embedder_pb2
+from cir.errors import CirError
+from cir.models import ModelInfo, SearchInfo
+from cir.requests import Call
+from cir_cli.errors import DISTRIBUTION, Failure
+from cir_cli.local import up_file
+from cir_cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_SERVER,
+    Access,
+    ApiKey,
+    CaFile,
+    CertFile,
+    Data,
+    EmbedderApiKey,
+    EmbedderCaFile,
+    EmbedderCertFile,
+    EmbedderKeyFile,
+    Json,
+    KeyFile,
+    Server,
+    Timeout,
+    access,
+)
+from cir_cli.output import print_json
+
+_PACKAGES = (
+    DISTRIBUTION, "grpcio", "protobuf", "numpy", "pillow",
+    "pydantic", "torch", "torchvision", "open_clip_torch", "qdrant-client", "qdrant-edge-py", "pyarrow",
+)  # fmt: skip
+_SEARCH, _EMBEDDER, _COMBINER = (
+    "cir.search.v1.SearchService",
+    "cir.embedder.v1.EmbedderService",
+    "cir.combiner.v1.CombinerService",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`ok` is None for a mere fact."""
+
+    name: str
+    text: str
+    ok: bool | None = None
+
+
+def installed() -> list[Finding]:
+    """Python, the machine, and the packages that matter here."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    findings = [Finding("python", f"{platform.python_version()} on {platform.platform()}, {cores} cores")]
+    for package in _PACKAGES:
+        try:
+            findings.append(Finding(package, version(package)))
+        except PackageNotFoundError:
+            findings.append(Finding(package, "not installed"))
+    return findings
+
+
+def services(
+    server: str,
+    *,
+    embedder: str,
+    combiner: str,
+    access: Access = Access(),
+    neighbours: Access = Access(),
+    timeout: float,
+) -> list[Finding]:
+    """Reach the services and compare their fingerprints. Never raises `CirError`: that is a finding.
+
+    `access` is for the search service, `neighbours` for embedder and combiner.
+    """
+    findings: list[Finding] = []
+    model: ModelInfo | None = None
+    if embedder:
+        model = _embedder(embedder, neighbours, timeout, findings)
+    if combiner:
+        _combiner(combiner, neighbours, timeout, findings)
+    with access.client(server, timeout=timeout) as client:
+        try:
+            info = client.info()
+        except CirError as error:
+            return [*findings, Finding("search", error.message, ok=False)]
+        healthy = is_serving(server, _SEARCH, timeout=timeout, tls=access.tls)
+        text = f"{server}, version {info.version}" + ("" if healthy else ", not serving")
+        findings.append(Finding("search", text, ok=healthy))
+        findings += _dependencies(info)
+        if model is not None and info.model is not None:
+            same = model.fingerprint == info.model.fingerprint
+            text = "the search service uses this embedder's model" if same else (
+                f"the search service uses model {info.model.fingerprint}, the embedder at {embedder} has "
+                f"{model.fingerprint}"
+            )  # fmt: skip
+            findings.append(Finding("model", text, ok=same))
+        return findings + _catalogs(client, info.model or model)
+
+
+def _embedder(address: str, access: Access, timeout: float, findings: list[Finding]) -> ModelInfo | None:
+    def read(response: embedder_pb2.GetEmbedderInfoResponse) -> ModelInfo:
+        return ModelInfo.read(response.model)
+
+    call = Call(
+        f"/{_EMBEDDER}/GetEmbedderInfo",
+        embedder_pb2.GetEmbedderInfoRequest(),
+        embedder_pb2.GetEmbedderInfoResponse,
+        read,
+    )
+    try:
+        with access.client(address, timeout=timeout) as client:
+            model = client.run(call)
+    except CirError as error:
+        findings.append(Finding("embedder", error.message, ok=False))
+        return None
+    text = (
+        f"{address}, {model.architecture}/{model.pretrained} on {model.device} in {model.dtype} "
+        f"(cosine to float32 {model.dtype_cosine:.6f}), {model.preprocessing}, {model.image_size} px, "
+        f"fingerprint {model.fingerprint}"
+    )
+    findings.append(
+        Finding("embedder", text, ok=is_serving(address, _EMBEDDER, timeout=timeout, tls=access.tls))
+    )
+    return model
+
+
+def _combiner(address: str, access: Access, timeout: float, findings: list[Finding]) -> None:
+    def read(response: combiner_pb2.ListCombinersResponse) -> list[combiner_pb2.Combiner]:
+        return list(response.combiners)
+
+    call = Call(
+        f"/{_COMBINER}/ListCombiners",
+        combiner_pb2.ListCombinersRequest(page_size=1000),
+        combiner_pb2.ListCombinersResponse,
+        read,
+    )
+    try:
+        with access.client(address, timeout=timeout) as client:
+            combiners = client.run(call)
+    except CirError as error:
+        findings.append(Finding("combiner", error.message, ok=False))
+        return
+    usable = ", ".join(combiner.name for combiner in combiners if not combiner.problem)
+    serving = is_serving(address, _COMBINER, timeout=timeout, tls=access.tls)
+    findings.append(Finding("combiner", f"{address}: {usable}", ok=serving))
+    findings += [
+        Finding(combiner.name, combiner.problem, ok=False) for combiner in combiners if combiner.problem
+    ]
+
+
+def _dependencies(info: SearchInfo) -> list[Finding]:
+    facts = " ".join(f"{name}={value}" for name, value in sorted(info.store.items()))
+    return [
+        Finding(f"search -> {name}", state if name != "store" else f"{state} {facts}", ok=state == "ok")
+        for name, state in sorted(info.dependencies.items())
+    ]
+
+
+def _catalogs(client: Client, model: ModelInfo | None) -> list[Finding]:
+    """Every published version must come from the model that queries are embedded with."""
+    try:
+        catalogs = client.catalogs()
+    except CirError as error:
+        return [Finding("catalogs", error.message, ok=False)]
+    findings: list[Finding] = []
+    for catalog in catalogs:
+        name = f"catalog {catalog.name}"
+        published = catalog.published
+        if published is None:
+            findings.append(Finding(name, "nothing is published in it yet"))
+        elif model is None:
+            findings.append(Finding(name, f"version {published.name}, {published.item_count} items"))
+        else:
+            same = published.model_fingerprint == model.fingerprint
+            text = f"version {published.name}, {published.item_count} items, " + (
+                "of the embedder's model" if same else
+                f"of model {published.model_fingerprint}, not the embedder's {model.fingerprint}; index "
+                "it again with the current model, or start the embedder with the old one"
+            )  # fmt: skip
+            findings.append(Finding(name, text, ok=same))
+    return findings
+
+
+def doctor(
+    server: Server = DEFAULT_SERVER,
+    embedder: Annotated[
+        str, typer.Option("--embedder", metavar="HOST:PORT", help="The embedder; default: cir up's.")
+    ] = "",
+    combiner: Annotated[
+        str, typer.Option("--combiner", metavar="HOST:PORT", help="The combiner; default: cir up's.")
+    ] = "",
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+    api_key: ApiKey = "",
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    embedder_api_key: EmbedderApiKey = "",
+    embedder_ca_file: EmbedderCaFile = None,
+    embedder_cert_file: EmbedderCertFile = None,
+    embedder_key_file: EmbedderKeyFile = None,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Check versions, services, devices and fingerprints; exit code 1 when something is wrong.
+
+    Embedder and combiner are asked directly where their addresses are known, else through the search
+    service alone. The --embedder-... options for keys and TLS hold for the combiner as well.
+    """
+    up = _local(data, server)
+    findings = installed() + services(
+        server,
+        embedder=embedder or (up.embedder if up else ""),
+        combiner=combiner or (up.combiner if up else ""),
+        access=access(api_key, ca_file, cert_file, key_file),
+        neighbours=access(
+            embedder_api_key,
+            embedder_ca_file,
+            embedder_cert_file,
+            embedder_key_file,
+            prefix="--embedder-",
+        ),
+        timeout=timeout,
+    )
+    if as_json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            print(_line(finding))
+    wrong = [finding for finding in findings if finding.ok is False]
+    if wrong:
+        names = ", ".join(finding.name for finding in wrong)
+        raise Failure(f"{len(wrong)} of {len(findings)} checks failed: {names}")
+
+
+def _local(data: Path, server: str) -> up_file.UpFile | None:
+    """What is up on the data directory, if it is the server that is asked about."""
+    up = up_file.read(data)
+    return up if up is not None and up.search == server else None
+
+
+def _line(finding: Finding) -> str:
+    mark = {True: "ok  ", False: "FAIL", None: "-   "}[finding.ok]
+    return f"{mark}  {finding.name:<20} {finding.text}"

@@ -1,0 +1,44 @@
+"""Errors that end a command with one line, and optional parts that are not installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+class Failure(Exception):
+    """A command failed; the message is the one line that is shown, `exit_code` its exit code."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+DISTRIBUTION = "composed-image-retrieval"
+# One module of each requirement that is not in the base install.
+_MODULES = {
+    "service": ("grpc_health", "grpc_reflection", "pydantic", "pydantic_settings", "structlog"),
+    "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
+    "combiner": ("safetensors", "torch"),
+    "train": ("matplotlib",),
+    "search": ("qdrant_client", "qdrant_edge"),
+    "indexer": ("pyarrow", "urllib3"),
+    "web": ("jinja2", "multipart", "starlette", "uvicorn"),
+}
+_NEEDS = {
+    "embedder": ("service", "embedder"),
+    "combiner": ("service", "combiner"),
+    "train": ("service", "combiner", "train"),
+    "search": ("search",),
+    "indexer": ("service", "search", "indexer"),
+    "demo": ("service", "embedder", "search", "indexer", "web"),
+}
+
+
+def require(extra: str, *, what: str) -> None:
+    """Raise `Failure`, naming the extra to install, unless all that it brings is there."""
+    missing = [module for part in _NEEDS[extra] for module in _MODULES[part] if find_spec(module) is None]
+    if missing:
+        raise Failure(
+            f"{what} needs parts that are not installed ({', '.join(missing)}); "
+            f'install them with: pip install "{DISTRIBUTION}[{extra}]"'
+        )

@@ -1,0 +1,87 @@
+"""`cir evaluate`: the metrics of one combiner on a data set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cir_cli.datasets import (
+    CaptionsName,
+    CaptionsOption,
+    CategoryOption,
+    DatasetOption,
+    DialoguesOption,
+    FeaturesOption,
+    GalleryName,
+    GalleryOption,
+    ReferenceOption,
+    RootOption,
+    SplitOption,
+    told_as_failures,
+)
+from cir_cli.errors import require
+from cir_cli.options import Json
+from cir_cli.output import print_json
+
+if TYPE_CHECKING:
+    from combiner_training.evaluation.evaluate import DialogueEvaluation
+
+
+CombinerOption = Annotated[
+    str,
+    typer.Option(
+        "--combiner", metavar="NAME|FILE", help="A combiner by its name, such as sum, or a checkpoint."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu, cuda, cuda:N.")]
+
+
+def evaluate(
+    dataset: DatasetOption,
+    root: RootOption,
+    features: FeaturesOption,
+    combiner: CombinerOption,
+    split: SplitOption = "val",
+    category: CategoryOption = None,
+    gallery: GalleryOption = GalleryName.ORIGINAL,
+    reference: ReferenceOption = None,
+    captions: CaptionsOption = CaptionsName.AND,
+    text_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--text-weight", min=0, max=1, help="In place of the combiner's own weight of the text."
+        ),
+    ] = None,
+    dialogues: DialoguesOption = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Print the recalls of a combiner with the protocol they were measured by, and what was missing."""
+    require("combiner", what="cir evaluate")
+    from cir_cli.run_evaluate import Experiment, run_evaluate
+    from combiner_training.evaluation.tables import evaluation_table
+
+    with told_as_failures():
+        evaluation, talks = run_evaluate(
+            Experiment(
+                dataset, root, features, category or (), gallery, reference or "", captions, dialogues
+            ),
+            split,
+            combiner,
+            text_weight=text_weight,
+            device=device,
+        )
+    if json:
+        print_json({**evaluation.document(), **({"dialogues": talks.document()} if talks else {})})
+        return
+    print(evaluation_table(evaluation))
+    if talks:
+        print_dialogues([talks])
+
+
+def print_dialogues(evaluations: list[DialogueEvaluation]) -> None:
+    """Success after each turn, as Markdown."""
+    from combiner_training.evaluation.tables import dialogue_table
+
+    print(f"\n{dialogue_table(evaluations)}")

@@ -1,0 +1,117 @@
+"""`cir features`: features of a data set, extracted once for training and evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir_cli.datasets import (
+    CategoryOption,
+    DatasetOption,
+    DialoguesOption,
+    QuietOption,
+    RootOption,
+    told_as_failures,
+)
+from cir_cli.errors import require
+from cir_cli.options import EmbedderApiKey, EmbedderCaFile, EmbedderCertFile, EmbedderKeyFile, Json, access
+from cir_cli.output import WorkProgress, print_json
+
+app = typer.Typer(help="Features of data sets, for training and evaluation.", no_args_is_help=True)
+
+
+@app.callback()
+def _features() -> None:
+    pass
+
+
+@app.command("extract")
+def extract(
+    dataset: DatasetOption,
+    root: RootOption,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the features; it may grow.")],
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Only this split; repeatable. Default: all there are.")
+    ] = None,
+    category: CategoryOption = None,
+    dialogues: DialoguesOption = None,
+    model: Annotated[
+        str, typer.Option("--model", help="open_clip architecture; default: the embedder's setting.")
+    ] = "",
+    pretrained: Annotated[
+        str,
+        typer.Option(
+            "--pretrained", metavar="TAG|FILE|random[:SEED]", help="Weights; default: the embedder's setting."
+        ),
+    ] = "",
+    embedder: Annotated[
+        str,
+        typer.Option(
+            "--embedder",
+            metavar="HOST:PORT",
+            help="Use this running embedder. Default: load the model in this process, with the embedder's "
+            "settings (CIR_EMBEDDER_...).",
+        ),
+    ] = "",
+    embedder_api_key: EmbedderApiKey = "",
+    embedder_ca_file: EmbedderCaFile = None,
+    embedder_cert_file: EmbedderCertFile = None,
+    embedder_key_file: EmbedderKeyFile = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float16 or float32: how features are stored.")
+    ] = "float16",
+    batch_items: Annotated[
+        int, typer.Option("--batch-items", min=1, help="Pictures or texts in one pass.")
+    ] = 32,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Embed everything again, also what the folder has.")
+    ] = False,
+    quiet: QuietOption = False,
+    json: Json = False,
+) -> None:
+    """Run the frozen CLIP once over a data set: every image, and every text that its queries can need.
+
+    A run that was killed goes on where it was. What the folder already has is not embedded again. Images that
+    are missing or unreadable are counted, and listed beside the features.
+    """
+    require("combiner" if embedder else "embedder", what="cir features extract")
+    from cir_cli.run_features import Source, run_extract
+
+    with told_as_failures():
+        reports = run_extract(
+            Source(
+                dataset.value,
+                root,
+                tuple(split or ()),
+                tuple(category or ()),
+                dialogues,
+            ),
+            out,
+            model=model,
+            pretrained=pretrained,
+            embedder=embedder,
+            access=access(
+                embedder_api_key,
+                embedder_ca_file,
+                embedder_cert_file,
+                embedder_key_file,
+                prefix="--embedder-",
+            ),
+            dtype=dtype,
+            batch_items=batch_items,
+            fresh=fresh,
+            progress=WorkProgress(quiet=quiet or json),
+        )
+    if json:
+        print_json([asdict(report) for report in reports])
+        return
+    for report in reports:
+        missing = ", ".join(f"{count} {why}" for why, count in report.reasons.items())
+        print(
+            f"{report.total} {report.kind}: {report.embedded} embedded, {report.kept} kept"
+            + (f"; WITHOUT FEATURES: {missing}" if missing else "")
+        )
+    print(f"features: {out}")

@@ -1,0 +1,206 @@
+"""`cir items`: the items of a catalog."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cir.client import Client
+from cir.items import ItemUpdate, ItemWrite
+from cir.models import Item, ItemError
+from cir_cli.errors import Failure
+from cir_cli.options import DEFAULT_SERVER, ApiKey, CaFile, CertFile, Json, KeyFile, Server, Timeout, connect
+from cir_cli.output import console, payload_text, print_json, table
+from cir_cli.parse import parse_fields, parse_filters, parse_payload
+
+_PAGE = 1000
+
+
+class _ShowsByDefault(TyperGroup):
+    """`cir items CATALOG ...` is `cir items show CATALOG ...`, unless the catalog is named like a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShowsByDefault,
+    no_args_is_help=True,
+    help="Show, write, change and delete items of a catalog; `cir items CATALOG [ID]` shows.",
+)
+
+Catalog = Annotated[str, typer.Argument(help="Name of the catalog.")]
+ItemId = Annotated[str, typer.Argument(metavar="ID", help="Id of the item.")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option("--filter", "-f", metavar="FIELD=VALUE", help="As in `cir search`; repeatable."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="FIELD=VALUE", help="A payload field; ONE,TWO is a list. Repeatable."
+    ),
+]
+Payload = Annotated[
+    str | None, typer.Option("--payload", metavar="JSON", help="The whole payload, as a JSON object.")
+]
+ImageLocation = Annotated[
+    str | None,
+    typer.Option("--image-location", metavar="TEXT", help="Where the picture is, as it is stored."),
+]
+
+
+@app.command()
+def show(
+    catalog: Catalog,
+    item_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this item alone.")] = "",
+    filters: Filters = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Items to show.")] = 20,
+    as_json: Json = False,
+    server: Server = DEFAULT_SERVER,
+    api_key: ApiKey = "",
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Show items of a catalog, or one item."""
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+        if item_id:
+            found = [client.item(catalog, item_id)]
+        else:
+            where = parse_filters(filters or [], _schema(client, catalog) if filters else {})
+            size = min(limit, _PAGE)
+            found = list(islice(client.all_items(catalog, where=where, page_size=size), limit))
+    if as_json:
+        print_json([_machine_readable(item) for item in found])
+    else:
+        rows = [(item.id, payload_text(item.payload), item.image) for item in found]
+        console().print(table(("id", "payload", "image"), rows))
+
+
+@app.command()
+def upsert(
+    catalog: Catalog,
+    item_id: ItemId,
+    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to embed.")],
+    fields: Set = None,
+    payload: Payload = None,
+    image_location: Annotated[
+        str | None,
+        typer.Option(
+            "--image-location", metavar="TEXT", help="Stored as the picture's place. Default: its full path."
+        ),
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    api_key: ApiKey = "",
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Write one item with its picture into the published version; an item of that id is replaced."""
+    if fields and payload is not None:
+        raise Failure("--payload is the whole payload; give either it or --set")
+    location = str(image.resolve()) if image_location is None else image_location
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+        if payload is not None:
+            values = parse_payload(payload)
+        else:
+            values = {**parse_fields(fields or [], _schema(client, catalog) if fields else {})}
+        write = ItemWrite(item_id, content=image, payload=values, image=location)
+        _check(client.upsert(catalog, [write]).errors)
+    print(f"{catalog}: {item_id} is written")
+
+
+@app.command()
+def update(
+    catalog: Catalog,
+    item_id: ItemId,
+    fields: Set = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option("--unset", metavar="FIELD", help="Remove a payload field. Repeatable."),
+    ] = None,
+    payload: Payload = None,
+    image_location: ImageLocation = None,
+    server: Server = DEFAULT_SERVER,
+    api_key: ApiKey = "",
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Change an item's payload or image location; its vector stays and nothing is embedded.
+
+    --set and --unset change single fields, --payload replaces all of them.
+    """
+    single = bool(fields or unset)
+    if not single and payload is None and image_location is None:
+        raise Failure("nothing to change; give --set, --unset, --payload or --image-location")
+    if single and (payload is not None or image_location is not None):
+        raise Failure("--set and --unset change single fields alone; give the rest in a second command")
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+        if single:
+            values = parse_fields(fields or [], _schema(client, catalog) if fields else {})
+            if twice := sorted(values.keys() & set(unset or [])):
+                raise Failure(f"--set and --unset both name {twice[0]!r}")
+            named = [*values, *(unset or [])]
+            updated = client.update(catalog, [ItemUpdate(item_id, values)], fields=named)
+        else:
+            whole = None if payload is None else parse_payload(payload)
+            updated = client.update(catalog, [ItemUpdate(item_id, whole, image_location)])
+        _check(updated.errors)
+    print(f"{catalog}: {item_id} is changed")
+
+
+@app.command()
+def delete(
+    catalog: Catalog,
+    item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]", help="Ids of the items.")] = None,
+    filters: Filters = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what --filter finds without asking.")] = False,
+    server: Server = DEFAULT_SERVER,
+    api_key: ApiKey = "",
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Delete items of the published version, by id or by filter. What a filter finds is counted first."""
+    if bool(item_ids) == bool(filters):
+        raise Failure("name the items to delete: either ids or --filter")
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+        if item_ids:
+            ids = list(dict.fromkeys(item_ids))
+            print(f"{catalog}: {client.delete(catalog, ids)} of {len(ids)} items existed and are deleted")
+            return
+        where = parse_filters(filters or [], _schema(client, catalog))
+        count = client.delete_where(catalog, where, validate_only=True)
+        print(f"{catalog}: {count} items pass the filter", flush=True)
+        if not count:
+            return
+        if not yes and not typer.confirm(f"Delete these {count} items?"):
+            raise Failure("nothing was deleted")
+        print(f"{catalog}: {client.delete_where(catalog, where)} items are deleted")
+
+
+def _schema(client: Client, catalog: str) -> dict[str, str]:
+    published = client.catalog(catalog).published
+    return published.schema if published else {}
+
+
+def _check(errors: tuple[ItemError, ...]) -> None:
+    """Raise `Failure` for the error of the one item that was sent."""
+    if errors:
+        raise Failure(f"{errors[0].item_id}: {errors[0].message} ({errors[0].reason})")
+
+
+def _machine_readable(item: Item) -> dict[str, object]:
+    return {"id": item.id, "payload": item.payload, "image": item.image}

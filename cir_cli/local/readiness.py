@@ -1,0 +1,152 @@
+"""Free ports before the services start, and waiting until each is ready."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+from cir.channel import TlsFiles, is_serving
+from cir_cli.errors import Failure
+from cir_cli.local.plan import ServiceSpec
+
+if TYPE_CHECKING:
+    from service_runtime.settings import ServiceSettings
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on at this moment."""
+    with ExitStack() as sockets:
+        bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for entry in bound:
+            entry.bind(("127.0.0.1", 0))
+        return [entry.getsockname()[1] for entry in bound]
+
+
+def resolve_ports(search: int, embedder: int | None, combiner: int | None) -> tuple[int, int, int]:
+    """The three ports: 0 is replaced by a free one, None by the port after the one before.
+
+    Raises `Failure` for ports that are the same.
+    """
+    spare = iter(free_ports(3))
+    first = search or next(spare)
+    second = (embedder or next(spare)) if embedder is not None else (first + 1 if search else next(spare))
+    third = (combiner or next(spare)) if combiner is not None else (first + 2 if search else next(spare))
+    if len({first, second, third}) < 3:
+        raise Failure(f"search, embedder and combiner need three ports, not {first}, {second}, {third}")
+    return first, second, third
+
+
+def web_port(asked: int | None, taken: Sequence[int]) -> int:
+    """The web demo's port: the one asked for; a free one for 0; for None 8080, or else a free one."""
+    if asked:
+        return asked
+    if asked is None and 8080 not in taken and _is_free(8080):
+        return 8080
+    return free_ports(1)[0]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        check_free([f"127.0.0.1:{port}"])
+    except Failure:
+        return False
+    return True
+
+
+def check_free(addresses: Sequence[str]) -> None:
+    """Raise `Failure` for an address ("host:port") that something listens on already."""
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        with socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET) as probe:
+            # Connections that were closed a moment ago do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), int(port)))
+            except OSError as error:
+                raise Failure(
+                    f"cannot listen on {address}: {error.strerror}; stop what uses it, or give other "
+                    "ports with --port, --embedder-port, --combiner-port and --web-port"
+                ) from error
+
+
+_SECONDS = 1.0
+
+
+def own_tls(module: str) -> TlsFiles | None:
+    """What reaches the service `module` over TLS, by the settings that it will find; None without TLS.
+
+    Settings that it refuses read as None: it says so itself when it starts.
+    """
+    # Only here: the base install has no services.
+    from service_runtime.errors import StartupError
+    from service_runtime.tls import local_tls_files
+
+    try:
+        return local_tls_files(_settings_class(module).load([]))
+    except StartupError:
+        return None
+
+
+def _settings_class(module: str) -> type[ServiceSettings]:
+    # Only here, and only the one: the base install has no services.
+    if module == "embedder_service":
+        from embedder_service.settings import EmbedderSettings
+
+        return EmbedderSettings
+    if module == "combiner_service":
+        from combiner_service.settings import CombinerSettings
+
+        return CombinerSettings
+    from search_service.settings import SearchSettings
+
+    return SearchSettings
+
+
+def takes_calls(spec: ServiceSpec, tls: TlsFiles | None) -> bool:
+    """Ask once. Raises `Failure` for a certificate that can never be accepted where the child is reached."""
+    if not spec.health_name:
+        try:
+            with urlopen(f"http://{spec.address}/healthz", timeout=_SECONDS) as answer:  # our own address
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+    if is_serving(spec.address, spec.health_name, timeout=_SECONDS, tls=tls):
+        return True
+    if tls is not None and (problem := _refusal(spec.address, tls)):
+        raise Failure(
+            f"the {spec.name} cannot be reached over TLS at {spec.address}: {problem}; its certificate must "
+            "name that address, and for mutual TLS be one that its own tls_client_ca lets in"
+        )
+    return False
+
+
+def _refusal(address: str, tls: TlsFiles) -> str:
+    """Why one of the two sides refuses the other's certificate; empty where neither does so yet."""
+    host, _, port = address.rpartition(":")
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        # As gRPC does: the server's own certificate is enough to trust it by.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.set_alpn_protocols(["h2"])
+        if tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=host.strip("[]")) as encrypted,
+        ):
+            try:
+                # A server speaks first in HTTP/2; one that refuses our certificate hangs up here.
+                heard = encrypted.recv(1)
+            except TimeoutError:
+                return ""
+            except OSError:
+                heard = b""
+            return "" if heard or tls.certificate is None else "it hangs up on its own certificate"
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except OSError:
+        return ""

@@ -1,0 +1,108 @@
+"""The `cir` command: exit code 0 only on success, and errors as one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from cir.errors import CirError
+from cir_cli import (
+    catalog_copies,
+    catalogs,
+    compare,
+    datasets,
+    demo,
+    doctor,
+    evaluate,
+    features,
+    garments,
+    index,
+    items,
+    keys,
+    search,
+    train,
+    up,
+)
+from cir_cli.errors import DISTRIBUTION, Failure
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="cir",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Composed image retrieval: find what looks like this picture, with the change a text describes.",
+)
+app.command("up")(up.up)
+app.command("index")(index.index)
+app.command("search")(search.search)
+catalog_copies.add_to(catalogs.app)
+app.add_typer(catalogs.app, name="catalogs")
+app.add_typer(items.app, name="items")
+app.command("doctor")(doctor.doctor)
+app.add_typer(keys.app, name="keys")
+app.add_typer(datasets.app, name="dataset")
+app.add_typer(garments.app, name="garments")
+app.add_typer(features.app, name="features")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("cirr-submission")(compare.cirr_submission)
+app.command("demo")(demo.demo)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        try:
+            print(version(DISTRIBUTION))
+        except PackageNotFoundError:
+            print("unknown")
+        raise typer.Exit
+
+
+@app.callback()
+def _cir(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and end the process."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        result = app(args=list(arguments), prog_name="cir", standalone_mode=False)
+    except TyperException as error:
+        if not arguments:
+            return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 2  # help was shown
+        return _fail(error.format_message() or "wrong usage", error.exit_code)
+    except CirError as error:
+        return _fail(error.message, 1)
+    except Failure as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader is gone: nothing is left to flush
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", _INTERRUPTED)
+    except Exception as error:
+        return _fail(f"a fault of this program ({type(error).__name__}: {error}); please report it", 70)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"cir: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code

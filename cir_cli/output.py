@@ -1,0 +1,180 @@
+"""Output of commands: tables, JSON, answers of a search as text, and the progress of long work."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from cir.models import Explanation, SearchAnswer, Timings
+from cir.payload import GeoPoint, Value
+from cir.vectors import Features
+
+_WIDTH_OF_A_PIPE = 10_000
+
+
+def console() -> Console:
+    """Standard output; no line is folded when it is no terminal, so that programs find whole values."""
+    return Console(
+        file=sys.stdout,
+        width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    """A table of plain text; the columns in `right` are aligned to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def print_json(value: object) -> None:
+    """Indented JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def value_text(value: Value) -> str:
+    """A payload value for people."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, GeoPoint):
+        return f"{value.latitude:g},{value.longitude:g}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(value_text(element) for element in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def payload_text(payload: Mapping[str, Value]) -> str:
+    """A payload on one line."""
+    return " ".join(f"{name}={value_text(value)}" for name, value in payload.items())
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Features):
+        return value.values.tolist()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def print_answer(answer: SearchAnswer) -> None:
+    """Results as a table, then how they came about and where the time went."""
+    out = console()
+    rows = [
+        (str(result.rank), f"{result.score:.4f}", result.id, payload_text(result.payload))
+        for result in answer
+    ]
+    if rows:
+        out.print(table(("rank", "score", "id", "payload"), rows, right=("rank", "score")))
+    else:
+        out.print("no item passes")
+    out.print(f"{explanation_text(answer.explanation)}; {timings_text(answer.timings)}")
+
+
+def explanation_text(explanation: Explanation) -> str:
+    """How each turn was taken, by which combiner, in which version."""
+    turns = ", then ".join(
+        turn.kind.replace("_", " ")
+        + (f" (text weight {turn.text_weight:.2f})" if turn.kind in ("composed", "continued") else "")
+        for turn in explanation.turns
+    )
+    combiner = f" by {explanation.combiner}" if explanation.combiner else ""
+    feedback = f", feedback by {explanation.feedback}" if explanation.feedback else ""
+    return f"{turns}{combiner}{feedback}; version {explanation.version}{_exactness(explanation)}"
+
+
+def _exactness(explanation: Explanation) -> str:
+    if explanation.exact:
+        return ", exact"
+    if explanation.unindexed_items:
+        return f", approximate, {explanation.unindexed_items} items are in no index yet"
+    return "" if explanation.unindexed_items is None else ", approximate"
+
+
+def timings_text(timings: Timings) -> str:
+    """Milliseconds of each stage that happened."""
+    stages = {
+        "image": timings.embed_images,
+        "text": timings.embed_texts,
+        "lookup": timings.lookup,
+        "combine": timings.combine,
+        "store": timings.store,
+    }
+    parts = ", ".join(
+        f"{name} {seconds * 1000:.1f}" for name, seconds in stages.items() if seconds is not None
+    )
+    total = f"{timings.total * 1000:.1f} ms" if timings.total is not None else "unknown time"
+    return f"{total} ({parts})" if parts else total
+
+
+_LINE_EVERY_S = 10.0
+
+
+class WorkProgress:
+    """Tells a person on standard error; one piece of work after another."""
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        file: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = sys.stderr if file is None else file
+        self._quiet = quiet
+        self._clock = clock
+        console = Console(file=self._file)
+        self._bar: Progress | None = None
+        if console.is_terminal and not quiet:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+        self._task: TaskID | None = None
+        self._what, self._total, self._next = "", 0, 0.0
+
+    def start(self, what: str, total: int) -> None:
+        """`total` steps of `what` begin."""
+        self._what, self._total, self._next = what, total, self._clock() + _LINE_EVERY_S
+        if self._bar is not None:
+            self._task = self._bar.add_task(what, total=total, note="")
+            self._bar.start()
+
+    def advance(self, done: int, note: str = "") -> None:
+        """`done` of the steps are done."""
+        if self._bar is not None:
+            if self._task is not None:
+                self._bar.update(self._task, completed=done, note=note)
+            return
+        if not self._quiet and (self._clock() >= self._next or done == self._total):
+            self._next = self._clock() + _LINE_EVERY_S
+            extra = f", {note}" if note else ""
+            print(f"{self._what}: {done}/{self._total}{extra}", file=self._file, flush=True)
+
+    def stop(self) -> None:
+        """The work is over, well or badly."""
+        if self._bar is not None:
+            self._bar.stop()

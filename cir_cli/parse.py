@@ -1,0 +1,235 @@
+"""Values, filters, turns and payload fields as they are written on a command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
+from cir.payload import GeoPoint, Scalar, Value
+from cir.turns import Turn
+from cir_cli.errors import Failure
+
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def elements(text: str) -> list[str]:
+    """The parts between commas; a comma inside a value is written `\\,`."""
+    return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)]
+
+
+def scalar(text: str, kind: str) -> str | int | bool:
+    """A value of a keyword, text, integer or bool field."""
+    if kind == "integer":
+        return integer(text)
+    if kind == "bool":
+        if text.lower() not in _BOOLS:
+            raise ValueError(f"{text!r} is not true or false")
+        return _BOOLS[text.lower()]
+    return text
+
+
+def integer(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def number(text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def moment(text: str) -> datetime:
+    """A point in time; in UTC where the text names no offset."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no point in time; write 2026-01-31 or 2026-01-31T12:00+01:00"
+        ) from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def numbers(text: str, count: int, expected: str) -> list[float]:
+    """So many numbers between commas; `expected` says what they mean."""
+    parts = text.split(",")
+    if len(parts) != count:
+        raise ValueError(f"a geo field takes {expected}")
+    return [number(part) for part in parts]
+
+
+_FORM = re.compile(r"(?P<field>.+?)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
+_BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+
+
+def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | None:
+    """All of `texts` must hold; None without any. Raises `Failure`, naming the text at fault."""
+    if not texts:
+        return None
+    must: list[Condition] = []
+    must_not: list[Condition] = []
+    for text in texts:
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise Failure(f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =")
+        field, operator, value = match["field"].strip(), match["operator"], match["value"].strip()
+        if field not in schema:
+            known = ", ".join(schema) or "none"
+            raise Failure(f"filter {text!r}: the catalog has no field {field!r}; its fields: {known}")
+        try:
+            if operator in _BOUNDS:
+                bound = _bound(value, schema[field])
+                must.append(Range(field, **{_BOUNDS[operator]: bound}))
+            else:
+                (must if operator == "=" else must_not).append(_equal(field, value, schema[field]))
+        except ValueError as error:
+            raise Failure(f"filter {text!r}: {error}") from error
+    return Filter(must=must, must_not=must_not)
+
+
+def _equal(field: str, text: str, kind: str) -> Condition:
+    if kind == "text":
+        return MatchText(field, text)
+    if kind == "geo":
+        latitude, longitude, metres = numbers(text, 3, "LATITUDE,LONGITUDE,METRES")
+        return GeoRadius(field, GeoPoint(latitude, longitude), metres)
+    parts = elements(text)
+    if kind in ("float", "datetime"):
+        ranges = [Range(field, gte=bound, lte=bound) for bound in (_bound(part, kind) for part in parts)]
+        return ranges[0] if len(ranges) == 1 else Filter(should=ranges)
+    return MatchAny(field, [scalar(part, kind) for part in parts])
+
+
+def _bound(text: str, kind: str) -> float | datetime:
+    if kind == "integer":
+        return integer(text)
+    if kind == "float":
+        return number(text)
+    if kind == "datetime":
+        return moment(text)
+    raise ValueError(f"a {kind} field has no order; use = or !=")
+
+
+_KEYS = {"image", "item", "text", "like", "dislike", "text_weight"}
+
+
+def read_turns(path: Path) -> list[Turn]:
+    """The turns of a JSON file: a list, oldest first, of objects with image, item, text, like, dislike
+    (lists of ids) and text_weight. Image paths are relative to the file. Raises `Failure`."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Failure(f"turns file {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise Failure(f"turns file {path} is not JSON: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Failure(f"turns file {path}: expected a list of objects")
+    return [_turn(entry, number, path) for number, entry in enumerate(entries, start=1)]
+
+
+def all_turns(earlier: Sequence[Turn], given: Turn, then: Sequence[str]) -> list[Turn]:
+    """Turns of the file, the turn of the options unless it is empty, a turn for each further text.
+
+    Raises `Failure` when there is nothing to search for.
+    """
+    is_given = any((given.image is not None, given.item, given.text, given.liked, given.disliked))
+    turns = [*earlier, *([given] if is_given else []), *(Turn(text=text) for text in then)]
+    if not turns:
+        raise Failure("nothing to search for; give --image, --item, --text or --turns", exit_code=2)
+    return turns
+
+
+def _turn(entry: dict[str, object], number: int, path: Path) -> Turn:
+    where = f"turns file {path}, turn {number}"
+    if unknown := entry.keys() - _KEYS:
+        raise Failure(f"{where}: unknown {', '.join(sorted(unknown))}; expected {', '.join(sorted(_KEYS))}")
+
+    def text(key: str) -> str:
+        value = entry.get(key, "")
+        if not isinstance(value, str):
+            raise Failure(f"{where}: {key} must be a string")
+        return value
+
+    def ids(key: str) -> list[str]:
+        value = entry.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(element, str) for element in value):
+            raise Failure(f"{where}: {key} must be a list of item ids")
+        return value
+
+    weight = entry.get("text_weight")
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, (int, float))):
+        raise Failure(f"{where}: text_weight must be a number from 0 to 1")
+    return Turn(
+        image=path.parent / text("image") if text("image") else None,
+        item=text("item"),
+        text=text("text"),
+        liked=ids("like"),
+        disliked=ids("dislike"),
+        text_weight=weight,
+    )
+
+
+def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, Value]:
+    """Values by field. Raises `Failure`, naming the text at fault."""
+    fields: dict[str, Value] = {}
+    for text in texts:
+        field, separator, value = text.partition("=")
+        field = field.strip()
+        if not separator or not field:
+            raise Failure(f"--set {text!r}: expected FIELD=VALUE")
+        if field not in schema:
+            known = ", ".join(schema) or "none"
+            raise Failure(
+                f"--set {text!r}: the catalog has no field {field!r}; its fields: {known} (--payload stores "
+                "others, which cannot be filtered by)"
+            )
+        if field in fields:
+            raise Failure(f"--set names {field!r} twice; for several values write {field}=ONE,TWO")
+        try:
+            fields[field] = _value(value.strip(), schema[field])
+        except ValueError as error:
+            raise Failure(f"--set {text!r}: {error}") from error
+    return fields
+
+
+def parse_payload(text: str) -> dict[str, object]:
+    """A whole payload from a JSON object; {"lat": ..., "lon": ...} is a place. Raises `Failure`."""
+    try:
+        read = json.loads(text)
+    except ValueError as error:
+        raise Failure(f"--payload is no JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise Failure('--payload: expected a JSON object, such as {"colour": "red"}')
+    return {name: _with_places(value) for name, value in read.items()}
+
+
+def _value(text: str, kind: str) -> Value:
+    if kind == "geo":
+        return GeoPoint(*numbers(text, 2, "LATITUDE,LONGITUDE"))
+    if kind == "text":
+        return text
+    values = [_scalar(part, kind) for part in elements(text)]
+    return values[0] if len(values) == 1 else values
+
+
+def _scalar(text: str, kind: str) -> Scalar:
+    if kind == "float":
+        return number(text)
+    return moment(text) if kind == "datetime" else scalar(text, kind)
+
+
+def _with_places(value: object) -> object:
+    if isinstance(value, list):
+        return [_with_places(element) for element in value]
+    if isinstance(value, dict) and value.keys() == {"lat", "lon"}:
+        return GeoPoint(value["lat"], value["lon"])
+    return value

@@ -1,0 +1,67 @@
+"""How `cir index` divides its work: not at all, one partition of it, the merging of all, or a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from cir_cli.errors import Failure
+
+
+class Engine(StrEnum):
+    """Where the embedding is driven from."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Work that is divided over parts in `folder`: exactly one of `partition`, `finish` and `ray_partitions`
+    is set."""
+
+    folder: Path
+    partition: str = ""
+    finish: bool = False
+    ray_partitions: int = 0
+    ray_address: str = ""
+
+
+def read_division(
+    *,
+    engine: Engine,
+    parts: Path | None,
+    partition: str,
+    finish: bool,
+    partitions: int,
+    ray_address: str,
+    of_whole_runs: Mapping[str, bool],
+) -> Division | None:
+    """What the flags ask for; None for a run that is not divided.
+
+    `of_whole_runs` are flags that say something about the catalog, and whether they were given: a single
+    partition never meets the catalog. Raises `Failure` for flags that contradict each other.
+    """
+    ray = engine is Engine.RAY
+    asked = [
+        flag
+        for flag, given in (("--partition", bool(partition)), ("--finish", finish), ("--engine ray", ray))
+        if given
+    ]
+    if len(asked) > 1:
+        raise Failure(f"{' and '.join(asked)} exclude each other; give one of them")
+    if ray_address and not ray:
+        raise Failure("--ray-address needs --engine ray")
+    if not asked:
+        if parts is not None:
+            raise Failure("--parts needs one of --partition i/n, --finish and --engine ray")
+        return None
+    if parts is None:
+        raise Failure(f"{asked[0]} needs --parts FOLDER, a folder that all partitions share")
+    if partition and (wrong := [flag for flag, given in of_whole_runs.items() if given]):
+        raise Failure(f"{wrong[0]} says something about the whole catalog; give it with --finish")
+    if ray and of_whole_runs.get("--dry-run"):
+        raise Failure("--dry-run needs the engine local: it embeds nothing")
+    return Division(parts, partition, finish, partitions if ray else 0, ray_address)

@@ -1,0 +1,107 @@
+"""Copies, snapshots and restores for commands. Imports what only the [search] extra brings."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cir_cli.errors import Failure
+from vector_store.base import VectorStore
+from vector_store.copy import Placement, copy_version
+from vector_store.errors import StoreError
+from vector_store.open_store import open_store
+from vector_store.snapshot import restore_snapshot, write_snapshot
+from vector_store.types import VersionInfo
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a store is reached; `ca_file` is for TLS."""
+
+    url: str
+    api_key: str
+    ca_file: Path | None
+
+    def open(self) -> VectorStore:
+        return open_store(self.url, api_key=self.api_key, ca_file=self.ca_file)
+
+
+def run_copy(
+    name: str,
+    source: Access,
+    target: Access,
+    *,
+    new_name: str,
+    version: str,
+    resume: str,
+    publish: bool,
+    placement: Placement,
+) -> str:
+    """Copy; returns the line to show. Raises `Failure`."""
+
+    async def run() -> str:
+        async with source.open() as from_store, target.open() as to_store:
+            info = await copy_version(
+                from_store,
+                to_store,
+                name,
+                version=version,
+                target_catalog=new_name,
+                resume=resume,
+                placement=placement,
+                on_progress=_show,
+            )
+            return await _published(to_store, info, publish)
+
+    return _run(run())
+
+
+def run_snapshot(name: str, folder: Path, access: Access, *, version: str) -> str:
+    """Write a snapshot; returns the line to show. Raises `Failure`."""
+
+    async def run() -> str:
+        async with access.open() as store:
+            info = await write_snapshot(store, name, folder, version=version, on_progress=_show)
+            return f"{name}: version {info.version} is in {folder}"
+
+    return _run(run())
+
+
+def run_restore(
+    folder: Path, access: Access, *, new_name: str, resume: str, publish: bool, placement: Placement
+) -> str:
+    """Restore a snapshot; returns the line to show. Raises `Failure`."""
+
+    async def run() -> str:
+        async with access.open() as store:
+            info = await restore_snapshot(
+                store, folder, catalog=new_name, resume=resume, placement=placement, on_progress=_show
+            )
+            return await _published(store, info, publish)
+
+    return _run(run())
+
+
+async def _published(store: VectorStore, info: VersionInfo, publish: bool) -> str:
+    if publish:
+        await store.publish(info.catalog, info.version)
+    state = "published" if publish else f"ready: cir catalogs publish {info.catalog} {info.version}"
+    return f"{info.catalog}: version {info.version} has {info.points} items, verified; {state}"
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except (StoreError, ValueError) as error:
+        raise Failure(str(error)) from error
+
+
+def _show(done: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} items", end="", file=sys.stderr, flush=True)

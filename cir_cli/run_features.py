@@ -1,0 +1,85 @@
+"""Extracting features for a command. Imports what the extras bring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cir_cli.embedding_backends import LocalModel, RemoteModel
+from cir_cli.options import Access
+from combiner_training.captions import training_texts
+from combiner_training.datasets.base import DatasetError
+from combiner_training.datasets.load import Dataset, available_splits, load_splits, own_dialogues
+from combiner_training.datasets.triplets import load_dialogues
+from combiner_training.extract import ExtractResult, extract_images, extract_texts
+from combiner_training.progress import Progress
+from embedder_service.settings import EmbedderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is extracted: splits of a data set (all there are where none is named), and dialogues (garments
+    have their own)."""
+
+    dataset: str
+    root: Path
+    splits: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    dialogues: Path | None = None
+
+
+def run_extract(
+    source: Source,
+    folder: Path,
+    *,
+    model: str,
+    pretrained: str,
+    embedder: str,
+    access: Access,
+    dtype: str,
+    batch_items: int,
+    fresh: bool,
+    progress: Progress,
+) -> tuple[ExtractResult, ExtractResult]:
+    """Extract images and texts into `folder`. Raises Failure, DatasetError, FeatureFileError, OSError."""
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"--dtype is {dtype!r}; expected float16 or float32")
+    pictures, texts = _wanted(source)
+    embedding: LocalModel | RemoteModel
+    if embedder:
+        embedding = RemoteModel(embedder, access, batch_items)
+    else:
+        chosen: dict[str, Any] = {"architecture": model} if model else {}
+        chosen |= {"pretrained": pretrained} if pretrained else {}
+        embedding = LocalModel(EmbedderSettings(**chosen), batch_items)
+    try:
+        images = extract_images(folder, pictures, embedding, dtype=dtype, fresh=fresh, progress=progress)
+        return images, extract_texts(folder, texts, embedding, dtype=dtype, fresh=fresh, progress=progress)
+    finally:
+        progress.stop()
+        embedding.close()
+
+
+def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
+    """Every image by name, and every text that a query can be trained or evaluated with."""
+    dataset = Dataset(source.dataset)
+    pictures: dict[str, Path] = {}
+    texts: dict[str, None] = {}
+    for name in source.splits or available_splits(dataset, source.root):
+        for split in load_splits(dataset, source.root, name, categories=source.categories):
+            pictures |= split.paths
+            texts |= dict.fromkeys(text for query in split.queries for text in training_texts(query.texts))
+    if source.dialogues is not None:
+        talks = load_dialogues(source.dialogues)
+    else:
+        talks = own_dialogues(dataset, source.root, source.splits)
+    for dialogue in talks:
+        names = {dialogue.reference, *(name for turn in dialogue.turns for name in turn.targets)}
+        if unknown := sorted(names - pictures.keys()):
+            where = f"{source.dialogues or source.root}, dialogue {dialogue.id}"
+            raise DatasetError(
+                f"{where}: {unknown[0]!r} is no image of the data set; expected names of its gallery"
+            )
+        texts |= dict.fromkeys(turn.text for turn in dialogue.turns)
+    return pictures, list(texts)

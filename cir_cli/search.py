@@ -1,0 +1,147 @@
+"""`cir search`: a composed query from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir.client import Client
+from cir.filters import Filter
+from cir.models import SearchAnswer
+from cir.turns import Turn
+from cir_cli.contact_sheet import write_sheet
+from cir_cli.options import DEFAULT_SERVER, ApiKey, CaFile, CertFile, Json, KeyFile, Server, Timeout, connect
+from cir_cli.output import print_answer, print_json
+from cir_cli.parse import all_turns, parse_filters, read_turns
+
+
+class Feedback(StrEnum):
+    """How liked and disliked items move the query."""
+
+    ROCCHIO = "rocchio"
+    RECOMMEND = "recommend"
+
+
+def search(
+    catalog: Annotated[str, typer.Option("--catalog", "-c", help="The catalog to search.")],
+    image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from.")] = None,
+    item: Annotated[str, typer.Option("--item", help="Item of the catalog to start from, by id.")] = "",
+    text: Annotated[
+        str, typer.Option("--text", "-t", help="The change wanted; alone: what to search for.")
+    ] = "",
+    like: Annotated[
+        list[str] | None, typer.Option("--like", help="Item in the right direction; repeatable.")
+    ] = None,
+    dislike: Annotated[
+        list[str] | None, typer.Option("--dislike", help="Item in the wrong direction; repeatable.")
+    ] = None,
+    then: Annotated[
+        list[str] | None, typer.Option("--then", help="A further turn with this text; repeatable.")
+    ] = None,
+    turns: Annotated[
+        Path | None,
+        typer.Option(
+            "--turns",
+            metavar="FILE",
+            help="JSON file with turns that come first: a list of objects with image, item, text, like, "
+            "dislike, text_weight.",
+        ),
+    ] = None,
+    combiner: Annotated[
+        str,
+        typer.Option(
+            "--combiner",
+            help="A combiner of the server, such as sum or combiner/NAME; default: the server's.",
+        ),
+    ] = "",
+    text_weight: Annotated[
+        float | None,
+        typer.Option("--text-weight", min=0, max=1, help="Weight of --text against the picture."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            "-f",
+            metavar="FIELD=VALUE",
+            help="Only items with this: FIELD=VALUE, FIELD=A,B (one of them), FIELD!=VALUE, FIELD<N, "
+            "FIELD<=N, FIELD>N, FIELD>=N; repeatable, all must hold.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of results.")] = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    feedback: Annotated[
+        Feedback, typer.Option("--feedback", help="How --like and --dislike move the query.")
+    ] = Feedback.ROCCHIO,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet.")
+    ] = None,
+    as_json: Json = False,
+    server: Server = DEFAULT_SERVER,
+    api_key: ApiKey = "",
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Find what looks like a picture, with the change that a text describes.
+
+    cir search -c shop --image dress.jpg --text "in red, with long sleeves" --filter "price<50"
+    """
+    given = Turn(image, item, None, text, like or (), dislike or (), text_weight)
+    asked = all_turns(read_turns(turns) if turns else [], given, then or [])
+    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+        answer = client.search(
+            catalog,
+            turns=asked,
+            combiner=combiner,
+            where=_where(filters or [], client, catalog),
+            limit=limit,
+            exact=exact,
+            feedback=feedback.value,
+        )
+        if as_json:
+            print_json(_machine_readable(answer))
+        else:
+            print_answer(answer)
+        if sheet is not None:
+            write_sheet(
+                sheet,
+                heading=f"catalog {catalog}",
+                turns=asked,
+                answer=answer,
+                client=client,
+                catalog=catalog,
+            )
+            if not as_json:
+                print(f"contact sheet: {sheet}")
+
+
+def _where(filters: Sequence[str], client: Client, catalog: str) -> Filter | None:
+    if not filters:
+        return None
+    published = client.catalog(catalog).published
+    return parse_filters(filters, published.schema if published is not None else {})
+
+
+def _machine_readable(answer: SearchAnswer) -> dict[str, object]:
+    return {
+        "results": [
+            {
+                "rank": result.rank,
+                "score": result.score,
+                "id": result.id,
+                "payload": result.payload,
+                "image": result.image,
+            }
+            for result in answer
+        ],
+        "next_page_token": answer.next_page_token,
+        "explanation": asdict(answer.explanation),
+        "timings": asdict(answer.timings),
+    }

@@ -1,0 +1,131 @@
+"""`cir up`: all services on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir_cli.errors import Failure, require
+from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions
+from cir_cli.local.processes import Stopped, running
+from cir_cli.local.readiness import own_tls, resolve_ports, web_port
+from cir_cli.options import DEFAULT_DATA, Data
+
+_STOPPED_WHILE_STARTING = 130
+
+
+def up(
+    data: Data = DEFAULT_DATA,
+    model: Annotated[
+        str, typer.Option("--model", help="open_clip architecture, or cir-small.")
+    ] = SHIPPED_MODEL,
+    pretrained: Annotated[
+        str,
+        typer.Option(
+            "--pretrained",
+            metavar="shipped|TAG|FILE|random[:SEED]",
+            help="Weights: those that come with cir-small, an open_clip tag (downloaded once), a local "
+            "checkpoint, or random ones. With --model ViT-B-32: openai.",
+        ),
+    ] = SHIPPED,
+    host: Annotated[
+        str, typer.Option("--host", help="Address that the search service listens on; 0.0.0.0 for all.")
+    ] = LOOPBACK,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65533, help="Port of the search service; 0 picks one.")
+    ] = 50050,
+    embedder_port: Annotated[
+        int | None, typer.Option("--embedder-port", min=0, max=65535, help="Default: --port + 1.")
+    ] = None,
+    combiner_port: Annotated[
+        int | None, typer.Option("--combiner-port", min=0, max=65535, help="Default: --port + 2.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option("--checkpoints", metavar="DIR", help="Folder of Combiner checkpoints to serve."),
+    ] = None,
+    default_combiner: Annotated[
+        str | None,
+        typer.Option(
+            "--default-combiner",
+            help="Combiner of searches that name none. Default: combiner/garments with the shipped model, "
+            "else sum.",
+        ),
+    ] = None,
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-keys-file",
+            metavar="FILE",
+            help="Keys that the search service asks for; entries: cir keys new. Default: it asks for none.",
+        ),
+    ] = None,
+    web: Annotated[
+        bool,
+        typer.Option("--web/--no-web", help="Run the web demo too; without a key of its own not with keys."),
+    ] = True,
+    web_port_: Annotated[
+        int | None,
+        typer.Option(
+            "--web-port", min=0, max=65535, help="Port of the web demo. Default: 8080, or a free one."
+        ),
+    ] = None,
+    start_timeout: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds that the start may take.")
+    ] = 600.0,
+) -> None:
+    """Run embedder, combiner, search and the web demo on this machine until Ctrl-C, with an embedded store.
+
+    Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_DTYPE.
+    """
+    require("demo", what="cir up")
+    ports = resolve_ports(port, embedder_port, combiner_port)
+    options = UpOptions(
+        data,
+        model,
+        pretrained,
+        host,
+        *ports,
+        checkpoints,
+        default_combiner or "",
+        api_keys_file,
+        search_tls=own_tls("search_service"),
+    )
+    if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
+        options = replace(options, web_port=web_port(web_port_, ports))
+    print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
+    try:
+        with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:
+            print(f"  store     {options.store}")
+            print(f"  logs      {data / 'logs'}")
+            print(f"up; index pictures with: cir index CATALOG FOLDER{_data_option(data)}")
+            print("Ctrl-C stops all", flush=True)
+            services.watch()
+            print("stopping ...", flush=True)
+    except Stopped:
+        raise Failure("stopped before all services were up", exit_code=_STOPPED_WHILE_STARTING) from None
+    except Failure as error:
+        raise Failure(with_advice(str(error), pretrained)) from error
+    print("stopped")
+
+
+def print_serving(spec: ServiceSpec) -> None:
+    """Say where a service answers."""
+    address = spec.address if spec.health_name else f"http://{spec.address}"
+    print(f"  {spec.name:<9} {address}", file=sys.stdout, flush=True)
+
+
+def with_advice(message: str, pretrained: str) -> str:
+    """A failure of the start, with what helps when weights could not be had."""
+    if "cannot be had" not in message or pretrained.startswith("random"):
+        return message
+    return f"{message}; to try things out without trained weights: --pretrained random"
+
+
+def _data_option(data: Path) -> str:
+    return "" if data == DEFAULT_DATA else f" --data {data}"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cir.common.v1 import payload_pb2 as pb
+from cir.errors import InvalidArgument
+from cir.payload import GeoPoint, from_payload, from_value, to_payload, to_value
+
+scalars = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.datetimes(timezones=st.just(UTC), min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31)),
+    st.builds(GeoPoint, st.floats(-90, 90), st.floats(-180, 180)),
+)
+# Lists of one type, as the contract asks.
+lists = scalars.flatmap(lambda first: st.lists(scalars.filter(lambda other: type(other) is type(first))))
+
+
+@given(st.one_of(st.none(), scalars, lists))
+def test_values_come_back_as_they_went(value: object) -> None:
+    back = from_value(pb.Value.FromString(to_value(value, field="f").SerializeToString()))
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_bools_stay_bools_and_integers_stay_integers() -> None:
+    assert to_value(True, field="f").WhichOneof("kind") == "bool_value"
+    assert to_value(2**62, field="f").integer_value == 2**62
+    assert to_value(np.int64(3), field="f").WhichOneof("kind") == "integer_value"
+    assert to_value(np.float32(0.5), field="f").float_value == 0.5
+
+
+def test_datetimes_come_back_in_utc() -> None:
+    moment = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    assert from_value(to_value(moment, field="f")) == datetime(2026, 5, 1, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (math.nan, "finite"),
+        (math.inf, "finite"),
+        (2**63, "64 bits"),
+        (datetime(2026, 1, 1), "time zone"),
+        ([1, "a"], "one type"),
+        ([[1]], "neither lists"),
+        ([None], "neither lists"),
+        (object(), "no payload value"),
+        ({"a": 1}, "no payload value"),
+    ],
+)
+def test_values_without_a_form_on_the_wire_are_refused(value: object, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message) as raised:
+        to_value(value, field="price")
+    assert raised.value.field == "price"
+
+
+def test_a_payload_is_read_by_name_in_order() -> None:
+    payload = {"b": [1, 2], "a": None, "c": "x"}
+    assert list(from_payload(to_payload(payload)).items()) == [("a", None), ("b", [1, 2]), ("c", "x")]

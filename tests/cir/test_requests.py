@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+import cir.requests
+from cir.errors import InvalidArgument
+from cir.requests import search
+from cir.search.v1 import search_pb2 as pb
+from cir.turns import Turn
+
+
+def request(*args: object, **kwargs: object) -> pb.SearchRequest:
+    call = search(*args, **kwargs)  # type: ignore[arg-type]
+    assert isinstance(call.request, pb.SearchRequest)
+    assert call.method == "/cir.search.v1.SearchService/Search"
+    return call.request
+
+
+def test_the_arguments_describe_one_turn() -> None:
+    sent = request("shop", image=b"abc", text="in red", liked=["x"], text_weight=0.3)
+    assert sent.catalog == "catalogs/shop"
+    assert len(sent.turns) == 1
+    assert sent.turns[0].reference.image == b"abc"
+    assert sent.turns[0].text == "in red"
+    assert sent.turns[0].text_weight == 0.3
+    assert list(sent.turns[0].liked_item_ids) == ["x"]
+    assert sent.limit == 10
+    assert not sent.HasField("filter")
+    assert not sent.HasField("score_threshold")
+
+
+def test_earlier_turns_come_before_the_one_of_the_arguments() -> None:
+    turns = [Turn(item="a"), Turn(text="b")]
+    assert [turn.text for turn in request("shop", turns=turns, text="c").turns] == ["", "b", "c"]
+    assert [turn.text for turn in request("shop", turns=turns).turns] == ["", "b"]
+    assert len(request("shop").turns) == 0
+
+
+def test_every_option_is_sent() -> None:
+    sent = request(
+        "shop",
+        item="a",
+        combiner="combiner/x",
+        where={"price": {"lt": 3}},
+        limit=5,
+        page_token="t",
+        exact=True,
+        ef=64,
+        score_threshold=0.0,
+        exclude_references=False,
+        exclude_disliked=False,
+        exclude=["z"],
+        diversity=0.5,
+        group_by="brand",
+        group_size=2,
+        with_features=True,
+        with_query_vector=True,
+        version="v3",
+        feedback="recommend",
+    )
+    assert (sent.combiner, sent.limit, sent.page_token, sent.exact, sent.ef) == (
+        "combiner/x",
+        5,
+        "t",
+        True,
+        64,
+    )
+    assert sent.HasField("score_threshold")
+    assert sent.HasField("exclude_references")
+    assert (sent.exclude_references, sent.exclude_disliked) == (False, False)
+    assert list(sent.exclude_item_ids) == ["z"]
+    assert (sent.diversity, sent.group_by, sent.group_size) == (0.5, "brand", 2)
+    assert (sent.with_features, sent.with_query_vector) == (True, True)
+    assert sent.pinned_version == "catalogs/shop/versions/v3"
+    assert sent.feedback == pb.RECOMMEND
+    assert request("shop", item="a").feedback == pb.FEEDBACK_METHOD_UNSPECIFIED
+    with pytest.raises(InvalidArgument, match="it is rocchio or recommend"):
+        search("shop", item="a", feedback="average")
+    assert sent.filter.must[0].range.lt.integer_value == 3
+
+
+def test_the_next_page_is_the_same_query() -> None:
+    call = search("shop", item="a", limit=5, timeout=3.0)
+    following = call.next_page("token")
+    expected = pb.SearchRequest()
+    expected.CopyFrom(call.request)  # type: ignore[arg-type]
+    expected.page_token = "token"
+    assert following.request == expected
+    assert following.timeout == 3.0
+    assert request("shop", item="a").page_token == ""
+
+
+def test_a_request_that_no_server_takes_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cir.requests, "MAX_MESSAGE_BYTES", 100)
+    with pytest.raises(InvalidArgument, match="a message at most 100; send smaller pictures"):
+        search("shop", image=b"x" * 101).encode()

@@ -1,0 +1,134 @@
+"""Contact sheets, and the images that they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+import cir
+from cir.models import SearchAnswer
+from cir.turns import Turn
+from cir_cli.contact_sheet import GAP, TILE, Tile, draw_sheet, fitted, load_picture, thumbnail, write_sheet
+from cir_cli.errors import Failure
+from tests.cir import messages
+from tests.cir.fake_search import FakeSearch
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def tile(colour: tuple[int, int, int], *lines: str) -> Tile:
+    return Tile(Image.new("RGB", (50, 50), colour), lines)
+
+
+def shares(sheet: Image.Image, colour: tuple[int, int, int]) -> int:
+    """Pixels of exactly this colour."""
+    return int((np.asarray(sheet) == colour).all(axis=2).sum())
+
+
+def test_query_and_results_are_all_on_the_sheet() -> None:
+    sheet = draw_sheet("heading", [tile(RED)], [tile(BLUE, "1.  0.9", "id")] * 7, columns=5)
+    assert sheet.mode == "RGB"
+    assert sheet.width == GAP + 5 * (TILE + GAP)
+    inside = (TILE - 2) ** 2
+    assert shares(sheet, RED) == inside
+    assert shares(sheet, BLUE) == 7 * inside
+    pixels = np.asarray(sheet)
+    rows = np.flatnonzero((pixels == BLUE).all(axis=2).any(axis=1))
+    # Two rows of results, below the query.
+    assert np.count_nonzero(np.diff(rows) > 1) == 1
+    assert rows[0] > np.flatnonzero((pixels == RED).all(axis=2).any(axis=1))[-1]
+
+
+def test_labels_are_drawn_below_their_picture() -> None:
+    with_text = np.asarray(draw_sheet("h", [], [tile(BLUE, "WWWW")], columns=1))
+    without = np.asarray(draw_sheet("h", [], [tile(BLUE, " ")], columns=1))
+    assert with_text.shape == without.shape
+    changed = np.argwhere((with_text != without).any(axis=2))
+    bottom_of_picture = np.flatnonzero((without == BLUE).all(axis=2).any(axis=1))[-1]
+    assert len(changed) > 20
+    assert changed[:, 0].min() > bottom_of_picture
+    assert changed[:, 1].min() >= GAP
+
+
+def test_a_picture_that_is_not_here_leaves_its_place() -> None:
+    sheet = draw_sheet("h", [Tile(None, ("a",), "continued")], [Tile(None, ("b",)), tile(BLUE)])
+    assert shares(sheet, BLUE) == (TILE - 2) ** 2
+
+
+def test_more_turns_than_columns_widen_the_sheet() -> None:
+    assert draw_sheet("h", [tile(RED)] * 7, [tile(BLUE)], columns=2).width == GAP + 7 * (TILE + GAP)
+
+
+def test_an_empty_sheet_can_be_drawn_and_no_columns_not() -> None:
+    assert draw_sheet("", [], []).height > 0
+    with pytest.raises(ValueError, match="at least one column"):
+        draw_sheet("h", [], [], columns=0)
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300), (1, 400)])
+def test_thumbnails_show_the_whole_picture_on_white(size: tuple[int, int]) -> None:
+    small = np.asarray(thumbnail(Image.new("RGB", size, RED)))
+    assert small.shape == (TILE, TILE, 3)
+    red = (small == RED).all(axis=2)
+    assert red.any()
+    expected = size[0] * size[1] / max(size) ** 2
+    assert abs(red.mean() - expected) < 0.02
+    assert (small[~red] > 100).any()
+
+
+def test_transparent_pixels_are_white() -> None:
+    assert (np.asarray(thumbnail(Image.new("RGBA", (10, 10), (0, 0, 0, 0)))) == 255).all()
+
+
+def test_cameras_are_turned_upright() -> None:
+    picture = Image.new("RGB", (20, 10), WHITE)
+    picture.paste(RED, (0, 0, 10, 10))
+    picture.getexif()[0x0112] = 6  # turn by 90 degrees clockwise: left becomes top
+    upright = np.asarray(thumbnail(picture))
+    assert tuple(upright[10, TILE // 2]) == RED
+    assert tuple(upright[-10, TILE // 2]) == WHITE
+
+
+def test_long_texts_are_cut_and_short_ones_kept() -> None:
+    font = ImageFont.load_default(14)
+    assert fitted("short", font, 200) == "short"
+    cut = fitted("x" * 500, font, 100)
+    assert cut.endswith("…")
+    assert font.getlength(cut) <= 100
+    assert font.getlength(cut + "x") > 100
+    assert "\n" not in fitted("two\nlines", font, 200)
+
+
+def test_only_readable_local_pictures_are_loaded(tmp_path: Path) -> None:
+    good = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(good)
+    bad = tmp_path / "b.png"
+    bad.write_bytes(good.read_bytes()[:40])
+    assert load_picture(str(good)) is not None
+    for location in (str(bad), str(tmp_path / "missing.png"), "", "https://shop/a.png", str(tmp_path)):
+        assert load_picture(location) is None
+
+
+def test_a_sheet_is_written_with_items_as_references(tmp_path: Path, search_service: FakeSearch) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(picture)
+    search_service.answers["GetItem"] = messages.item("ref", str(picture))
+    answer = SearchAnswer.read(messages.search_response(messages.item("x", str(picture)), messages.item("y")))
+    turns = [Turn(item="ref", text="in red"), Turn(text="longer", liked=["x"])]
+    sheet = tmp_path / "new" / "sheet.png"
+    with cir.Client(search_service.address, timeout=10) as client:
+        write_sheet(sheet, heading="h", turns=turns, answer=answer, client=client, catalog="shop")
+        with Image.open(sheet) as written:
+            assert written.width > 1000
+        with pytest.raises(Failure, match=r"sheet\.nothing cannot be written"):
+            write_sheet(
+                tmp_path / "sheet.nothing",
+                heading="h",
+                turns=turns,
+                answer=answer,
+                client=client,
+                catalog="shop",
+            )

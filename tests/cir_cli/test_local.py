@@ -1,0 +1,245 @@
+"""Services on one machine: their plan, their readiness, and the file that says where they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from cir_cli.errors import Failure
+from cir_cli.local import up_file
+from cir_cli.local.plan import SHIPPED, SHIPPED_COMBINER, SHIPPED_MODEL, ServiceSpec, UpOptions, plan
+from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
+from cir_cli.local.up_file import UpFile
+from combiner_service.settings import CombinerSettings
+from embedder_service.settings import EmbedderSettings
+from search_service.settings import SearchSettings
+from service_runtime.settings import ProgramSettings
+from service_runtime.tls import TlsServerFiles
+from tests.service_runtime.certificates import Authority, Pair
+from web_demo.settings import DemoSettings
+
+OPTIONS = UpOptions(Path("data"), "RN50", "random:3", "127.0.0.1", 5000, 5001, 5002)
+
+
+def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan writes names; the services' own classes have to read them."""
+    classes: dict[str, type[ProgramSettings]] = {
+        "embedder": EmbedderSettings,
+        "combiner": CombinerSettings,
+        "search": SearchSettings,
+        "web": DemoSettings,
+    }
+    loaded = {}
+    options = replace(OPTIONS, checkpoints=Path("weights"), web_port=5003)
+    for spec in plan(options):
+        for name, value in spec.environment.items():
+            monkeypatch.setenv(name, value)
+        prefix = str(classes[spec.name].model_config["env_prefix"])
+        fields = {name.removeprefix(prefix).lower() for name in spec.environment}
+        assert fields <= classes[spec.name].model_fields.keys()
+        loaded[spec.name] = classes[spec.name].load([])
+        assert loaded[spec.name].address == spec.address
+    embedder, combiner, search = loaded["embedder"], loaded["combiner"], loaded["search"]
+    assert isinstance(embedder, EmbedderSettings)
+    assert (embedder.architecture, embedder.pretrained) == ("RN50", "random:3")
+    assert isinstance(combiner, CombinerSettings)
+    assert combiner.checkpoint_dir == Path("weights").resolve()
+    web = loaded["web"]
+    assert isinstance(web, DemoSettings)
+    assert web.search == search.address
+    assert isinstance(search, SearchSettings)
+    assert (search.embedder, search.combiner) == (embedder.address, combiner.address)
+    assert re.fullmatch(r"edge:///.*/data/store", search.store)
+
+
+def test_the_shipped_combiner_goes_with_the_shipped_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings_of(options: UpOptions) -> tuple[CombinerSettings, SearchSettings]:
+        with monkeypatch.context() as patch:
+            for spec in plan(options):
+                for name, value in spec.environment.items():
+                    patch.setenv(name, value)
+            return CombinerSettings.load([]), SearchSettings.load([])
+
+    shipped = replace(OPTIONS, model=SHIPPED_MODEL, pretrained=SHIPPED)
+    combiner, search = settings_of(shipped)
+    assert combiner.checkpoint_dir is not None
+    assert (combiner.checkpoint_dir / "garments.safetensors").is_file()
+    assert combiner.default_combiner == search.default_combiner == SHIPPED_COMBINER
+    for options, expected in (
+        (OPTIONS, "sum"),
+        (replace(shipped, default_combiner="slerp"), "slerp"),
+        (replace(shipped, checkpoints=Path("own")), "sum"),
+    ):
+        combiner, search = settings_of(options)
+        assert combiner.default_combiner == search.default_combiner == expected
+
+
+def test_only_search_listens_on_other_interfaces() -> None:
+    embedder, combiner, search = plan(replace(OPTIONS, host="0.0.0.0"))
+    assert search.environment["CIR_SEARCH_HOST"] == "0.0.0.0"
+    assert search.address == "127.0.0.1:5000"
+    assert embedder.environment["CIR_EMBEDDER_HOST"] == "127.0.0.1"
+    assert combiner.environment["CIR_COMBINER_HOST"] == "127.0.0.1"
+
+
+def test_only_search_asks_for_keys() -> None:
+    specs = plan(replace(OPTIONS, api_keys_file=Path("keys.toml")))
+    assert [spec.environment.get(f"CIR_{spec.name.upper()}_API_KEYS_FILE") for spec in specs] == [
+        None,
+        None,
+        str(Path("keys.toml").resolve()),
+    ]
+
+
+def test_ports_follow_the_first_unless_given() -> None:
+    assert resolve_ports(50050, None, None) == (50050, 50051, 50052)
+    assert resolve_ports(50050, 7000, None) == (50050, 7000, 50052)
+    assert len({*resolve_ports(0, None, None), *resolve_ports(50050, 0, 0)}) == 6
+    with pytest.raises(Failure, match="need three ports, not 50050, 50050, 50052"):
+        resolve_ports(50050, 50050, None)
+
+
+def test_a_port_in_use_is_named() -> None:
+    import socket
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(Failure, match=f"cannot listen on {address}: Address already in use"):
+            check_free([address])
+    check_free([f"127.0.0.1:{port}" for port in free_ports(2)])
+
+
+NAME = "cir.search.v1.SearchService"
+Start = Callable[[Pair, Path | None], ServiceSpec]
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ca")
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """A server with a certificate, and the settings of the search service that say the same."""
+    servicer = health.HealthServicer()
+    servicer.set(NAME, health_pb2.HealthCheckResponse.SERVING)
+    server = grpc.server(ThreadPoolExecutor(2))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+
+    def run(pair: Pair, client_ca: Path | None) -> ServiceSpec:
+        for name, path in (("CERTIFICATE", pair.certificate), ("KEY", pair.key), ("CLIENT_CA", client_ca)):
+            if path is not None:
+                monkeypatch.setenv(f"CIR_SEARCH_TLS_{name}", str(path))
+        files = TlsServerFiles(pair.certificate, pair.key, client_ca)
+        credentials = grpc.dynamic_ssl_server_credentials(
+            files.read(),
+            lambda: None,  # type: ignore[arg-type,return-value]  # None is documented
+            client_ca is not None,
+        )
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        server.start()
+        return ServiceSpec("search", "search_service", f"127.0.0.1:{port}", NAME, {})
+
+    yield run
+    server.stop(0).wait()
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_a_child_is_trusted_by_its_own_certificate(start: Start, authority: Authority, mutual: bool) -> None:
+    pair = authority.issue("own")
+    spec = start(pair, authority.file if mutual else None)
+    assert takes_calls(spec, None) is False
+    tls = own_tls("search_service")
+    assert takes_calls(spec, tls) is True
+    # Nobody listens there yet, which is no failure.
+    unused = ServiceSpec("search", "search_service", "127.0.0.1:1", NAME, {})
+    assert takes_calls(unused, tls) is False
+    web = plan(UpOptions(Path("data"), "m", "p", "127.0.0.1", 1, 2, 3, web_port=4, search_tls=tls))[-1]
+    sent = {name.rpartition("_")[2]: value for name, value in web.environment.items() if "SEARCH_" in name}
+    own = {"CA": str(pair.certificate)}
+    assert sent == (own | {"CERTIFICATE": str(pair.certificate), "KEY": str(pair.key)} if mutual else own)
+
+
+def test_a_certificate_that_can_never_fit_is_told_at_once(start: Start, authority: Authority) -> None:
+    spec = start(authority.issue("own", names=("shop.example",)), None)
+    with pytest.raises(
+        Failure, match=r"search cannot be reached over TLS at 127\.0\.0\.1:.*name that address"
+    ):
+        takes_calls(spec, own_tls("search_service"))
+
+
+def test_a_certificate_that_the_child_refuses_is_told_at_once(
+    start: Start, authority: Authority, tmp_path: Path
+) -> None:
+    spec = start(authority.issue("own"), Authority(tmp_path, "clients").file)
+    with pytest.raises(Failure, match=r"hangs up on its own certificate.*its own tls_client_ca lets in"):
+        takes_calls(spec, own_tls("search_service"))
+
+
+def test_settings_that_the_child_refuses_are_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIR_SEARCH_PORT", "many")
+    assert own_tls("search_service") is None
+
+
+UP = UpFile(os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "edge:///x", "RN50", "openai")
+
+
+def test_what_is_up_can_be_read_until_it_ends(tmp_path: Path) -> None:
+    data = tmp_path / "new" / "data"
+    assert up_file.read(data) is None
+    with up_file.claim(data):
+        assert up_file.read(data) is None
+        up_file.write(data, UP)
+        assert up_file.read(data) == UP
+    assert up_file.read(data) is None
+
+
+def test_a_second_owner_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
+    with up_file.claim(tmp_path):
+        with pytest.raises(Failure, match="already up; use them"), up_file.claim(tmp_path):
+            pass
+        up_file.write(tmp_path, UP)
+        message = rf"already up \(process {os.getpid()}, search at 127\.0\.0\.1:1\)"
+        with pytest.raises(Failure, match=message), up_file.claim(tmp_path):
+            pass
+        assert up_file.read(tmp_path) == UP
+    with up_file.claim(tmp_path):
+        pass
+
+
+def _exit_at_once() -> None:
+    os._exit(0)
+
+
+def test_the_file_of_a_killed_owner_counts_for_nothing(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_exit_at_once)
+    process.start()
+    process.join()
+    assert process.pid is not None
+    gone = UpFile(process.pid, "a", "b", "c", "d", "e", "f")
+    up_file.write(tmp_path, gone)
+    assert up_file.read(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"pid": 1}'])
+def test_a_damaged_file_is_said_to_be(tmp_path: Path, content: str) -> None:
+    (tmp_path / "up.json").write_text(content)
+    with pytest.raises(Failure, match=r"up\.json cannot be read"):
+        up_file.read(tmp_path)
+
+
+def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match="cannot be used"), up_file.claim(tmp_path / "file" / "data"):
+        pass

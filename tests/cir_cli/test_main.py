@@ -1,0 +1,218 @@
+"""The command against a server on loopback: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from PIL import Image
+
+from cir.search.v1 import catalog_pb2, search_pb2
+from cir_cli.main import run
+from tests.cir import messages
+from tests.cir.fake_search import FakeSearch, refuse
+
+
+@pytest.fixture(autouse=True)
+def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIR_SERVER", search_service.address)
+    search_service.answers.update(
+        Search=messages.search_response(
+            messages.item("a/b", price=2.5), messages.item("c"), next_page_token="t"
+        ),
+        GetCatalog=messages.catalog(),
+        ListCatalogs=catalog_pb2.ListCatalogsResponse(catalogs=[messages.catalog()]),
+        ListCatalogVersions=catalog_pb2.ListCatalogVersionsResponse(versions=[messages.version("v1")]),
+        PublishCatalogVersion=messages.catalog(),
+        RollbackCatalog=messages.catalog(),
+        DeleteCatalog=catalog_pb2.DeleteCatalogResponse(),
+        DeleteCatalogVersion=catalog_pb2.DeleteCatalogVersionResponse(),
+        GetItem=messages.item("a/b", price=2.5),
+        ListItems=catalog_pb2.ListItemsResponse(
+            items=[messages.item("a"), messages.item("b")], next_page_token="t"
+        ),
+    )
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and the one line on standard error of a command that fails."""
+    code = run(arguments)
+    captured = capsys.readouterr()
+    assert captured.err.endswith("\n")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return code, captured.err.strip()
+
+
+def test_search_prints_a_table(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "--catalog", "shop", "--item", "x", "--text", "in red", "--limit", "2"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("a/b", "0.9000", "price=2.5", "text weight 0.50", "by sum", "12.0 ms", "version v2"):
+        assert part in printed
+    [request] = search_service.requests
+    assert (request.turns[0].reference.item_id, request.turns[0].text, request.limit) == ("x", "in red", 2)
+
+
+def test_search_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "-c", "shop", "-t", "red", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["results"][0] == {
+        "rank": 1,
+        "score": 0.9,
+        "id": "a/b",
+        "payload": {"price": 2.5},
+        "image": "",
+    }
+    assert answer["next_page_token"] == "t"
+    assert answer["explanation"]["turns"] == [{"kind": "composed", "text_weight": 0.5}]
+    assert answer["timings"]["total"] == 0.012
+
+
+def test_search_sends_turns_filters_and_options(
+    search_service: FakeSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = tmp_path / "turns.json"
+    turns.write_text('[{"item": "first"}]')
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    arguments = ["search", "-c", "shop", "--turns", str(turns), "--image", str(picture), "--text", "in red"]
+    arguments += ["--text-weight", "0.3", "--like", "p", "--like", "q", "--dislike", "r", "--then", "longer"]
+    arguments += ["--combiner", "slerp", "-f", "price<20", "-f", "colour!=red", "--exact"]
+    arguments += ["--feedback", "recommend"]
+    assert run(arguments) == 0
+    request = search_service.requests[-1]
+    first, second, third = request.turns
+    assert first.reference.item_id == "first"
+    assert second.reference.image == picture.read_bytes()
+    assert (second.text, second.text_weight) == ("in red", 0.3)
+    assert (list(second.liked_item_ids), list(second.disliked_item_ids)) == (["p", "q"], ["r"])
+    assert third == search_pb2.Turn(text="longer")
+    assert (request.combiner, request.exact) == ("slerp", True)
+    assert request.feedback == search_pb2.RECOMMEND
+    assert request.filter.must[0].range.lt.float_value == 20.0
+    assert request.filter.must_not[0].match_any.values[0].string_value == "red"
+
+
+def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert run(["search", "-c", "shop", "--text", "red", "--sheet", str(sheet)]) == 0
+    assert f"contact sheet: {sheet}" in capsys.readouterr().out
+    with Image.open(sheet) as written:
+        assert written.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "--text", "x"], 2, "Missing option '--catalog'"),
+        (["search", "-c", "shop"], 2, "nothing to search for"),
+        (["search", "-c", "shop", "--text", "x", "--limit", "-1"], 2, "Invalid value for '--limit'"),
+        (["search", "-c", "shop", "--text", "x", "-f", "size=m"], 1, "no field 'size'"),
+        (["search", "-c", "shop", "--image", "missing.jpg"], 1, "missing.jpg cannot be read"),
+        (["search", "-c", "shop", "--text", "x", "--turns", "none.json"], 1, "none.json cannot be read"),
+        (["search", "-c", "shop", "--text", "x", "--sheet", "/dev/null/x.png"], 1, "cannot be written"),
+        (["serch"], 2, "No such command 'serch'"),
+        (["search", "--bogus"], 2, "No such option"),
+        (
+            ["index", "shop", ".", "--data", "/nowhere"],
+            1,
+            "nothing is up on /nowhere; start the services with",
+        ),
+    ],
+)
+def test_errors_are_one_line_and_no_success(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    exit_code, line = failed(capsys, *arguments)
+    assert exit_code == code
+    assert line.startswith("cir: ")
+    assert message in line
+
+
+def test_errors_of_the_server_are_told(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search_service.answers["Search"] = refuse(
+        grpc.StatusCode.NOT_FOUND, "no catalog 'shop';\nindex it first", reason="CATALOG_NOT_FOUND"
+    )
+    assert failed(capsys, "search", "-c", "shop", "--text", "x") == (
+        1,
+        "cir: no catalog 'shop'; index it first",
+    )
+
+
+def test_a_fault_of_the_program_is_one_line_too(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("oh")
+
+    monkeypatch.setattr("cir_cli.search.connect", broken)
+    code, line = failed(capsys, "search", "-c", "shop", "--text", "x")
+    assert (code, line) == (70, "cir: a fault of this program (KeyError: 'oh'); please report it")
+
+
+def test_ctrl_c_ends_a_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cir_cli.search.connect", interrupted)
+    assert run(["search", "-c", "shop", "--text", "x"]) == 130
+
+
+def test_catalogs_are_listed(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["catalogs"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("shop", "v2", "7", "ViT-B-32/openai", "colour:keyword", "price:float"):
+        assert part in printed
+    assert run(["catalogs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["published"]["item_count"] == 7
+    search_service.answers["ListCatalogs"] = catalog_pb2.ListCatalogsResponse(
+        catalogs=[catalog_pb2.Catalog(name="catalogs/new")]
+    )
+    assert run(["catalogs"]) == 0
+    assert "new" in capsys.readouterr().out
+    search_service.answers["ListCatalogs"] = catalog_pb2.ListCatalogsResponse()
+    assert run(["catalogs"]) == 0
+    assert "no catalogs yet; make one with: cir index" in capsys.readouterr().out
+
+
+def test_versions_are_listed_published_and_rolled_back(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["catalogs", "versions", "shop"]) == 0
+    assert "2026-03-04 05:06:07Z" in capsys.readouterr().out
+    assert run(["catalogs", "publish", "shop", "v1"]) == 0
+    assert search_service.requests[-1].name == "catalogs/shop/versions/v1"
+    assert run(["catalogs", "rollback", "shop"]) == 0
+    assert "version v2 is published again" in capsys.readouterr().out
+
+
+def test_a_catalog_is_deleted_only_when_that_is_meant(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["catalogs", "delete", "shop", "--version", "v1"]) == 0
+    assert run(["catalogs", "delete", "shop", "--yes"]) == 0
+    assert [request.name for request in search_service.requests] == [
+        "catalogs/shop/versions/v1",
+        "catalogs/shop",
+    ]
+
+
+def test_items_are_shown(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["items", "shop", "a/b"]) == 0
+    assert "price=2.5" in capsys.readouterr().out
+    assert search_service.requests[-1].name == "catalogs/shop/items/a/b"
+    assert run(["items", "shop", "-n", "3", "-f", "stock=1", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [item["id"] for item in shown] == ["a", "b", "a"]
+
+
+def test_help_and_version_succeed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    assert "composed" in capsys.readouterr().out.lower()
+    assert run(["--version"]) == 0
+    assert run([]) == 2

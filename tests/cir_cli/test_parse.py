@@ -1,0 +1,187 @@
+"""Filters, turns and payload fields as they are written on a command line."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
+from cir.payload import GeoPoint
+from cir.turns import Turn
+from cir_cli.errors import Failure
+from cir_cli.parse import all_turns, parse_fields, parse_filters, parse_payload, read_turns
+
+SCHEMA = {
+    "colour": "keyword",
+    "stock": "integer",
+    "price": "float",
+    "sale": "bool",
+    "added": "datetime",
+    "title": "text",
+    "place": "geo",
+}
+MAY = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("colour=red", MatchAny("colour", ["red"])),
+        ("colour = red , blue", MatchAny("colour", ["red ", " blue"])),
+        ("colour=red,blue", MatchAny("colour", ["red", "blue"])),
+        (r"colour=red\,blue", MatchAny("colour", ["red,blue"])),
+        ("colour=a=b", MatchAny("colour", ["a=b"])),
+        ("stock=3,4", MatchAny("stock", [3, 4])),
+        ("stock>=3", Range("stock", gte=3)),
+        ("stock>3", Range("stock", gt=3)),
+        ("price<19.9", Range("price", lt=19.9)),
+        ("price<=20", Range("price", lte=20.0)),
+        ("price=20", Range("price", gte=20.0, lte=20.0)),
+        ("price=1,2", Filter(should=[Range("price", gte=1.0, lte=1.0), Range("price", gte=2.0, lte=2.0)])),
+        ("sale=true", MatchAny("sale", [True])),
+        ("sale=No", MatchAny("sale", [False])),
+        ("added>2026-05-01", Range("added", gt=MAY)),
+        ("added<2026-05-01T02:00+02:00", Range("added", lt=MAY)),
+        ("title=summer dress", MatchText("title", "summer dress")),
+        ("place=52.5,13.4,1000", GeoRadius("place", GeoPoint(52.5, 13.4), 1000.0)),
+    ],
+)
+def test_a_text_is_read_by_the_type_of_its_field(text: str, condition: Condition) -> None:
+    assert parse_filters([text], SCHEMA) == Filter(must=[condition], must_not=[])
+
+
+def test_not_equal_goes_into_must_not_and_all_must_hold() -> None:
+    parsed = parse_filters(["colour!=red,blue", "price<5", "stock=1"], SCHEMA)
+    assert parsed == Filter(
+        must=[Range("price", lt=5.0), MatchAny("stock", [1])], must_not=[MatchAny("colour", ["red", "blue"])]
+    )
+
+
+def test_no_texts_are_no_filter() -> None:
+    assert parse_filters([], SCHEMA) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour", "expected FIELD=VALUE"),
+        ("=red", "expected FIELD=VALUE"),
+        ("size=m", "no field 'size'; its fields: colour, stock, price"),
+        ("stock=3.5", "'3.5' is not a whole number"),
+        ("price<cheap", "'cheap' is not a number"),
+        ("sale=maybe", "not true or false"),
+        ("added>spring", "no point in time"),
+        ("colour<red", "a keyword field has no order"),
+        ("title>x", "a text field has no order"),
+        ("place=here", "LATITUDE,LONGITUDE,METRES"),
+        ("place=a,b,c", "'a' is not a number"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+    with pytest.raises(Failure, match=message):
+        parse_filters([text], SCHEMA)
+
+
+def test_a_file_of_turns(tmp_path: Path) -> None:
+    path = tmp_path / "turns.json"
+    path.write_text(
+        json.dumps(
+            [
+                {"image": "a.jpg", "text": "in red", "text_weight": 0.3},
+                {"text": "longer", "like": ["x"], "dislike": ["y", "z"]},
+                {"item": "q"},
+            ]
+        )
+    )
+    first, second, third = read_turns(path)
+    assert (first.image, first.text, first.text_weight) == (tmp_path / "a.jpg", "in red", 0.3)
+    assert (second.image, second.liked, second.disliked) == (None, ["x"], ["y", "z"])
+    assert third.item == "q"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("{}", "expected a list of objects"),
+        ("[1]", "expected a list of objects"),
+        ('[{"words": "x"}]', "turn 1: unknown words; expected dislike, image, item, like, text, text_weight"),
+        ('[{}, {"text": 3}]', "turn 2: text must be a string"),
+        ('[{"like": "a"}]', "like must be a list of item ids"),
+        ('[{"text_weight": "half"}]', "text_weight must be a number"),
+        ('[{"text_weight": true}]', "text_weight must be a number"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "turns.json"
+    path.write_text(content)
+    with pytest.raises(Failure, match=message):
+        read_turns(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"none\.json cannot be read: No such file"):
+        read_turns(tmp_path / "none.json")
+
+
+def test_the_order_is_file_options_then() -> None:
+    turns = all_turns([Turn(item="a")], Turn(text="b"), ["c", "d"])
+    assert [turn.item or turn.text for turn in turns] == ["a", "b", "c", "d"]
+    assert [turn.text for turn in all_turns([Turn(text="a")], Turn(), [])] == ["a"]
+
+
+def test_nothing_to_search_for_is_wrong_usage() -> None:
+    with pytest.raises(Failure, match="nothing to search for") as raised:
+        all_turns([], Turn(text_weight=0.5), [])
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("colour=red", "red"),
+        ("colour=red,blue", ["red", "blue"]),
+        (r"colour=red\,blue", "red,blue"),
+        ("colour=a=b", "a=b"),
+        ("stock= 3", 3),
+        ("stock=3,4", [3, 4]),
+        ("price=3", 3.0),
+        ("sale=no", False),
+        ("added=2026-05-01", datetime(2026, 5, 1, tzinfo=UTC)),
+        ("title=red, long", "red, long"),
+        ("place=52.5,13.4", GeoPoint(52.5, 13.4)),
+    ],
+)
+def test_a_value_has_the_type_of_its_field(text: str, value: object) -> None:
+    [parsed] = parse_fields([text], SCHEMA).values()
+    assert (parsed, type(parsed)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["colour"], "expected FIELD=VALUE"),
+        (["=red"], "expected FIELD=VALUE"),
+        (["size=m"], "no field 'size'; its fields: colour, stock"),
+        (["stock=many"], "'many' is not a whole number"),
+        (["place=1"], "LATITUDE,LONGITUDE"),
+        (["colour=red", "colour=blue"], "twice; for several values write colour=ONE,TWO"),
+    ],
+)
+def test_a_payload_field_that_cannot_be_read_is_named(texts: list[str], message: str) -> None:
+    with pytest.raises(Failure, match=message):
+        parse_fields(texts, SCHEMA)
+
+
+def test_a_whole_payload_is_a_json_object() -> None:
+    assert parse_payload('{"a": [1, 2], "place": {"lat": 1, "lon": 2.5}, "gone": null}') == {
+        "a": [1, 2],
+        "place": GeoPoint(1, 2.5),
+        "gone": None,
+    }
+    for text in ("[1]", "red", "{"):
+        with pytest.raises(Failure, match="--payload"):
+            parse_payload(text)
