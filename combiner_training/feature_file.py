@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner_service.combiner import Float32
+from service_runtime.files import commit_file
 
 FORMAT_KEY = "cir_format"
 FORMAT = "features/1"
@@ -287,7 +288,7 @@ class FeatureWriter:
                 f"{self.done} of {len(self._header.names)} rows are written; append the rest"
             )
         self._file.close()
-        self._partial.replace(self._path)
+        commit_file(self._partial, self._path)
 
     def __enter__(self) -> Self:
         return self
