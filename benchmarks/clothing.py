@@ -27,8 +27,8 @@ from benchmarks._processes import Services, deployment
 from cir.common.v1 import payload_pb2
 from cir.search.v1 import filter_pb2, search_pb2, search_pb2_grpc
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
-from indexer.manifest_source import ManifestSource
 from indexer.run import index
+from indexer.sources.manifest import ManifestSource
 from vector_store import open_store
 
 DEFAULT_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clothing"

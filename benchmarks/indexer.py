@@ -31,7 +31,8 @@ from PIL import Image
 from benchmarks._processes import service
 from indexer import FolderSource, IndexingOptions, index
 from indexer.embed import open_embedder
-from indexer.items import LoadedItem, SourceItem
+from indexer.items import LoadedItem
+from indexer.sources.base import SourceItem
 from vector_store import open_store
 
 PHOTOS = Path(__file__).parents[2] / "shared/data/clothing/images"

@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.indexer import PHOTOS, embedder_rate, gather
 from indexer import FolderSource, IndexingOptions
-from indexer.items import SourceItem
+from indexer.sources.base import SourceItem
 
 
 @contextmanager

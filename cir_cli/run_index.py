@@ -11,20 +11,17 @@ from cir_cli.errors import Failure
 from cir_cli.options import DEFAULT_DATA
 from cir_cli.partition_options import Division
 from indexer.errors import IndexingError
-from indexer.finish import finish
-from indexer.ledger_path import ledger_path
-from indexer.open_source import open_source
+from indexer.ledger import ledger_path
 from indexer.options import IndexingOptions
-from indexer.part_report import PartReport, part_report_text
-from indexer.part_run import embed_part
+from indexer.part_run import embed_part, finish
 from indexer.partition import Partition
 from indexer.progress import progress_for
 from indexer.ray_engine import index_on_ray
-from indexer.report import IndexReport, reasons_text, report_text
+from indexer.report import IndexReport, PartReport, part_report_text, reasons_text, report_text
 from indexer.run import index
-from indexer.schema_text import read_schema
-from indexer.url_picture import Fetching
-from indexer.url_rules import UrlRules
+from indexer.sources.columns import read_schema
+from indexer.sources.source_factory import open_source
+from indexer.sources.url import Fetching, UrlRules
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
 from vector_store.versions import QUANTIZE_ABOVE_BYTES

@@ -11,17 +11,15 @@ from indexer.errors import (
     TooManyRejects,
     VersionIncomplete,
 )
-from indexer.finish import finish
-from indexer.folder_source import FolderSource
-from indexer.manifest_source import ManifestSource
-from indexer.open_source import open_source
 from indexer.options import IndexingOptions
-from indexer.part_report import PartReport
-from indexer.part_run import embed_part
+from indexer.part_run import embed_part, finish
 from indexer.partition import Partition
 from indexer.progress import Progress, SilentProgress, progress_for
-from indexer.report import IndexReport
+from indexer.report import IndexReport, PartReport
 from indexer.run import index
+from indexer.sources.folder import FolderSource
+from indexer.sources.manifest import ManifestSource
+from indexer.sources.source_factory import open_source
 
 __all__ = [
     "EmbedderFailed",

@@ -1,21 +1,193 @@
-"""What became of an item since the version that is built upon. The words are those of reports."""
+"""Changes since the previous version: the detector that decides item by item, and the plan of a whole run."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from indexer.items import Change, ContentStamp, KnownItem, LoadedItem, WrittenItem, payload_hash
+from indexer.ledger import Ledger, LedgerEntry
+from indexer.parts import Parts
+from indexer.read import read_image
+from indexer.rejects import Reject
+from indexer.report import Tally
+from indexer.sources.base import ImageError, Source, SourceItem
+from indexer.validate import check_id, validate_items
+from vector_store.types import FieldType
+
+T = TypeVar("T")
 
 
-class Change(StrEnum):
-    """NEW and CHANGED items are encoded, the others keep their features. CARRIED ones the source lacks."""
+@dataclass(frozen=True, slots=True)
+class ChangeDetector:
+    """Compares items with rows of the ledger. Blocks; used by one thread at a time.
 
-    NEW = "new"
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"
-    RENAMED = "renamed"
-    PAYLOAD = "payload_only"
-    CARRIED = "carried"
+    `base` is the ledger's key of the version built upon, None without one or when its vectors are of another
+    model; `building` that of the version being built, None before it exists. With `checksum`, size and time
+    of change are not trusted and every picture is read. `parts` are pictures embedded before by partitions.
+    """
+
+    ledger: Ledger
+    base: int | None
+    building: int | None = None
+    checksum: bool = False
+    parts: Parts | None = None
+
+    def before_reading(
+        self, found: Iterable[SourceItem | Reject]
+    ) -> Iterator[SourceItem | KnownItem | WrittenItem | Reject]:
+        """Settle items whose picture looks as it did, by size and time of change, without reading it."""
+        for item in found:
+            if isinstance(item, Reject):
+                yield item
+                continue
+            old = self.row(self.building, item.id) or self.row(self.base, item.id)
+            stamp = self.looks_like(item, old) if old is not None else None
+            settled = self._settled(item, stamp) if stamp is not None else None
+            yield settled or self._prepared(item) or item
+
+    def after_reading(
+        self, found: Iterable[LoadedItem | T]
+    ) -> Iterator[LoadedItem | KnownItem | WrittenItem | T]:
+        """Settle items by the hash of their bytes."""
+        for item in found:
+            if isinstance(item, LoadedItem):
+                loaded = LoadedItem(item.item, item.content, item.stamp, self._encoded_as(item.item))
+                yield self._settled(item.item, item.stamp) or loaded
+            else:
+                yield item
+
+    def looks_like(self, item: SourceItem, old: LedgerEntry) -> ContentStamp | None:
+        """The stamp of an item whose picture has not changed by its look; None when it must be read."""
+        if self.checksum or old.mtime_ns < 0 or old.location != str(item.picture):
+            return None
+        try:
+            seen = item.picture.look()
+        except ImageError:
+            return None  # reading it says what is wrong
+        return old.stamp if (seen.size, seen.mtime_ns) == (old.size, old.mtime_ns) else None
+
+    def change(self, item: SourceItem, content: str) -> tuple[Change, str] | None:
+        """How an item with these bytes differs from the base, and whose features it has; None: none there."""
+        if self.base is None:
+            return None
+        old = self.row(self.base, item.id)
+        if old is not None and old.state == "written" and old.content == content:
+            same = old.payload == payload_hash(item.payload, item.image)
+            return (Change.UNCHANGED if same else Change.PAYLOAD), item.id
+        twin = self.ledger.with_content(self.base, content)
+        return None if twin is None else (Change.RENAMED, twin)
+
+    def row(self, version: int | None, item_id: str) -> LedgerEntry | None:
+        """An item's row in a version."""
+        return None if version is None else self.ledger.entry(version, item_id)
+
+    def _encoded_as(self, item: SourceItem) -> Change:
+        old = self.row(self.base, item.id)
+        return Change.NEW if old is None or old.state != "written" else Change.CHANGED
+
+    def _prepared(self, item: SourceItem) -> KnownItem | WrittenItem | Reject | None:
+        """What a partition made of an item's picture, if that has not changed since by its look."""
+        row = None if self.parts is None else self.parts.seen_before(item, checksum=self.checksum)
+        if row is None:
+            return None
+        if row.state == "rejected":
+            size = row.size if row.size >= 0 else None
+            return Reject(item.id, item.image, row.reason, row.message, size)
+        settled = self._settled(item, row.stamp)
+        return settled or KnownItem(item, row.stamp, self._encoded_as(item))
+
+    def _settled(self, item: SourceItem, stamp: ContentStamp) -> KnownItem | WrittenItem | None:
+        if not stamp.content:
+            return None
+        here = self.row(self.building, item.id)
+        if (
+            here is not None
+            and here.state == "written"
+            and here.change != Change.CARRIED
+            and here.content == stamp.content
+            and here.payload == payload_hash(item.payload, item.image)
+        ):
+            return WrittenItem(item, Change(here.change))
+        known = self.change(item, stamp.content)
+        return None if known is None else KnownItem(item, stamp, *known)
+
+
+_IDS_AT_ONCE = 1000
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run would do. The tally is whole only when everything was compared (`complete`)."""
+
+    tally: Tally = field(default_factory=Tally)
+    complete: bool = True
 
     @property
-    def encoded(self) -> bool:
-        """Whether the picture had to be encoded."""
-        return self in (Change.NEW, Change.CHANGED)
+    def different(self) -> bool:
+        """Whether an item is new, changed, renamed or has another payload."""
+        return any(count for change, count in self.tally.changes.items() if change is not Change.UNCHANGED)
+
+
+def plan_run(
+    source: Source,
+    schema: Mapping[str, FieldType],
+    recogniser: ChangeDetector,
+    *,
+    max_bytes: int,
+    whole: bool,
+    on_reject: Callable[[Reject], None],
+) -> Plan:
+    """Go through the source once. Blocks.
+
+    Pictures are read where their look does not settle them; unless `whole`, comparing ends with the first
+    difference and only ids are taken from there on. Afterwards the ledger has seen every id of the source.
+    Raises `SourceError` and `LedgerError`.
+    """
+    outlook = Plan()
+    recogniser.ledger.start_seeing()
+
+    def comparing() -> Iterator[str]:
+        for item in validate_items(source.items(), schema):
+            outlook.tally.found += 1
+            if outlook.complete:
+                result = _compare(item, recogniser, max_bytes)
+                if isinstance(result, Reject):
+                    outlook.tally.rejects[result.reason] += 1
+                    on_reject(result)
+                else:
+                    outlook.tally.count([result])
+                    outlook.complete = whole or result is Change.UNCHANGED
+            if not check_id(item.id):
+                yield item.id
+
+    ids = comparing()
+    while some := list(islice(ids, _IDS_AT_ONCE)):
+        recogniser.ledger.see(some)
+    return outlook
+
+
+def _compare(item: SourceItem | Reject, recogniser: ChangeDetector, max_bytes: int) -> Change | Reject:
+    if isinstance(item, Reject):
+        return item
+    old = recogniser.row(recogniser.base, item.id)
+    if old is not None and old.state == "rejected" and recogniser.looks_like(item, old) is not None:
+        return _same_reject(item, old)
+    (settled,) = recogniser.before_reading([item])
+    if isinstance(settled, KnownItem):
+        return settled.change
+    if isinstance(settled, Reject):
+        return settled
+    loaded = read_image(item, max_bytes)
+    if isinstance(loaded, Reject):
+        return loaded
+    if old is not None and old.state == "rejected" and old.content == loaded.stamp.content:
+        return _same_reject(item, old)
+    (compared,) = recogniser.after_reading([loaded])
+    return compared.change
+
+
+def _same_reject(item: SourceItem, old: LedgerEntry) -> Reject:
+    return Reject(item.id, item.image, old.reason, old.message, old.size if old.size >= 0 else None)

@@ -1,9 +1,10 @@
-"""The embedder as the indexer meets it: over gRPC, in batches, with retries, one model a run."""
+"""The embedder as the indexer uses it: over gRPC, in batches, with retries, one model a run."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -17,10 +18,26 @@ from cir.embedder.v1 import embedder_pb2_grpc as rpc
 from cir.errors import CirError, Overloaded, from_rpc_error
 from cir.vectors import VectorError, unpack
 from indexer.errors import EmbedderFailed
-from indexer.items import EmbeddedItem, LoadedItem, Reject
+from indexer.items import EmbeddedItem, LoadedItem
 from indexer.options import IndexingOptions
-from indexer.reasons import FEATURES_NOT_FINITE
+from indexer.rejects import FEATURES_NOT_FINITE, Reject
 from indexer.retry import retrying
+
+
+class ImageEmbedder(Protocol):
+    """Embeds batches of pictures with one model. The limits are for the one that makes the batches."""
+
+    model: ModelInfo
+    #: Pictures in one call.
+    batch_items: int
+    #: Bytes of pictures in one call.
+    batch_bytes: int
+    #: Bytes of one picture.
+    image_bytes: int
+
+    async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
+        """Entry i of the answer is what became of item i. Raises `IndexingError`."""
+
 
 _TRY_AGAIN = frozenset(
     {

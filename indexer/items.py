@@ -1,19 +1,40 @@
-"""An item on its way: found, read, embedded. One object carries it, so its parts cannot be mixed up."""
+"""An item on its way: found, read, embedded, and the hashes by which it is recognized in the next run.
+
+One object carries an item, so that its parts cannot be mixed up. Pure."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.changes import Change
-from indexer.picture import Location, Picture
+from indexer.sources.base import SourceItem
 from vector_store.types import Payload
 
 
+class Change(StrEnum):
+    """NEW and CHANGED items are encoded, the others keep their features. CARRIED ones the source lacks."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    RENAMED = "renamed"
+    PAYLOAD = "payload_only"
+    CARRIED = "carried"
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the picture had to be encoded."""
+        return self in (Change.NEW, Change.CHANGED)
+
+
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class ContentStamp:
     """How a picture is known again: hash of its bytes, and size and time of change where it is a file.
 
     A `mtime_ns` of -1 matches nothing, so that the bytes are read the next time.
@@ -24,23 +45,7 @@ class Stamp:
     mtime_ns: int = -1
 
 
-NO_STAMP = Stamp()
-
-
-@dataclass(frozen=True, slots=True)
-class SourceItem:
-    """An item as a source describes it. `image` is the location that is stored, `path` the file to read, or
-    another place of a picture (`indexer.picture`)."""
-
-    id: str
-    path: Location
-    image: str
-    payload: Payload
-
-    @property
-    def picture(self) -> Picture:
-        """Where the bytes come from."""
-        return Picture.of(self.path)
+NO_STAMP = ContentStamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class LoadedItem:
 
     item: SourceItem
     content: bytes
-    stamp: Stamp = field(default=NO_STAMP, compare=False)
+    stamp: ContentStamp = field(default=NO_STAMP, compare=False)
     change: Change = field(default=Change.NEW, compare=False)
 
 
@@ -59,7 +64,7 @@ class KnownItem:
     where that is empty, those that its partition made."""
 
     item: SourceItem
-    stamp: Stamp
+    stamp: ContentStamp
     change: Change
     known_as: str = ""
 
@@ -78,20 +83,24 @@ class EmbeddedItem:
 
     item: SourceItem
     features: NDArray[np.float32]
-    stamp: Stamp = NO_STAMP
+    stamp: ContentStamp = NO_STAMP
     change: Change = Change.NEW
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """An item that is left out, and why.
+def content_hash(content: bytes) -> str:
+    """The identity of a picture's bytes: BLAKE2b, 40 hexadecimal digits."""
+    return blake2b(content, digest_size=20).hexdigest()
 
-    `reason` is a name of `indexer.reasons` or of `cir.common.v1.ErrorReason`; `bytes` is how many bytes of
-    the picture were read, None when none were.
-    """
 
-    id: str
-    image: str
-    reason: str
-    message: str
-    bytes: int | None = None
+def payload_hash(payload: Payload, image: str) -> str:
+    """The identity of everything stored with an item but its vector; the order of fields does not matter."""
+    text = json.dumps([image, _plain(payload)], sort_keys=True, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(element) for name, element in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(element) for element in value]
+    return value

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import LedgerDamaged, LedgerError
-from indexer.items import Stamp
+from indexer.items import ContentStamp
 from vector_store.types import VersionInfo
 
 SCHEMA = 1
@@ -52,7 +53,7 @@ ON CONFLICT (version, id) DO UPDATE SET content = excluded.content, payload = ex
 """
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """A row: `state` is "writing" before the store is asked, "written" after it acknowledged, or "rejected".
 
     `attempts` counts how often the item was given to the store, or rejected, for this version.
@@ -71,9 +72,9 @@ class Entry(NamedTuple):
     attempts: int = 0
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> ContentStamp:
         """How the picture is known again."""
-        return Stamp(self.content, self.size, self.mtime_ns)
+        return ContentStamp(self.content, self.size, self.mtime_ns)
 
 
 class Ledger:
@@ -118,7 +119,7 @@ class Ledger:
                 isolation_level=None,
             )
         except sqlite3.Error as error:
-            raise _refusal(path, error) from error
+            raise _to_ledger_error(path, error) from error
         with _closed_on_error(path, connection):
             _check_sealed(connection, path)
         return cls(path, connection)
@@ -168,7 +169,7 @@ class Ledger:
         with self._writing() as connection:
             connection.execute("DELETE FROM features WHERE content NOT IN (SELECT content FROM items)")
 
-    def entry(self, version: int, item_id: str) -> Entry | None:
+    def entry(self, version: int, item_id: str) -> LedgerEntry | None:
         """The row of an item."""
         rows = self._rows(f"{_SELECT} WHERE version = ? AND id = ?", version, item_id)
         return rows[0] if rows else None
@@ -194,7 +195,7 @@ class Ledger:
             self._query("SELECT count(*) FROM items WHERE version = ? AND state = 'written'", version)[0][0]
         )
 
-    def put(self, version: int, entries: Sequence[Entry]) -> None:
+    def put(self, version: int, entries: Sequence[LedgerEntry]) -> None:
         """Write rows, all or none."""
         with self._writing() as connection:
             connection.executemany(_PUT, [{"version": version, **entry._asdict()} for entry in entries])
@@ -245,7 +246,7 @@ class Ledger:
 
     def take_rejects(self, version: int, base: int) -> None:
         """Remember the rejects of a version that is dropped for the one it was built upon."""
-        columns = ", ".join(Entry._fields)
+        columns = ", ".join(LedgerEntry._fields)
         with self._writing() as connection:
             connection.execute(
                 f"INSERT OR IGNORE INTO items (version, {columns}) SELECT ?, {columns} FROM items "  # noqa: S608
@@ -265,16 +266,16 @@ class Ledger:
         rows = self._query("SELECT value FROM meta WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
-    def _rows(self, statement: str, *values: object) -> list[Entry]:
-        return [Entry(*row) for row in self._query(statement, *values)]
+    def _rows(self, statement: str, *values: object) -> list[LedgerEntry]:
+        return [LedgerEntry(*row) for row in self._query(statement, *values)]
 
     def _query(self, statement: str, *values: object) -> list[Any]:
-        with self._lock, _told(self.path):
+        with self._lock, _errors_translated(self.path):
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _told(self.path):
+        with self._lock, _errors_translated(self.path):
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -285,7 +286,7 @@ class Ledger:
             self._connection.execute("COMMIT")
 
 
-_SELECT = f"SELECT {', '.join(Entry._fields)} FROM items"  # noqa: S608
+_SELECT = f"SELECT {', '.join(LedgerEntry._fields)} FROM items"  # noqa: S608
 
 
 @contextmanager
@@ -294,7 +295,7 @@ def _closed_on_error(path: Path, connection: sqlite3.Connection) -> Iterator[Non
         yield
     except sqlite3.Error as error:
         connection.close()
-        raise _refusal(path, error) from error
+        raise _to_ledger_error(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -348,14 +349,14 @@ def _make_durable(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _errors_translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _refusal(path, error) from error
+        raise _to_ledger_error(path, error) from error
 
 
-def _refusal(path: Path, error: sqlite3.Error) -> LedgerError:
+def _to_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     text = str(error)
     if "locked" in text:
         return LedgerError(
@@ -374,3 +375,13 @@ def _damaged(path: Path, problem: str) -> LedgerDamaged:
         f"ledger {path} is damaged ({problem}); the catalog is not affected. --rebuild-ledger makes a new "
         "one from the published version; without the file, all pictures are encoded again"
     )
+
+
+def ledger_path(store_url: str, catalog: str, data: Path) -> Path:
+    """The ledger of a catalog: inside an embedded store's folder, else below the data directory `data`, in a
+    folder named after the server."""
+    parts = urlsplit(store_url)
+    if parts.scheme == "edge":
+        return Path(unquote(parts.path)) / "ledgers" / f"{catalog}.sqlite"
+    server = re.sub(r"[^a-z0-9.-]", "_", parts.netloc.rpartition("@")[2].lower())
+    return data / "ledgers" / (server or "store") / f"{catalog}.sqlite"

@@ -1,4 +1,6 @@
-"""One partition of a source, embedded into a part: no store is touched, so any number may run at once."""
+"""A partitioned run: each partition is embedded into a part, and finishing merges the parts into a version.
+
+Embedding a part touches no store, so any number may run at once; finishing follows the rules of every run."""
 
 from __future__ import annotations
 
@@ -9,27 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.changes import Change
-from indexer.embed import open_embedder
+from indexer.changes import ChangeDetector
+from indexer.embed import ImageEmbedder, open_embedder
 from indexer.errors import LedgerDamaged, PartsError, VersionIncomplete
-from indexer.features import KnownFeatures
-from indexer.image_embedder import ImageEmbedder
-from indexer.items import EmbeddedItem, Reject, SourceItem, Stamp
+from indexer.items import Change, ContentStamp, EmbeddedItem
 from indexer.ledger import Ledger
 from indexer.options import IndexingOptions
-from indexer.part_file import PART_VERSION, PartFacts, ledger_of_part, part_path, seal
-from indexer.part_report import PartReport
-from indexer.partition import Partition, PartitionSource
+from indexer.partition import Partition, PartitionSource, SourceDigest
+from indexer.parts import PART_VERSION, PartFacts, Parts, open_parts, part_path, seal_part, work_ledger_path
 from indexer.pipeline import Pipeline
 from indexer.progress import Progress, SilentProgress
-from indexer.reasons import ID_DUPLICATE
-from indexer.recognise import Recogniser
-from indexer.rejects import RejectsFile
-from indexer.report import Tally
-from indexer.run import check_name
-from indexer.source import Source
+from indexer.rejects import ID_DUPLICATE, Reject, RejectsFile
+from indexer.report import IndexReport, PartReport, Tally
+from indexer.reuse import FeatureReuse
+from indexer.run import check_name, check_rejects, index_with
+from indexer.sources.base import Source, SourceFacts, SourceItem
 from indexer.verify import Sample
 from indexer.write import LedgerPage
+from vector_store.base import VectorStore
 
 _MODEL = "model"
 _IDS_AT_ONCE = 1000
@@ -58,7 +57,7 @@ async def embed_part(
         async with open_embedder(embedder_address, options) as embedder:
             ledger = await asyncio.to_thread(_open, folder, partition, catalog)
             try:
-                job = _PartJob(source, catalog, partition, folder, embedder, ledger, options, progress, tally)
+                job = _PartRun(source, catalog, partition, folder, embedder, ledger, options, progress, tally)
                 with RejectsFile(rejects_path, tally.rejects) as rejects:
                     return await job.run(rejects)
             finally:
@@ -68,7 +67,7 @@ async def embed_part(
 
 
 @dataclass(slots=True)
-class _PartJob:
+class _PartRun:
     source: Source
     catalog: str
     partition: Partition
@@ -100,11 +99,11 @@ class _PartJob:
         self.progress.start(facts.total // self.partition.count)
         page = _PartPage(ledger, PART_VERSION, model.fingerprint)
         # The part is what is built and what it is compared with: whatever it holds needs no encoding.
-        recogniser = Recogniser(ledger, PART_VERSION, PART_VERSION, options.checksum)
+        recogniser = ChangeDetector(ledger, PART_VERSION, PART_VERSION, options.checksum)
         await Pipeline(
             embedder=self.embedder,
             recogniser=recogniser,
-            known=KnownFeatures(ledger, model.fingerprint, None, self.progress.stage),
+            known=FeatureReuse(ledger, model.fingerprint, None, self.progress.stage),
             page=page,
             writer=_PartWriter(page, tally),
             rejects=rejects,
@@ -129,7 +128,7 @@ class _PartJob:
             *(tally.found, written, tally.rejected),
             *(PartFacts.model_text(model), self.embedder.image_bytes),
         )
-        await asyncio.to_thread(seal, ledger, path, sealed)
+        await asyncio.to_thread(seal_part, ledger, path, sealed)
         return PartReport(
             catalog=self.catalog,
             partition=str(self.partition),
@@ -167,7 +166,7 @@ class _PartPage(LedgerPage):
     def acknowledge(self, items: Sequence[EmbeddedItem]) -> None:
         LedgerPage.acknowledge(self, [replace(item, change=Change.UNCHANGED) for item in items])
 
-    def reject(self, reject: Reject, item: SourceItem | None, stamp: Stamp) -> None:
+    def reject(self, reject: Reject, item: SourceItem | None, stamp: ContentStamp) -> None:
         if reject.reason == ID_DUPLICATE:
             return  # the first item of that id stays
         # What an earlier run wrote for it is not true any more.
@@ -183,7 +182,7 @@ def _open(folder: Path, partition: Partition, catalog: str) -> Ledger:
         raise PartsError(f"folder of parts {folder} cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise PartsError(f"folder of parts {folder} cannot be written; name another with --parts")
-    path = ledger_of_part(folder, partition)
+    path = work_ledger_path(folder, partition)
     try:
         return Ledger.open(path, catalog=catalog, store=f"partition {partition} of a run")
     except LedgerDamaged as error:
@@ -191,3 +190,39 @@ def _open(folder: Path, partition: Partition, catalog: str) -> Ledger:
             f"working file {path} is damaged; delete it and run the partition again, which embeds all of its "
             "pictures. Finished parts are not affected"
         ) from error
+
+
+async def finish(
+    source: Source,
+    catalog: str,
+    store: VectorStore,
+    folder: Path,
+    options: IndexingOptions | None = None,
+    progress: Progress | None = None,
+) -> IndexReport:
+    """Bring `catalog` to the state of `source`, as `index` does, with features from the parts in `folder`.
+
+    No embedder is needed. Nothing is changed before all parts are proved to be there, whole, of one model
+    and of the source as it is now. Raises `PartsError`, and what `index` raises.
+    """
+    options, progress = options or IndexingOptions(), progress or SilentProgress()
+    opened = open_parts(folder, catalog)
+    try:
+        parts = await asyncio.to_thread(opened.__enter__)
+        try:
+            facts = await asyncio.to_thread(_survey_and_check, source, parts)
+            check_rejects(source, options)
+            return await index_with(source, facts, catalog, store, parts, options, progress, parts=parts)
+        finally:
+            await asyncio.shield(asyncio.to_thread(opened.__exit__, None, None, None))
+    finally:
+        progress.stop()
+
+
+def _survey_and_check(source: Source, parts: Parts) -> SourceFacts:
+    facts = source.survey()
+    digest = SourceDigest(facts.schema)
+    for item in source.items():
+        digest.add(item)
+    parts.check_source(digest)
+    return facts

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from indexer.digests import payload_hash
-from indexer.items import Reject, SourceItem
-from indexer.source import Source, SourceFacts
+from indexer.items import payload_hash
+from indexer.rejects import Reject
+from indexer.sources.base import Source, SourceFacts, SourceItem
 from vector_store.types import FieldType
 
 MAX_PARTITIONS = 10_000

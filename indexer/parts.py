@@ -1,21 +1,113 @@
-"""All parts of a source, checked to be of one state of it and of one model: features made beforehand."""
+"""Parts: features and rejects of the partitions of a source, each in one file that is never changed.
+
+A part is its partition's ledger, copied into one piece and renamed when it is complete, so that it is
+there whole
+or not at all; it is read without locks, which shared folders often lack. All parts of a run are checked
+to be of
+one state of the source and of one model."""
 
 from __future__ import annotations
 
+import os
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cir.common.v1.model_pb2 import ModelInfo
-from indexer.errors import PartsError
-from indexer.items import EmbeddedItem, LoadedItem, Reject, SourceItem
-from indexer.ledger import Entry, Ledger
-from indexer.part_file import PART_VERSION, PartFacts, found_parts, open_part, part_path
+from indexer.errors import LedgerError, PartsError
+from indexer.items import EmbeddedItem, LoadedItem
+from indexer.ledger import Ledger, LedgerEntry
 from indexer.partition import Partition, SourceDigest, number_of
-from indexer.picture import PictureError, Seen
+from indexer.rejects import Reject
+from indexer.sources.base import FileStat, ImageError, SourceItem
+
+#: The only version in a partition's ledger.
+PART_VERSION = 1
+_FACTS = "part"
+_NAME = re.compile(r"part-(\d+)-of-(\d+)\.sqlite", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PartFacts:
+    """What a part says of itself: of which source and model it is, and what it holds.
+
+    `source` is a digest of the whole source, `found` how many items of it belong to the part, `written` how
+    many have features, `rejected` how many were left out. `model` is the embedder's answer, serialised.
+    """
+
+    number: int
+    count: int
+    catalog: str
+    source: str
+    found: int
+    written: int
+    rejected: int
+    model: str
+    image_bytes: int
+
+    @property
+    def model_info(self) -> ModelInfo:
+        """The model that made the features."""
+        return ModelInfo.FromString(b64decode(self.model))
+
+    @staticmethod
+    def model_text(model: ModelInfo) -> str:
+        """A model for `model`."""
+        return b64encode(model.SerializeToString(deterministic=True)).decode()
+
+
+def part_path(folder: Path, partition: Partition) -> Path:
+    """Where a finished part is."""
+    return folder / f"part-{partition.number}-of-{partition.count}.sqlite"
+
+
+def work_ledger_path(folder: Path, partition: Partition) -> Path:
+    """Where the ledger is that a partition works with; it makes the partition's runs resumable."""
+    return folder / f"work-{partition.number}-of-{partition.count}.sqlite"
+
+
+def find_parts(folder: Path) -> list[Partition]:
+    """The finished parts in a folder. Raises `PartsError` when it cannot be read."""
+    try:
+        matches = [match for name in os.listdir(folder) if (match := _NAME.fullmatch(name))]
+    except OSError as error:
+        raise PartsError(f"folder of parts {folder} cannot be read: {error.strerror}") from error
+    parts = []
+    for match in matches:
+        try:
+            parts.append(Partition(int(match[1]), int(match[2])))
+        except ValueError as error:
+            raise PartsError(f"file {folder / match[0]}: {error}; move it away") from None
+    return sorted(parts, key=lambda part: (part.count, part.number))
+
+
+def seal_part(ledger: Ledger, path: Path, facts: PartFacts) -> None:
+    """Make the part at `path` from a partition's ledger, replacing an older one. Blocks."""
+    ledger.note(_FACTS, asdict(facts))
+    ledger.copy_to(path)
+
+
+def open_part(path: Path) -> tuple[Ledger, PartFacts]:
+    """Open a finished part. Raises `PartsError` when it is damaged or something else."""
+    try:
+        ledger = Ledger.open_sealed(path)
+    except LedgerError as error:
+        raise PartsError(f"part {path} cannot be used: {error}; run its partition again") from error
+    try:
+        noted: Any = ledger.noted(_FACTS)
+        facts = PartFacts(**noted)
+    except (LedgerError, TypeError) as error:
+        ledger.close()
+        raise PartsError(f"part {path} does not say what it holds; run its partition again") from error
+    return ledger, facts
+
 
 _BATCH_ITEMS = 256
 _BATCH_BYTES = 64 * 1024 * 1024
@@ -47,7 +139,7 @@ class Parts:
                 f"the parts in {self._folder} are of {found} items, the source has {digest.found}"
             )
 
-    def seen_before(self, item: SourceItem, *, checksum: bool) -> Entry | None:
+    def seen_before(self, item: SourceItem, *, checksum: bool) -> LedgerEntry | None:
         """The row of an item whose picture looks as it did when its partition was run; else None.
 
         A picture that shows neither size nor time of change, as on the web, counts as it was then.
@@ -57,9 +149,9 @@ class Parts:
             return None
         try:
             seen = item.picture.look()
-        except PictureError:
+        except ImageError:
             return None  # reading it says what is wrong
-        same = seen == Seen() or (
+        same = seen == FileStat() or (
             row.mtime_ns >= 0 and (seen.size, seen.mtime_ns) == (row.size, row.mtime_ns)
         )
         return row if same else None
@@ -85,7 +177,7 @@ class Parts:
             f"{number}/{len(self._facts)} again"
         )
 
-    def _row(self, item_id: str) -> Entry | None:
+    def _row(self, item_id: str) -> LedgerEntry | None:
         return self._ledger(item_id).entry(PART_VERSION, item_id)
 
     def _ledger(self, item_id: str) -> Ledger:
@@ -101,7 +193,7 @@ def open_parts(folder: Path, catalog: str) -> Iterator[Parts]:
 
     Raises `PartsError` when one is missing or damaged, or when they are of several runs, catalogs or models.
     """
-    found = found_parts(folder)
+    found = find_parts(folder)
     counts = sorted({part.count for part in found})
     if len(counts) != 1:
         there = f"parts of {' and of '.join(map(str, counts))}" if counts else "no parts"

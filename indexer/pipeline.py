@@ -14,27 +14,17 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from indexer.admission import admit
-from indexer.batches import batches
-from indexer.features import KnownFeatures
-from indexer.image_embedder import ImageEmbedder
-from indexer.items import (
-    NO_STAMP,
-    EmbeddedItem,
-    KnownItem,
-    LoadedItem,
-    Reject,
-    SourceItem,
-    Stamp,
-    WrittenItem,
-)
+from indexer.changes import ChangeDetector
+from indexer.embed import ImageEmbedder
+from indexer.items import NO_STAMP, ContentStamp, EmbeddedItem, KnownItem, LoadedItem, WrittenItem
 from indexer.options import IndexingOptions
 from indexer.progress import Progress
-from indexer.reader import read_images
-from indexer.recognise import Recogniser
-from indexer.rejects import RejectsFile
+from indexer.read import batches, read_images
+from indexer.rejects import Reject, RejectsFile
 from indexer.report import Tally
-from indexer.source import Source
+from indexer.reuse import FeatureReuse
+from indexer.sources.base import Source, SourceItem
+from indexer.validate import validate_items
 from indexer.verify import Sample
 from indexer.write import ItemWriter, LedgerPage
 from vector_store.types import FieldType
@@ -52,8 +42,8 @@ class Pipeline:
         self,
         *,
         embedder: ImageEmbedder,
-        recogniser: Recogniser,
-        known: KnownFeatures,
+        recogniser: ChangeDetector,
+        known: FeatureReuse,
         page: LedgerPage,
         writer: ItemWriter,
         rejects: RejectsFile,
@@ -90,7 +80,7 @@ class Pipeline:
     async def _read(self, source: Source, schema: Mapping[str, FieldType]) -> None:
         loop = asyncio.get_running_loop()
         read: Iterator[LoadedItem | KnownItem | WrittenItem | Reject] = read_images(
-            self._recogniser.before_reading(admit(self._counted(source.items()), schema)),
+            self._recogniser.before_reading(validate_items(self._counted(source.items()), schema)),
             max_bytes=self._embedder.image_bytes,
             threads=self._options.read_threads,
         )
@@ -162,7 +152,9 @@ class Pipeline:
                 self._window.release()
             self._progress.advance(self._tally)
 
-    async def _reject(self, reject: Reject, item: SourceItem | None = None, stamp: Stamp = NO_STAMP) -> None:
+    async def _reject(
+        self, reject: Reject, item: SourceItem | None = None, stamp: ContentStamp = NO_STAMP
+    ) -> None:
         self._rejects.write(reject)
         await asyncio.to_thread(self._page.reject, reject, item, stamp)
         self._progress.advance(self._tally)

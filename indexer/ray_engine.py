@@ -1,6 +1,6 @@
 """Partitions as tasks of a Ray cluster: embedded wherever there is room, merged here.
 
-Everything that makes a run sound is in the parts (`indexer.part_run`, `indexer.finish`); Ray only decides
+Everything that makes a run sound is in the parts (`indexer.part_run`, `indexer.part_run`); Ray only decides
 where a partition runs and starts it again when its worker is lost. Such a partition goes on from its own
 ledger in the shared folder.
 """
@@ -15,17 +15,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from indexer.changes import Change
 from indexer.errors import IndexingError, PartsError
-from indexer.finish import finish
+from indexer.items import Change
 from indexer.options import IndexingOptions
-from indexer.part_report import PartReport, part_report_text
-from indexer.part_run import embed_part
+from indexer.part_run import embed_part, finish
 from indexer.partition import Partition
 from indexer.progress import Progress, SilentProgress
-from indexer.report import IndexReport, Tally
+from indexer.report import IndexReport, PartReport, Tally, part_report_text
 from indexer.run import check_name
-from indexer.source import Source
+from indexer.sources.base import Source
 from vector_store.base import VectorStore
 
 # How often a partition is started again after its worker died.

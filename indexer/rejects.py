@@ -1,17 +1,47 @@
-"""The rejects file: one JSON object a line, written as it happens."""
+"""Rejects: items that are left out, the reasons found before the embedder is asked, and the file of them.
+
+The embedder's own reasons are names of `ErrorReason`. The file holds one JSON object a line, written as
+it happens."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
 from indexer.errors import SourceError
-from indexer.items import Reject
+
+ROW_MALFORMED = "ROW_MALFORMED"
+ID_INVALID = "ID_INVALID"
+ID_DUPLICATE = "ID_DUPLICATE"
+PAYLOAD_INVALID = "PAYLOAD_INVALID"
+IMAGE_MISSING = "IMAGE_MISSING"
+IMAGE_OUTSIDE_ROOT = "IMAGE_OUTSIDE_ROOT"
+IMAGE_NOT_READABLE = "IMAGE_NOT_READABLE"
+IMAGE_EMPTY = "IMAGE_EMPTY"
+IMAGE_TOO_MANY_BYTES = "IMAGE_TOO_MANY_BYTES"
+FEATURES_NOT_FINITE = "NOT_FINITE"
+URL_NOT_ALLOWED = "URL_NOT_ALLOWED"
+URL_FAILED = "URL_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An item that is left out, and why.
+
+    `reason` is a name of `indexer.rejects` or of `cir.common.v1.ErrorReason`; `bytes` is how many bytes of
+    the picture were read, None when none were.
+    """
+
+    id: str
+    image: str
+    reason: str
+    message: str
+    bytes: int | None = None
 
 
 class RejectsFile:
@@ -40,7 +70,7 @@ class RejectsFile:
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _not_writable(self.path, error) from error
         return self
 
     def __exit__(
@@ -61,10 +91,10 @@ class RejectsFile:
             self._file.write(json.dumps(asdict(reject)) + "\n")
             self._file.flush()
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _not_writable(self.path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> SourceError:
+def _not_writable(path: Path, error: OSError) -> SourceError:
     return SourceError(
         f"rejects file {path} cannot be written: {error.strerror}; name another with --rejects"
     )

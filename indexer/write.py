@@ -9,13 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.admission import check_id
-from indexer.digests import payload_hash
 from indexer.errors import IndexingError
-from indexer.items import EmbeddedItem, Reject, SourceItem, Stamp
-from indexer.ledger import Entry, Ledger
+from indexer.items import ContentStamp, EmbeddedItem, payload_hash
+from indexer.ledger import Ledger, LedgerEntry
+from indexer.rejects import Reject
 from indexer.report import Tally
 from indexer.retry import retrying
+from indexer.sources.base import SourceItem
+from indexer.validate import check_id
 from vector_store.base import VersionWriter
 from vector_store.errors import StoreError, StoreLockedError, StoreUnavailableError
 from vector_store.types import PointBatch
@@ -40,12 +41,12 @@ class LedgerPage:
             self.ledger.keep_features(self.fingerprint, kept)
         self.ledger.put(self.version, [_entry(item, "written") for item in items])
 
-    def reject(self, reject: Reject, item: SourceItem | None, stamp: Stamp) -> None:
+    def reject(self, reject: Reject, item: SourceItem | None, stamp: ContentStamp) -> None:
         """Remember why an item was left out; one that is written stays so. Blocks."""
         if check_id(reject.id):
             return  # nothing can be known again by such an id
         location = "" if item is None else str(item.picture)
-        entry = Entry(
+        entry = LedgerEntry(
             *(reject.id, stamp.content, "", location, stamp.size, stamp.mtime_ns),
             *("rejected", "", reject.reason, reject.message),
         )
@@ -115,9 +116,9 @@ def wait_asked(error: Exception) -> float | None:
     )
 
 
-def _entry(item: EmbeddedItem, state: str) -> Entry:
+def _entry(item: EmbeddedItem, state: str) -> LedgerEntry:
     source, stamp = item.item, item.stamp
-    return Entry(
+    return LedgerEntry(
         *(source.id, stamp.content, payload_hash(source.payload, source.image), str(source.picture)),
         *(stamp.size, stamp.mtime_ns, state, str(item.change)),
     )

@@ -13,9 +13,9 @@ from combiner_training.datasets.triplets import load_dialogues, load_triplets, s
 from garments.catalog import LEAST_SIZE, CatalogError, CatalogResult, make_catalog
 from garments.items import catalog_items
 from garments.vocabulary import split_of
-from indexer.admission import admit
-from indexer.items import SourceItem
-from indexer.manifest_source import ManifestSource
+from indexer.sources.base import SourceItem
+from indexer.sources.manifest import ManifestSource
+from indexer.validate import validate_items
 from vector_store.types import FieldType
 
 SMALL = (48, 64)
@@ -49,7 +49,7 @@ def test_the_manifest_is_indexed_whole_with_typed_payload(made: CatalogResult) -
     assert {facts.schema[name] for name in ("kind", "colour", "pattern", "sleeve", "length", "neckline")} == {
         FieldType.KEYWORD
     }
-    admitted = list(admit(source.items(), facts.schema))
+    admitted = list(validate_items(source.items(), facts.schema))
     items = {item.id: item for item in catalog_items(LEAST_SIZE, 4)}
     assert len(admitted) == len(items)
     for item in admitted:

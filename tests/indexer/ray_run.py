@@ -18,8 +18,9 @@ from typing import Any
 import ray
 
 from indexer import FolderSource, IndexingError, IndexingOptions
-from indexer.items import Reject, SourceItem
 from indexer.ray_engine import index_on_ray
+from indexer.rejects import Reject
+from indexer.sources.base import SourceItem
 from vector_store import open_store
 
 PARTITIONS = 3

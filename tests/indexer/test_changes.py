@@ -1,4 +1,4 @@
-"""What a second run does with what is new, changed, renamed, gone or the same."""
+"""Later runs: only what has changed is read, encoded and written, whatever the clocks of files say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ import pytest
 from cir.common.v1 import errors_pb2
 from indexer import FolderSource, IndexingError, IndexingOptions, IndexReport, ManifestSource, index
 from indexer.errors import CarryFailed, LedgerError, SyncRefused
-from indexer.source import Source
+from indexer.sources.base import Source
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import FakeEmbedder, features_of
-from tests.indexer.pictures import fill, jpeg
-from tests.indexer.stored import stored
+from tests.indexer.helpers import fill, jpeg, stored
+from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.errors import StoreUnavailableError
 from vector_store.types import VersionState
@@ -71,7 +72,7 @@ async def test_nothing_is_read_encoded_or_published_when_nothing_has_changed(
     first = await index(FolderSource(folder), "shop", store, address, FAST)
     assert encoded(embedder) == 20
     with monkeypatch.context() as patched:
-        patched.setattr("indexer.outlook.read_image", lambda *_: pytest.fail("a picture was read"))
+        patched.setattr("indexer.changes.read_image", lambda *_: pytest.fail("a picture was read"))
         second = await index(FolderSource(folder), "shop", store, address, FAST)
     assert (second.published, second.version, second.unchanged) == (False, first.version, 20)
     assert second.read == 20
@@ -322,3 +323,56 @@ async def test_near_duplicates_are_listed_once(folder: Path, store: VectorStore,
     assert [(line["a"], line["b"]) for line in lines] == [("0001.jpg", "twin.jpg")]
     assert lines[0]["cosine"] > 0.999
     assert report.near_duplicates == 1
+
+
+PAST, FUTURE = 1_600_000_000, int(time.time()) + 365 * 86_400
+
+
+def write_at(path: Path, letter: str, when: int) -> None:
+    """Bytes of one size whatever they say."""
+    path.write_bytes(b"\xff\xd8" + letter.encode() * 100 + b"\xff\xd9")
+    os.utime(path, (when, when))
+
+
+async def run_on(store: VectorStore, path: Path, address: str, *, checksum: bool = False) -> IndexReport:
+    options = IndexingOptions(ledger_path=path.parent.parent / "ledger.sqlite", checksum=checksum)
+    return await index(FolderSource(path.parent), "shop", store, address, options)
+
+
+@pytest.fixture
+def image_file(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos" / "a.jpg"
+
+
+async def test_a_time_in_the_future_is_not_trusted(
+    image_file: Path, embedder: FakeEmbedder, address: str
+) -> None:
+    async with open_local_qdrant() as store:
+        write_at(image_file, "a", FUTURE)
+        await run_on(store, image_file, address)
+        assert not (await run_on(store, image_file, address)).published
+        write_at(image_file, "b", FUTURE)
+        assert (await run_on(store, image_file, address)).changes["changed"] == 1
+
+
+async def test_equal_times_need_checksum(image_file: Path, embedder: FakeEmbedder, address: str) -> None:
+    async with open_local_qdrant() as store:
+        write_at(image_file, "a", PAST)
+        await run_on(store, image_file, address)
+        write_at(image_file, "b", PAST)
+        assert not (await run_on(store, image_file, address)).published
+        assert (await run_on(store, image_file, address, checksum=True)).changes["changed"] == 1
+
+
+async def test_a_time_that_went_back_is_read_and_only_other_bytes_are_encoded(
+    image_file: Path, embedder: FakeEmbedder, address: str
+) -> None:
+    async with open_local_qdrant() as store:
+        write_at(image_file, "a", PAST)
+        await run_on(store, image_file, address)
+        write_at(image_file, "a", PAST - 86_400)
+        assert not (await run_on(store, image_file, address)).published
+        write_at(image_file, "b", PAST - 2 * 86_400)
+        assert (await run_on(store, image_file, address)).changes["changed"] == 1
+    assert len(embedder.batches) == 2

@@ -15,7 +15,7 @@ import pytest
 
 from indexer import FolderSource, IndexingError, IndexingOptions, Partition, embed_part, index
 from tests.indexer.fake_embedder import FakeEmbedder
-from tests.indexer.pictures import fill
+from tests.indexer.helpers import fill
 from vector_store import open_store
 from vector_store.errors import StoreError
 

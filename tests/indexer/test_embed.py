@@ -12,11 +12,13 @@ from cir.embedder.v1 import embedder_pb2 as pb
 from cir.vectors import pack
 from indexer.embed import open_embedder
 from indexer.errors import EmbedderFailed
-from indexer.items import EmbeddedItem, LoadedItem, Reject, SourceItem
+from indexer.items import EmbeddedItem, LoadedItem
 from indexer.options import IndexingOptions
+from indexer.rejects import Reject
+from indexer.sources.base import SourceItem
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
-from tests.indexer.pictures import jpeg
+from tests.indexer.helpers import jpeg
 
 OPTIONS = IndexingOptions(connect_seconds=1, retry_seconds=1)
 

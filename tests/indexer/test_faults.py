@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from indexer import FolderSource, IndexingError, IndexingOptions, ManifestSource, SourceError, index
-from indexer.reader import read_image
+from indexer.read import read_image
 from tests.indexer.fake_embedder import FakeEmbedder
-from tests.indexer.pictures import fill
+from tests.indexer.helpers import fill
 from vector_store import VectorStore
 from vector_store.errors import StoreUnavailableError
 from vector_store.types import VersionState

@@ -10,7 +10,7 @@ import pytest
 
 from cir_cli import catalog_copies
 from cir_cli.main import run
-from tests.indexer.pictures import jpeg
+from tests.indexer.helpers import jpeg
 from vector_store import VectorStore, open_store
 from vector_store.types import IndexOptions, Quantization
 from vector_store.versions import QUANTIZE_ABOVE_BYTES

@@ -14,7 +14,7 @@ import pytest
 
 from indexer import FolderSource, IndexingOptions, index
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
-from tests.indexer.pictures import fill
+from tests.indexer.helpers import fill
 from vector_store import VectorStore, open_store
 from vector_store.types import VersionState
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from indexer.errors import LedgerError
-from indexer.ledger import Entry, Ledger
+from indexer.ledger import Ledger, LedgerEntry, ledger_path
 from vector_store.types import VersionInfo, VersionSpec, VersionState
 
 INFO = VersionInfo(
@@ -25,8 +25,8 @@ INFO = VersionInfo(
 )
 
 
-def entry(item_id: str, state: str = "written", content: str = "") -> Entry:
-    return Entry(item_id, content, "p", "/x", 1, 2, state, "new")
+def entry(item_id: str, state: str = "written", content: str = "") -> LedgerEntry:
+    return LedgerEntry(item_id, content, "p", "/x", 1, 2, state, "new")
 
 
 @pytest.fixture
@@ -113,3 +113,10 @@ def test_other_schemas_and_foreign_files_are_refused(tmp_path: Path) -> None:
         Ledger.open(path, catalog="c", store="s")
     with pytest.raises(LedgerError, match="--ledger"):
         Ledger.open(tmp_path / "l.sqlite" / "x", catalog="c", store="s")
+
+
+def test_each_catalog_of_each_store_has_its_own() -> None:
+    data = Path("data")
+    assert ledger_path("edge:///a%20b", "shop", data) == Path("/a b/ledgers/shop.sqlite")
+    assert ledger_path("qdrant://host:6334", "shop", data) == Path("data/ledgers/host_6334/shop.sqlite")
+    assert ledger_path("qdrants://../x:1", "shop", data) != ledger_path("qdrant://x:1", "shop", data)

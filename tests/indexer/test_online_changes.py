@@ -10,8 +10,7 @@ import pytest
 
 from indexer import FolderSource, IndexingOptions, IndexReport, index
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
-from tests.indexer.pictures import fill, jpeg
-from tests.indexer.stored import stored
+from tests.indexer.helpers import fill, jpeg, stored
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.types import Item, PayloadBatch, PointBatch

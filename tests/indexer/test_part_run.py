@@ -14,11 +14,10 @@ import pytest
 from cir.common.v1 import errors_pb2
 from indexer import FolderSource, IndexingOptions, ManifestSource, Partition, embed_part, finish, index
 from indexer.errors import LedgerError, PartsError
-from indexer.part_file import ledger_of_part, part_path
-from indexer.source import Source
+from indexer.parts import part_path, work_ledger_path
+from indexer.sources.base import Source
 from tests.indexer.fake_embedder import FakeEmbedder
-from tests.indexer.pictures import fill, jpeg
-from tests.indexer.stored import stored
+from tests.indexer.helpers import fill, jpeg, stored
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.types import Item
@@ -241,14 +240,14 @@ async def test_an_interrupted_partition_goes_on_and_keeps_the_part_before(
     assert before + sent(embedder) <= 39 + embedder.limits.max_batch_items
     assert (report.read, report.rejected) == (40, 2)
     assert report.unchanged > 0
-    assert ledger_of_part(parts, one).exists()
+    assert work_ledger_path(parts, one).exists()
 
 
 async def test_a_damaged_working_file_is_told(tmp_path: Path, address: str) -> None:
     fill(tmp_path / "photos", 2)
     source, one = FolderSource(tmp_path / "photos"), Partition(1, 1)
     await embed_part(source, "shop", address, one, tmp_path, FAST)
-    path = ledger_of_part(tmp_path, one)
+    path = work_ledger_path(tmp_path, one)
     path.write_text("this is no database" * 300)
     with pytest.raises(PartsError, match="delete it and run the partition again"):
         await embed_part(source, "shop", address, one, tmp_path, FAST)

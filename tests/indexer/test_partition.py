@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.items import Reject, SourceItem
 from indexer.partition import Partition, PartitionSource, SourceDigest, number_of
-from indexer.source import Source, SourceFacts
+from indexer.rejects import Reject
+from indexer.sources.base import Source, SourceFacts, SourceItem
 from vector_store.types import FieldType
 
 SCHEMA = {"n": FieldType.INTEGER}

@@ -19,7 +19,7 @@ from indexer import FolderSource, IndexingError
 from indexer.ray_engine import index_on_ray
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import FakeEmbedder, features_of
-from tests.indexer.pictures import fill
+from tests.indexer.helpers import fill
 from vector_store import VectorStore, open_store
 
 needs_ray = pytest.mark.skipif(

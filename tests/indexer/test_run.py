@@ -25,8 +25,7 @@ from indexer import (
 )
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import DIMENSION, FINGERPRINT, FakeEmbedder, features_of, serve
-from tests.indexer.pictures import fill, jpeg
-from tests.indexer.stored import stored
+from tests.indexer.helpers import fill, jpeg, stored
 from vector_store import VectorStore, open_store
 from vector_store.errors import CatalogNotFoundError, InvalidQueryError, StoreUnavailableError
 from vector_store.filters import Filter, MatchAny

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.items import EmbeddedItem, SourceItem
+from indexer.items import EmbeddedItem
+from indexer.sources.base import SourceItem
 from indexer.verify import Sample
 
 

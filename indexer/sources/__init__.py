@@ -1,0 +1,1 @@
+"""Sources of items: folders, manifests, tar shards, and images on the web."""

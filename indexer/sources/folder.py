@@ -1,0 +1,97 @@
+"""A folder of pictures, with all its subfolders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from indexer.errors import SourceError
+from indexer.rejects import IMAGE_MISSING, IMAGE_OUTSIDE_ROOT, Reject
+from indexer.sources.base import ImageRoot, Source, SourceFacts, SourceItem
+from vector_store.types import FieldType
+
+IMAGE_EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
+)
+SCHEMA = {"folder": FieldType.KEYWORD, "filename": FieldType.KEYWORD}
+
+
+class FolderSource(Source):
+    """Every picture below `root`, in the order of its path.
+
+    The id is the POSIX path relative to the root, so it is stable as long as the file stays where it is;
+    the payload is `filename`, and `folder` for files in subfolders. Files are taken by extension; names
+    that start with a dot are passed over. A symbolic link to a file below the root is an item of its own;
+    linked folders are not entered, and a link that leaves the root is a reject.
+    """
+
+    def __init__(self, root: Path, *, image_base: str = "") -> None:
+        self._root = ImageRoot(root, image_base)
+        self.name = str(root)
+        self.rejects_path = self._root.path.parent / f"{self._root.path.name or 'root'}.rejects.jsonl"
+
+    def survey(self) -> SourceFacts:
+        """Count the pictures. Raises `SourceError` for a folder that is missing, unreadable or empty."""
+        if not self._root.path.is_dir():
+            what = "is no folder" if self._root.path.exists() else "does not exist"
+            raise SourceError(f"folder {self.name} {what}; give a folder of pictures, or a manifest file")
+        total = sum(1 for _ in self.items())
+        if not total:
+            raise SourceError(
+                f"folder {self.name} holds no pictures; expected files ending in "
+                f"{' '.join(sorted(IMAGE_EXTENSIONS))}"
+            )
+        return SourceFacts(total=total, schema=SCHEMA)
+
+    def items(self) -> Iterator[SourceItem | Reject]:
+        """The pictures. Raises `SourceError` for a unreadable subfolder: nobody knows what is lost."""
+        return self._walk(self._root.path, PurePosixPath())
+
+    def _walk(self, folder: Path, relative: PurePosixPath) -> Iterator[SourceItem | Reject]:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise SourceError(
+                f"folder {folder} cannot be read: {error.strerror}; make it readable, or move it elsewhere"
+            ) from error
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = relative / entry.name
+            if entry.is_symlink():
+                yield from self._linked(entry, path)
+            elif entry.is_dir():
+                yield from self._walk(Path(entry.path), path)
+            elif entry.is_file() and _is_image(entry.name):
+                yield self._item(entry, path)
+
+    def _linked(self, entry: os.DirEntry[str], path: PurePosixPath) -> Iterator[SourceItem | Reject]:
+        target = Path(entry.path)
+        if not target.is_dir() and not _is_image(entry.name):
+            return
+        location = self._root.location(str(path))
+        try:
+            inside, there = self._root.contains(target), target.exists()
+        except (OSError, RuntimeError):  # a link that leads to itself
+            inside, there = True, False
+        if not inside:
+            message = f"{path} is a link that leaves the folder; put the file itself there"
+            yield Reject(str(path), location, IMAGE_OUTSIDE_ROOT, message)
+        elif not there:
+            yield Reject(
+                str(path), location, IMAGE_MISSING, f"{path} is a link to a file that does not exist"
+            )
+        elif target.is_file():
+            yield self._item(entry, path)
+
+    def _item(self, entry: os.DirEntry[str], path: PurePosixPath) -> SourceItem:
+        payload = {"filename": entry.name}
+        if path.parent.name:
+            payload["folder"] = str(path.parent)
+        return SourceItem(str(path), Path(entry.path), self._root.location(str(path)), payload)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS

@@ -1,0 +1,147 @@
+"""Tar shards, well made and hostile."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.errors import SourceError
+from indexer.read import read_image
+from indexer.rejects import Reject
+from indexer.sources.base import SourceItem
+from indexer.sources.source_factory import open_source
+from indexer.sources.tar import TarSource
+from tests.indexer.helpers import jpeg
+from vector_store.types import FieldType
+
+
+def write(path: Path, files: dict[str, bytes], special: list[tarfile.TarInfo] | None = None) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for info in special or []:
+            tar.addfile(info)
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def sample(number: int, **payload: Any) -> dict[str, bytes]:
+    key = f"{number:06d}"
+    return {f"{key}.jpg": jpeg(number), f"{key}.json": json.dumps(payload).encode()}
+
+
+def test_members_of_one_key_are_an_item(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a-000.tar", {**sample(1, price=1), "000001.txt": "a größe".encode(), "000001.cls": b"7"}
+    )
+    write(tmp_path / "a-001.tar", {**sample(2, price=2.5, nested={"x": 1}), "sub/3.x.png": jpeg(3)})
+    source = open_source(tmp_path / "a-*.tar", text_fields=("text",))
+    facts = source.survey()
+    assert facts.total == 3
+    assert facts.schema == {"price": FieldType.FLOAT, "text": FieldType.TEXT, "cls": FieldType.INTEGER}
+    assert any("'nested'" in note for note in facts.notes)
+    one, two, three = source.items()
+    assert isinstance(one, SourceItem)
+    assert isinstance(two, SourceItem)
+    assert isinstance(three, SourceItem)
+    assert (one.id, dict(one.payload)) == ("000001", {"price": 1.0, "text": "a größe", "cls": 7})
+    assert (two.id, dict(two.payload), three.id) == ("000002", {"price": 2.5}, "sub/3")
+    assert one.image == f"{tmp_path / 'a-000.tar'}!/000001.jpg"
+    for item, number in ((one, 1), (two, 2), (three, 3)):
+        loaded = read_image(item, 100_000)
+        assert not isinstance(loaded, Reject)
+        assert loaded.content == jpeg(number)
+    small = read_image(one, 10)
+    assert isinstance(small, Reject)
+    assert small.reason == "IMAGE_TOO_MANY_BYTES"
+
+
+def test_hostile_members_are_rejects(tmp_path: Path) -> None:
+    shard = write(
+        tmp_path / "a.tar",
+        {
+            **sample(1),
+            "/etc/passwd.jpg": b"x",
+            "../../up.jpg": b"x",
+            "only.json": b"{}",
+            "two.jpg": b"a",
+            "two.png": b"b",
+            "broken.jpg": b"a",
+            "broken.json": b"[1]",
+            "latin.jpg": b"a",
+            "latin.txt": b"\xff\xfe\xfa",
+            "empty.jpg": b"",
+        },
+        [
+            special("link.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+            special("hard.jpg", tarfile.LNKTYPE, "000001.jpg"),
+            special("device.jpg", tarfile.CHRTYPE),
+            special("pipe.jpg", tarfile.FIFOTYPE),
+        ],
+    )
+    source = TarSource(str(shard))
+    assert source.survey().total == 12
+    results = list(source.items())
+    assert [r.id for r in results if isinstance(r, SourceItem)] == ["000001", "empty"]
+    reasons = {r.id: r.reason for r in results if isinstance(r, Reject)}
+    assert reasons == {
+        "/etc/passwd": "IMAGE_NOT_READABLE",
+        "../../up": "IMAGE_NOT_READABLE",
+        "only": "IMAGE_MISSING",
+        "two": "ROW_MALFORMED",
+        "broken": "ROW_MALFORMED",
+        "latin": "ROW_MALFORMED",
+        "link": "IMAGE_NOT_READABLE",
+        "hard": "IMAGE_NOT_READABLE",
+        "device": "IMAGE_NOT_READABLE",
+        "pipe": "IMAGE_NOT_READABLE",
+    }
+
+
+def cut(content: bytes) -> bytes:
+    return content[:900]
+
+
+def claims_to_be_huge(content: bytes) -> bytes:
+    info = tarfile.TarInfo("huge.jpg")
+    info.size = 1 << 40
+    return info.tobuf() + bytes(1024)
+
+
+def has_a_huge_header(content: bytes) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 34
+    return info.tobuf() + bytes(4096)
+
+
+def is_text(content: bytes) -> bytes:
+    return b"this is no tar file" * 100
+
+
+@pytest.mark.parametrize("spoil", [cut, claims_to_be_huge, has_a_huge_header, is_text])
+def test_damaged_shards_are_told_before_anything_is_done(tmp_path: Path, spoil: Any) -> None:
+    shard = write(tmp_path / "a.tar", {"000001.jpg": bytes(5000)})
+    shard.write_bytes(spoil(shard.read_bytes()))
+    with pytest.raises(SourceError, match=r"a\.tar"):
+        TarSource(str(shard)).survey()
+
+
+def test_compressed_missing_and_empty_shards(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz"):
+        pass
+    write(tmp_path / "empty.tar", {})
+    for name in ("a.tar.gz", "none-*.tar", "empty.tar"):
+        with pytest.raises(SourceError, match=r"uncompressed|no items"):
+            open_source(tmp_path / name).survey()

@@ -1,0 +1,227 @@
+"""Pictures from a server that misbehaves in every way."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from indexer.sources.base import ImageError
+from indexer.sources.url import Fetching, UrlImage, UrlRules
+
+PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, certificate: trustme.LeafCert | None = None) -> None:
+        self.asked: list[str] = []
+        self.hosts: list[str] = []
+        self.scheme = "https" if certificate else "http"
+        self.elsewhere = ""
+        super().__init__(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Handshakes that a client breaks off are what these tests are about."""
+
+    def url(self, path: str) -> str:
+        return f"{self.scheme}://localhost:{self.server_address[1]}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.hosts.append(self.headers["Host"])
+        tries = self.server.asked.count(self.path)
+        match self.path:
+            case "/ok" | "/a%20b?x=1":
+                self.answer(200, PICTURE)
+            case "/busy" if tries < 3:
+                self.answer(503 if tries == 1 else 429, b"", {"Retry-After": "0"})
+            case "/busy" | "/cut" if tries > 1:
+                self.answer(200, PICTURE)
+            case "/cut":
+                self.answer(200, PICTURE[:20], {"Content-Length": str(len(PICTURE))})
+                self.close_connection = True
+            case "/down":
+                self.answer(500, b"")
+            case "/empty":
+                self.answer(200, b"")
+            case "/big":
+                self.answer(200, bytes(2000))
+            case "/endless":
+                self.answer(200, bytes(5000), {"Content-Length": None})
+                self.close_connection = True
+            case "/loop":
+                self.answer(302, b"", {"Location": "/loop"})
+            case "/hop":
+                self.answer(302, b"", {"Location": "/ok"})
+            case "/elsewhere":
+                self.answer(302, b"", {"Location": "http://evil.example/ok"})
+            case "/over":
+                self.answer(302, b"", {"Location": self.server.elsewhere})
+            case "/inside":
+                self.answer(301, b"", {"Location": "file:///etc/passwd"})
+            case "/zip":
+                self.answer(200, PICTURE, {"Content-Encoding": "gzip"})
+            case "/drip":
+                self.send_response(200)
+                self.end_headers()
+                try:
+                    for _ in range(100):
+                        self.wfile.write(b"x")
+                        self.wfile.flush()
+                        time.sleep(0.05)
+                except OSError:
+                    self.close_connection = True
+            case _:
+                self.answer(404, b"")
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str | None] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving(certificate: trustme.LeafCert | None = None) -> Iterator[Server]:
+    with Server(certificate) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """The one that this process trusts."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return made
+
+
+def picture(
+    server: Server, path: str, *others: Server, private: bool = True, seconds: float = 5.0
+) -> UrlImage:
+    ports = [each.server_address[1] for each in (server, *others)]
+    rules = UrlRules(
+        tuple(f"{name}:{port}" for port in ports for name in ("localhost", "127.0.0.1")), private
+    )
+    return UrlImage(server.url(path), Fetching(rules, seconds, sleep=lambda _: None))
+
+
+@pytest.mark.parametrize("path", ["/ok", "/hop", "/busy", "/cut", "/a%20b?x=1"])
+def test_pictures_come_over_redirects_and_after_refusals(server: Server, path: str) -> None:
+    assert picture(server, path).read(1000) == PICTURE
+    assert set(server.hosts) == {f"localhost:{server.server_address[1]}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "told"),
+    [
+        ("/down", "URL_FAILED", "500"),
+        ("/empty", "IMAGE_EMPTY", "no bytes"),
+        ("/big", "IMAGE_TOO_MANY_BYTES", "2000 bytes"),
+        ("/endless", "IMAGE_TOO_MANY_BYTES", "more than the 1000"),
+        ("/loop", "URL_FAILED", "redirects more than 3"),
+        ("/elsewhere", "URL_NOT_ALLOWED", r"evil\.example"),
+        ("/inside", "URL_NOT_ALLOWED", "file:///etc/passwd"),
+        ("/zip", "URL_FAILED", "compressed"),
+        ("/nothing", "IMAGE_MISSING", "404"),
+    ],
+)
+def test_everything_else_is_refused(server: Server, path: str, reason: str, told: str) -> None:
+    with pytest.raises(ImageError, match=told) as caught:
+        picture(server, path).read(1000)
+    assert caught.value.reason == reason
+    assert server.asked.count("/loop") <= 4
+    assert server.asked.count("/down") in (0, 4)
+
+
+def test_a_server_that_drips_is_left(server: Server) -> None:
+    with pytest.raises(ImageError, match="longer than the time"):
+        picture(server, "/drip", seconds=0.3).read(1000)
+
+
+def test_the_address_that_is_connected_to_is_checked(server: Server) -> None:
+    with pytest.raises(ImageError, match="not on the public internet") as caught:
+        picture(server, "/ok", private=False).read(1000)
+    assert caught.value.reason == "URL_NOT_ALLOWED"
+    assert not server.asked
+
+
+def test_a_name_that_leads_inside_as_well_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
+    monkeypatch.setattr("indexer.sources.url.socket.getaddrinfo", lambda *_, **__: both)
+    with pytest.raises(ImageError, match=r"10\.0\.0\.1"):
+        picture(server, "/ok", private=False).read(1000)
+
+
+def test_a_server_that_is_away_is_tried_again_and_told(server: Server) -> None:
+    rules = UrlRules(("127.0.0.1:1",), private=True)
+    away = UrlImage("http://127.0.0.1:1/x", Fetching(rules, sleep=lambda _: None))
+    with pytest.raises(ImageError, match="4 attempts") as caught:
+        away.read(1000)
+    assert caught.value.reason == "URL_FAILED"
+
+
+def test_over_https_from_a_host_that_the_system_trusts(authority: trustme.CA) -> None:
+    with serving(authority.issue_cert("localhost")) as server:
+        for path in ("/ok", "/hop", "/busy"):
+            assert picture(server, path).read(1000) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "told"),
+    [
+        (False, "localhost", "local issuer"),
+        (True, "other.example", "localhost.*other.example"),
+        (True, "127.0.0.1", "localhost.*127.0.0.1"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_refused_at_once(
+    authority: trustme.CA, own: bool, name: str, told: str
+) -> None:
+    issuer = authority if own else trustme.CA()
+    with serving(issuer.issue_cert(name)) as server:
+        with pytest.raises(ImageError, match=f"certificate of localhost is refused: .*{told}") as caught:
+            picture(server, "/ok").read(1000)
+        assert (caught.value.reason, server.asked) == ("URL_FAILED", [])
+
+
+def test_a_redirect_may_lead_to_https_but_not_back(authority: trustme.CA, server: Server) -> None:
+    with serving(authority.issue_cert("localhost")) as secure:
+        secure.elsewhere, server.elsewhere = server.url("/ok"), secure.url("/ok")
+        assert picture(server, "/over", secure).read(1000) == PICTURE
+        asked = len(server.asked)
+        with pytest.raises(ImageError, match="redirects from https:// to http://localhost") as caught:
+            picture(secure, "/over", server).read(1000)
+        assert (caught.value.reason, len(server.asked)) == ("URL_NOT_ALLOWED", asked)
