@@ -56,9 +56,10 @@ def claim(data: Path) -> Iterator[None]:
 
 def write(data: Path, up: UpFile) -> None:
     """Write DIR/up.json, whole or not at all. The directory must be claimed."""
-    partial = _path(data).with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(up), indent=2) + "\n")
-    partial.replace(_path(data))
+    # Only here: the base install has no services.
+    from service_runtime.files import write_text
+
+    write_text(_path(data), json.dumps(asdict(up), indent=2) + "\n", durable=False)
 
 
 def read(data: Path) -> UpFile | None:
