@@ -33,7 +33,7 @@ from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc
 from embedder_service.batching.jobs import Observer, Priority
 from embedder_service.batching.scheduling import RECENT_SECONDS
-from embedder_service.engine import Engine
+from embedder_service.engine import Engine, EngineOptions
 from embedder_service.images.decode import Decoder
 from embedder_service.images.preprocess import Preprocessor
 from embedder_service.metrics import EmbedderMetrics
@@ -139,12 +139,14 @@ async def running(observer: Observer) -> AsyncIterator[tuple[Engine, Any]]:
         NullModel(),
         Decoder(),
         Preprocessor(size=SIZE),
-        max_batch=BATCH,
-        shared_bulk_batch=16,
-        max_queue_items=100_000,
-        prepare_threads=os.cpu_count() or 1,
-        image_cache_items=0,
-        text_cache_items=0,
+        EngineOptions(
+            max_batch=BATCH,
+            shared_bulk_batch=16,
+            max_queue_items=100_000,
+            preprocess_threads=os.cpu_count() or 1,
+            image_cache_items=0,
+            text_cache_items=0,
+        ),
         observer=observer,
     )
     engine.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import grpc.aio
@@ -17,11 +16,11 @@ from prometheus_client.registry import Collector
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from embedder_service.batching.batcher import ShareDevice
 from embedder_service.batching.jobs import Tower
-from embedder_service.engine import Engine, Model
+from embedder_service.engine import Engine, EngineOptions, Model
 from embedder_service.images.decode import FORMATS, decoder_for
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
-from embedder_service.servicer import EmbedderServicer
+from embedder_service.servicer import EmbedderServicer, to_duration
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
 from service_runtime.logging import get_logger
@@ -56,48 +55,50 @@ class EmbedderApplication(Application):
 
     async def start(self) -> Mapping[str, object]:
         """Load the model and run both towers once, at the largest batch. Raises StartupError."""
-        held = await asyncio.to_thread(self._load)
+        served = await asyncio.to_thread(self._load)
         settings = self._settings
-        on_cuda = held.info.device.startswith("cuda")
+        on_cuda = served.info.device.startswith("cuda")
         device_batch, bulk_batch = _CUDA_BATCHES if on_cuda else _CPU_BATCHES
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
         lanes = 1 if on_cuda else settings.device_lanes or min(_CPU_LANES, os.cpu_count() or 1)
         engine = Engine(
-            _on_device(held) if on_cuda else held.model,
-            decoder_for(settings, held.preprocessor.size),
-            held.preprocessor,
-            max_batch=device_batch,
-            shared_bulk_batch=bulk_batch,
-            max_queue_items=settings.max_queue_items,
-            max_wait_seconds=settings.max_wait_seconds,
-            prepare_threads=settings.prepare_threads or os.cpu_count() or 1,
-            image_cache_items=settings.image_cache_items,
-            text_cache_items=settings.text_cache_items,
-            lanes=lanes,
-            share=None if on_cuda else _cpu_thread_share(settings.threads, lanes),
+            _launching(served) if on_cuda else served.model,
+            decoder_for(settings, served.preprocessor.size),
+            served.preprocessor,
+            EngineOptions(
+                max_batch=device_batch,
+                shared_bulk_batch=bulk_batch,
+                lanes=lanes,
+                max_queue_items=settings.max_queue_items,
+                max_wait_seconds=settings.max_wait_seconds,
+                preprocess_threads=settings.prepare_threads or os.cpu_count() or 1,
+                image_cache_items=settings.image_cache_items,
+                text_cache_items=settings.text_cache_items,
+            ),
+            share_device=None if on_cuda else _cpu_thread_share(settings.threads, lanes),
             observer=self._metrics,
         )
         engine.start()
         self._engine = engine
-        await self._warm_up(engine, held, device_batch)
-        self._state = EngineState(engine, held.info, settings.max_queue_items)
-        checks = RequestParser(
-            held.info.fingerprint,
-            held.preprocessor.size,
+        await self._warm_up(engine, served, device_batch)
+        self._state = EngineState(engine, served.info, settings.max_queue_items)
+        parser = RequestParser(
+            served.info.fingerprint,
+            served.preprocessor.size,
             settings.max_batch_items,
             settings.max_text_characters,
         )
         limits = self._limits()
         self._servicer.serve(
             engine,
-            checks,
+            parser,
             embedder_pb2.GetEmbedderInfoResponse(
-                model=held.info, limits=limits, version=software_version(), decoding=self._decoding()
+                model=served.info, limits=limits, version=software_version(), decoding=self._decoding()
             ),
         )
         return {
-            "model": _facts(held.info),
+            "model": _facts(served.info),
             "limits": _facts(limits),
             "decoding": _facts(self._decoding()),
             "device_batch_items": device_batch,
@@ -120,26 +121,26 @@ class EmbedderApplication(Application):
         return {"device": self._engine.batcher.progress, "prepare": self._engine.pool.progress}
 
     def _load(self) -> ServedModel:
-        # torch is imported here, so that --help and faulty settings answer at once.
+        # Imported lazily: torch is slow to load, and --help and faulty settings answer at once without it.
         try:
             from embedder_service.model.load import load
         except ImportError as error:
             raise StartupError(f"{error.name} cannot be imported; install the extra [embedder]") from error
-        held = load(self._settings)
-        if held.info.refused_dtype:
+        served = load(self._settings)
+        if served.info.refused_dtype:
             get_logger().warning(
                 "dtype refused, float32 is used",
-                dtype=held.info.refused_dtype,
-                cosine=held.info.refused_dtype_cosine,
+                dtype=served.info.refused_dtype,
+                cosine=served.info.refused_dtype_cosine,
                 bound=self._settings.min_dtype_cosine,
             )
-        return held
+        return served
 
-    async def _warm_up(self, engine: Engine, held: ServedModel, batch: int) -> None:
-        size = held.preprocessor.size
-        pictures = np.zeros((batch, size, size, 3), np.uint8)
-        tokens = held.model.tokenize(["a photo"] * batch)
-        for tower, rows in ((Tower.IMAGE, pictures), (Tower.TEXT, tokens)):
+    async def _warm_up(self, engine: Engine, served: ServedModel, batch: int) -> None:
+        size = served.preprocessor.size
+        images = np.zeros((batch, size, size, 3), np.uint8)
+        tokens = served.model.tokenize(["a photo"] * batch)
+        for tower, rows in ((Tower.IMAGE, images), (Tower.TEXT, tokens)):
             for part in (rows[:1], rows):
                 result = await engine.batcher.submit(tower, part)
                 if result.errors:
@@ -158,8 +159,8 @@ class EmbedderApplication(Application):
             max_concurrent_calls=settings.max_concurrent_calls,
             max_stream_batches=settings.max_stream_batches,
             max_preprocessed_pixels=settings.max_preprocessed_pixels,
-            call_timeout=_duration(settings.call_timeout_seconds),
-            max_wait=_duration(settings.max_wait_seconds),
+            call_timeout=to_duration(settings.call_timeout_seconds),
+            max_wait=to_duration(settings.max_wait_seconds),
         )
 
     def _decoding(self) -> embedder_pb2.ImageDecoding:
@@ -173,23 +174,17 @@ class EmbedderApplication(Application):
         )
 
 
-def _on_device(held: ServedModel) -> Model:
-    # Imported here for torch's sake, as in _load.
+def _launching(served: ServedModel) -> Model:
+    # Imported lazily, as in _load: torch is slow to load.
     from embedder_service.model.cuda import CudaModel
 
-    return CudaModel(held.model)
+    return CudaModel(served.model)
 
 
 def _cpu_thread_share(threads: int, lanes: int) -> ShareDevice:
     from embedder_service.model.device import CpuThreadShare
 
     return CpuThreadShare(threads, lanes)
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration
 
 
 def _facts(message: Message) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Pictures and texts to features: decode, preprocess, batch, cache. Knows nothing of gRPC."""
+"""Images and texts to features: preprocess, batch, cache. Independent of gRPC and of torch."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from cir.common.v1 import errors_pb2 as pb
 from embedder_service.batching.admission import Admission
 from embedder_service.batching.batcher import Batcher, ShareDevice
-from embedder_service.batching.jobs import Caller, Dropped, Features, Job, Observer, Priority, Row, Tower
+from embedder_service.batching.jobs import (
+    Caller,
+    DropCause,
+    Features,
+    Job,
+    Observer,
+    Priority,
+    Row,
+    Tokens,
+    Tower,
+)
 from embedder_service.batching.preprocess_pool import PreprocessPool
 from embedder_service.batching.scheduling import RecentActivity
 from embedder_service.feature_cache import FeatureCache
 from embedder_service.images.decode import Decoder
-from embedder_service.images.preprocess import Preprocessor
+from embedder_service.images.preprocess import Pixels, Preprocessor
 from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
 
-Pixels = npt.NDArray[np.uint8]
-Tokens = npt.NDArray[np.int64]
-
-# Texts that are tokenised in one go: the tokenizer is for one thread at a time, and others wait for it.
-_TEXTS_AT_ONCE = 16
+# Texts tokenised in one task: one thread at a time uses the tokenizer, and others wait for it.
+_TEXTS_PER_TASK = 16
 
 
 class Model(Protocol):
-    """What the engine needs of a model (see model.py)."""
+    """A model as the engine needs it (see model/clip.py)."""
 
     dimension: int
 
@@ -49,13 +55,34 @@ class Model(Protocol):
 
 @runtime_checkable
 class LaunchingModel(Protocol):
-    """A model that can begin a pass before the last one has come back (see device_transfer.py)."""
+    """A model that can begin a pass before the previous one has come back (see model/cuda.py)."""
 
     def launch_images(self, rows: Sequence[Row]) -> Callable[[], Features]:
-        """Begin a pass of uint8 (size, size, 3) pictures; the result waits for float32 (n, d)."""
+        """Begin a pass of uint8 (size, size, 3) images; the result waits for float32 (n, d)."""
 
     def launch_tokens(self, rows: Sequence[Row]) -> Callable[[], Features]:
         """Begin a pass of int64 (context,) texts; the result waits for float32 (n, d)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Sizes of the engine's parts.
+
+    A forward pass has at most `max_batch` rows, and at most `shared_bulk_batch` bulk rows while interactive
+    calls are active; `lanes` passes run in parallel. Calls hold at most `max_queue_items` items, and
+    interactive calls wait for at most `max_wait_seconds` (0 sets no bound; see batching/admission.py).
+    `preprocess_threads` decode and tokenise. The caches keep the features of `image_cache_items` images and
+    `text_cache_items` texts; 0 keeps none.
+    """
+
+    max_batch: int
+    shared_bulk_batch: int
+    lanes: int = 1
+    max_queue_items: int
+    max_wait_seconds: float = 0.0
+    preprocess_threads: int
+    image_cache_items: int
+    text_cache_items: int
 
 
 @dataclass(slots=True)
@@ -73,7 +100,7 @@ class EmbedResult:
     cache_hits: int = 0
 
     def record(self, job: Job) -> None:
-        """Take over what a job tells beside the features, which it wrote into `features` itself."""
+        """Take over a job's errors and timings; its rows are in `features` already."""
         for error in job.errors.values():
             if not isinstance(error, ServiceError):
                 get_logger().error("forward pass failed on one item", exc_info=error)
@@ -84,30 +111,26 @@ class EmbedResult:
 
 
 class Engine:
-    """Everything between a request and the model. For one event loop; `start` first, `close` last."""
+    """Everything between a request and the model. For one event loop; `start` first, `close` last.
+
+    `share_device` is called before each forward pass with the number of passes that share the device.
+    """
 
     def __init__(
         self,
         model: Model,
         decoder: Decoder,
         preprocessor: Preprocessor,
+        options: EngineOptions,
         *,
-        max_batch: int,
-        shared_bulk_batch: int,
-        max_queue_items: int,
-        max_wait_seconds: float = 0.0,
-        prepare_threads: int,
-        image_cache_items: int,
-        text_cache_items: int,
-        lanes: int = 1,
-        share: ShareDevice | None = None,
+        share_device: ShareDevice | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._model = model
         self._decoder = decoder
         self._preprocessor = preprocessor
         self._observer = observer or Observer()
-        presence = RecentActivity()
+        activity = RecentActivity()
         launches = (
             {Tower.IMAGE: model.launch_images, Tower.TEXT: model.launch_tokens}
             if isinstance(model, LaunchingModel)
@@ -116,18 +139,18 @@ class Engine:
         self.batcher = Batcher(
             {Tower.IMAGE: model.encode_images, Tower.TEXT: model.encode_tokens},
             dimension=model.dimension,
-            max_batch=max_batch,
-            shared_bulk_batch=shared_bulk_batch,
+            max_batch=options.max_batch,
+            shared_bulk_batch=options.shared_bulk_batch,
             launches=launches,
-            lanes=lanes,
-            share=share,
-            presence=presence,
+            lanes=options.lanes,
+            share_device=share_device,
+            activity=activity,
             observer=self._observer,
         )
-        self.budget = Admission(max_queue_items, max_wait_seconds=max_wait_seconds)
-        self.image_cache = FeatureCache(image_cache_items)
-        self.text_cache = FeatureCache(text_cache_items)
-        self.pool = PreprocessPool(prepare_threads, presence)
+        self.admission = Admission(options.max_queue_items, max_wait_seconds=options.max_wait_seconds)
+        self.image_cache = FeatureCache(options.image_cache_items)
+        self.text_cache = FeatureCache(options.text_cache_items)
+        self.pool = PreprocessPool(options.preprocess_threads, activity)
 
     def start(self) -> None:
         """Start the device threads on the running event loop."""
@@ -146,19 +169,21 @@ class Engine:
         deadline: float = float("inf"),
         caller: Caller = None,
     ) -> EmbedResult:
-        """Embed encoded pictures (bytes) and preprocessed ones (uint8 (size, size, 3)).
+        """Embed encoded images (bytes) and preprocessed ones (uint8 (size, size, 3)).
 
         A ServiceError stands for an item that was refused before; it goes to `errors` as it is. `deadline`
         is on `time.monotonic`. Calls with the same `caller` (the batches of a stream) share its turns.
-        Raises ServiceError when the call as a whole fails: OVERLOADED, DEADLINE, NOT_READY, MODEL_FAILED.
+
+        Raises:
+            ServiceError: the call as a whole fails: OVERLOADED, DEADLINE, NOT_READY, MODEL_FAILED.
         """
-        embedded = self._empty(len(images))
+        result = self._empty(len(images))
         encoded: list[tuple[int, bytes]] = []
         places: list[int] = []
         tensors: list[Pixels] = []
         for index, image in enumerate(images):
             if isinstance(image, ServiceError):
-                self._refuse(embedded, Tower.IMAGE, index, image)
+                self._refuse(result, Tower.IMAGE, index, image)
             elif not isinstance(image, bytes):
                 places.append(index)
                 tensors.append(image)
@@ -166,29 +191,29 @@ class Engine:
                 try:
                     self._decoder.check_bytes(len(image))
                 except ServiceError as error:
-                    self._refuse(embedded, Tower.IMAGE, index, error)
+                    self._refuse(result, Tower.IMAGE, index, error)
                 else:
                     encoded.append((index, image))
         rows = len(encoded) + len(tensors)
         if rows == 0:
-            return embedded
-        with self.budget.hold(rows, priority, Tower.IMAGE):
+            return result
+        with self.admission.hold(rows, priority, Tower.IMAGE):
             job = self.batcher.open(
-                Tower.IMAGE, embedded.features, rows, caller=caller, priority=priority, deadline=deadline
+                Tower.IMAGE, result.features, rows, caller=caller, priority=priority, deadline=deadline
             )
             keys: dict[int, bytes] = {}
             hits: list[int] = []
             if tensors:
                 self.batcher.put(job, tensors, places)
             if encoded:
-                works = [partial(self._prepare, job, keys, hits, *item) for item in encoded]
-                self.pool.submit(job.caller, priority, works)
-            embedded.record(await job.future)
-        embedded.cache_hits = len(hits)
+                runs = [partial(self._preprocess_image, job, keys, hits, *item) for item in encoded]
+                self.pool.submit(job.caller, priority, runs)
+            result.record(await job.future)
+        result.cache_hits = len(hits)
         self.image_cache.put_all(
-            {key: embedded.features[index] for index, key in keys.items() if index not in embedded.errors}
+            {key: result.features[index] for index, key in keys.items() if index not in result.errors}
         )
-        return embedded
+        return result
 
     async def embed_texts(
         self,
@@ -198,43 +223,45 @@ class Engine:
         deadline: float = float("inf"),
         caller: Caller = None,
     ) -> EmbedResult:
-        """Embed texts; otherwise as `embed_images`."""
-        embedded = self._empty(len(texts))
-        unknown: list[tuple[int, str]] = []
+        """Embed texts; otherwise like `embed_images`."""
+        result = self._empty(len(texts))
+        missing: list[tuple[int, str]] = []
         for index, text in enumerate(texts):
             if isinstance(text, ServiceError):
-                self._refuse(embedded, Tower.TEXT, index, text)
+                self._refuse(result, Tower.TEXT, index, text)
             elif (known := self.text_cache.get(text)) is not None:
-                embedded.features[index] = known
-                embedded.cache_hits += 1
+                result.features[index] = known
+                result.cache_hits += 1
             else:
-                unknown.append((index, text))
-        if embedded.cache_hits:
-            self._observer.embedded(Tower.TEXT, embedded.cache_hits)
-        if not unknown:
-            return embedded
-        with self.budget.hold(len(unknown), priority, Tower.TEXT):
+                missing.append((index, text))
+        if result.cache_hits:
+            self._observer.embedded(Tower.TEXT, result.cache_hits)
+        if not missing:
+            return result
+        with self.admission.hold(len(missing), priority, Tower.TEXT):
             job = self.batcher.open(
                 Tower.TEXT,
-                embedded.features,
-                len(unknown),
+                result.features,
+                len(missing),
                 caller=caller,
                 priority=priority,
                 deadline=deadline,
             )
-            works = [
-                partial(self._tokenize, job, unknown[start : start + _TEXTS_AT_ONCE])
-                for start in range(0, len(unknown), _TEXTS_AT_ONCE)
+            runs = [
+                partial(self._tokenize, job, missing[start : start + _TEXTS_PER_TASK])
+                for start in range(0, len(missing), _TEXTS_PER_TASK)
             ]
-            self.pool.submit(job.caller, priority, works)
-            embedded.record(await job.future)
+            self.pool.submit(job.caller, priority, runs)
+            result.record(await job.future)
         self.text_cache.put_all(
-            {text: embedded.features[index] for index, text in unknown if index not in embedded.errors}
+            {text: result.features[index] for index, text in missing if index not in result.errors}
         )
-        return embedded
+        return result
 
-    def _prepare(self, job: Job, keys: dict[int, bytes], hits: list[int], index: int, content: bytes) -> None:
-        """Decode and preprocess one picture and queue it, on a thread of the pool."""
+    def _preprocess_image(
+        self, job: Job, keys: dict[int, bytes], hits: list[int], index: int, content: bytes
+    ) -> None:
+        """Decode and preprocess one image and queue it, on a thread of the pool."""
         if not self._wanted(job, 1):
             return
         started = time.monotonic()
@@ -249,7 +276,7 @@ class Engine:
                 keys[index] = key
             pixels = self._preprocessor(self._decoder(content))
         except BaseException as error:
-            # Whatever it is concerns this item only, and somebody waits for it.
+            # Whatever was raised concerns this item only, and a caller waits for it.
             self.batcher.fail_row(job, index, _as_exception(error))
             return
         seconds = time.monotonic() - started
@@ -264,7 +291,7 @@ class Engine:
         try:
             tokens = self._model.tokenize([text for _, text in texts])
         except BaseException as error:
-            # One at a time, so that a text that cannot be tokenised fails alone.
+            # Retried one at a time, so that a text that cannot be tokenised fails alone.
             if len(texts) == 1:
                 self.batcher.fail_row(job, texts[0][0], _as_exception(error))
             else:
@@ -276,13 +303,13 @@ class Engine:
         self.batcher.put(job, tokens, [index for index, _ in texts], seconds=seconds)
 
     def _wanted(self, job: Job, items: int) -> bool:
-        """Tell whether items are still waited for; a call whose time has run out ends here."""
-        if job.dead:
-            self._observer.dropped(job.tower, Dropped.CANCELLED, items)
+        """Return True while items are still waited for; fail the call if its time has run out."""
+        if job.abandoned:
+            self._observer.dropped(job.tower, DropCause.CANCELLED, items)
             return False
         if time.monotonic() < job.deadline:
             return True
-        self._observer.dropped(job.tower, Dropped.EXPIRED, items)
+        self._observer.dropped(job.tower, DropCause.EXPIRED, items)
         self.batcher.fail(
             job,
             ServiceError(
@@ -292,8 +319,8 @@ class Engine:
         )
         return False
 
-    def _refuse(self, embedded: EmbedResult, tower: Tower, index: int, error: ServiceError) -> None:
-        embedded.errors[index] = error
+    def _refuse(self, result: EmbedResult, tower: Tower, index: int, error: ServiceError) -> None:
+        result.errors[index] = error
         self._observer.item_failed(tower, error)
 
     def _empty(self, items: int) -> EmbedResult:
@@ -301,4 +328,4 @@ class Engine:
 
 
 def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(f"the thread was told to end: {error!r}")
+    return error if isinstance(error, Exception) else RuntimeError(f"the thread was asked to end: {error!r}")

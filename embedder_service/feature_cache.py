@@ -1,13 +1,13 @@
-"""A bounded map of features by content that forgets what was used longest ago."""
+"""Least-recently-used cache of features by content."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 
 class FeatureCache:
@@ -19,14 +19,14 @@ class FeatureCache:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._rows: OrderedDict[Hashable, npt.NDArray[np.float32]] = OrderedDict()
+        self._rows: LRUCache[Hashable, npt.NDArray[np.float32]] = LRUCache(size)
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is ever kept; if not, a caller need not compute keys."""
+        """True when anything is ever kept; if not, a caller need not compute keys."""
         return self._size > 0
 
     def get(self, key: Hashable) -> npt.NDArray[np.float32] | None:
@@ -37,9 +37,8 @@ class FeatureCache:
             row = self._rows.get(key)
             if row is None:
                 self.misses += 1
-                return None
-            self.hits += 1
-            self._rows.move_to_end(key)
+            else:
+                self.hits += 1
             return row
 
     def put(self, key: Hashable, row: npt.NDArray[np.float32]) -> None:
@@ -54,8 +53,4 @@ class FeatureCache:
         for row in kept.values():
             row.flags.writeable = False
         with self._lock:
-            for key, row in kept.items():
-                self._rows[key] = row
-                self._rows.move_to_end(key)
-            while len(self._rows) > self._size:
-                self._rows.popitem(last=False)
+            self._rows.update(kept)

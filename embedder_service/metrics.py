@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from cir.common.v1 import errors_pb2 as pb
 from cir.common.v1 import model_pb2
-from embedder_service.batching.jobs import Dropped, Observer, Priority, Tower
+from embedder_service.batching.jobs import DropCause, Observer, Priority, Tower
 from embedder_service.engine import Engine
 from service_runtime.errors import ServiceError
 
@@ -81,7 +81,7 @@ class EmbedderMetrics(Observer):
             for priority in Priority
         }
         self._dropped_by_cause = {
-            (tower, cause): self._dropped.labels(tower, cause) for tower in Tower for cause in Dropped
+            (tower, cause): self._dropped.labels(tower, cause) for tower in Tower for cause in DropCause
         }
 
     def collectors(self) -> Sequence[Collector]:
@@ -120,7 +120,7 @@ class EmbedderMetrics(Observer):
         reason = error.reason if isinstance(error, ServiceError) else pb.MODEL_FAILED
         self._item_errors.labels(tower, pb.ErrorReason.Name(reason)).inc()
 
-    def dropped(self, tower: Tower, cause: Dropped, items: int) -> None:
+    def dropped(self, tower: Tower, cause: DropCause, items: int) -> None:
         """Count items that left early."""
         self._dropped_by_cause[tower, cause].inc(items)
 
@@ -144,7 +144,7 @@ class EngineState(Collector):
         yield GaugeMetricFamily(
             "cir_embedder_held_items",
             "Items from their call's arrival to its answer.",
-            value=self._engine.budget.held,
+            value=self._engine.admission.held,
         )
         yield GaugeMetricFamily(
             "cir_embedder_held_items_limit",
@@ -157,7 +157,7 @@ class EngineState(Collector):
             labels=["tower"],
         )
         for tower in Tower:
-            wait.add_metric([tower], self._engine.budget.wait_seconds(tower))
+            wait.add_metric([tower], self._engine.admission.wait_seconds(tower))
         yield wait
         hits = CounterMetricFamily(
             "cir_embedder_cache_hits", "Items whose features were known.", labels=["cache"]

@@ -1,4 +1,4 @@
-"""What a request asks for, checked against the limits before any work is done."""
+"""Requests, parsed once: protobuf messages to typed calls, held to the limits before any work is done."""
 
 from __future__ import annotations
 
@@ -11,19 +11,39 @@ from cir.common.v1 import errors_pb2 as pb
 from cir.common.v1 import vectors_pb2
 from cir.embedder.v1 import embedder_pb2
 from embedder_service.batching.jobs import Priority
-from embedder_service.engine import Pixels
+from embedder_service.images.preprocess import Pixels
 from service_runtime.errors import ServiceError
-
-EmbedRequest = embedder_pb2.EmbedImagesRequest | embedder_pb2.EmbedTextsRequest
 
 _PRIORITIES = {embedder_pb2.INTERACTIVE: Priority.INTERACTIVE, embedder_pb2.BULK: Priority.BULK}
 
 
 @dataclass(frozen=True, slots=True)
-class RequestParser:
-    """Limits of the service, and the checks of whole requests and of their items.
+class ImagesCall:
+    """Images to embed: encoded bytes, or uint8 (size, size, 3) pixels, or the refusal of an item.
 
-    Whole requests raise ServiceError; items come back as ServiceError in their place.
+    `encoding` says how the caller wants the features written.
+    """
+
+    images: list[bytes | Pixels | ServiceError]
+    priority: Priority
+    encoding: vectors_pb2.VectorEncoding
+
+
+@dataclass(frozen=True, slots=True)
+class TextsCall:
+    """Texts to embed, or the refusal of an item; otherwise like `ImagesCall`."""
+
+    texts: list[str | ServiceError]
+    priority: Priority
+    encoding: vectors_pb2.VectorEncoding
+
+
+@dataclass(frozen=True, slots=True)
+class RequestParser:
+    """Limits of the service, and the model that it serves.
+
+    Each method raises ServiceError for a request that is refused as a whole; an item that is refused alone
+    stands as a ServiceError in its place.
     """
 
     fingerprint: str
@@ -31,8 +51,41 @@ class RequestParser:
     max_batch_items: int
     max_text_characters: int
 
-    def priority(self, request: EmbedRequest, default: Priority) -> Priority:
-        """Check fields that images and texts share; return the class of the work."""
+    def parse_images(self, request: embedder_pb2.EmbedImagesRequest, default: Priority) -> ImagesCall:
+        """Return the call; `default` is the priority of a request that names none.
+
+        Raises:
+            ServiceError: FINGERPRINT_MISMATCH, FIELD_INVALID, FIELD_REQUIRED, TOO_MANY_ITEMS.
+        """
+        priority = self._parse_shared_fields(request, default)
+        self._check_count(len(request.images), "images")
+        images = [self._parse_image(image) for image in request.images]
+        return ImagesCall(images, priority, _copy(request.encoding))
+
+    def parse_texts(self, request: embedder_pb2.EmbedTextsRequest, default: Priority) -> TextsCall:
+        """Return the call; otherwise like `parse_images`."""
+        priority = self._parse_shared_fields(request, default)
+        self._check_count(len(request.texts), "texts")
+        return TextsCall(self._parse_texts(request.texts), priority, _copy(request.encoding))
+
+    def parse_stream_batch(self, request: embedder_pb2.EmbedStreamRequest) -> ImagesCall | TextsCall:
+        """Return the call that a batch of a stream stands for, bulk work by default.
+
+        Raises:
+            ServiceError: as for `parse_images`, and FIELD_REQUIRED for a batch of neither kind.
+        """
+        match request.WhichOneof("batch"):
+            case "images":
+                return self.parse_images(request.images, Priority.BULK)
+            case "texts":
+                return self.parse_texts(request.texts, Priority.BULK)
+            case _:
+                raise ServiceError(pb.FIELD_REQUIRED, "the batch is empty; set images or texts")
+
+    def _parse_shared_fields(
+        self, request: embedder_pb2.EmbedImagesRequest | embedder_pb2.EmbedTextsRequest, default: Priority
+    ) -> Priority:
+        """Check the fields that images and texts share; return the class of the work."""
         expected = request.expected_model_fingerprint
         if expected and expected != self.fingerprint:
             raise ServiceError(
@@ -58,16 +111,6 @@ class RequestParser:
             )
         return _PRIORITIES[request.priority]
 
-    def images(self, images: Sequence[embedder_pb2.ImageInput]) -> list[bytes | Pixels | ServiceError]:
-        """Return encoded bytes, or uint8 (size, size, 3) pixels, or the refusal of each item."""
-        self._check_count(len(images), "images")
-        return [self._image(image) for image in images]
-
-    def texts(self, texts: Sequence[str]) -> list[str | ServiceError]:
-        """Return each text, or its refusal."""
-        self._check_count(len(texts), "texts")
-        return [self._text(text) for text in texts]
-
     def _check_count(self, items: int, field: str) -> None:
         if items == 0:
             raise ServiceError(pb.FIELD_REQUIRED, f"{field} is empty; send at least one item", field=field)
@@ -78,12 +121,12 @@ class RequestParser:
                 field=field,
             )
 
-    def _image(self, image: embedder_pb2.ImageInput) -> bytes | Pixels | ServiceError:
+    def _parse_image(self, image: embedder_pb2.ImageInput) -> bytes | Pixels | ServiceError:
         source = image.WhichOneof("source")
         if source == "content":
             return image.content
         if source is None:
-            return ServiceError(pb.FIELD_REQUIRED, "the picture has no source; set content or tensor")
+            return ServiceError(pb.FIELD_REQUIRED, "the image has no source; set content or tensor")
         size = self.image_size
         tensor = image.tensor  # copied out of the message at each access: once is enough
         if len(tensor) != size * size * 3:
@@ -94,10 +137,21 @@ class RequestParser:
             )
         return np.frombuffer(tensor, np.uint8).reshape(size, size, 3)
 
-    def _text(self, text: str) -> str | ServiceError:
-        if len(text) > self.max_text_characters:
-            return ServiceError(
+    def _parse_texts(self, texts: Sequence[str]) -> list[str | ServiceError]:
+        limit = self.max_text_characters
+        return [
+            text
+            if len(text) <= limit
+            else ServiceError(
                 pb.TEXT_TOO_LONG,
-                f"the text has {len(text)} characters, the limit is {self.max_text_characters}; shorten it",
+                f"the text has {len(text)} characters, the limit is {limit}; shorten it",
             )
-        return text
+            for text in texts
+        ]
+
+
+def _copy(encoding: vectors_pb2.VectorEncoding) -> vectors_pb2.VectorEncoding:
+    """Return a copy: a part of a message keeps the whole of it in memory."""
+    copied = vectors_pb2.VectorEncoding()
+    copied.CopyFrom(encoding)
+    return copied

@@ -1,13 +1,15 @@
 """The RPCs of cir.embedder.v1.EmbedderService, thin over the engine.
 
-Several batches of a stream are embedded at a time: reading ahead is bounded, answers go out when ready."""
+Several batches of a stream are embedded at a time: reading ahead is bounded, answers go out when ready.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -19,165 +21,154 @@ from cir.common.v1 import errors_pb2 as pb
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from embedder_service.batching.jobs import Caller, Priority
 from embedder_service.engine import EmbedResult, Engine
-from embedder_service.requests import EmbedRequest, RequestParser
+from embedder_service.requests import ImagesCall, RequestParser, TextsCall
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Response = TypeVar("Response", embedder_pb2.EmbedImagesResponse, embedder_pb2.EmbedTextsResponse)
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     """Serves one engine, from `serve` on; no call may come before it."""
 
     _engine: Engine
-    _checks: RequestParser
+    _parser: RequestParser
     _info: embedder_pb2.GetEmbedderInfoResponse
 
     def __init__(self, *, call_timeout: float) -> None:
         self._call_timeout = call_timeout
 
     def serve(
-        self, engine: Engine, checks: RequestParser, info: embedder_pb2.GetEmbedderInfoResponse
+        self, engine: Engine, parser: RequestParser, info: embedder_pb2.GetEmbedderInfoResponse
     ) -> None:
         """Answer from `engine` from now on."""
-        self._engine, self._checks, self._info = engine, checks, info
+        self._engine, self._parser, self._info = engine, parser, info
 
     async def GetEmbedderInfo(
         self, request: embedder_pb2.GetEmbedderInfoRequest, context: Context
     ) -> embedder_pb2.GetEmbedderInfoResponse:
-        """Tell the model and the limits."""
+        """Return the model and the limits."""
         return self._info
 
     async def EmbedImages(
         self, request: embedder_pb2.EmbedImagesRequest, context: Context
     ) -> embedder_pb2.EmbedImagesResponse:
-        """Embed pictures."""
-        return await self._embed_images(request, context, Priority.INTERACTIVE)
+        """Embed images."""
+        started = time.monotonic()
+        call = self._parser.parse_images(request, Priority.INTERACTIVE)
+        response = embedder_pb2.EmbedImagesResponse()
+        self._fill(response, await self._embed(call, context, started), call, started)
+        return response
 
     async def EmbedTexts(
         self, request: embedder_pb2.EmbedTextsRequest, context: Context
     ) -> embedder_pb2.EmbedTextsResponse:
         """Embed texts."""
-        return await self._embed_texts(request, context, Priority.INTERACTIVE)
+        started = time.monotonic()
+        call = self._parser.parse_texts(request, Priority.INTERACTIVE)
+        response = embedder_pb2.EmbedTextsResponse()
+        self._fill(response, await self._embed(call, context, started), call, started)
+        return response
 
     async def EmbedStream(
         self, request_iterator: AsyncIterator[embedder_pb2.EmbedStreamRequest], context: Context
     ) -> AsyncIterator[embedder_pb2.EmbedStreamResponse]:
-        """Embed batch after batch, a few at a time."""
-
-        caller = object()  # all batches of the stream take one caller's turns
-
-        async def answer(request: embedder_pb2.EmbedStreamRequest) -> embedder_pb2.EmbedStreamResponse:
-            return await self._embed_stream_batch(request, context, caller)
-
+        """Embed batch after batch, several at a time."""
+        # All batches of the stream take one caller's turns.
+        answer = partial(self._embed_stream_batch, context, object())
         limit = self._info.limits.max_stream_batches
         async with aclosing(map_concurrently(request_iterator, answer, limit=limit)) as responses:
             async for response in responses:
                 yield response
 
     async def _embed_stream_batch(
-        self, request: embedder_pb2.EmbedStreamRequest, context: Context, caller: Caller
+        self, context: Context, caller: Caller, request: embedder_pb2.EmbedStreamRequest
     ) -> embedder_pb2.EmbedStreamResponse:
         response = embedder_pb2.EmbedStreamResponse(batch_id=request.batch_id)
         try:
-            match request.WhichOneof("batch"):
-                case "images":
-                    response.images.CopyFrom(
-                        await self._with_room(self._embed_images, request.images, context, caller)
-                    )
-                case "texts":
-                    response.texts.CopyFrom(
-                        await self._with_room(self._embed_texts, request.texts, context, caller)
-                    )
-                case _:
-                    raise ServiceError(pb.FIELD_REQUIRED, "the batch is empty; set images or texts")
+            call = self._parser.parse_stream_batch(request)
+            del request  # a batch may wait for room: not with its images held twice
+            result, started = await self._embed_with_room(call, context, caller)
         except ServiceError as error:
             response.error.CopyFrom(error.item_error(0))
+        else:
+            part = response.images if isinstance(call, ImagesCall) else response.texts
+            self._fill(part, result, call, started)
         return response
 
-    async def _with_room(self, embed: Any, request: EmbedRequest, context: Context, caller: Caller) -> Any:
-        """Embed once there is room: a stream is held back by flow control, not refused."""
+    async def _embed_with_room(
+        self, call: ImagesCall | TextsCall, context: Context, caller: Caller
+    ) -> tuple[EmbedResult, float]:
+        """Embed once there is room: a stream is held back by flow control, not refused.
+
+        Returns the result, and the time when the attempt that gave it started.
+        """
         while True:
+            started = time.monotonic()
             try:
-                return await embed(request, context, Priority.BULK, caller)
+                return await self._embed(call, context, started, caller), started
             except ServiceError as error:
                 if error.reason != pb.OVERLOADED:
                     raise
-            await self._engine.budget.wait_for_room()
+            await self._engine.admission.wait_for_room()
 
-    async def _embed_images(
-        self,
-        request: embedder_pb2.EmbedImagesRequest,
-        context: Context,
-        default: Priority,
-        caller: Caller = None,
-    ) -> embedder_pb2.EmbedImagesResponse:
-        started = time.monotonic()
-        priority = self._checks.priority(request, default)
-        images = self._checks.images(request.images)
+    async def _embed(
+        self, call: ImagesCall | TextsCall, context: Context, started: float, caller: Caller = None
+    ) -> EmbedResult:
         deadline = started + remaining_seconds(context, self._call_timeout)
-        embedded = await self._engine.embed_images(
-            images, priority=priority, deadline=deadline, caller=caller
+        if isinstance(call, ImagesCall):
+            return await self._engine.embed_images(
+                call.images, priority=call.priority, deadline=deadline, caller=caller
+            )
+        return await self._engine.embed_texts(
+            call.texts, priority=call.priority, deadline=deadline, caller=caller
         )
-        return self._fill(embedder_pb2.EmbedImagesResponse(), embedded, request, started)
-
-    async def _embed_texts(
-        self,
-        request: embedder_pb2.EmbedTextsRequest,
-        context: Context,
-        default: Priority,
-        caller: Caller = None,
-    ) -> embedder_pb2.EmbedTextsResponse:
-        started = time.monotonic()
-        priority = self._checks.priority(request, default)
-        texts = self._checks.texts(request.texts)
-        deadline = started + remaining_seconds(context, self._call_timeout)
-        embedded = await self._engine.embed_texts(texts, priority=priority, deadline=deadline, caller=caller)
-        return self._fill(embedder_pb2.EmbedTextsResponse(), embedded, request, started)
 
     def _fill(
-        self, response: Response, embedded: EmbedResult, request: EmbedRequest, started: float
-    ) -> Response:
-        features = vectors.pack(
-            embedded.features, fingerprint=self._checks.fingerprint, encoding=request.encoding
-        )
+        self,
+        response: embedder_pb2.EmbedImagesResponse | embedder_pb2.EmbedTextsResponse,
+        result: EmbedResult,
+        call: ImagesCall | TextsCall,
+        started: float,
+    ) -> None:
+        features = vectors.pack(result.features, fingerprint=self._parser.fingerprint, encoding=call.encoding)
         response.features.CopyFrom(features)
-        response.errors.extend(_item_error(index, error) for index, error in sorted(embedded.errors.items()))
+        response.errors.extend(_item_error(index, error) for index, error in sorted(result.errors.items()))
         timings = response.timings
-        timings.decode.CopyFrom(_duration(embedded.decode_seconds))
-        timings.queue.CopyFrom(_duration(embedded.queue_seconds))
-        timings.forward.CopyFrom(_duration(embedded.forward_seconds))
-        timings.total.CopyFrom(_duration(time.monotonic() - started))
-        timings.cache_hits = embedded.cache_hits
-        return response
+        timings.decode.CopyFrom(to_duration(result.decode_seconds))
+        timings.queue.CopyFrom(to_duration(result.queue_seconds))
+        timings.forward.CopyFrom(to_duration(result.forward_seconds))
+        timings.total.CopyFrom(to_duration(time.monotonic() - started))
+        timings.cache_hits = result.cache_hits
 
 
 def _item_error(index: int, error: Exception) -> pb.ItemError:
     if isinstance(error, ServiceError):
         return error.item_error(index)
-    # The model itself failed on this item alone: our fault, and logged.
+    # The model itself failed on this item alone: an internal error, and logged.
     failure = ServiceError(pb.MODEL_FAILED, "the model failed on this item; the service's log has the reason")
     return failure.item_error(index)
 
 
-def _duration(seconds: float) -> duration_pb2.Duration:
+def to_duration(seconds: float) -> duration_pb2.Duration:
+    """Return seconds as a protobuf duration, to the nanosecond."""
     duration = duration_pb2.Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
+    duration.FromNanoseconds(round(seconds * 1e9))
     return duration
 
 
-Request = TypeVar("Request")
-Answer = TypeVar("Answer")
-
-
 async def map_concurrently(
-    requests: AsyncIterator[Request], answer: Callable[[Request], Awaitable[Answer]], *, limit: int
+    requests: AsyncIterator[Request],
+    answer: Callable[[Request], Coroutine[Any, Any, Answer]],
+    *,
+    limit: int,
 ) -> AsyncGenerator[Answer, None]:
-    """Yield the answer to each request, at most `limit` being worked on.
+    """Yield the answer to each request as it is ready, with at most `limit` being worked on.
 
-    The next request is read only when there is room for it, so flow control holds a fast sender. An
-    exception of `answer` ends the stream. Whatever ends it cancels the work that is under way.
+    The next request is read only when there is room for it, so flow control holds back a fast sender. An
+    exception of `answer` ends the stream. Whatever ends it cancels the work that has not finished.
     """
     source = aiter(requests)
     working: set[asyncio.Task[Answer]] = set()
@@ -197,7 +188,8 @@ async def map_concurrently(
                 if request is None:
                     ended = True
                 else:
-                    working.add(asyncio.create_task(_run(answer, request)))
+                    working.add(asyncio.create_task(answer(request)))
+                del request
             for finished in working & done:
                 working.discard(finished)
                 yield finished.result()
@@ -210,7 +202,3 @@ async def map_concurrently(
 
 async def _read(source: AsyncIterator[Request]) -> Request | None:
     return await anext(source, None)
-
-
-async def _run(answer: Callable[[Request], Awaitable[Answer]], request: Request) -> Answer:
-    return await answer(request)

@@ -1,1 +1,1 @@
-"""Scheduling: which items are prepared, which rows go through the model together, and what is refused."""
+"""Scheduling: which items are preprocessed, which rows go through the model together, and what is refused."""

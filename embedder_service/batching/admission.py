@@ -11,67 +11,70 @@ from cir.common.v1 import errors_pb2 as pb
 from embedder_service.batching.jobs import Priority, Tower
 from service_runtime.errors import ServiceError
 
-# Of busy time: old enough to be steady, young enough to follow a change of load.
+# Seconds of busy time: old enough to be steady, young enough to follow a change of load.
 _HALF_LIFE_SECONDS = 5.0
-# With less experience than this there is no estimate.
-_LEAST_SECONDS = 1.0
+# With less busy time than this there is no estimate.
+_LEAST_BUSY_SECONDS = 1.0
+# Shortest time after which a refused caller is asked to try again.
+_RETRY_SECONDS = 0.2
 
 
 class WaitEstimate:
-    """Items ahead over the rate at which items were done while there were any. For one thread."""
+    """Estimate of the wait: items held, over the recent rate of completed items. For one thread.
+
+    The rate counts busy time only, that is time during which items are held.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held = 0
         self._updated = clock()
-        # Both fade with busy time, so their ratio is a rate of late.
-        self._busy = 0.0
-        self._done = 0.0
+        # Both decay with busy time, so their ratio is the recent rate.
+        self._busy_seconds = 0.0
+        self._completed = 0.0
 
     @property
     def held(self) -> int:
-        """Items that have arrived and not left."""
+        """Number of items added and not removed."""
         return self._held
 
-    def arrived(self, items: int) -> None:
-        """Items came."""
+    def add(self, items: int) -> None:
+        """Count items that arrive."""
         self._advance()
         self._held += items
 
-    def left(self, items: int, *, done: bool) -> None:
-        """Items left, done or given up; only what was done says how fast work is done."""
+    def remove(self, items: int, *, completed: bool) -> None:
+        """Count items that leave; only those that were `completed` enter the rate."""
         self._advance()
         self._held -= items
-        if done:
-            self._done += items
+        if completed:
+            self._completed += items
 
     def seconds(self) -> float:
-        """Seconds until what is held is done; 0 while there is too little experience to say."""
-        busy, done = self._faded(self._clock())
-        return self._held * busy / done if busy >= _LEAST_SECONDS and done > 0 else 0.0
+        """Return the seconds until everything held is completed; 0 while there is too little experience."""
+        busy, completed = self._decayed(self._clock())
+        return self._held * busy / completed if busy >= _LEAST_BUSY_SECONDS and completed > 0 else 0.0
 
     def _advance(self) -> None:
         now = self._clock()
-        self._busy, self._done = self._faded(now)
+        self._busy_seconds, self._completed = self._decayed(now)
         self._updated = now
 
-    def _faded(self, now: float) -> tuple[float, float]:
+    def _decayed(self, now: float) -> tuple[float, float]:
         elapsed = max(0.0, now - self._updated)
         if not self._held:
-            return self._busy, self._done
-        fade = 0.5 ** (elapsed / _HALF_LIFE_SECONDS)
-        return self._busy * fade + elapsed, self._done * fade
-
-
-_RETRY_SECONDS = 0.2
+            return self._busy_seconds, self._completed
+        decay = 0.5 ** (elapsed / _HALF_LIFE_SECONDS)
+        return self._busy_seconds * decay + elapsed, self._completed * decay
 
 
 class Admission:
-    """Counts items from a call's arrival to its answer. For one event loop.
+    """Count of the items that calls hold, from a call's arrival to its answer. For one event loop.
 
-    Bulk work gets at most three quarters, so that it never keeps interactive calls out. Interactive work
-    is refused as well when it would wait for longer than `max_wait_seconds` (0 sets no bound): under a
-    load that lasts, a longer queue answers nobody sooner, and everybody too late.
+    At most `max_items` are held. Bulk work gets at most three quarters of them, so that it never keeps
+    interactive calls out. Interactive work is also refused when it would wait for longer than
+    `max_wait_seconds` (0 sets no bound): under a lasting overload, a longer queue answers nobody sooner, and
+    everybody too late.
     """
 
     def __init__(
@@ -84,46 +87,50 @@ class Admission:
         self._limits = {Priority.INTERACTIVE: max_items, Priority.BULK: max(1, max_items * 3 // 4)}
         self._held = 0
         self._max_wait = max_wait_seconds
-        # Bulk work is behind interactive work, and one tower's work beside the other's: neither is ahead.
+        # Interactive work alone: bulk work is behind it, and the towers take turns, so neither is ahead.
         self._waits = {tower: WaitEstimate(clock) for tower in Tower}
         self._freed = asyncio.Event()
 
     @property
     def held(self) -> int:
-        """Items held now."""
+        """Number of items held now."""
         return self._held
 
     def wait_seconds(self, tower: Tower) -> float:
-        """Seconds that an interactive item of a tower is expected to wait if it arrives now."""
+        """Return the seconds that an interactive item of a tower would wait if it arrived now."""
         return self._waits[tower].seconds()
 
     @contextmanager
     def hold(self, items: int, priority: Priority, tower: Tower) -> Iterator[None]:
-        """Hold `items` for the block. Raises ServiceError (OVERLOADED, with a time to try again)."""
+        """Hold `items` for the duration of the block.
+
+        Raises:
+            ServiceError: OVERLOADED, with a time after which to try again.
+        """
         wait = self._waits[tower] if priority is Priority.INTERACTIVE else None
         self._check_count(items, priority)
         if wait is not None:
             self._check_wait(wait.seconds())
-            wait.arrived(items)
+            wait.add(items)
         self._held += items
-        done = False
+        completed = False
         try:
             yield
-            done = True
+            completed = True
         finally:
             self._held -= items
             if wait is not None:
-                wait.left(items, done=done)
+                wait.remove(items, completed=completed)
             self._freed.set()
 
     async def wait_for_room(self) -> None:
-        """Return after items were given back; whether that is enough is for `hold` to say."""
+        """Return after items were given back; only `hold` decides if that is enough."""
         self._freed.clear()
         await self._freed.wait()
 
     def _check_count(self, items: int, priority: Priority) -> None:
         limit = self._limits[priority]
-        # A batch larger than the limit is let in when nothing else is held, else it could never be.
+        # A batch larger than the limit is admitted when nothing else is held; otherwise it never could be.
         if self._held and self._held + items > limit:
             raise ServiceError(
                 pb.OVERLOADED,

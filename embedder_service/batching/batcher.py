@@ -1,14 +1,29 @@
 """The dynamic batcher: device threads that never wait while there is work.
 
 Work is dispatched at once when the device is idle and gathers while it is busy. All calls and streams share
-it. Results are scattered into each call's own matrix, and the event loop hears of finished calls once per
-forward pass. Rows may be put from any thread: those that decode put straight into the queue.
+it. Results are scattered into each call's own matrix, and the event loop is notified of finished calls once
+per forward pass. Rows may be put from any thread: those that preprocess put straight into the queue.
 
-On a CPU, two passes side by side with half the cores each do more than one with all of them: no core waits
-for the others at the end of each layer. A pass that is alone takes all cores, so that an idle service
-answers as soon as it can. While interactive calls are around, bulk work leaves one lane free for them. Beside
-a pass that is under way, a small batch waits a moment for rows that are being decoded: without this, one lane
-takes what arrives row by row while the other takes all the rest.
+On a CPU, two passes in parallel with half the cores each do more than one with all of them: no core waits for
+the others at the end of each layer. Each device thread is a *lane*. A pass that runs alone takes all cores:
+an idle service answers as soon as it can. While interactive calls are active, bulk work leaves one lane free
+for them. While another pass runs, a small batch waits a moment for rows that are being preprocessed: without
+this delay, one lane takes what arrives row by row while the other takes all the rest.
+
+One lock, `Batcher._changed`, guards everything that more than one thread changes: the queue and the batching
+delay (batch_queue.py), the batches in flight, the fields of every `Job` (jobs.py), `_refusal` and the counts
+of `progress`. Its invariants:
+
+- A row has one writer. Its features are written by the lane that computed it or by the thread that answers
+  it, and then `Job.unanswered` falls by one. A row that was dropped from the queue is never counted.
+- A job ends once: `ended` turns True when its last row is counted or when it fails as a whole, and the thread
+  that turned it delivers the job to the event loop. Later rows of the job change nothing.
+- `Job.expected <= Job.unanswered`: a row is expected until it is put, answered or failed.
+- A group of rows is in the queue, in a batch in flight, or both in part (`RowGroup.taken`); `progress` counts
+  it from `put` until its last row is computed or it is dropped.
+- After `_refusal` is set no group enters the queue, and lanes end when it is empty.
+- The lock is never held during a forward pass, nor while waiting for one. `open` reads `_refusal` without the
+  lock, since `put` looks again.
 """
 
 from __future__ import annotations
@@ -29,7 +44,7 @@ from embedder_service.batching.batch_queue import BatchDelay, BatchQueue
 from embedder_service.batching.jobs import (
     Batch,
     Caller,
-    Dropped,
+    DropCause,
     Features,
     Job,
     Observer,
@@ -44,11 +59,11 @@ from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
 from service_runtime.watchdog import Progress
 
+#: A forward pass: rows (n, ...) to float32 (n, d).
 Forward = Callable[[npt.NDArray[Any]], Features]
-#: Begins a forward pass of rows and returns what waits for its result (see device_transfer.py).
+#: Start of a forward pass; what it returns waits for the result (see model/cuda.py).
 Launch = Callable[[Sequence[Row]], Callable[[], Features]]
-
-#: Told on a device thread, before each pass, how many passes share the device.
+#: Called on a device thread before each pass, with the number of passes that share the device.
 ShareDevice = Callable[[int], None]
 
 _FOREVER = float("inf")
@@ -56,7 +71,7 @@ _FOREVER = float("inf")
 
 @dataclass(slots=True, eq=False)
 class _InFlightBatch:
-    """A batch on its way through the device."""
+    """A batch on its way through the device; `result` waits for its features."""
 
     batch: Batch
     rows: list[Row]
@@ -65,12 +80,12 @@ class _InFlightBatch:
 
 
 class Batcher:
-    """Runs the towers' forward passes on threads of its own, `lanes` of them side by side.
+    """Runs the towers' forward passes on its own threads, on `lanes` of them in parallel.
 
-    `forwards` maps each tower to a function from rows (n, ...) to float32 (n, d), for as many threads at a
-    time as there are lanes; `share` hears before each pass how many lanes are at work. With `launches`, and
-    one lane, a batch that is full is launched before the one before it has come back. Call `start` on the
-    event loop that opens jobs. How much may wait is bounded by what callers admit (see admission.py).
+    `forwards` maps each tower to a function from rows (n, ...) to float32 (n, d) that as many threads as
+    there are lanes may call at a time; `share_device` is called before each pass with the number of lanes at
+    work. With `launches`, and one lane, a full batch is launched before the previous one has come back. Call
+    `start` on the event loop that opens jobs. Callers bound how much may wait (see admission.py).
     """
 
     def __init__(
@@ -82,8 +97,8 @@ class Batcher:
         shared_bulk_batch: int,
         launches: Mapping[Tower, Launch] | None = None,
         lanes: int = 1,
-        share: ShareDevice | None = None,
-        presence: RecentActivity | None = None,
+        share_device: ShareDevice | None = None,
+        activity: RecentActivity | None = None,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,13 +107,13 @@ class Batcher:
             raise ValueError("passes are launched one after the other: one lane")
         self._launches = launches
         self._lanes = lanes
-        self._share = share
+        self._share_device = share_device
         self._dimension = dimension
-        self._presence = presence or RecentActivity(clock)
+        self._activity = activity or RecentActivity(clock)
         self._observer = observer or Observer()
-        self._queue = BatchQueue(max_batch, shared_bulk_batch, self._presence, clock)
+        self._queue = BatchQueue(max_batch, shared_bulk_batch, self._activity, clock)
         self._clock = clock
-        self._coming = BatchDelay(clock)
+        self._delay = BatchDelay(clock)
         self._changed = threading.Condition()
         self._in_flight: list[Batch] = []
         self._refusal = ""
@@ -116,7 +131,7 @@ class Batcher:
             thread.start()
 
     def waiting(self) -> dict[tuple[Tower, Priority], int]:
-        """Rows that wait for the device, by tower and class."""
+        """Return the number of rows that wait for the device, by tower and class."""
         with self._changed:
             return self._queue.rows
 
@@ -130,13 +145,16 @@ class Batcher:
         priority: Priority = Priority.INTERACTIVE,
         deadline: float = _FOREVER,
     ) -> Job:
-        """Begin a job of `rows` rows (at least one), whose results go into `features`, float32 (n, d).
+        """Open a job of `rows` rows (at least one), whose results go into `features`, float32 (n, d).
 
-        Each row must then be put, answered or failed. Its future gives the job when all are; it raises
+        Each row must then be put, answered or failed. The job's future gives the job when all are; it raises
         ServiceError (DEADLINE) when `deadline`, on the batcher's clock, passes before. When it is cancelled,
         the rows leave the queue before their forward pass. A row whose forward pass fails is named in the
-        job's `errors`; the others are not concerned. Jobs of one `caller` share its turns; without one, a
-        job is its own caller. Raises ServiceError (NOT_READY) after `close` or the end of a device thread.
+        job's `errors`, and no other row is affected. Jobs of one `caller` share its turns; without one, a
+        job is its own caller.
+
+        Raises:
+            ServiceError: NOT_READY after `close` or the end of a device thread.
         """
         if self._loop is None:
             raise RuntimeError("the batcher has not been started")
@@ -144,11 +162,11 @@ class Batcher:
             raise ServiceError(pb.NOT_READY, self._refusal)
         future: asyncio.Future[Job] = self._loop.create_future()
         job = Job(tower, object() if caller is None else caller, priority, deadline, features, rows, future)
-        self._coming.opened(job)
-        future.add_done_callback(lambda _: self._coming.left(job))
+        self._delay.expect(job)
+        future.add_done_callback(lambda _: self._delay.forget(job))
         if priority is Priority.INTERACTIVE:
-            self._presence.arrived()
-            future.add_done_callback(lambda _: self._presence.left())
+            self._activity.call_started()
+            future.add_done_callback(lambda _: self._activity.call_ended())
         return job
 
     def submit(self, tower: Tower, rows: npt.NDArray[Any], **options: Any) -> asyncio.Future[Job]:
@@ -162,12 +180,12 @@ class Batcher:
         return job.future
 
     def put(self, job: Job, rows: Rows, indices: Sequence[int], *, seconds: float = 0.0) -> None:
-        """Queue rows of a job that belong at `indices` and took `seconds` to prepare. From any thread."""
+        """Queue rows of a job that belong at `indices` and took `seconds` to preprocess. From any thread."""
         with self._changed:
             job.decode_seconds = max(job.decode_seconds, seconds)
-            self._coming.came(job, len(rows))
-            if job.dead:
-                self._observer.dropped(job.tower, self._cause(job), len(rows))
+            self._delay.arrived(job, len(rows))
+            if job.abandoned:
+                self._observer.dropped(job.tower, self._drop_cause(job), len(rows))
             elif self._refusal:
                 self._fail(job, ServiceError(pb.NOT_READY, self._refusal))
             else:
@@ -176,21 +194,21 @@ class Batcher:
                 self._changed.notify()
 
     def answer(self, job: Job, index: int, features: npt.NDArray[np.float32]) -> None:
-        """Answer one row without the device. From any thread."""
+        """Answer one row, float32 (d,), without the device. From any thread."""
         job.features[index] = features
         self._observer.embedded(job.tower, 1)
         with self._changed:
-            self._close_unput_row(job)
+            self._answer_row(job)
 
     def fail_row(self, job: Job, index: int, error: Exception) -> None:
         """Answer one row with an error. From any thread."""
         self._observer.item_failed(job.tower, error)
         with self._changed:
             job.errors[index] = error
-            self._close_unput_row(job)
+            self._answer_row(job)
 
     def fail(self, job: Job, error: Exception) -> None:
-        """End a job as a whole. From any thread."""
+        """Fail a job as a whole. From any thread."""
         with self._changed:
             self._fail(job, error)
 
@@ -203,50 +221,52 @@ class Batcher:
         for thread in self._threads:
             if thread.is_alive():
                 await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
-        # What the threads handed over last is still on its way to the futures.
+        # What the threads delivered last is still on its way to the futures.
         await asyncio.sleep(0)
+
+    # ---- lanes ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             self._work()
         except BaseException as error:
-            # Nothing of this kind comes from an item: those fail alone, in _compute.
+            # No item causes this: an item's error is caught in _compute.
             get_logger().critical("a device thread has ended", exc_info=error)
-            self._end(error)
+            self._abort(error)
 
     def _work(self) -> None:
-        flight: _InFlightBatch | None = None
+        in_flight: _InFlightBatch | None = None
         while True:
-            batch = self._next_batch(wait=flight is None)
-            if batch is None and flight is None:
+            batch = self._next_batch(wait=in_flight is None)
+            if batch is None and in_flight is None:
                 return
-            launched = None if batch is None else self._launch(batch)
-            if flight is not None:
-                self._land(flight)
-            flight = launched
-            if flight is not None and self._launches is None:
-                self._land(flight)
-                flight = None
+            dispatched = None if batch is None else self._dispatch(batch)
+            if in_flight is not None:
+                self._complete(in_flight)
+            in_flight = dispatched
+            if in_flight is not None and self._launches is None:
+                self._complete(in_flight)
+                in_flight = None
 
     def _next_batch(self, *, wait: bool) -> Batch | None:
         """Return the next batch; None when closing and nothing is left.
 
-        Without `wait` only a full batch is taken: a smaller one goes on gathering while the device is busy.
+        Without `wait` only a full batch is taken: a smaller one keeps gathering while the device is busy.
         """
         since: float | None = None
         with self._changed:
             while True:
                 if self._queue and since is None:
                     since = self._clock()
-                if since is not None and (patience := self._patience(since)):
-                    self._changed.wait(patience)
+                if since is not None and (delay := self._delay_seconds(since)):
+                    self._changed.wait(delay)
                     continue
                 bulk = sum(batch.priority is Priority.BULK for batch in self._in_flight)
                 reserve = 0 < self._lanes - 1 <= bulk
                 batch = None
                 if wait or self._queue.full:
                     batch = self._queue.take(self._lanes, self._in_flight, reserve=reserve)
-                self._let_go(self._queue.dropped)
+                self._drop_expired(self._queue.dropped)
                 self._queue.dropped = []
                 if batch is not None:
                     self._in_flight.append(batch)
@@ -258,23 +278,23 @@ class Batcher:
                 self._changed.wait()
                 since = None
 
-    def _patience(self, since: float) -> float:
-        """Seconds to wait for a fuller batch; none for an idle device."""
+    def _delay_seconds(self, since: float) -> float:
+        """Return the seconds to wait for a fuller batch; 0 for an idle device."""
         if not self._in_flight or self._lanes == 1 or self._refusal:
             return 0.0
         waiting = dict.fromkeys(Priority, 0)
         for (_, priority), rows in self._queue.rows.items():
             waiting[priority] += rows
         priority = Priority.INTERACTIVE if waiting[Priority.INTERACTIVE] else Priority.BULK
-        return self._coming.patience(waiting[priority], priority, since)
+        return self._delay.seconds(waiting[priority], priority, since)
 
-    def _launch(self, batch: Batch) -> _InFlightBatch:
+    def _dispatch(self, batch: Batch) -> _InFlightBatch:
         rows, started = batch.rows(), self._clock()
         self.progress.begin()
-        if self._share is not None:
+        if self._share_device is not None:
             with self._changed:
                 alone = len(self._in_flight) == 1 and not self._queue
-            self._share(1 if alone else self._lanes)
+            self._share_device(1 if alone else self._lanes)
         if self._launches is None:
             return _InFlightBatch(batch, rows, started, lambda: self._forwards[batch.tower](np.stack(rows)))
         try:
@@ -287,24 +307,24 @@ class Batcher:
 
             return _InFlightBatch(batch, rows, started, fail)
 
-    def _land(self, flight: _InFlightBatch) -> None:
-        """Wait for the result, scatter it into the calls' matrices, tell the event loop once."""
-        batch, started = flight.batch, flight.started
-        features = np.full((len(flight.rows), self._dimension), np.nan, np.float32)
+    def _complete(self, in_flight: _InFlightBatch) -> None:
+        """Wait for the result, scatter it into the jobs' matrices, notify the event loop once."""
+        batch, started = in_flight.batch, in_flight.started
+        features = np.full((len(in_flight.rows), self._dimension), np.nan, np.float32)
         errors: dict[int, Exception] = {}
-        self._compute(batch.tower, flight.rows, 0, features, errors, flight.result)
+        self._compute(batch.tower, in_flight.rows, 0, features, errors, in_flight.result)
         seconds = self._clock() - started
         waits: list[float] = []
         finished: list[Job] = []
         offset = 0
         with self._changed:
-            for job, parts in groupby(batch.segments, key=lambda part: part.piece.job):
+            for job, segments in groupby(batch.segments, key=lambda segment: segment.group.job):
                 indices: list[int] = []
                 longest = 0.0
-                for part in parts:
-                    indices.extend(part.piece.indices[part.start : part.stop])
-                    longest = max(longest, started - part.piece.submitted)
-                    if part.stop == len(part.piece.rows):
+                for segment in segments:
+                    indices.extend(segment.group.indices[segment.start : segment.stop])
+                    longest = max(longest, started - segment.group.submitted)
+                    if segment.stop == len(segment.group.rows):
                         self.progress.end()
                 stop = offset + len(indices)
                 job.features[indices] = features[offset:stop]
@@ -315,13 +335,13 @@ class Batcher:
                 job.queue_seconds = max(job.queue_seconds, longest)
                 job.forward_seconds = max(job.forward_seconds, seconds)
                 waits.append(longest)
-                if self._rows_closed(job, len(indices)):
+                if self._count_answered(job, len(indices)):
                     finished.append(job)
                 offset = stop
             self._in_flight.remove(batch)
-            self._coming.pass_seconds = seconds
+            self._delay.pass_seconds = seconds
             self.progress.end()
-        self._hand_over(finished)
+        self._deliver(finished)
         self._observer.passed(batch.tower, batch.priority, offset, waits, seconds)
         self._observer.embedded(batch.tower, offset - len(errors))
         for error in errors.values():
@@ -336,7 +356,7 @@ class Batcher:
         errors: dict[int, Exception],
         attempt: Callable[[], Features],
     ) -> None:
-        """Fill `features` from `offset`; on failure halve, so that the rows at fault fail alone."""
+        """Fill `features` from `offset`; on failure halve, so that only the rows that cause it fail."""
         try:
             result = attempt()
             if result.shape != (len(rows), self._dimension):
@@ -360,47 +380,36 @@ class Batcher:
             features[offset + row] = np.nan
             errors[offset + row] = ValueError("the model's features are not finite")
 
-    def _let_go(self, pieces: list[RowGroup]) -> None:
-        """Account for pieces that leave without a forward pass."""
-        for piece in pieces:
+    # ---- with the lock held -----------------------------------------------------------------------------
+
+    def _drop_expired(self, groups: list[RowGroup]) -> None:
+        """Account for groups that leave without a forward pass."""
+        for group in groups:
             self.progress.end()
-            cause = self._cause(piece.job)
-            self._observer.dropped(piece.job.tower, cause, len(piece.rows) - piece.taken)
-            if cause is Dropped.EXPIRED:
+            cause = self._drop_cause(group.job)
+            self._observer.dropped(group.job.tower, cause, len(group.rows) - group.taken)
+            if cause is DropCause.EXPIRED:
                 self._fail(
-                    piece.job,
+                    group.job,
                     ServiceError(
                         pb.DEADLINE, "the call's time ran out in the queue; send it with a longer deadline"
                     ),
                 )
 
-    def _cause(self, job: Job) -> Dropped:
-        return Dropped.EXPIRED if job.deadline <= self._clock() else Dropped.CANCELLED
+    def _drop_cause(self, job: Job) -> DropCause:
+        return DropCause.EXPIRED if job.deadline <= self._clock() else DropCause.CANCELLED
 
-    def _end(self, error: BaseException) -> None:
-        """Fail everybody who waits, refuse whoever comes, and leave a stall for the watchdog to see."""
-        with self._changed:
-            self._refusal = "a device thread of this embedder has ended; try another replica"
-            self.progress.begin()
-            failure = ServiceError(pb.MODEL_FAILED, "the model failed; the service's log has the reason")
-            failure.__cause__ = error
-            for batch in self._in_flight:
-                for part in batch.segments:
-                    self._fail(part.piece.job, failure)
-            for piece in self._queue.pieces():
-                self._fail(piece.job, ServiceError(pb.NOT_READY, self._refusal))
-            self._changed.notify_all()
-
-    def _close_unput_row(self, job: Job) -> None:
-        self._coming.came(job, 1)
-        if self._rows_closed(job, 1):
-            self._hand_over([job])
+    def _answer_row(self, job: Job) -> None:
+        """Count a row that was answered without having been put."""
+        self._delay.arrived(job, 1)
+        if self._count_answered(job, 1):
+            self._deliver([job])
 
     @staticmethod
-    def _rows_closed(job: Job, rows: int) -> bool:
-        """Count rows as answered; tell whether they were the last ones."""
-        job.open -= rows
-        if job.open or job.ended:
+    def _count_answered(job: Job, rows: int) -> bool:
+        """Count rows as answered; return True when they end the job."""
+        job.unanswered -= rows
+        if job.unanswered or job.ended:
             return False
         job.ended = True
         return True
@@ -409,20 +418,37 @@ class Batcher:
         if not job.ended:
             job.ended = True
             job.failure = error
-            self._hand_over([job])
+            self._deliver([job])
 
-    def _hand_over(self, jobs: list[Job]) -> None:
+    # ---- from any thread --------------------------------------------------------------------------------
+
+    def _abort(self, error: BaseException) -> None:
+        """Fail every job, refuse new ones, and leave a stall for the watchdog to see."""
+        with self._changed:
+            self._refusal = "a device thread of this embedder has ended; try another replica"
+            self.progress.begin()
+            failure = ServiceError(pb.MODEL_FAILED, "the model failed; the service's log has the reason")
+            failure.__cause__ = error
+            for batch in self._in_flight:
+                for segment in batch.segments:
+                    self._fail(segment.group.job, failure)
+            for group in self._queue.groups():
+                self._fail(group.job, ServiceError(pb.NOT_READY, self._refusal))
+            self._changed.notify_all()
+
+    def _deliver(self, jobs: list[Job]) -> None:
+        """Set the futures of jobs that have ended, on their event loop."""
         if not jobs:
             return
         assert self._loop is not None  # noqa: S101  # set by start
         try:
-            self._loop.call_soon_threadsafe(_deliver, jobs)
+            self._loop.call_soon_threadsafe(_set_futures, jobs)
         except RuntimeError:
-            # The loop has ended, and everybody who waited with it.
+            # The event loop has ended, and everybody who waited with it.
             return
 
 
-def _deliver(jobs: list[Job]) -> None:
+def _set_futures(jobs: list[Job]) -> None:
     for job in jobs:
         if job.future.done():
             continue

@@ -11,20 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Row = npt.NDArray[Any]
+#: Rows of equal shape: a matrix, or one array each.
+Rows = Sequence[Row] | npt.NDArray[Any]
+#: Raw features of the model, float32 (n, d).
+Features = npt.NDArray[np.float32]
+#: Token ids of texts, int64 (n, context).
+Tokens = npt.NDArray[np.int64]
+#: Owner of a turn in the queues: a call, or a stream with all its batches.
+Caller = Hashable
+
 
 class Priority(IntEnum):
     """Class of a call's work."""
 
     INTERACTIVE = 0
     BULK = 1
-
-
-Row = npt.NDArray[Any]
-#: Rows of equal shape: a matrix, or one array each.
-Rows = Sequence[Row] | npt.NDArray[Any]
-Features = npt.NDArray[np.float32]
-#: Who a share of the machine is counted for: a call, or a stream with all its batches.
-Caller = Hashable
 
 
 class Tower(StrEnum):
@@ -38,10 +40,11 @@ class Tower(StrEnum):
 class Job:
     """The rows of one call that go through one tower.
 
-    `features` is float32 (n, d), NaN until a row is answered; results are scattered into it. `errors` names
-    the rows that failed. `future` gives the job itself once no row is open, on the event loop; `coming` of
-    the open rows have not been put yet. Seconds are those of the slowest row in each stage. Fields are
-    changed under the batcher's lock.
+    `features` is float32 (n, d), NaN until a row is answered; results are scattered into it. `unanswered`
+    counts rows without a result, `expected` those of them that have not been put into the queue yet.
+    `errors` has an exception for each row that failed; `failure` is the one exception of a job that failed
+    as a whole. `future` gives the job itself once every row is answered, on the event loop. Seconds are
+    those of the slowest row in each stage. Fields are changed under the batcher's lock (see batcher.py).
     """
 
     tower: Tower
@@ -49,27 +52,28 @@ class Job:
     priority: Priority
     deadline: float
     features: Features
-    open: int
+    unanswered: int
     future: asyncio.Future[Job]
     errors: dict[int, Exception] = field(default_factory=dict)
     failure: Exception | None = None
     ended: bool = False
-    coming: int = 0
+    expected: int = 0
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     forward_seconds: float = 0.0
 
     @property
-    def dead(self) -> bool:
-        """Whether nobody waits for further rows: answered, failed as a whole, or cancelled."""
+    def abandoned(self) -> bool:
+        """True when nobody waits for further rows: the job was answered, failed as a whole, or cancelled."""
         return self.ended or self.future.done()
 
 
 @dataclass(slots=True, eq=False)
 class RowGroup:
-    """Rows of a job that became ready together; a forward pass may take some of them.
+    """Rows of a job that became ready together; a forward pass may take only some of them.
 
     `indices` are their places in the job's features; `taken` counts those that a batch has taken.
+    `submitted` is the time, on the batcher's clock, when they were put into the queue.
     """
 
     job: Job
@@ -81,9 +85,9 @@ class RowGroup:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """Rows `start` to `stop` (excluded) of a piece."""
+    """Rows `start` to `stop` (excluded) of a group."""
 
-    piece: RowGroup
+    group: RowGroup
     start: int
     stop: int
 
@@ -97,36 +101,39 @@ class Batch:
     segments: list[Segment]
 
     def __len__(self) -> int:
-        return sum(part.stop - part.start for part in self.segments)
+        return sum(segment.stop - segment.start for segment in self.segments)
 
     def rows(self) -> list[Row]:
-        """The rows of all segments, in order."""
-        return [row for part in self.segments for row in part.piece.rows[part.start : part.stop]]
+        """Return the rows of all segments, in order."""
+        return [row for segment in self.segments for row in segment.group.rows[segment.start : segment.stop]]
 
 
-class Dropped(StrEnum):
-    """Why an item left without an answer of its own."""
+class DropCause(StrEnum):
+    """Reason why an item left without an answer of its own."""
 
     EXPIRED = "expired"
     CANCELLED = "cancelled"
 
 
 class Observer:
-    """Told of everything that is counted; does nothing by itself. Called from several threads."""
+    """Receiver of everything that is counted; does nothing by itself (metrics.py makes figures of it).
+
+    Methods are called from several threads.
+    """
 
     def passed(
         self, tower: Tower, priority: Priority, rows: int, queue_seconds: Sequence[float], seconds: float
     ) -> None:
-        """A batch went through a tower; `queue_seconds` has the longest wait of each call in it."""
+        """Record a forward pass; `queue_seconds` has the longest wait of each call in it."""
 
     def prepared(self, tower: Tower, items: int, seconds: float) -> None:
-        """Items were decoded or tokenised together."""
+        """Record that items were preprocessed or tokenised together."""
 
     def embedded(self, tower: Tower, items: int) -> None:
-        """Items got features, from a forward pass or a cache."""
+        """Record that items got features, from a forward pass or a cache."""
 
     def item_failed(self, tower: Tower, error: Exception) -> None:
-        """One item got an error instead of features."""
+        """Record that one item got an error instead of features."""
 
-    def dropped(self, tower: Tower, cause: Dropped, items: int) -> None:
-        """Items left before their forward pass."""
+    def dropped(self, tower: Tower, cause: DropCause, items: int) -> None:
+        """Record that items left before their forward pass."""

@@ -1,4 +1,8 @@
-"""Threads that prepare items (decode, preprocess, tokenise) while the device computes, and their queue."""
+"""Threads that preprocess items (decode, resize, tokenise) while the device computes, and their queue.
+
+One lock, `PreprocessPool._changed`, guards the queue, the flag of closing and the counts of `progress`. It is
+held to choose a task and to count it, never while a task runs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from service_runtime.watchdog import Progress
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreprocessTask:
-    """One piece of work for a thread of the pool; `run` raises nothing."""
+    """One task for a thread of the pool; `run` raises nothing."""
 
     caller: Caller
     priority: Priority
@@ -22,17 +26,17 @@ class PreprocessTask:
 
 
 class PreprocessQueue:
-    """Interactive work passes bulk work that waits, without starving it; inside a class callers take turns.
+    """Tasks that wait, by class; in each class callers take turns. Used under the pool's lock.
 
-    While interactive calls are around, bulk work has at most half of the threads (one at least): an
-    interactive picture then finds a free thread, and its forward pass free cores. Not safe with threads: the
-    owner holds its lock.
+    Interactive tasks overtake bulk tasks without starving them. While interactive calls are active, bulk
+    tasks get at most half of the threads (one at least): an interactive image then finds a free thread, and
+    its forward pass free cores.
     """
 
-    def __init__(self, threads: int, presence: RecentActivity) -> None:
+    def __init__(self, threads: int, activity: RecentActivity) -> None:
         self._threads = threads
-        self._presence = presence
-        self._share = PriorityPicker()
+        self._activity = activity
+        self._picker = PriorityPicker()
         self._waiting: dict[Priority, RoundRobin[PreprocessTask]] = {
             priority: RoundRobin() for priority in Priority
         }
@@ -41,14 +45,14 @@ class PreprocessQueue:
     def __bool__(self) -> bool:
         return any(self._waiting.values())
 
-    def put(self, work: PreprocessTask) -> None:
-        """Append a piece of work."""
-        self._waiting[work.priority].put(work.caller, work)
+    def put(self, task: PreprocessTask) -> None:
+        """Append a task."""
+        self._waiting[task.priority].put(task.caller, task)
 
     def take(self) -> PreprocessTask | None:
-        """Return what a free thread does next, or None when it should wait. Call `done` after it."""
-        limit = max(1, self._threads // 2) if self._presence.around() else self._threads
-        priority = self._share.pick(
+        """Return the next task for a free thread, or None when it should wait. Call `done` after it."""
+        limit = max(1, self._threads // 2) if self._activity.is_active() else self._threads
+        priority = self._picker.pick(
             interactive=bool(self._waiting[Priority.INTERACTIVE]),
             bulk=bool(self._waiting[Priority.BULK]) and self._bulk_running < limit,
         )
@@ -56,24 +60,24 @@ class PreprocessQueue:
             return None
         waiting = self._waiting[priority]
         caller = waiting.next_caller()
-        work = waiting.drop_oldest(caller)
+        task = waiting.drop_oldest(caller)
         waiting.end_turn(caller)
         self._bulk_running += priority is Priority.BULK
-        return work
+        return task
 
-    def done(self, work: PreprocessTask) -> None:
-        """Give the thread of a piece of work back."""
-        self._bulk_running -= work.priority is Priority.BULK
+    def done(self, task: PreprocessTask) -> None:
+        """Free the thread of a task that has run."""
+        self._bulk_running -= task.priority is Priority.BULK
 
 
 class PreprocessPool:
-    """A fixed number of threads over one queue with two classes (see prepare_queue.py).
+    """A fixed number of threads over one `PreprocessQueue`.
 
-    Work hands its results on by itself: no future and no event loop is in between.
+    Tasks deliver their results themselves: no future and no event loop is in between.
     """
 
-    def __init__(self, threads: int, presence: RecentActivity | None = None) -> None:
-        self._queue = PreprocessQueue(threads, presence or RecentActivity())
+    def __init__(self, threads: int, activity: RecentActivity | None = None) -> None:
+        self._queue = PreprocessQueue(threads, activity or RecentActivity())
         self._changed = threading.Condition()
         self._closing = False
         self.progress = Progress()
@@ -84,18 +88,22 @@ class PreprocessPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, caller: Caller, priority: Priority, works: Iterable[Callable[[], None]]) -> None:
-        """Have each of `works` run on a thread. Raises RuntimeError after `close`."""
+    def submit(self, caller: Caller, priority: Priority, runs: Iterable[Callable[[], None]]) -> None:
+        """Queue a task for each of `runs`.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
         with self._changed:
             if self._closing:
                 raise RuntimeError("the pool is closed")
-            for run in works:
+            for run in runs:
                 self._queue.put(PreprocessTask(caller, priority, run))
                 self.progress.begin()
                 self._changed.notify()
 
     def close(self, timeout: float = 30.0) -> None:
-        """Finish what waits and end the threads."""
+        """Finish the tasks that wait and end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -103,24 +111,24 @@ class PreprocessPool:
             thread.join(timeout)
 
     def _run(self) -> None:
-        while (work := self._next()) is not None:
+        while (task := self._next()) is not None:
             try:
-                work.run()
+                task.run()
             except BaseException as error:
-                # The work answers for its own errors; whatever else it raises must not cost a thread.
+                # A task handles its own errors; whatever else it raises must not cost a thread.
                 get_logger().error("preparing an item failed", exc_info=error)
             with self._changed:
-                self._queue.done(work)
+                self._queue.done(task)
                 self.progress.end()
                 if self._queue:
-                    # This may have freed another thread's kind of work too.
+                    # This may have freed a thread for the other class too.
                     self._changed.notify()
 
     def _next(self) -> PreprocessTask | None:
-        """Wait for work; None when closing and nothing is left."""
+        """Wait for a task; None when closing and nothing is left."""
         with self._changed:
             while True:
-                work = self._queue.take()
-                if work is not None or (self._closing and not self._queue):
-                    return work
+                task = self._queue.take()
+                if task is not None or (self._closing and not self._queue):
+                    return task
                 self._changed.wait()

@@ -1,4 +1,8 @@
-"""Scheduling rules of both queues: classes by priority, callers in turns, room for interactive ones."""
+"""Scheduling rules of both queues: classes by priority, callers in turns, room for interactive calls.
+
+`PriorityPicker` and `RoundRobin` are not safe with threads: each belongs to one queue and is used under the
+lock that guards that queue.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,16 @@ from typing import Generic, TypeVar
 
 from embedder_service.batching.jobs import Caller, Priority
 
+# People who look at results come back within seconds: bulk work stays modest between their calls.
+RECENT_SECONDS = 10.0
+
+T = TypeVar("T")
+
 
 class PriorityPicker:
-    """Picks interactive work first, but bulk work once for every `bulk_every` picks while it waits.
+    """Choice between the two classes: interactive work first, without starving bulk work.
 
-    Not safe with threads: the owner holds its lock.
+    Bulk work that waits gets one pick in `bulk_every`.
     """
 
     def __init__(self, bulk_every: int = 5) -> None:
@@ -32,13 +41,10 @@ class PriorityPicker:
         return Priority.BULK
 
 
-T = TypeVar("T")
-
-
 class RoundRobin(Generic[T]):
-    """Items by caller. A caller with very many of them delays another by its turn, not by all of them.
+    """Items by caller; callers take turns, and each caller's own items go oldest first.
 
-    Not safe with threads: the owner holds its lock.
+    A caller with very many items delays another by its turn, not by all of them.
     """
 
     def __init__(self) -> None:
@@ -49,11 +55,11 @@ class RoundRobin(Generic[T]):
 
     @property
     def callers(self) -> int:
-        """How many callers have items."""
+        """Number of callers that have items."""
         return len(self._items)
 
     def __iter__(self) -> Iterator[T]:
-        """Every item, in no promised order."""
+        """Iterate over every item, in no promised order."""
         for items in self._items.values():
             yield from items
 
@@ -62,16 +68,20 @@ class RoundRobin(Generic[T]):
         self._items.setdefault(caller, deque()).append(item)
 
     def next_caller(self) -> Caller:
-        """Whose turn it is. Raises StopIteration when nothing waits."""
+        """Return the caller whose turn it is.
+
+        Raises:
+            StopIteration: nothing waits.
+        """
         return next(iter(self._items))
 
     def oldest(self, caller: Caller) -> T | None:
-        """The caller's oldest item, or None."""
+        """Return the caller's oldest item, or None."""
         items = self._items.get(caller)
         return items[0] if items else None
 
     def drop_oldest(self, caller: Caller) -> T:
-        """Take the caller's oldest item out; a caller without items leaves the round."""
+        """Remove and return the caller's oldest item; a caller without items leaves the round."""
         items = self._items[caller]
         item = items.popleft()
         if not items:
@@ -79,42 +89,39 @@ class RoundRobin(Generic[T]):
         return item
 
     def end_turn(self, caller: Caller) -> None:
-        """Put the caller at the end of the round, if it still has items."""
+        """Move the caller to the end of the round, if it still has items."""
         if caller in self._items:
             self._items.move_to_end(caller)
 
     def heads(self) -> list[tuple[Caller, T]]:
-        """Each caller's oldest item."""
+        """Return each caller's oldest item."""
         return [(caller, items[0]) for caller, items in self._items.items()]
 
 
-# People who look at results come back within seconds: bulk work stays modest between their calls.
-RECENT_SECONDS = 10.0
-
-
 class RecentActivity:
-    """Counts interactive calls from arrival to answer and remembers when the last one was there.
+    """Count of interactive calls under way, and the time when the last one ended.
 
-    Changed on one event loop, read from any thread.
+    Bulk work leaves room for interactive work while this is active. Changed on one event loop, read from any
+    thread without a lock: a reader may see a value that is one call old.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, memory_seconds: float = RECENT_SECONDS
+        self, clock: Callable[[], float] = time.monotonic, recent_seconds: float = RECENT_SECONDS
     ) -> None:
         self._clock = clock
-        self._memory = memory_seconds
-        self._present = 0
-        self._last = float("-inf")
+        self._recent_seconds = recent_seconds
+        self._calls = 0
+        self._last_end = float("-inf")
 
-    def arrived(self) -> None:
-        """An interactive call came."""
-        self._present += 1
+    def call_started(self) -> None:
+        """Count an interactive call that has arrived."""
+        self._calls += 1
 
-    def left(self) -> None:
-        """It was answered or given up."""
-        self._present -= 1
-        self._last = self._clock()
+    def call_ended(self) -> None:
+        """Count an interactive call that was answered or given up."""
+        self._calls -= 1
+        self._last_end = self._clock()
 
-    def around(self) -> bool:
-        """Whether one is there now or was a short while ago."""
-        return self._present > 0 or self._clock() - self._last < self._memory
+    def is_active(self) -> bool:
+        """Return True while an interactive call is under way, and for `recent_seconds` after the last one."""
+        return self._calls > 0 or self._clock() - self._last_end < self._recent_seconds

@@ -18,6 +18,9 @@ from PIL import Image, ImageOps
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.errors import ServiceError
 
+#: RGB pixels, uint8 (size, size, 3) or a batch of them, rows from the top.
+Pixels = npt.NDArray[np.uint8]
+
 
 class PaddingMode(StrEnum):
     """What happens to a picture that is not square."""

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.engine import Engine
+from embedder_service.batching.jobs import Observer
+from embedder_service.engine import Engine, EngineOptions
 from embedder_service.images.decode import Decoder
 from embedder_service.images.preprocess import PaddingMode, Preprocessor
 from service_runtime.errors import ServiceError
@@ -56,12 +57,12 @@ class Fake:
 
 
 @asynccontextmanager
-async def running(model: Fake, **settings: Any) -> AsyncIterator[Engine]:
+async def running(model: Fake, *, observer: Observer | None = None, **options: Any) -> AsyncIterator[Engine]:
     chosen: dict[str, Any] = {
         "max_batch": 8,
         "shared_bulk_batch": 2,
         "max_queue_items": 64,
-        "prepare_threads": 2,
+        "preprocess_threads": 2,
         "image_cache_items": 0,
         "text_cache_items": 0,
     }
@@ -69,7 +70,7 @@ async def running(model: Fake, **settings: Any) -> AsyncIterator[Engine]:
         Decoder(max_bytes=100_000, max_pixels=100_000),
         Preprocessor(PaddingMode.CLIP, SIZE),
     )
-    engine = Engine(model, decoder, preprocessor, **(chosen | settings))
+    engine = Engine(model, decoder, preprocessor, EngineOptions(**(chosen | options)), observer=observer)
     engine.start()
     try:
         yield engine
@@ -136,7 +137,7 @@ async def test_association_holds_over_many_calls_with_faults() -> None:
 
     async with running(model, max_queue_items=1000, image_cache_items=5) as engine:
         await asyncio.gather(*(call(engine) for _ in range(60)))
-        assert engine.budget.held == 0
+        assert engine.admission.held == 0
 
 
 async def test_known_pictures_and_texts_cost_no_forward_pass() -> None:
@@ -184,13 +185,13 @@ async def test_a_deadline_that_has_passed_ends_the_call() -> None:
             with pytest.raises(ServiceError) as caught:
                 await call
             assert caught.value.reason == pb.DEADLINE
-        assert engine.budget.held == 0
+        assert engine.admission.held == 0
 
 
 async def test_a_cancelled_call_leaves_nothing_behind() -> None:
     model = Fake()
     model.gate = threading.Event()
-    async with running(model, prepare_threads=1) as engine:
+    async with running(model, preprocess_threads=1) as engine:
         first = asyncio.ensure_future(engine.embed_texts(["a"]))
         await asyncio.to_thread(model.entered.wait, 30)
         second = asyncio.ensure_future(engine.embed_images([jpeg(seed=i) for i in range(10)]))
@@ -200,5 +201,5 @@ async def test_a_cancelled_call_leaves_nothing_behind() -> None:
             await second
         model.gate.set()
         await first
-        assert engine.budget.held == 0
+        assert engine.admission.held == 0
     assert model.rows == 1

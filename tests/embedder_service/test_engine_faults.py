@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.batching.jobs import Dropped, Observer, Priority, Tower
-from embedder_service.engine import EmbedResult, Engine
+from embedder_service.batching.jobs import DropCause, Observer, Priority, Tower
+from embedder_service.engine import EmbedResult, Engine, EngineOptions
 from service_runtime.errors import ServiceError
 
 
@@ -129,7 +129,7 @@ class Count(Observer):
     def item_failed(self, tower: Tower, error: Exception) -> None:
         self._add("failed", 1)
 
-    def dropped(self, tower: Tower, cause: Dropped, items: int) -> None:
+    def dropped(self, tower: Tower, cause: DropCause, items: int) -> None:
         self._add("dropped", items)
 
 
@@ -173,13 +173,15 @@ async def run(calls: list[Call], max_batch: int, lanes: int, seed: int | None) -
         parts,
         parts,  # type: ignore[arg-type]
         parts.row,  # type: ignore[arg-type]
-        max_batch=max_batch,
-        shared_bulk_batch=2,
-        max_queue_items=10_000,
-        prepare_threads=2,
-        image_cache_items=4,
-        text_cache_items=4,
-        lanes=lanes,
+        EngineOptions(
+            max_batch=max_batch,
+            shared_bulk_batch=2,
+            max_queue_items=10_000,
+            preprocess_threads=2,
+            image_cache_items=4,
+            text_cache_items=4,
+            lanes=lanes,
+        ),
         observer=count,
     )
     engine.start()
@@ -205,7 +207,7 @@ async def run(calls: list[Call], max_batch: int, lanes: int, seed: int | None) -
         check(call, own, sent, embedded, exact=seed is None)
 
     await asyncio.wait_for(asyncio.gather(*(one(call, own) for call, own in numbered)), 60)
-    assert engine.budget.held == 0
+    assert engine.admission.held == 0
     await engine.close()
     assert set(engine.batcher.waiting().values()) == {0}
     assert engine.batcher.progress.open == 0

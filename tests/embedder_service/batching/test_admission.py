@@ -27,11 +27,11 @@ def test_a_steady_rate_is_found_and_survives_idle_time(
     clock = Clock()
     estimate = WaitEstimate(clock)
     for _ in range(200):
-        estimate.arrived(items)
+        estimate.add(items)
         clock.now += items / rate
-        estimate.left(items, done=True)
+        estimate.remove(items, completed=True)
     clock.now += idle
-    estimate.arrived(ahead)
+    estimate.add(ahead)
     seconds = estimate.seconds()
     if 200 * items / rate >= 1.1:
         # The rate fades in steps of one arrival, hence not to the last digit.
@@ -44,11 +44,11 @@ def test_a_steady_rate_is_found_and_survives_idle_time(
 def test_without_experience_there_is_no_estimate() -> None:
     clock = Clock()
     estimate = WaitEstimate(clock)
-    estimate.arrived(1000)
+    estimate.add(1000)
     clock.now += 100
     assert estimate.seconds() == 0
-    estimate.left(1000, done=False)
-    estimate.arrived(10)
+    estimate.remove(1000, completed=False)
+    estimate.add(10)
     assert estimate.seconds() == 0
 
 
@@ -56,11 +56,11 @@ def test_what_is_given_up_says_nothing_of_the_rate() -> None:
     clock = Clock()
     estimate = WaitEstimate(clock)
     for _ in range(50):
-        estimate.arrived(10)
+        estimate.add(10)
         clock.now += 1
-        estimate.left(1, done=True)
-        estimate.left(9, done=False)
-    estimate.arrived(10)
+        estimate.remove(1, completed=True)
+        estimate.remove(9, completed=False)
+    estimate.add(10)
     assert estimate.seconds() == pytest.approx(10, rel=0.3)
 
 
@@ -68,49 +68,49 @@ def test_a_device_that_stops_makes_the_estimate_grow() -> None:
     clock = Clock()
     estimate = WaitEstimate(clock)
     for _ in range(20):
-        estimate.arrived(10)
+        estimate.add(10)
         clock.now += 0.5
-        estimate.left(10, done=True)
-    estimate.arrived(20)
+        estimate.remove(10, completed=True)
+    estimate.add(20)
     before = estimate.seconds()
     clock.now += 30
     assert estimate.seconds() > 10 * before
 
 
 async def test_beyond_the_limit_calls_are_refused_with_a_time_to_come_back() -> None:
-    budget = Admission(10)
-    with budget.hold(8, Priority.INTERACTIVE, Tower.IMAGE):
+    admission = Admission(10)
+    with admission.hold(8, Priority.INTERACTIVE, Tower.IMAGE):
         with (
             pytest.raises(ServiceError, match="limit of 10") as caught,
-            budget.hold(3, Priority.INTERACTIVE, Tower.IMAGE),
+            admission.hold(3, Priority.INTERACTIVE, Tower.IMAGE),
         ):
             pass
         assert caught.value.reason == pb.OVERLOADED
         assert caught.value.retry_after is not None
-        with budget.hold(2, Priority.INTERACTIVE, Tower.IMAGE):
-            assert budget.held == 10
-    assert budget.held == 0
+        with admission.hold(2, Priority.INTERACTIVE, Tower.IMAGE):
+            assert admission.held == 10
+    assert admission.held == 0
 
 
 async def test_bulk_leaves_room_for_interactive_calls() -> None:
-    budget = Admission(8)
-    with budget.hold(6, Priority.BULK, Tower.IMAGE):
-        with pytest.raises(ServiceError, match="limit of 6"), budget.hold(1, Priority.BULK, Tower.IMAGE):
+    admission = Admission(8)
+    with admission.hold(6, Priority.BULK, Tower.IMAGE):
+        with pytest.raises(ServiceError, match="limit of 6"), admission.hold(1, Priority.BULK, Tower.IMAGE):
             pass
-        with budget.hold(2, Priority.INTERACTIVE, Tower.IMAGE):
+        with admission.hold(2, Priority.INTERACTIVE, Tower.IMAGE):
             pass
 
 
 async def test_a_batch_over_the_bulk_share_gets_in_alone() -> None:
-    budget = Admission(8)
-    with budget.hold(8, Priority.BULK, Tower.IMAGE):
-        assert budget.held == 8
+    admission = Admission(8)
+    with admission.hold(8, Priority.BULK, Tower.IMAGE):
+        assert admission.held == 8
 
 
 async def test_waiting_ends_when_items_are_given_back() -> None:
-    budget = Admission(4)
-    with budget.hold(4, Priority.INTERACTIVE, Tower.IMAGE):
-        waiting = asyncio.create_task(budget.wait_for_room())
+    admission = Admission(4)
+    with admission.hold(4, Priority.INTERACTIVE, Tower.IMAGE):
+        waiting = asyncio.create_task(admission.wait_for_room())
         await asyncio.sleep(0)
         assert not waiting.done()
     await waiting
@@ -118,31 +118,34 @@ async def test_waiting_ends_when_items_are_given_back() -> None:
 
 async def test_interactive_calls_that_would_wait_too_long_are_refused_until_there_is_room() -> None:
     now = 0.0
-    budget = Admission(1000, max_wait_seconds=5, clock=lambda: now)
+    admission = Admission(1000, max_wait_seconds=5, clock=lambda: now)
     for _ in range(40):
-        with budget.hold(2, Priority.INTERACTIVE, Tower.IMAGE):
+        with admission.hold(2, Priority.INTERACTIVE, Tower.IMAGE):
             now += 0.2
-    with budget.hold(60, Priority.INTERACTIVE, Tower.IMAGE):
-        assert budget.wait_seconds(Tower.IMAGE) == pytest.approx(6, rel=0.1)
+    with admission.hold(60, Priority.INTERACTIVE, Tower.IMAGE):
+        assert admission.wait_seconds(Tower.IMAGE) == pytest.approx(6, rel=0.1)
         with (
             pytest.raises(ServiceError, match="would wait for") as caught,
-            budget.hold(1, Priority.INTERACTIVE, Tower.IMAGE),
+            admission.hold(1, Priority.INTERACTIVE, Tower.IMAGE),
         ):
             pass
         assert caught.value.reason == pb.OVERLOADED
         assert caught.value.retry_after == pytest.approx(1, abs=0.6)
         # Neither the other tower's work nor bulk work waits for the same.
-        with budget.hold(1, Priority.INTERACTIVE, Tower.TEXT), budget.hold(1, Priority.BULK, Tower.IMAGE):
-            assert budget.held == 62
-    with budget.hold(1, Priority.INTERACTIVE, Tower.IMAGE):
+        with (
+            admission.hold(1, Priority.INTERACTIVE, Tower.TEXT),
+            admission.hold(1, Priority.BULK, Tower.IMAGE),
+        ):
+            assert admission.held == 62
+    with admission.hold(1, Priority.INTERACTIVE, Tower.IMAGE):
         pass
 
 
 async def test_bulk_work_is_not_waited_for() -> None:
     now = 0.0
-    budget = Admission(1000, max_wait_seconds=1, clock=lambda: now)
-    with budget.hold(700, Priority.BULK, Tower.IMAGE):
+    admission = Admission(1000, max_wait_seconds=1, clock=lambda: now)
+    with admission.hold(700, Priority.BULK, Tower.IMAGE):
         for _ in range(20):
-            with budget.hold(1, Priority.INTERACTIVE, Tower.IMAGE):
+            with admission.hold(1, Priority.INTERACTIVE, Tower.IMAGE):
                 now += 0.2
-        assert budget.wait_seconds(Tower.IMAGE) == 0
+        assert admission.wait_seconds(Tower.IMAGE) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def batches(max_batch: int, bulk: int, clock: Clock) -> BatchQueue:
     return BatchQueue(max_batch, bulk, RecentActivity(clock), clock)
 
 
-def piece(
+def group(
     rows: int,
     tower: Tower = Tower.IMAGE,
     priority: Priority = Priority.INTERACTIVE,
@@ -39,37 +40,44 @@ def piece(
     return RowGroup(job, np.arange(rows), range(rows), 0.0)
 
 
+def next_batch(queue: BatchQueue, lanes: int = 1, in_flight: Sequence[Batch] = ()) -> Batch:
+    """The next batch, which there must be."""
+    batch = queue.take(lanes, in_flight)
+    assert batch is not None
+    return batch
+
+
 def parts(batch: Batch | None) -> list[tuple[RowGroup, int, int]]:
     assert batch is not None
-    return [(part.piece, part.start, part.stop) for part in batch.segments]
+    return [(segment.group, segment.start, segment.stop) for segment in batch.segments]
 
 
 async def test_passes_side_by_side_get_even_shares_of_what_is_there_and_under_way(clock: Clock) -> None:
     queue = batches(16, 16, clock)
-    clients = [piece(1) for _ in range(14)]
+    clients = [group(1) for _ in range(14)]
     queue.put(clients[0])
-    under_way = [queue.take(2)]
+    in_flight = [next_batch(queue, 2)]
     for client in clients[1:]:
         queue.put(client)
-    under_way.append(queue.take(2, under_way))
-    assert [len(batch) for batch in under_way] == [1, 7]
+    in_flight.append(next_batch(queue, 2, in_flight))
+    assert [len(batch) for batch in in_flight] == [1, 7]
     # The lane with the one is done first, and takes as much as the other has.
-    assert len(queue.take(2, under_way[1:])) == 6
+    assert len(next_batch(queue, 2, in_flight[1:])) == 6
 
 
 async def test_work_of_the_other_tower_or_class_is_no_part_of_a_share(clock: Clock) -> None:
     queue = batches(16, 16, clock)
-    under_way: list[Batch] = []
+    in_flight: list[Batch] = []
     for tower, priority in ((Tower.TEXT, Priority.INTERACTIVE), (Tower.IMAGE, Priority.BULK)):
-        queue.put(piece(10, tower, priority))
-        under_way.append(queue.take())
-    queue.put(piece(12))
-    assert len(queue.take(2, under_way)) == 6
+        queue.put(group(10, tower, priority))
+        in_flight.append(next_batch(queue))
+    queue.put(group(12))
+    assert len(next_batch(queue, 2, in_flight)) == 6
 
 
 async def test_one_callers_rows_are_gathered_oldest_first_and_split_at_the_limit(clock: Clock) -> None:
     queue = batches(4, 4, clock)
-    first, second, third = (piece(rows, caller="a") for rows in (3, 2, 2))
+    first, second, third = (group(rows, caller="a") for rows in (3, 2, 2))
     for item in (first, second, third):
         queue.put(item)
     assert queue.rows[Tower.IMAGE, Priority.INTERACTIVE] == 7
@@ -84,8 +92,8 @@ async def test_one_callers_rows_are_gathered_oldest_first_and_split_at_the_limit
 
 async def test_a_batch_is_shared_evenly_and_what_some_leave_goes_to_others(clock: Clock) -> None:
     queue = batches(16, 16, clock)
-    big = piece(1000)
-    small = [piece(1), piece(2), piece(30)]
+    big = group(1000)
+    small = [group(1), group(2), group(30)]
     for item in (big, *small):
         queue.put(item)
     rows = dict[RowGroup, int]()
@@ -102,10 +110,10 @@ async def test_a_call_waits_for_no_more_than_a_turn_of_a_very_long_one(
     clock: Clock, priority: Priority
 ) -> None:
     queue = batches(4, 4, clock)
-    long = piece(10_000, priority=priority)
+    long = group(10_000, priority=priority)
     queue.put(long)
     queue.take()
-    late = [piece(2, priority=priority) for _ in range(3)]
+    late = [group(2, priority=priority) for _ in range(3)]
     for item in late:
         queue.put(item)
     # 4 callers, 4 rows a pass: one row each, so two passes answer all three late calls.
@@ -116,17 +124,17 @@ async def test_a_call_waits_for_no_more_than_a_turn_of_a_very_long_one(
 
 async def test_a_stream_with_many_batches_has_one_callers_turn(clock: Clock) -> None:
     queue = batches(4, 4, clock)
-    stream = [piece(8, caller="stream") for _ in range(4)]
+    stream = [group(8, caller="stream") for _ in range(4)]
     for item in stream:
         queue.put(item)
-    single = piece(2)
+    single = group(2)
     queue.put(single)
     assert (single, 0, 2) in parts(queue.take())
 
 
 async def test_more_callers_than_rows_take_turns_over_passes(clock: Clock) -> None:
     queue = batches(2, 2, clock)
-    callers = [piece(5) for _ in range(4)]
+    callers = [group(5) for _ in range(4)]
     for item in callers:
         queue.put(item)
     order = [owner for _ in range(4) for owner, _, _ in parts(queue.take())]
@@ -135,34 +143,34 @@ async def test_more_callers_than_rows_take_turns_over_passes(clock: Clock) -> No
 
 async def test_towers_take_turns(clock: Clock) -> None:
     queue = batches(1, 1, clock)
-    queue.put(piece(3, Tower.IMAGE))
-    queue.put(piece(3, Tower.TEXT))
+    queue.put(group(3, Tower.IMAGE))
+    queue.put(group(3, Tower.TEXT))
     taken = [queue.take() for _ in range(6)]
     assert [batch.tower for batch in taken if batch] == [Tower.IMAGE, Tower.TEXT] * 3
 
 
 async def test_interactive_rows_go_first_and_bulk_is_not_starved(clock: Clock) -> None:
     queue = batches(1, 1, clock)
-    queue.put(piece(100, priority=Priority.BULK))
-    queue.put(piece(100, priority=Priority.INTERACTIVE))
+    queue.put(group(100, priority=Priority.BULK))
+    queue.put(group(100, priority=Priority.INTERACTIVE))
     classes = [batch.priority for batch in (queue.take() for _ in range(50)) if batch]
     assert classes.count(Priority.BULK) == 10
     assert classes[0] is Priority.INTERACTIVE
 
 
 async def test_bulk_batches_are_small_while_interactive_work_is_around(clock: Clock) -> None:
-    presence = RecentActivity(clock, memory_seconds=10)
-    queue = BatchQueue(16, 2, presence, clock)
-    queue.put(piece(100, priority=Priority.BULK))
+    activity = RecentActivity(clock, recent_seconds=10)
+    queue = BatchQueue(16, 2, activity, clock)
+    queue.put(group(100, priority=Priority.BULK))
 
     def rows() -> int:
         return sum(stop - start for _, start, stop in parts(queue.take()))
 
     assert rows() == 16
     # From its arrival on, while its picture is still being decoded.
-    presence.arrived()
+    activity.call_started()
     assert rows() == 2
-    presence.left()
+    activity.call_ended()
     assert rows() == 2
     clock.now += 10
     assert rows() == 16
@@ -170,18 +178,18 @@ async def test_bulk_batches_are_small_while_interactive_work_is_around(clock: Cl
 
 async def test_cancelled_and_expired_rows_leave_before_their_pass(clock: Clock) -> None:
     queue = batches(8, 8, clock)
-    pieces = [piece(1), piece(1), piece(1, deadline=100.0), piece(1, deadline=101.0)]
-    for item in pieces:
+    groups = [group(1), group(1), group(1, deadline=100.0), group(1, deadline=101.0)]
+    for item in groups:
         queue.put(item)
-    pieces[0].job.future.cancel()
-    assert parts(queue.take()) == [(pieces[1], 0, 1), (pieces[3], 0, 1)]
-    assert queue.dropped == [pieces[0], pieces[2]]
+    groups[0].job.future.cancel()
+    assert parts(queue.take()) == [(groups[1], 0, 1), (groups[3], 0, 1)]
+    assert queue.dropped == [groups[0], groups[2]]
     assert set(queue.rows.values()) == {0}
 
 
 async def test_the_rest_of_a_call_leaves_when_it_is_cancelled_half_way(clock: Clock) -> None:
     queue = batches(4, 4, clock)
-    half, other = piece(10, caller="a"), piece(3, caller="b")
+    half, other = group(10, caller="a"), group(3, caller="b")
     queue.put(half)
     assert parts(queue.take()) == [(half, 0, 4)]
     half.job.future.cancel()
@@ -202,15 +210,15 @@ async def test_the_rest_of_a_call_leaves_when_it_is_cancelled_half_way(clock: Cl
 def test_every_row_is_taken_once_in_its_order(sizes: list[tuple[int, str, Priority]], limit: int) -> None:
     async def run() -> None:
         queue = batches(limit, limit, Clock())
-        pieces = [piece(rows, priority=priority, caller=caller) for rows, caller, priority in sizes]
-        for item in pieces:
+        groups = [group(rows, priority=priority, caller=caller) for rows, caller, priority in sizes]
+        for item in groups:
             queue.put(item)
         taken = dict[RowGroup, list[int]]()
         while (batch := queue.take()) is not None:
             assert 1 <= len(batch.rows()) <= limit
             for item, start, stop in parts(batch):
                 taken.setdefault(item, []).extend(range(start, stop))
-        assert taken == {item: list(range(len(item.rows))) for item in pieces}
+        assert taken == {item: list(range(len(item.rows))) for item in groups}
         assert set(queue.rows.values()) == {0}
 
     asyncio.run(run())
@@ -226,31 +234,31 @@ def job(rows: int, priority: Priority = INTERACTIVE) -> Job:
 
 async def test_rows_are_waited_for_until_they_have_come() -> None:
     clock = Clock()
-    coming = BatchDelay(clock, pass_seconds=0.3)
+    delay = BatchDelay(clock, pass_seconds=0.3)
     expected = job(3)
-    coming.opened(expected)
+    delay.expect(expected)
     briefly, long = 0.006, 0.03
     since = clock.now
-    assert coming.patience(1, BULK, since) == pytest.approx(briefly)
-    assert coming.patience(1, INTERACTIVE, since) == pytest.approx(long)
+    assert delay.seconds(1, BULK, since) == pytest.approx(briefly)
+    assert delay.seconds(1, INTERACTIVE, since) == pytest.approx(long)
     clock.now += 0.02
-    assert coming.patience(1, INTERACTIVE, since) == pytest.approx(long - 0.02)
-    coming.came(expected, 2)
-    assert coming.patience(1, INTERACTIVE, since) > 0
-    coming.left(expected)
-    assert coming.patience(1, INTERACTIVE, since) == 0
+    assert delay.seconds(1, INTERACTIVE, since) == pytest.approx(long - 0.02)
+    delay.arrived(expected, 2)
+    assert delay.seconds(1, INTERACTIVE, since) > 0
+    delay.forget(expected)
+    assert delay.seconds(1, INTERACTIVE, since) == 0
     # What comes after its job has ended is counted once.
-    coming.came(expected, 1)
-    coming.opened(job(1))
-    assert coming.patience(1, INTERACTIVE, since) > 0
+    delay.arrived(expected, 1)
+    delay.expect(job(1))
+    assert delay.seconds(1, INTERACTIVE, since) > 0
     clock.now += 0.01
-    assert coming.patience(1, INTERACTIVE, since) == 0
+    assert delay.seconds(1, INTERACTIVE, since) == 0
 
 
 async def test_a_batch_that_is_large_enough_goes_at_once_and_no_wait_is_long() -> None:
     clock = Clock()
-    coming = BatchDelay(clock, pass_seconds=60.0)
-    coming.opened(job(100))
-    assert coming.patience(8, INTERACTIVE, clock.now) == 0
-    assert coming.patience(7, INTERACTIVE, clock.now) == pytest.approx(0.05)
-    assert coming.patience(7, BULK, clock.now) == pytest.approx(0.01)
+    delay = BatchDelay(clock, pass_seconds=60.0)
+    delay.expect(job(100))
+    assert delay.seconds(8, INTERACTIVE, clock.now) == 0
+    assert delay.seconds(7, INTERACTIVE, clock.now) == pytest.approx(0.05)
+    assert delay.seconds(7, BULK, clock.now) == pytest.approx(0.01)

@@ -133,7 +133,7 @@ async def test_lanes_run_side_by_side_and_divide_what_waits() -> None:
             together.wait()
         return twice(rows)
 
-    batcher = plain(forward, max_batch=16, lanes=2, share=shared.append)
+    batcher = plain(forward, max_batch=16, lanes=2, share_device=shared.append)
     batcher.start()
     await batcher.submit(Tower.IMAGE, np.array([1]))
     assert shared == [1]
@@ -159,7 +159,7 @@ async def test_a_small_batch_beside_a_pass_waits_for_rows_that_are_being_decoded
     clock = Clock()
     batcher = plain(forward, max_batch=16, lanes=2, clock=clock)
     batcher.start()
-    batcher._coming.pass_seconds = 0.4
+    batcher._delay.pass_seconds = 0.4
     long = batcher.submit(Tower.IMAGE, np.array([1]))
     await asyncio.to_thread(entered.wait, 30)
     jobs = [batcher.open(Tower.IMAGE, np.zeros((1, 2), np.float32), 1) for _ in range(4)]

@@ -21,27 +21,27 @@ def nothing() -> None:
 
 def new_queue(threads: int) -> tuple[PreprocessQueue, RecentActivity, Clock]:
     clock = Clock()
-    presence = RecentActivity(clock, memory_seconds=5)
-    return PreprocessQueue(threads, presence), presence, clock
+    activity = RecentActivity(clock, recent_seconds=5)
+    return PreprocessQueue(threads, activity), activity, clock
 
 
 def put(target: PreprocessQueue, count: int, priority: Priority, caller: str = "a") -> list[PreprocessTask]:
-    works = [PreprocessTask(caller, priority, nothing) for _ in range(count)]
-    for work in works:
-        target.put(work)
-    return works
+    tasks = [PreprocessTask(caller, priority, nothing) for _ in range(count)]
+    for task in tasks:
+        target.put(task)
+    return tasks
 
 
 def test_alone_bulk_work_has_every_thread() -> None:
     waiting, _, _ = new_queue(4)
-    works = put(waiting, 5, Priority.BULK)
-    assert [waiting.take() for _ in range(4)] == works[:4]
+    tasks = put(waiting, 5, Priority.BULK)
+    assert [waiting.take() for _ in range(4)] == tasks[:4]
 
 
 def test_bulk_work_leaves_half_of_the_threads_while_interactive_calls_are_around() -> None:
-    waiting, presence, clock = new_queue(4)
+    waiting, activity, clock = new_queue(4)
     bulk = put(waiting, 10, Priority.BULK)
-    presence.arrived()
+    activity.call_started()
     assert [waiting.take() for _ in range(4)] == [*bulk[:2], None, None]
     # A thread is free for the interactive call at once.
     interactive = put(waiting, 1, Priority.INTERACTIVE, "b")
@@ -50,15 +50,15 @@ def test_bulk_work_leaves_half_of_the_threads_while_interactive_calls_are_around
     waiting.done(bulk[0])
     assert waiting.take() is bulk[2]
     assert waiting.take() is None
-    presence.left()
+    activity.call_ended()
     assert waiting.take() is None
     clock.now += 5
     assert [waiting.take() for _ in range(2)] == bulk[3:5]
 
 
 def test_with_one_thread_bulk_work_still_goes_on() -> None:
-    waiting, presence, _ = new_queue(1)
-    presence.arrived()
+    waiting, activity, _ = new_queue(1)
+    activity.call_started()
     bulk = put(waiting, 2, Priority.BULK)
     assert waiting.take() is bulk[0]
     assert waiting.take() is None
@@ -67,16 +67,16 @@ def test_with_one_thread_bulk_work_still_goes_on() -> None:
 
 
 def test_interactive_work_that_never_ends_does_not_starve_bulk_work() -> None:
-    waiting, presence, _ = new_queue(2)
-    presence.arrived()
+    waiting, activity, _ = new_queue(2)
+    activity.call_started()
     put(waiting, 100, Priority.INTERACTIVE)
     put(waiting, 100, Priority.BULK)
     classes = []
     for _ in range(50):
-        work = waiting.take()
-        assert work is not None
-        classes.append(work.priority)
-        waiting.done(work)
+        task = waiting.take()
+        assert task is not None
+        classes.append(task.priority)
+        waiting.done(task)
     assert classes.count(Priority.BULK) == 10
 
 

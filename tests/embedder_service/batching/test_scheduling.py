@@ -13,24 +13,24 @@ from tests.clock import Clock
 
 
 def test_bulk_gets_one_pick_in_five_beside_interactive_work() -> None:
-    share = PriorityPicker(bulk_every=5)
-    picks = [share.pick(interactive=True, bulk=True) for _ in range(20)]
+    picker = PriorityPicker(bulk_every=5)
+    picks = [picker.pick(interactive=True, bulk=True) for _ in range(20)]
     assert picks.count(Priority.BULK) == 4
     assert picks[:5] == [Priority.INTERACTIVE] * 4 + [Priority.BULK]
 
 
 def test_alone_each_class_goes_at_once() -> None:
-    share = PriorityPicker()
-    assert share.pick(interactive=False, bulk=True) is Priority.BULK
-    assert share.pick(interactive=True, bulk=False) is Priority.INTERACTIVE
-    assert share.pick(interactive=False, bulk=False) is None
+    picker = PriorityPicker()
+    assert picker.pick(interactive=False, bulk=True) is Priority.BULK
+    assert picker.pick(interactive=True, bulk=False) is Priority.INTERACTIVE
+    assert picker.pick(interactive=False, bulk=False) is None
 
 
 def test_bulk_that_comes_late_has_saved_no_turns() -> None:
-    share = PriorityPicker(bulk_every=3)
+    picker = PriorityPicker(bulk_every=3)
     for _ in range(10):
-        share.pick(interactive=True, bulk=False)
-    assert share.pick(interactive=True, bulk=True) is Priority.INTERACTIVE
+        picker.pick(interactive=True, bulk=False)
+    assert picker.pick(interactive=True, bulk=True) is Priority.INTERACTIVE
 
 
 def drain(queue: RoundRobin[int]) -> list[int]:
@@ -85,26 +85,26 @@ def test_nothing_is_lost_and_each_caller_keeps_its_order(items: list[str]) -> No
 
 def test_a_call_is_around_from_arrival_until_a_while_after_its_answer() -> None:
     clock = Clock()
-    presence = RecentActivity(clock, memory_seconds=5)
-    assert not presence.around()
-    presence.arrived()
+    activity = RecentActivity(clock, recent_seconds=5)
+    assert not activity.is_active()
+    activity.call_started()
     clock.now += 100
-    assert presence.around()
-    presence.left()
+    assert activity.is_active()
+    activity.call_ended()
     clock.now += 4.9
-    assert presence.around()
+    assert activity.is_active()
     clock.now += 0.2
-    assert not presence.around()
+    assert not activity.is_active()
 
 
 def test_the_last_of_several_counts() -> None:
     clock = Clock()
-    presence = RecentActivity(clock, memory_seconds=5)
-    presence.arrived()
-    presence.arrived()
-    presence.left()
+    activity = RecentActivity(clock, recent_seconds=5)
+    activity.call_started()
+    activity.call_started()
+    activity.call_ended()
     clock.now += 10
-    assert presence.around()
-    presence.left()
+    assert activity.is_active()
+    activity.call_ended()
     clock.now += 5
-    assert not presence.around()
+    assert not activity.is_active()

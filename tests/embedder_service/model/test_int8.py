@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_fewer_layers_and_the_model_itself_is_left_alone(tmp_path: Path, layers:
         name: type(part).__name__ for name, part in reduced.named_modules() if name.endswith(".attn")
     }
     is_float = {name: kind == "MultiheadAttention" for name, kind in attention.items()}
-    expected = {
+    expected: Callable[[str], bool] = {
         Int8Layers.ALL: lambda name: False,
         Int8Layers.IMAGE_AND_TEXT_MLPS: lambda name: not name.startswith("visual."),
         Int8Layers.MLPS: lambda name: True,

@@ -118,7 +118,7 @@ def test_pickles_in_other_clothes_are_refused_not_run(
 def test_torchscript_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+        traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
         torch.jit.save(traced, tmp_path / "openai.pt")
     with pytest.raises(StartupError, match=r"TorchScript archive.*torch\.jit\.load") as caught:
         load_small(tmp_path, str(tmp_path / "openai.pt"))
