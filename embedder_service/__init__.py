@@ -1,1 +1,1 @@
-"""Frozen CLIP behind gRPC: pictures and texts in, raw features out."""
+"""Frozen CLIP behind gRPC: images and texts in, raw features out."""

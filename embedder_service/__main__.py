@@ -1,4 +1,4 @@
-"""`python -m embedder_service`: the embedder as a process."""
+"""Entry point of `python -m embedder_service`: the embedder as a process."""
 
 import sys
 

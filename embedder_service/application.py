@@ -38,7 +38,7 @@ _CPU_LANES = 2
 
 
 class EmbedderApplication(Application):
-    """One model behind one engine and one servicer."""
+    """The embedder: one model behind one engine and one servicer."""
 
     service_names = (embedder_pb2.DESCRIPTOR.services_by_name["EmbedderService"].full_name,)
 
@@ -54,7 +54,11 @@ class EmbedderApplication(Application):
         embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> Mapping[str, object]:
-        """Load the model and run both towers once, at the largest batch. Raises StartupError."""
+        """Load the model and run both towers once, at the largest batch.
+
+        Raises:
+            StartupError: the model cannot be loaded, or fails on its first batch.
+        """
         served = await asyncio.to_thread(self._load)
         settings = self._settings
         on_cuda = served.info.device.startswith("cuda")
@@ -111,11 +115,11 @@ class EmbedderApplication(Application):
             await self._engine.close()
 
     def collectors(self) -> Sequence[Collector]:
-        """Metrics of engine and model."""
+        """Return the metrics of engine and model."""
         return (*self._metrics.collectors(), *([] if self._state is None else [self._state]))
 
     def progress(self) -> Mapping[str, Progress]:
-        """The device threads and the threads that prepare items."""
+        """Return the progress of the device threads and of the threads that preprocess items."""
         if self._engine is None:
             return {}
         return {"device": self._engine.batcher.progress, "prepare": self._engine.pool.progress}

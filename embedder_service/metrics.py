@@ -1,4 +1,4 @@
-"""What the embedder counts, as Prometheus metrics."""
+"""Prometheus metrics of the embedder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class EmbedderMetrics(Observer):
-    """Counters and histograms that the engine's threads feed; `collectors` are what to export."""
+    """Counters and histograms that the engine's threads feed; `collectors` exports them."""
 
     def __init__(self) -> None:
         self._batch_items = Histogram(
@@ -31,7 +31,7 @@ class EmbedderMetrics(Observer):
         )
         self._queue_seconds = Histogram(
             "cir_embedder_queue_seconds",
-            "Time from prepared to the start of the forward pass: the longest of each call in a pass.",
+            "Time from preprocessed to the start of the forward pass: the longest of each call in a pass.",
             ["tower", "priority"],
             buckets=_SECONDS,
             registry=None,
@@ -45,7 +45,7 @@ class EmbedderMetrics(Observer):
         )
         self._prepare_seconds = Histogram(
             "cir_embedder_prepare_seconds",
-            "Time to decode and preprocess one picture, or to tokenise a few texts.",
+            "Time to decode and preprocess one image, or to tokenise a few texts.",
             ["tower"],
             buckets=_SECONDS,
             registry=None,
@@ -85,7 +85,7 @@ class EmbedderMetrics(Observer):
         }
 
     def collectors(self) -> Sequence[Collector]:
-        """Everything that is fed."""
+        """Return everything that is fed."""
         return (
             self._batch_items,
             self._queue_seconds,
@@ -126,7 +126,7 @@ class EmbedderMetrics(Observer):
 
 
 class EngineState(Collector):
-    """Figures that the engine holds anyway, read when they are asked for."""
+    """Gauges and counters that the engine keeps anyway, read when they are scraped."""
 
     def __init__(self, engine: Engine, model: model_pb2.ModelInfo, max_queue_items: int) -> None:
         self._engine = engine
@@ -134,7 +134,7 @@ class EngineState(Collector):
         self._max_queue_items = max_queue_items
 
     def collect(self) -> Iterator[Metric]:
-        """Queue, budget, caches and model."""
+        """Yield the figures of the queue, admission, caches and model."""
         waiting = GaugeMetricFamily(
             "cir_embedder_queue_items", "Items that wait for the device.", labels=["tower", "priority"]
         )

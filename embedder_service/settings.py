@@ -15,7 +15,7 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class EmbedderSettings(ServiceSettings):
-    """Frozen CLIP behind gRPC: pictures and texts in, raw features out."""
+    """Frozen CLIP behind gRPC: images and texts in, raw features out."""
 
     model_config = SettingsConfigDict(env_prefix="CIR_EMBEDDER_", protected_namespaces=())
     program: ClassVar[str] = "embedder_service"
@@ -28,7 +28,7 @@ class EmbedderSettings(ServiceSettings):
         "or a state dict saved by torch), or random[:SEED] for an untrained model.",
     )
     model_config_file: Path | None = Field(
-        None, description="JSON file in open_clip's layout with an architecture of your own."
+        None, description="JSON file in open_clip's layout with a custom architecture."
     )
     weights_cache: Path | None = Field(
         None, description="Folder for downloaded weights; the default is open_clip's own."
@@ -50,11 +50,11 @@ class EmbedderSettings(ServiceSettings):
         0,
         ge=0,
         le=64,
-        description="Forward passes side by side on a CPU, which then share `threads`; 0 takes 2 where there "
+        description="Forward passes in parallel on a CPU, which then share `threads`; 0 takes 2 where there "
         "are cores for them. On CUDA there is one.",
     )
     prepare_threads: int = Field(
-        0, ge=0, description="Threads that decode and preprocess pictures; 0 takes one per core."
+        0, ge=0, description="Threads that decode and preprocess images; 0 takes one per core."
     )
 
     preprocessing: Literal["targetpad", "squarepad", "clip"] = Field(
@@ -65,12 +65,12 @@ class EmbedderSettings(ServiceSettings):
         1.25, ge=1, le=100, description="Ratio of the sides above which targetpad pads."
     )
     exif_orientation: bool = Field(
-        True, description="Turn pictures as their EXIF data says; the published transform does not."
+        True, description="Turn images as their EXIF data says; the published transform does not."
     )
     alpha: Literal["flatten", "drop"] = Field(
         "flatten",
         description="Transparent pixels: flatten them on alpha_background, or drop the alpha channel as the "
-        "published transform does. Pictures without transparent pixels do not depend on it.",
+        "published transform does. Images without transparent pixels do not depend on it.",
     )
     alpha_background: str = Field("#ffffff", description="Colour under transparent pixels, as #rrggbb.")
     jpeg_draft: bool = Field(
@@ -79,14 +79,14 @@ class EmbedderSettings(ServiceSettings):
         "but pixels are no longer identical to the published transform.",
     )
 
-    max_image_bytes: int = Field(20_000_000, ge=1, description="Bytes of one encoded picture.")
+    max_image_bytes: int = Field(20_000_000, ge=1, description="Bytes of one encoded image.")
     max_image_pixels: int = Field(
         64_000_000,
         ge=1,
-        description="Width times height of one picture; twice as many are allowed after padding.",
+        description="Width times height of one image; twice as many are allowed after padding.",
     )
     max_text_characters: int = Field(2_000, ge=1, description="Characters of one text.")
-    max_batch_items: int = Field(256, ge=1, description="Pictures or texts in one call or stream batch.")
+    max_batch_items: int = Field(256, ge=1, description="Images or texts in one call or stream batch.")
     max_queue_items: int = Field(
         1024,
         ge=1,
@@ -96,10 +96,10 @@ class EmbedderSettings(ServiceSettings):
         5.0,
         ge=0,
         description="Interactive calls that are expected to wait longer are refused with RESOURCE_EXHAUSTED, "
-        "judged by the rate of late; 0 sets no bound.",
+        "based on the recent rate; 0 sets no bound.",
     )
     max_stream_batches: int = Field(
-        4, ge=1, description="Batches of one stream that are worked on at the same time."
+        4, ge=1, description="Batches of one stream that are embedded at the same time."
     )
     call_timeout_seconds: float = Field(
         120.0, gt=0, description="Longest time that one call or stream batch may take, whatever its deadline."
@@ -110,10 +110,10 @@ class EmbedderSettings(ServiceSettings):
     bulk_batch_items: int = Field(
         0,
         ge=0,
-        description="Bulk items in one forward pass while interactive calls are around, which may have to "
+        description="Bulk items in one forward pass while interactive calls are active, which may have to "
         "wait for one; 0 takes 16 on CUDA and 4 on a CPU.",
     )
-    image_cache_items: int = Field(1024, ge=0, description="Pictures whose features are kept; 0 keeps none.")
+    image_cache_items: int = Field(1024, ge=0, description="Images whose features are kept; 0 keeps none.")
     text_cache_items: int = Field(16_384, ge=0, description="Texts whose features are kept; 0 keeps none.")
 
     @field_validator("alpha_background")
@@ -131,7 +131,7 @@ class EmbedderSettings(ServiceSettings):
 
     @property
     def max_preprocessed_pixels(self) -> int:
-        """Padding and resizing may need room beyond the picture itself."""
+        """Pixels of an intermediate image: padding and resizing may need more room than the image itself."""
         return 2 * self.max_image_pixels
 
     @property

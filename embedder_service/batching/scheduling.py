@@ -99,7 +99,7 @@ class RoundRobin(Generic[T]):
 
 
 class RecentActivity:
-    """Count of interactive calls under way, and the time when the last one ended.
+    """Count of unanswered interactive calls, and the time when the last one ended.
 
     Bulk work leaves room for interactive work while this is active. Changed on one event loop, read from any
     thread without a lock: a reader may see a value that is one call old.
@@ -123,5 +123,5 @@ class RecentActivity:
         self._last_end = self._clock()
 
     def is_active(self) -> bool:
-        """Return True while an interactive call is under way, and for `recent_seconds` after the last one."""
+        """Return True while an interactive call is unanswered, and for `recent_seconds` after it."""
         return self._calls > 0 or self._clock() - self._last_end < self._recent_seconds

@@ -22,15 +22,14 @@ from service_runtime.errors import ServiceError
 if TYPE_CHECKING:
     from embedder_service.settings import EmbedderSettings
 
-
 # Pillow's own bomb check is a global that warns; the limits of the decoder are its own and refuse.
 Image.MAX_IMAGE_PIXELS = None
-# Text and colour profile of a PNG, inflated. Pillow's 1 MiB refuses pictures with a large profile.
+# Text and colour profile of a PNG, inflated. Pillow's 1 MiB refuses images with a large profile.
 PngImagePlugin.MAX_TEXT_CHUNK = 8 * 1024 * 1024
 
 
 def _register_heif() -> bool:
-    """HEIC comes from a package of its own, the extra [heif]."""
+    """Register Pillow's reader of HEIC, a separate package (the extra [heif]); return False without it."""
     try:
         register: Callable[[], None] = importlib.import_module("pillow_heif").register_heif_opener
     except ImportError:
@@ -52,7 +51,7 @@ FORMATS: tuple[str, ...] = (
 )
 """Formats that are read, by Pillow's names; JPEG includes the MPO files of phones and stereo cameras."""
 
-# Openings that say "this is meant to be a picture", to tell a damaged one from something else.
+# First bytes of image files, to tell a damaged image from something else.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAGIC_JPEG2000 = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
 _BRANDS = {
@@ -62,7 +61,7 @@ _BRANDS = {
 
 
 def looks_like_an_image(content: bytes) -> bool:
-    """Whether the bytes begin like a file of one of FORMATS."""
+    """Return True when the bytes begin like a file of one of `FORMATS`."""
     riff = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     jpeg2000 = "JPEG2000" in FORMATS and content.startswith(_MAGIC_JPEG2000)
     boxed = any(name in FORMATS and _has_brand(content, name) for name in _BRANDS)
@@ -70,14 +69,14 @@ def looks_like_an_image(content: bytes) -> bool:
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether the bytes begin like HEIC, read or not."""
+    """Return True when the bytes begin like HEIC, be it read here or not."""
     return _has_brand(content, "HEIF")
 
 
 def webp_canvas(content: bytes) -> tuple[int, int]:
-    """Width and height that an extended WebP file claims; 0 x 0 for any other.
+    """Return the width and height that an extended WebP file claims; 0 x 0 for any other file.
 
-    Its decoder takes memory for the whole canvas when it is opened, before Pillow tells the size.
+    Its decoder takes memory for the whole canvas when it is opened, before Pillow reports the size.
     """
     if content[:4] != b"RIFF" or content[8:16] != b"WEBPVP8X" or len(content) < 30:
         return 0, 0
@@ -89,35 +88,35 @@ def _has_brand(content: bytes, name: str) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in _BRANDS[name]
 
 
-def to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale greyscale of 16 or 32 bits, or of floating point, to 8 bits; others come back as they are.
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale greyscale of 16 or 32 bits, or of floating point, to 8 bits; return other images unchanged.
 
-    Pillow's own conversion would clip it to white. 16-bit files are scaled by their type. The wider types say
-    nothing of their range, so it is taken from the brightest pixel: up to 1 (floating point only), up to 255,
+    Pillow's own conversion would clip it to white. 16-bit files are scaled by their type. The wider types do
+    not state their range, so it is taken from the brightest pixel: up to 1 (floating point only), up to 255,
     or up to 65,535, beyond which they are clipped.
     """
-    if picture.mode == "F":
-        levels = np.nan_to_num(np.asarray(picture), nan=0.0)
+    if image.mode == "F":
+        levels = np.nan_to_num(np.asarray(image), nan=0.0)
         brightest = levels.max()
         white = 1.0 if brightest <= 1 else 255.0 if brightest < 256 else 65_535.0
         return Image.fromarray((np.clip(levels, 0, white) * np.float32(255 / white)).round().astype(np.uint8))
-    if not picture.mode.startswith("I"):
-        return picture
-    levels = np.asarray(picture)
-    if picture.mode == "I" and levels.max() < 256:
-        return picture
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image)
+    if image.mode == "I" and levels.max() < 256:
+        return image
     return Image.fromarray((np.clip(levels, 0, 65_535) >> 8).astype(np.uint8))
 
 
-def flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Put an RGB colour under transparent pixels; a picture without any comes back as it is."""
-    if not picture.has_transparency_data:
-        return picture
-    layer = picture.convert("RGBA")
+def flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Put an RGB colour under transparent pixels; return an image without any unchanged."""
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
     lowest, _ = layer.getchannel("A").getextrema()
     if lowest == 255:
-        # Nothing shows through: leave the picture as it is, so that it is treated as published.
-        return picture
+        # Nothing shows through: leave the image as it is, so that it is treated as published.
+        return image
     ground = Image.new("RGBA", layer.size, (*background, 255))
     ground.alpha_composite(layer)
     return ground.convert("RGB")
@@ -137,12 +136,12 @@ _TRANSPOSE_BY_ORIENTATION = {
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Limits and choices of decoding.
+    """Limits and options of decoding.
 
-    `max_bytes` and `max_pixels` (width times height) are refused beyond. `orient` turns the picture as its
-    EXIF orientation says; the published transform does not. `background` is the RGB colour under
+    Images of more than `max_bytes` or `max_pixels` (width times height) are refused. `orient` turns the image
+    as its EXIF orientation says; the published transform does not. `background` is the RGB colour under
     transparent pixels; None drops the alpha channel, as the published transform does. `draft_size` lets the
-    JPEG decoder skip detail so long as the short side keeps at least that many pixels: faster, and no longer
+    JPEG decoder skip detail as long as the short side keeps at least that many pixels: faster, and no longer
     identical to a full decode in every pixel.
     """
 
@@ -153,24 +152,29 @@ class Decoder:
     draft_size: int | None = None
 
     def check_bytes(self, size: int) -> None:
-        """Raise ServiceError (IMAGE_EMPTY, IMAGE_TOO_MANY_BYTES) for a picture of `size` bytes."""
+        """Check the length of an encoded image.
+
+        Raises:
+            ServiceError: IMAGE_EMPTY, IMAGE_TOO_MANY_BYTES.
+        """
         if size == 0:
-            raise ServiceError(pb.IMAGE_EMPTY, "the picture has no bytes; send an encoded picture")
+            raise ServiceError(pb.IMAGE_EMPTY, "the image has no bytes; send an encoded image")
         if size > self.max_bytes:
             raise ServiceError(
                 pb.IMAGE_TOO_MANY_BYTES,
-                f"the picture has {size} bytes, the limit is {self.max_bytes}; send a smaller one",
+                f"the image has {size} bytes, the limit is {self.max_bytes}; send a smaller one",
             )
 
     def __call__(self, content: bytes) -> Image.Image:
-        """Decode the first frame.
+        """Return the first frame of an encoded image, decoded.
 
-        The mode is the file's own unless transparency was flattened (then RGB) or greyscale of more than 8
+        Its mode is the file's own unless transparency was flattened (then RGB) or greyscale of more than 8
         bits was scaled (then L): the conversion to RGB belongs to preprocessing.
 
-        Raises ServiceError: IMAGE_EMPTY, IMAGE_TOO_MANY_BYTES, IMAGE_TOO_MANY_PIXELS, IMAGE_UNREADABLE (not
-        a picture of a format that is read), IMAGE_TRUNCATED (a damaged one), or OVERLOADED when the memory
-        for it cannot be had.
+        Raises:
+            ServiceError: IMAGE_EMPTY, IMAGE_TOO_MANY_BYTES, IMAGE_TOO_MANY_PIXELS, IMAGE_UNREADABLE (not an
+                image of a supported format), IMAGE_TRUNCATED (damaged), or OVERLOADED when there is no memory
+                for it.
         """
         self.check_bytes(len(content))
         _silence_pillow()
@@ -179,56 +183,56 @@ class Decoder:
         except MemoryError as error:
             raise ServiceError(
                 pb.OVERLOADED,
-                "there is no memory to decode the picture; try again later or send a smaller one",
+                "there is no memory to decode the image; try again later or send a smaller one",
                 retry_after=1.0,
             ) from error
 
     def _decode(self, content: bytes) -> Image.Image:
         self._check_pixels(*webp_canvas(content))
-        picture = _open(content)
-        self._check_size(picture)
-        orientation = _orientation(picture) if self.orient else 1
+        image = _open(content)
+        self._check_size(image)
+        orientation = _orientation(image) if self.orient else 1
         if self.draft_size is not None:
-            picture.draft(picture.mode, (self.draft_size, self.draft_size))
+            image.draft(image.mode, (self.draft_size, self.draft_size))
         try:
-            picture.load()
+            image.load()
         except MemoryError:
             raise
         except Exception as error:
-            # Pillow's codecs raise whatever their parsing met: OSError, SyntaxError, struct.error, ...
+            # Pillow's codecs raise many kinds of errors: OSError, SyntaxError, struct.error, ...
             raise ServiceError(
                 pb.IMAGE_TRUNCATED,
-                f"the {picture.format} picture ends early or is damaged ({error}); send the whole file",
+                f"the {image.format} image ends early or is damaged ({error}); send the whole file",
             ) from error
-        if picture.mode in ("P", "PA") and picture.palette is None:
+        if image.mode in ("P", "PA") and image.palette is None:
             raise ServiceError(
-                pb.IMAGE_TRUNCATED, f"the {picture.format} picture lacks its palette; send the whole file"
+                pb.IMAGE_TRUNCATED, f"the {image.format} image lacks its palette; send the whole file"
             )
-        # Frames of some formats may be larger than the header of the file said.
-        self._check_size(picture)
+        # Frames of some formats may be larger than the file's header says.
+        self._check_size(image)
         try:
-            picture = to_eight_bits(picture)
+            image = to_eight_bits(image)
             if self.background is not None:
-                picture = flatten(picture, self.background)
+                image = flatten(image, self.background)
         except (ValueError, TypeError, OSError) as error:
             raise ServiceError(
                 pb.IMAGE_UNREADABLE,
-                f"pictures of pixel format {picture.mode} are not read ({error}); send 8-bit RGB",
+                f"images of pixel format {image.mode} are not read ({error}); send 8-bit RGB",
             ) from error
         transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation)
-        return picture if transpose is None else picture.transpose(transpose)
+        return image if transpose is None else image.transpose(transpose)
 
-    def _check_size(self, picture: Image.Image) -> None:
-        width, height = picture.size
+    def _check_size(self, image: Image.Image) -> None:
+        width, height = image.size
         if width < 1 or height < 1:
             raise ServiceError(
-                pb.IMAGE_UNREADABLE, f"the picture has {width} x {height} pixels; none can be read"
+                pb.IMAGE_UNREADABLE, f"the image has {width} x {height} pixels; none can be read"
             )
         self._check_pixels(width, height)
-        if isinstance(picture, TiffImagePlugin.TiffImageFile):
-            self._check_pixels(*_tile_size(picture), part="a tile of the picture")
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            self._check_pixels(*_tile_size(image), part="a tile of the image")
 
-    def _check_pixels(self, width: int, height: int, part: str = "the picture") -> None:
+    def _check_pixels(self, width: int, height: int, part: str = "the image") -> None:
         if width * height > self.max_pixels:
             raise ServiceError(
                 pb.IMAGE_TOO_MANY_PIXELS,
@@ -247,35 +251,35 @@ def _open(content: bytes) -> Image.Image:
             cause = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
             raise ServiceError(
                 pb.IMAGE_TRUNCATED,
-                f"the picture begins like one, but its header is damaged, cut short or of a kind that is not "
-                f"read{cause}; send the whole file, best as JPEG or PNG",
+                f"the bytes begin like an image, but the header is damaged, cut short or of a kind that is "
+                f"not read{cause}; send the whole file, best as JPEG or PNG",
             ) from error
         hint = " (HEIC: the service lacks its extra [heif])" if is_heif(content) else ""
         raise ServiceError(
             pb.IMAGE_UNREADABLE,
-            f"the bytes are not a picture that is read{hint}; formats that are read: {', '.join(FORMATS)}",
+            f"the bytes are not an image that is read{hint}; formats that are read: {', '.join(FORMATS)}",
         ) from error
 
 
-def _tile_size(picture: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
-    """Width and height of a tile, for which libtiff takes memory whatever the picture's own size is."""
+def _tile_size(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
+    """Return the width and height of a tile: libtiff takes memory for it whatever the image's own size."""
     width, height = (
-        picture.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+        image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
     )
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        value = picture.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:
-        # Damaged EXIF data is no reason to refuse a picture whose pixels are fine.
+        # An image whose pixels are fine is not refused for damaged EXIF data.
         return 1
     return value if isinstance(value, int) else 1
 
 
 def decoder_for(settings: EmbedderSettings, image_size: int) -> Decoder:
-    """The decoder that the settings describe, for a model that takes `image_size` x `image_size` pixels."""
+    """Return the decoder that the settings describe, for a model of `image_size` x `image_size` pixels."""
     return Decoder(
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
@@ -291,8 +295,8 @@ _PILLOW_MODULES = r"PIL\."
 def _silence_pillow() -> None:
     """Ignore the warnings that Pillow gives about odd files: the caller gets an answer or an error.
 
-    Once per decode, since other code may have put filters in front. `warnings.catch_warnings` is no
-    alternative, because it is not safe with threads.
+    Called for each decode, since other code may have put filters in front. `warnings.catch_warnings` is not
+    an alternative, because it is not safe with threads.
     """
     first = warnings.filters[0] if warnings.filters else None
     if first is None or first[0] != "ignore" or getattr(first[3], "pattern", None) != _PILLOW_MODULES:

@@ -1,9 +1,9 @@
-"""From a decoded picture to the square RGB pixels that CLIP takes.
+"""From a decoded image to the square RGB pixels that CLIP takes.
 
 Pixels are identical to the published transform of CLIP4Cir (`data_utils.py`: TargetPad or SquarePad, then
-Resize, CenterCrop, RGB), which this module writes with Pillow alone. Two details of it matter: padding and
-resizing happen in the picture's own mode, before the conversion to RGB, and padding is truncated with
-`int()`, so a padded picture may be one pixel short of its ratio. Normalisation is left to the device.
+Resize, CenterCrop, RGB), which this module implements with Pillow only. Two details of it matter: padding and
+resizing happen in the image's own mode, before the conversion to RGB, and padding is truncated with
+`int()`, so a padded image may be one pixel short of its ratio. Normalisation is left to the device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class PaddingMode(StrEnum):
-    """What happens to a picture that is not square."""
+    """Treatment of an image that is not square."""
 
     TARGETPAD = "targetpad"
     """Pad the short side with black until the ratio is `target_ratio`, then crop the centre."""
@@ -37,8 +37,8 @@ class PaddingMode(StrEnum):
 class Preprocessor:
     """The transform of one model.
 
-    `size` is the side of the result in pixels. `max_pixels` bounds every intermediate picture: padding a
-    1 x 50,000 picture to a square, or resizing its short side to 224, would take gigabytes.
+    `size` is the side of the result in pixels. `max_pixels` bounds every intermediate image: padding a
+    1 x 50,000 image to a square, or resizing its short side to 224, would take gigabytes.
     """
 
     mode: PaddingMode = PaddingMode.TARGETPAD
@@ -48,52 +48,53 @@ class Preprocessor:
 
     @property
     def padding_ratio(self) -> float:
-        """The target ratio where it is used, else 0."""
+        """Target ratio where it is used, else 0."""
         return self.target_ratio if self.mode is PaddingMode.TARGETPAD else 0.0
 
-    def __call__(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+    def __call__(self, image: Image.Image) -> Pixels:
         """Return uint8 of shape (size, size, 3), RGB, rows from the top.
 
-        Raises ServiceError (IMAGE_TOO_MANY_PIXELS) when an intermediate picture would exceed `max_pixels`,
-        (IMAGE_UNREADABLE) for a pixel format that cannot be resized or converted, and (OVERLOADED) when the
-        memory for it cannot be had.
+        Raises:
+            ServiceError: IMAGE_TOO_MANY_PIXELS when an intermediate image would exceed `max_pixels`,
+                IMAGE_UNREADABLE for a pixel format that cannot be resized or converted, OVERLOADED when there
+                is no memory for it.
         """
-        across, down = padding(picture.width, picture.height, self.mode, self.target_ratio)
-        padded = (picture.width + 2 * across, picture.height + 2 * down)
+        across, down = padding(image.width, image.height, self.mode, self.target_ratio)
+        padded = (image.width + 2 * across, image.height + 2 * down)
         resized = resized_size(*padded, self.size)
-        self._check_pixels(picture, *padded)
-        self._check_pixels(picture, *resized)
+        self._check_pixels(image, *padded)
+        self._check_pixels(image, *resized)
         try:
             if across or down:
-                picture = _pad(picture, across, down)
-            picture = picture.resize(resized, Image.Resampling.BICUBIC)
+                image = _pad(image, across, down)
+            image = image.resize(resized, Image.Resampling.BICUBIC)
             left = round((resized[0] - self.size) / 2)
             top = round((resized[1] - self.size) / 2)
-            picture = picture.crop((left, top, left + self.size, top + self.size))
-            return np.asarray(picture.convert("RGB"))
+            image = image.crop((left, top, left + self.size, top + self.size))
+            return np.asarray(image.convert("RGB"))
         except MemoryError as error:
             raise ServiceError(
                 pb.OVERLOADED,
-                "there is no memory to preprocess the picture; try again later or send a smaller one",
+                "there is no memory to preprocess the image; try again later or send a smaller one",
                 retry_after=1.0,
             ) from error
         except (ValueError, TypeError, OSError) as error:
             raise ServiceError(
                 pb.IMAGE_UNREADABLE,
-                f"pictures of pixel format {picture.mode} cannot be resized ({error}); send 8-bit RGB",
+                f"images of pixel format {image.mode} cannot be resized ({error}); send 8-bit RGB",
             ) from error
 
-    def _check_pixels(self, picture: Image.Image, width: int, height: int) -> None:
+    def _check_pixels(self, image: Image.Image, width: int, height: int) -> None:
         if width * height > self.max_pixels:
             raise ServiceError(
                 pb.IMAGE_TOO_MANY_PIXELS,
-                f"a picture of {picture.width} x {picture.height} becomes {width} x {height} in "
+                f"an image of {image.width} x {image.height} becomes {width} x {height} in "
                 f"preprocessing, over the limit of {self.max_pixels} pixels; crop it first",
             )
 
 
 def padding(width: int, height: int, mode: PaddingMode, target_ratio: float) -> tuple[int, int]:
-    """Return how many pixels to add on the left and the right each, and on the top and the bottom each."""
+    """Return the pixels to add on the left and the right each, and on the top and the bottom each."""
     longest = max(width, height)
     if mode is PaddingMode.CLIP:
         return 0, 0
@@ -107,19 +108,19 @@ def padding(width: int, height: int, mode: PaddingMode, target_ratio: float) -> 
 
 
 def resized_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Return width and height after the short side was resized to `size` and the ratio kept (truncated)."""
+    """Return width and height with the short side resized to `size` and the ratio kept (truncated)."""
     if width <= height:
         return size, int(size * height / width)
     return int(size * width / height), size
 
 
-def _pad(picture: Image.Image, across: int, down: int) -> Image.Image:
-    bands = len(picture.getbands())
+def _pad(image: Image.Image, across: int, down: int) -> Image.Image:
+    bands = len(image.getbands())
     fill = 0 if bands == 1 else (0,) * bands
-    padded = ImageOps.expand(picture, (across, down), fill)
-    if picture.mode == "P":
-        # The border is entry 0 of the palette, whatever its colour is: so does the published transform.
-        palette = picture.getpalette()
+    padded = ImageOps.expand(image, (across, down), fill)
+    if image.mode == "P":
+        # The border is entry 0 of the palette, whatever its colour, as in the published transform.
+        palette = image.getpalette()
         if palette is not None:
             padded.putpalette(palette)
     return padded

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
 from open_clip.transformer import text_global_pool
 
+from embedder_service.batching.jobs import Features, Tokens
+from embedder_service.images.preprocess import Pixels
 from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers, quantise
 from embedder_service.model.weights import LoadedModel
@@ -27,9 +28,10 @@ from service_runtime.errors import StartupError
 def cast_module(
     module: torch.nn.Module, device: torch.device, dtype: torch.dtype, int8_layers: Int8Layers
 ) -> torch.nn.Module:
-    """Put the module itself on the device in float32, or a copy of it in another dtype.
+    """Return the module itself on the device in float32, or a copy of it in another dtype.
 
-    Raises StartupError for int8 on another device than the CPU, or where it cannot be computed.
+    Raises:
+        StartupError: int8 on another device than the CPU, or where it cannot be computed.
     """
     if dtype is torch.float32:
         return module.to(device)
@@ -41,7 +43,7 @@ def cast_module(
 
 
 def input_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that pixels are given in: int8 layers take and give float32."""
+    """Return the dtype of the model's input: int8 layers take and give float32."""
     return torch.float32 if dtype is torch.int8 else dtype
 
 
@@ -75,13 +77,8 @@ def _can_be_cut(module: Any) -> bool:
     )
 
 
-Features = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
-Tokens = npt.NDArray[np.int64]
-
-
 class ClipModel:
-    """One model in one dtype on one device. On a CPU, encoding and tokenising are for any thread."""
+    """One model in one dtype on one device. On a CPU, any thread may encode and tokenise."""
 
     def __init__(
         self,
@@ -103,7 +100,7 @@ class ClipModel:
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
         with self._tokenizer_lock:
-            # It keeps a cache of words that is not made for threads.
+            # Its cache of words is not safe with threads.
             tokens: Tokens = self._tokenizer(list(texts)).numpy()
         return tokens
 
@@ -134,19 +131,23 @@ class ClipModel:
         return self.encode_tokens(self.tokenize(texts))
 
     def _to_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        # Rows from the wire are read-only, which from_numpy warns of: those are copied.
+        # Rows from the wire are read-only, for which from_numpy gives a warning: those are copied.
         tensor = torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
         return tensor.to(self.device)
 
 
 def image_size(loaded: LoadedModel) -> int:
-    """Return the side of the model's input in pixels. Raises StartupError where it is not a square."""
+    """Return the side of the model's input in pixels.
+
+    Raises:
+        StartupError: the input is not a square.
+    """
     module: Any = loaded.module
     size = module.visual.image_size
     width, height = size if isinstance(size, (tuple, list)) else (size, size)
     if width != height:
         raise StartupError(
-            f"{loaded.architecture} takes pictures of {width} x {height}; only squares are served"
+            f"{loaded.architecture} takes images of {width} x {height}; only squares are served"
         )
     return int(width)
 
@@ -158,7 +159,7 @@ def make_tokenizer(loaded: LoadedModel) -> Any:
         try:
             return open_clip.get_tokenizer(loaded.architecture)
         except Exception as error:
-            # Needs another package and its files; either may be missing in its own way.
+            # It needs another package and its files; either may be missing in different ways.
             raise StartupError(
                 f"the tokenizer of {loaded.architecture} cannot be loaded: {str(error).splitlines()[0]}"
             ) from error

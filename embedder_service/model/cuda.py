@@ -1,7 +1,7 @@
-"""Rows to a CUDA device and features back, beside what the device computes.
+"""Transfer of rows to a CUDA device and of features back, while the device computes.
 
-Rows are stacked straight into pinned memory that is kept from batch to batch, and uploaded on a stream of
-their own: batch N + 1 uploads while N computes. Features come back into pinned memory the same way and are
+Rows are stacked straight into pinned memory that is kept from batch to batch, and uploaded on a separate
+stream: batch N + 1 uploads while N computes. Features come back into pinned memory the same way and are
 copied out of it, so that no result shares memory with a later one.
 """
 
@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedder_service.batching.jobs import Features, Rows
-from embedder_service.model.clip import ClipModel, Pixels, Tokens
+from embedder_service.batching.jobs import Features, Rows, Tokens
+from embedder_service.images.preprocess import Pixels
+from embedder_service.model.clip import ClipModel
 
 
 class StagingBuffers:
-    """Host memory for batches, used again once it was given back. For one thread.
+    """Host memory for batches, reused once it was given back. For one thread.
 
-    `pinned` memory is what a device copies from and to without the host's help; allocating it is slow, so
-    it is kept, for each shape of rows and dtype. Batches in flight hold a buffer each.
+    A device copies from and to `pinned` memory without the host's help; allocating it is slow, so it is kept,
+    for each shape of rows and dtype. Batches in flight hold a buffer each.
     """
 
     def __init__(self, *, pinned: bool) -> None:
@@ -29,16 +30,20 @@ class StagingBuffers:
         self._free: dict[tuple[Any, ...], list[torch.Tensor]] = {}
 
     def take(self, rows: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return memory for at least (rows, *shape) that nobody else uses until it is given back."""
+        """Return memory for at least (rows, *shape), reserved for the caller until it is given back."""
         free = self._free.setdefault((tuple(shape), dtype), [])
         buffer = free.pop() if free else None
         if buffer is None or len(buffer) < rows:
-            # One that is too small is let go: soon all are as large as the largest batch.
+            # A buffer that is too small is dropped: soon all are as large as the largest batch.
             buffer = torch.empty((rows, *shape), dtype=dtype, pin_memory=self._pinned)
         return buffer
 
     def stack(self, rows: Rows) -> torch.Tensor:
-        """Copy rows of equal shape to the front of a buffer. Raises ValueError when their shapes differ."""
+        """Copy rows of equal shape to the front of a buffer.
+
+        Raises:
+            ValueError: their shapes differ.
+        """
         first = np.asarray(rows[0])
         dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
         buffer = self.take(len(rows), first.shape, dtype)
@@ -46,7 +51,7 @@ class StagingBuffers:
         return buffer
 
     def give_back(self, buffer: torch.Tensor) -> None:
-        """Let a buffer be used again: no device copies from or to it any more."""
+        """Return a buffer for reuse: no device copies from or to it any more."""
         self._free[tuple(buffer.shape[1:]), buffer.dtype].append(buffer)
 
 
@@ -62,7 +67,7 @@ class CudaModel:
         self._compute = torch.cuda.current_stream(model.device)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """As `ClipModel.tokenize`."""
+        """Return tokens, like `ClipModel.tokenize`."""
         return self._model.tokenize(texts)
 
     def encode_images(self, pixels: Pixels) -> Features:
@@ -74,7 +79,7 @@ class CudaModel:
         return self.launch_tokens(tokens)()
 
     def launch_images(self, rows: Rows) -> Callable[[], Features]:
-        """Begin a pass of uint8 (size, size, 3) pictures; the result waits for float32 (n, d)."""
+        """Begin a pass of uint8 (size, size, 3) images; the result waits for float32 (n, d)."""
         return self._launch(rows, self._model.image_features)
 
     def launch_tokens(self, rows: Rows) -> Callable[[], Features]:
@@ -85,14 +90,14 @@ class CudaModel:
         return self._launch(rows, self._model.token_features)
 
     def _launch(self, rows: Rows, forward: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], Features]:
-        # The default stream is a thread's own choice: both are named, whichever thread this is.
+        # Each thread has its own default stream: both streams are named, whichever thread this is.
         with torch.inference_mode(), torch.cuda.device(self._model.device):
             staged = self._staging.stack(rows)
             with torch.cuda.stream(self._upload):
                 device = staged[: len(rows)].to(self._model.device, non_blocking=True)
             with torch.cuda.stream(self._compute):
                 self._compute.wait_stream(self._upload)
-                # Its memory belongs to the upload stream; it must not be given out before it was read.
+                # Its memory belongs to the upload stream; it must not be reused before it was read.
                 device.record_stream(self._compute)
                 features = forward(device).to(torch.float32)
                 result = self._results.take(len(features), features.shape[1:], torch.float32)

@@ -13,7 +13,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def read_cpu_flags() -> frozenset[str]:
-    """Return the instruction sets of this host's CPU; empty where the system does not tell."""
+    """Return the instruction sets of this host's CPU; empty where the system does not report them."""
     try:
         lines = _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -23,7 +23,11 @@ def read_cpu_flags() -> frozenset[str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device for "auto" (CUDA, else CPU), "cpu", "cuda" or "cuda:N". Raises StartupError."""
+    """Return the device for "auto" (CUDA, else CPU), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        StartupError: the name is not known, or there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -34,18 +38,18 @@ def choose_device(name: str) -> torch.device:
         index = device.index or 0
         if index >= torch.cuda.device_count():
             raise StartupError(
-                f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices were found"
+                f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA devices were found"
             )
         return torch.device("cuda", index)
     return device
 
 
 class CpuThreadShare:
-    """Sets how many threads torch takes for a layer, by how many passes are under way.
+    """Divides the CPU's cores between forward passes, by setting the number of threads that torch uses.
 
-    `threads` are those of a pass that is alone, 0 for one per core; `lanes` passes at once divide them. Some
-    versions of torch keep the number for each thread, others for the process: then a pass that was alone goes
-    on with its share as soon as another begins.
+    `threads` are those of a pass that runs alone, 0 for one per core; `lanes` passes at a time divide them.
+    Some versions of torch keep the number for each thread, others for the process: with those, a pass that
+    ran alone continues with its part as soon as another begins.
     """
 
     def __init__(self, threads: int, lanes: int) -> None:
@@ -53,5 +57,5 @@ class CpuThreadShare:
         self._shared = max(1, self._alone // lanes)
 
     def __call__(self, passes: int) -> None:
-        """Take the share of one of this many passes; called on the thread that begins one."""
+        """Set the threads of one of `passes` passes; called on the thread that begins it."""
         torch.set_num_threads(self._alone if passes == 1 else self._shared)

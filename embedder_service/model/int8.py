@@ -1,13 +1,13 @@
 """CLIP's transformer blocks with 8-bit weights, for CPUs: torch's own quantised matrix products.
 
 Weights are quantised once, symmetric, with a scale for each output channel. Inputs are quantised in each
-forward pass with a scale and an offset for each token, so that a picture's features do not depend on what
-else is in its batch: with one scale for the whole input, as dynamic quantisation usually has it, they would.
+forward pass with a scale and an offset for each token, so that an image's features do not depend on the
+rest of its batch: with one scale for the whole input, as dynamic quantisation usually has it, they would.
 
-Linear layers of the blocks (attention projections and MLPs) are quantised, which is nearly all of a ViT's
-work. Int8Layers says which of them, since text features bear less of it than image features. Convolutions,
-normalisation, softmax, embeddings and the last projection stay in float32, and with them the whole image
-tower of a ResNet.
+The linear layers of the blocks (attention projections and MLPs) are quantised, nearly all of the work of a
+ViT. `Int8Layers` selects some of them: text features tolerate less of it than image features. Convolutions,
+normalisation, softmax, embeddings and the last projection stay in float32, and with them all of a ResNet's
+image tower.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from open_clip.transformer import ResidualAttentionBlock
 
 from service_runtime.errors import StartupError
 
-# Without it the kernels add pairs of 8-bit products in 16 bits, which 7-bit inputs never overflow.
+# Without it the kernels add pairs of 8-bit products in 16 bits; 7-bit inputs never overflow these.
 _FULL_RANGE_FLAG = "avx512_vnni"
 
 
 class Int8Layers(StrEnum):
-    """Which linear layers are quantised, from all of them to the least that is worth it."""
+    """Choice of quantised linear layers, from all of them to the fewest that are worth it."""
 
     ALL = "attention and MLPs of both towers"
     IMAGE_AND_TEXT_MLPS = "attention and MLPs of the image tower, MLPs of the text tower"
@@ -39,7 +39,8 @@ def quantise(
 ) -> torch.nn.Module:
     """Return a copy of a float32 open_clip model on the CPU that computes these layers in int8.
 
-    Raises StartupError where torch has no such kernels, or the model no such blocks.
+    Raises:
+        StartupError: torch has no such kernels, or the model no such blocks.
     """
     levels = input_levels(cpu_flags)
     result = copy.deepcopy(module)
@@ -68,14 +69,14 @@ def quantise(
 
 
 def input_levels(cpu_flags: frozenset[str]) -> int:
-    """Return how many steps inputs have on each side of zero, so that no sum overflows on this CPU."""
+    """Return the number of steps of inputs on each side of zero for which no sum overflows on this CPU."""
     return 127 if _FULL_RANGE_FLAG in cpu_flags else 63
 
 
 class Int8Linear(torch.nn.Module):
     """y = x W^T + b with W in int8 and x quantised token by token; float32 in and out."""
 
-    # What open_clip asks of a layer that is not plain float: the type that activations have.
+    # open_clip reads this from a layer that is not plain float: the type of its activations.
     int8_original_dtype = torch.float32
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, levels: int) -> None:
@@ -84,12 +85,12 @@ class Int8Linear(torch.nn.Module):
         scales = weight.abs().amax(dim=1).div(127).clamp_min(1e-12).to(torch.float64)
         zeros = torch.zeros(len(scales), dtype=torch.int64)
         with warnings.catch_warnings():
-            # torch announces that its quantised tensor types will go; `quantise` tells when they have.
+            # torch warns that its quantised tensor types will go; `quantise` reports it when they have.
             warnings.simplefilter("ignore")
             quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
             self._packed: Any = torch.ops.quantized.linear_prepack(quantised, None)
         self._levels = levels
-        # What the offset of a token adds to each output, exactly.
+        # The exact contribution of a token's offset to each output.
         self._row_sums = weight.sum(dim=1)
         self._bias = bias.detach().clone()
 
@@ -98,7 +99,7 @@ class Int8Linear(torch.nn.Module):
         lowest, highest = torch.aminmax(values, dim=-1, keepdim=True)
         middle = (highest + lowest) * 0.5
         reach = ((highest - lowest) * 0.5).clamp_min(1e-12)
-        # Every token now fills -1 to 1, so that one fixed scale serves them all.
+        # Every token now fills -1 to 1, so one fixed scale fits them all.
         result: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             (values - middle).div_(reach), 1 / self._levels, self._levels + 1, self._packed
         )

@@ -22,7 +22,7 @@ from embedder_service.model.precision import choose_dtype, dtype_name, verify_dt
 from embedder_service.model.weights import load_model
 from embedder_service.settings import EmbedderSettings
 
-# Raise it when the same settings give other features than before.
+# To be increased when the same settings give other features than before.
 _SCHEME = 1
 
 
@@ -64,7 +64,7 @@ def _digest(tensor: torch.Tensor) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The model that a service holds."""
+    """The model that a service serves."""
 
     model: ClipModel
     preprocessor: Preprocessor
@@ -72,7 +72,11 @@ class ServedModel:
 
 
 def load(settings: EmbedderSettings) -> ServedModel:
-    """Load, measure and identify the model. Raises StartupError with one line."""
+    """Load the model, choose its dtype and identify it.
+
+    Raises:
+        StartupError: the model cannot be loaded; the message is one line.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
@@ -93,20 +97,20 @@ def load(settings: EmbedderSettings) -> ServedModel:
     fingerprint = model_fingerprint(
         loaded.config, loaded.module.state_dict(), preprocessor, loaded.mean, loaded.std
     )
-    trued = verify_dtype(loaded, device, dtype, settings.min_dtype_cosine)
+    verified = verify_dtype(loaded, device, dtype, settings.min_dtype_cosine)
     info = model_pb2.ModelInfo(
         fingerprint=fingerprint,
         architecture=loaded.architecture,
         pretrained=loaded.pretrained,
-        dimension=trued.model.dimension,
-        image_size=trued.model.image_size,
+        dimension=verified.model.dimension,
+        image_size=verified.model.image_size,
         preprocessing=preprocessor.mode.value,
         target_ratio=preprocessor.padding_ratio,
         device=str(device),
-        dtype=dtype_name(trued.model.dtype),
-        dtype_cosine=trued.cosine,
-        refused_dtype=trued.refused_dtype,
-        refused_dtype_cosine=trued.refused_cosine,
-        int8_layers=trued.int8_layers,
+        dtype=dtype_name(verified.model.dtype),
+        dtype_cosine=verified.cosine,
+        refused_dtype=verified.refused_dtype,
+        refused_dtype_cosine=verified.refused_cosine,
+        int8_layers=verified.int8_layers,
     )
-    return ServedModel(trued.model, preprocessor, info)
+    return ServedModel(verified.model, preprocessor, info)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from embedder_service.model.clip import ClipModel, Features, Pixels
+from embedder_service.batching.jobs import Features
+from embedder_service.images.preprocess import Pixels
+from embedder_service.model.clip import ClipModel
 from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers
 from embedder_service.model.weights import LoadedModel
@@ -30,23 +32,23 @@ _PROBE_TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class VerifiedModel:
-    """A model whose dtype has been measured."""
+    """A model whose dtype was compared with float32."""
 
     model: ClipModel
     cosine: float
-    """Smallest cosine between its features and those in float32 on the probe; 1 for float32 itself."""
+    """Smallest cosine of its features to those in float32 on the probe; 1 for float32 itself."""
     refused_dtype: str = ""
-    """The dtype that fell below the bound, so that float32 took its place; empty when none did."""
+    """The dtype that fell below the bound, so that float32 is used instead; empty when none did."""
     refused_cosine: float = 1.0
     int8_layers: str = ""
-    """What is quantised where the dtype is int8; empty for every other."""
+    """The quantised layers where the dtype is int8; empty for every other dtype."""
 
 
 def choose_dtype(name: str, device: torch.device, cpu_flags: frozenset[str] | None = None) -> torch.dtype:
     """Return the dtype for "auto", "float32", "bfloat16", "float16" or "int8".
 
     Auto is bfloat16 on CUDA (float16 on cards before Ampere) and on CPUs that multiply it in hardware, else
-    float32. int8 is a choice of the operator's: how near it comes depends on the weights.
+    float32. int8 is never chosen automatically: how near it comes depends on the weights.
     """
     if name != "auto":
         return _DTYPES[name]
@@ -59,9 +61,9 @@ def choose_dtype(name: str, device: torch.device, cpu_flags: frozenset[str] | No
 def verify_dtype(
     loaded: LoadedModel, device: torch.device, dtype: torch.dtype, bound: float
 ) -> VerifiedModel:
-    """Put the model on the device in `dtype`, or in float32 if its features would leave the bound.
+    """Put the model on the device in `dtype`, or in float32 if its features would fall below the bound.
 
-    int8 is tried on fewer and fewer layers before float32 takes its place.
+    int8 is tried on fewer and fewer layers before float32 is used instead.
     """
     if dtype is torch.float32:
         return VerifiedModel(ClipModel(loaded, device, dtype), 1.0)
@@ -84,7 +86,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def probe_features(model: ClipModel) -> Features:
-    """Return features of a few drawn pictures and texts, as rows."""
+    """Return features of a few drawn images and texts, as rows."""
     images = model.encode_images(probe_images(model.image_size))
     return np.concatenate([images, model.encode_texts(_PROBE_TEXTS)])
 

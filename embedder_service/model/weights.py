@@ -1,4 +1,4 @@
-"""Where a CLIP model comes from: an open_clip architecture, and its weights.
+"""Sources of a CLIP model: an open_clip architecture, and its weights.
 
 Weights are read with safetensors or with `weights_only=True`: nothing is ever unpickled.
 """
@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from service_runtime.errors import StartupError
 
-# Architectures of our own, and the weights that come with them.
+# Architectures of this project, and the weights that ship with them.
 _PACKAGE = Path(__file__).parents[1]
 open_clip.add_model_config(_PACKAGE / "architectures")
 SHIPPED = "shipped"
@@ -35,7 +35,7 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A float32 open_clip model in evaluation mode on the CPU, and what belongs to it."""
+    """A float32 open_clip model in evaluation mode on the CPU, with its architecture and normalisation."""
 
     module: torch.nn.Module
     config: dict[str, Any]
@@ -52,11 +52,12 @@ def load_model(
     """Build the architecture and fill in the weights.
 
     `pretrained` is an open_clip tag, the path of a checkpoint (open_clip's or OpenAI's state-dict layout,
-    `{epoch, CLIP}` of a fine-tuned CLIP4Cir model included), "shipped" for the weights that come with an
-    architecture of ours, or "random" or "random:SEED". `config_file` is a JSON file in open_clip's layout
-    that takes the place of a built-in architecture.
+    `{epoch, CLIP}` of a fine-tuned CLIP4Cir model included), "shipped" for the weights that ship with an
+    architecture of this project, or "random" or "random:SEED". `config_file` is a JSON file in open_clip's
+    layout that replaces a built-in architecture.
 
-    Raises StartupError with one line for whatever keeps the model from being loaded.
+    Raises:
+        StartupError: the model cannot be loaded; the message is one line.
     """
     config, preprocess = _read_config(architecture, config_file)
     config["quick_gelu"] = bool(config.get("quick_gelu", False))
@@ -87,13 +88,13 @@ _NORMALISATION = (("mean", _MEAN), ("std", _STD))
 
 
 def _read_config(architecture: str, config_file: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the architecture and its preprocessing (mean, std) as far as it says."""
+    """Return the architecture, and its preprocessing (mean, std) where it states one."""
     if config_file is None:
         config = open_clip.get_model_config(architecture.replace("/", "-"))
         if config is None:
             raise StartupError(
                 f"architecture {architecture!r} is not known to open_clip; give one of its names, such as "
-                "ViT-B-32 or RN50x4, or a JSON file of your own with --model-config-file"
+                "ViT-B-32 or RN50x4, or a JSON file with --model-config-file"
             )
         return copy.deepcopy(config), {}
     try:
@@ -170,7 +171,7 @@ def _fill_from_tag(
 
 
 def _read_checkpoint(path: Path, architecture: str) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the state dict, and whether it stems from OpenAI's CLIP code."""
+    """Return the state dict, and True when it comes from OpenAI's CLIP code."""
     if not path.is_file():
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture.replace("/", "-"))) or "none"
         raise StartupError(
@@ -178,7 +179,7 @@ def _read_checkpoint(path: Path, architecture: str) -> tuple[dict[str, torch.Ten
             "nor random[:SEED]"
         )
     if _is_torchscript(path):
-        # OpenAI's own files are such archives. They carry code, which only torch.jit.load would read.
+        # OpenAI's own files are such archives. They contain code, which only torch.jit.load would read.
         raise StartupError(
             f"checkpoint {path} is a TorchScript archive, which holds code and is not opened; where you "
             "trust it, write its weights alone: python -c \"import torch; torch.save(torch.jit.load('"
@@ -192,7 +193,7 @@ def _read_checkpoint(path: Path, architecture: str) -> tuple[dict[str, torch.Ten
     except SafetensorError as error:
         raise StartupError(f"checkpoint {path} is not a safetensors file: {_one_line(error)}") from error
     except Exception as error:
-        # torch raises whatever the damage met: EOFError, KeyError, UnpicklingError, RuntimeError, ...
+        # torch raises many kinds of errors here: EOFError, KeyError, UnpicklingError, RuntimeError, ...
         raise StartupError(
             f"checkpoint {path} cannot be read as plain tensors ({type(error).__name__}); archives and "
             "pickled objects are refused: save the model's state dict, best as safetensors"

@@ -31,7 +31,7 @@ def sample_image(width: int, height: int, mode: str = "RGB", seed: int = 0) -> I
 
 
 def encode(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    """The bytes of a picture file."""
+    """The bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()

@@ -89,7 +89,7 @@ async def test_good_and_bad_items_keep_their_places() -> None:
         flat(5),
         b"",
         tensor,
-        b"not a picture",
+        b"not an image",
         flat(7),
         refused_before,
         bytes(200_000),
@@ -140,7 +140,7 @@ async def test_association_holds_over_many_calls_with_faults() -> None:
         assert engine.admission.held == 0
 
 
-async def test_known_pictures_and_texts_cost_no_forward_pass() -> None:
+async def test_known_images_and_texts_cost_no_forward_pass() -> None:
     model = Fake()
     async with running(model, image_cache_items=8, text_cache_items=8) as engine:
         first = await engine.embed_images([flat(3), flat(4)])

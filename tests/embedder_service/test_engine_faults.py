@@ -134,7 +134,7 @@ class Count(Observer):
 
 
 def items_of(call: Call, numbers: list[int], parts: Parts) -> list[Any]:
-    """What is sent for each item: a refusal, a text, a picture file or a tensor."""
+    """What is sent for each item: a refusal, a text, an image file or a tensor."""
     sent: list[Any] = []
     for number, kind in zip(numbers, call.kinds, strict=True):
         if kind is Kind.REFUSED:

@@ -96,7 +96,7 @@ async def test_text_features_are_those_of_open_clip(stub: Any, tmp_path: Path) -
     assert (response.timings.cache_hits, again.timings.cache_hits) == (0, 4)
 
 
-async def test_a_tensor_gives_what_its_picture_gives(stub: Any) -> None:
+async def test_a_tensor_gives_what_its_image_gives(stub: Any) -> None:
     image = sample_image(50, 70)
     pixels = Preprocessor(size=32)(image)
     request = pb.EmbedImagesRequest(
@@ -114,10 +114,10 @@ async def test_a_tensor_gives_what_its_picture_gives(stub: Any) -> None:
     assert reasons(response) == {2: "TENSOR_WRONG_SIZE", 3: "FIELD_REQUIRED"}
 
 
-async def test_bad_pictures_fail_alone_and_say_why(stub: Any) -> None:
+async def test_bad_images_fail_alone_and_say_why(stub: Any) -> None:
     bad = {
         "IMAGE_EMPTY": b"",
-        "IMAGE_UNREADABLE": b"this is no picture",
+        "IMAGE_UNREADABLE": b"this is no image",
         "IMAGE_TRUNCATED": jpeg()[:-400],
         "IMAGE_TOO_MANY_PIXELS": png_header(50_000, 50_000),
         "IMAGE_TOO_MANY_BYTES": bytes(100_001),

@@ -167,7 +167,7 @@ async def test_bulk_batches_are_small_while_interactive_work_is_around(clock: Cl
         return sum(stop - start for _, start, stop in parts(queue.take()))
 
     assert rows() == 16
-    # From its arrival on, while its picture is still being decoded.
+    # From its arrival on, while its image is still being decoded.
     activity.call_started()
     assert rows() == 2
     activity.call_ended()

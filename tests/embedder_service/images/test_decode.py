@@ -134,7 +134,7 @@ def test_exif_orientation_is_a_switch(orientation: int) -> None:
     np.testing.assert_array_equal(np.asarray(turned), expected)
 
 
-def test_damaged_exif_does_not_cost_the_picture() -> None:
+def test_damaged_exif_does_not_cost_the_image() -> None:
     content = bytearray(jpeg())
     segment = b"\xff\xe1\x00\x10Exif\0\0" + b"MM\0*\xff\xff\xff\xff"
     content[2:2] = segment
@@ -183,7 +183,7 @@ def test_draft_decoding_keeps_enough_pixels() -> None:
     ("content", "reason"),
     [
         (b"", "IMAGE_EMPTY"),
-        (b"this is no picture", "IMAGE_UNREADABLE"),
+        (b"this is no image", "IMAGE_UNREADABLE"),
         (b"\0" * 500, "IMAGE_UNREADABLE"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "IMAGE_UNREADABLE"),
         (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "IMAGE_UNREADABLE"),
@@ -197,7 +197,7 @@ def test_draft_decoding_keeps_enough_pixels() -> None:
         (png_header(8_001, 8_000), "IMAGE_TOO_MANY_PIXELS"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_its_reason(content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_refused_with_its_reason(content: bytes, reason: str) -> None:
     assert reason_of(content) == reason
 
 
@@ -256,8 +256,8 @@ def test_the_whole_range_is_kept(levels: np.ndarray) -> None:
 
 
 def test_small_levels_in_a_wide_type_are_eight_bits_already() -> None:
-    picture = Image.fromarray((RAMP * 255).astype(np.int32))
-    assert to_eight_bits(picture) is picture
+    image = Image.fromarray((RAMP * 255).astype(np.int32))
+    assert to_eight_bits(image) is image
 
 
 def test_levels_out_of_range_are_clipped() -> None:
@@ -267,12 +267,12 @@ def test_levels_out_of_range_are_clipped() -> None:
     assert np.asarray(to_eight_bits(odd)).tolist() == [[0, 0, 255, 255]]
 
 
-def test_a_picture_of_eight_bits_is_left_alone() -> None:
-    picture = Image.new("RGB", (3, 3))
-    assert to_eight_bits(picture) is picture
-    assert flatten(picture, (1, 2, 3)) is picture
+def test_an_image_of_eight_bits_is_left_alone() -> None:
+    image = Image.new("RGB", (3, 3))
+    assert to_eight_bits(image) is image
+    assert flatten(image, (1, 2, 3)) is image
 
 
 def test_half_transparent_pixels_are_mixed_with_the_ground() -> None:
-    picture = Image.new("RGBA", (2, 2), (0, 0, 0, 128))
-    assert flatten(picture, (255, 255, 255)).getpixel((0, 0)) == pytest.approx((127, 127, 127), abs=1)
+    image = Image.new("RGBA", (2, 2), (0, 0, 0, 128))
+    assert flatten(image, (255, 255, 255)).getpixel((0, 0)) == pytest.approx((127, 127, 127), abs=1)

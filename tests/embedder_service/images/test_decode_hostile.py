@@ -154,7 +154,7 @@ def test_hostile_files_take_no_memory(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_odd_pictures_are_read(content: bytes) -> None:
+def test_odd_images_are_read(content: bytes) -> None:
     decoded = Decoder()(content)
     assert decoded.size == (20, 20)
     assert Preprocessor(size=32)(decoded).shape == (32, 32, 3)
@@ -262,7 +262,7 @@ def test_mutated_photos_are_decoded_or_refused_and_nothing_else(
     assert peak_kib() - before < 512 * 1024
 
 
-def test_a_palette_picture_without_its_palette_is_damaged() -> None:
+def test_a_palette_image_without_its_palette_is_damaged() -> None:
     stored = io.BytesIO()
     Image.new("P", (8, 8), 3).save(stored, "PNG", transparency=1)
     content = stored.getvalue()

@@ -73,7 +73,7 @@ def test_padding_is_black_and_truncated() -> None:
 
 @pytest.mark.parametrize("size", [(1, 50_000), (50_000, 1)])
 @pytest.mark.parametrize("mode", [PaddingMode.SQUAREPAD, PaddingMode.TARGETPAD, PaddingMode.CLIP])
-def test_a_picture_that_would_explode_is_refused(size: tuple[int, int], mode: PaddingMode) -> None:
+def test_an_image_that_would_explode_is_refused(size: tuple[int, int], mode: PaddingMode) -> None:
     with pytest.raises(ServiceError, match="crop it first") as caught:
         Preprocessor(mode, 224)(Image.new("L", size))
     assert caught.value.reason == pb.IMAGE_TOO_MANY_PIXELS
@@ -81,7 +81,7 @@ def test_a_picture_that_would_explode_is_refused(size: tuple[int, int], mode: Pa
 
 @pytest.mark.parametrize("size", [(1, 2_000), (3_000, 2)])
 @pytest.mark.parametrize("mode", list(PaddingMode))
-def test_a_thin_picture_is_served(size: tuple[int, int], mode: PaddingMode) -> None:
+def test_a_thin_image_is_served(size: tuple[int, int], mode: PaddingMode) -> None:
     assert Preprocessor(mode, 32)(Image.new("RGB", size)).shape == (32, 32, 3)
 
 
