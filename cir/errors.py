@@ -17,7 +17,8 @@ class CirError(Exception):
 
     `reason` is a name of `cir.common.v1.ErrorReason`, empty where no service said one; `field` the path
     of the request field at fault; `retry_after` the seconds after which trying again makes sense;
-    `request_id` the id under which the services logged the call. All but `code` and `message` may be empty.
+    `request_id` the id under which the services logged the call; `details` the service's own words, where
+    `message` says more. All but `code`, `message` and `details` may be empty.
     """
 
     code = grpc.StatusCode.UNKNOWN
@@ -32,6 +33,7 @@ class CirError(Exception):
         retry_after: float | None = None,
         metadata: dict[str, str] | None = None,
         request_id: str = "",
+        details: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code or type(self).code
@@ -41,6 +43,7 @@ class CirError(Exception):
         self.retry_after = retry_after
         self.metadata = metadata or {}
         self.request_id = request_id
+        self.details = details or message
 
 
 class InvalidArgument(CirError, ValueError):
@@ -126,7 +129,8 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, timeout: float) -> Cir
     # Errors of both clients also are calls, with code, details and metadata; the base class alone is not.
     call: Any = error
     code: grpc.StatusCode = call.code()
-    text: str = call.details() or "no message"
+    details: str = call.details() or "no message"
+    text = details
     facts = _facts(call)
     kind = _BY_CODE.get(code, CirError)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and facts["reason"] == "OVERLOADED":
@@ -144,7 +148,7 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, timeout: float) -> Cir
         text = f"cannot reach {address} ({text}); start the service, or give its address{closed}"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED and not facts["reason"]:
         text = f"{address} did not answer within {timeout:g} s; allow a longer timeout"
-    return kind(text, code=code, **facts)
+    return kind(text, code=code, details=details, **facts)
 
 
 def _facts(call: Any) -> dict[str, Any]:

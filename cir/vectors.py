@@ -62,6 +62,37 @@ def unpack(batch: pb.VectorBatch, *, dimension: int = 0, finite: bool = True) ->
     return matrix
 
 
+class NoDirectionError(VectorError):
+    """A vector of zeros, which has no direction; `row` is its index."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"vector {row}: a zero vector has no direction")
+        self.row = row
+
+
+def split_lengths(rows: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the rows of (n, d) scaled to length 1, and their lengths (n,). Rows of zeros stay as they are.
+
+    Lengths are float64, so that the squares of large or tiny values neither overflow nor vanish.
+    """
+    wide = rows.astype(np.float64)
+    lengths: NDArray[np.float64] = np.linalg.norm(wide, axis=1)
+    divisors = np.where(lengths > 0, lengths, 1.0)
+    return (wide / divisors[:, np.newaxis]).astype(np.float32), lengths
+
+
+def normalize(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the rows of (n, d), or one vector (d,), scaled to length 1.
+
+    Raises:
+        NoDirectionError: a row holds zeros alone.
+    """
+    scaled, lengths = split_lengths(np.atleast_2d(rows))
+    if not lengths.all():
+        raise NoDirectionError(int(np.flatnonzero(lengths == 0)[0]))
+    return scaled.reshape(rows.shape)
+
+
 def _from_rows(batch: pb.VectorBatch) -> NDArray[np.float32]:
     if batch.data:
         raise VectorError("a vector batch has either `data` or `rows`, not both")

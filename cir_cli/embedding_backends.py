@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import grpc
 import numpy as np
 
-from cir.channel import MAX_MESSAGE_BYTES, metadata, open_channel
+from cir.channel import MAX_MESSAGE_BYTES, metadata, open_async_channel
 from cir.common.v1.model_pb2 import ModelInfo
 from cir.embedder.v1 import embedder_pb2 as pb
-from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
-from cir.errors import CirError, Overloaded, from_rpc_error
-from cir.vectors import VectorError, unpack
+from cir.embedder_client import EmbedderClient
+from cir.errors import CirError
+from cir.retry import BUSY, RetryPolicy
 from cir_cli.errors import Failure
 from cir_cli.options import Access
 from combiner_training.extract import EmbeddedBatch, ModelIdentity
@@ -30,7 +29,6 @@ _PATIENCE_S = 120.0
 # What a message holds beside the pictures.
 _OVERHEAD = 64 * 1024
 
-Answer = TypeVar("Answer", pb.EmbedImagesResponse, pb.EmbedTextsResponse)
 Got = TypeVar("Got")
 
 
@@ -96,17 +94,22 @@ class LocalModel:
 
 
 class RemoteModel:
-    """A running embedder at "host:port". Raises Failure."""
+    """A running embedder at "host:port". Raises Failure.
+
+    Its methods block and may be called from several threads; the calls run on one event loop in a thread of
+    its own.
+    """
 
     def __init__(self, address: str, access: Access, batch_items: int) -> None:
         self._address = address
-        self._channel = open_channel(address, tls=access.tls)
-        self._stub = EmbedderServiceStub(self._channel)
-        self._metadata = metadata(access.api_key)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="embedder calls", daemon=True)
+        self._thread.start()
         try:
-            info = self._call(self._stub.GetEmbedderInfo, pb.GetEmbedderInfoRequest())
-        except Failure:
-            self._channel.close()
+            self._client = self._wait(self._connect(address, access))
+            info = self._wait(self._client.info(timeout=_TIMEOUT_S))
+        except BaseException:
+            self.close()
             raise
         limits = info.limits
         self._message_bytes = (
@@ -115,64 +118,60 @@ class RemoteModel:
         self.identity = identity_of(info.model)
         self.batch_items = min(batch_items, limits.max_batch_items or batch_items)
 
-    def embed_images(self, pictures: Sequence[bytes]) -> EmbeddedBatch:
-        """Features of encoded pictures, in as many calls as their bytes need."""
-        features = np.full((len(pictures), self.identity.dimension), np.nan, np.float32)
+    def embed_images(self, images: Sequence[bytes]) -> EmbeddedBatch:
+        """Return features of encoded images, in as many calls as their bytes need."""
+        features = np.full((len(images), self.identity.dimension), np.nan, np.float32)
         errors: dict[int, str] = {}
-        for part in by_bytes([len(picture) for picture in pictures], self._message_bytes):
-            if len(part) == 1 and len(pictures[part[0]]) > self._message_bytes:
-                errors[part[0]] = (
-                    f"the picture has {len(pictures[part[0]])} bytes, more than one message holds"
-                )
+        for part in by_bytes([len(image) for image in images], self._message_bytes):
+            if len(part) == 1 and len(images[part[0]]) > self._message_bytes:
+                errors[part[0]] = f"the image has {len(images[part[0]])} bytes, more than one message holds"
                 continue
-            request = pb.EmbedImagesRequest(
-                images=[pb.ImageInput(content=pictures[index]) for index in part],
-                priority=pb.BULK,
-                expected_model_fingerprint=self.identity.fingerprint,
+            answer = self._wait(
+                self._client.embed_images(
+                    [images[index] for index in part],
+                    fingerprint=self.identity.fingerprint,
+                    dimension=self.identity.dimension,
+                    timeout=_TIMEOUT_S,
+                    priority=pb.BULK,
+                )
             )
-            answer = self._call(self._stub.EmbedImages, request)
-            features[part] = self._rows(answer, len(part))
-            errors |= {part[error.index]: error.message for error in answer.errors}
+            features[part] = answer.features
+            errors |= {part[index]: error.message for index, error in answer.errors.items()}
         return EmbeddedBatch(features, errors)
 
     def embed_texts(self, texts: Sequence[str]) -> EmbeddedBatch:
-        """Features of texts."""
-        request = pb.EmbedTextsRequest(
-            texts=texts, priority=pb.BULK, expected_model_fingerprint=self.identity.fingerprint
+        """Return features of texts."""
+        answer = self._wait(
+            self._client.embed_texts(
+                texts,
+                fingerprint=self.identity.fingerprint,
+                dimension=self.identity.dimension,
+                timeout=_TIMEOUT_S,
+                priority=pb.BULK,
+            )
         )
-        answer = self._call(self._stub.EmbedTexts, request)
-        return EmbeddedBatch(
-            self._rows(answer, len(texts)), {error.index: error.message for error in answer.errors}
-        )
+        errors = {index: error.message for index, error in answer.errors.items()}
+        return EmbeddedBatch(answer.features, errors)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connection and end the thread."""
+        if channel := getattr(self, "_channel", None):
+            asyncio.run_coroutine_threadsafe(channel.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def _rows(self, answer: Answer, count: int) -> np.ndarray:
+    async def _connect(self, address: str, access: Access) -> EmbedderClient:
+        sent = metadata(access.api_key)
+        self._channel = open_async_channel(address, tls=access.tls)
+        retry = RetryPolicy(_PATIENCE_S, BUSY)
+        return EmbedderClient(self._channel, address, metadata=lambda: sent, retry=retry)
+
+    def _wait(self, call: Coroutine[Any, Any, Got]) -> Got:
         try:
-            rows = unpack(answer.features, dimension=self.identity.dimension, finite=False)
-        except VectorError as error:
-            raise Failure(
-                f"the embedder at {self._address} sent features that cannot be read: {error}"
-            ) from error
-        if len(rows) != count:
-            raise Failure(
-                f"the embedder at {self._address} answered {len(rows)} rows to {count} items; update it"
-            )
-        return rows
-
-    def _call(self, method: Callable[..., Got], request: object) -> Got:
-        """Call, and again while the embedder has too much to do."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                return method(request, timeout=_TIMEOUT_S, metadata=self._metadata, wait_for_ready=False)
-            except grpc.RpcError as failed:
-                error: CirError = from_rpc_error(failed, address=self._address, timeout=_TIMEOUT_S)
-                if not isinstance(error, Overloaded) or time.monotonic() > deadline:
-                    raise Failure(f"the embedder at {self._address} failed: {error.message}") from error
-                time.sleep(min(5.0, error.retry_after or 0.5))
+            return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        except CirError as error:
+            raise Failure(f"the embedder at {self._address} failed: {error.message}") from error
 
 
 def by_bytes(sizes: Sequence[int], limit: int) -> list[list[int]]:

@@ -9,12 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
+from cir.retry import retrying
 from indexer.errors import IndexingError
 from indexer.items import ContentStamp, EmbeddedItem, payload_hash
 from indexer.ledger import Ledger, LedgerEntry
 from indexer.rejects import Reject
 from indexer.report import Tally
-from indexer.retry import retrying
 from indexer.sources.base import SourceItem
 from indexer.validate import check_id
 from vector_store.base import VersionWriter

@@ -18,6 +18,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.vectors import normalize
+
 ALPHA = 1.0
 BETA = 0.75
 GAMMA = 0.15
@@ -145,11 +147,3 @@ async def fold(turns: Sequence[Turn], combine: Combine, feedback: Feedback = roc
     if query is None:
         raise ValueError("there are no turns")
     return ComposedQuery(query, tuple(done))
-
-
-def normalize(vector: Vector) -> Vector:
-    """The vector at length 1. Raises `ValueError` for one of length 0."""
-    norm = float(np.linalg.norm(vector))
-    if norm == 0:
-        raise ValueError("a vector of length 0 has no direction")
-    return (vector / np.float32(norm)).astype(np.float32, copy=False)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import search_pb2 as pb
+from cir.vectors import normalize
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import StageTimer
-from search_service.query import Turn, normalize
+from search_service.query import Turn
 from search_service.request import parse_features
 from search_service.store import store_refusals
 from service_runtime.errors import ServiceError

@@ -14,7 +14,7 @@ from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir.common.v1 import errors_pb2
 from cir.common.v1 import errors_pb2 as errors
-from cir.errors import InvalidArgument
+from cir.errors import InvalidArgument, from_rpc_error
 from cir.vectors import VectorError, pack, unpack
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError, StartupError
@@ -88,7 +88,7 @@ class CombinerClient:
                 pb.ListCombinersRequest(page_size=1000), timeout=timeout, metadata=self._sent()
             )
         except grpc.aio.AioRpcError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, timeout) from error
         return [combiner.name for combiner in answer.combiners if not combiner.problem]
 
     async def combine(
@@ -111,7 +111,7 @@ class CombinerClient:
         try:
             answer = await self._stub.Combine(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, timeout) from error
         check_fingerprint(
             answer.query_vectors.model_fingerprint,
             expected=fingerprint,
@@ -134,7 +134,10 @@ class CombinerClient:
         """Metadata of every call: this service's own, and the request id of the call being served."""
         return (*self._metadata, *call_metadata())
 
-    def _refusal(self, error: grpc.aio.AioRpcError) -> ServiceError:
+    def _refusal(self, error: grpc.aio.AioRpcError, timeout: float) -> ServiceError:
         return to_service_error(
-            error, service="combiner", address=self._address, unavailable=errors_pb2.COMBINER_UNAVAILABLE
+            from_rpc_error(error, address=self._address, timeout=timeout),
+            service="combiner",
+            address=self._address,
+            unavailable=errors_pb2.COMBINER_UNAVAILABLE,
         )

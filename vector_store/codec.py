@@ -9,7 +9,6 @@ takes a bool in a filter for the number 0 or 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.vectors import NoDirectionError, normalize, split_lengths
 from vector_store.errors import InvalidQueryError
 from vector_store.payload_index import DATA, TERMS, escape_key, terms_of, unescape_key
 from vector_store.types import FieldType, Item, Payload, PayloadBatch, PointBatch, VersionSpec, point_id
@@ -92,12 +92,10 @@ def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float
         )
     if not np.isfinite(array).all():
         raise InvalidQueryError("query vector holds NaN or infinity", field="vector")
-    # In float64, as `_unit`.
-    wide = array.astype(np.float64)
-    norm = math.sqrt(wide @ wide)
-    if norm == 0.0:
-        raise InvalidQueryError("'query': a zero vector has no direction", field="vector")
-    return (wide / norm).astype(np.float32)
+    try:
+        return normalize(array)
+    except NoDirectionError as error:
+        raise InvalidQueryError("'query': a zero vector has no direction", field="vector") from error
 
 
 def check_item_id(item_id: str) -> None:
@@ -137,19 +135,11 @@ def _split_norms(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32]
         raise InvalidQueryError(
             f"item {batch.ids[bad[0]]!r}: features hold NaN or infinity", field="features"
         )
-    return _unit(features, batch.ids)
-
-
-def _unit(
-    features: NDArray[np.float32], names: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    # In float64, so that the squares of large or tiny features neither overflow nor vanish.
-    wide = features.astype(np.float64)
-    norms: NDArray[np.float64] = np.linalg.norm(wide, axis=1)
+    units, norms = split_lengths(features)
     zero = np.flatnonzero(norms == 0.0)
     if zero.size:
-        raise InvalidQueryError(f"{names[zero[0]]!r}: a zero vector has no direction", field="features")
-    return (wide / norms[:, np.newaxis]).astype(np.float32), norms
+        raise InvalidQueryError(f"{batch.ids[zero[0]]!r}: a zero vector has no direction", field="features")
+    return units, norms
 
 
 def _plain(value: object) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.vectors import split_lengths
 from combiner_service.combiner import Float32, Float64
 
 Positions = NDArray[np.int64]
@@ -121,11 +122,8 @@ def padded(lists: Sequence[Sequence[int]]) -> Positions:
 
 
 def unit(features: Float32) -> Float32:
-    """Rows scaled to length 1 in float64, (n, d) float32; rows of zeros stay."""
-    wide = features.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    scaled: Float32 = np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0).astype(np.float32)
-    return scaled
+    """Return the rows scaled to length 1, (n, d) float32; rows of zeros stay."""
+    return split_lengths(features)[0]
 
 
 def _chunks(

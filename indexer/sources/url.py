@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import urllib3
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from cir.retry import wait_before
 from indexer.rejects import IMAGE_MISSING, IMAGE_TOO_MANY_BYTES, URL_FAILED, URL_NOT_ALLOWED
-from indexer.retry import wait_before
 from indexer.sources.base import FileStat, ImageError, ImageRef, check_content, too_large
 
 _PORTS = {"http": 80, "https": 443}

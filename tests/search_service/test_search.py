@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from cir.common.v1 import payload_pb2
 from cir.search.v1 import filter_pb2, search_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
-from cir.vectors import pack, unpack
+from cir.vectors import normalize, pack, unpack
 from search_service.query import Turn as FoldedTurn
-from search_service.query import average_vector, fold, normalize, rocchio
+from search_service.query import average_vector, fold, rocchio
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import FINGERPRINT, features_of

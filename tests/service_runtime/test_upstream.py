@@ -10,6 +10,7 @@ import pytest
 
 from cir.channel import new_key
 from cir.common.v1 import errors_pb2
+from cir.errors import from_rpc_error
 from service_runtime.errors import ServiceError
 from service_runtime.server import serving
 from service_runtime.upstream import to_service_error
@@ -27,7 +28,10 @@ async def refusal_of(
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await combine(on, key)
     return to_service_error(
-        raised.value, service="embedder", address=address, unavailable=errors_pb2.EMBEDDER_UNAVAILABLE
+        from_rpc_error(raised.value, address=address, timeout=10),
+        service="embedder",
+        address=address,
+        unavailable=errors_pb2.EMBEDDER_UNAVAILABLE,
     )
 
 

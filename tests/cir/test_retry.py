@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer.retry import INITIAL_WAIT_S, LONGEST_WAIT_S, retrying, wait_before
+from cir.retry import INITIAL_WAIT_S, LONGEST_WAIT_S, retrying, wait_before
 
 
 class Away(Exception):
@@ -23,7 +23,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         asked.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr("indexer.retry.time", SimpleNamespace(monotonic=lambda: sum(asked)))
+    monkeypatch.setattr("cir.retry.time", SimpleNamespace(monotonic=lambda: sum(asked)))
     return asked
 
 
