@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        made = make_catalog(Path(name) / "garments", size=600, seed=1, workers=2, picture=(192, 256))
+        made = make_catalog(Path(name) / "garments", size=600, seed=1, workers=2, image_size=(192, 256))
         search, embedder, combiner, web = free_ports(4)
         up = UpOptions(
             Path(name) / "data",

@@ -36,7 +36,7 @@ def make(
     progress = WorkProgress(quiet=quiet)
     progress.start("drawing garments", size)
     try:
-        made = make_catalog(folder, size=size, seed=seed, workers=workers, on_picture=progress.advance)
+        made = make_catalog(folder, size=size, seed=seed, workers=workers, on_image=progress.advance)
     except CatalogError as error:
         raise Failure(str(error)) from error
     except OSError as error:

@@ -79,7 +79,11 @@ class CombinerApplication(Application):
         combiner_pb2_grpc.add_CombinerServiceServicer_to_server(servicer, server)
 
     async def start(self) -> Mapping[str, object]:
-        """Look at the folder, load and run what is to be preloaded. Raises StartupError."""
+        """Look at the folder, load and run what is to be preloaded.
+
+        Raises:
+            StartupError: The folder, the device or a combiner that is to be preloaded cannot be used.
+        """
         facts = await asyncio.get_running_loop().run_in_executor(self._folder, self._start)
         self._workers.start()
         return facts

@@ -34,7 +34,7 @@ _OWN = (FORMAT_KEY, *_SIZES, *_TEXTS, "metrics", "epoch")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMetadata:
-    """Where a checkpoint comes from. Empty values mean: it does not say.
+    """Origin of a checkpoint. Empty values mean: it does not say.
 
     `model_fingerprint` names the model whose features it was trained on; `protocol` says how `metrics`
     were measured (gallery, caption joining, reference kept or removed), for a number without its
@@ -80,11 +80,13 @@ def metadata_to_header(metadata: CheckpointMetadata, sizes: NetworkSizes) -> dic
 
 
 def metadata_from_header(header: Mapping[str, str], sizes: NetworkSizes) -> CheckpointMetadata:
-    """Read a header; `sizes` are those of the tensors beside it.
+    """Read a header; `sizes` are those of the tensors in the same file.
 
     A header without our format key belongs to a bare state dict: it is kept as `extra` and says nothing.
-    Raises InvalidCheckpointError for another version of the format, values that cannot be read, or sizes that
-    differ from the tensors'.
+
+    Raises:
+        InvalidCheckpointError: Another version of the format, values that cannot be read, or sizes that
+            differ from those of the tensors.
     """
     length = sum(len(name) + len(value) for name, value in header.items())
     if length > _MAX_CHARACTERS:
@@ -158,9 +160,13 @@ class Checkpoint:
 
 
 def inspect_checkpoint(path: Path) -> CheckpointSummary:
-    """Names, shapes and metadata of a checkpoint, without reading its weights.
+    """Read names, shapes and metadata of a checkpoint, without its weights.
 
-    For `.safetensors` torch is not imported. Raises InvalidCheckpointError, OSError.
+    For `.safetensors` torch is not imported.
+
+    Raises:
+        InvalidCheckpointError: The file is not a checkpoint that can be used.
+        OSError: The file cannot be read.
     """
     if path.suffix in CLIP4CIR_ENDINGS:
         from combiner_service.clip4cir_checkpoint import inspect_clip4cir
@@ -186,7 +192,12 @@ def inspect_checkpoint(path: Path) -> CheckpointSummary:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint with its weights. Raises InvalidCheckpointError, OSError."""
+    """Read a checkpoint with its weights.
+
+    Raises:
+        InvalidCheckpointError: The file is not a checkpoint that can be used.
+        OSError: The file cannot be read.
+    """
     if path.suffix in CLIP4CIR_ENDINGS:
         from combiner_service.clip4cir_checkpoint import read_clip4cir
 
@@ -214,11 +225,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
-    """Write our own format, whole or not at all: into a file beside `path` that is then renamed.
+    """Write our own format, whole or not at all: into a file next to `path` that is then renamed.
 
     A service that watches the folder never sees half of it. Metadata without a `software_version` gets that
-    of this software. Raises InvalidCheckpointError for weights that are not a Combiner's, ValueError for
-    metadata that cannot be written, OSError.
+    of this software.
+
+    Raises:
+        InvalidCheckpointError: The weights are not those of a Combiner.
+        ValueError: The metadata cannot be written.
+        OSError: The file cannot be written.
     """
     if path.suffix != SAFETENSORS_ENDING:
         raise ValueError(f"{path.name} must end in {SAFETENSORS_ENDING}, the format that carries metadata")

@@ -54,12 +54,10 @@ class CheckpointDirectory:
     changed. A file that cannot be used stays listed with the reason; the others are not affected.
     Hidden files and other endings are passed over. Safe to use from several threads.
 
-    Args:
-        path: the folder. It may vanish and come back (a network share): the last scan holds meanwhile.
-        fingerprints: model fingerprint by checkpoint name, for published files, which carry none. A
-            file that carries another one than its setting is unusable.
-        interval: seconds for which a scan holds; 0 scans on every use.
-        max_bytes: largest file that is looked into.
+    The folder `path` may vanish and come back (a network share): the last scan holds meanwhile.
+    `fingerprints` are model fingerprints by checkpoint name, for published files, which carry none; a file
+    that carries another one than its setting is unusable. A scan holds for `interval` seconds; 0 scans on
+    every use. Files of more than `max_bytes` are not looked into.
     """
 
     def __init__(
@@ -142,7 +140,11 @@ def unusable(entry: CheckpointEntry, error: Exception) -> CheckpointEntry:
 
 
 def signature_of(path: Path) -> Signature:
-    """Raises OSError where the file is gone."""
+    """Return the signature of a file.
+
+    Raises:
+        OSError: The file is gone.
+    """
     return _signature(path.stat())
 
 
@@ -151,7 +153,7 @@ def _signature(status: os.stat_result) -> Signature:
 
 
 def _files(folder: Path) -> dict[str, list[tuple[Path, os.stat_result | None]]]:
-    """What has one of our endings, by combiner name; links are followed, None where one leads nowhere."""
+    """List the files with one of our endings by combiner name, links followed; None for links to nowhere."""
     found: dict[str, list[tuple[Path, os.stat_result | None]]] = defaultdict(list)
     with os.scandir(folder) as listing:
         paths = sorted(Path(item.path) for item in listing if not item.name.startswith("."))

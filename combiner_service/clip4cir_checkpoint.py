@@ -21,13 +21,23 @@ _EXPECTED = "expected the published dictionary {'epoch': int, 'Combiner': state 
 
 
 def inspect_clip4cir(path: Path) -> tuple[dict[str, Shape], int | None]:
-    """Shape by tensor name, and the epoch, without the weights. Raises InvalidCheckpointError, OSError."""
+    """Return the shapes by tensor name, and the epoch, without the weights.
+
+    Raises:
+        InvalidCheckpointError: The file is not a checkpoint that can be used.
+        OSError: The file cannot be read.
+    """
     tensors, epoch = _load(path, device="meta")
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}, epoch
 
 
 def read_clip4cir(path: Path) -> tuple[dict[str, Tensor], int | None]:
-    """Tensors by name in the file's dtype, and the epoch. Raises InvalidCheckpointError, OSError."""
+    """Return the tensors by name in the file's dtype, and the epoch.
+
+    Raises:
+        InvalidCheckpointError: The file is not a checkpoint that can be used.
+        OSError: The file cannot be read.
+    """
     return _load(path, device="cpu")
 
 

@@ -29,13 +29,12 @@ class Job:
 
 
 class CombineQueue:
-    """Between the event loop, which puts, and the workers, who take. Safe to use from several threads.
+    """Queue between the event loop, which puts, and the workers, which take.
 
-    Args:
-        max_waiting_items: pairs that may wait; a call beyond is refused, unless nothing else waits.
-        max_forward_items: pairs that are handed out together; 1 hands out each call on its own.
-        gathers: whether calls for this name are worth handing out together. At most one worker has calls
-            for such a name at a time: those that arrive meanwhile are the next batch.
+    Safe to use from several threads. `max_waiting_items` pairs may wait; a call beyond that is refused,
+    unless nothing else waits. `max_forward_items` pairs are handed out together; 1 hands out each call on its
+    own. `gathers` says if calls for a name are worth handing out together. At most one worker has calls for
+    such a name at a time: those that arrive meanwhile are the next batch.
     """
 
     def __init__(
@@ -63,7 +62,11 @@ class CombineQueue:
         return self._waiting_items
 
     def put(self, job: Job) -> None:
-        """Queue a call. Raises ServiceError: OVERLOADED with a time to try again, NOT_READY after `close`."""
+        """Queue a call.
+
+        Raises:
+            ServiceError: OVERLOADED, with a time to try again, or NOT_READY after `close`.
+        """
         with self._changed:
             if self._closing:
                 raise ServiceError(errors_pb2.NOT_READY, "the service is stopping; try another replica")
@@ -99,7 +102,7 @@ class CombineQueue:
             return jobs
 
     def done(self, jobs: Sequence[Job]) -> None:
-        """What was taken has been answered."""
+        """Note that calls that were taken have been answered."""
         with self._changed:
             self._taken.discard(jobs[0].name)
             for _ in jobs:
@@ -166,7 +169,11 @@ class CombineWorkers:
     async def combine(
         self, name: str, items: int, request: pb.CombineRequest, *, seconds_left: float
     ) -> pb.CombineResponse:
-        """The answer to one call. Raises ServiceError for every refusal, and what else combining raises."""
+        """Return the answer to one call.
+
+        Raises:
+            ServiceError: Any refusal; other exceptions are those that combining raises.
+        """
         if self._loop is None:
             raise RuntimeError("the workers have not been started")
         now = self._queue.clock()

@@ -26,15 +26,13 @@ Float64 = NDArray[np.float64]
 def check_pairs(image_features: Float32, text_features: Float32, *, dimension: int = 0) -> None:
     """Refuse two batches that cannot be combined row by row.
 
-    Args:
-        image_features: (n, d) raw image features.
-        text_features: (n, d) raw text features.
-        dimension: the d that the combiner takes; 0 for any.
+    `image_features` and `text_features` are (n, d) raw features; `dimension` is the d that the combiner
+    takes, 0 for any.
 
     Raises:
-        InvalidFeaturesError: not matrices, no rows, or another number of rows in each.
-        WrongDimensionError: another d in each, or a d that is not `dimension`.
-        NotFiniteError: a row with NaN or infinity, or of length zero.
+        InvalidFeaturesError: Not matrices, no rows, or another number of rows in each.
+        WrongDimensionError: Another d in each, or a d that is not `dimension`.
+        NotFiniteError: A row with NaN or infinity, or of length zero.
     """
     for name, batch in (("image_features", image_features), ("text_features", text_features)):
         if batch.ndim != 2 or batch.shape[0] == 0 or batch.shape[1] == 0:
@@ -75,10 +73,12 @@ def check_text_weight(text_weight: float | None) -> None:
 
 
 def unit_rows(vectors: Float64 | Float32) -> Float64:
-    """Rows scaled to length 1. (n, d) float -> (n, d) float64.
+    """Scale rows to length 1. (n, d) float -> (n, d) float64.
 
     Worked in float64, where the square of any float32 is finite and, unless the value is zero, not zero.
-    Raises NotFiniteError with the row's index for a row that has no direction.
+
+    Raises:
+        NotFiniteError: A row has no direction; the message has its index.
     """
     wide = vectors.astype(np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
@@ -109,7 +109,7 @@ def _check_feature_rows(field: str, batch: Float32) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CombinerInfo:
-    """What a caller may know of a combiner without running it.
+    """Description of a combiner that is there before it is loaded.
 
     `dimension` 0 and an empty `model_fingerprint` mean any; `problem` is empty where it can be used.
     """
@@ -133,7 +133,7 @@ class Combined:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What one call wants combined; see `Combiner.combine`."""
+    """Pairs of one call; see `Combiner.combine`."""
 
     image_features: Float32
     text_features: Float32
@@ -151,17 +151,15 @@ class Combiner(ABC):
     ) -> Combined:
         """Combine row by row.
 
-        Args:
-            image_features: (n, d) float32, raw (not normalised) image features, n >= 1.
-            text_features: (n, d) float32, raw text features of the same model.
-            text_weight: weight of the text from 0 (image only) to 1 (text only), in place of the
-                combiner's own; None lets the combiner decide.
+        `image_features` and `text_features` are (n, d) float32, raw (not normalised), of one model, n >= 1.
+        `text_weight`, from 0 (image only) to 1 (text only), takes the place of the combiner's own; None lets
+        the combiner decide.
 
         Raises:
-            InvalidFeaturesError, WrongDimensionError, NotFiniteError: see `features.check_pairs`;
-                NotFiniteError also where a query vector would have no direction.
-            TextWeightOutOfRangeError, TextWeightNotTakenError: a weight outside [0, 1], or any weight where
-                `info.takes_text_weight` is false.
+            InvalidFeaturesError, WrongDimensionError: See `check_pairs`.
+            NotFiniteError: See `check_pairs`; also where a query vector would have no direction.
+            TextWeightOutOfRangeError: The weight is outside [0, 1].
+            TextWeightNotTakenError: Any weight, where `info.takes_text_weight` is false.
         """
         self._check(Pairs(image_features, text_features, text_weight))
         return self._combine(image_features, text_features, text_weight)

@@ -1,4 +1,4 @@
-"""What combining can refuse, as one small family of exceptions. The servicer maps each to one gRPC code."""
+"""Refusals of combining, as one small family of exceptions. The servicer maps each to one gRPC code."""
 
 
 class CombinerError(Exception):

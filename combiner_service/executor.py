@@ -142,10 +142,12 @@ def vector_error(error: VectorError, field: str) -> ServiceError:
 
 
 def check_fingerprints(request: pb.CombineRequest, info: CombinerInfo) -> str:
-    """The fingerprint of the model that all parts agree on; empty where none of them says.
+    """Return the fingerprint of the model that all parts agree on; empty where none of them says.
 
     An empty fingerprint agrees with any: then the dimension alone is checked.
-    Raises FingerprintMismatchError.
+
+    Raises:
+        FingerprintMismatchError: Two parts name different models.
     """
     image = request.image_features.model_fingerprint
     text = request.text_features.model_fingerprint

@@ -84,30 +84,30 @@ class CombinerMetrics:
         self._unusable.set_function(unusable)
 
     def started(self, name: str, queue_seconds: float) -> None:
-        """A call for the combiner of this name left the queue."""
+        """Count a call for the combiner of this name that left the queue."""
         self._queue_seconds.labels(self.kind_of(name)).observe(queue_seconds)
 
     def combined(self, name: str, items: int, seconds: float) -> None:
-        """So many pairs were combined at once."""
+        """Count `items` pairs that were combined at once."""
         kind = self.kind_of(name)
         self._batch_items.labels(kind).observe(items)
         self._combine_seconds.labels(kind).observe(seconds)
 
     def dropped(self) -> None:
-        """A call left the queue without work."""
+        """Count a call that left the queue without work."""
         self._dropped.inc()
 
     def loaded(self, seconds: float) -> None:
-        """A network was read."""
+        """Count a network that was read."""
         self._loads.labels("ok").inc()
         self._load_seconds.observe(seconds)
 
     def load_failed(self) -> None:
-        """A network could not be read."""
+        """Count a network that could not be read."""
         self._loads.labels("failed").inc()
 
     def collectors(self) -> Sequence[Collector]:
-        """All of them."""
+        """Return all collectors."""
         return (
             self._batch_items,
             self._queue_seconds,

@@ -67,7 +67,11 @@ class CombinerNetwork(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor]) -> CombinerNetwork:
-        """A network on these float32 tensors, in evaluation mode. Raises InvalidCheckpointError."""
+        """Build a network on these float32 tensors, in evaluation mode.
+
+        Raises:
+            InvalidCheckpointError: The tensors are not those of a Combiner.
+        """
         sizes = sizes_from_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()})
         # On the meta device nothing is allocated or initialised before the weights take their place.
         with torch.device("meta"):
@@ -79,12 +83,8 @@ class CombinerNetwork(nn.Module):
 class NetworkCombiner(Combiner):
     """A trained network. Its text weight is lambda; a given text weight replaces it.
 
-    Safe to call from several threads at once: evaluation changes nothing in the network.
-
-    Args:
-        info: name, dimension and fingerprint.
-        network: in evaluation mode, on the device where it is to run.
-        threads: how many threads a pass of so many rows gets on the CPU.
+    Safe to call from several threads at once: evaluation changes nothing in the network. `network` is in
+    evaluation mode, on the device where it is to run; `threads` are those of a pass on the CPU by its rows.
     """
 
     def __init__(

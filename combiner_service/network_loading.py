@@ -19,7 +19,7 @@ from service_runtime.logging import get_logger
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How networks are held and run; each is a setting of the service.
+    """Device, weights and threads of networks; each is a setting of the service.
 
     `device` is a device of torch or "auto"; `max_threads` 0 leaves the number of threads to torch.
     """
@@ -46,7 +46,10 @@ def choose_device(wanted: str) -> str:
 def load_network(path: Path, info: CombinerInfo, options: LoadOptions | None = None) -> NetworkCombiner:
     """Read a checkpoint and make it ready.
 
-    Raises InvalidCheckpointError, OSError, MemoryError, RuntimeError (torch's word for most that fails).
+    Raises:
+        InvalidCheckpointError: The file is not a checkpoint that can be used.
+        OSError: The file cannot be read.
+        MemoryError, RuntimeError: The network does not fit into memory, or torch fails otherwise.
     """
     options = options or LoadOptions()
     device = choose_device(options.device)

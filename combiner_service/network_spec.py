@@ -44,7 +44,8 @@ _NAMES = tuple(NetworkSizes(1, 1, 1).shapes())
 def sizes_from_shapes(shapes: Mapping[str, Shape]) -> NetworkSizes:
     """Derive the sizes from the shapes of a state dict, and check every tensor against them.
 
-    Raises InvalidCheckpointError for missing or unexpected names, and for shapes that do not fit together.
+    Raises:
+        InvalidCheckpointError: Names are missing or unexpected, or shapes do not fit together.
     """
     missing = [name for name in _NAMES if name not in shapes]
     unexpected = sorted(name for name in shapes if name not in _NAMES)
@@ -66,7 +67,7 @@ def sizes_from_shapes(shapes: Mapping[str, Shape]) -> NetworkSizes:
     for name, expected in sizes.shapes().items():
         if tuple(shapes[name]) != expected:
             raise InvalidCheckpointError(
-                f"{name} has the shape {tuple(shapes[name])}, expected {expected} beside a "
+                f"{name} has the shape {tuple(shapes[name])}, expected {expected} next to a "
                 f"text_projection_layer.weight of {projection} and an output_layer.weight of {hidden}"
             )
     return sizes

@@ -54,7 +54,7 @@ class Int8Linear(nn.Module):
 
     @staticmethod
     def takes(linear: nn.Linear) -> bool:
-        """Whether the product in int8 is made for the layer's sizes; on others it reads out of bounds."""
+        """Return true if the int8 product is made for the layer's sizes; on others it reads out of bounds."""
         return linear.in_features % _BLOCK == 0 and linear.out_features % _BLOCK == 0
 
     def forward(self, features: Tensor) -> Tensor:

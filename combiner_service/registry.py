@@ -76,19 +76,28 @@ class Registry:
         return self._named
 
     def infos(self) -> list[CombinerInfo]:
-        """What there is, unusable checkpoints included: those without one, then checkpoints by name."""
+        """List every combiner, unusable ones too: those without a checkpoint, then checkpoints by name."""
         return [combiner.info for combiner in self._named.values()] + [
             entry.info for entry in self._scan().values()
         ]
 
     def info(self, name: str) -> CombinerInfo:
-        """What there is under a name, without loading it. Raises CombinerNotFoundError."""
+        """Describe the combiner of a name, without loading it.
+
+        Raises:
+            CombinerNotFoundError: No combiner has this name.
+        """
         if name in self._named:
             return self._named[name].info
         return self._entry(name).info
 
     def get(self, name: str) -> Combiner:
-        """The combiner, loaded. Raises CombinerNotFoundError, CombinerUnusableError."""
+        """Return the combiner of a name, loaded.
+
+        Raises:
+            CombinerNotFoundError: No combiner has this name.
+            CombinerUnusableError: Its checkpoint cannot be used.
+        """
         if name in self._named:
             return self._named[name]
         for _ in range(_READ_ATTEMPTS):
@@ -112,7 +121,7 @@ class Registry:
         return sum(1 for entry in self._seen.entries.values() if entry.info.problem)
 
     def _scan(self) -> Mapping[str, CheckpointEntry]:
-        """What the folder holds, with what reading found out; forgets the networks of files that are gone."""
+        """List the folder, with what reading found out; networks of files that are gone are dropped."""
         if self._directory is None:
             return {}
         scanned = self._directory.scan()
@@ -176,7 +185,8 @@ class Registry:
     def _reject(self, name: str, entry: CheckpointEntry, error: Exception) -> None:
         """Remember that the file is bad until it changes; for what may pass (a lack of memory), once.
 
-        Raises CombinerUnusableError where the file is the one that was scanned.
+        Raises:
+            CombinerUnusableError: The file is the one that was scanned.
         """
         rejected = unusable(entry, error)
         if not isinstance(error, InvalidCheckpointError):
@@ -205,6 +215,8 @@ class _Seen:
 
 
 def _same_file(rejected: CheckpointEntry, entry: CheckpointEntry) -> bool:
-    """Whether what was rejected is still there. What was rejected while it changed, or for what may pass, is
-    read once more when it has settled."""
+    """Return true if the rejected file is still there.
+
+    One that was rejected while it changed, or for what may pass, is read once more when it has settled.
+    """
     return rejected.signature == entry.signature and rejected.settled == entry.settled

@@ -1,5 +1,6 @@
-"""How many threads a forward pass gets. One row of features is a product of a matrix and a vector, which
-is over when the weights have been read: more threads than keep the memory busy only get in the way."""
+"""Threads of a forward pass. One row of features is a product of a matrix and a vector, which
+is over when the weights have been read: more threads than keep the memory busy only get in the way.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class ThreadCounts:
     many: int
 
     def of_rows(self, rows: int) -> int:
-        """Threads for a pass of so many rows."""
+        """Return the threads for a pass of `rows` rows."""
         return self.few if rows < _FEW_ROWS else self.many
 
 

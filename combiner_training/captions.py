@@ -1,4 +1,4 @@
-"""How the captions of one query become the text that is embedded. Pure.
+"""Captions of one query, joined to the text that is embedded. Pure.
 
 FashionIQ has two captions for each query. How they are joined changes recalls by several points, so it is
 part of every protocol. The rules are those of the method's released code: each caption loses the characters
@@ -14,7 +14,7 @@ _ENDS = ".?, "
 
 
 class Joining(StrEnum):
-    """Which captions of a query are used, and in which order. A single caption is used as it is, always."""
+    """Captions of a query that are used, in their order. A single caption is used as it is, always."""
 
     AND = "and"
     """ "Cap1 and cap2": the published evaluation."""
@@ -27,7 +27,11 @@ class Joining(StrEnum):
 
 
 def joined(captions: Sequence[str], joining: Joining = Joining.AND) -> str:
-    """The text of a query. Raises ValueError where there is no caption."""
+    """Return the text of a query.
+
+    Raises:
+        ValueError: There is no caption.
+    """
     if not captions:
         raise ValueError("a query has no caption; expected at least one")
     if len(captions) == 1:

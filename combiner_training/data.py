@@ -49,12 +49,12 @@ class TrainingData:
 
     @property
     def text(self) -> str:
-        """What it is, on one line, for people."""
+        """One line that describes the data for people."""
         left_out = ", ".join(f"{count} {why}" for why, count in self.skipped.items() if count)
         return f"{self.name}: {len(self.ids)} triplets" + (f"; LEFT OUT: {left_out}" if left_out else "")
 
     def digest(self) -> str:
-        """What a training of the same data must agree in: triplets, features and their model."""
+        """Return a digest that trainings on the same data share: triplets, features and their model."""
         whole = hashlib.sha256(self.features.model_fingerprint.encode())
         for part in (self.references, self.texts, self.targets):
             whole.update(str(part.shape).encode() + part.tobytes())
@@ -99,7 +99,9 @@ class TrainingData:
 def training_data(splits: Sequence[Split], features: FeatureFolder) -> TrainingData:
     """Look up the triplets of all splits (FashionIQ's categories are trained together).
 
-    Raises TrainingError where none is left, FeatureFileError for names without a row.
+    Raises:
+        TrainingError: No triplet is left.
+        FeatureFileError: A name has no row.
     """
     queries = [query for split in splits for query in split.queries]
     references = features.images.rows([query.reference for query in queries])

@@ -37,7 +37,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model makes the features; `facts` (architecture, preprocessing, ...) go into the header."""
+    """Identity of the model that makes the features; `facts` (architecture, ...) go into the header."""
 
     fingerprint: str
     dimension: int
@@ -53,21 +53,21 @@ class EmbeddedBatch:
 
 
 class FeatureModel(Protocol):
-    """What embeds. Both methods are called from several threads and with at most `batch_items` items."""
+    """A model that embeds, called from several threads and with at most `batch_items` items."""
 
     identity: ModelIdentity
     batch_items: int
 
-    def embed_images(self, pictures: Sequence[bytes]) -> EmbeddedBatch:
-        """Features of encoded pictures."""
+    def embed_images(self, images: Sequence[bytes]) -> EmbeddedBatch:
+        """Embed encoded images."""
 
     def embed_texts(self, texts: Sequence[str]) -> EmbeddedBatch:
-        """Features of texts."""
+        """Embed texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractResult:
-    """What a file holds after a run. `reasons` counts the rows without features by why."""
+    """Contents of a file after a run. `reasons` counts the rows without features by why."""
 
     kind: FeatureKind
     total: int
@@ -78,21 +78,21 @@ class ExtractResult:
 
 def extract_images(
     folder: Path,
-    pictures: Mapping[str, Path],
+    images: Mapping[str, Path],
     model: FeatureModel,
     *,
     dtype: str = "float16",
     fresh: bool = False,
     progress: Progress,
 ) -> ExtractResult:
-    """Embed pictures by name into the folder's file of images; see `_extract`."""
+    """Embed images by name into the folder's file of images; see `_extract`."""
 
     def embed(names: Sequence[str]) -> EmbeddedBatch:
         contents: list[bytes] = []
         sound: list[int] = []
         errors: dict[int, str] = {}
         for index, name in enumerate(names):
-            content = _content(pictures[name])
+            content = _content(images[name])
             if isinstance(content, str):
                 errors[index] = content
             else:
@@ -108,7 +108,7 @@ def extract_images(
     return _extract(
         paths_of(folder)[0],
         FeatureKind.IMAGES,
-        tuple(pictures),
+        tuple(images),
         embed,
         model,
         dtype,
@@ -151,11 +151,11 @@ def _extract(
     fresh: bool,
     progress: Progress,
 ) -> ExtractResult:
-    """Write the features of `names`, all of them or none, and say in a list beside the file what has none.
+    """Write the features of `names`, all of them or none, and list next to the file what has none.
 
     Rows that a file under `path` has already are kept if their model is this one, unless `fresh`; others of
     it are kept too, so that a folder grows with each split that is extracted into it. Rows without features
-    are tried again. A run that was killed goes on where it was.
+    are tried again. A run that was killed is resumed where it was.
     """
     if not names:
         raise FeatureFileError(f"there are no {kind} to embed; expected at least one")
@@ -222,7 +222,7 @@ def _known(path: Path, identity: ModelIdentity) -> FeatureTable | None:
 
 
 def _content(path: Path) -> bytes | str:
-    """The bytes of a picture, or why there are none."""
+    """Read the bytes of an image, or say why there are none."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -249,7 +249,7 @@ def _in_order(work: Callable[[In], Out], parts: Sequence[In]) -> Iterator[Out]:
 
 
 class _Rejects:
-    """What has no features and why, as JSON Lines beside the file; kept while the work is interrupted."""
+    """Names without features and why, as JSON Lines next to the file; kept while the work is interrupted."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f"{path.stem}.rejects.jsonl")

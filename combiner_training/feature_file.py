@@ -31,11 +31,11 @@ _DTYPES = {"F16": "<f2", "F32": "<f4"}
 
 
 class FeatureFileError(ValueError):
-    """What is wrong with feature files, or with how they fit a data set; the message says what to do."""
+    """A fault of feature files, or of how they fit a data set; the message says what to do."""
 
 
 class FeatureKind(StrEnum):
-    """What the rows are features of."""
+    """Kind of the items that the rows are features of."""
 
     IMAGES = "images"
     TEXTS = "texts"
@@ -43,11 +43,11 @@ class FeatureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FeatureHeader:
-    """What a file says of its (n, d) matrix of raw features.
+    """Description of a file's (n, d) matrix of raw features.
 
     `names` are image names or whole texts, unique, one for each row. `model` has what is known of the model
-    beside its fingerprint: architecture, weights, preprocessing, target ratio, image size. `dtype` is float16
-    or float32.
+    besides its fingerprint: architecture, weights, preprocessing, target ratio, image size. `dtype` is
+    float16 or float32.
     """
 
     kind: FeatureKind
@@ -64,8 +64,11 @@ class FeatureHeader:
 
 
 def header_to_bytes(header: FeatureHeader) -> bytes:
-    """Everything before the matrix. Raises FeatureFileError where there is nothing to hold or too much to
-    say."""
+    """Return everything before the matrix.
+
+    Raises:
+        FeatureFileError: There are no rows, or the names are too long for a header.
+    """
     count, dimension = len(header.names), header.dimension
     if not count or not dimension:
         raise FeatureFileError(
@@ -97,7 +100,11 @@ def header_to_bytes(header: FeatureHeader) -> bytes:
 
 
 def header_from_bytes(text: bytes) -> FeatureHeader:
-    """Read the JSON of a header. Raises FeatureFileError."""
+    """Read the JSON of a header.
+
+    Raises:
+        FeatureFileError: It is not the header of a feature file of this version.
+    """
     try:
         document = json.loads(text)
         metadata, tensor = document["__metadata__"], document[TENSOR]
@@ -137,10 +144,8 @@ _ROWS_AT_ONCE = 8192
 class FeatureTable:
     """The rows of a file by name. A row of NaN stands for an image or text that could not be embedded.
 
-    Args:
-        header: names and model.
-        matrix: (n, d) float16 or float32 raw features, a row for each name.
-        origin: the file, for messages.
+    `matrix` is (n, d) float16 or float32, raw features, a row for each name of `header`; `origin` names the
+    file in messages.
     """
 
     def __init__(self, header: FeatureHeader, matrix: NDArray[np.floating], origin: str) -> None:
@@ -160,10 +165,11 @@ class FeatureTable:
         return row if row >= 0 and self.usable[row] else -1
 
     def rows(self, names: Sequence[str]) -> Rows:
-        """The row of each name, -1 where it could not be embedded.
+        """Return the row of each name, -1 where it could not be embedded.
 
-        Raises FeatureFileError for a name that the file does not have: it was made from another data set, or
-        before the data set grew.
+        Raises:
+            FeatureFileError: The file does not have a name: it was made from another data set, or before the
+                data set grew.
         """
         unknown = [name for name in names if name not in self._row_of]
         if unknown:
@@ -184,8 +190,9 @@ class FeatureTable:
 def read_table(path: Path) -> FeatureTable:
     """Open a feature file. Its rows stay on the disk until they are used.
 
-    Raises FeatureFileError for a file that is not one, is cut short, or has values that are not finite in a
-    row that is not wholly NaN.
+    Raises:
+        FeatureFileError: The file is not one, is cut short, or has values that are not finite in a row that
+            is not wholly NaN.
     """
     try:
         with path.open("rb") as file:
@@ -211,7 +218,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[FeatureHeader, int]:
     length = file.read(8)
     count = int.from_bytes(length, "little")
     if len(length) < 8 or count > MAX_HEADER_BYTES:
-        raise FeatureFileError(f"{path} is no feature file; make one with: cir features extract")
+        raise FeatureFileError(f"{path} is not a feature file; make one with: cir features extract")
     try:
         return header_from_bytes(file.read(count)), 8 + count
     except FeatureFileError as error:
@@ -264,8 +271,9 @@ class FeatureWriter:
     def append(self, features: Float32) -> None:
         """Write the next rows, (n, d), and have the disk hold them; NaN rows for what could not be embedded.
 
-        Raises FeatureFileError for another d or more rows than names, OSError for a full disk: what was
-        written before stays good.
+        Raises:
+            FeatureFileError: The rows have another d, or are more than the names.
+            OSError: The disk is full, for example; what was written before stays good.
         """
         if features.ndim != 2 or features.shape[1] != self._header.dimension:
             raise FeatureFileError(
@@ -282,7 +290,11 @@ class FeatureWriter:
         self.done += len(features)
 
     def finish(self) -> None:
-        """Give the file its name. Raises FeatureFileError while rows are missing."""
+        """Give the file its name.
+
+        Raises:
+            FeatureFileError: Rows are missing.
+        """
         if self.done != len(self._header.names):
             raise FeatureFileError(
                 f"{self.done} of {len(self._header.names)} rows are written; append the rest"
@@ -328,7 +340,8 @@ class FeatureFolder:
 def open_folder(folder: Path) -> FeatureFolder:
     """Open what `cir features extract` wrote.
 
-    Raises FeatureFileError, also where images and texts are of two models.
+    Raises:
+        FeatureFileError: A file cannot be used, or images and texts are of two models.
     """
     images, texts = (read_table(path) for path in paths_of(folder))
     for table, kind in ((images, FeatureKind.IMAGES), (texts, FeatureKind.TEXTS)):

@@ -1,4 +1,4 @@
-"""The course of a training: one JSON object an epoch, and the same as CSV."""
+"""Log of a training: one JSON object an epoch, and the same as CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Entry = Mapping[str, float]
 
 
 class TrainingLog:
-    """Appends entries to `metrics.jsonl` and keeps `metrics.csv` beside it.
+    """Log that appends entries to `metrics.jsonl` and keeps `metrics.csv` next to it.
 
     Entries of epochs after `epoch` are dropped first: a run that was killed repeats them.
     """
@@ -61,5 +61,7 @@ def _read(path: Path) -> list[Entry]:
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines):
                 break  # the line that was being written when the run was killed
-            raise TrainingError(f"{path}, line {number} is no entry of a log ({error}); repair it") from None
+            raise TrainingError(
+                f"{path}, line {number} is not an entry of a log ({error}); repair it"
+            ) from None
     return entries

@@ -32,4 +32,4 @@ class TrainOptions:
 
 
 class TrainingError(ValueError):
-    """What is wrong with a training's input, folder or course; the message says what to do."""
+    """A fault of a training's input, folder or options; the message says what to do."""

@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Hears how far a long piece of work has come."""
+    """Observer of a long piece of work."""
 
     def start(self, what: str, total: int) -> None:
-        """`total` steps of `what` begin."""
+        """Begin `total` steps of `what`."""
 
     def advance(self, done: int, note: str = "") -> None:
-        """`done` steps are done."""
+        """Note that `done` steps are done."""
 
     def stop(self) -> None:
-        """The work is over, well or badly."""
+        """End the work, well or badly."""

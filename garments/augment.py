@@ -1,4 +1,4 @@
-"""What a photo has besides the garment: the ground it lies on, light, shadow, noise and compression."""
+"""Surroundings of a garment in a photo: the ground it lies on, light, shadow, noise and compression."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ def cast_shadow(
     return ImageChops.multiply(ground, shadow.resize(ground.size, Image.Resampling.BILINEAR).convert("RGB"))
 
 
-def light(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """The picture under light that is warmer or colder, and falls off to one side."""
+def light(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Put the image under light that is warmer or colder, and falls off to one side."""
     warmth, exposure = rng.uniform(-0.05, 0.05), rng.uniform(0.88, 1.0)
     across, down = rng.uniform(-0.08, 0.08), rng.uniform(-0.08, 0.08)
     x, y = np.meshgrid(np.linspace(-1, 1, 6), np.linspace(-1, 1, 8))
     fall = exposure * (1 + across * x + down * y)
     gains = np.array([1 + min(0.0, warmth), 1 - abs(warmth) / 3, 1 - max(0.0, warmth)])
     gain = np.clip(fall[:, :, None] * gains * 255, 0, 255).astype(np.uint8)
-    return ImageChops.multiply(picture, Image.fromarray(gain).resize(picture.size, Image.Resampling.BILINEAR))
+    return ImageChops.multiply(image, Image.fromarray(gain).resize(image.size, Image.Resampling.BILINEAR))
 
 
-def photographed(picture: Image.Image, rng: random.Random) -> bytes:
-    """A JPEG file of the picture: a little out of focus, with noise."""
+def photographed(image: Image.Image, rng: random.Random) -> bytes:
+    """Return a JPEG file of the image: a little out of focus, with noise."""
     if rng.random() < 0.25:
-        picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.5) * picture.height / 512))
-    noise = _noise(picture.size, rng)
-    grained = ImageChops.add(picture, noise, 1, -128)
+        image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.5) * image.height / 512))
+    noise = _noise(image.size, rng)
+    grained = ImageChops.add(image, noise, 1, -128)
     file = io.BytesIO()
     grained.save(file, "JPEG", quality=rng.randint(68, 93))
     return file.getvalue()

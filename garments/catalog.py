@@ -31,7 +31,7 @@ _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 # Queries for each item of the catalog; dialogues there are none of in train.
 _TRIPLETS: Mapping[SplitName, float] = {"train": 8.0, "val": 0.25, "test": 0.5}
 _DIALOGUES: Mapping[SplitName, float] = {"val": 0.0625, "test": 0.125}
-_CHUNK = 16  # pictures that a worker takes at a time
+_CHUNK = 16  # images that a worker takes at a time
 
 
 class CatalogError(ValueError):
@@ -54,34 +54,36 @@ def make_catalog(
     size: int,
     seed: int,
     workers: int = 1,
-    picture: Size = SIZE,
-    on_picture: Callable[[int], None] = lambda done: None,
+    image_size: Size = SIZE,
+    on_image: Callable[[int], None] = lambda done: None,
 ) -> CatalogResult:
     """Draw `size` garments into a folder and write what is known about them.
 
     `garments.jsonl` is a manifest for the indexer (id, image, attributes, split, price, caption),
     `triplets.jsonl` is read by `load_triplets`, `dialogues.jsonl` by `load_dialogues`. Two runs with one size
-    and seed write the same bytes, however many processes (`workers`) draw. `picture` is a picture's width and
-    height; `on_picture` is told how many are drawn. Raises `CatalogError` for a size
-    below `LEAST_SIZE` and for a folder that holds something else.
+    and seed write the same bytes, whatever the number of processes (`workers`) that draw. `image_size` is the
+    width and height of an image; `on_image` is called with the number of images that are drawn.
+
+    Raises:
+        CatalogError: The size is below `LEAST_SIZE`, or the folder holds something else.
     """
     if size < LEAST_SIZE:
         raise CatalogError(
             f"a catalog of {size} garments is too small for queries; expected {LEAST_SIZE} at least"
         )
-    _claim(folder, {"garments": size, "seed": seed, "picture": picture})
+    _claim(folder, {"garments": size, "seed": seed, "picture": image_size})
     items = catalog_items(size, seed)
     (folder / "images").mkdir(exist_ok=True)
-    draw = partial(_draw, folder, picture)
+    draw = partial(_draw, folder, image_size)
     if workers > 1:
         # Spawned, not forked: the caller may have threads.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for done, _ in enumerate(pool.map(draw, items, chunksize=_CHUNK), start=1):
-                on_picture(done)
+                on_image(done)
     else:
         for done, item in enumerate(items, start=1):
             draw(item)
-            on_picture(done)
+            on_image(done)
     asked = {
         split: list(triplets(items, split, round(share * size), seed)) for split, share in _TRIPLETS.items()
     }
@@ -125,8 +127,8 @@ def _claim(folder: Path, catalog: Mapping[str, object]) -> None:
         mark.write_text(content, encoding="utf-8")
 
 
-def _draw(folder: Path, picture: Size, item: Item) -> None:
-    (folder / item.image).write_bytes(render(item.attributes, seed=item.seed, size=picture))
+def _draw(folder: Path, image_size: Size, item: Item) -> None:
+    (folder / item.image).write_bytes(render(item.attributes, seed=item.seed, size=image_size))
 
 
 def _item_row(item: Item) -> dict[str, object]:
@@ -158,7 +160,7 @@ def _dialogue_row(dialogue_id: str, split: SplitName, made: GarmentDialogue) -> 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture, uint8 (height, width, 3) RGB, with captions, the plain one first, and its attributes."""
+    """An image, uint8 (height, width, 3) RGB, with captions, the plain one first, and its attributes."""
 
     image: NDArray[np.uint8]
     captions: tuple[str, ...]
@@ -169,17 +171,17 @@ def sample(number: int, *, seed: int, split: SplitName | None = "train", size: S
     """The sample of that number, without limit: every kind, colour and pattern is equally likely.
 
     Workers need share nothing: each draws its own numbers. `split` chooses the combinations (None: all),
-    `size` is width and height; a picture is drawn in the time that its size takes, so that training on small
-    ones is fast. The picture has gone through JPEG, as photos have. No sample shares its seed with an item of
+    `size` is width and height; an image is drawn in the time that its size takes, so that training on small
+    ones is fast. The image has gone through JPEG, as photos have. No sample shares its seed with an item of
     a catalog.
     """
     own = seed_of("sample", seed, split, number)
-    rng = random.Random(own)  # noqa: S311  # pictures, not secrets
+    rng = random.Random(own)  # noqa: S311  # images, not secrets
     while True:
         attributes = {name: rng.choice(VALUES[name]) for name in VALUES}
         attributes = {name: attributes[name] for name in names_of(attributes["kind"])}
         if split is None or split_of(attributes) == split:
             break
-    with Image.open(io.BytesIO(render(attributes, seed=own, size=size))) as picture:
-        image = np.asarray(picture)
+    with Image.open(io.BytesIO(render(attributes, seed=own, size=size))) as file:
+        image = np.asarray(file)
     return Sample(image, captions(attributes, rng), attributes)

@@ -112,7 +112,7 @@ class Pattern:
 
 
 def pattern_of(name: str, size: tuple[int, int], rng: random.Random) -> Pattern | None:
-    """The pattern for a picture of `size` (width, height); None for plain cloth."""
+    """Return the pattern for an image of `size` (width, height); None for plain cloth."""
     if name == "plain":
         return None
     draw, period, accented = _PATTERNS[name]
@@ -124,7 +124,7 @@ def pattern_of(name: str, size: tuple[int, int], rng: random.Random) -> Pattern 
 
 
 def turned(pattern: Pattern, degrees: float, box: tuple[int, int, int, int]) -> tuple[Image.Image, ...]:
-    """The pattern's masks (L) over a box of the picture, turned counter-clockwise."""
+    """The pattern's masks (L) over a box of the image, turned counter-clockwise."""
     wide, high = box[2] - box[0], box[3] - box[1]
     # What a turn brings in from outside the box.
     edge = 1 + math.ceil(max(wide, high) / 2 * math.sin(math.radians(min(90.0, abs(degrees)))))
@@ -196,7 +196,7 @@ def _disc(pen: _Pen, x: float, y: float, radius: float, fill: int) -> None:
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
-# How one tile is drawn, its side in heights of the picture, and whether it has accents.
+# How one tile is drawn, its side in heights of the image, and whether it has accents.
 _PATTERNS: Mapping[str, tuple[Callable[[_Pen, int, int, bool], None], float, bool]] = {
     "striped": (_stripes, 0.074, False),
     "dotted": (_dots, 0.092, False),

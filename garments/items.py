@@ -28,7 +28,7 @@ _PRICES: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One garment of a catalog; `seed` decides its picture."""
+    """One garment of a catalog; `seed` decides its image."""
 
     id: str
     attributes: Attributes
@@ -37,14 +37,14 @@ class Item:
 
     @property
     def image(self) -> str:
-        """The picture's path in the catalog's folder."""
+        """The image's path in the catalog's folder."""
         return f"images/{self.id}.jpg"
 
 
 def catalog_items(size: int, seed: int) -> tuple[Item, ...]:
     """`size` items, the same for a seed: all kinds equally often, and of a kind no combination of attributes
     twice before each was there once."""
-    rng = random.Random(f"catalog/{seed}")  # noqa: S311  # pictures, not secrets
+    rng = random.Random(f"catalog/{seed}")  # noqa: S311  # images, not secrets
     decks: dict[str, list[dict[str, str]]] = {kind: [] for kind in KINDS}
     items: list[Item] = []
     for number in range(size):

@@ -54,21 +54,21 @@ def captions(attributes: Attributes, rng: random.Random, count: int = 4) -> tupl
 
 
 def _varied(attributes: Attributes, rng: random.Random) -> str:
-    told = {
+    said = {
         name: value
         for name, value in attributes.items()
         if name in ("kind", "colour", "pattern") or rng.random() < 0.75
     }
     behind: list[str] = []
     if rng.random() < 0.35:
-        behind.append(f"in {told.pop('colour')}")
-    things = _things(told, rng)
+        behind.append(f"in {said.pop('colour')}")
+    things = _things(said, rng)
     if things:
         # "without any pattern" and "no sleeves" are said on their own.
         behind += [thing if thing.startswith("without") else f"with {thing}" for thing in things]
-    if "length" in told and rng.random() < 0.25:
-        told["length"] = {"short": "shorter", "long": "longer"}[told["length"]]
-    phrase = noun_phrase(told["kind"], adjectives_of(told))
+    if "length" in said and rng.random() < 0.25:
+        said["length"] = {"short": "shorter", "long": "longer"}[said["length"]]
+    phrase = noun_phrase(said["kind"], adjectives_of(said))
     rng.shuffle(behind)
     if len(behind) > 1:
         behind[-1] = f"and {behind[-1]}"
@@ -83,18 +83,18 @@ def _contrast(attributes: Attributes, rng: random.Random) -> str:
     return rng.choice(("instead of {}", "and not {}", "rather than {}")).format(other)
 
 
-def _things(told: dict[str, str], rng: random.Random) -> list[str]:
-    """Takes out of `told` what is said as a thing that the garment has, or has not."""
+def _things(said: dict[str, str], rng: random.Random) -> list[str]:
+    """Take out of `said` what is said as a thing that the garment has, or has not."""
     things: list[str] = []
-    if "neckline" in told:
-        things.append(NECK_THINGS[told.pop("neckline")])
-    if "sleeve" in told and rng.random() < 0.5:
-        sleeve = told.pop("sleeve")
+    if "neckline" in said:
+        things.append(NECK_THINGS[said.pop("neckline")])
+    if "sleeve" in said and rng.random() < 0.5:
+        sleeve = said.pop("sleeve")
         things.append(
             "without sleeves" if sleeve == "sleeveless" and rng.random() < 0.5 else SLEEVE_THINGS[sleeve]
         )
     if rng.random() < 0.4:
-        pattern = told.pop("pattern")
+        pattern = said.pop("pattern")
         if pattern != "plain":
             things.append(MARKS[pattern])
         else:

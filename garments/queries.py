@@ -41,7 +41,7 @@ class Triplet:
 
 
 def may_be_reference(attributes: Attributes, split: SplitName) -> bool:
-    """Whether a query of `split` may begin with such a garment.
+    """Return true if a query of `split` may begin with such a garment.
 
     The train split has train combinations alone, and val knows nothing of test's; test, like a shop, may
     begin with any.

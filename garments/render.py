@@ -16,13 +16,13 @@ from garments.drawing import shape_of
 from garments.drawing.shape import Fill, Part, Points, Shape, Stroke
 from garments.vocabulary import Attributes
 
-_USUAL = 0.72  # of the picture's height, a usual garment's larger side; small ones are seen from nearer
-_MOST = 0.95  # of the picture's width and height that a garment covers
+_USUAL = 0.72  # of the image's height, a usual garment's larger side; small ones are seen from nearer
+_MOST = 0.95  # of the image's width and height that a garment covers
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """A shape in pixels, its box at the origin; `corner` is where the box lies in the picture.
+    """A shape in pixels, its box at the origin; `corner` is where the box lies in the image.
 
     `degrees` says how far the shape was turned clockwise.
     """
@@ -33,7 +33,7 @@ class Pose:
 
 
 def posed(shape: Shape, size: Size, rng: random.Random) -> Pose:
-    """The shape in one of the ways in which it can lie in a picture of `size`, always wholly within."""
+    """Return the shape in one of the ways in which it can lie in an image of `size`, always wholly within."""
     degrees = rng.gauss(0, 4.5)
     angle, lean = math.radians(degrees), rng.uniform(-0.03, 0.03)
     scale, stretch = rng.uniform(0.86, 1.03), rng.uniform(0.96, 1.04)
@@ -149,7 +149,7 @@ def render(attributes: Attributes, *, seed: int, size: Size = SIZE) -> bytes:
     The seed varies what is no attribute: pose, scale, shade, folds, ground, light, noise and compression. The
     same seed draws the same bytes in every process with the same version of Pillow.
     """
-    rng = random.Random(seed)  # noqa: S311  # pictures, not secrets
+    rng = random.Random(seed)  # noqa: S311  # images, not secrets
     palette = palette_of(attributes["colour"], rng)
     pose = posed(shape_of(attributes, rng), size, rng)
     layers = rasterised(pose.shape)

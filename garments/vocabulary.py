@@ -94,7 +94,7 @@ def split_of(attributes: Attributes) -> SplitName:
 
 
 def matches(attributes: Attributes, wanted: Attributes) -> bool:
-    """Whether a garment has all attributes that are asked for."""
+    """Return true if a garment has all attributes that are asked for."""
     return all(attributes.get(name) == value for name, value in wanted.items())
 
 
@@ -139,7 +139,7 @@ class Edit:
 
 
 def changed(wanted: Attributes, edit: Edit) -> dict[str, str]:
-    """What is asked for after an edit: whatever it does not name stays.
+    """Return the attributes that are asked for after an edit: those that it does not name stay.
 
     With a new kind, colour and pattern stay, and so do the finer attributes that both kinds have; those that
     only the new kind has are open: a garment is right with any value of them.
@@ -149,7 +149,7 @@ def changed(wanted: Attributes, edit: Edit) -> dict[str, str]:
 
 
 def all_changed(wanted: Attributes, edits: Iterable[Edit]) -> dict[str, str]:
-    """What is asked for after several edits, the one of the kind first."""
+    """Return the attributes that are asked for after several edits, the one of the kind first."""
     values = dict(wanted)
     for edit in sorted(edits, key=lambda edit: edit.attribute != "kind"):
         values = changed(values, edit)

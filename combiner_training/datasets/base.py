@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 
 class DatasetError(ValueError):
-    """What is wrong with a data set's folder or file: names the file and the line or entry."""
+    """A fault of a data set's folder or file; the message names the file and the line or entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +45,42 @@ class Split:
 
 
 def read_json(path: Path) -> object:
-    """The value in a JSON file (UTF-8). Raises `DatasetError`, also for a key that an object has twice."""
+    """Read the value in a JSON file (UTF-8).
+
+    Raises:
+        DatasetError: The file cannot be read, or an object has a key twice.
+    """
     return parse_json(read_text(path), str(path))
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark. Raises `DatasetError`."""
+    """Read the text of a UTF-8 file, without a byte order mark.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist; expected the annotation file there") from None
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8: byte {error.start} is no character") from None
+        raise DatasetError(f"{path} is not UTF-8: byte {error.start} is not a character") from None
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def parse_json(text: str, where: str) -> object:
-    """The value of a JSON text. Raises `DatasetError`, which begins with `where`."""
+    """Parse a JSON text.
+
+    Raises:
+        DatasetError: The text is not JSON; the message begins with `where`.
+    """
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, where))
     except DatasetError:
         raise
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where} is no JSON: {error}") from None
+        raise DatasetError(f"{where} is not JSON: {error}") from None
 
 
 def _unique_keys(pairs: list[tuple[str, object]], where: str) -> dict[str, object]:
@@ -78,21 +90,33 @@ def _unique_keys(pairs: list[tuple[str, object]], where: str) -> dict[str, objec
 
 
 def as_list(value: object, where: str) -> list[object]:
-    """`value`, which must be a JSON array. Raises `DatasetError`."""
+    """Return `value`, which must be a JSON array.
+
+    Raises:
+        DatasetError: It is not.
+    """
     if not isinstance(value, list):
         raise DatasetError(f"{where} is a JSON {_json_type(value)}; expected an array")
     return value
 
 
 def as_object(value: object, where: str) -> dict[str, object]:
-    """`value`, which must be a JSON object. Raises `DatasetError`."""
+    """Return `value`, which must be a JSON object.
+
+    Raises:
+        DatasetError: It is not.
+    """
     if not isinstance(value, dict):
         raise DatasetError(f"{where} is a JSON {_json_type(value)}; expected an object")
     return value
 
 
 def field(entry: dict[str, object], name: str, where: str) -> object:
-    """A field that must be there. Raises `DatasetError`."""
+    """Return a field that must be there.
+
+    Raises:
+        DatasetError: It is not.
+    """
     if name not in entry:
         listed = ", ".join(sorted(entry)) or "none"
         raise DatasetError(f"{where} has no field {name!r} (fields: {listed})")
@@ -100,14 +124,22 @@ def field(entry: dict[str, object], name: str, where: str) -> object:
 
 
 def as_text(value: object, where: str) -> str:
-    """`value`, which must be a string; it may be empty. Raises `DatasetError`."""
+    """Return `value`, which must be a string; it may be empty.
+
+    Raises:
+        DatasetError: It is not.
+    """
     if not isinstance(value, str):
         raise DatasetError(f"{where} is a JSON {_json_type(value)}; expected a string")
     return value
 
 
 def as_name(value: object, where: str) -> str:
-    """`value`, which must be an image's name: a relative path that never goes up. Raises `DatasetError`."""
+    """Return `value`, which must be an image's name: a relative path that never goes up.
+
+    Raises:
+        DatasetError: It is not.
+    """
     name = as_text(value, where)
     parts = PurePosixPath(name).parts
     if (
@@ -118,12 +150,16 @@ def as_name(value: object, where: str) -> str:
         or any(character in name for character in "\\\0\r\n")
         or (len(name) > 1 and name[1] == ":")
     ):
-        raise DatasetError(f"{where} is {name!r}, which is no usable image name; expected a relative path")
+        raise DatasetError(f"{where} is {name!r}, which is not a usable image name; expected a relative path")
     return name
 
 
 def unique(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names as they are. Raises `DatasetError` where one comes twice."""
+    """Return the names as they are.
+
+    Raises:
+        DatasetError: A name comes twice.
+    """
     if repeat := _first_repeat(names):
         number, name = repeat
         raise DatasetError(f"{where} has {name!r} a second time as entry {number}; names must be unique")
@@ -145,9 +181,13 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_folders(root: Path, needed: Sequence[str], dataset: str) -> None:
-    """Raise `DatasetError` unless `root` is a folder with these sub-folders of the official layout."""
+    """Check that `root` is a folder with these sub-folders of the official layout.
+
+    Raises:
+        DatasetError: A folder is missing.
+    """
     if not root.is_dir():
-        raise DatasetError(f"{root} does not exist or is no folder; expected the {dataset} folder")
+        raise DatasetError(f"{root} does not exist or is not a folder; expected the {dataset} folder")
     missing = [name for name in needed if not (root / name).is_dir()]
     if missing:
         raise DatasetError(
@@ -167,7 +207,11 @@ Row = dict[str, object]
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(where, row) in order; fields that are null are left out. Raises `DatasetError`."""
+    """Yield (where, row) in order; fields that are null are left out.
+
+    Raises:
+        DatasetError: The file or a row cannot be read.
+    """
     ending = path.suffix.lower()
     if ending in JSON_LINES:
         yield from _json_lines(path)

@@ -16,7 +16,7 @@ from combiner_training.datasets.base import Query, Split
 
 
 class ImageState(StrEnum):
-    """What came of looking at an image's file."""
+    """Result of looking at an image's file."""
 
     GOOD = "good"
     MISSING = "missing"
@@ -26,7 +26,7 @@ class ImageState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """What a split has, and what is wrong with it.
+    """Counts of a split, and its faults.
 
     A query can be answered when its reference and, of its targets, at least one in the gallery can be used;
     where targets are withheld, the reference alone counts. `empty_texts` counts queries that have an empty
@@ -52,7 +52,7 @@ class SplitReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every image can be used and every query answered; empty texts are the annotation's own."""
+        """True if every image can be used and every query answered; empty texts are the annotation's own."""
         return not (self.missing or self.empty or self.undecodable) and self.answerable == self.queries
 
 
@@ -84,16 +84,16 @@ def _answerable(query: Query, usable: set[str], answers: set[str]) -> bool:
 
 
 def check_image(path: Path, *, decode: bool = True) -> ImageState:
-    """What is at a path. With `decode` every pixel is read, so that a file that breaks off is found."""
+    """Look at the file at a path; with `decode` at every pixel, so that a file that breaks off is found."""
     try:
         if not path.is_file():
             return ImageState.MISSING
         if not path.stat().st_size:
             return ImageState.EMPTY
         if decode:
-            with Image.open(path) as picture:
-                picture.load()
-    # A decoder raises what it likes on broken bytes, as the picture library's documents say.
+            with Image.open(path) as image:
+                image.load()
+    # A decoder raises what it likes on broken bytes, as the image library's documents say.
     except Exception:
         return ImageState.UNDECODABLE
     return ImageState.GOOD
@@ -106,13 +106,13 @@ def check_images(
     workers: int = 2,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> dict[Path, ImageState]:
-    """The state of the image at each path; `on_image` is told how many were looked at."""
+    """Look at the image at each path; `on_image` is called with the number that are done."""
     wanted = list(paths)
     states: dict[Path, ImageState] = {}
     # Decoding releases the interpreter lock, so threads are enough. Filters of warnings are the process's,
     # not the thread's: they are set once, around all threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        # Notes on odd metadata; a picture that is far too large stays an error.
+        # Notes on odd metadata; an image that is far too large stays an error.
         warnings.simplefilter("ignore")
         found = pool.map(partial(check_image, decode=decode), wanted)
         for done, (path, state) in enumerate(zip(wanted, found, strict=True), start=1):
@@ -147,7 +147,7 @@ def report_row(report: SplitReport) -> tuple[str, ...]:
 
 
 def report_notes(report: SplitReport) -> list[str]:
-    """What the counts leave open: the first names of each fault, and withheld targets."""
+    """List what the counts leave open: the first names of each fault, and withheld targets."""
     lines = [
         f"{report.name}: {fault}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
         for fault, names in (

@@ -1,4 +1,4 @@
-"""CIRR, release rc2, in its official folder layout: captions, captions_ext, image_splits and pictures."""
+"""CIRR, release rc2, in its official folder layout: captions, captions_ext, image_splits and images."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from combiner_training.datasets.base import (
 
 NAME = "cirr"
 SPLITS = ("train", "val", "test1")
-# Where the pictures are; the authors' folder has them beside the annotation or below this one.
+# Where the images are; the authors' folder has them next to the annotation or below this one.
 _IMAGES = "img_raw"
 
 
 def load_cirr(root: Path, split: str) -> Split:
-    """One split of CIRR, named as the split is.
+    """Load one split of CIRR, named as the split is.
 
     `root` has `captions/cap.rc2.SPLIT.json` and `image_splits/split.rc2.SPLIT.json`, which says where each
-    picture is (train in sub-folders), relative to `root` or, where there is one, to `root/img_raw`. A query's
+    image is (train in sub-folders), relative to `root` or, where there is one, to `root/img_raw`. A query's
     id is its pair id, its one target the annotation's `target_hard` (test1 has none), its group the subset
-    of six with the reference. The gallery is all pictures of the split: 2,297 in val, 2,315 in test1.
-    Raises `DatasetError`.
+    of six with the reference. The gallery is all images of the split: 2,297 in val, 2,315 in test1.
+
+    Raises:
+        DatasetError: Files are missing, or an entry cannot be used.
     """
     if split not in SPLITS:
         raise DatasetError(f"CIRR has no split {split!r}; expected one of {', '.join(SPLITS)}")
@@ -67,7 +69,7 @@ def _query(entry: object, where: str, split: str) -> Query:
     members = as_list(field(subset, "members", f"{where}, img_set"), f"{where}, img_set, members")
     group = unique([as_name(name, f"{where}, img_set, members") for name in members], f"{where}, members")
     if reference not in group:
-        raise DatasetError(f"{where}: the reference {reference!r} is no member of its own subset")
+        raise DatasetError(f"{where}: the reference {reference!r} is not a member of its own subset")
     targets: tuple[str, ...] = ()
     if split != "test1" or "target_hard" in pair:
         targets = (as_name(field(pair, "target_hard", where), f"{where}, target_hard"),)

@@ -32,7 +32,7 @@ _ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def load_fashioniq(root: Path, category: str, split: str, *, gallery: Gallery = "original") -> Split:
-    """One category and split of FashionIQ, named "CATEGORY/SPLIT".
+    """Load one category and split of FashionIQ, named "CATEGORY/SPLIT".
 
     `root` has `captions/cap.CATEGORY.SPLIT.json`, `image_splits/split.CATEGORY.SPLIT.json` and
     `images/NAME.png` (or .jpg; where there is neither, the .png is expected). Each query has its two captions
@@ -40,7 +40,10 @@ def load_fashioniq(root: Path, category: str, split: str, *, gallery: Gallery = 
 
     The gallery is the protocol: "original" takes all names of the split's file (dress 3,817, shirt 6,346,
     toptee 5,373 in val), "val" only references and targets of the split's queries (2,628, 3,089, 2,902),
-    which gives higher recalls. Raises `DatasetError`.
+    which gives higher recalls.
+
+    Raises:
+        DatasetError: Files are missing, or an entry cannot be used.
     """
     if category not in CATEGORIES:
         raise DatasetError(f"FashionIQ has no category {category!r}; expected one of {', '.join(CATEGORIES)}")
@@ -88,7 +91,7 @@ def _query(entry: object, where: str, query_id: str, split: str) -> Query:
 
 
 def _files(folder: Path) -> Mapping[str, Path]:
-    """The picture of each name in a folder; one look at the folder in place of one at each name."""
+    """Find the image of each name in a folder; one look at the folder in place of one at each name."""
     files: dict[str, Path] = {}
     if folder.is_dir():
         found = {path.name for path in folder.iterdir()}

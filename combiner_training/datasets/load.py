@@ -1,4 +1,4 @@
-"""Which splits a data set has, and loading them, for every command in the same way."""
+"""Splits of every data set, listed and loaded in one way."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ _TRIPLETS = (Dataset.TRIPLETS, Dataset.GARMENTS)
 def load_splits(
     dataset: Dataset, root: Path, split: str | None, *, categories: Sequence[str] = ()
 ) -> tuple[Split, ...]:
-    """The parts of a split: FashionIQ's categories, else one.
+    """Load the parts of a split: FashionIQ's categories, one part otherwise.
 
     `root` is the folder; for triplets their manifest, or the folder that has it as `triplets.jsonl`. Split
-    None takes all its rows. Raises DatasetError.
+    None takes all its rows.
+
+    Raises:
+        DatasetError: Files are missing, or an entry cannot be used.
     """
     if categories and dataset is not Dataset.FASHIONIQ:
         raise DatasetError(f"{dataset} has no categories; leave the category out")
@@ -46,9 +49,12 @@ def load_splits(
 
 
 def own_dialogues(dataset: Dataset, root: Path, splits: Sequence[str]) -> tuple[Dialogue, ...]:
-    """The dialogues that garments have beside their triplets: of these splits, of all where none is named.
+    """Load the dialogues of these splits that garments have next to their triplets, if there are any.
 
-    Nothing where there are none. Raises DatasetError.
+    Those of all splits where none is named.
+
+    Raises:
+        DatasetError: A row cannot be used.
     """
     path = (root if root.is_dir() else root.parent) / DIALOGUES_FILE
     if dataset is not Dataset.GARMENTS or not path.exists():

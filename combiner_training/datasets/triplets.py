@@ -29,7 +29,7 @@ _QUERY_ROW = frozenset(("id", "reference", "text", "texts", "target", "targets",
 
 
 def load_triplets(path: Path, split: str | None = None) -> Split:
-    """One split of a triplet manifest, or all of its rows as the split "all".
+    """Load one split of a triplet manifest, or all of its rows as the split "all".
 
     A row is a query or an image of the gallery. A query has `reference`, `text` or `texts`, `target` or
     `targets` (neither where the answers are withheld), and may have `id` (default: the number of its row),
@@ -37,7 +37,10 @@ def load_triplets(path: Path, split: str | None = None) -> Split:
     split. Names are paths relative to the manifest's folder.
 
     The gallery is the split's image rows; where it has none, all names of its queries. The data set is
-    named after the file. A folder stands for the file triplets.jsonl in it. Raises `DatasetError`.
+    named after the file. A folder stands for the file triplets.jsonl in it.
+
+    Raises:
+        DatasetError: The file or a row cannot be used.
     """
     path = _manifest(path)
     queries: list[Query] = []
@@ -48,7 +51,7 @@ def load_triplets(path: Path, split: str | None = None) -> Split:
         if of_row is not None:
             splits.add(of_row)
         _check_fields(row, where)
-        # Rows of other splits are read too: a fault is told whichever split is asked for.
+        # Rows of other splits are read too: a fault is reported whichever split is asked for.
         if "image" in row:
             image = as_name(row["image"], f"{where}, image")
             if split is None or of_row is None or of_row == split:
@@ -103,7 +106,11 @@ def _one_or_more(row: Row, one: str, more: str, where: str) -> list[object]:
 
 
 def splits_in(path: Path) -> tuple[str, ...]:
-    """The splits that a manifest names, in order. Raises `DatasetError`."""
+    """List the splits that a manifest names, in order.
+
+    Raises:
+        DatasetError: The file or a row cannot be used.
+    """
     path = _manifest(path)
     return in_order(
         as_text(row["split"], f"{where}, split") for where, row in read_rows(path) if "split" in row
@@ -111,10 +118,13 @@ def splits_in(path: Path) -> tuple[str, ...]:
 
 
 def manifest_rows(splits: Sequence[Split], folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of the images and queries of `splits`, for a manifest in `folder`.
+    """Return rows of the images and queries of `splits`, for a manifest in `folder`.
 
-    Images are named by their expected place, relative to the folder, whether they are there or not. An id
-    gets its split in front where there are several. Raises `DatasetError` for a place outside the folder.
+    Images are named by their expected place, relative to the folder, if they are there or not. An id
+    gets its split in front where there are several.
+
+    Raises:
+        DatasetError: A place is outside the folder.
     """
     base = folder.resolve()
     for split in splits:
@@ -143,7 +153,7 @@ def _place(name: str, path: Path, base: Path) -> str:
         ) from None
 
 
-#: What dialogues are called beside a manifest of triplets.
+#: Name of the file of dialogues next to a manifest of triplets.
 DIALOGUES_FILE = "dialogues.jsonl"
 
 
@@ -165,10 +175,12 @@ class Dialogue:
 
 
 def load_dialogues(path: Path, split: str | None = None, *, required: bool = True) -> tuple[Dialogue, ...]:
-    """The dialogues of a JSON Lines file, in order; all of them unless a split is named.
+    """Load the dialogues of a JSON Lines file, in order; all of them unless a split is named.
 
-    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`. Raises `DatasetError`,
-    also where there are no dialogues, unless none are `required`.
+    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`.
+
+    Raises:
+        DatasetError: A row cannot be used, or there are no dialogues although they are `required`.
     """
     dialogues: list[Dialogue] = []
     for where, row in read_rows(path):

@@ -22,10 +22,12 @@ Submission = dict[str, str | list[str]]
 
 
 def cirr_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str, Submission]:
-    """Both submissions by metric: 50 names of the gallery and 3 of the group, best first, for each pair id.
+    """Make both submissions by metric: 50 names of the gallery and 3 of the group, best first, by pair id.
 
-    The reference is in neither. Raises EvaluationError where an image is missing: the server wants every
-    query.
+    The reference is in neither.
+
+    Raises:
+        EvaluationError: An image is missing: the server wants every query.
     """
     if queries.counts.answered != queries.counts.queries or not queries.has_groups:
         raise EvaluationError(
@@ -47,10 +49,13 @@ def cirr_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str,
 def check_submission(
     submission: Mapping[str, str | list[str]], queries: Sequence[Query], names: Sequence[str]
 ) -> str:
-    """The text of a submission's file. Raises EvaluationError unless the server would take it.
+    """Return the text of a submission's file.
 
     `queries` and `names` are those of the test split: every pair must be there, with the right number of
     known names, none twice, not its reference, and for the subset metric only of its group.
+
+    Raises:
+        EvaluationError: The server would not take it.
     """
     metric = str(submission.get("metric"))
     if submission.get("version") != VERSION or metric not in NAMES:
@@ -86,7 +91,12 @@ def check_submission(
 def write_submission(
     folder: Path, files: Mapping[str, Submission], queries: Sequence[Query], names: Sequence[str]
 ) -> tuple[Path, ...]:
-    """Check both, then write both. Raises EvaluationError, OSError."""
+    """Check both, then write both.
+
+    Raises:
+        EvaluationError: The server would not take one of them.
+        OSError: A file cannot be written.
+    """
     texts = {metric: check_submission(files[metric], queries, names) for metric in NAMES}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -73,7 +73,7 @@ _ROWS: dict[str, tuple[ReportedRow, ...]] = {
 
 
 def reported_rows(dataset: str) -> tuple[ReportedRow, ...]:
-    """What is known for a data set; nothing for one's own."""
+    """Return the reported results for a data set; none for data sets of one's own."""
     return _ROWS.get(dataset, ())
 
 

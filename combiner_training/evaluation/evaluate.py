@@ -30,7 +30,7 @@ _PAIRS = 1024
 
 
 class EvaluationError(ValueError):
-    """What cannot be evaluated, and what to do about it."""
+    """An evaluation that cannot be done; the message says what to do about it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +68,12 @@ def evaluate(
     *,
     text_weight: float | None = None,
 ) -> Evaluation:
-    """Evaluate on all parts; the metrics are the plain mean of the parts', as FashionIQ's are of its
-    categories.
+    """Evaluate on all parts; metrics are the plain mean of the parts', as FashionIQ's are of its categories.
 
-    Raises EvaluationError where nothing can be answered, where targets are withheld, and where the combiner
-    refuses the features (CombinerError's message).
+    Raises:
+        EvaluationError: Nothing can be answered, targets are withheld, or the combiner refuses the features
+            (with
+            the message of the CombinerError).
     """
     by_part: dict[str, dict[str, float]] = {}
     weights: list[NDArray[np.float32]] = []
@@ -100,7 +101,11 @@ def evaluate(
 def combine_all(
     combiner: Combiner, image_features: Float32, text_features: Float32, text_weight: float | None = None
 ) -> tuple[Float32, NDArray[np.float32]]:
-    """Query vectors (n, d) and text weights (n,) of any number of pairs. Raises EvaluationError."""
+    """Return query vectors (n, d) and text weights (n,) of any number of pairs.
+
+    Raises:
+        EvaluationError: The combiner refuses the features.
+    """
     vectors, weights = [], []
     for start in range(0, len(image_features), _PAIRS):
         chunk = slice(start, start + _PAIRS)
@@ -158,7 +163,11 @@ def evaluate_dialogues(
 
     The first turn combines the reference with its text. Each further one takes the query so far as its
     reference, scaled to the length of the reference's features, for combiners expect raw ones. The reference
-    of the dialogue is no answer. Raises EvaluationError, FeatureFileError.
+    of the dialogue is not an answer.
+
+    Raises:
+        EvaluationError: No dialogue has all its features, or the combiner refuses them.
+        FeatureFileError: A name has no row.
     """
     rows = features.images.rows(gallery)
     names = [name for name, row in zip(gallery, rows, strict=True) if row >= 0]

@@ -11,7 +11,7 @@ from combiner_training.evaluation.metrics import arithmetic_mean, geometric_mean
 
 
 class Gallery(StrEnum):
-    """What a query is answered from."""
+    """Images that a query is answered from."""
 
     ORIGINAL = "original"
     """Every image that the split lists."""
@@ -20,7 +20,7 @@ class Gallery(StrEnum):
 
 
 class Reference(StrEnum):
-    """Whether the reference image may be among the answers."""
+    """Treatment of the reference image among the answers."""
 
     KEEP = "keep"
     DROP = "drop"
@@ -37,7 +37,7 @@ class Protocol:
 
     @property
     def text(self) -> str:
-        """On one line, for tables and checkpoints."""
+        """The protocol on one line, for tables and checkpoints."""
         return (
             f"{self.dataset}; gallery={self.gallery}; reference={self.reference}; captions={self.captions}; "
             "ties by gallery order"
@@ -45,7 +45,7 @@ class Protocol:
 
 
 #: As published: FashionIQ keeps the reference in the ranking, CIRR takes it out. For data sets of one's own
-#: the reference is no answer either.
+#: the reference is not an answer either.
 PUBLISHED_REFERENCE = {"fashioniq": Reference.KEEP, "cirr": Reference.DROP}
 
 

@@ -77,21 +77,24 @@ class EvaluationQueries:
 
     @property
     def excluded(self) -> Positions | None:
-        """What the protocol takes out of each ranking."""
+        """Position that the protocol takes out of each ranking, (n,), or None."""
         return self.references if self.drop_reference else None
 
     @property
     def has_groups(self) -> bool:
-        """Whether queries have a group to be ranked in."""
+        """True if queries have a group to be ranked in."""
         return bool(self.members.shape[1])
 
 
 def evaluation_queries(
     split: Split, images: FeatureTable, texts: FeatureTable, protocol: Protocol
 ) -> EvaluationQueries:
-    """Look up everything that evaluating needs. Raises FeatureFileError for names without a row.
+    """Look up everything that evaluating needs.
 
     Queries whose targets are withheld (CIRR's test1) stay, without targets.
+
+    Raises:
+        FeatureFileError: A name has no row.
     """
     listed = gallery_of(split, protocol.gallery)
     rows = images.rows(listed)
@@ -142,7 +145,7 @@ def gallery_of(split: Split, gallery: Gallery) -> tuple[str, ...]:
 
 
 def _lost(query: Query, listed: set[str], place: dict[str, int]) -> bool:
-    """Whether every target that the gallery should have has no features."""
+    """Return true if every target that the gallery should have has no features."""
     expected = [name for name in query.targets if name in listed]
     return bool(expected) and not any(name in place for name in expected)
 

@@ -4,7 +4,7 @@ Scores are computed in float32, a chunk of queries at a time. Whatever lies so n
 could change the order is scored again in float64, pair by pair, so that ranks depend neither on the chunks
 nor on where an image stands in the matrix.
 
-Ties: of images with the same score (copies of one picture) the one that comes first in the gallery ranks
+Ties: of images with the same score (copies of one image) the one that comes first in the gallery ranks
 first.
 """
 
@@ -33,15 +33,11 @@ _BLOCK_NUMBERS = 1 << 22
 def target_ranks(
     queries: Float32, gallery: Float32, targets: Positions, excluded: Positions | None = None
 ) -> Positions:
-    """The rank of each target in the ranking of the whole gallery, 1 for the first.
+    """Return the rank of each target in the ranking of the whole gallery, 1 for the first, (n, T) int64.
 
-    Args:
-        queries: (n, d) unit vectors.
-        gallery: (N, d) unit vectors.
-        targets: (n, T) positions in the gallery, NONE where a query has fewer.
-        excluded: (n,) a position that is taken out of each query's ranking (its reference), or NONE.
-
-    Returns (n, T) int64; NOT_RANKED for NONE and for what is excluded.
+    `queries` (n, d) and `gallery` (N, d) are unit vectors. `targets` (n, T) are positions in the gallery,
+    NONE where a query has fewer. `excluded` (n,) is a position that is taken out of each query's ranking (its
+    reference), or NONE. The rank is NOT_RANKED for NONE and for what is excluded.
     """
     ranks = np.full(targets.shape, NOT_RANKED, np.int64)
     margin = _margin(queries.shape[1])
@@ -68,7 +64,7 @@ def target_ranks(
 
 
 def top(queries: Float32, gallery: Float32, count: int, excluded: Positions | None = None) -> Positions:
-    """The first `count` positions of each ranking, (n, count) int64, filled up with NONE.
+    """Return the first `count` positions of each ranking, (n, count) int64, filled up with NONE.
 
     Arguments as for `target_ranks`.
     """
@@ -88,15 +84,11 @@ def top(queries: Float32, gallery: Float32, count: int, excluded: Positions | No
 
 
 def group_ranks(queries: Float32, gallery: Float32, members: Positions, targets: Positions) -> Positions:
-    """The rank of each target among the members of its query's group, 1 for the first.
+    """Return the rank of each target among its query's group, 1 for the first, (n, T) int64.
 
-    Args:
-        queries: (n, d) unit vectors.
-        gallery: (N, d) unit vectors.
-        members: (n, M) distinct positions, NONE where a group is smaller.
-        targets: (n, T) positions, NONE where a query has fewer.
-
-    Returns (n, T) int64; NOT_RANKED for NONE and for targets that are no members.
+    `queries` (n, d) and `gallery` (N, d) are unit vectors. `members` (n, M) are distinct positions, NONE
+    where a group is smaller; `targets` (n, T) are positions, NONE where a query has fewer. The rank is
+    NOT_RANKED for NONE and for targets that are not members.
     """
     ranks = np.full(targets.shape, NOT_RANKED, np.int64)
     if not members.size:
@@ -149,7 +141,7 @@ def _margin(dimension: int) -> np.float32:
 def _before(
     queries: Float32, gallery: Float32, rows: Positions, columns: Positions, target: Positions
 ) -> NDArray[np.bool_]:
-    """Whether gallery[columns] ranks before target[rows] for queries[rows]."""
+    """Return true where gallery[columns] ranks before target[rows] for queries[rows]."""
     mine = _exact(queries, gallery, rows, target[rows])
     other = _exact(queries, gallery, rows, columns)
     before: NDArray[np.bool_] = (other > mine) | ((other == mine) & (columns < target[rows]))

@@ -28,5 +28,5 @@ _SHAPES: Mapping[str, Callable[[Attributes, random.Random], Shape]] = {
 
 
 def shape_of(attributes: Attributes, rng: random.Random) -> Shape:
-    """The shape of a garment; the generator varies what is no attribute."""
+    """Return the shape of a garment; the generator varies what is not an attribute."""
     return _SHAPES[attributes["kind"]](attributes, rng)

@@ -1,6 +1,6 @@
 """A garment's shape: filled parts in painting order and strokes upon them.
 
-Coordinates are in heights of the picture: x from -0.375 (left) to 0.375 around the middle, y from
+Coordinates are in heights of the image: x from -0.375 (left) to 0.375 around the middle, y from
 0 (top) to 1.
 """
 
@@ -22,7 +22,7 @@ _MIRROR = np.array([-1.0, 1.0])
 
 
 class Fill(Enum):
-    """What a part is made of."""
+    """Material of a part."""
 
     CLOTH = auto()  # colour and pattern
     LEFT = auto()  # the same, with the pattern turned as `Shape.left_angle` says
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """A line on top: `width` in heights of the picture, `tone` from -1 (dark) to 1 (light)."""
+    """A line on top: `width` in heights of the image, `tone` from -1 (dark) to 1 (light)."""
 
     line: Points
     width: float = 0.004

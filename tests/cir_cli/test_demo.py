@@ -14,7 +14,7 @@ from garments.catalog import make_catalog
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "catalog"
-    make_catalog(folder, size=600, seed=1, picture=(18, 24))
+    make_catalog(folder, size=600, seed=1, image_size=(18, 24))
     return folder
 
 

@@ -245,7 +245,7 @@ def test_faults_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "--dtype is 'int4'" in fail(capsys, *extract, "--dtype", "int4")
     assert "this model is" in fail(capsys, *extract, "--pretrained", "random:8")
     (root / "triplets.jsonl").write_text("{")
-    assert "line 1 is no JSON" in fail(capsys, *evaluate, "sum")
+    assert "line 1 is not JSON" in fail(capsys, *evaluate, "sum")
     assert "no category 'hat'" in fail(
         capsys, "evaluate", "--dataset", "fashioniq", *data[2:], "--combiner", "sum", "--category", "hat"
     )

@@ -1,4 +1,4 @@
-"""When the folder is looked at, and what of it is not to be used."""
+"""Looks at the folder of checkpoints, and files there that cannot be used."""
 
 import os
 import socket

@@ -31,7 +31,7 @@ def problem(registry: Registry, name: str) -> str:
 
 
 def combined(registry: Registry, name: str, seed: int) -> bool:
-    """Whether the combiner under this name is the network of this seed."""
+    """Return true if the combiner under this name is the network of this seed."""
     image, text = features_of(2), features_of(2, seed=1)
     answer = registry.get(name).combine(image, text).query_vectors
     return np.allclose(answer, combine_by_formulae(weights_of(seed=seed), image, text)[0], atol=1e-5)

@@ -6,7 +6,7 @@ from combiner_service.thread_tuning import ThreadCounts, tune_threads
 
 
 def chosen(seconds: Callable[[int], float], most: int) -> int:
-    """What is chosen where a run with n threads takes `seconds(n)`, on a clock that only runs advance."""
+    """Return the choice where a run with n threads takes `seconds(n)`, on a clock that only runs advance."""
     now = 0.0
 
     def run(threads: int) -> None:

@@ -1,4 +1,4 @@
-"""A model whose features are known: of pictures by their first byte, of texts by their length."""
+"""A model whose features are known: of images by their first byte, of texts by their length."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FakeModel:
 
 
 def image_feature(picture: bytes) -> list[float]:
-    """What the fake model gives for a picture."""
+    """Return the feature that the fake model gives for an image."""
     return [np.nan] * DIMENSION if picture == b"broken" else [float(picture[0]), 0.5, -1.0, 2.0]
 
 

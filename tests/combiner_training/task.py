@@ -93,10 +93,7 @@ Content = tuple[dict[str, str], dict[str, bytes]]
 
 
 def files_of(folder: Path) -> dict[str, Content]:
-    """What two runs with one result share: metadata and the bits of every tensor, of checkpoints and state.
-
-    (The order in which safetensors writes metadata is random.)
-    """
+    """Read what two runs with one result share: metadata and the bits of every tensor."""
     files: dict[str, Content] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:

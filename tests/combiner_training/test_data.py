@@ -121,7 +121,7 @@ def test_every_reference_is_what_a_triplet_that_leads_there_came_to() -> None:
         if not before:
             assert np.isnan(references[index]).all()
             continue
-        # One of those that lead there, composed from its picture, or from what led to it.
+        # One of those that lead there, composed from its image, or from what led to it.
         assert np.isclose(np.linalg.norm(references[index]), lengths, rtol=1e-4).any()
         seen += any(
             np.allclose(references[index], once[j] * lengths[j], rtol=1e-3, atol=1e-4) for j in before

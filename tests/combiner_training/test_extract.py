@@ -16,7 +16,7 @@ from combiner_training.feature_file import (
 from tests.combiner_training.fake_model import FakeModel, Killed, Silent, image_feature
 
 
-def pictures_in(folder: Path, count: int, **others: bytes) -> dict[str, Path]:
+def images_in(folder: Path, count: int, **others: bytes) -> dict[str, Path]:
     """Files whose content is a letter, and others; "missing" gets no file."""
     folder.mkdir(exist_ok=True)
     contents = {f"{index:02}": bytes([65 + index]) for index in range(count)} | others
@@ -31,14 +31,14 @@ def run(folder: Path, pictures: dict[str, Path], model: FakeModel, *, fresh: boo
 
 
 def check(table: FeatureTable, pictures: dict[str, Path]) -> None:
-    """Every picture has its own features, and those that have none are NaN."""
+    """Every image has its own features, and those that have none are NaN."""
     for name, path in pictures.items():
         expected = image_feature(path.read_bytes()) if path.exists() and path.stat().st_size else [np.nan] * 4
         np.testing.assert_array_equal(table.matrix[table.header.names.index(name)], expected)
 
 
-def test_every_picture_gets_its_row_and_the_rest_its_reason(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path / "p", 7, empty=b"", bad=b"broken")
+def test_every_image_gets_its_row_and_the_rest_its_reason(tmp_path: Path) -> None:
+    pictures = images_in(tmp_path / "p", 7, empty=b"", bad=b"broken")
     done = extract_images(tmp_path / "f", pictures, FakeModel(), dtype="float16", progress=Silent())
     table = read_table(paths_of(tmp_path / "f")[0])
     check(table, pictures)
@@ -54,7 +54,7 @@ def test_every_picture_gets_its_row_and_the_rest_its_reason(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("dies_after", range(11))
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, dies_after: int) -> None:
-    pictures = pictures_in(tmp_path / "p", 11)
+    pictures = images_in(tmp_path / "p", 11)
     first = FakeModel(dies_after=dies_after)
     with pytest.raises(Killed):
         run(tmp_path / "f", pictures, first)
@@ -68,7 +68,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, dies_after: 
 
 @pytest.mark.parametrize("cut", [1, 7, 15, 16, 17, 40])
 def test_a_row_that_was_half_written_is_written_again(tmp_path: Path, cut: int) -> None:
-    pictures = pictures_in(tmp_path / "p", 8)
+    pictures = images_in(tmp_path / "p", 8)
     with pytest.raises(Killed):
         run(tmp_path / "f", pictures, FakeModel(dies_after=6))
     [partial] = (tmp_path / "f").glob("*.partial")
@@ -77,7 +77,7 @@ def test_a_row_that_was_half_written_is_written_again(tmp_path: Path, cut: int) 
 
 
 def test_a_partial_file_of_other_work_is_begun_anew(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path / "p", 8)
+    pictures = images_in(tmp_path / "p", 8)
     with pytest.raises(Killed):
         run(tmp_path / "f", pictures, FakeModel(dies_after=6))
     model = FakeModel(fingerprint="model-b")
@@ -88,14 +88,14 @@ def test_a_partial_file_of_other_work_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_a_folder_grows_and_keeps_what_it_has(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path / "p", 5)
+    pictures = images_in(tmp_path / "p", 5)
     few = {name: pictures[name] for name in ("00", "02", "missing")}
     run(tmp_path / "f", few, FakeModel())
     (tmp_path / "p" / "missing").write_bytes(b"Z")
     model = FakeModel()
     check(
         run(tmp_path / "f", {name: pictures[name] for name in ("01", "missing")}, model),
-        pictures_of(tmp_path, "00", "01", "02", "missing"),
+        images_of(tmp_path, "00", "01", "02", "missing"),
     )
     assert sorted(model.embedded) == [b"B", b"Z"]
     again = FakeModel()
@@ -103,12 +103,12 @@ def test_a_folder_grows_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert len(again.embedded) == 6
 
 
-def pictures_of(folder: Path, *names: str) -> dict[str, Path]:
+def images_of(folder: Path, *names: str) -> dict[str, Path]:
     return {name: folder / "p" / name for name in names}
 
 
 def test_features_of_another_model_are_not_mixed(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path / "p", 3)
+    pictures = images_in(tmp_path / "p", 3)
     run(tmp_path / "f", pictures, FakeModel())
     before = paths_of(tmp_path / "f")[0].read_bytes()
     with pytest.raises(FeatureFileError, match="features of model model-a, this model is model-b"):
@@ -137,14 +137,12 @@ def test_nothing_to_embed_is_refused(tmp_path: Path) -> None:
 
 def test_progress_is_told(tmp_path: Path) -> None:
     progress = Silent()
-    extract_images(
-        tmp_path / "f", pictures_in(tmp_path / "p", 3), FakeModel(batch_items=2), progress=progress
-    )
+    extract_images(tmp_path / "f", images_in(tmp_path / "p", 3), FakeModel(batch_items=2), progress=progress)
     assert progress.heard == [("images", 4), ("", 0), ("", 2), ("1 without features", 4)]
 
 
 def test_a_folder_of_two_models_is_refused(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path / "p", 2)
+    pictures = images_in(tmp_path / "p", 2)
     run(tmp_path / "f", pictures, FakeModel())
     extract_texts(tmp_path / "f", ["x"], FakeModel(), progress=Silent())
     opened = open_folder(tmp_path / "f")

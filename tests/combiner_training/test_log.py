@@ -22,5 +22,5 @@ def test_entries_after_the_state_are_dropped_and_a_torn_line_with_them(tmp_path:
 
 def test_a_broken_line_in_the_middle_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\nbroken\n{"epoch": 3}\n')
-    with pytest.raises(TrainingError, match="line 2 is no entry of a log"):
+    with pytest.raises(TrainingError, match="line 2 is not an entry of a log"):
         TrainingLog(tmp_path, 3)

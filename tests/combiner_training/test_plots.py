@@ -6,7 +6,7 @@ from PIL import Image
 from combiner_training.plots import plot_learning_curve, plot_text_weights
 
 
-def test_plots_are_pictures_that_show_something(tmp_path: Path) -> None:
+def test_plots_are_images_that_show_something(tmp_path: Path) -> None:
     entries = [
         {"epoch": 1, "loss": 3.0},
         {"epoch": 2, "loss": 2.0, "recall@10": 0.3},

@@ -16,7 +16,7 @@ from tests.deploy.stack import GARMENTS, Stack, environment, let_containers_read
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of drawn garments with their manifest."""
     folder = tmp_path_factory.mktemp("pictures") / "garments"
-    make_catalog(folder, size=GARMENTS, seed=3, workers=2, picture=(192, 256))
+    make_catalog(folder, size=GARMENTS, seed=3, workers=2, image_size=(192, 256))
     let_containers_read(folder)
     return folder
 

@@ -1,4 +1,4 @@
-"""What a text asks for, read from its words alone: written without the code that makes the texts."""
+"""Attributes that a text asks for, read from its words alone, without the code that makes the texts."""
 
 from __future__ import annotations
 

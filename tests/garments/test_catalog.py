@@ -24,7 +24,9 @@ SPLITS = ("train", "val", "test")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
-    return make_catalog(tmp_path_factory.mktemp("garments") / "shop", size=LEAST_SIZE, seed=4, picture=SMALL)
+    return make_catalog(
+        tmp_path_factory.mktemp("garments") / "shop", size=LEAST_SIZE, seed=4, image_size=SMALL
+    )
 
 
 def digest(folder: Path) -> str:
@@ -35,7 +37,9 @@ def digest(folder: Path) -> str:
 
 def test_processes_write_the_same_bytes_as_one(made: CatalogResult, tmp_path: Path) -> None:
     drawn: list[int] = []
-    again = make_catalog(tmp_path, size=LEAST_SIZE, seed=4, workers=2, picture=SMALL, on_picture=drawn.append)
+    again = make_catalog(
+        tmp_path, size=LEAST_SIZE, seed=4, workers=2, image_size=SMALL, on_image=drawn.append
+    )
     assert digest(tmp_path) == digest(made.manifest.parent)
     assert drawn == list(range(1, LEAST_SIZE + 1))
     assert again.counts == made.counts
@@ -89,7 +93,7 @@ def test_the_same_catalog_may_be_made_again_and_nothing_else_is_touched(
     folder = made.manifest.parent
     before = digest(folder)
     with pytest.raises(CatalogError, match="holds another catalog"):
-        make_catalog(folder, size=LEAST_SIZE, seed=5, picture=SMALL)
+        make_catalog(folder, size=LEAST_SIZE, seed=5, image_size=SMALL)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CatalogError, match="is not empty and holds no catalog"):
         make_catalog(tmp_path, size=LEAST_SIZE, seed=4)
@@ -99,5 +103,5 @@ def test_the_same_catalog_may_be_made_again_and_nothing_else_is_touched(
         make_catalog(tmp_path / "new", size=LEAST_SIZE - 1, seed=4)
     assert not (tmp_path / "new").exists()
     next((folder / "images").iterdir()).write_bytes(b"half a picture")
-    make_catalog(folder, size=LEAST_SIZE, seed=4, picture=SMALL)
+    make_catalog(folder, size=LEAST_SIZE, seed=4, image_size=SMALL)
     assert digest(folder) == before

@@ -26,7 +26,7 @@ SIZES = ((384, 512), (96, 128), (48, 64))
     st.sampled_from(SIZES),
     st.integers(0, 2**32),
 )
-def test_a_garment_lies_wholly_within_the_picture(
+def test_a_garment_lies_wholly_within_the_image(
     garment: dict[str, str], size: tuple[int, int], seed: int
 ) -> None:
     rng = random.Random(seed)

@@ -15,10 +15,7 @@ MADE = {split: list(triplets(ITEMS, split, 300, 7)) for split in SPLITS}
 
 
 def _right(reference: Item, said: dict[str, str], other: Item) -> bool:
-    """Whether `other` has what was said, and is for the rest like the reference.
-
-    Written from the words alone. What the reference's kind does not have is open.
-    """
+    """Return true if `other` has what was said, and is for the rest like the reference."""
     for name, value in other.attributes.items():
         expected = said.get(name, reference.attributes.get(name))
         if expected is not None and expected != value:

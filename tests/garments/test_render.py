@@ -1,4 +1,4 @@
-"""Pictures of garments: the seed decides all, and the attributes can be seen."""
+"""Images of garments: the seed decides all, and the attributes can be seen."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_seed_draws_the_same_bytes_in_another_process() -> None:
     assert render(HOODIE, seed=5) != render(HOODIE, seed=6)
 
 
-def test_pictures_are_three_to_four_and_of_any_size() -> None:
+def test_images_are_three_to_four_and_of_any_size() -> None:
     assert SIZE[0] * 4 == SIZE[1] * 3
     for size in (SIZE, SMALL, (48, 64), (200, 200)):
         pixels(HOODIE, 1, size)
@@ -55,7 +55,7 @@ def test_each_attribute_of_each_kind_can_be_seen(kind: str) -> None:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_garment_has_its_colour(colour: str) -> None:
-    # Saturated colours by their hue, the others by their brightness, over the middle of several pictures.
+    # Saturated colours by their hue, the others by their brightness, over the middle of several images.
     hues = {
         "red": 355, "orange": 27, "yellow": 48, "green": 133, "turquoise": 179, "blue": 223, "purple": 277,
         "pink": 335, "brown": 24,

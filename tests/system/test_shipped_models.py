@@ -38,7 +38,7 @@ def held() -> ServedModel:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shipped") / "garments"
     # Another seed than any that was trained on.
-    make_catalog(folder, size=SIZE, seed=4711, picture=(192, 256))
+    make_catalog(folder, size=SIZE, seed=4711, image_size=(192, 256))
     return folder
 
 

@@ -48,7 +48,7 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     root = tmp_path_factory.mktemp("web")
     folder, data = root / "garments", root / "data"
-    made = make_catalog(folder, size=600, seed=1, workers=2, picture=(192, 256))
+    made = make_catalog(folder, size=600, seed=1, workers=2, image_size=(192, 256))
     environment = os.environ | {"CIR_DEMO_PAGE_SIZE": "24"}
     command = [sys.executable, "-m", "tests.web_demo.up_garments", str(data), str(made.triplets)]
     process = subprocess.Popen(

@@ -31,7 +31,7 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def write_picture(path: Path, colour: str = "red") -> Path:
+def write_image(path: Path, colour: str = "red") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), colour).save(path)
     return path

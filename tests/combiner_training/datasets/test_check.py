@@ -21,7 +21,7 @@ from combiner_training.datasets.check import (
     report_row,
 )
 from combiner_training.datasets.fashioniq import CATEGORIES, load_fashioniq
-from tests.combiner_training.datasets.layouts import real, write_picture
+from tests.combiner_training.datasets.layouts import real, write_image
 
 NAMES = ("a", "b", "c", "d")
 
@@ -35,7 +35,7 @@ def _states(states: dict[str, ImageState]) -> dict[Path, ImageState]:
 
 
 def test_what_is_at_a_path(tmp_path: Path) -> None:
-    good = write_picture(tmp_path / "good.png")
+    good = write_image(tmp_path / "good.png")
     Image.linear_gradient("L").save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
     (tmp_path / "empty.png").touch()
@@ -57,7 +57,7 @@ def test_what_is_at_a_path(tmp_path: Path) -> None:
 
 
 def test_what_a_decoder_warns_of_is_no_fault_on_any_thread(tmp_path: Path) -> None:
-    whole = write_picture(tmp_path / "whole.jpg").read_bytes()
+    whole = write_image(tmp_path / "whole.jpg").read_bytes()
     odd = whole[:2] + b"\xff\xe1\x00\x10Exif\0\0II*\0\x08\0\0\0" + whole[2:]
     paths = [tmp_path / f"{number}.jpg" for number in range(60)]
     for path in paths:
@@ -134,7 +134,7 @@ def test_stand_in_images_make_the_real_annotation_complete(tmp_path: Path) -> No
     for folder in ("captions", "image_splits"):
         (tmp_path / folder).symlink_to(root / folder)
     split = load_fashioniq(tmp_path, "dress", "val", gallery="val")
-    stand_in = write_picture(tmp_path / "images" / "stand-in.png")
+    stand_in = write_image(tmp_path / "images" / "stand-in.png")
     for path in split.paths.values():
         path.hardlink_to(stand_in)
     split = load_fashioniq(tmp_path, "dress", "val", gallery="val")

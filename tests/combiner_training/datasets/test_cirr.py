@@ -1,4 +1,4 @@
-"""CIRR: pairs, groups, pictures in sub-folders, and what is wrong with a folder."""
+"""CIRR: pairs, groups, images in sub-folders, and what is wrong with a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from combiner_training.datasets.cirr import load_cirr
 from tests.combiner_training.datasets.layouts import cirr_pair, real, write_cirr, write_json
 
 
-def test_a_split_has_groups_and_the_pictures_places(tmp_path: Path) -> None:
+def test_a_split_has_groups_and_the_images_places(tmp_path: Path) -> None:
     split = load_cirr(write_cirr(tmp_path, "train"), "train")
     assert (split.dataset, split.name) == ("cirr", "train")
     assert split.queries == (
@@ -24,7 +24,7 @@ def test_a_split_has_groups_and_the_pictures_places(tmp_path: Path) -> None:
     assert split.paths["a"] == tmp_path / "train/1/a.png"
 
 
-def test_pictures_below_img_raw_are_found_there(tmp_path: Path) -> None:
+def test_images_below_img_raw_are_found_there(tmp_path: Path) -> None:
     (write_cirr(tmp_path) / "img_raw").mkdir()
     assert load_cirr(tmp_path, "val").paths["d"] == tmp_path / "img_raw/val/0/d.png"
 
@@ -42,7 +42,7 @@ def _with(**changes: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (_with(reference="x"), r"entry 1: the reference 'x' is no member of its own subset"),
+        (_with(reference="x"), r"entry 1: the reference 'x' is not a member of its own subset"),
         (_with(target_hard="x"), r"pair 7: the image 'x' is not in split\.rc2\.val\.json"),
         (_with(target_hard="../b"), "entry 1, target_hard is '../b'"),
         (_with(pairid="7"), "entry 1, pairid is '7'; expected a whole number"),

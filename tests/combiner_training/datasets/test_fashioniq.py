@@ -10,7 +10,7 @@ import pytest
 
 from combiner_training.datasets.base import DatasetError, Query
 from combiner_training.datasets.fashioniq import CATEGORIES, Gallery, load_fashioniq
-from tests.combiner_training.datasets.layouts import real, write_fashioniq, write_json, write_picture
+from tests.combiner_training.datasets.layouts import real, write_fashioniq, write_image, write_json
 
 
 def test_a_split_has_raw_captions_and_expects_png_files(tmp_path: Path) -> None:
@@ -30,11 +30,11 @@ def test_the_val_gallery_is_references_and_targets_alone(tmp_path: Path) -> None
     assert split.paths.keys() == {"B1", "B2", "B3"}
 
 
-def test_a_picture_that_is_a_jpeg_is_found(tmp_path: Path) -> None:
+def test_an_image_that_is_a_jpeg_is_found(tmp_path: Path) -> None:
     write_fashioniq(tmp_path)
-    jpeg = write_picture(tmp_path / "images" / "B2.jpg")
-    write_picture(tmp_path / "images" / "B3.jpg")
-    png = write_picture(tmp_path / "images" / "B3.png")
+    jpeg = write_image(tmp_path / "images" / "B2.jpg")
+    write_image(tmp_path / "images" / "B3.jpg")
+    png = write_image(tmp_path / "images" / "B3.png")
     paths = load_fashioniq(tmp_path, "dress", "val").paths
     assert (paths["B2"], paths["B3"]) == (jpeg, png)
 
@@ -59,7 +59,7 @@ def test_withheld_targets_are_empty_and_make_no_val_gallery(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("captions/cap.dress.val.json", "[{", r"cap\.dress\.val\.json is no JSON: .*line 1"),
+        ("captions/cap.dress.val.json", "[{", r"cap\.dress\.val\.json is not JSON: .*line 1"),
         ("captions/cap.dress.val.json", "{}", r"cap\.dress\.val\.json is a JSON object; expected an array"),
         ("captions/cap.dress.val.json", "[1]", "entry 1 is a JSON number; expected an object"),
         ("captions/cap.dress.val.json", '[{"captions": ["a", "b"]}]', "entry 1 has no field 'candidate'"),
@@ -72,7 +72,7 @@ def test_withheld_targets_are_empty_and_make_no_val_gallery(tmp_path: Path) -> N
         (
             "captions/cap.dress.val.json",
             '[{"candidate": "../B1", "target": "B2", "captions": ["a", "b"]}]',
-            r"entry 1, candidate is '\.\./B1', which is no usable image name",
+            r"entry 1, candidate is '\.\./B1', which is not a usable image name",
         ),
         ("captions/cap.dress.val.json", '[{"target": 1, "target": 2}]', "has the key 'target' twice"),
         ("captions/cap.dress.val.json", b"\xff", "is not UTF-8: byte 0"),
@@ -92,7 +92,9 @@ def test_broken_annotation_is_told_with_file_and_entry(
 
 
 def test_wrong_folders_categories_and_splits_are_told(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="does not exist or is no folder; expected the FashionIQ folder"):
+    with pytest.raises(
+        DatasetError, match="does not exist or is not a folder; expected the FashionIQ folder"
+    ):
         load_fashioniq(tmp_path / "nowhere", "dress", "val")
     with pytest.raises(DatasetError, match="has no folder 'captions'; expected the FashionIQ layout"):
         load_fashioniq(tmp_path, "dress", "val")

@@ -106,7 +106,7 @@ def _query(**changes: Any) -> dict[str, Any]:
         (_query(text=1), "line 2, text is a JSON number; expected a string"),
         (
             _query(target="../../b.jpg"),
-            r"line 2, target is '\.\./\.\./b\.jpg', which is no usable image name",
+            r"line 2, target is '\.\./\.\./b\.jpg', which is not a usable image name",
         ),
         (_query(target=..., targets=["c.jpg", "c.jpg"]), "line 2, targets has 'c.jpg' a second time"),
         (_query(group="c.jpg"), "line 2, group is a JSON string; expected an array"),
@@ -128,7 +128,7 @@ def test_broken_files_and_unknown_splits_are_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no split 'test' \(splits: train, val\)"):
         load_triplets(path, "test")
     path.write_text('{"reference": "a.jpg",')
-    with pytest.raises(DatasetError, match="line 1 is no JSON"):
+    with pytest.raises(DatasetError, match="line 1 is not JSON"):
         load_triplets(path)
     path.write_text('{"image": "a.jpg"}\n')
     with pytest.raises(DatasetError, match="has no queries"):
@@ -181,7 +181,7 @@ def test_several_splits_share_a_manifest(tmp_path: Path) -> None:
     assert [query.targets for query in load_triplets(file, "test1").queries] == [(), ()]
 
 
-def test_a_picture_outside_the_folder_is_told(tmp_path: Path) -> None:
+def test_an_image_outside_the_folder_is_told(tmp_path: Path) -> None:
     split = load_cirr(write_cirr(tmp_path, "train"), "train")
     with pytest.raises(DatasetError, match="write the manifest to a folder that has all images"):
         list(manifest_rows([split], tmp_path / "elsewhere"))

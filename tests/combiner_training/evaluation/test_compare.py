@@ -110,7 +110,7 @@ def test_short_names() -> None:
     assert short_name("mean(recall@5, recall_subset@1)") == "(R@5+Rs@1)/2"
 
 
-def test_the_chart_is_a_picture(comparison: Comparison, tmp_path: Path) -> None:
+def test_the_chart_is_an_image(comparison: Comparison, tmp_path: Path) -> None:
     plot_comparison(tmp_path / "chart.png", comparison)
     with Image.open(tmp_path / "chart.png") as picture:
         assert picture.format == "PNG"

@@ -81,7 +81,7 @@ def test_ranks_within_a_group_are_those_of_sorting(
             assert ranks[row, slot] == (order.index(target) + 1 if target in order else NOT_RANKED)
 
 
-def test_copies_of_a_picture_tie_wherever_they_stand() -> None:
+def test_copies_of_an_image_tie_wherever_they_stand() -> None:
     random = np.random.default_rng(0)
     gallery = unit(random.standard_normal((1000, 61)).astype(np.float32))
     copies = [0, 3, 17, 500, 998, 999]
