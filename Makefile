@@ -11,6 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Every service, test and command is a process of its own: without bytecode each compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 UPGRADE ?=
+COVERAGE ?=
 
 # Containers: OVERLAYS="embedded tls" adds deploy/docker-compose.embedded.yml and ...tls.yml.
 COMPOSE ?= docker-compose
@@ -19,21 +20,37 @@ CATALOG ?= shop
 IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
-.PHONY: demo test lint protos settings bench lock clean
+.PHONY: demo test check format lint types layers protos settings bench lock dist release clean
 .PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots
 
 demo: $(INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
 
+# Every test but those in containers. COVERAGE=1 measures the lines that run in the process of the tests.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest $(if $(filter-out 0,$(COVERAGE)),$(addprefix --cov=,$(PACKAGES)) --cov-report=term:skip-covered)
 
-lint: $(INSTALLED)
+# What to run before every commit: the rules, and the tests that need no process, socket, browser, torch or container.
+check: $(INSTALLED)
+	@start=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN)/pytest --quick \
+		&& echo "check: $$(( $$(date +%s) - start )) s"
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+lint: $(INSTALLED) types layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(PACKAGES) scripts benchmarks
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/generate_settings.py --check
+
+types: $(INSTALLED)
+	$(BIN)/mypy $(PACKAGES) scripts benchmarks tests
+
+# Imports run downwards only, and no service imports another.
+layers: $(INSTALLED)
+	$(BIN)/lint-imports
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py
@@ -44,18 +61,28 @@ settings: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
-# Installs once; again only when the lock or the project file has changed.
-$(INSTALLED): requirements.lock pyproject.toml
+# Installs once; again only when the lock or a project file has changed.
+$(INSTALLED): requirements.lock pyproject.toml setup.py cir/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable ./cir --editable .
 	touch $@
 
 # Writes what pyproject.toml asks for to the lock, keeping what is pinned; UPGRADE=--upgrade takes the newest.
 lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile $(UPGRADE) --quiet --universal --no-header --no-annotate --no-emit-index-url \
-		--python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
+		--python-version 3.11 --extra dev --no-emit-package composed-image-retrieval-client \
+		--output-file requirements.lock pyproject.toml
+
+# Source distributions and wheels of both, the wheels built from the source distributions.
+dist: $(INSTALLED)
+	rm -rf dist
+	for folder in cir .; do $(BIN)/python -m build --no-isolation --outdir dist $$folder || exit 1; done
+
+# Builds what would be uploaded and checks that it can be; uploads nothing.
+release: lint dist
+	$(BIN)/python scripts/release.py dist
 
 images:
 	$(IN_DEPLOY) --profile index build
@@ -105,4 +132,4 @@ test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker -v -rs tests/deploy
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build cir/build dist *.egg-info cir/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -1,10 +1,13 @@
-"""Generate the Python stubs of protos/ into cir/, or with --check say whether they are stale.
+"""Generate the Python stubs of protos/ into cir/, or with --check report whether they are stale.
+
+Each .proto is copied next to its stubs, so that the client brings the contract along.
 
 Usage: python scripts/generate_protos.py [--check]
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -15,11 +18,11 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
-PATTERNS = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+PATTERNS = ("*.proto", "*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
 def generate(target: Path) -> None:
-    """Write the stubs of every .proto under `target`, laid out as the proto packages are."""
+    """Write every .proto and its stubs under `target`, laid out as the proto packages are."""
     files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     scripts = Path(sysconfig.get_path("scripts"))
@@ -37,6 +40,8 @@ def generate(target: Path) -> None:
     ]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed; its message is above")
+    for file in files:
+        shutil.copyfile(PROTOS / file, target / file)
 
 
 def stubs(root: Path) -> dict[str, bytes]:

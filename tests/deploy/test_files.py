@@ -104,16 +104,6 @@ def test_the_example_has_every_variable_with_its_default() -> None:
             assert defaults == {example[name]}, name
 
 
-def test_the_dockerfile_copies_every_package() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
-    ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    packages = re.search(r"include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
-    assert packages
-    for package in re.findall(r'"([a-z_]+)\*"', packages[1]):
-        assert f"COPY {package}/ {package}/" in text
-        assert f"!{package}" in ignored
-
-
 def test_health_checks_ask_each_service_under_its_name_and_port() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     commands = re.findall(r'CMD (\["python3", "-m", "service_runtime\.health_check".*\])', dockerfile)
