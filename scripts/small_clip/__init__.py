@@ -1,1 +1,1 @@
-"""How the small CLIP that ships was trained; see README.md beside the weights in embedder_service/shipped."""
+"""The training of the small CLIP that ships; embedder_service/shipped/cir-small.md describes it."""

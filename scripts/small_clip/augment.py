@@ -1,4 +1,4 @@
-"""Pictures moved, turned, mirrored and lit a little differently each time."""
+"""Augmentation: images moved, turned, mirrored and lit a little differently each time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import affine_grid, grid_sample
 def augmented(pixels: torch.Tensor, reach: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return float32 (n, 3, side, side) from 0 to 1 of uint8 (n, side, side, 3).
 
-    `reach` (n,) is how much a picture may be zoomed into: 0.1 for drawings, which are varied already, more
+    `reach` (n,) bounds the zoom into each image: 0.1 for drawings, which are varied already, more
     for photos, of which there are few. Colours stay what they are called: light changes by a twelfth at most.
     """
     n = len(pixels)

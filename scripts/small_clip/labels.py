@@ -33,4 +33,4 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     "jacket": ("outerwear", "a jacket or coat"),
     "t-shirt": ("a tee", "a tshirt"),
 }
-"""What else people call a kind, with its article."""
+"""Other words for a kind, each with its article."""

@@ -1,4 +1,4 @@
-"""Contrast of pictures and texts where several texts may be true of a picture, and some may or may not be."""
+"""Contrast of images and texts where several texts may be true of an image, and some may or may not be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def contrastive_loss(
     """Cross entropy in both directions, each true pair with an even share of its row's or column's target.
 
     `images` (n, d) and `texts` (n, d) are unit vectors, `true` and `false` bool (n, n); pairs that are
-    neither are left out. Every picture has a true text and every text a true picture.
+    neither are left out. Every image has a true text and every text a true image.
     """
     logits = (scale * images @ texts.T).masked_fill(~(true | false), float("-inf"))
     return (_one_way(logits, true) + _one_way(logits.T, true.T)) / 2

@@ -1,4 +1,4 @@
-"""How well a model names what it sees, by text alone."""
+"""Zero-shot measures: how often the nearest text names what an image shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Features = npt.NDArray[np.float32]
 EmbedTexts = Callable[[Sequence[str]], Features]
 
 
-def named(pictures: Features, attributes: Sequence[Mapping[str, str]], embed: EmbedTexts) -> dict[str, float]:
-    """Shares of drawn garments whose nearest caption has their kind, their colour, their pattern, and all.
+def named(images: Features, attributes: Sequence[Mapping[str, str]], embed: EmbedTexts) -> dict[str, float]:
+    """Return the shares of drawn garments whose nearest caption has their kind, colour, pattern, and all.
 
     The captions are those of every kind in every colour and pattern, finer attributes left out.
     """
@@ -26,7 +26,7 @@ def named(pictures: Features, attributes: Sequence[Mapping[str, str]], embed: Em
         for colour in VALUES["colour"]
         for pattern in VALUES["pattern"]
     ]
-    nearest = _nearest(pictures, embed([caption(each) for each in combinations]))
+    nearest = _nearest(images, embed([caption(each) for each in combinations]))
     right = {
         name: np.array(
             [combinations[best][name] == own[name] for best, own in zip(nearest, attributes, strict=True)]
@@ -38,7 +38,7 @@ def named(pictures: Features, attributes: Sequence[Mapping[str, str]], embed: Em
 
 
 def labelled(photos: Features, kinds: Sequence[str], embed: EmbedTexts) -> float:
-    """Share of photos whose nearest label, of all 17, is their own."""
+    """Return the share of photos whose nearest label, of all 17, is their own."""
     labels = list(KIND_OF_LABEL.values())
     nearest = _nearest(photos, embed([f"a photo of {_article(label)}" for label in labels]))
     return float(np.mean([labels[best] == own for best, own in zip(nearest, kinds, strict=True)]))
@@ -50,6 +50,6 @@ def _article(label: str) -> str:
     return noun_phrase(label)
 
 
-def _nearest(pictures: Features, texts: Features) -> list[int]:
+def _nearest(images: Features, texts: Features) -> list[int]:
     units = texts / np.linalg.norm(texts, axis=1, keepdims=True)
-    return (pictures @ units.T).argmax(axis=1).tolist()  # type: ignore[no-any-return]
+    return (images @ units.T).argmax(axis=1).tolist()  # type: ignore[no-any-return]

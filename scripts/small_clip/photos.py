@@ -1,4 +1,4 @@
-"""Real photos with their labels, and a colour that is computed from the picture."""
+"""Real photos with their labels, and a colour that is computed from the image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from embedder_service.images.preprocess import Preprocessor
 from garments.cloth import CLOTH
 from scripts.small_clip.labels import KIND_OF_LABEL
 
-# Of the pictures, by a hash of the name: these are never trained on.
+# Part of the photos, by a hash of the name, that is never trained on.
 _KEPT_OUT_ONE_IN = 5
-# The middle of the picture, where the garment is.
+# The middle of the image, where the garment is.
 _MIDDLE = 0.45
 # Of the middle's pixels: with less of one colour none is named.
 _ENOUGH = 0.45
@@ -35,7 +35,7 @@ class Photo:
 
 
 def is_kept_out(name: str) -> bool:
-    """Whether a picture is for testing only."""
+    """Return True when an image is for testing only."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % _KEPT_OUT_ONE_IN == 0
 
@@ -43,17 +43,17 @@ def is_kept_out(name: str) -> bool:
 def read_photos(
     folder: Path, preprocessor: Preprocessor, decoder: Decoder, *, kept_out: bool
 ) -> Iterator[Photo]:
-    """The photos of a folder (`images.csv` with image and label, `images/NAME.jpg`) of one side."""
+    """Yield the photos of a folder (`images.csv` with image and label, `images/NAME.jpg`) of one side."""
     with (folder / "images.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["label"] in KIND_OF_LABEL and is_kept_out(row["image"]) is kept_out:
-                picture = decoder((folder / "images" / f"{row['image']}.jpg").read_bytes())
-                pixels = preprocessor(picture)
+                image = decoder((folder / "images" / f"{row['image']}.jpg").read_bytes())
+                pixels = preprocessor(image)
                 yield Photo(pixels, KIND_OF_LABEL[row["label"]], colour_of(pixels))
 
 
 def colour_of(pixels: npt.NDArray[np.uint8]) -> str:
-    """The name of the colour that most of the picture's middle has; empty where no colour has enough."""
+    """Return the name of the prevailing colour of the image's middle; empty where none prevails."""
     side = len(pixels)
     edge = round(side * (1 - _MIDDLE) / 2)
     middle = pixels[edge : side - edge, edge : side - edge].reshape(-1, 3)
@@ -67,7 +67,7 @@ def colour_of(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def _lab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """CIE L*a*b* with lightness at half weight, since light falls differently on every cloth: (n, 3)."""
+    """Return CIE L*a*b* (n, 3), lightness at half weight: light falls differently on every cloth."""
     lab = np.asarray(_to_lab(rgb), np.float32).reshape(-1, 3)
     # Pillow stores a and b as signed bytes in unsigned ones.
     lab[:, 1:] = np.where(lab[:, 1:] > 127, lab[:, 1:] - 256, lab[:, 1:])
@@ -77,8 +77,8 @@ def _lab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def _to_lab(rgb: npt.NDArray[np.uint8]) -> Image.Image:
     from PIL import ImageCms
 
-    picture = Image.fromarray(rgb.reshape(-1, 1, 3), "RGB")
+    image = Image.fromarray(rgb.reshape(-1, 1, 3), "RGB")
     srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    converted = ImageCms.profileToProfile(picture, srgb, lab, outputMode="LAB")
+    converted = ImageCms.profileToProfile(image, srgb, lab, outputMode="LAB")
     assert converted is not None  # not in place
     return converted

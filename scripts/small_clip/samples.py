@@ -20,7 +20,7 @@ from garments.catalog import sample
 from garments.render import SIZE
 from garments.vocabulary import SplitName
 
-# Small pictures are drawn many times faster than those of a catalog, and a few large ones keep both alike.
+# Small images are drawn many times faster than those of a catalog, and a few large ones keep both alike.
 _SIZES: Mapping[Size, float] = {(105, 140): 0.60, (144, 192): 0.25, (192, 256): 0.12, SIZE: 0.03}
 
 
@@ -52,8 +52,8 @@ def draw(
         out = np.lib.format.open_memmap(pixels, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
         one = partial(_drawn, preprocessor=preprocessor, seed=seed, split=split, full_size=full_size)
         with get_context("spawn").Pool(processes) as pool, partial_told.open("w") as file:
-            for number, (picture, line) in enumerate(pool.imap(one, range(count), chunksize=32)):
-                out[number] = picture
+            for number, (image, line) in enumerate(pool.imap(one, range(count), chunksize=32)):
+                out[number] = image
                 file.write(line + "\n")
         out.flush()
         partial_told.replace(told)

@@ -1,4 +1,4 @@
-"""Texts for training: captions that say all, and changes that say one or two things. Pure."""
+"""Texts for training: captions that state all attributes, and changes that state one or two. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from garments.language import phrase
 from garments.vocabulary import BASE, VALUES, Attributes, Edit, noun_phrase
 from scripts.small_clip.labels import OTHER_WORDS
 
-# How often a drawn picture is given a text that tells only one or two of its attributes.
+# Share of drawn images that get a text with only one or two of their attributes.
 _SHORT = 0.5
 
 _TELLS: Mapping[str, re.Pattern[str]] = {
@@ -21,14 +21,14 @@ _TELLS: Mapping[str, re.Pattern[str]] = {
 
 
 def told_by(caption: str, attributes: Attributes) -> dict[str, str]:
-    """What one of a garment's captions tells of it: kind, colour, pattern, and the rest by its words."""
+    """Return the attributes that a caption states: kind, colour, pattern, and the rest by its words."""
     return {name: value for name, value in attributes.items() if name in BASE or _TELLS[name].search(caption)}
 
 
 def text_of(
     captions: Sequence[str], attributes: Attributes, rng: random.Random
 ) -> tuple[str, dict[str, str]]:
-    """A text that is true of a drawn garment, and what it tells."""
+    """Return a text that is true of a drawn garment, and the attributes that it states."""
     if rng.random() >= _SHORT:
         caption = rng.choice(captions)
         return caption, told_by(caption, attributes)
@@ -44,7 +44,7 @@ def text_of(
 
 
 def photo_text(kind: str, colour: str, rng: random.Random) -> tuple[str, dict[str, str]]:
-    """A text that is true of a photo of a garment, and what it tells. An empty colour is not told."""
+    """Return a text that is true of a photo, and the attributes it states; an empty colour is left out."""
     told = {"kind": kind}
     if colour and rng.random() < 0.4:
         told["colour"] = colour
@@ -57,7 +57,7 @@ def photo_text(kind: str, colour: str, rng: random.Random) -> tuple[str, dict[st
 
 
 def _bare(told: Mapping[str, str]) -> str:
-    """The words alone, as they are typed into a search field: "red striped", "long dress"."""
+    """Return the words alone, as they are typed into a search field: "red striped", "long dress"."""
     adjectives = [value for name, value in told.items() if name not in ("kind", "neckline")]
     neck = [
         f"{value} neck".replace("v-neck neck", "v-neck") for name, value in told.items() if name == "neckline"

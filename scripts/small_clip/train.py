@@ -2,9 +2,9 @@
 
     python -m scripts.small_clip.train --work FOLDER [--photos ../shared/data/clothing]
 
-Each step draws its pictures and texts from a generator seeded with the step, so that a run that was
-interrupted goes on where its last checkpoint was. Beside the contrast of pictures and texts, heads that read
-the attributes from the picture features help early on; they are not part of the model.
+Each step draws its images and texts from a generator seeded with the step, so that a run that was
+interrupted resumes at its last checkpoint. In addition to the contrast of images and texts, heads that read
+the attributes from the image features help early on; they are not part of the model.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loss = run.advance()
         if run.step % 25 == 0:
             rate = (run.step - first) * options.batch / (time.monotonic() - began)
-            print(f"step {run.step} loss {loss:.3f} {rate:.0f} pictures/s", flush=True)
+            print(f"step {run.step} loss {loss:.3f} {rate:.0f} images/s", flush=True)
         if run.step % options.every == 0 or run.step == options.steps:
             print(json.dumps({"step": run.step} | run.measured(held_out, kept_out)), flush=True)
             run.save(checkpoint)
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class Heads(torch.nn.Module):
-    """Reads each attribute from raw picture features."""
+    """Reads each attribute from raw image features."""
 
     def __init__(self, dimension: int = 128) -> None:
         super().__init__()
@@ -161,7 +161,11 @@ class Run:
         self.step = 0
 
     def advance(self) -> float:
-        """One step; returns the loss. Raises FloatingPointError when it is not finite."""
+        """Run one step and return the loss.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
         options = self._options
         rng = np.random.default_rng((options.seed, self.step))
         batch = self._draw(rng)
@@ -199,7 +203,7 @@ class Run:
         return float(loss.detach())
 
     def measured(self, held_out: Drawn, kept_out: list[Photo]) -> dict[str, float]:
-        """What the averaged weights know of drawn garments and photos that were kept out."""
+        """Return the measures of the averaged weights on garments and photos that were kept out."""
         shares = named(self._embedded(held_out.pixels), held_out.attributes, self._embedded_texts)
         if kept_out:
             photos = self._embedded(np.stack([photo.pixels for photo in kept_out]))
@@ -207,7 +211,7 @@ class Run:
         return {name: round(share, 4) for name, share in shares.items()}
 
     def half_precision(self) -> dict[str, torch.Tensor]:
-        """The averaged weights, float16 but for counters."""
+        """Return the averaged weights, float16 but for counters."""
         return {
             name: (value.half() if value.is_floating_point() else value).contiguous()
             for name, value in self.average.state_dict().items()
@@ -222,7 +226,7 @@ class Run:
         parts.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         held = torch.load(path, weights_only=True)
         for name, part in self._parts().items():
             part.load_state_dict(held[name])

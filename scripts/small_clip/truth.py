@@ -1,8 +1,8 @@
-"""Which text is true of which picture, as far as that is known. Pure.
+"""Truth of texts about images, as far as it is known. Pure.
 
-What is known of a picture, and what a text tells, are rows of numbers, one for each attribute. A text that
-leaves an attribute out is true of pictures with any value of it; of a picture whose attribute is not known, a
-text that tells it is neither true nor false.
+The known attributes of an image, and those that a text states, are rows of numbers, one for each attribute.
+A text that leaves an attribute out is true of images with any value of it; of an image whose attribute is not
+known, a text that states it is neither true nor false.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ UNKNOWN = -1
 
 
 def numbered(attributes: Mapping[str, str]) -> Row:
-    """Attributes as int64 (attributes,); UNKNOWN where one is not given."""
+    """Return attributes as int64 (attributes,); UNKNOWN where one is not given."""
     return np.array(
         [WORDS[name].index(attributes[name]) if name in attributes else UNKNOWN for name in NAMES], np.int64
     )
 
 
-def compared(pictures: Row, texts: Row) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return bool (n, m) each: which texts (m, attributes) are true of which pictures (n, ...), and false."""
-    known, told = pictures[:, None, :], texts[None, :, :]
-    is_told = told != UNKNOWN
-    false = (is_told & (known != UNKNOWN) & (known != told)).any(axis=-1)
-    true = (~is_told | (known == told)).all(axis=-1)
+def compared(images: Row, texts: Row) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return bool (n, m) twice: texts (m, attributes) that are true of images (n, attributes), and false."""
+    known, stated = images[:, None, :], texts[None, :, :]
+    is_stated = stated != UNKNOWN
+    false = (is_stated & (known != UNKNOWN) & (known != stated)).any(axis=-1)
+    true = (~is_stated | (known == stated)).all(axis=-1)
     return true, false

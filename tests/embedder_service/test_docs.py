@@ -1,4 +1,4 @@
-"""What docs/embedder.md tells an operator is there, and all there is, is told."""
+"""Statements of docs/embedder.md against the code: settings, metrics, defaults, exit code."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_no_metric_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "stated"),
     [("text_cache_items", "16,384"), ("image_cache_items", "1,024"), ("min_dtype_cosine", "0.999")],
 )
-def test_defaults_are_as_told(setting: str, told: str) -> None:
-    assert float(told.replace(",", "")) == EmbedderSettings.model_fields[setting].default
-    assert f"`{setting}` ({told})" in TEXT
+def test_defaults_are_as_stated(setting: str, stated: str) -> None:
+    assert float(stated.replace(",", "")) == EmbedderSettings.model_fields[setting].default
+    assert f"`{setting}` ({stated})" in TEXT
 
 
-def test_the_switches_of_the_published_transform_are_as_told() -> None:
+def test_the_switches_of_the_published_transform_are_as_stated() -> None:
     flags = re.search(r"With `(--exif-orientation [^`]*)`", TEXT)
     assert flags is not None
     settings = EmbedderSettings.load(flags[1].split())
@@ -47,5 +47,5 @@ def test_the_switches_of_the_published_transform_are_as_told() -> None:
     )
 
 
-def test_the_exit_code_is_as_told() -> None:
+def test_the_exit_code_is_as_stated() -> None:
     assert f"exit code {EXIT_CODE}" in TEXT

@@ -1,4 +1,4 @@
-"""Whatever fails, every item is answered exactly once, in its place, and nothing is left behind."""
+"""Random calls with faults of every kind: each item is answered exactly once, in its place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service_runtime.errors import ServiceError
 
 
 class Kind(StrEnum):
-    """What an item does on its way."""
+    """Fate of an item on its way."""
 
     GOOD = "good"
     REFUSED = "refused"
@@ -113,7 +113,7 @@ class Parts:
 
 
 class Count(Observer):
-    """Sums of what the engine tells."""
+    """Sums of everything that the engine reports."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -134,7 +134,7 @@ class Count(Observer):
 
 
 def items_of(call: Call, numbers: list[int], parts: Parts) -> list[Any]:
-    """What is sent for each item: a refusal, a text, an image file or a tensor."""
+    """Return the value sent for each item: a refusal, a text, an image file or a tensor."""
     sent: list[Any] = []
     for number, kind in zip(numbers, call.kinds, strict=True):
         if kind is Kind.REFUSED:

@@ -1,4 +1,4 @@
-"""What the embedder counts."""
+"""Metrics of the embedder, as they are scraped."""
 
 from __future__ import annotations
 

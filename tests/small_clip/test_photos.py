@@ -1,4 +1,4 @@
-"""Which photos are kept out, and what colour is computed."""
+"""Photos: those that are kept out of the training, and the colour that is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows form the next batch, and how long a small batch waits for more."""
+"""The rows of the next batch, and the delay of a small batch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def parts(batch: Batch | None) -> list[tuple[RowGroup, int, int]]:
     return [(segment.group, segment.start, segment.stop) for segment in batch.segments]
 
 
-async def test_passes_side_by_side_get_even_shares_of_what_is_there_and_under_way(clock: Clock) -> None:
+async def test_parallel_passes_get_equal_parts_of_what_waits_and_is_in_flight(clock: Clock) -> None:
     queue = batches(16, 16, clock)
     clients = [group(1) for _ in range(14)]
     queue.put(clients[0])
@@ -65,7 +65,7 @@ async def test_passes_side_by_side_get_even_shares_of_what_is_there_and_under_wa
     assert len(next_batch(queue, 2, in_flight[1:])) == 6
 
 
-async def test_work_of_the_other_tower_or_class_is_no_part_of_a_share(clock: Clock) -> None:
+async def test_work_of_the_other_tower_or_class_is_not_divided(clock: Clock) -> None:
     queue = batches(16, 16, clock)
     in_flight: list[Batch] = []
     for tower, priority in ((Tower.TEXT, Priority.INTERACTIVE), (Tower.IMAGE, Priority.BULK)):

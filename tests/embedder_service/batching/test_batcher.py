@@ -145,7 +145,7 @@ async def test_lanes_run_side_by_side_and_divide_what_waits() -> None:
     await batcher.close()
 
 
-async def test_a_small_batch_beside_a_pass_waits_for_rows_that_are_being_decoded() -> None:
+async def test_a_small_batch_waits_during_a_pass_for_rows_that_are_being_decoded() -> None:
     gate, entered = threading.Event(), threading.Event()
     sizes: list[int] = []
 
@@ -228,7 +228,7 @@ async def test_late_small_calls_do_not_wait_for_a_long_one() -> None:
     late = [batcher.submit(Tower.IMAGE, np.array([-number])) for number in (1, 2, 3)]
     gate.set()
     await asyncio.gather(*late)
-    # One pass was under way when they came, the next took them all.
+    # One pass was in flight when they came, the next took them all.
     assert sorted(fake.seen[Tower.IMAGE][4:8])[:3] == [-3, -2, -1]
     await long
     assert len(fake.sizes) == 101

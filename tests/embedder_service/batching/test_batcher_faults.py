@@ -84,7 +84,7 @@ async def test_the_end_of_the_device_thread_fails_everybody_and_stays_a_stall(er
         with pytest.raises(ServiceError) as caught:
             await future
         assert caught.value.reason == pb.NOT_READY
-    # What was still being decoded, and whoever comes later, is told at once.
+    # Rows that were still being decoded, and later calls, are refused at once.
     batcher.put(half_ready, [np.array(1)], [0])
     with pytest.raises(ServiceError, match="has ended"):
         await half_ready.future

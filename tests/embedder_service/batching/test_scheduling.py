@@ -12,7 +12,7 @@ from embedder_service.batching.scheduling import PriorityPicker, RecentActivity,
 from tests.clock import Clock
 
 
-def test_bulk_gets_one_pick_in_five_beside_interactive_work() -> None:
+def test_bulk_gets_one_pick_in_five_among_interactive_work() -> None:
     picker = PriorityPicker(bulk_every=5)
     picks = [picker.pick(interactive=True, bulk=True) for _ in range(20)]
     assert picks.count(Priority.BULK) == 4

@@ -37,12 +37,12 @@ def test_a_layer_is_near_to_its_float_twin(levels: int) -> None:
     with torch.inference_mode():
         expected = linear(values)
         found = Int8Linear(linear.weight, linear.bias, levels)(values)
-    # Small tokens lose nothing to large ones beside them.
+    # Small tokens lose nothing to large ones next to them.
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
 
 
-def test_what_lies_beside_a_token_does_not_change_it() -> None:
+def test_what_lies_next_to_a_token_does_not_change_it() -> None:
     torch.manual_seed(1)
     linear = torch.nn.Linear(32, 16)
     layer = Int8Linear(linear.weight, linear.bias, 63)

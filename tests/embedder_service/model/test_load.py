@@ -1,4 +1,4 @@
-"""What makes a model another model, and what does not."""
+"""The fingerprint: everything that changes it, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contrast, against a sum over pairs."""
+"""Steps of the training: augmentation, and the contrastive loss against a sum over pairs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.small_clip.augment import augmented
 from scripts.small_clip.loss import contrastive_loss
 
 
@@ -40,3 +41,17 @@ def test_pairs_that_may_be_true_do_not_count() -> None:
     true, nothing = torch.eye(2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.bool)
     assert contrastive_loss(one, one, torch.tensor(1.0), true, nothing).item() == 0
     assert contrastive_loss(one, one, torch.tensor(1.0), true, ~true).item() > 0.3
+
+
+def test_augmented_images_keep_their_size_range_and_colour() -> None:
+    pixels = torch.zeros(6, 16, 16, 3, dtype=torch.uint8)
+    pixels[..., 0] = 200
+    reach = torch.tensor([0.1] * 3 + [0.45] * 3)
+    values = augmented(pixels, reach, np.random.default_rng(1))
+    assert values.shape == (6, 3, 16, 16)
+    assert values.dtype == torch.float32
+    assert values[:, 1:].max() < 1e-6
+    assert 0.92 * 200 / 255 - 1e-3 <= values[:, 0].min() <= values[:, 0].max() <= 1.08 * 200 / 255 + 1e-3
+    again = augmented(pixels, reach, np.random.default_rng(1))
+    assert torch.equal(values, again)
+    assert not torch.equal(values, augmented(pixels, reach, np.random.default_rng(2)))
