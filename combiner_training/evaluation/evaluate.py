@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.vectors import split_lengths
 from combiner_service.combiner import Combiner, Float32
 from combiner_service.errors import CombinerError
 from combiner_training.datasets.triplets import Dialogue
@@ -19,7 +20,7 @@ from combiner_training.evaluation.metrics import (
 )
 from combiner_training.evaluation.protocol import Protocol
 from combiner_training.evaluation.queries import Coverage, EvaluationQueries
-from combiner_training.evaluation.ranking import NONE, Positions, group_ranks, padded, target_ranks, unit
+from combiner_training.evaluation.ranking import NONE, Positions, group_ranks, padded, target_ranks
 from combiner_training.feature_file import FeatureFolder
 
 RECALL_KS = (1, 5, 10, 50)
@@ -172,7 +173,7 @@ def evaluate_dialogues(
     rows = features.images.rows(gallery)
     names = [name for name, row in zip(gallery, rows, strict=True) if row >= 0]
     place = {name: at for at, name in enumerate(names)}
-    matrix = unit(features.images.take(rows[rows >= 0]))
+    matrix = split_lengths(features.images.take(rows[rows >= 0]))[0]
     features.images.rows([dialogue.reference for dialogue in dialogues])
     features.texts.rows([turn.text for dialogue in dialogues for turn in dialogue.turns])
     kept = [

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.vectors import split_lengths
 from combiner_service.combiner import Float32
 from combiner_training.captions import joined
 from combiner_training.datasets.base import Query, Split
 from combiner_training.evaluation.protocol import Gallery, Protocol, Reference
-from combiner_training.evaluation.ranking import NONE, Positions, padded, unit
+from combiner_training.evaluation.ranking import NONE, Positions, padded
 from combiner_training.feature_file import FeatureTable
 
 
@@ -125,7 +126,7 @@ def evaluation_queries(
         names=names,
         image_features=images.take(reference_rows[sound]),
         text_features=texts.take(text_rows[sound]),
-        gallery=unit(images.take(rows[rows >= 0])),
+        gallery=split_lengths(images.take(rows[rows >= 0]))[0],
         references=np.array([place.get(query.reference, NONE) for query in kept], np.int64),
         targets=padded([_places(dict.fromkeys(query.targets), place) for query in kept]),
         target_counts=np.array([len(set(query.targets)) for query in kept], np.int64),

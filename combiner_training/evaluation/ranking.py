@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cir.vectors import split_lengths
 from combiner_service.combiner import Float32, Float64
 
 Positions = NDArray[np.int64]
@@ -111,11 +110,6 @@ def padded(lists: Sequence[Sequence[int]]) -> Positions:
     for row, positions in zip(rows, lists, strict=True):
         row[: len(positions)] = positions
     return rows
-
-
-def unit(features: Float32) -> Float32:
-    """Return the rows scaled to length 1, (n, d) float32; rows of zeros stay."""
-    return split_lengths(features)[0]
 
 
 def _chunks(

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cir.vectors import normalize, split_lengths
 from combiner_training.evaluation import ranking
 from combiner_training.evaluation.metrics import (
     arithmetic_mean,
@@ -16,10 +17,10 @@ from combiner_training.evaluation.metrics import (
     mean_of,
     recall_at,
 )
-from combiner_training.evaluation.ranking import NONE, NOT_RANKED, group_ranks, target_ranks, top, unit
+from combiner_training.evaluation.ranking import NONE, NOT_RANKED, group_ranks, target_ranks, top
 from tests.combiner_training.evaluation.examples import PALETTE
 
-UNIT = unit(PALETTE)
+UNIT = normalize(PALETTE)
 
 
 def sorted_positions(query: int, gallery: list[int], excluded: int = NONE) -> list[int]:
@@ -83,10 +84,10 @@ def test_ranks_within_a_group_are_those_of_sorting(
 
 def test_copies_of_an_image_tie_wherever_they_stand() -> None:
     random = np.random.default_rng(0)
-    gallery = unit(random.standard_normal((1000, 61)).astype(np.float32))
+    gallery = normalize(random.standard_normal((1000, 61)).astype(np.float32))
     copies = [0, 3, 17, 500, 998, 999]
     gallery[copies] = gallery[0]
-    queries = unit(random.standard_normal((40, 61)).astype(np.float32))
+    queries = normalize(random.standard_normal((40, 61)).astype(np.float32))
     targets = np.tile(np.array(copies), (len(queries), 1))
     ranks = target_ranks(queries, gallery, targets)
     assert (np.diff(ranks, axis=1) == 1).all()
@@ -100,7 +101,7 @@ def test_a_model_that_gives_one_vector_for_everything_ranks_by_position() -> Non
 
 
 def test_unit_rows_have_length_one_and_zeros_stay() -> None:
-    rows = unit(np.array([[3, 4], [0, 0], [1e-30, 0]], np.float32))
+    rows, _ = split_lengths(np.array([[3, 4], [0, 0], [1e-30, 0]], np.float32))
     expected = np.array([[0.6, 0.8], [0, 0], [1, 0]])
     np.testing.assert_allclose(rows, expected, atol=1e-7)
 
@@ -110,9 +111,11 @@ def test_float32_scores_that_rounding_swaps_are_put_right() -> None:
     random = np.random.default_rng(1)
     wrong = 0
     for _ in range(200):
-        query = unit(random.standard_normal((1, 257)).astype(np.float32))
+        query = normalize(random.standard_normal((1, 257)).astype(np.float32))
         base = random.standard_normal(257).astype(np.float32)
-        gallery = unit(np.array([base, base + np.float32(1e-7) * random.standard_normal(257)], np.float32))
+        gallery = normalize(
+            np.array([base, base + np.float32(1e-7) * random.standard_normal(257)], np.float32)
+        )
         exact = (query.astype(np.float64) * gallery).sum(axis=1)
         rough = (query @ gallery.T)[0]
         wrong += bool(rough[0] >= rough[1]) != bool(exact[0] >= exact[1])
