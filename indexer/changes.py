@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from cir.limits import item_id_problem
 from indexer.items import Change, ContentStamp, KnownItem, LoadedItem, WrittenItem, payload_hash
 from indexer.ledger import Ledger, LedgerEntry
 from indexer.parts import Parts
@@ -14,7 +15,7 @@ from indexer.read import read_image
 from indexer.rejects import Reject
 from indexer.report import Tally
 from indexer.sources.base import ImageError, Source, SourceItem
-from indexer.validate import check_id, validate_items
+from indexer.validate import validate_items
 from vector_store.types import FieldType
 
 T = TypeVar("T")
@@ -160,7 +161,7 @@ def plan_run(
                 else:
                     outlook.tally.count([result])
                     outlook.complete = whole or result is Change.UNCHANGED
-            if not check_id(item.id):
+            if not item_id_problem(item.id):
                 yield item.id
 
     ids = comparing()

@@ -140,6 +140,6 @@ def _failed(address: str, error: CirError) -> EmbedderFailed:
     if error.code is grpc.StatusCode.UNAVAILABLE:
         return EmbedderFailed(
             f"embedder at {address} is not available: {error.message}. Start it with "
-            "`python -m embedder_service` (or everything with `cir up`), or name another with --embedder"
+            "`python -m embedder_service` (or everything with `cir up`), or name another with `embedder`"
         )
     return EmbedderFailed(f"embedder at {address} failed with {error.code.name}: {error.message}")

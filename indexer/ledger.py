@@ -99,7 +99,7 @@ class Ledger:
             )
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(
-                f"ledger {path} cannot be opened: {error}; name another with --ledger"
+                f"ledger {path} cannot be opened: {error}; name another with `ledger_path`"
             ) from error
         with _closed_on_error(path, connection):
             _prepare(connection, path, {"catalog": catalog, "store": store})
@@ -316,7 +316,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, identity: dict[str, str
     elif schema != SCHEMA:
         raise LedgerError(
             f"ledger {path} has schema {schema}, expected {SCHEMA}; rebuild it from the published version "
-            "with --rebuild-ledger, or name another with --ledger"
+            "with `rebuild_ledger`, or name another with `ledger_path`"
         )
     connection.execute("COMMIT")
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -327,7 +327,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, identity: dict[str, str
         if found is None or found[0] != expected:
             raise LedgerError(
                 f"ledger {path} belongs to {name} {found and found[0]!r}, not to {expected!r}; "
-                "name another file with --ledger"
+                "name another file with `ledger_path`"
             )
 
 
@@ -365,14 +365,14 @@ def _to_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     if isinstance(error, sqlite3.OperationalError):
         return LedgerError(
             f"ledger {path} cannot be read or written: {text}; free some space or make it writable, or name "
-            "another file with --ledger. Nothing was published; the next run goes on from here"
+            "another file with `ledger_path`. Nothing was published; the next run goes on from here"
         )
     return _damaged(path, text)
 
 
 def _damaged(path: Path, problem: str) -> LedgerDamaged:
     return LedgerDamaged(
-        f"ledger {path} is damaged ({problem}); the catalog is not affected. --rebuild-ledger makes a new "
+        f"ledger {path} is damaged ({problem}); the catalog is not affected. `rebuild_ledger` makes a new "
         "one from the published version; without the file, all pictures are encoded again"
     )
 

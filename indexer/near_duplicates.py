@@ -38,7 +38,7 @@ async def write_near_duplicates(reader: CatalogVersion, path: Path, cosine: floa
     except OSError as error:
         raise IndexingError(
             f"near-duplicate report {path} cannot be written: {error.strerror}; name another file with "
-            "--near-duplicates"
+            "`near_duplicates_path`"
         ) from error
     return count
 

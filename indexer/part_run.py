@@ -181,7 +181,7 @@ def _open(folder: Path, partition: Partition, catalog: str) -> Ledger:
     except OSError as error:
         raise PartsError(f"folder of parts {folder} cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
-        raise PartsError(f"folder of parts {folder} cannot be written; name another with --parts")
+        raise PartsError(f"folder of parts {folder} cannot be written; name another with `parts`")
     path = work_ledger_path(folder, partition)
     try:
         return Ledger.open(path, catalog=catalog, store=f"partition {partition} of a run")

@@ -132,7 +132,7 @@ class Parts:
             if fact.source != digest.text:
                 raise PartsError(
                     f"{self._name(fact.number)} was made of another state of the source, or with other "
-                    f"options for it; run partition {fact.number}/{fact.count} again with those of --finish"
+                    f"options for it; run partition {fact.number}/{fact.count} again with those of this finishing run"
                 )
         if (found := sum(fact.found for fact in self._facts)) != digest.found:
             raise PartsError(
@@ -197,7 +197,9 @@ def open_parts(folder: Path, catalog: str) -> Iterator[Parts]:
     counts = sorted({part.count for part in found})
     if len(counts) != 1:
         there = f"parts of {' and of '.join(map(str, counts))}" if counts else "no parts"
-        raise PartsError(f"folder {folder} holds {there}; expected all parts of one run with --partition i/n")
+        raise PartsError(
+            f"folder {folder} holds {there}; expected all parts of one run, each made with `partition` i/n"
+        )
     count = counts[0]
     if missing := [n for n in range(1, count + 1) if Partition(n, count) not in found]:
         listed = ", ".join(f"{number}/{count}" for number in missing[:10])

@@ -142,7 +142,7 @@ async def _cluster(address: str) -> AsyncIterator[Any]:
     except Exception as error:  # Ray raises it bare when a node does not come up
         raise IndexingError(
             f"the Ray cluster at {where or 'this machine'} cannot be used: {error}; start one with "
-            "`ray start --head`, or name another with --ray-address"
+            "`ray start --head`, or name another with `ray_address`"
         ) from error
     try:
         yield ray

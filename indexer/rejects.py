@@ -61,7 +61,9 @@ class RejectsFile:
     def check(path: Path) -> None:
         """Raise `SourceError` where no file can be written: now rather than hours later."""
         if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise SourceError(f"rejects file {path} cannot be written there; name another with --rejects")
+            raise SourceError(
+                f"rejects file {path} cannot be written there; name another with `rejects_path`"
+            )
 
     def __enter__(self) -> Self:
         if not self._writing:
@@ -96,5 +98,5 @@ class RejectsFile:
 
 def _not_writable(path: Path, error: OSError) -> SourceError:
     return SourceError(
-        f"rejects file {path} cannot be written: {error.strerror}; name another with --rejects"
+        f"rejects file {path} cannot be written: {error.strerror}; name another with `rejects_path`"
     )

@@ -175,7 +175,7 @@ def _check(items: Sequence[Item], schema: Mapping[str, FieldType]) -> None:
         except InvalidQueryError as error:
             raise CarryFailed(
                 f"an item that stays from the published version does not fit: {error}. Give the field's type "
-                "with --schema, put the item into the source, or leave it out with --sync"
+                "with `schema`, put the item into the source, or leave it out with `sync`"
             ) from None
 
 

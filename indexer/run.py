@@ -214,7 +214,7 @@ class IndexRun:
         elif base.info.points and not await asyncio.to_thread(self.ledger.written, base.key):
             self._note(
                 f"the ledger {self.ledger.path} knows nothing of version {base.info.version}, so all "
-                "pictures are encoded again; --rebuild-ledger takes over those that have not changed since"
+                "pictures are encoded again; `rebuild_ledger` takes over those that have not changed since"
             )
 
     async def _unbuilt(

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
+from cir.limits import MAX_PAYLOAD_BYTES, item_id_problem
 from indexer.rejects import ID_DUPLICATE, ID_INVALID, PAYLOAD_INVALID, Reject
 from indexer.sources.base import SourceItem
 from vector_store.errors import InvalidQueryError
 from vector_store.types import FieldType, Payload
-from vector_store.validation import check_payload, is_text
-
-MAX_ID_CHARACTERS = 512
-# As long as a line of a manifest may be.
-MAX_PAYLOAD_BYTES = 1024 * 1024
-# All of Unicode's control characters (Cc).
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def check_id(item_id: str) -> str:
-    """What is wrong with an item id; '' when it can be used."""
-    if not 1 <= len(item_id) <= MAX_ID_CHARACTERS:
-        return f"the id has {len(item_id)} characters; expected 1 to {MAX_ID_CHARACTERS}"
-    if not is_text(item_id):
-        return "the id is not valid Unicode; rename the file, or give the item an id of its own"
-    if _CONTROL.search(item_id):
-        return f"the id {item_id!r} has control characters; rename the file, or give the item another id"
-    return ""
+from vector_store.validation import check_payload
 
 
 def validate_items(
@@ -44,8 +27,9 @@ def validate_items(
         if isinstance(item, Reject):
             yield item
             continue
-        if problem := check_id(item.id):
-            yield _reject(item, ID_INVALID, problem)
+        if problem := item_id_problem(item.id):
+            message = f"id {item.id!r}: {problem}; rename the file, or give the item another id"
+            yield _reject(item, ID_INVALID, message)
             continue
         digest = blake2b(item.id.encode(), digest_size=16).digest()
         if digest in seen:

@@ -37,7 +37,7 @@ def check_counts(tally: Tally, rejects_path: Path, options: IndexingOptions) -> 
         raise TooManyRejects(
             f"{tally.rejected} of {found} items were rejected ({reasons_text(tally.rejects)}), more "
             f"than the share of {options.max_reject_share:g} that is allowed; nothing was published. "
-            f"See {rejects_path}, or raise --max-reject-share"
+            f"See {rejects_path}, or raise `max_reject_share`"
         )
 
 
@@ -50,8 +50,8 @@ def check_deletions(base: PreviousVersion | None, missing: Sequence[str], option
         raise SyncRefused(
             f"{len(missing)} of {base.info.points} items of version {base.info.version} are not in the "
             f"source (such as {missing[0]!r}), more than the share of {options.max_delete_share:g} that may "
-            "be deleted; nothing was changed. Check the source; --allow-delete deletes them, "
-            "--max-delete-share raises the share"
+            "be deleted; nothing was changed. Check the source; `allow_delete` deletes them, "
+            "`max_delete_share` raises the share"
         )
 
 
@@ -65,7 +65,7 @@ def check_model(
         f"{len(missing)} items of version {base.info.version} are not in the source (such as "
         f"{missing[0]!r}), and their vectors are of model {base.info.spec.model_fingerprint}, "
         "which is not the embedder's; nothing was changed. Put them into the source, or leave them "
-        "out with --sync"
+        "out with `sync`"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cir.limits import item_id_problem
 from cir.retry import retrying
 from indexer.errors import IndexingError
 from indexer.items import ContentStamp, EmbeddedItem, payload_hash
@@ -16,7 +17,6 @@ from indexer.ledger import Ledger, LedgerEntry
 from indexer.rejects import Reject
 from indexer.report import Tally
 from indexer.sources.base import SourceItem
-from indexer.validate import check_id
 from vector_store.base import VersionWriter
 from vector_store.errors import StoreError, StoreLockedError, StoreUnavailableError
 from vector_store.types import PointBatch
@@ -43,7 +43,7 @@ class LedgerPage:
 
     def reject(self, reject: Reject, item: SourceItem | None, stamp: ContentStamp) -> None:
         """Remember why an item was left out; one that is written stays so. Blocks."""
-        if check_id(reject.id):
+        if item_id_problem(reject.id):
             return  # nothing can be known again by such an id
         location = "" if item is None else str(item.picture)
         entry = LedgerEntry(

@@ -179,7 +179,7 @@ def read_schema(texts: Sequence[str]) -> dict[str, FieldType]:
         for column, value in pairs.items():
             if not isinstance(value, str) or value not in list(FieldType):
                 raise SourceError(
-                    f"--schema: field {column!r} has type {value!r}; expected one of {', '.join(FieldType)}"
+                    f"`schema`: field {column!r} has type {value!r}; expected one of {', '.join(FieldType)}"
                 )
             schema[column.strip()] = FieldType(value)
     return schema
@@ -190,8 +190,8 @@ def _read(path: Path) -> dict[str, object]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(
-            f"--schema: {path} is neither FIELD=TYPE nor a JSON file that can be read: {error}"
+            f"`schema`: {path} is neither FIELD=TYPE nor a JSON file that can be read: {error}"
         ) from error
     if not isinstance(document, dict):
-        raise SourceError(f'--schema: {path} holds no JSON object such as {{"price": "float"}}')
+        raise SourceError(f'`schema`: {path} holds no JSON object such as {{"price": "float"}}')
     return document

@@ -52,7 +52,7 @@ class UrlRules:
         port = _PORTS[parts.scheme] if port is None else port
         if not any(self._matches(rule, parts.scheme, host, port) for rule in self.hosts):
             raise UrlNotAllowed(
-                f"host {host} with port {port} is not allowed; allow it with --allow-host (allowed are: "
+                f"host {host} with port {port} is not allowed; allow it with `allow_hosts` (allowed are: "
                 f"{', '.join(self.hosts) or 'none'})"
             )
         return parts, host, port
@@ -63,7 +63,7 @@ class UrlRules:
         if not self.private and not all(_is_public(one) for one in _translations(address)):
             raise UrlNotAllowed(
                 f"host {host} has the address {text}, which is not on the public internet; "
-                "--allow-private-hosts allows that"
+                "`allow_private_hosts` allows that"
             )
 
     @staticmethod

@@ -172,7 +172,7 @@ def content(picture: int) -> bytes:
                 st.tuples(st.integers(0, 9), st.integers(0, 1)),
                 min_size=1,
             ),
-            st.booleans(),  # --sync
+            st.booleans(),  # `sync`
             st.integers(0, 8),  # the write from which on the store is away; 0: it never is
         ),
         min_size=1,

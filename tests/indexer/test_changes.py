@@ -135,7 +135,7 @@ async def test_another_model_encodes_everything(
     encoded(embedder)
     embedder.fingerprint = "another"
     shutil.move(folder / "0001.jpg", folder.parent / "0001.jpg")
-    with pytest.raises(CarryFailed, match=r"0001\.jpg.*--sync"):
+    with pytest.raises(CarryFailed, match=r"0001\.jpg.*`sync`"):
         await index(FolderSource(folder), "shop", store, address, FAST)
     shutil.move(folder.parent / "0001.jpg", folder / "0001.jpg")
     report = await index(FolderSource(folder), "shop", store, address, FAST)
@@ -170,7 +170,7 @@ async def test_sync_refuses_to_delete_much(
         (folder.parent / "shop.ledger.sqlite").unlink()
     for item_id in sorted(ids_in(folder))[:8]:
         (folder / item_id).unlink()
-    with pytest.raises(SyncRefused, match=r"8 of 20 .*0\.3.*--allow-delete"):
+    with pytest.raises(SyncRefused, match=r"8 of 20 .*0\.3.*`allow_delete`"):
         await index(FolderSource(folder), "shop", store, address, with_(sync=True))
     assert len(await stored(store)) == 20
     report = await index(FolderSource(folder), "shop", store, address, with_(sync=True, allow_delete=True))
@@ -281,18 +281,18 @@ async def test_ledgers(folder: Path, store: VectorStore, embedder: FakeEmbedder,
     await run()
     encoded(embedder)
     path.write_bytes(path.read_bytes()[:4096] + bytes(8192))
-    with pytest.raises(LedgerError, match="--rebuild-ledger"):
+    with pytest.raises(LedgerError, match="`rebuild_ledger`"):
         await run()
     report = await run(rebuild_ledger=True)
     assert not report.published
     assert encoded(embedder) == 0
     path.write_text("this is no database, it is a text" * 100)
-    with pytest.raises(LedgerError, match=r"damaged.*--rebuild-ledger"):
+    with pytest.raises(LedgerError, match=r"damaged.*`rebuild_ledger`"):
         await run()
     path.unlink()
     report = await run()
     assert (report.indexed, encoded(embedder)) == (20, 20)
-    assert any("--rebuild-ledger" in note for note in report.notes)
+    assert any("`rebuild_ledger`" in note for note in report.notes)
     with pytest.raises(LedgerError, match="belongs to catalog 'shop'"):
         await index(FolderSource(folder), "other", store, address, with_(ledger_path=path))
 

@@ -74,7 +74,7 @@ async def test_a_full_disk_under_the_ledger_ends_the_run(
 ) -> None:
     fill(tmp_path / "photos", 4)
     full = FAST.model_copy(update={"ledger_path": Path("/dev/full/ledger.sqlite")})
-    with pytest.raises(IndexingError, match="--ledger"):
+    with pytest.raises(IndexingError, match="`ledger_path`"):
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, full)
 
 

@@ -111,7 +111,7 @@ def test_other_schemas_and_foreign_files_are_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(LedgerError, match="schema 99"):
         Ledger.open(path, catalog="c", store="s")
-    with pytest.raises(LedgerError, match="--ledger"):
+    with pytest.raises(LedgerError, match="`ledger_path`"):
         Ledger.open(tmp_path / "l.sqlite" / "x", catalog="c", store="s")
 
 

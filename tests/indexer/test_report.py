@@ -84,5 +84,5 @@ def test_what_an_earlier_run_left_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "missing/r.jsonl"])
 def test_a_place_that_cannot_be_written_is_told_at_the_start(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SourceError, match="--rejects"), RejectsFile(tmp_path / name, Counter()):
+    with pytest.raises(SourceError, match="`rejects_path`"), RejectsFile(tmp_path / name, Counter()):
         pass

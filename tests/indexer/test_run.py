@@ -446,6 +446,6 @@ async def test_rejects_that_cannot_be_written_are_told_at_the_start(
 ) -> None:
     fill(tmp_path / "photos", 1)
     options = FAST.model_copy(update={"rejects_path": tmp_path / "no" / "folder.jsonl"})
-    with pytest.raises(SourceError, match="--rejects"):
+    with pytest.raises(SourceError, match="`rejects_path`"):
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
     assert embedder.info_calls == 0

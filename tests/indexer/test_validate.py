@@ -9,7 +9,7 @@ import pytest
 
 from indexer.rejects import Reject
 from indexer.sources.base import SourceItem
-from indexer.validate import check_id, validate_items
+from indexer.validate import validate_items
 from vector_store.types import FieldType
 
 
@@ -17,17 +17,19 @@ def item(item_id: str, **payload: Any) -> SourceItem:
     return SourceItem(item_id, Path("/x"), "x", payload)
 
 
-@pytest.mark.parametrize("item_id", ["a", "x" * 512, "Hemd/größe 1.jpg", "日本.png", " "])
+@pytest.mark.parametrize("item_id", ["a", "x" * 512, "Hemd/größe 1.jpg", "日本.png", " ", "羽绒\u3000红.jpg"])
 def test_usable_ids(item_id: str) -> None:
-    assert check_id(item_id) == ""
+    assert list(validate_items([item(item_id)], {})) == [item(item_id)]
 
 
-@pytest.mark.parametrize("item_id", ["", "x" * 513, "a\nb", "a\x7f", "a\udc80.jpg", "\x00", "a\x85"])
+@pytest.mark.parametrize(
+    "item_id", ["", "x" * 2049, "日" * 683, "a\nb", "a\x7f", "a\udc80.jpg", "\x00", "a\x85"]
+)
 def test_unusable_ids_are_rejected_with_a_reason(item_id: str) -> None:
     (result,) = validate_items([item(item_id)], {})
     assert isinstance(result, Reject)
     assert result.reason == "ID_INVALID"
-    assert "the id" in result.message
+    assert "an item id" in result.message
 
 
 def test_the_first_of_equal_ids_wins() -> None:

@@ -179,5 +179,5 @@ def test_what_is_wrong_is_told(tmp_path: Path, text: str, monkeypatch: pytest.Mo
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "wrong.json").write_text('{"a": 1}')
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(SourceError, match="--schema"):
+    with pytest.raises(SourceError, match="`schema`"):
         read_schema([text])
