@@ -22,7 +22,7 @@ from cir_cli.datasets import (
     ReferenceOption,
     RootOption,
     SplitOption,
-    told_as_failures,
+    report_errors,
 )
 from cir_cli.errors import require
 from cir_cli.evaluate import CombinerOption, DeviceOption, print_dialogues
@@ -62,7 +62,7 @@ def compare(
     from cir_cli.run_evaluate import Experiment, run_compare
     from combiner_training.evaluation.tables import comparison_table
 
-    with told_as_failures():
+    with report_errors():
         comparison, talks = run_compare(
             Experiment(
                 dataset, root, features, category or (), gallery, reference or "", captions, dialogues
@@ -106,7 +106,7 @@ def cirr_submission(
     require("combiner", what="cir cirr-submission")
     from cir_cli.run_evaluate import Experiment, run_cirr_submission
 
-    with told_as_failures():
+    with report_errors():
         paths = run_cirr_submission(
             Experiment(DatasetName.CIRR, root, features), split, combiner, out, device=device
         )

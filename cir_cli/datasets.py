@@ -90,7 +90,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 
 
 @contextmanager
-def told_as_failures() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn the errors of data sets, features, evaluation and training into the one line of a `Failure`."""
     from combiner_service.errors import InvalidCheckpointError
 
@@ -145,7 +145,7 @@ def check(
     # Only here, so that the rest of the command needs no more than the base install.
     from combiner_training.datasets.check import check_images, make_report, report_document
 
-    with told_as_failures():
+    with report_errors():
         splits = _splits(kind, path, split or (), category or ())
     files = sorted({file for each in splits for file in each.paths.values()})
     progress = WorkProgress(quiet=quiet)
@@ -180,7 +180,7 @@ def export(
     from combiner_training.datasets.triplets import manifest_rows
     from service_runtime.files import write_json_lines
 
-    with told_as_failures():
+    with report_errors():
         splits = _splits(kind, path, split or (), category or ())
         rows = list(manifest_rows(splits, out.parent))
         write_json_lines(out, rows)

@@ -18,7 +18,7 @@ from cir_cli.datasets import (
     ReferenceOption,
     RootOption,
     SplitOption,
-    told_as_failures,
+    report_errors,
 )
 from cir_cli.errors import require
 from cir_cli.options import Json
@@ -62,7 +62,7 @@ def evaluate(
     from cir_cli.run_evaluate import Experiment, run_evaluate
     from combiner_training.evaluation.tables import evaluation_table
 
-    with told_as_failures():
+    with report_errors():
         evaluation, talks = run_evaluate(
             Experiment(
                 dataset, root, features, category or (), gallery, reference or "", captions, dialogues

@@ -14,7 +14,7 @@ from cir_cli.datasets import (
     DialoguesOption,
     QuietOption,
     RootOption,
-    told_as_failures,
+    report_errors,
 )
 from cir_cli.errors import require
 from cir_cli.options import EmbedderApiKey, EmbedderCaFile, EmbedderCertFile, EmbedderKeyFile, Json, access
@@ -80,7 +80,7 @@ def extract(
     require("combiner" if embedder else "embedder", what="cir features extract")
     from cir_cli.run_features import Source, run_extract
 
-    with told_as_failures():
+    with report_errors():
         reports = run_extract(
             Source(
                 dataset.value,

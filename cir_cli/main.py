@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from cir.errors import CirError
 from cir_cli import (
@@ -92,15 +94,46 @@ def run(arguments: Sequence[str]) -> int:
     except CirError as error:
         return _fail(error.message, 1)
     except Failure as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(spell_flags(str(error), flags_of(arguments)), error.exit_code)
     except BrokenPipeError:
         sys.stdout = None  # the reader is gone: nothing is left to flush
         return 1
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", _INTERRUPTED)
     except Exception as error:
-        return _fail(f"a fault of this program ({type(error).__name__}: {error}); please report it", 70)
+        return _fail(f"internal error ({type(error).__name__}: {error}); please report it", 70)
     return result if isinstance(result, int) else 0
+
+
+def flags_of(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the flags of the command that the arguments call, by the names of their parameters."""
+    command: Any = get_command(app)
+    for argument in arguments:
+        below = getattr(command, "commands", {})
+        if argument not in below:
+            break
+        command = below[argument]
+    flags: dict[str, str] = {}
+    for parameter in command.params:
+        if long := [option for option in parameter.opts if option.startswith("--")]:
+            flags[parameter.name] = long[0]
+            flags[long[0].removeprefix("--").replace("-", "_")] = long[0]
+    return flags
+
+
+def spell_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Return an error message with flags in place of the parameters that it names in backquotes.
+
+    A library names its own parameters (`rejects_path`, `projection_dim`, `allow_hosts`); a flag may leave out
+    their ending. Names that are not an option of the command stay as they are.
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        name = match[1]
+        names = (name, name.removesuffix("_path"), name.removesuffix("_dim"), name.removesuffix("s"))
+        return next((flags[known] for known in names if known in flags), match[0])
+
+    return re.sub(r"`(\w+)`", flag, message)
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -18,7 +18,7 @@ from cir_cli.datasets import (
     QuietOption,
     ReferenceOption,
     RootOption,
-    told_as_failures,
+    report_errors,
 )
 from cir_cli.errors import require
 from cir_cli.options import Json
@@ -106,7 +106,7 @@ def train(
     from cir_cli.run_train import run_train
     from combiner_training.options import TrainOptions
 
-    with told_as_failures():
+    with report_errors():
         data, trained = run_train(
             Experiment(dataset, root, features, category or (), gallery, reference or "", captions),
             out,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cir.search.v1 import catalog_pb2, search_pb2
-from cir_cli.main import run
+from cir_cli.main import flags_of, run, spell_flags
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch, refuse
 
@@ -152,7 +152,7 @@ def test_a_fault_of_the_program_is_one_line_too(
 
     monkeypatch.setattr("cir_cli.search.connect", broken)
     code, line = failed(capsys, "search", "-c", "shop", "--text", "x")
-    assert (code, line) == (70, "cir: a fault of this program (KeyError: 'oh'); please report it")
+    assert (code, line) == (70, "cir: internal error (KeyError: 'oh'); please report it")
 
 
 def test_ctrl_c_ends_a_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +216,19 @@ def test_help_and_version_succeed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "composed" in capsys.readouterr().out.lower()
     assert run(["--version"]) == 0
     assert run([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "shown"),
+    [
+        (["train"], "give a smaller `batch_size` or `hidden_dim`", "give a smaller --batch-size or --hidden"),
+        (["index"], "`rejects_path`, `allow_hosts` and `sync`", "--rejects, --allow-host and --sync"),
+        (["features", "extract"], "set `fresh` to replace them", "set --fresh to replace them"),
+        (["index"], "`ray start --head` and `no_option`", "`ray start --head` and `no_option`"),
+        (["search"], "nothing called `fresh`", "nothing called `fresh`"),
+    ],
+)
+def test_parameters_that_a_library_names_are_shown_as_flags(
+    command: list[str], message: str, shown: str
+) -> None:
+    assert spell_flags(message, flags_of([*command, "--quiet", "x"])) == shown
