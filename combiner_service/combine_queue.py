@@ -8,23 +8,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cir.combiner.v1 import combiner_pb2
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import errors_pb2
 from combiner_service.metrics import CombinerMetrics
+from combiner_service.request import CombineCall
 from service_runtime.errors import ServiceError
 from service_runtime.watchdog import Progress
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One call: `items` pairs for the combiner of a name. Both times are on the queue's clock."""
+    """A call that waits for its answer. Both times are on the queue's clock."""
 
-    name: str
-    items: int
-    request: combiner_pb2.CombineRequest
+    call: CombineCall
     deadline: float
-    future: asyncio.Future[combiner_pb2.CombineResponse]
+    future: asyncio.Future[pb.CombineResponse]
     submitted: float
 
 
@@ -70,15 +68,15 @@ class CombineQueue:
         with self._changed:
             if self._closing:
                 raise ServiceError(errors_pb2.NOT_READY, "the service is stopping; try another replica")
-            if self._waiting and self._waiting_items + job.items > self._max_waiting:
+            if self._waiting and self._waiting_items + job.call.items > self._max_waiting:
                 raise ServiceError(
                     errors_pb2.OVERLOADED,
-                    f"{self._waiting_items} pairs wait, {job.items} more would exceed the limit of "
+                    f"{self._waiting_items} pairs wait, {job.call.items} more would exceed the limit of "
                     f"{self._max_waiting} (max_waiting_items); try again later",
                     retry_after=0.2,
                 )
             self._waiting[job] = None
-            self._waiting_items += job.items
+            self._waiting_items += job.call.items
             self.progress.begin()
             self._changed.notify()
 
@@ -104,7 +102,7 @@ class CombineQueue:
     def done(self, jobs: Sequence[Job]) -> None:
         """Note that calls that were taken have been answered."""
         with self._changed:
-            self._taken.discard(jobs[0].name)
+            self._taken.discard(jobs[0].call.name)
             for _ in jobs:
                 self.progress.end()
             self._changed.notify_all()
@@ -116,24 +114,28 @@ class CombineQueue:
             self._changed.notify_all()
 
     def _next(self) -> Sequence[Job]:
-        first = next((job for job in self._waiting if job.name not in self._taken), None)
+        first = next((job for job in self._waiting if job.call.name not in self._taken), None)
         if first is None:
             return ()
         jobs = [first]
-        if self._max_forward > 1 and self._gathers(first.name):
-            items = first.items
+        if self._max_forward > 1 and self._gathers(first.call.name):
+            items = first.call.items
             for job in self._waiting:
-                if job is not first and job.name == first.name and items + job.items <= self._max_forward:
+                if (
+                    job is not first
+                    and job.call.name == first.call.name
+                    and items + job.call.items <= self._max_forward
+                ):
                     jobs.append(job)
-                    items += job.items
-            self._taken.add(first.name)
+                    items += job.call.items
+            self._taken.add(first.call.name)
         for job in jobs:
             self._remove(job)
         return jobs
 
     def _remove(self, job: Job) -> None:
         del self._waiting[job]
-        self._waiting_items -= job.items
+        self._waiting_items -= job.call.items
 
 
 Outcome = pb.CombineResponse | Exception
@@ -166,9 +168,7 @@ class CombineWorkers:
         for thread in self._threads:
             thread.start()
 
-    async def combine(
-        self, name: str, items: int, request: pb.CombineRequest, *, seconds_left: float
-    ) -> pb.CombineResponse:
+    async def combine(self, call: CombineCall, *, seconds_left: float) -> pb.CombineResponse:
         """Return the answer to one call.
 
         Raises:
@@ -177,7 +177,7 @@ class CombineWorkers:
         if self._loop is None:
             raise RuntimeError("the workers have not been started")
         now = self._queue.clock()
-        job = Job(name, items, request, now + seconds_left, self._loop.create_future(), now)
+        job = Job(call, now + seconds_left, self._loop.create_future(), now)
         self._queue.put(job)
         try:
             return await job.future
@@ -214,7 +214,7 @@ class CombineWorkers:
             )
             answers.append((job, error))
         for job in in_time:
-            self._metrics.started(job.name, now - job.submitted)
+            self._metrics.started(job.call.name, now - job.submitted)
         if in_time:
             try:
                 outcomes = self._combine(in_time)

@@ -12,10 +12,11 @@ from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.vectors import DimensionError, VectorError, pack, unpack
 from combiner_service import errors
 from combiner_service.combine_queue import Job, Outcome
-from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs
-from combiner_service.errors import CombinerError, FingerprintMismatchError
+from combiner_service.combiner import Combined, Combiner, Float32, Pairs
+from combiner_service.errors import CombinerError
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
+from combiner_service.request import CombineCall, check_fingerprints
 from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
 
@@ -29,7 +30,7 @@ class CombineExecutor:
 
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         """An answer or a refusal for each job, in order. One job's fault concerns no other."""
-        name = jobs[0].name
+        name = jobs[0].call.name
         outcomes: dict[int, Outcome] = {}
         pairs: dict[int, Pairs] = {}
         try:
@@ -37,8 +38,8 @@ class CombineExecutor:
             info = self._registry.info(name)
             for index, job in enumerate(jobs):
                 try:
-                    check_fingerprints(job.request, info)
-                    pairs[index] = _pairs(job.request)
+                    check_fingerprints(job.call, info)
+                    pairs[index] = _pairs(job.call)
                 except (CombinerError, ServiceError) as error:
                     outcomes[index] = _refused(error)
             if pairs:
@@ -63,7 +64,7 @@ class CombineExecutor:
                 outcomes[index] = _refused(result)
                 continue
             try:
-                outcomes[index] = _response(jobs[index].request, combiner, result, elapsed)
+                outcomes[index] = _response(jobs[index].call, combiner, result, elapsed)
             except CombinerError as error:
                 outcomes[index] = to_service_error(error)
         return outcomes
@@ -84,25 +85,25 @@ def _combine_all(combiner: Combiner, calls: Sequence[Pairs]) -> Sequence[Combine
 
 
 def _response(
-    request: pb.CombineRequest, combiner: Combiner, combined: Combined, nanoseconds: int
+    call: CombineCall, combiner: Combiner, combined: Combined, nanoseconds: int
 ) -> pb.CombineResponse:
     # Of the combiner that was used: the file may have been replaced since the first check.
-    fingerprint = check_fingerprints(request, combiner.info)
+    fingerprint = check_fingerprints(call, combiner.info)
     elapsed = Duration()
     elapsed.FromNanoseconds(nanoseconds)
     return pb.CombineResponse(
-        query_vectors=pack(combined.query_vectors, fingerprint=fingerprint, encoding=request.encoding),
+        query_vectors=pack(combined.query_vectors, fingerprint=fingerprint, encoding=call.encoding),
         text_weights=combined.text_weights.tolist(),
         combiner=combiner.info.name,
         elapsed=elapsed,
     )
 
 
-def _pairs(request: pb.CombineRequest) -> Pairs:
+def _pairs(call: CombineCall) -> Pairs:
     return Pairs(
-        _features(request.image_features, "image_features"),
-        _features(request.text_features, "text_features"),
-        request.text_weight if request.HasField("text_weight") else None,
+        _features(call.image_features, "image_features"),
+        _features(call.text_features, "text_features"),
+        call.text_weight,
     )
 
 
@@ -139,30 +140,3 @@ def vector_error(error: VectorError, field: str) -> ServiceError:
     """The refusal for a batch of vectors that cannot be read."""
     reason = errors_pb2.WRONG_DIMENSION if isinstance(error, DimensionError) else errors_pb2.FIELD_INVALID
     return ServiceError(reason, f"{field}: {error}", field=field)
-
-
-def check_fingerprints(request: pb.CombineRequest, info: CombinerInfo) -> str:
-    """Return the fingerprint of the model that all parts agree on; empty where none of them says.
-
-    An empty fingerprint agrees with any: then the dimension alone is checked.
-
-    Raises:
-        FingerprintMismatchError: Two parts name different models.
-    """
-    image = request.image_features.model_fingerprint
-    text = request.text_features.model_fingerprint
-    if image and text and image != text:
-        raise FingerprintMismatchError(
-            f"the image features come from model {image[:200]}, the text features from model {text[:200]}; "
-            "embed both with one model",
-            field="text_features.model_fingerprint",
-        )
-    given = image or text
-    if given and info.model_fingerprint and given != info.model_fingerprint:
-        raise FingerprintMismatchError(
-            f"{info.name} was trained on features of model {info.model_fingerprint}, these come from model "
-            f"{given[:200]}; use a combiner of that model, or one that takes "
-            "features of any model (see ListCombiners)",
-            field=("image_features" if image else "text_features") + ".model_fingerprint",
-        )
-    return info.model_fingerprint or given

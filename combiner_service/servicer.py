@@ -1,4 +1,4 @@
-"""The CombinerService RPCs, with the checks of their requests and the pages of ListCombiners (AIP-158)."""
+"""The CombinerService RPCs, and the pages of ListCombiners (AIP-158)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import grpc.aio
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc
-from cir.common.v1 import errors_pb2, vectors_pb2
 from combiner_service.checkpoint_directory import PREFIX
 from combiner_service.combine_queue import CombineWorkers
 from combiner_service.combiner import CombinerInfo
 from combiner_service.registry import Registry
+from combiner_service.request import parse_request
 from combiner_service.settings import CombinerSettings
-from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
 from service_runtime.page_token import check_page_size, decode_token, encode_token, invalid_page_token
 from service_runtime.settings import software_version
@@ -71,15 +70,14 @@ class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
 
     async def Combine(self, request: pb.CombineRequest, context: Context) -> pb.CombineResponse:
         """Query vectors and text weights for pairs of features."""
-        items = check_request(
+        settings = self._settings
+        call = parse_request(
             request,
-            max_batch_items=self._settings.max_batch_items,
-            max_dimension=self._settings.max_dimension,
+            default_combiner=settings.default_combiner,
+            max_batch_items=settings.max_batch_items,
+            max_dimension=settings.max_dimension,
         )
-        name = request.combiner or self._settings.default_combiner
-        return await self._workers.combine(
-            name, items, request, seconds_left=remaining_seconds(context, _LONGEST_SECONDS)
-        )
+        return await self._workers.combine(call, seconds_left=remaining_seconds(context, _LONGEST_SECONDS))
 
     async def _off_loop(self, job: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._folder, job)
@@ -95,52 +93,6 @@ def _message(info: CombinerInfo) -> pb.Combiner:
         problem=info.problem,
         metadata=info.metadata,
     )
-
-
-def check_request(request: pb.CombineRequest, *, max_batch_items: int, max_dimension: int) -> int:
-    """Refuse what exceeds the limits or cannot be answered. Reads lengths only, never the values.
-
-    Returns how many pairs the request asks for.
-    """
-    if request.encoding.dtype not in vectors_pb2.VectorType.values():
-        raise ServiceError(
-            errors_pb2.FIELD_INVALID,
-            f"encoding.dtype {request.encoding.dtype} is not known; use FLOAT32 or FLOAT16",
-            field="encoding.dtype",
-        )
-    return max(
-        _checked_count(field, batch, max_batch_items, max_dimension)
-        for field, batch in (
-            ("image_features", request.image_features),
-            ("text_features", request.text_features),
-        )
-    )
-
-
-def _checked_count(
-    field: str, batch: vectors_pb2.VectorBatch, max_batch_items: int, max_dimension: int
-) -> int:
-    if not batch.data and not batch.rows:
-        raise ServiceError(
-            errors_pb2.FIELD_REQUIRED, f"{field} is empty; send one row for each pair", field=field
-        )
-    dimension = batch.dimension or (len(batch.rows[0].values) if batch.rows else 0)
-    if dimension > max_dimension:
-        raise ServiceError(
-            errors_pb2.WRONG_DIMENSION,
-            f"{field}: vectors of {dimension} values; at most {max_dimension} are taken (max_dimension)",
-            field=field,
-        )
-    value_bytes = 2 if batch.dtype == vectors_pb2.FLOAT16 else 4
-    count = len(batch.rows) or len(batch.data) // (value_bytes * max(dimension, 1))
-    if count > max_batch_items:
-        raise ServiceError(
-            errors_pb2.TOO_MANY_ITEMS,
-            f"{field}: {count} rows; at most {max_batch_items} are taken in one call (max_batch_items), "
-            "send several calls",
-            field=field,
-        )
-    return count
 
 
 def cut_page(infos: Sequence[CombinerInfo], size: int, token: str) -> tuple[list[CombinerInfo], str]:

@@ -14,16 +14,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.combiner.v1 import combiner_pb2 as pb
-from cir.common.v1 import errors_pb2
+from cir.common.v1 import errors_pb2, vectors_pb2
 from combiner_service.builtin import builtin_names
 from combiner_service.combine_queue import CombineQueue, CombineWorkers, Job, Outcome
 from combiner_service.metrics import CombinerMetrics
+from combiner_service.request import CombineCall
 from service_runtime.errors import ServiceError
 from tests.combiner_service.conftest import sample
 
 
+def call_of(name: str, items: int, mark: str = "") -> CombineCall:
+    """A call without features that can be told from others by its mark."""
+    features = vectors_pb2.VectorBatch(model_fingerprint=mark)
+    return CombineCall(
+        name=name,
+        items=items,
+        image_features=features,
+        text_features=features,
+        text_weight=None,
+        encoding=vectors_pb2.VectorEncoding(),
+    )
+
+
+def mark_of(job: Job) -> str:
+    return job.call.image_features.model_fingerprint
+
+
 def job(name: str = "sum", items: int = 1) -> Job:
-    return Job(name, items, pb.CombineRequest(), float("inf"), asyncio.Future(loop=_LOOP), 0.0)
+    return Job(call_of(name, items), float("inf"), asyncio.Future(loop=_LOOP), 0.0)
 
 
 _LOOP = asyncio.new_event_loop()
@@ -153,7 +171,7 @@ def test_every_call_is_handed_out_once_in_order_within_the_limits(
     for step, name, number in history:
         if step == "put":
             new = job(name, number)
-            fits = not waiting or sum(one.items for one in waiting) + number <= 20
+            fits = not waiting or sum(one.call.items for one in waiting) + number <= 20
             if fits:
                 queue.put(new)
                 waiting.append(new)
@@ -165,23 +183,23 @@ def test_every_call_is_handed_out_once_in_order_within_the_limits(
         elif step == "done" and running:
             queue.done(running.pop(number % len(running)))
         elif step == "take":
-            busy = {taken[0].name for taken in running if taken[0].name.startswith("net")}
-            free = [one for one in waiting if one.name not in busy]
+            busy = {taken[0].call.name for taken in running if taken[0].call.name.startswith("net")}
+            free = [one for one in waiting if one.call.name not in busy]
             if not free:
                 continue  # would wait
             taken = queue.take()
             assert taken[0] is free[0]
-            assert {one.name for one in taken} == {free[0].name}
-            assert len(taken) == 1 or sum(one.items for one in taken) <= 8
+            assert {one.call.name for one in taken} == {free[0].call.name}
+            assert len(taken) == 1 or sum(one.call.items for one in taken) <= 8
             for one in taken:
                 waiting.remove(one)
             running.append(taken)
-        assert queue.waiting_items == sum(one.items for one in waiting)
+        assert queue.waiting_items == sum(one.call.items for one in waiting)
         assert queue.progress.open == len(waiting) + sum(len(taken) for taken in running)
 
 
 def echo(jobs: Sequence[Job]) -> Sequence[Outcome]:
-    return [pb.CombineResponse(combiner=job.request.combiner) for job in jobs]
+    return [pb.CombineResponse(combiner=mark_of(job)) for job in jobs]
 
 
 class Gate:
@@ -192,7 +210,7 @@ class Gate:
         self.batches: list[list[str]] = []
 
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        self.batches.append([job.request.combiner for job in jobs])
+        self.batches.append([mark_of(job) for job in jobs])
         self.entered.set()
         assert self.open.wait(30)
         return echo(jobs)
@@ -209,8 +227,7 @@ class Running:
         self.workers = CombineWorkers(self.queue, combine, self.metrics, threads=threads)
 
     def call(self, mark: str, name: str = "network", seconds_left: float = 60) -> asyncio.Task[Any]:
-        request = pb.CombineRequest(combiner=mark)
-        return asyncio.ensure_future(self.workers.combine(name, 1, request, seconds_left=seconds_left))
+        return asyncio.ensure_future(self.workers.combine(call_of(name, 1, mark), seconds_left=seconds_left))
 
 
 @asynccontextmanager
@@ -287,7 +304,7 @@ async def test_a_call_beyond_what_may_wait_is_refused_at_once_and_the_service_re
 
 async def test_a_worker_outlives_whatever_combining_raises() -> None:
     def fails(jobs: Sequence[Job]) -> Sequence[Outcome]:
-        if any(job.request.combiner == "bad" for job in jobs):
+        if any(mark_of(job) == "bad" for job in jobs):
             raise RuntimeError("boom")
         return echo(jobs)
 
@@ -335,8 +352,8 @@ async def test_every_call_gets_its_own_answer_under_faults_and_cancellation(seed
     def unreliable(jobs: Sequence[Job]) -> Sequence[Outcome]:
         outcomes: list[Outcome] = list(echo(jobs))
         for index, job in enumerate(jobs):
-            if job.request.combiner.endswith("7"):
-                outcomes[index] = ValueError(job.request.combiner)
+            if mark_of(job).endswith("7"):
+                outcomes[index] = ValueError(mark_of(job))
         return outcomes
 
     async with running(unreliable, threads=3) as service:

@@ -20,6 +20,7 @@ from combiner_service.executor import CombineExecutor
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.network import NetworkCombiner
 from combiner_service.registry import Registry
+from combiner_service.request import parse_request
 from service_runtime.errors import ServiceError
 from tests.combiner_service.conftest import sample
 from tests.combiner_service.examples import combine_by_formulae, features_of, weights_of
@@ -47,7 +48,11 @@ class Fixture:
     def __call__(self, name: str, *requests: pb.CombineRequest) -> list[Outcome]:
         loop = asyncio.new_event_loop()
         try:
-            jobs = [Job(name, 1, one, float("inf"), loop.create_future(), 0.0) for one in requests]
+            calls = [
+                parse_request(one, default_combiner=name, max_batch_items=100, max_dimension=100)
+                for one in requests
+            ]
+            jobs = [Job(call, float("inf"), loop.create_future(), 0.0) for call in calls]
             return list(self.combining(jobs))
         finally:
             loop.close()
