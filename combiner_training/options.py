@@ -1,34 +1,56 @@
-"""Numbers of a training, and the error that ends one."""
+"""Numbers of a training, each with its default, bounds and help in one place, and the error that ends one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+def _option(default: Any, *, help: str, min: float | None = None, max: float | None = None) -> Any:
+    """Return a field whose metadata hold its help text and its bounds, which are inclusive."""
+    known = {"help": help, "min": min, "max": max}
+    return field(default=default, metadata={key: value for key, value in known.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """Defaults are those of the method's released code and its README (CLIP4Cir, stage 2).
+    """Numbers of a training, from which the command line makes its options.
 
-    `batch_size` is in triplets and also the number of candidates that the loss tells apart; what is left of
-    an epoch is dropped. `learning_rate` is Adam's, constant. `projection_dim` and `hidden_dim` are the
-    network's. `validate_every` is in epochs, and so often is the state saved that `resume` goes on from.
-    `continued` is the share of triplets whose reference is the composed query of an earlier one, which is not
-    part of the method (see chains.py).
-    `patience` stops after so many validations without a better one; 0 never does. `mixed_precision` takes
-    effect on CUDA alone.
+    Defaults are those of the method's released code and its README (CLIP4Cir, stage 2). A batch has
+    `batch_size` candidates that the loss tells apart; what is left of an epoch is dropped. After
+    `validate_every` epochs the state is also saved from which `resume` continues.
+
+    Raises:
+        TrainingError: A number is out of its bounds.
     """
 
-    epochs: int = 300
-    batch_size: int = 4096
-    learning_rate: float = 2e-5
-    continued: float = 0.0
-    projection_dim: int = 2560
-    hidden_dim: int = 5120
-    seed: int = 0
-    validate_every: int = 1
-    patience: int = 0
-    device: str = "auto"
-    mixed_precision: bool = True
+    epochs: int = _option(300, min=1, help="Passes over the triplets.")
+    batch_size: int = _option(4096, min=2, help="Triplets in a batch, which are each other's negatives.")
+    learning_rate: float = _option(2e-5, min=0.0, help="Adam's, constant.")
+    continued: float = _option(
+        0.0,
+        min=0.0,
+        max=1.0,
+        help="Share of triplets whose reference is the composed query of a triplet that leads to it, for "
+        "dialogues of several turns; the method has none.",
+    )
+    projection_dim: int = _option(2560, min=1, help="Width of the two projections.")
+    hidden_dim: int = _option(5120, min=1, help="Width of the hidden layers.")
+    seed: int = _option(0, min=0, help="Of weights, order, captions and dropout.")
+    validate_every: int = _option(1, min=1, help="Epochs between validations, and between saved states.")
+    patience: int = _option(
+        0, min=0, help="Stop after this number of validations without a better one; 0 never does."
+    )
+    device: str = _option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N.")
+    mixed_precision: bool = _option(True, help="On CUDA: half precision where it helps.")
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "min" in one.metadata and not value >= one.metadata["min"]:
+                raise TrainingError(f"`{one.name}` is {value}; expected at least {one.metadata['min']}")
+            if "max" in one.metadata and not value <= one.metadata["max"]:
+                raise TrainingError(f"`{one.name}` is {value}; expected at most {one.metadata['max']}")
 
 
 class TrainingError(ValueError):

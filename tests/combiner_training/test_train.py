@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +366,15 @@ def test_validation_leaves_the_training_as_it_is(tmp_path: Path) -> None:
     for key, tensor in often.items():
         assert torch.equal(tensor, seldom[key])
     assert not any(math.isnan(entry["loss"]) for entry in without_time(tmp_path / "often"))
+
+
+def test_every_option_has_a_help_text_and_keeps_its_bounds() -> None:
+    for one in fields(TrainOptions):
+        assert one.metadata["help"].endswith((".", "N."))
+        for bound, expected, step in (("min", "at least", -1), ("max", "at most", 1)):
+            if bound in one.metadata:
+                replace(OPTIONS, **{one.name: one.metadata[bound]})
+                with pytest.raises(TrainingError, match=f"`{one.name}` is .* expected {expected}"):
+                    replace(OPTIONS, **{one.name: one.metadata[bound] + step})
+    with pytest.raises(TrainingError, match="`learning_rate` is nan"):
+        replace(OPTIONS, learning_rate=float("nan"))
