@@ -20,7 +20,7 @@ from open_clip.transformer import text_global_pool
 from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.images.preprocess import Pixels
 from embedder_service.model.device import read_cpu_flags
-from embedder_service.model.int8 import Int8Layers, quantise
+from embedder_service.model.int8 import Int8Layers, quantize
 from embedder_service.model.weights import LoadedModel
 from service_runtime.errors import StartupError
 
@@ -38,7 +38,7 @@ def cast_module(
     if dtype is torch.int8:
         if device.type != "cpu":
             raise StartupError(f"dtype int8 runs on the CPU only, not on {device}; use dtype auto")
-        return quantise(module, read_cpu_flags(), int8_layers)
+        return quantize(module, read_cpu_flags(), int8_layers)
     return copy.deepcopy(module).to(device=device, dtype=dtype)
 
 

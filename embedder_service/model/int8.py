@@ -34,7 +34,7 @@ class Int8Layers(StrEnum):
     MLPS = "MLPs of both towers"
 
 
-def quantise(
+def quantize(
     module: torch.nn.Module, cpu_flags: frozenset[str], layers: Int8Layers = Int8Layers.ALL
 ) -> torch.nn.Module:
     """Return a copy of a float32 open_clip model on the CPU that computes these layers in int8.
@@ -85,7 +85,7 @@ class Int8Linear(torch.nn.Module):
         scales = weight.abs().amax(dim=1).div(127).clamp_min(1e-12).to(torch.float64)
         zeros = torch.zeros(len(scales), dtype=torch.int64)
         with warnings.catch_warnings():
-            # torch warns that its quantised tensor types will go; `quantise` reports it when they have.
+            # torch warns that its quantised tensor types will go; `quantize` reports it when they have.
             warnings.simplefilter("ignore")
             quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
             self._packed: Any = torch.ops.quantized.linear_prepack(quantised, None)

@@ -11,7 +11,7 @@ import torch
 
 from embedder_service.model.clip import ClipModel
 from embedder_service.model.device import read_cpu_flags
-from embedder_service.model.int8 import Int8Layers, Int8Linear, input_levels, quantise
+from embedder_service.model.int8 import Int8Layers, Int8Linear, input_levels, quantize
 from embedder_service.model.precision import probe_features, probe_images, smallest_cosine, verify_dtype
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
@@ -73,7 +73,7 @@ def test_batches_do_not_change_features(tmp_path: Path) -> None:
 def test_fewer_layers_and_the_model_itself_is_left_alone(tmp_path: Path, layers: Int8Layers) -> None:
     loaded = load_small(tmp_path)
     before = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
-    reduced = quantise(loaded.module, frozenset(), layers)
+    reduced = quantize(loaded.module, frozenset(), layers)
     attention = {
         name: type(part).__name__ for name, part in reduced.named_modules() if name.endswith(".attn")
     }
@@ -117,7 +117,7 @@ def test_layers_are_given_up_until_the_bound_is_kept(tmp_path: Path) -> None:
 
 def test_models_without_such_layers_are_told() -> None:
     with pytest.raises(StartupError, match="this model has none"):
-        quantise(torch.nn.Linear(2, 2), frozenset())
+        quantize(torch.nn.Linear(2, 2), frozenset())
 
 
 def test_other_devices_are_told(tmp_path: Path) -> None:
@@ -128,4 +128,4 @@ def test_other_devices_are_told(tmp_path: Path) -> None:
 def test_a_torch_without_the_kernels_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch, "quantize_per_channel")
     with pytest.raises(StartupError, match="no int8 kernels"):
-        quantise(load_small(tmp_path).module, frozenset())
+        quantize(load_small(tmp_path).module, frozenset())
