@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.service
+
 DATA = ("--dataset", "cirr", "--root", "x")
 HIDDEN = (
     "torch", "torchvision", "open_clip", "safetensors", "matplotlib", "pydantic_settings", "structlog",

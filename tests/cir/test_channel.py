@@ -11,6 +11,8 @@ import pytest
 from cir import channel
 from tests.relay import Relay
 
+pytestmark = pytest.mark.service
+
 
 async def _replica(stack: AsyncExitStack, name: bytes) -> int:
     async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:

@@ -17,6 +17,8 @@ from cir_cli.local.readiness import free_ports
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch, fake_search, refuse
 
+pytestmark = pytest.mark.service
+
 
 def pages_of_results(request: search_pb2.SearchRequest, _context: object) -> Message:
     """Two pages of one result each."""

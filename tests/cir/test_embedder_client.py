@@ -16,7 +16,7 @@ from cir.vectors import pack
 from service_runtime.errors import ServiceError
 from tests.indexer.conftest import address, embedder  # noqa: F401  # fixtures
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
-from tests.indexer.pictures import jpeg
+from tests.indexer.helpers import jpeg
 
 
 async def embed(
@@ -29,12 +29,14 @@ async def embed(
     return batch.features, list(batch.errors)
 
 
+@pytest.mark.service
 async def test_rows_stand_at_the_place_of_their_image(address: str, embedder: FakeEmbedder) -> None:  # noqa: F811
     rows, failed = await embed(address, jpeg(1), b"text", jpeg(2), fingerprint=embedder.fingerprint)
     assert failed == [1]
     np.testing.assert_array_equal(rows[[0, 2]], [features_of(jpeg(1)), features_of(jpeg(2))])
 
 
+@pytest.mark.service
 async def test_features_of_another_model_are_refused(address: str, embedder: FakeEmbedder) -> None:  # noqa: F811
     def spoil(response: pb.EmbedImagesResponse) -> None:
         response.features.model_fingerprint = "another"
@@ -46,6 +48,7 @@ async def test_features_of_another_model_are_refused(address: str, embedder: Fak
     assert raised.value.reason == "FINGERPRINT_MISMATCH"
 
 
+@pytest.mark.service
 async def test_too_many_rows_are_a_bad_answer(address: str, embedder: FakeEmbedder) -> None:  # noqa: F811
     def spoil(response: pb.EmbedImagesResponse) -> None:
         response.features.CopyFrom(pack(np.ones((3, DIMENSION), np.float32)))
@@ -56,6 +59,7 @@ async def test_too_many_rows_are_a_bad_answer(address: str, embedder: FakeEmbedd
     assert len(embedder.batches) == 1
 
 
+@pytest.mark.service
 async def test_a_full_embedder_is_asked_again_only_where_the_policy_says_so(
     address: str,  # noqa: F811
     embedder: FakeEmbedder,  # noqa: F811

@@ -27,6 +27,7 @@ def client(search_service: FakeSearch) -> Iterator[cir.Client]:
         yield client
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(("code", "kind"), CODES.items())
 def test_each_code_has_its_class(
     client: cir.Client, search_service: FakeSearch, code: grpc.StatusCode, kind: type[cir.CirError]
@@ -38,6 +39,7 @@ def test_each_code_has_its_class(
     assert raised.value.code is code
 
 
+@pytest.mark.service
 def test_the_details_are_read(client: cir.Client, search_service: FakeSearch) -> None:
     search_service.answers["GetSearchInfo"] = refuse(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", reason="OVERLOADED", field="turns[0]", retry_after=1.25
@@ -50,6 +52,7 @@ def test_the_details_are_read(client: cir.Client, search_service: FakeSearch) ->
     assert error.request_id == "r-1"
 
 
+@pytest.mark.service
 def test_details_of_others_are_not_taken_for_ours(client: cir.Client, search_service: FakeSearch) -> None:
     search_service.answers["GetSearchInfo"] = refuse(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", reason="OVERLOADED", domain="proxy.example"
@@ -60,6 +63,7 @@ def test_details_of_others_are_not_taken_for_ours(client: cir.Client, search_ser
     assert raised.value.reason == ""
 
 
+@pytest.mark.service
 def test_a_service_that_is_away_is_named() -> None:
     with (
         cir.Client("127.0.0.1:1", timeout=10) as client,

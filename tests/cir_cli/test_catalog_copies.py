@@ -30,6 +30,7 @@ async def _count(url: str, catalog: str) -> int:
         return await reader.count()
 
 
+@pytest.mark.slow
 def test_copy_snapshot_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = f"edge://{tmp_path}/one", f"edge://{tmp_path}/two"
     asyncio.run(_build(one))

@@ -112,6 +112,7 @@ def test_only_readable_local_pictures_are_loaded(tmp_path: Path) -> None:
         assert load_picture(location) is None
 
 
+@pytest.mark.service
 def test_a_sheet_is_written_with_items_as_references(tmp_path: Path, search_service: FakeSearch) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (8, 8), (255, 0, 0)).save(picture)

@@ -10,6 +10,8 @@ import pytest
 from cir_cli.demo_queries import DemoQuery, demo_queries
 from garments.catalog import make_catalog
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

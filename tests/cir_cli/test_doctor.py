@@ -17,6 +17,8 @@ from cir_cli.main import run
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch, refuse
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(autouse=True)
 def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from embedder_service.application import EmbedderApplication
 from service_runtime.server import serving
 from tests.embedder_service.conftest import small_settings
 
+pytestmark = pytest.mark.torch
+
 
 def picture(colour: str, size: int = 50) -> bytes:
     out = io.BytesIO()
@@ -33,6 +35,7 @@ def local(tmp_path: Path) -> Iterator[LocalModel]:
     model.close()
 
 
+@pytest.mark.service
 async def test_a_running_embedder_gives_what_the_model_in_this_process_gives(
     tmp_path: Path, local: LocalModel
 ) -> None:
@@ -58,6 +61,7 @@ async def test_a_running_embedder_gives_what_the_model_in_this_process_gives(
         await asyncio.to_thread(ask)
 
 
+@pytest.mark.service
 def test_an_embedder_that_is_not_there_is_a_failure() -> None:
     with pytest.raises(Failure, match=r"the embedder at 127\.0\.0\.1:1 failed"):
         RemoteModel("127.0.0.1:1", Access(), 4)

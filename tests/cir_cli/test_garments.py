@@ -26,6 +26,7 @@ def folder(made: tuple[Path, str]) -> Path:
     return made[0]
 
 
+@pytest.mark.slow
 def test_making_says_what_was_made(made: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     folder, printed = made
     assert run(["garments", "make", str(folder), "--size", "120", "--seed", "3", "--json"]) == 0

@@ -15,6 +15,8 @@ from cir_cli.main import run
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(autouse=True)
 def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,7 @@ def test_only_search_asks_for_keys() -> None:
     ]
 
 
+@pytest.mark.service
 def test_ports_follow_the_first_unless_given() -> None:
     assert resolve_ports(50050, None, None) == (50050, 50051, 50052)
     assert resolve_ports(50050, 7000, None) == (50050, 7000, 50052)
@@ -108,6 +109,7 @@ def test_ports_follow_the_first_unless_given() -> None:
         resolve_ports(50050, 50050, None)
 
 
+@pytest.mark.service
 def test_a_port_in_use_is_named() -> None:
     import socket
 
@@ -155,6 +157,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     server.stop(0).wait()
 
 
+@pytest.mark.service
 @pytest.mark.parametrize("mutual", [False, True])
 def test_a_child_is_trusted_by_its_own_certificate(start: Start, authority: Authority, mutual: bool) -> None:
     pair = authority.issue("own")
@@ -171,6 +174,7 @@ def test_a_child_is_trusted_by_its_own_certificate(start: Start, authority: Auth
     assert sent == (own | {"CERTIFICATE": str(pair.certificate), "KEY": str(pair.key)} if mutual else own)
 
 
+@pytest.mark.service
 def test_a_certificate_that_can_never_fit_is_told_at_once(start: Start, authority: Authority) -> None:
     spec = start(authority.issue("own", names=("shop.example",)), None)
     with pytest.raises(
@@ -179,6 +183,7 @@ def test_a_certificate_that_can_never_fit_is_told_at_once(start: Start, authorit
         takes_calls(spec, own_tls("search_service"))
 
 
+@pytest.mark.service
 def test_a_certificate_that_the_child_refuses_is_told_at_once(
     start: Start, authority: Authority, tmp_path: Path
 ) -> None:
@@ -222,6 +227,7 @@ def _exit_at_once() -> None:
     os._exit(0)
 
 
+@pytest.mark.service
 def test_the_file_of_a_killed_owner_counts_for_nothing(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_exit_at_once)
     process.start()

@@ -27,6 +27,8 @@ from combiner_training.options import TrainOptions
 from tests.combiner_training.datasets.layouts import write_cirr, write_fashioniq, write_lines
 from tests.embedder_service.small_model import write_config
 
+pytestmark = pytest.mark.torch
+
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 
 
@@ -112,6 +114,8 @@ def extracted(capsys: pytest.CaptureFixture[str], dataset: str, root: Path) -> l
     return [*data, "--features", root / "features"]
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_from_pictures_to_a_served_combiner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = triplets(tmp_path / "data")
     data = ["--dataset", "garments", "--root", root]

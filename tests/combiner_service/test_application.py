@@ -21,6 +21,8 @@ from service_runtime.errors import StartupError
 from tests.combiner_service.conftest import Serve, sample
 from tests.combiner_service.examples import save_published, weights_of
 
+pytestmark = pytest.mark.torch
+
 
 def chosen(**settings: Any) -> CombinerSettings:
     return CombinerSettings.model_validate(settings)
@@ -79,6 +81,7 @@ def test_a_computation_may_take_every_core_unless_set() -> None:
     assert chosen(torch_threads=3).torch_threads_per_call == 3
 
 
+@pytest.mark.service
 async def test_services_after_one_another_share_nothing(serve: Serve, tmp_path: Path) -> None:
     first = await serve()
     second = await serve(checkpoint_dir=tmp_path, max_batch_items=1)
@@ -97,6 +100,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
@@ -118,6 +122,7 @@ def test_a_process_that_cannot_start_says_so_in_one_line(
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.service
 def test_help_lists_every_setting() -> None:
     ended = run("--help")
     assert ended.returncode == 0
@@ -125,6 +130,7 @@ def test_help_lists_every_setting() -> None:
         assert f"--{name.replace('_', '-')}" in ended.stdout
 
 
+@pytest.mark.service
 async def test_a_process_serves_without_torch_and_stops_on_sigterm() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "combiner_service", "--port", "0", stderr=asyncio.subprocess.PIPE

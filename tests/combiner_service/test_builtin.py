@@ -10,6 +10,8 @@ from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, 
 from combiner_service.errors import NotFiniteError
 from tests.combiner_service.examples import features_of
 
+pytestmark = pytest.mark.torch
+
 seeds = st.integers(0, 2**16)
 
 

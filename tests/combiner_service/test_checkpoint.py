@@ -32,6 +32,8 @@ from tests.combiner_service.examples import (
     weights_of,
 )
 
+pytestmark = pytest.mark.torch
+
 METADATA = CheckpointMetadata(
     model_fingerprint="abc123",
     training_data="FashionIQ train, three categories",

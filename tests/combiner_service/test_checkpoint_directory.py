@@ -12,6 +12,8 @@ from combiner_service.checkpoint_directory import CheckpointDirectory
 from tests.clock import Clock
 from tests.combiner_service.examples import save_published, weights_of
 
+pytestmark = pytest.mark.torch
+
 METADATA = CheckpointMetadata(model_fingerprint="abc")
 
 
@@ -75,6 +77,7 @@ def test_a_file_seen_half_written_is_looked_at_again_even_if_its_times_stay(
     assert problems(directory) == {"a": ""}
 
 
+@pytest.mark.service
 def test_links_are_followed_and_what_is_no_file_is_named(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -12,6 +12,8 @@ from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network import CombinerNetwork
 from tests.combiner_service.examples import SMALL, save_published, weights_of
 
+pytestmark = pytest.mark.torch
+
 both_readers = pytest.mark.parametrize("read", [inspect_checkpoint, read_checkpoint])
 
 

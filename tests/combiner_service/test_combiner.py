@@ -20,6 +20,8 @@ from combiner_service.errors import (
 from combiner_service.network import CombinerNetwork, NetworkCombiner
 from tests.combiner_service.examples import SMALL, features_of, weights_of
 
+pytestmark = pytest.mark.torch
+
 
 def network_combiner() -> Combiner:
     info = CombinerInfo("combiner/small", "", takes_text_weight=True, dimension=SMALL.feature_dim)

@@ -25,6 +25,8 @@ from service_runtime.errors import ServiceError
 from tests.combiner_service.conftest import sample
 from tests.combiner_service.examples import combine_by_formulae, features_of, weights_of
 
+pytestmark = pytest.mark.torch
+
 NAME = "combiner/own"
 
 

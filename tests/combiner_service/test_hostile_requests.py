@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import vectors_pb2
@@ -17,6 +18,8 @@ from tests.combiner_service.conftest import Serve, running
 from tests.combiner_service.examples import features_of, weights_of
 from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.refused import refused
+
+pytestmark = [pytest.mark.service, pytest.mark.torch]
 
 Batch = vectors_pb2.VectorBatch
 Row = vectors_pb2.FloatVector

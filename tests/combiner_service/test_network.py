@@ -11,6 +11,8 @@ from combiner_service.network import CombinerNetwork
 from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
 from tests.combiner_service.examples import SMALL, combine_by_formulae, features_of, weights_of
 
+pytestmark = pytest.mark.torch
+
 sizes_strategy = st.builds(NetworkSizes, st.integers(1, 48), st.integers(1, 64), st.integers(1, 96))
 text_weights = st.none() | st.floats(0, 1)
 

@@ -14,6 +14,8 @@ from combiner_service.network_spec import NetworkSizes, WeightType
 from combiner_service.quantize import Bfloat16Linear, Int8Linear, quantize, smallest_cosine
 from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 
+pytestmark = pytest.mark.torch
+
 SIZES = NetworkSizes(feature_dim=64, projection_dim=128, hidden_dim=192)
 INFO = CombinerInfo("combiner/a", "", takes_text_weight=True, dimension=64)
 

@@ -15,6 +15,8 @@ from combiner_service.registry import Registry
 from service_runtime.settings import software_version
 from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 
+pytestmark = pytest.mark.torch
+
 SIMPLE = ["sum", "slerp", "image", "text"]
 
 
@@ -253,6 +255,7 @@ def test_a_folder_that_vanishes_keeps_its_last_scan(tmp_path: Path) -> None:
     assert combined(registry, "combiner/a", seed=1)
 
 
+@pytest.mark.service
 @pytest.mark.parametrize("with_own_checkpoint", [False, True])
 def test_torch_is_not_imported_before_a_network_is_used(tmp_path: Path, with_own_checkpoint: bool) -> None:
     if with_own_checkpoint:

@@ -22,6 +22,8 @@ from tests.combiner_service.conftest import Serve
 from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 from tests.refused import refused
 
+pytestmark = [pytest.mark.service, pytest.mark.torch]
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 

@@ -17,6 +17,8 @@ from combiner_training.options import TrainingError
 from tests.combiner_training.evaluation.examples import PALETTE, split_of, table_of
 from tests.combiner_training.task import ready, small_task
 
+pytestmark = pytest.mark.torch
+
 
 def folder_of(images: str, *texts: str, without: str = "") -> FeatureFolder:
     pictures = {name: None if name in without else PALETTE[i % 7] + i for i, name in enumerate(images)}

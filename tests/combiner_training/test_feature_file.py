@@ -63,6 +63,7 @@ def test_rows_are_read_by_name(tmp_path: Path) -> None:
         table.rows(["a", "c", "d"])
 
 
+@pytest.mark.torch
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     whole = written(path)

@@ -35,6 +35,8 @@ from tests.combiner_service.examples import SMALL, combine_by_formulae, features
 from tests.combiner_training.evaluation.examples import table_of
 from tests.combiner_training.task import OPTIONS, Silent, files_of, ready, small_task, validation_of
 
+pytestmark = pytest.mark.torch
+
 
 def loss_by_the_facts(queries: np.ndarray, targets: np.ndarray) -> float:
     """logits = 100 * queries . normalise(targets)^T; cross entropy with the diagonal, query to target
@@ -124,6 +126,7 @@ def without_time(folder: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
 
 
+@pytest.mark.slow
 def test_it_learns_what_a_sum_cannot(tmp_path: Path) -> None:
     data, validation = ready()
     trained = train(data, validation, replace(OPTIONS, epochs=40), tmp_path, progress=Silent())
@@ -170,6 +173,8 @@ def test_two_runs_of_one_seed_are_the_same_and_of_two_are_not(tmp_path: Path) ->
     assert files_of(tmp_path / "a") != files_of(tmp_path / "c")
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     run(tmp_path / "whole")
     command = [

@@ -31,6 +31,7 @@ def why_no_engine() -> str:
 _NO_ENGINE = why_no_engine()
 IN_CONTAINERS = [
     pytest.mark.docker,
+    pytest.mark.service,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(bool(_NO_ENGINE), reason=_NO_ENGINE),
 ]

@@ -22,6 +22,8 @@ from tests.embedder_service.conftest import running, small_settings
 from tests.embedder_service.sample_images import jpeg
 from tests.embedder_service.small_model import write_config
 
+pytestmark = pytest.mark.torch
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,6 +39,8 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("CIR_")}
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_a_process_tells_what_it_serves_and_stops_on_sigterm(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(tmp_path, "--port", "0"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
@@ -58,6 +62,7 @@ def test_a_process_tells_what_it_serves_and_stops_on_sigterm(tmp_path: Path) -> 
         process.communicate()
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -84,6 +89,7 @@ def test_what_keeps_a_process_from_starting_is_one_line(
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.service
 async def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = small_settings(tmp_path, port=taken.getsockname()[1])
@@ -109,6 +115,7 @@ async def test_a_model_that_cannot_be_had_is_told(
     await application.close()
 
 
+@pytest.mark.service
 async def test_a_dtype_below_the_bound_is_replaced(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, dtype="bfloat16", min_dtype_cosine=1.0)
     async with running(settings) as stub:
@@ -121,6 +128,7 @@ async def test_a_dtype_below_the_bound_is_replaced(tmp_path: Path) -> None:
         assert info.model.fingerprint == model.fingerprint
 
 
+@pytest.mark.service
 def test_help_needs_no_torch() -> None:
     code = (
         "import sys; from embedder_service.settings import EmbedderSettings;"
@@ -130,6 +138,7 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
+@pytest.mark.service
 async def test_info_tells_everything_that_changes_pixels(tmp_path: Path) -> None:
     changes = {"exif_orientation": False, "alpha_background": "#102030", "jpeg_draft": True}
     async with running(small_settings(tmp_path, call_timeout_seconds=7.5, **changes)) as stub:
@@ -142,6 +151,7 @@ async def test_info_tells_everything_that_changes_pixels(tmp_path: Path) -> None
     assert info.limits.max_preprocessed_pixels == 2 * info.limits.max_image_pixels
 
 
+@pytest.mark.service
 async def test_info_tells_a_dtype_that_was_refused(tmp_path: Path) -> None:
     async with running(small_settings(tmp_path, dtype="int8", min_dtype_cosine=1.0)) as stub:
         model = (await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest(), timeout=30)).model

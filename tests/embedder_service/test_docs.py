@@ -13,6 +13,8 @@ from embedder_service.settings import EmbedderSettings
 from service_runtime.settings import ServiceSettings
 from service_runtime.watchdog import EXIT_CODE
 
+pytestmark = pytest.mark.torch
+
 TEXT = (Path(__file__).parents[2] / "docs" / "embedder.md").read_text(encoding="utf-8")
 OWN = EmbedderSettings.model_fields.keys() - ServiceSettings.model_fields.keys()
 

@@ -21,6 +21,8 @@ from embedder_service.images.preprocess import PaddingMode, Preprocessor
 from service_runtime.errors import ServiceError
 from tests.embedder_service.sample_images import encode, jpeg, sample_image
 
+pytestmark = pytest.mark.torch
+
 SIZE = 16
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from cir.common.v1 import errors_pb2 as pb
 from embedder_service.batching.jobs import DropCause, Observer, Priority, Tower
 from embedder_service.engine import EmbedResult, Engine, EngineOptions
 from service_runtime.errors import ServiceError
+
+pytestmark = pytest.mark.torch
 
 
 class Kind(StrEnum):

@@ -1,8 +1,11 @@
 """The cache of features."""
 
 import numpy as np
+import pytest
 
 from embedder_service.feature_cache import FeatureCache
+
+pytestmark = pytest.mark.torch
 
 
 def row(value: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

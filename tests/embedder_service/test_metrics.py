@@ -16,6 +16,8 @@ from embedder_service.metrics import EmbedderMetrics, EngineState
 from service_runtime.errors import ServiceError
 from tests.embedder_service.test_engine import Fake, flat, running
 
+pytestmark = pytest.mark.torch
+
 MODEL = model_pb2.ModelInfo(
     architecture="small",
     pretrained="random:7",

@@ -29,6 +29,8 @@ from tests.embedder_service.small_model import load_small
 from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.refused import refused
 
+pytestmark = [pytest.mark.service, pytest.mark.torch]
+
 LIMITS: dict[str, Any] = {
     "max_image_bytes": 100_000,
     "max_image_pixels": 1_000_000,

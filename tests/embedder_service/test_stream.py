@@ -9,6 +9,8 @@ import pytest
 
 from embedder_service.servicer import map_concurrently
 
+pytestmark = pytest.mark.torch
+
 
 async def numbers(count: int, read: list[int]) -> AsyncIterator[int]:
     for number in range(count):

@@ -35,6 +35,7 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.service
 def test_processes_write_the_same_bytes_as_one(made: CatalogResult, tmp_path: Path) -> None:
     drawn: list[int] = []
     again = make_catalog(

@@ -25,6 +25,7 @@ def pixels(attributes: dict[str, str], seed: int, size: tuple[int, int] = SMALL)
         return np.asarray(picture).astype(np.int64)
 
 
+@pytest.mark.service
 def test_a_seed_draws_the_same_bytes_in_another_process() -> None:
     code = (
         "import hashlib; from garments.render import render; "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store.errors import StoreUnavailableError
 from vector_store.types import FieldType
+
+pytestmark = pytest.mark.service
 
 FATES = ["good", "missing", "empty", "too large", "unreadable", "no direction", "bad payload", "same id"]
 
@@ -57,6 +60,7 @@ def item_fault(content: bytes) -> errors_pb2.ErrorReason.ValueType | None:
     return errors_pb2.NOT_FINITE if content.startswith(b"no direction") else None
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     fates=st.lists(st.sampled_from(FATES), max_size=40),

@@ -24,6 +24,8 @@ from vector_store import VectorStore, open_store
 from vector_store.errors import StoreUnavailableError
 from vector_store.types import VersionState
 
+pytestmark = pytest.mark.service
+
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
 
 

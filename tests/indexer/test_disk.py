@@ -19,6 +19,8 @@ from tests.indexer.helpers import fill
 from vector_store import open_store
 from vector_store.errors import StoreError
 
+pytestmark = pytest.mark.service
+
 PICTURES = 60
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
@@ -90,6 +92,7 @@ async def test_a_full_disk_under_the_parts(
     assert (report.read, report.rejected) == (PICTURES, 0)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_under_an_embedded_store(
     disk: Path, tmp_path: Path, embedder: FakeEmbedder, address: str
 ) -> None:

@@ -20,6 +20,8 @@ from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
 from tests.indexer.helpers import jpeg
 
+pytestmark = pytest.mark.service
+
 OPTIONS = IndexingOptions(connect_seconds=1, retry_seconds=1)
 
 

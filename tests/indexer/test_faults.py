@@ -41,6 +41,7 @@ def failing_writes(store: VectorStore, monkeypatch: pytest.MonkeyPatch, fails: C
         monkeypatch.setattr(store, name, open_failing)
 
 
+@pytest.mark.service
 async def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     tmp_path: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
@@ -59,6 +60,7 @@ async def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     assert sorted(item.id for item in items) == ids
 
 
+@pytest.mark.service
 async def test_a_store_that_is_away_for_a_while_costs_nothing(
     tmp_path: Path, store: VectorStore, embedder: FakeEmbedder, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +71,7 @@ async def test_a_store_that_is_away_for_a_while_costs_nothing(
     assert report.indexed == sum(len(request.images) for request in embedder.batches) == 40
 
 
+@pytest.mark.service
 async def test_a_full_disk_under_the_ledger_ends_the_run(
     tmp_path: Path, store: VectorStore, address: str
 ) -> None:
@@ -78,6 +81,7 @@ async def test_a_full_disk_under_the_ledger_ends_the_run(
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, full)
 
 
+@pytest.mark.service
 async def test_half_of_the_pictures_unreadable(tmp_path: Path, store: VectorStore, address: str) -> None:
     ids = fill(tmp_path / "photos", 40)
     for item_id in ids[::2]:
@@ -89,6 +93,7 @@ async def test_half_of_the_pictures_unreadable(tmp_path: Path, store: VectorStor
     assert sorted(item.id for item in items) == ids[1::2]
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -112,6 +117,7 @@ async def test_hostile_manifests_stop_the_run_before_it_changes_anything(
     assert await store.list_catalogs() == []
 
 
+@pytest.mark.service
 async def test_hostile_rows_are_rejects(tmp_path: Path, store: VectorStore, address: str) -> None:
     fill(tmp_path, 3)
     (tmp_path / "out.jpg").symlink_to("/etc/passwd")

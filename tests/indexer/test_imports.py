@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.service
+
 
 def test_importing_the_indexer_needs_neither_torch_nor_pyarrow_nor_an_engine() -> None:
     heavy = ["torch", "open_clip", "pyarrow", "qdrant_client", "qdrant_edge"]

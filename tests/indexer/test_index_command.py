@@ -15,6 +15,8 @@ from vector_store import VectorStore, open_store
 from vector_store.types import IndexOptions, Quantization
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:

@@ -18,6 +18,8 @@ from tests.indexer.helpers import fill
 from vector_store import VectorStore, open_store
 from vector_store.types import VersionState
 
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
 # A long run sets more; each point costs the start of a process.
 KILLS = int(os.environ.get("CIR_KILLS", "3"))
 PICTURES = 60

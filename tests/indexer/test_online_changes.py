@@ -15,6 +15,8 @@ from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.types import Item, PayloadBatch, PointBatch
 
+pytestmark = pytest.mark.service
+
 FOREIGN = np.full((1, DIMENSION), 7, dtype=np.float32)
 
 

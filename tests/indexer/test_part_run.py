@@ -22,6 +22,8 @@ from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.types import Item
 
+pytestmark = pytest.mark.service
+
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
 
 

@@ -22,6 +22,8 @@ from tests.indexer.fake_embedder import FakeEmbedder, features_of
 from tests.indexer.helpers import fill
 from vector_store import VectorStore, open_store
 
+pytestmark = [pytest.mark.service, pytest.mark.ray]
+
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed; it comes with the extra [ray]"
 )
@@ -59,6 +61,7 @@ async def check(tmp_path: Path, ids: list[str]) -> None:
         np.testing.assert_allclose(item.features, features_of(path.read_bytes()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @needs_ray
 async def test_a_killed_worker_and_a_failed_partition_lose_nothing(
     tmp_path: Path, embedder: FakeEmbedder, address: str

@@ -18,6 +18,8 @@ from service_runtime.server import serving
 from tests.embedder_service.conftest import small_settings
 from vector_store import VectorStore
 
+pytestmark = [pytest.mark.service, pytest.mark.torch]
+
 
 async def test_pictures_good_and_bad(tmp_path: Path, store: VectorStore) -> None:
     folder = tmp_path / "photos"

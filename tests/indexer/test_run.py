@@ -31,6 +31,8 @@ from vector_store.errors import CatalogNotFoundError, InvalidQueryError, StoreUn
 from vector_store.filters import Filter, MatchAny
 from vector_store.types import FieldType, VersionState
 
+pytestmark = pytest.mark.service
+
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=5.0, write_items=10)
 ALWAYS = FAST.model_copy(update={"always_publish": True, "keep_features": True})
 
@@ -275,6 +277,7 @@ async def test_an_embedder_that_comes_back_goes_on(
     assert sorted(await stored(store, "shop")) == ids
 
 
+@pytest.mark.slow
 async def test_refusals_of_an_overloaded_embedder_are_tried_again(
     tmp_path: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
@@ -362,6 +365,7 @@ async def test_several_calls_are_in_flight_but_no_more_than_allowed(
     assert embedder.most_under_way == 3
 
 
+@pytest.mark.slow
 async def test_searches_of_another_process_never_fail_while_versions_are_published(
     tmp_path: Path, store: VectorStore, address: str
 ) -> None:

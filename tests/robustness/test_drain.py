@@ -26,6 +26,8 @@ from tests.robustness.stack import (
 )
 from tests.robustness.traffic import channel_to, traffic
 
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
 SERVICES = ("embedder", "combiner", "search")
 Pair = tuple[Running, Running]
 

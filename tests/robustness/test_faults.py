@@ -26,6 +26,8 @@ from tests.robustness.requests import UNTOUCHED
 from tests.robustness.stack import Stack, fill_store, fingerprint_of, running_combiner, running_embedder
 from tests.robustness.traffic import traffic
 
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
 BY_TEXT = SearchRequest(catalog=UNTOUCHED, turns=[Turn(text="red")])
 COMPOSED = SearchRequest(catalog=UNTOUCHED, turns=[Turn(reference=Reference(item_id="item-1"), text="red")])
 BY_ITEM = SearchRequest(catalog=UNTOUCHED, turns=[Turn(reference=Reference(item_id="item-1"))])

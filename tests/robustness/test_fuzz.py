@@ -10,6 +10,8 @@ from tests.robustness.fuzz import Fuzzer
 from tests.robustness.requests import good_requests
 from tests.robustness.stack import Stack
 
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
 REQUESTS = int(os.environ.get("CIR_FUZZ_REQUESTS", "1000"))
 
 

@@ -22,6 +22,8 @@ from tests.embedder_service.conftest import small_settings
 from tests.robustness.loopback_dns import loopback_dns
 from tests.robustness.requests import good_requests
 
+pytestmark = [pytest.mark.service, pytest.mark.torch, pytest.mark.slow]
+
 HOSTS = ("127.0.0.1", "127.0.0.2")
 # A process of its own, because gRPC reads which resolver to use when it is loaded. A call that fails ends it.
 CLIENT = """

@@ -130,6 +130,7 @@ def refusal(kind: type[Exception], client: Client, method: str, *arguments: Any,
     return raised.value
 
 
+@pytest.mark.service
 async def test_a_search_goes_through_every_hop_and_scopes_hold(secured: Secured) -> None:
     settings = secured.search_settings()
     async with serving(SearchApplication(settings), settings) as address:
@@ -150,6 +151,7 @@ async def test_a_search_goes_through_every_hop_and_scopes_hold(secured: Secured)
         await asyncio.to_thread(calls)
 
 
+@pytest.mark.service
 async def test_a_wrong_key_upstream_is_no_fault_of_the_caller(secured: Secured) -> None:
     settings = secured.search_settings(upstream_api_key=STRANGER)
     async with serving(SearchApplication(settings), settings) as address:
@@ -161,6 +163,8 @@ async def test_a_wrong_key_upstream_is_no_fault_of_the_caller(secured: Secured) 
         assert STRANGER not in error.message
 
 
+@pytest.mark.service
+@pytest.mark.slow
 async def test_no_tls_upstream_is_no_fault_of_the_caller(secured: Secured) -> None:
     settings = secured.search_settings(
         upstream_tls=False, upstream_ca=None, upstream_certificate=None, upstream_key=None
@@ -172,6 +176,7 @@ async def test_no_tls_upstream_is_no_fault_of_the_caller(secured: Secured) -> No
         assert error.reason == "EMBEDDER_UNAVAILABLE"
 
 
+@pytest.mark.service
 async def test_the_indexer_meets_the_embedder_with_its_key(secured: Secured) -> None:
     tls = secured.authority.client(secured.own)
     options = IndexingOptions(embedder_tls=tls, embedder_api_key=SEARCH, connect_seconds=1, retry_seconds=1)
@@ -192,6 +197,7 @@ async def test_the_indexer_meets_the_embedder_with_its_key(secured: Secured) -> 
             pass
 
 
+@pytest.mark.service
 async def test_the_doctor_sees_every_service(secured: Secured) -> None:
     settings = secured.search_settings()
     async with serving(SearchApplication(settings), settings) as address:
@@ -214,6 +220,7 @@ async def test_the_doctor_sees_every_service(secured: Secured) -> None:
         assert [seen[name] for name in ("embedder", "combiner", "search")] == [False, False, True]
 
 
+@pytest.mark.service
 async def test_a_command_takes_key_and_certificates(
     secured: Secured, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +243,7 @@ async def test_a_command_takes_key_and_certificates(
         ]
 
 
+@pytest.mark.service
 async def test_cir_index_reaches_the_embedder_with_key_and_certificates(
     secured: Secured, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +354,7 @@ def naming_requests(catalog: str) -> list[tuple[str, str, str, Any]]:
     return found
 
 
+@pytest.mark.service
 async def test_every_call_that_names_another_tenants_catalog_is_refused(tenants: Tenants) -> None:
     cases = naming_requests("zebra")
     assert {"Search", "UpdateItems", "DeleteItems", "DeleteCatalog"} <= {method for _, method, _, _ in cases}
@@ -362,6 +371,7 @@ async def test_every_call_that_names_another_tenants_catalog_is_refused(tenants:
     assert zebra.published.item_count == 5
 
 
+@pytest.mark.service
 async def test_a_catalog_that_exists_looks_like_one_that_does_not(tenants: Tenants) -> None:
     def told(refusal: Refusal, name: str) -> Refusal:
         return Refusal(
@@ -387,6 +397,7 @@ async def test_a_catalog_that_exists_looks_like_one_that_does_not(tenants: Tenan
     assert "zebra" not in refusal.message
 
 
+@pytest.mark.service
 async def test_a_list_has_the_keys_own_catalogs(tenants: Tenants) -> None:
     async def listed(key: str, size: int) -> list[str]:
         names: list[str] = []
@@ -403,6 +414,7 @@ async def test_a_list_has_the_keys_own_catalogs(tenants: Tenants) -> None:
         assert await listed(ALL, size) == ["acme-hats", "acme-shoes", "shop", "zebra"]
 
 
+@pytest.mark.service
 async def test_the_keys_own_catalogs_are_served(tenants: Tenants) -> None:
     for name in ("shop", "acme-hats"):
         request = SearchRequest(catalog=f"catalogs/{name}", turns=[Turn(text="red")])

@@ -20,6 +20,8 @@ from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, UNREADABLE, features_of
 from vector_store import open_store
 
+pytestmark = pytest.mark.service
+
 SHOP = "catalogs/shop"
 
 

@@ -19,6 +19,8 @@ from tests.refused import refused
 from tests.search_service.conftest import Stack
 from tests.search_service.neighbours import FINGERPRINT, UNREADABLE, FakeEmbedder, features_of, start
 
+pytestmark = pytest.mark.service
+
 SHOP = "catalogs/shop"
 BY_TEXT = SearchRequest(catalog=SHOP, turns=[Turn(text="red")])
 BY_PICTURE = SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(image=b"picture 3"))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from cir.search.v1 import search_pb2 as pb
@@ -17,6 +18,7 @@ from vector_store.errors import StoreUnavailableError
 from vector_store.types import VersionInfo, VersionSpec, VersionState
 
 
+@pytest.mark.service
 async def test_stages_kinds_and_results_are_counted(stack: Stack) -> None:
     metrics, registry = SearchMetrics(), CollectorRegistry()
     for collector in metrics.collectors():
@@ -99,6 +101,7 @@ async def test_only_published_versions_are_shown_and_only_so_many() -> None:
     assert len(items._known) == 100
 
 
+@pytest.mark.service
 async def test_an_answer_tells_whether_it_is_exact(stack: Stack) -> None:
     answer = await stack.search.Search(SearchRequest(catalog="catalogs/shop", turns=[Turn(text="red")]))
     # So small a catalog has no index: every vector is compared, asked for or not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
@@ -12,6 +13,8 @@ from tests.search_service.conftest import SCHEMA, Stack
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
 from vector_store import open_store
 from vector_store.types import PointBatch, VersionSpec
+
+pytestmark = pytest.mark.service
 
 SHOP = "catalogs/shop"
 OTHER = "clip-other"

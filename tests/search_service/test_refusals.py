@@ -22,6 +22,8 @@ from tests.refused import refused
 from tests.search_service.conftest import Stack
 from tests.search_service.neighbours import DIMENSION, UNREADABLE
 
+pytestmark = pytest.mark.service
+
 SHOP = "catalogs/shop"
 TEXT = Turn(text="red")
 STRING, INTEGER = payload_pb2.Value(string_value="red"), payload_pb2.Value(integer_value=3)
@@ -313,6 +315,7 @@ PATHS = (
 )
 
 
+@pytest.mark.slow
 async def test_random_requests_are_answered_or_refused(stack: Stack) -> None:
     source = random.Random(20220619)
     codes: Counter[str] = Counter()

@@ -15,6 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from service_runtime.health_check import main
 
+pytestmark = pytest.mark.service
+
 NAME = "cir.search.v1.SearchService"
 ARGUMENTS = (NAME, "CIR_SEARCH_", "50050")
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 from service_runtime.logging import configure_logging, get_logger
 get_logger().warning("careful", items=3)
@@ -16,6 +18,7 @@ print("result")
 """
 
 
+@pytest.mark.service
 def test_a_library_that_logs_leaves_the_output_alone() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

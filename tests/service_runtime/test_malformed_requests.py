@@ -34,6 +34,7 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     "method",
     [
@@ -49,11 +50,13 @@ async def test_a_broken_request_is_refused_with_a_reason(channel: grpc.aio.Chann
     assert "3 bytes" in refusal.message
 
 
+@pytest.mark.service
 async def test_text_that_is_not_utf8_is_refused(channel: grpc.aio.Channel) -> None:
     send: Any = channel.unary_unary("/cir.combiner.v1.CombinerService/Combine")
     assert (await refused(send(b"\x0a\x02\xff\xfe", timeout=10))).reason == "MALFORMED"
 
 
+@pytest.mark.service
 async def test_broken_requests_of_health_watch_and_reflection_are_refused(channel: grpc.aio.Channel) -> None:
     watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
     reflect: Any = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
@@ -61,6 +64,7 @@ async def test_broken_requests_of_health_watch_and_reflection_are_refused(channe
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.service
 async def test_health_watch_still_streams(channel: grpc.aio.Channel) -> None:
     watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
     call = watch(b"", timeout=10)
@@ -69,6 +73,7 @@ async def test_health_watch_still_streams(channel: grpc.aio.Channel) -> None:
     call.cancel()
 
 
+@pytest.mark.service
 async def test_a_stream_answers_what_came_before_the_broken_message() -> None:
     seen: list[int] = []
 
@@ -107,6 +112,7 @@ def test_a_handler_that_takes_bytes_stays_as_it_is() -> None:
     assert deserialize_inside(handler) is handler
 
 
+@pytest.mark.service
 async def test_a_sound_request_is_answered(channel: grpc.aio.Channel) -> None:
     send: Any = channel.unary_unary("/cir.combiner.v1.CombinerService/GetCombinerInfo")
     assert combiner_pb2.GetCombinerInfoResponse.FromString(await send(b"", timeout=10)).version
@@ -115,6 +121,7 @@ async def test_a_sound_request_is_answered(channel: grpc.aio.Channel) -> None:
 INFO = "/cir.combiner.v1.CombinerService/GetCombinerInfo"
 
 
+@pytest.mark.service
 async def test_a_path_that_is_not_utf8_does_not_end_the_server() -> None:
     settings = CombinerSettings(port=0, log_level="error")
     async with serving(CombinerApplication(settings), settings) as address:
@@ -129,6 +136,7 @@ async def test_a_path_that_is_not_utf8_does_not_end_the_server() -> None:
             assert await send(b"", timeout=10)
 
 
+@pytest.mark.service
 async def test_unknown_methods_are_refused_one_by_one_and_many_at_once() -> None:
     settings = CombinerSettings(port=0, log_level="error")
     async with (
@@ -147,6 +155,7 @@ async def test_unknown_methods_are_refused_one_by_one_and_many_at_once() -> None
         assert await send(b"", timeout=10)
 
 
+@pytest.mark.service
 async def test_a_request_id_that_cannot_be_sent_back_is_replaced() -> None:
     settings = CombinerSettings(port=0, log_level="error")
     async with serving(CombinerApplication(settings), settings) as address:

@@ -38,6 +38,7 @@ def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
+@pytest.mark.service
 async def test_calls_codes_reasons_and_the_services_own_are_counted() -> None:
     port = free_ports(1)[0]
     async with (
@@ -64,6 +65,7 @@ async def test_calls_codes_reasons_and_the_services_own_are_counted() -> None:
         assert any(name == "cir_service_info" for name, _ in samples)
 
 
+@pytest.mark.service
 async def test_methods_that_are_not_served_make_no_series() -> None:
     port = free_ports(1)[0]
     async with (
@@ -79,6 +81,7 @@ async def test_methods_that_are_not_served_make_no_series() -> None:
     assert not [labels for name, labels in samples if name == "cir_calls_total"]
 
 
+@pytest.mark.service
 async def test_the_port_is_free_again_after_the_service_and_taken_is_a_startup_error() -> None:
     port = free_ports(1)[0]
     settings = ServiceSettings(port=0, metrics_port=port)
@@ -111,6 +114,7 @@ async def run_calls(exporter: InMemorySpanExporter, sample_ratio: float = 1.0) -
     return list(exporter.get_finished_spans())
 
 
+@pytest.mark.service
 async def test_one_trace_goes_through_every_hop() -> None:
     spans = await run_calls(InMemorySpanExporter())
     hops = [span for span in spans if format(span.context.trace_id, "032x") == _TRACE]
@@ -124,6 +128,7 @@ async def test_one_trace_goes_through_every_hop() -> None:
     assert first.parent.is_remote
 
 
+@pytest.mark.service
 async def test_refusals_are_spans_with_their_code_and_health_checks_are_none() -> None:
     spans = await run_calls(InMemorySpanExporter())
     others = [span for span in spans if format(span.context.trace_id, "032x") != _TRACE]
@@ -133,6 +138,7 @@ async def test_refusals_are_spans_with_their_code_and_health_checks_are_none() -
     assert others[0].status.status_code is not StatusCode.OK
 
 
+@pytest.mark.service
 async def test_the_callers_decision_stands_and_ours_applies_to_the_rest() -> None:
     spans = await run_calls(InMemorySpanExporter(), sample_ratio=0.0)
     assert {format(span.context.trace_id, "032x") for span in spans} == {_TRACE}

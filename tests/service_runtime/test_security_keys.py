@@ -37,6 +37,8 @@ from tests.service_runtime.probe import (
     settings,
 )
 
+pytestmark = pytest.mark.service
+
 INFO = f"/{SERVICE}/GetCombinerInfo"
 READ, WRITE = new_key(), new_key()
 DIRECT = f"shop:read:{READ},indexer:write:{WRITE}"

@@ -20,6 +20,8 @@ from service_runtime.server import serving
 from tests.refused import refused
 from tests.service_runtime.probe import COMBINE, Probe, channel, combine, good_call, is_alive, settings
 
+pytestmark = pytest.mark.service
+
 # The preface, an empty SETTINGS frame, and what opens stream 1 for a call of Combine: its headers.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 

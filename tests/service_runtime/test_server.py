@@ -79,6 +79,7 @@ async def health(channel: grpc.aio.Channel, name: str) -> int:
     return int(answer.status)
 
 
+@pytest.mark.service
 async def test_alive_while_starting_ready_when_started() -> None:
     application = Slow()
     application.starting = asyncio.Event()
@@ -107,6 +108,7 @@ async def test_alive_while_starting_ready_when_started() -> None:
     assert application.closed
 
 
+@pytest.mark.service
 async def test_running_calls_finish_and_health_turns_when_the_server_stops() -> None:
     application = Slow()
     context = serving(application, settings())
@@ -126,6 +128,7 @@ async def test_running_calls_finish_and_health_turns_when_the_server_stops() -> 
     assert application.closed
 
 
+@pytest.mark.service
 async def test_over_the_limit_calls_are_refused_and_health_answers() -> None:
     application = Slow()
     async with (
@@ -148,6 +151,7 @@ async def test_over_the_limit_calls_are_refused_and_health_answers() -> None:
         await stub.Combine(pb.CombineRequest())
 
 
+@pytest.mark.service
 async def test_refusals_and_bugs_have_their_codes_and_the_next_call_works() -> None:
     application = Slow()
     application.go.set()
@@ -161,6 +165,7 @@ async def test_refusals_and_bugs_have_their_codes_and_the_next_call_works() -> N
         assert (await stub.Combine(pb.CombineRequest(combiner="fine"))).combiner == "fine"
 
 
+@pytest.mark.service
 async def test_cancelled_calls_stop_and_make_room() -> None:
     application = Slow()
     async with (
@@ -180,6 +185,7 @@ async def test_cancelled_calls_stop_and_make_room() -> None:
         await stub.Combine(pb.CombineRequest())
 
 
+@pytest.mark.service
 async def test_request_id_is_kept_or_made() -> None:
     application = Slow()
     application.go.set()
@@ -193,6 +199,7 @@ async def test_request_id_is_kept_or_made() -> None:
             assert sent_back
 
 
+@pytest.mark.service
 async def test_a_refused_call_has_its_request_id_too() -> None:
     application = Slow()
     application.go.set()
@@ -206,6 +213,7 @@ async def test_a_refused_call_has_its_request_id_too() -> None:
             assert "grpc-status-details-bin" in trailers
 
 
+@pytest.mark.service
 async def test_reflection_names_the_services() -> None:
     async with serving(Slow(), settings()) as address, grpc.aio.insecure_channel(address) as channel:
         stub = reflection_stub(channel)
@@ -235,6 +243,8 @@ def run_search(*arguments: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_processes_that_cannot_start_say_why_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -254,6 +264,7 @@ def test_processes_that_cannot_start_say_why_in_one_line(tmp_path: Path) -> None
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.service
 def test_settings_come_from_arguments_over_environment_over_file(tmp_path: Path) -> None:
     file = tmp_path / "search.toml"
     file.write_text("max_turns = 3\nmax_results = 4\nport = 70000\n")
@@ -266,6 +277,7 @@ def test_settings_come_from_arguments_over_environment_over_file(tmp_path: Path)
     assert "port" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.service
 def test_sigterm_stops_a_process_cleanly(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "search_service", "--port", "0", "--store", f"edge://{tmp_path}"],

@@ -78,6 +78,7 @@ def test_what_cannot_work_is_reported_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.service
 async def test_a_replaced_certificate_is_used_and_a_broken_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ async def test_a_replaced_certificate_is_used_and_a_broken_one_is_not(
             await good_call(address, before.credentials())
 
 
+@pytest.mark.service
 async def test_a_replaced_authority_of_clients_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,19 +173,23 @@ async def mutual(tmp_path: Path) -> AsyncIterator[Served]:
         yield Served(application, address, authority, authority.issue("client"))
 
 
+@pytest.mark.service
 async def test_a_client_that_trusts_another_authority_does_not_connect(tls: Served, tmp_path: Path) -> None:
     assert "handshake failed" in await tls.keeps_out(Authority(tmp_path, "wrong").credentials())
 
 
+@pytest.mark.service
 async def test_plaintext_is_not_taken_for_tls(tls: Served) -> None:
     await tls.keeps_out(None)
 
 
+@pytest.mark.service
 async def test_our_clients_say_what_plaintext_to_tls_may_be(tls: Served) -> None:
     with Client(tls.address, timeout=2) as client, pytest.raises(Unavailable, match="use TLS if it does"):
         await asyncio.to_thread(client.info)
 
 
+@pytest.mark.service
 async def test_bytes_that_are_no_tls_end_the_connection_alone(tls: Served) -> None:
     host, port = tls.address.split(":")
     for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100, b"\x16\x03\x01\xff\xff" + b"\xff" * 65535):
@@ -196,6 +202,7 @@ async def test_bytes_that_are_no_tls_end_the_connection_alone(tls: Served) -> No
     assert await good_call(tls.address, tls.authority.credentials()) == "nobody"
 
 
+@pytest.mark.service
 async def test_an_expired_certificate_is_not_accepted_by_our_clients(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     pair = authority.issue("server", not_after=YESTERDAY)
@@ -206,18 +213,22 @@ async def test_an_expired_certificate_is_not_accepted_by_our_clients(tmp_path: P
             assert "CERTIFICATE_VERIFY_FAILED" in raised.value.message
 
 
+@pytest.mark.service
 async def test_mutual_tls_wants_a_client_certificate(mutual: Served) -> None:
     await mutual.keeps_out(mutual.authority.credentials())
 
 
+@pytest.mark.service
 async def test_mutual_tls_wants_one_of_its_own_authority(mutual: Served, tmp_path: Path) -> None:
     stranger = Authority(tmp_path, "stranger").issue("client")
     await mutual.keeps_out(mutual.authority.credentials(stranger))
 
 
+@pytest.mark.service
 async def test_mutual_tls_wants_one_that_has_not_expired(mutual: Served) -> None:
     await mutual.keeps_out(mutual.authority.credentials(mutual.authority.issue("old", not_after=YESTERDAY)))
 
 
+@pytest.mark.service
 async def test_mutual_tls_keeps_plaintext_out(mutual: Served) -> None:
     await mutual.keeps_out(None)

@@ -17,6 +17,8 @@ from service_runtime.upstream import to_service_error
 from tests.service_runtime.certificates import Authority
 from tests.service_runtime.probe import COMBINE, Probe, channel, combine, settings
 
+pytestmark = pytest.mark.service
+
 KEY = new_key()
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import grpc.aio
+import pytest
 from grpc_health.v1 import health_pb2
 
 from cir.combiner.v1 import combiner_pb2 as pb
@@ -43,6 +44,7 @@ def test_only_work_that_waits_too_long_is_named() -> None:
     assert find_stall({"idle": idle, "busy": busy}, 5) == ""
 
 
+@pytest.mark.service
 async def test_work_that_hangs_turns_health_while_calls_are_still_answered() -> None:
     application = ExampleService()
     stalled = threading.Event()
@@ -63,6 +65,8 @@ async def test_work_that_hangs_turns_health_while_calls_are_still_answered() -> 
         health.cancel()
 
 
+@pytest.mark.service
+@pytest.mark.slow
 async def test_an_idle_service_and_one_that_moves_are_left_alone() -> None:
     stalled = threading.Event()
     application = ExampleService()
@@ -94,6 +98,8 @@ async def test_an_event_loop_that_is_blocked_is_a_stall() -> None:
     assert problems[0].startswith(EVENT_LOOP)
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_a_process_that_is_stuck_ends_with_70(tmp_path: Path) -> None:
     for kind in ("hang", "block"):
         process = subprocess.Popen(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.small_clip.augment import augmented
 from scripts.small_clip.loss import contrastive_loss
+
+pytestmark = pytest.mark.torch
 
 
 @given(st.integers(1, 6), st.integers(0, 1000))

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from embedder_service.model.weights import load_model
 from scripts.small_clip import train
 
+pytestmark = [pytest.mark.service, pytest.mark.torch, pytest.mark.slow]
+
 OPTIONS = ("--drawn", "16", "--held-out", "4", "--steps", "3", "--every", "2", "--batch", "8")
 
 

@@ -21,6 +21,8 @@ from garments.cloth import CLOTH
 from garments.render import render
 from tests.service_runtime.certificates import Authority
 
+pytestmark = pytest.mark.service
+
 CLIP = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
@@ -116,6 +118,7 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @linux_only
 def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
     data, photos, sheet = tmp_path / "data", tmp_path / "photos", tmp_path / "sheet.png"
@@ -177,6 +180,7 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
     assert "checks failed: search" in gone.stderr
 
 
+@pytest.mark.slow
 @linux_only
 def test_over_tls_and_when_one_service_ends_all_end_and_the_reason_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,6 +223,7 @@ def test_no_service_outlives_a_killed_parent(tmp_path: Path) -> None:
         wait_until_gone(services)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_ends_with_its_reason(tmp_path: Path) -> None:
     data = tmp_path / "data"
     done = run("up", "--data", str(data), "--port", "0", "--model", "small", "--pretrained", "missing.pt")
@@ -229,6 +234,7 @@ def test_a_model_that_cannot_be_loaded_ends_with_its_reason(tmp_path: Path) -> N
     assert not (data / "up.json").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_runs_its_queries_and_stops(tmp_path: Path) -> None:
     data = tmp_path / "demo"
     done = run("demo", "--once", "--data", str(data), "--port", "0", *MODEL, timeout=200)

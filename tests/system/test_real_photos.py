@@ -20,9 +20,14 @@ from cir_cli.local.readiness import resolve_ports
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing"
 SAMPLE = 96
 
-pytestmark = pytest.mark.skipif(
-    not (PHOTOS / "images.csv").is_file(), reason="the clothing photos are not on this machine"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (PHOTOS / "images.csv").is_file(), reason="the clothing photos are not on this machine"
+    ),
+    pytest.mark.service,
+    pytest.mark.torch,
+    pytest.mark.slow,
+]
 
 Rows = dict[str, dict[str, str]]
 

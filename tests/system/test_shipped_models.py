@@ -20,6 +20,8 @@ from embedder_service.settings import EmbedderSettings
 from garments.catalog import make_catalog
 from scripts.small_clip.measure import named
 
+pytestmark = pytest.mark.torch
+
 CLIP = Path(embedder_service.__file__).parent / "shipped" / "cir-small.safetensors"
 COMBINER = Path(combiner_service.__file__).parent / "shipped" / "garments.safetensors"
 SIZE = 240
@@ -65,6 +67,7 @@ def test_the_settings_find_them_by_one_word() -> None:
     assert settings.checkpoint_dir == COMBINER.parent
 
 
+@pytest.mark.slow
 def test_the_clip_names_what_it_sees(
     held: ServedModel, folder: Path, pictures: dict[str, np.ndarray]
 ) -> None:

@@ -35,6 +35,8 @@ def test_urls_that_name_no_store(url: str, message: str) -> None:
     assert "edge:///absolute/path, qdrant://host:6334" in str(caught.value)
 
 
+@pytest.mark.service
+@pytest.mark.slow
 async def test_urls_that_name_a_store(tmp_path: Path) -> None:
     edge = open_store(f"edge://{tmp_path}")
     assert isinstance(edge, EdgeStore)
@@ -51,6 +53,7 @@ async def test_urls_that_name_a_store(tmp_path: Path) -> None:
         await open_store("qdrant://example.org", api_key="k").close()
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("url", "absent"), [("edge:///x", "qdrant_client"), ("qdrant://localhost", "qdrant_edge")]
 )

@@ -30,7 +30,11 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "clothing" / "images"
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
+    pytest.mark.service,
+    pytest.mark.browser,
+]
 HOSTILE = "<script>window.hit=1</script>\"'><img src=x onerror=window.hit=1> ‮ 👗 " + "long" * 60
 
 

@@ -11,6 +11,8 @@ from combiner_training.feature_file import FeatureFolder, FeatureKind
 from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 from tests.combiner_training.evaluation.examples import table_of
 
+pytestmark = pytest.mark.torch
+
 
 def folder_of(dimension: int = 8, fingerprint: str = "model-a") -> FeatureFolder:
     row = np.ones(dimension, np.float32)

@@ -14,6 +14,8 @@ from embedder_service.batching.jobs import Priority, Tower
 from service_runtime.errors import ServiceError
 from tests.clock import Clock
 
+pytestmark = pytest.mark.torch
+
 
 @given(
     rate=st.floats(0.5, 5000),

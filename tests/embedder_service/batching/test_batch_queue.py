@@ -15,6 +15,8 @@ from embedder_service.batching.jobs import Batch, Job, Priority, RowGroup, Tower
 from embedder_service.batching.scheduling import RecentActivity
 from tests.clock import Clock
 
+pytestmark = pytest.mark.torch
+
 FOREVER = float("inf")
 
 

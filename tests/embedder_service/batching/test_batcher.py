@@ -18,6 +18,8 @@ from service_runtime.errors import ServiceError
 from tests.clock import Clock
 from tests.embedder_service.batching.fake_forward import POISON, Fake, plain, twice
 
+pytestmark = pytest.mark.torch
+
 
 @settings(max_examples=40, deadline=None)
 @given(

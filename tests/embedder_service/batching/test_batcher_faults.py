@@ -16,6 +16,8 @@ from service_runtime.errors import ServiceError
 from tests.clock import Clock
 from tests.embedder_service.batching.fake_forward import plain, twice
 
+pytestmark = pytest.mark.torch
+
 
 async def test_a_model_that_answers_nonsense_fails_its_rows_and_no_others() -> None:
     def forward(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -14,6 +14,8 @@ from embedder_service.batching.preprocess_pool import PreprocessPool, Preprocess
 from embedder_service.batching.scheduling import RecentActivity
 from tests.clock import Clock
 
+pytestmark = pytest.mark.torch
+
 
 def nothing() -> None:
     pass

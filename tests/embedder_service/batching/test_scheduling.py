@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder_service.batching.jobs import Priority
 from embedder_service.batching.scheduling import PriorityPicker, RecentActivity, RoundRobin
 from tests.clock import Clock
+
+pytestmark = pytest.mark.torch
 
 
 def test_bulk_gets_one_pick_in_five_among_interactive_work() -> None:

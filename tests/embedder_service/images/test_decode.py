@@ -23,6 +23,8 @@ from embedder_service.images.decode import (
 from service_runtime.errors import ServiceError
 from tests.embedder_service.sample_images import encode, jpeg, png_header, sample_image
 
+pytestmark = pytest.mark.torch
+
 UNWANTED = {"EPS", "PSD", "ICO", "ICNS", "PDF", "TGA", "PPM", "PCX", "SGI", "DDS", "FLI", "XPM", "WMF"}
 
 

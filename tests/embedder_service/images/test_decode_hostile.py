@@ -23,6 +23,8 @@ from embedder_service.images.preprocess import Preprocessor
 from service_runtime.errors import ServiceError
 from tests.embedder_service.sample_images import PHOTOS, encode, sample_image
 
+pytestmark = pytest.mark.torch
+
 BOMB = zlib.compress(bytes(200_000_000), 9)
 PNG = encode(sample_image(20, 20), "PNG")
 
@@ -94,6 +96,7 @@ def test_hostile_files_are_refused_with_a_reason(name: str) -> None:
     assert pb.ErrorReason.Name(caught.value.reason) == reason
 
 
+@pytest.mark.service
 def test_hostile_files_take_no_memory(tmp_path: Path) -> None:
     # In a process of its own, whose peak is not that of other tests.
     for number, (content, _) in enumerate(HOSTILE.values()):
@@ -301,6 +304,7 @@ def test_no_program_is_started_for_any_bytes(content: bytes, monkeypatch: pytest
         assert caught.value.reason in (pb.IMAGE_UNREADABLE, pb.IMAGE_TRUNCATED)
 
 
+@pytest.mark.service
 def test_a_missing_heif_package_is_no_fault() -> None:
     program = (
         "import sys; sys.modules['pillow_heif'] = None\n"

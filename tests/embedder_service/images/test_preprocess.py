@@ -17,6 +17,8 @@ from embedder_service.images.preprocess import PaddingMode, Preprocessor
 from service_runtime.errors import ServiceError
 from tests.embedder_service.sample_images import sample_image
 
+pytestmark = pytest.mark.torch
+
 
 def published(image: Image.Image, mode: PaddingMode, size: int, ratio: float) -> Any:
     """TargetPad or SquarePad, Resize, CenterCrop, RGB, as the paper's code composes them."""

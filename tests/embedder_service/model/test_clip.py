@@ -19,6 +19,8 @@ from embedder_service.model.weights import LoadedModel, load_model
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import CONFIG, load_small
 
+pytestmark = pytest.mark.torch
+
 CPU = torch.device("cpu")
 TEXTS = [
     "",
@@ -52,6 +54,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return load_model(request.param, "random:1")
 
 
+@pytest.mark.slow
 def test_features_are_those_of_open_clip(loaded: LoadedModel) -> None:
     model = ClipModel(loaded, CPU, torch.float32)
     pixels = probe_images(image_size(loaded))
@@ -63,6 +66,7 @@ def test_features_are_those_of_open_clip(loaded: LoadedModel) -> None:
         assert smallest_cosine(ours, theirs) >= 1 - 1e-6
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_gives_what_a_batch_gives(loaded: LoadedModel) -> None:
     model = ClipModel(loaded, CPU, torch.float32)
     pixels = probe_images(image_size(loaded))[:3]

@@ -10,6 +10,8 @@ from embedder_service.engine import LaunchingModel
 from embedder_service.model.clip import ClipModel
 from embedder_service.model.cuda import CudaModel, StagingBuffers
 
+pytestmark = pytest.mark.torch
+
 
 def rows(count: int, value: int, side: int = 3) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
     return [np.full((side, side), value + number, np.uint8) for number in range(count)]

@@ -16,6 +16,8 @@ from embedder_service.model.precision import probe_features, probe_images, small
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 
+pytestmark = pytest.mark.torch
+
 CPU = torch.device("cpu")
 TEXTS = ["", "a red dress", "is longer, has a belt and no sleeves"]
 

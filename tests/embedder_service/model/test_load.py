@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from embedder_service.images.preprocess import PaddingMode, Preprocessor
 from embedder_service.model.load import model_fingerprint
 from embedder_service.model.weights import LoadedModel
 from tests.embedder_service.small_model import load_small, save
+
+pytestmark = pytest.mark.torch
 
 PREPROCESSOR = Preprocessor(size=32)
 

@@ -15,6 +15,8 @@ from embedder_service.model.precision import choose_dtype, smallest_cosine, veri
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 
+pytestmark = pytest.mark.torch
+
 CPU = torch.device("cpu")
 
 

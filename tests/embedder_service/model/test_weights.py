@@ -15,6 +15,8 @@ from embedder_service.model.weights import load_model
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import CONFIG, load_small, save, write_config
 
+pytestmark = pytest.mark.torch
+
 
 def state_of(folder: Path, pretrained: str) -> dict[str, torch.Tensor]:
     return load_small(folder, pretrained).module.state_dict()

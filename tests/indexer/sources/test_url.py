@@ -17,6 +17,8 @@ import trustme
 from indexer.sources.base import ImageError
 from indexer.sources.url import Fetching, UrlImage, UrlRules
 
+pytestmark = pytest.mark.service
+
 PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
 
 

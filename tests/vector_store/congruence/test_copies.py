@@ -66,6 +66,7 @@ async def assert_whole(store: VectorStore, catalog: str) -> None:
         assert nearest[0].item.id == "i003"
 
 
+@pytest.mark.service
 async def test_a_copy_on_another_engine(store: VectorStore, catalog: str, target: VectorStore) -> None:
     source = await shop(store, catalog)
     done: list[int] = []
@@ -76,6 +77,7 @@ async def test_a_copy_on_another_engine(store: VectorStore, catalog: str, target
     await assert_whole(target, "copy")
 
 
+@pytest.mark.service
 async def test_an_interrupted_copy_is_resumed(
     store: VectorStore, catalog: str, target: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +104,7 @@ async def test_an_interrupted_copy_is_resumed(
     await assert_whole(target, catalog)
 
 
+@pytest.mark.service
 async def test_a_copy_into_what_is_something_else(
     store: VectorStore, catalog: str, target: VectorStore
 ) -> None:
@@ -124,6 +127,7 @@ async def test_a_copy_into_what_is_something_else(
     assert {i.state for i in await target.list_versions(catalog)} == {VersionState.BUILDING}
 
 
+@pytest.mark.service
 async def test_a_snapshot_and_back(
     store: VectorStore, catalog: str, target: VectorStore, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, Ma
 from ..reference import passes, ranking
 from ..samples import ODD, batch, build, features, spec
 
+pytestmark = pytest.mark.service
+
 BERLIN = {"lat": 52.52, "lon": 13.405}
 PARIS = {"lat": 48.8566, "lon": 2.3522}
 

@@ -16,6 +16,8 @@ from vector_store.errors import InvalidQueryError
 from vector_store.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 from vector_store.types import PayloadBatch, PointBatch
 
+pytestmark = pytest.mark.service
+
 ODD_IDS = ["a/b", "ä ö", "日本語", "🙂", "a'b\"c", "%2F", "null", "0", "x" * 1024, "a\nb", "../../etc"]
 
 

@@ -14,6 +14,8 @@ from vector_store.errors import InvalidQueryError
 from vector_store.filters import Filter, MatchAny
 from vector_store.types import PayloadBatch
 
+pytestmark = pytest.mark.service
+
 
 async def test_upserts_and_deletes_are_visible_at_once(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(10), features(10)), spec())
@@ -110,6 +112,7 @@ async def test_queries_beside_changes(store: VectorStore, catalog: str) -> None:
 SWITCHES = 50
 
 
+@pytest.mark.slow
 async def test_no_query_fails_and_each_is_of_one_version(store: VectorStore, catalog: str) -> None:
     vectors = features(20)
     for colour in ("red", "blue"):

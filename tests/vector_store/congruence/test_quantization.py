@@ -12,6 +12,8 @@ from vector_store.types import Quantization
 
 from ..samples import batch, build, numbered, spec
 
+pytestmark = pytest.mark.service
+
 DIMENSION = 64
 COUNT = 1_500
 QUERIES = 40

@@ -17,6 +17,8 @@ from vector_store.errors import InvalidQueryError
 from vector_store.filters import Filter, HasId, MatchAny, Range
 from vector_store.types import FacetValue
 
+pytestmark = pytest.mark.service
+
 
 async def test_order_and_scores_agree_with_numpy(store: VectorStore, catalog: str) -> None:
     points = batch(numbered(200), features(200))

@@ -17,6 +17,8 @@ from vector_store.types import CatalogInfo, Quantization, VersionState
 
 from ..samples import batch, build, features, numbered, spec
 
+pytestmark = pytest.mark.service
+
 
 async def test_life_of_a_version(store: VectorStore, catalog: str) -> None:
     writer = await store.create_version(catalog, spec({}))

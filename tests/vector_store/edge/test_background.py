@@ -25,6 +25,8 @@ from vector_store.edge.store import EdgeStore
 from vector_store.filters import Filter, MatchAny
 from vector_store.types import Item, Payload, PayloadBatch
 
+pytestmark = pytest.mark.service
+
 # Stands for the indexing: tells its process id and waits until it may go on.
 WAITING = """
 import pathlib, runpy, sys, os, time
@@ -119,6 +121,7 @@ async def change(reader: CatalogVersion, seed: int, steps: int) -> None:
                 await reader.upsert(batch(ids, vectors, [{"colour": "red", "size": step}] * 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_changes_during_indexing_end_with_the_same_items(
     tmp_path: Path, waiting: Path, seed: int
@@ -282,6 +285,7 @@ async with own.reader("shop") as reader:
 """
 
 
+@pytest.mark.slow
 async def test_kill_9_of_the_owner_loses_nothing(tmp_path: Path) -> None:
     async with EdgeStore(tmp_path) as store:
         await build(store, "shop", batch(["n0"]))

@@ -31,6 +31,7 @@ def digests(shard: Path) -> dict[Path, tuple[int, str]]:
     }
 
 
+@pytest.mark.service
 async def test_shared_files_are_never_changed_in_place(tmp_path: Path) -> None:
     ids = [f"i{row}" for row in range(COUNT)]
     vectors = features(COUNT, dimension=DIMENSION)

@@ -51,6 +51,7 @@ def left(root: Path) -> list[str]:
     return sorted(os.listdir(root / "copies"))
 
 
+@pytest.mark.service
 async def test_a_served_version_is_read_as_it_stands(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path)
     vectors = features(50)
@@ -92,6 +93,7 @@ async def test_a_served_version_is_read_as_it_stands(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.service
 async def test_copies_under_writes_hold_whole_pairs(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path)
     await build(store, "shop", batch(numbered(20), features(20)))
@@ -118,6 +120,7 @@ async def test_copies_under_writes_hold_whole_pairs(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.service
 async def test_a_served_catalog_is_copied_and_snapshotted(tmp_path: Path) -> None:
     root = tmp_path / "store"
     async with open_store(f"edge://{root}") as store:
@@ -137,6 +140,7 @@ async def test_a_served_catalog_is_copied_and_snapshotted(tmp_path: Path) -> Non
     await target.close()
 
 
+@pytest.mark.service
 async def test_copies_of_a_dead_process_are_removed(tmp_path: Path) -> None:
     async with open_store(f"edge://{tmp_path}") as store:
         await build(store, "shop", batch(numbered(5)))

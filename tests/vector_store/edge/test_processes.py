@@ -15,6 +15,8 @@ from vector_store import VectorStore, open_store
 from vector_store.errors import StoreLockedError, VersionConflictError, VersionNotFoundError
 from vector_store.types import VersionState
 
+pytestmark = pytest.mark.service
+
 ROOT = Path(__file__).resolve().parents[3]
 
 PREAMBLE = """

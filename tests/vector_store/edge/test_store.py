@@ -38,6 +38,7 @@ async def test_a_store_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
     assert not (tmp_path / "later").exists()
 
 
+@pytest.mark.service
 async def test_finish_builds_the_graph_and_int8_above_the_threshold(tmp_path: Path) -> None:
     dimension = 256
     count = 1024 * INDEXING_THRESHOLD_KB // (4 * dimension) + 500
@@ -89,6 +90,7 @@ async def test_compressing_leaves_full_vectors_where_they_were(tmp_path: Path, o
     assert storage_of(shard) == ({"ChunkedMmap"} if on_disk else {"InRamChunkedMmap"})
 
 
+@pytest.mark.service
 async def test_a_failed_index_build_keeps_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vector_store.edge.writer.INDEXING_THRESHOLD_KB", 0)
     broken = tmp_path / "broken.py"
@@ -119,6 +121,7 @@ async def test_two_stores_on_one_folder_exclude_each_other(tmp_path: Path) -> No
     await second.close()
 
 
+@pytest.mark.service
 async def test_close_lets_running_calls_finish(tmp_path: Path) -> None:
     store = open_store(f"edge://{tmp_path}")
     await build(store, "shop", batch(numbered(300), features(300)))

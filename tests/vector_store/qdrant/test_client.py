@@ -18,7 +18,10 @@ from vector_store.errors import CopyMismatchError, StoreUnavailableError
 from vector_store.qdrant import QdrantOptions, client
 from vector_store.snapshot import restore_snapshot, write_snapshot
 
+pytestmark = pytest.mark.service
 
+
+@pytest.mark.slow
 async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
@@ -45,6 +48,7 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     await server.stop()
 
 
+@pytest.mark.slow
 async def test_calls_outlive_the_restart_of_a_node() -> None:
     server = StandIn()
     await server.start()
@@ -61,6 +65,7 @@ async def test_calls_outlive_the_restart_of_a_node() -> None:
     await server.stop()
 
 
+@pytest.mark.slow
 async def test_a_node_that_is_gone_without_a_word_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_KEEPALIVE_MS", 200)
     monkeypatch.setattr(client, "_PING_TIMEOUT_MS", 200)
@@ -94,6 +99,7 @@ async def test_a_version_is_spread_as_the_store_or_the_version_says() -> None:
     await server.stop()
 
 
+@pytest.mark.slow
 async def test_a_copy_is_spread_as_it_is_asked_to_be(tmp_path: Path) -> None:
     server = StandIn()
     await server.start()

@@ -59,6 +59,7 @@ async def test_another_process_is_refused_and_named(client: AsyncQdrantClient) -
     assert (await resumed.finish()).points == 1
 
 
+@pytest.mark.service
 async def test_a_dead_process_of_this_host_is_not_waited_for(client: AsyncQdrantClient) -> None:
     await left_version(client)
     ended = await asyncio.create_subprocess_exec("true")

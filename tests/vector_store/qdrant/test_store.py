@@ -54,6 +54,7 @@ def store_on(client: AsyncQdrantClient, *, quantize_above_bytes: int = 1 << 30) 
     )
 
 
+@pytest.mark.service
 async def test_every_field_of_the_schema_is_indexed() -> None:
     server = StandIn()
     await server.start()
@@ -66,6 +67,7 @@ async def test_every_field_of_the_schema_is_indexed() -> None:
     await server.stop()
 
 
+@pytest.mark.service
 async def test_the_key_is_sent_and_a_wrong_one_is_named() -> None:
     server = StandIn(api_key="secret")
     await server.start()
@@ -80,6 +82,8 @@ async def test_the_key_is_sent_and_a_wrong_one_is_named() -> None:
     await server.stop()
 
 
+@pytest.mark.service
+@pytest.mark.slow
 async def test_a_server_that_goes_away_and_returns() -> None:
     server = StandIn()
     await server.start()
@@ -94,6 +98,7 @@ async def test_a_server_that_goes_away_and_returns() -> None:
     await store.close()
 
 
+@pytest.mark.service
 async def test_close_lets_running_calls_finish() -> None:
     server = StandIn()
     await server.start()
