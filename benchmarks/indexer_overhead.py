@@ -74,7 +74,7 @@ def walk(folder: Path) -> float:
     started = time.perf_counter()
     for item in FolderSource(folder).items():
         if isinstance(item, SourceItem):
-            item.picture.look()
+            item.image_ref.stat()
     return time.perf_counter() - started
 
 

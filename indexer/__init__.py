@@ -1,4 +1,4 @@
-"""Offline bulk indexing: a folder of pictures or a manifest becomes a published version of a catalog.
+"""Offline bulk indexing: a folder of images or a manifest becomes a published version of a catalog.
 
 Needs neither torch nor, before a Parquet file is opened, pyarrow: the embedder is met over gRPC only.
 """

@@ -23,15 +23,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ChangeDetector:
-    """Compares items with rows of the ledger. Blocks; used by one thread at a time.
+    """Detector of changes, by rows of the ledger. Blocks; used by one thread at a time.
 
-    `base` is the ledger's key of the version built upon, None without one or when its vectors are of another
-    model; `building` that of the version being built, None before it exists. With `checksum`, size and time
-    of change are not trusted and every picture is read. `parts` are pictures embedded before by partitions.
+    `previous` is the ledger's key of the version built upon, None without one or when its vectors are of
+    another model; `building` that of the version being built, None before it exists. With `checksum`, size
+    and time of change are not trusted and every image is read. `parts` are images embedded before by
+    partitions.
     """
 
     ledger: Ledger
-    base: int | None
+    previous: int | None
     building: int | None = None
     checksum: bool = False
     parts: Parts | None = None
@@ -39,13 +40,13 @@ class ChangeDetector:
     def before_reading(
         self, found: Iterable[SourceItem | Reject]
     ) -> Iterator[SourceItem | KnownItem | WrittenItem | Reject]:
-        """Settle items whose picture looks as it did, by size and time of change, without reading it."""
+        """Settle items whose image looks as it did, by size and time of change, without reading it."""
         for item in found:
             if isinstance(item, Reject):
                 yield item
                 continue
-            old = self.row(self.building, item.id) or self.row(self.base, item.id)
-            stamp = self.looks_like(item, old) if old is not None else None
+            old = self.row(self.building, item.id) or self.row(self.previous, item.id)
+            stamp = self.unchanged_stamp(item, old) if old is not None else None
             settled = self._settled(item, stamp) if stamp is not None else None
             yield settled or self._prepared(item) or item
 
@@ -60,25 +61,28 @@ class ChangeDetector:
             else:
                 yield item
 
-    def looks_like(self, item: SourceItem, old: LedgerEntry) -> ContentStamp | None:
-        """The stamp of an item whose picture has not changed by its look; None when it must be read."""
-        if self.checksum or old.mtime_ns < 0 or old.location != str(item.picture):
+    def unchanged_stamp(self, item: SourceItem, old: LedgerEntry) -> ContentStamp | None:
+        """The stamp of an item whose image has not changed by its look; None when it must be read."""
+        if self.checksum or old.mtime_ns < 0 or old.location != str(item.image_ref):
             return None
         try:
-            seen = item.picture.look()
+            seen = item.image_ref.stat()
         except ImageError:
             return None  # reading it says what is wrong
         return old.stamp if (seen.size, seen.mtime_ns) == (old.size, old.mtime_ns) else None
 
     def change(self, item: SourceItem, content: str) -> tuple[Change, str] | None:
-        """How an item with these bytes differs from the base, and whose features it has; None: none there."""
-        if self.base is None:
+        """Return how an item with these bytes differs from the previous version, and whose features it has.
+
+        None where nothing there has its features.
+        """
+        if self.previous is None:
             return None
-        old = self.row(self.base, item.id)
+        old = self.row(self.previous, item.id)
         if old is not None and old.state == "written" and old.content == content:
             same = old.payload == payload_hash(item.payload, item.image)
             return (Change.UNCHANGED if same else Change.PAYLOAD), item.id
-        twin = self.ledger.with_content(self.base, content)
+        twin = self.ledger.with_content(self.previous, content)
         return None if twin is None else (Change.RENAMED, twin)
 
     def row(self, version: int | None, item_id: str) -> LedgerEntry | None:
@@ -86,12 +90,12 @@ class ChangeDetector:
         return None if version is None else self.ledger.entry(version, item_id)
 
     def _encoded_as(self, item: SourceItem) -> Change:
-        old = self.row(self.base, item.id)
+        old = self.row(self.previous, item.id)
         return Change.NEW if old is None or old.state != "written" else Change.CHANGED
 
     def _prepared(self, item: SourceItem) -> KnownItem | WrittenItem | Reject | None:
-        """What a partition made of an item's picture, if that has not changed since by its look."""
-        row = None if self.parts is None else self.parts.seen_before(item, checksum=self.checksum)
+        """What a partition made of an item's image, if that has not changed since by its look."""
+        row = None if self.parts is None else self.parts.embedded_before(item, checksum=self.checksum)
         if row is None:
             return None
         if row.state == "rejected":
@@ -135,7 +139,7 @@ class Plan:
 def plan_run(
     source: Source,
     schema: Mapping[str, FieldType],
-    recogniser: ChangeDetector,
+    detector: ChangeDetector,
     *,
     max_bytes: int,
     whole: bool,
@@ -143,40 +147,40 @@ def plan_run(
 ) -> Plan:
     """Go through the source once. Blocks.
 
-    Pictures are read where their look does not settle them; unless `whole`, comparing ends with the first
+    Images are read where their look does not settle them; unless `whole`, comparing ends with the first
     difference and only ids are taken from there on. Afterwards the ledger has seen every id of the source.
     Raises `SourceError` and `LedgerError`.
     """
-    outlook = Plan()
-    recogniser.ledger.start_seeing()
+    plan = Plan()
+    detector.ledger.start_seeing()
 
     def comparing() -> Iterator[str]:
         for item in validate_items(source.items(), schema):
-            outlook.tally.found += 1
-            if outlook.complete:
-                result = _compare(item, recogniser, max_bytes)
+            plan.tally.found += 1
+            if plan.complete:
+                result = _compare(item, detector, max_bytes)
                 if isinstance(result, Reject):
-                    outlook.tally.rejects[result.reason] += 1
+                    plan.tally.rejects[result.reason] += 1
                     on_reject(result)
                 else:
-                    outlook.tally.count([result])
-                    outlook.complete = whole or result is Change.UNCHANGED
+                    plan.tally.count([result])
+                    plan.complete = whole or result is Change.UNCHANGED
             if not item_id_problem(item.id):
                 yield item.id
 
     ids = comparing()
     while some := list(islice(ids, _IDS_AT_ONCE)):
-        recogniser.ledger.see(some)
-    return outlook
+        detector.ledger.see(some)
+    return plan
 
 
-def _compare(item: SourceItem | Reject, recogniser: ChangeDetector, max_bytes: int) -> Change | Reject:
+def _compare(item: SourceItem | Reject, detector: ChangeDetector, max_bytes: int) -> Change | Reject:
     if isinstance(item, Reject):
         return item
-    old = recogniser.row(recogniser.base, item.id)
-    if old is not None and old.state == "rejected" and recogniser.looks_like(item, old) is not None:
+    old = detector.row(detector.previous, item.id)
+    if old is not None and old.state == "rejected" and detector.unchanged_stamp(item, old) is not None:
         return _same_reject(item, old)
-    (settled,) = recogniser.before_reading([item])
+    (settled,) = detector.before_reading([item])
     if isinstance(settled, KnownItem):
         return settled.change
     if isinstance(settled, Reject):
@@ -186,7 +190,7 @@ def _compare(item: SourceItem | Reject, recogniser: ChangeDetector, max_bytes: i
         return loaded
     if old is not None and old.state == "rejected" and old.content == loaded.stamp.content:
         return _same_reject(item, old)
-    (compared,) = recogniser.after_reading([loaded])
+    (compared,) = detector.after_reading([loaded])
     return compared.change
 
 

@@ -23,21 +23,21 @@ from indexer.rejects import FEATURES_NOT_FINITE, Reject
 
 
 class ImageEmbedder(Protocol):
-    """Embeds batches of pictures with one model. The limits are for the one that makes the batches."""
+    """Embeds batches of images with one model. The limits are for the one that makes the batches."""
 
     model: ModelInfo
-    #: Pictures in one call.
+    #: Images in one call.
     batch_items: int
-    #: Bytes of pictures in one call.
+    #: Bytes of images in one call.
     batch_bytes: int
-    #: Bytes of one picture.
+    #: Bytes of one image.
     image_bytes: int
 
     async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
         """Entry i of the answer is what became of item i. Raises `IndexingError`."""
 
 
-# What a request holds beside the pictures: fields, lengths, the fingerprint.
+# What a request holds beside the images: fields, lengths, the fingerprint.
 _REQUEST_OVERHEAD = 1024
 _ITEM_OVERHEAD = 32
 
@@ -116,7 +116,7 @@ async def open_embedder(address: str, options: IndexingOptions) -> AsyncIterator
 
 def _rejected(item: LoadedItem, error: errors_pb2.ItemError | None) -> Reject:
     if error is None:
-        reason, message = FEATURES_NOT_FINITE, "the model gives no usable features for this picture"
+        reason, message = FEATURES_NOT_FINITE, "the model gives no usable features for this image"
     else:
         reason, message = _reason_name(error.reason), error.message
     return Reject(item.item.id, item.item.image, reason, message, len(item.content))

@@ -29,13 +29,13 @@ class Change(StrEnum):
 
     @property
     def encoded(self) -> bool:
-        """Whether the picture had to be encoded."""
+        """Whether the image had to be encoded."""
         return self in (Change.NEW, Change.CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
 class ContentStamp:
-    """How a picture is known again: hash of its bytes, and size and time of change where it is a file.
+    """How an image is known again: hash of its bytes, and size and time of change where it is a file.
 
     A `mtime_ns` of -1 matches nothing, so that the bytes are read the next time.
     """
@@ -50,7 +50,7 @@ NO_STAMP = ContentStamp()
 
 @dataclass(frozen=True, slots=True)
 class LoadedItem:
-    """An item with the bytes of its picture."""
+    """An item with the bytes of its image."""
 
     item: SourceItem
     content: bytes
@@ -88,7 +88,7 @@ class EmbeddedItem:
 
 
 def content_hash(content: bytes) -> str:
-    """The identity of a picture's bytes: BLAKE2b, 40 hexadecimal digits."""
+    """The identity of an image's bytes: BLAKE2b, 40 hexadecimal digits."""
     return blake2b(content, digest_size=20).hexdigest()
 
 

@@ -73,7 +73,7 @@ class LedgerEntry(NamedTuple):
 
     @property
     def stamp(self) -> ContentStamp:
-        """How the picture is known again."""
+        """How the image is known again."""
         return ContentStamp(self.content, self.size, self.mtime_ns)
 
 
@@ -238,7 +238,7 @@ class Ledger:
             )
 
     def kept_features(self, fingerprint: str, content: str) -> NDArray[np.float32] | None:
-        """Features of a model for a picture's bytes, float32 (d,)."""
+        """Features of a model for an image's bytes, float32 (d,)."""
         rows = self._query(
             "SELECT vector FROM features WHERE content = ? AND fingerprint = ?", content, fingerprint
         )
@@ -373,7 +373,7 @@ def _to_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
 def _damaged(path: Path, problem: str) -> LedgerDamaged:
     return LedgerDamaged(
         f"ledger {path} is damaged ({problem}); the catalog is not affected. `rebuild_ledger` makes a new "
-        "one from the published version; without the file, all pictures are encoded again"
+        "one from the published version; without the file, all images are encoded again"
     )
 
 

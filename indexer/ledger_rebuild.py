@@ -32,28 +32,33 @@ def set_aside(path: Path) -> Path | None:
 
 
 async def rebuild(
-    source: Source, facts: SourceFacts, base: PreviousVersion, ledger: Ledger, max_bytes: int
+    source: Source, facts: SourceFacts, previous: PreviousVersion, ledger: Ledger, max_bytes: int
 ) -> int:
-    """Enter what the base holds into an empty ledger; returns how many items are known again.
+    """Enter what the previous version holds into an empty ledger, and return how many items are known again.
 
-    An item counts as unchanged when the base has it at the same image location, and its file was changed last
-    before the base was begun; its picture is read and hashed, not encoded. Items whose pictures have no time
-    of change are encoded again. Raises `LedgerError` when the base is open in another process.
+    An item counts as unchanged when the version has it at the same image location, and its file was last
+    changed before the version was begun; its image is read and hashed, not encoded. Items whose images have
+    no time of change are encoded again.
+
+    Raises:
+        LedgerError: the version is open in another process.
     """
-    if (reader := await base.reader()) is None:
-        raise LedgerError(f"the ledger is rebuilt from version {base.info.version}, and {base.locked}")
+    if (reader := await previous.reader()) is None:
+        raise LedgerError(
+            f"the ledger is rebuilt from version {previous.info.version}, and {previous.locked}"
+        )
     known = 0
-    begun_ns = int(base.info.created.timestamp() * 1e9)
+    begun_ns = int(previous.info.created.timestamp() * 1e9)
     found = (item for item in validate_items(source.items(), facts.schema) if isinstance(item, SourceItem))
     while page := await asyncio.to_thread(lambda: list(islice(found, _PAGE))):
         stored = await reader.retrieve([item.id for item in page])
         pairs = [(item, stored[item.id]) for item in page if item.id in stored]
         entries = await asyncio.to_thread(_entries, pairs, begun_ns, max_bytes)
-        await asyncio.to_thread(ledger.put, base.key, entries)
+        await asyncio.to_thread(ledger.put, previous.key, entries)
         known += sum(1 for entry in entries if entry.content)
     async for items in iterate_pages(reader):
-        rest = [i for i in items if await asyncio.to_thread(ledger.entry, base.key, i.id) is None]
-        await asyncio.to_thread(ledger.put, base.key, [_unknown(item) for item in rest])
+        rest = [i for i in items if await asyncio.to_thread(ledger.entry, previous.key, i.id) is None]
+        await asyncio.to_thread(ledger.put, previous.key, [_unknown(item) for item in rest])
     return known
 
 
@@ -61,7 +66,7 @@ def _entries(pairs: Sequence[tuple[SourceItem, Item]], begun_ns: int, max_bytes:
     entries = []
     for item, stored in pairs:
         try:
-            seen = item.picture.look()
+            seen = item.image_ref.stat()
         except ImageError:
             continue
         if not stored.online and stored.image == item.image and 0 <= seen.mtime_ns < begun_ns:
@@ -71,7 +76,7 @@ def _entries(pairs: Sequence[tuple[SourceItem, Item]], begun_ns: int, max_bytes:
                 entries.append(
                     _unknown(stored)._replace(
                         content=stamp.content,
-                        location=str(item.picture),
+                        location=str(item.image_ref),
                         size=stamp.size,
                         mtime_ns=stamp.mtime_ns,
                         change=str(Change.UNCHANGED),
@@ -82,4 +87,13 @@ def _entries(pairs: Sequence[tuple[SourceItem, Item]], begun_ns: int, max_bytes:
 
 def _unknown(item: Item) -> LedgerEntry:
     digest = payload_hash(item.payload, item.image)
-    return LedgerEntry(item.id, "", digest, "", -1, -1, "written", str(Change.CARRIED))
+    return LedgerEntry(
+        id=item.id,
+        content="",
+        payload=digest,
+        location="",
+        size=-1,
+        mtime_ns=-1,
+        state="written",
+        change=str(Change.CARRIED),
+    )

@@ -11,7 +11,7 @@ from vector_store.base import CatalogVersion, SearchOptions
 from vector_store.copy import iterate_pages
 from vector_store.types import Item
 
-# Alike items of one item that are listed: a catalog of one picture a thousand times stays readable.
+# Alike items of one item that are listed: a catalog of one image a thousand times stays readable.
 NEIGHBOURS = 100
 
 

@@ -1,4 +1,4 @@
-"""Options of a run, in one typed place; `cir index` offers each as a flag."""
+"""Options of a run: names, defaults, bounds and help texts in one typed place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from vector_store.types import IndexOptions
 
 
 class IndexingOptions(BaseModel):
-    """How a run goes. Raises `pydantic.ValidationError`, a `ValueError`, for values out of range."""
+    """Options of a run.
+
+    Raises:
+        pydantic.ValidationError: a `ValueError`, for values out of range.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +37,7 @@ class IndexingOptions(BaseModel):
         "another process, such as edge://.",
     )
     checksum: bool = Field(
-        default=False, description="Read and hash every picture instead of trusting size and time of change."
+        default=False, description="Read and hash every image instead of trusting size and time of change."
     )
     sync: bool = Field(
         default=False, description="Delete items that are not in the source; otherwise they stay."
@@ -52,7 +56,7 @@ class IndexingOptions(BaseModel):
         default=None, description="File for pairs of items that look alike, JSON Lines."
     )
     near_duplicates_cosine: float = Field(
-        default=0.97, gt=0, le=1, description="Cosine from which two items look alike."
+        default=0.97, ge=0.01, le=1, description="Cosine from which two items look alike."
     )
     max_reject_share: float = Field(
         default=0.5,
@@ -67,23 +71,21 @@ class IndexingOptions(BaseModel):
     batch_items: int = Field(
         default=32,
         ge=1,
-        description="Pictures in one call to the embedder, at most; its own limit is kept as well.",
+        description="Images in one call to the embedder, at most; its own limit is kept as well.",
     )
     batch_bytes: int = Field(
         default=16 * 1024 * 1024,
         ge=1,
-        description="Bytes of pictures in one call to the embedder; a larger picture goes alone.",
+        description="Bytes of images in one call to the embedder; a larger image goes alone.",
     )
     calls_in_flight: int = Field(
         default=4,
         ge=1,
         le=256,
-        description="Calls to the embedder at the same time; after a crash so many batches are "
-        "encoded again, at most.",
+        description="Calls to the embedder at the same time, which is also the most batches "
+        "that are encoded again after a crash.",
     )
-    read_threads: int = Field(
-        default=4, ge=1, le=256, description="Pictures read from disk at the same time."
-    )
+    read_threads: int = Field(default=4, ge=1, le=256, description="Images read from disk at the same time.")
     write_items: int = Field(default=256, ge=1, description="Items written to the store at a time.")
     call_timeout_seconds: float = Field(
         default=120.0, gt=0, description="Seconds that one call to the embedder may take."

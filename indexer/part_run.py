@@ -99,10 +99,10 @@ class _PartRun:
         self.progress.start(facts.total // self.partition.count)
         page = _PartPage(ledger, PART_VERSION, model.fingerprint)
         # The part is what is built and what it is compared with: whatever it holds needs no encoding.
-        recogniser = ChangeDetector(ledger, PART_VERSION, PART_VERSION, options.checksum)
+        detector = ChangeDetector(ledger, PART_VERSION, PART_VERSION, options.checksum)
         await Pipeline(
             embedder=self.embedder,
-            recogniser=recogniser,
+            detector=detector,
             known=FeatureReuse(ledger, model.fingerprint, None, self.progress.stage),
             page=page,
             writer=_PartWriter(page, tally),
@@ -124,9 +124,15 @@ class _PartRun:
         path = part_path(self.folder, self.partition)
         await asyncio.to_thread(ledger.drop_idle_features)
         sealed = PartFacts(
-            *(self.partition.number, self.partition.count, self.catalog, mine.digest.text),
-            *(tally.found, written, tally.rejected),
-            *(PartFacts.model_text(model), self.embedder.image_bytes),
+            number=self.partition.number,
+            count=self.partition.count,
+            catalog=self.catalog,
+            source=mine.digest.text,
+            found=tally.found,
+            written=written,
+            rejected=tally.rejected,
+            model=PartFacts.model_text(model),
+            image_bytes=self.embedder.image_bytes,
         )
         await asyncio.to_thread(seal_part, ledger, path, sealed)
         return PartReport(
@@ -188,7 +194,7 @@ def _open(folder: Path, partition: Partition, catalog: str) -> Ledger:
     except LedgerDamaged as error:
         raise PartsError(
             f"working file {path} is damaged; delete it and run the partition again, which embeds all of its "
-            "pictures. Finished parts are not affected"
+            "images. Finished parts are not affected"
         ) from error
 
 

@@ -54,7 +54,7 @@ def number_of(item_id: str, count: int) -> int:
 class SourceDigest:
     """A digest of everything that a source says about its items; their order does not matter.
 
-    Of pictures it holds where they are, not their bytes. `found` counts what was added.
+    Of images it holds where they are, not their bytes. `found` counts what was added.
     """
 
     def __init__(self, schema: Mapping[str, FieldType]) -> None:

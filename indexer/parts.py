@@ -132,23 +132,23 @@ class Parts:
             if fact.source != digest.text:
                 raise PartsError(
                     f"{self._name(fact.number)} was made of another state of the source, or with other "
-                    f"options for it; run partition {fact.number}/{fact.count} again with those of this finishing run"
+                    f"options for it; run partition {fact.number}/{fact.count} again with those given here"
                 )
         if (found := sum(fact.found for fact in self._facts)) != digest.found:
             raise PartsError(
                 f"the parts in {self._folder} are of {found} items, the source has {digest.found}"
             )
 
-    def seen_before(self, item: SourceItem, *, checksum: bool) -> LedgerEntry | None:
-        """The row of an item whose picture looks as it did when its partition was run; else None.
+    def embedded_before(self, item: SourceItem, *, checksum: bool) -> LedgerEntry | None:
+        """The row of an item whose image looks as it did when its partition was run; else None.
 
-        A picture that shows neither size nor time of change, as on the web, counts as it was then.
+        An image that shows neither size nor time of change, as on the web, counts as it was then.
         """
         row = self._row(item.id)
-        if row is None or checksum or row.location != str(item.picture):
+        if row is None or checksum or row.location != str(item.image_ref):
             return None
         try:
-            seen = item.picture.look()
+            seen = item.image_ref.stat()
         except ImageError:
             return None  # reading it says what is wrong
         same = seen == FileStat() or (
@@ -161,7 +161,7 @@ class Parts:
         return self._ledger(item_id).kept_features(self.model.fingerprint, content)
 
     async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
-        """What the partitions made of pictures of these bytes. Raises `PartsError` where they had others."""
+        """What the partitions made of images of these bytes. Raises `PartsError` where they had others."""
         return [self._embedded(item) for item in batch]
 
     def _embedded(self, item: LoadedItem) -> EmbeddedItem | Reject:
@@ -173,7 +173,7 @@ class Parts:
             return Reject(item_id, item.item.image, row.reason, row.message, len(item.content))
         number = number_of(item_id, len(self._facts))
         raise PartsError(
-            f"the picture of item {item_id!r} has changed since {self._name(number)} was made; run partition "
+            f"the image of item {item_id!r} has changed since {self._name(number)} was made; run partition "
             f"{number}/{len(self._facts)} again"
         )
 

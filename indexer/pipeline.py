@@ -42,7 +42,7 @@ class Pipeline:
         self,
         *,
         embedder: ImageEmbedder,
-        recogniser: ChangeDetector,
+        detector: ChangeDetector,
         known: FeatureReuse,
         page: LedgerPage,
         writer: ItemWriter,
@@ -53,7 +53,7 @@ class Pipeline:
         progress: Progress,
     ) -> None:
         self._embedder = embedder
-        self._recogniser = recogniser
+        self._detector = detector
         self._known = known
         self._page = page
         self._writer = writer
@@ -80,11 +80,11 @@ class Pipeline:
     async def _read(self, source: Source, schema: Mapping[str, FieldType]) -> None:
         loop = asyncio.get_running_loop()
         read: Iterator[LoadedItem | KnownItem | WrittenItem | Reject] = read_images(
-            self._recogniser.before_reading(validate_items(self._counted(source.items()), schema)),
+            self._detector.before_reading(validate_items(self._counted(source.items()), schema)),
             max_bytes=self._embedder.image_bytes,
             threads=self._options.read_threads,
         )
-        found: Iterator[LoadedItem | KnownItem | WrittenItem | Reject] = self._recogniser.after_reading(read)
+        found: Iterator[LoadedItem | KnownItem | WrittenItem | Reject] = self._detector.after_reading(read)
         grouped: Iterator[_Found] = batches(
             found, max_items=self._embedder.batch_items, max_bytes=self._embedder.batch_bytes
         )

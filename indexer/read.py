@@ -19,19 +19,19 @@ _SETTLED_NS = 2_000_000_000
 
 
 def read_image(item: SourceItem, max_bytes: int) -> LoadedItem | Reject:
-    """The bytes of an item's picture, or why they cannot be had. Never more than `max_bytes` are read."""
-    picture = item.picture
+    """The bytes of an item's image, or why they cannot be had. Never more than `max_bytes` are read."""
+    image_ref = item.image_ref
     try:
         # Before the bytes: what changes in between is read again the next time.
-        seen = picture.look()
-        content = picture.read(max_bytes)
+        seen = image_ref.stat()
+        content = image_ref.read(max_bytes)
     except ImageError as error:
         return reject_of(item, error)
     return LoadedItem(item, content, stamp_of(content_hash(content), seen))
 
 
 def stamp_of(content: str, seen: FileStat) -> ContentStamp:
-    """The stamp of a picture that hashes to `content` and looked like `seen` before it was read."""
+    """The stamp of an image that hashes to `content` and looked like `seen` before it was read."""
     settled = 0 <= seen.mtime_ns < time.time_ns() - _SETTLED_NS
     return ContentStamp(content, seen.size, seen.mtime_ns if settled else -1)
 
@@ -39,7 +39,7 @@ def stamp_of(content: str, seen: FileStat) -> ContentStamp:
 def read_images(
     found: Iterable[SourceItem | T], *, max_bytes: int, threads: int
 ) -> Iterator[LoadedItem | Reject | T]:
-    """Read the pictures of items, in order; all else passes through. Twice `threads` are read ahead."""
+    """Read the images of items, in order; all else passes through. Twice `threads` are read ahead."""
     window: deque[Future[LoadedItem | Reject] | T] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
     try:
@@ -54,8 +54,8 @@ def read_images(
 
 
 def reject_of(item: SourceItem, error: ImageError) -> Reject:
-    """The reject for a picture whose bytes cannot be had."""
-    return Reject(item.id, item.image, error.reason, f"image {item.picture} {error}", error.read)
+    """The reject for an image whose bytes cannot be had."""
+    return Reject(item.id, item.image, error.reason, f"image {item.image_ref} {error}", error.read)
 
 
 def _done(entry: Future[LoadedItem | Reject] | T) -> LoadedItem | Reject | T:

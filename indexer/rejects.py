@@ -34,7 +34,7 @@ class Reject:
     """An item that is left out, and why.
 
     `reason` is a name of `indexer.rejects` or of `cir.common.v1.ErrorReason`; `bytes` is how many bytes of
-    the picture were read, None when none were.
+    the image were read, None when none were.
     """
 
     id: str

@@ -30,7 +30,7 @@ class Tally:
 
     @property
     def indexed(self) -> int:
-        """Items whose pictures were encoded for this version."""
+        """Items whose images were encoded for this version."""
         return sum(count for change, count in self.changes.items() if change.encoded)
 
     @property
@@ -58,9 +58,9 @@ class Tally:
 class IndexReport:
     """A run that ended well: with a published version, or with nothing to do (`published` is False).
 
-    `read` = `indexed` + `unchanged` + `rejected`, where `indexed` counts encoded pictures and `unchanged` all
+    `read` = `indexed` + `unchanged` + `rejected`, where `indexed` counts encoded images and `unchanged` all
     that kept their features: `changes` splits both up. `carried` items are not in the source, or unreadable
-    there, and stay as they were; `deleted` ones are gone. `seconds` runs from the first picture to the
+    there, and stay as they were; `deleted` ones are gone. `seconds` runs from the first image to the
     publishing, so `images_per_second` includes building the vector index. `rejects_path` is None without
     rejects; `notes` are remarks that a person should see. `dry_run` says that nothing was done, only looked.
     """
@@ -92,7 +92,7 @@ class IndexReport:
 
     @property
     def images_per_second(self) -> float:
-        """Encoded pictures per second of the whole run."""
+        """Encoded images per second of the whole run."""
         return self.indexed / self.seconds if self.seconds > 0 else 0.0
 
     def document(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class PartReport:
 
     @property
     def images_per_second(self) -> float:
-        """Encoded pictures per second of the whole run."""
+        """Encoded images per second of the whole run."""
         return self.indexed / self.seconds if self.seconds > 0 else 0.0
 
     def document(self) -> dict[str, Any]:

@@ -30,19 +30,19 @@ from vector_store.validation import check_payload
 
 
 class FeatureReuse:
-    """Gives items their features of a model; `remark` hears when the base cannot be opened for that."""
+    """Features of a model that need no encoding; `remark` is called when the version cannot be opened."""
 
     def __init__(
         self,
         ledger: Ledger,
         fingerprint: str,
-        base: PreviousVersion | None,
+        previous: PreviousVersion | None,
         remark: Callable[[str], None],
         parts: Parts | None = None,
     ) -> None:
         self._ledger = ledger
         self._fingerprint = fingerprint
-        self._base = base
+        self._base = previous
         self._remark = remark
         self._parts = parts
         self._remarked = False
@@ -50,10 +50,10 @@ class FeatureReuse:
     async def take(
         self, items: Sequence[KnownItem], max_bytes: int
     ) -> tuple[list[EmbeddedItem], list[LoadedItem | Reject]]:
-        """Items with their features, and those to encode after all, with their bytes.
+        """Return items with their features, and those to encode after all, with their bytes.
 
-        The latter were deleted or replaced in the base by somebody else, or the base is open in another
-        process and no features were kept.
+        The latter were deleted or replaced in the previous version by somebody else, or that version is open
+        in another process and no features were kept.
         """
         kept = await asyncio.to_thread(self._kept, items)
         pairs = zip(items, kept, strict=True)
@@ -80,7 +80,7 @@ class FeatureReuse:
             return {item_id: item for item_id, item in stored.items() if not item.online}
         if not self._remarked:
             self._remarked = True
-            self._remark(f"pictures that have not changed are encoded again: {self._base.locked}")
+            self._remark(f"images that have not changed are encoded again: {self._base.locked}")
         return {}
 
     def _kept(self, items: Sequence[KnownItem]) -> list[NDArray[np.float32] | None]:
@@ -107,12 +107,12 @@ _PAGE = 256
 
 
 class _RememberedImage(ImageRef):
-    """The place of a picture that the ledger remembers; it is not read again."""
+    """The place of an image that the ledger remembers; it is not read again."""
 
     def __init__(self, location: str) -> None:
         self._location = location
 
-    def look(self) -> FileStat:
+    def stat(self) -> FileStat:
         return FileStat()
 
     def read(self, max_bytes: int) -> bytes:
@@ -124,16 +124,16 @@ class _RememberedImage(ImageRef):
 
 async def carry_over(
     ids: Sequence[str],
-    base: PreviousVersion,
+    previous: PreviousVersion,
     ledger: Ledger,
     building: int,
     writer: BatchWriter,
     tally: Tally,
     schema: Mapping[str, FieldType],
 ) -> None:
-    """Write those of `ids` that the base holds as they are there; those written already stay.
+    """Write those of `ids` that the previous version holds as they are there; those written already stay.
 
-    Raises `CarryFailed` when the base cannot be read, or an item does not fit the new schema.
+    Raises `CarryFailed` when the previous version cannot be read, or an item does not fit the new schema.
     """
     for start in range(0, len(ids), _PAGE):
         rows = await asyncio.to_thread(
@@ -147,20 +147,20 @@ async def carry_over(
                 tally.count([Change.CARRIED])
         if not missing:
             continue
-        if (reader := await base.reader()) is None:
+        if (reader := await previous.reader()) is None:
             # Before the first item is missing from the new version rather than after.
-            held = await asyncio.to_thread(_held, ledger, base.key, missing)
-            if held or not await base.is_known(ledger):
+            held = await asyncio.to_thread(_held, ledger, previous.key, missing)
+            if held or not await previous.is_known(ledger):
                 raise CarryFailed(
                     f"items such as {(held or missing)[0]!r} must be taken over from version "
-                    f"{base.info.version}; {base.locked}. Nothing was published"
+                    f"{previous.info.version}; {previous.locked}. Nothing was published"
                 )
             continue
         stored = await reader.retrieve(missing, with_features=True)
         items = [stored[item_id] for item_id in missing if item_id in stored]
         _check(items, schema)
         if items:
-            await writer.write(await asyncio.to_thread(_embedded, items, ledger, base.key))
+            await writer.write(await asyncio.to_thread(_embedded, items, ledger, previous.key))
 
 
 def _held(ledger: Ledger, version: int, ids: Sequence[str]) -> list[str]:

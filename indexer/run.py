@@ -44,7 +44,7 @@ async def index(
 ) -> IndexReport:
     """Bring `catalog` to the state of `source` and publish it, if anything has changed.
 
-    Pictures that the published version was made from are not encoded again. Items that the source does not
+    Images that the published version was made from are not encoded again. Items that the source does not
     have stay, unless the options say `sync`. The new version is published only when everything that the
     source gave is either in it or in the rejects file, counted in the store and proved on a sample; until
     then, and on any failure, the published one goes on serving. What a failed, cancelled or killed run has
@@ -166,77 +166,79 @@ class IndexRun:
         foundation, left = published, None
         if not options.dry_run:
             foundation, left = await versions.recover_build(self.store, self.catalog, spec, self.ledger)
-        async with open_previous_version(self.store, self.ledger, foundation) as base:
-            await self._know(base)
-            fits = base is not None and base.same_model(spec)
-            recogniser = self._recogniser(base if fits else None)
+        async with open_previous_version(self.store, self.ledger, foundation) as previous:
+            await self._know(previous)
+            fits = previous is not None and previous.same_model(spec)
+            detector = self._detector(previous if fits else None)
             with self._rejects(Tally()) as rejects:
-                outlook = await asyncio.to_thread(
+                plan = await asyncio.to_thread(
                     plan_run,
                     self.source,
                     spec.schema,
-                    recogniser,
+                    detector,
                     max_bytes=self.embedder.image_bytes,
                     whole=options.dry_run,
                     on_reject=rejects.write,
                 )
-                missing = await missing_ids(base, self.ledger)
-                check_model(base, fits, missing, options)
+                missing = await missing_ids(previous, self.ledger)
+                check_model(previous, fits, missing, options)
                 if not options.dry_run:
-                    check_deletions(base, missing, options)
+                    check_deletions(previous, missing, options)
                 changes = (
-                    outlook.different
+                    plan.different
                     or (options.sync and missing)
-                    or base is None
-                    or not _same_kind(base.info.spec, spec)
-                    or not await base.is_known(self.ledger)
+                    or previous is None
+                    or not _same_kind(previous.info.spec, spec)
+                    or not await previous.is_known(self.ledger)
                 )
                 if options.dry_run or not (changes or options.always_publish or left):
-                    check_counts(outlook.tally, rejects.path, options)
-                    return await self._unbuilt(base, outlook, missing, rejects, spec)
-            return await self._build(base, fits, left, published, spec, missing)
+                    check_counts(plan.tally, rejects.path, options)
+                    return await self._unbuilt(previous, plan, missing, rejects, spec)
+            return await self._build(previous, fits, left, published, spec, missing)
 
-    def _recogniser(self, base: PreviousVersion | None, building: int | None = None) -> ChangeDetector:
-        key = base.key if base is not None else None
+    def _detector(self, previous: PreviousVersion | None, building: int | None = None) -> ChangeDetector:
+        key = previous.key if previous is not None else None
         return ChangeDetector(self.ledger, key, building, self.options.checksum, self.parts)
 
-    async def _know(self, base: PreviousVersion | None) -> None:
-        if base is None:
+    async def _know(self, previous: PreviousVersion | None) -> None:
+        if previous is None:
             return
-        if base.info.changed_online:
+        if previous.info.changed_online:
             self._note(
-                f"version {base.info.version} was changed online: items of the source are written again as "
-                "they are there, others " + ("are deleted" if self.options.sync else "stay")
+                f"version {previous.info.version} was changed online: items of the source are written again "
+                "as they are there, others " + ("are deleted" if self.options.sync else "stay")
             )
         if self.options.rebuild_ledger:
-            known = await rebuild(self.source, self.facts, base, self.ledger, self.embedder.image_bytes)
-            self._note(f"the ledger was rebuilt from version {base.info.version}: {known} pictures are known")
-        elif base.info.points and not await asyncio.to_thread(self.ledger.written, base.key):
+            known = await rebuild(self.source, self.facts, previous, self.ledger, self.embedder.image_bytes)
             self._note(
-                f"the ledger {self.ledger.path} knows nothing of version {base.info.version}, so all "
-                "pictures are encoded again; `rebuild_ledger` takes over those that have not changed since"
+                f"the ledger was rebuilt from version {previous.info.version}: {known} images are known"
+            )
+        elif previous.info.points and not await asyncio.to_thread(self.ledger.written, previous.key):
+            self._note(
+                f"the ledger {self.ledger.path} knows nothing of version {previous.info.version}, so all "
+                "images are encoded again; `rebuild_ledger` takes over those that have not changed since"
             )
 
     async def _unbuilt(
         self,
-        base: PreviousVersion | None,
-        outlook: Plan,
+        previous: PreviousVersion | None,
+        plan: Plan,
         missing: Sequence[str],
         rejects: RejectsFile,
         spec: VersionSpec,
     ) -> IndexReport:
         """The end of a run that builds nothing; a finished version that was left is published."""
-        info, published = (base.info if base else None), False
+        info, published = (previous.info if previous else None), False
         if info and info.state is VersionState.READY and not self.options.dry_run:
             await verify_version(self.store, self.catalog, info.version, Sample(0), info.points)
             info, published = await self._publish(info), True
         pairs = None
-        if base and not self.options.dry_run and self.options.near_duplicates_path:
-            pairs = await self._near_duplicates(base.info.version)
+        if previous and not self.options.dry_run and self.options.near_duplicates_path:
+            pairs = await self._near_duplicates(previous.info.version)
         return self._report(
             info.version if info else "",
             spec,
-            outlook.tally,
+            plan.tally,
             rejects,
             deleted=len(missing) if self.options.sync else 0,
             carried=0 if self.options.sync else len(missing),
@@ -246,7 +248,7 @@ class IndexRun:
 
     async def _build(
         self,
-        base: PreviousVersion | None,
+        previous: PreviousVersion | None,
         fits: bool,
         left: VersionInfo | None,
         published: VersionInfo | None,
@@ -273,8 +275,8 @@ class IndexRun:
                 )
                 pipeline = Pipeline(
                     embedder=self.embedder,
-                    recogniser=self._recogniser(base if fits else None, build.key),
-                    known=FeatureReuse(ledger, model, base, self._note, self.parts),
+                    detector=self._detector(previous if fits else None, build.key),
+                    known=FeatureReuse(ledger, model, previous, self._note, self.parts),
                     page=page,
                     writer=batch_writer,
                     rejects=rejects,
@@ -285,13 +287,13 @@ class IndexRun:
                 )
                 await pipeline.run(self.source, spec.schema)
                 await self._drop_unseen(writer, build.key)
-                if base is not None and fits:
+                if previous is not None and fits:
                     refused = await asyncio.to_thread(ledger.in_state, build.key, "rejected")
                     staying = refused if options.sync else [*missing, *refused]
-                    await carry_over(staying, base, ledger, build.key, batch_writer, tally, spec.schema)
+                    await carry_over(staying, previous, ledger, build.key, batch_writer, tally, spec.schema)
                 check_counts(tally, rejects.path, options)
-                if self._same_after_all(base, spec, tally, missing):
-                    return await self._given_up(base, build, writer, tally, rejects, missing, spec)
+                if self._same_after_all(previous, spec, tally, missing):
+                    return await self._given_up(previous, build, writer, tally, rejects, missing, spec)
                 held = await asyncio.to_thread(ledger.written, build.key)
                 if (count := await writer.count()) != held:
                     raise VersionIncomplete(f"the store holds {count} items where {held} were written")
@@ -302,7 +304,7 @@ class IndexRun:
                 pairs = None
                 if options.near_duplicates_path:
                     pairs = await self._near_duplicates(info.version)
-                info = await self._publish(info, drop=base.info if base else None)
+                info = await self._publish(info, drop=previous.info if previous else None)
         return self._report(
             info.version,
             spec,
@@ -344,24 +346,24 @@ class IndexRun:
         await asyncio.to_thread(self.ledger.remove, key, unseen)
 
     def _same_after_all(
-        self, base: PreviousVersion | None, spec: VersionSpec, tally: Tally, missing: Sequence[str]
+        self, previous: PreviousVersion | None, spec: VersionSpec, tally: Tally, missing: Sequence[str]
     ) -> bool:
-        """Whether what looked like a change came to nothing, such as a new picture that was rejected."""
+        """Whether what looked like a change came to nothing, such as a new image that was rejected."""
         same = {Change.UNCHANGED, Change.CARRIED}
         return (
-            base is not None
+            previous is not None
             and not self.options.always_publish
             and not (self.options.sync and missing)
-            and base.info.state is VersionState.PUBLISHED
-            and not base.info.changed_online
-            and _same_kind(base.info.spec, spec)
+            and previous.info.state is VersionState.PUBLISHED
+            and not previous.info.changed_online
+            and _same_kind(previous.info.spec, spec)
             and tally.changes.keys() <= same
-            and tally.changes.total() == base.info.points
+            and tally.changes.total() == previous.info.points
         )
 
     async def _given_up(
         self,
-        base: PreviousVersion | None,
+        previous: PreviousVersion | None,
         build: versions.Build,
         writer: VersionWriter,
         tally: Tally,
@@ -369,11 +371,11 @@ class IndexRun:
         missing: Sequence[str],
         spec: VersionSpec,
     ) -> IndexReport:
-        assert base is not None  # noqa: S101  # there is nothing to be the same as without one
+        assert previous is not None  # noqa: S101  # there is nothing to be the same as without one
         await writer.abort()
         await versions.clear_build(self.ledger)
-        await asyncio.to_thread(self.ledger.take_rejects, build.key, base.key)
-        return self._report(base.info.version, spec, tally, rejects, published=False)
+        await asyncio.to_thread(self.ledger.take_rejects, build.key, previous.key)
+        return self._report(previous.info.version, spec, tally, rejects, published=False)
 
     async def _publish(self, info: VersionInfo, drop: VersionInfo | None = None) -> VersionInfo:
         info = await self.store.publish(self.catalog, info.version, keep=self.options.keep_versions)

@@ -41,29 +41,31 @@ def check_counts(tally: Tally, rejects_path: Path, options: IndexingOptions) -> 
         )
 
 
-def check_deletions(base: PreviousVersion | None, missing: Sequence[str], options: IndexingOptions) -> None:
+def check_deletions(
+    previous: PreviousVersion | None, missing: Sequence[str], options: IndexingOptions
+) -> None:
     """Raise `SyncRefused` when a synchronisation would delete more than is allowed."""
-    if base is None or not options.sync or options.allow_delete or not missing:
+    if previous is None or not options.sync or options.allow_delete or not missing:
         return
-    points = max(base.info.points, 1)
+    points = max(previous.info.points, 1)
     if len(missing) >= points or len(missing) > options.max_delete_share * points:
         raise SyncRefused(
-            f"{len(missing)} of {base.info.points} items of version {base.info.version} are not in the "
-            f"source (such as {missing[0]!r}), more than the share of {options.max_delete_share:g} that may "
-            "be deleted; nothing was changed. Check the source; `allow_delete` deletes them, "
+            f"{len(missing)} of {previous.info.points} items of version {previous.info.version} are not in "
+            f"the source (such as {missing[0]!r}), more than the share of {options.max_delete_share:g} that "
+            "may be deleted; nothing was changed. Check the source; `allow_delete` deletes them, "
             "`max_delete_share` raises the share"
         )
 
 
 def check_model(
-    base: PreviousVersion | None, fits: bool, missing: Sequence[str], options: IndexingOptions
+    previous: PreviousVersion | None, fits: bool, missing: Sequence[str], options: IndexingOptions
 ) -> None:
     """Raise `CarryFailed` when items would have to stay whose vectors are of another model."""
-    if base is None or fits or options.sync or not missing:
+    if previous is None or fits or options.sync or not missing:
         return
     raise CarryFailed(
-        f"{len(missing)} items of version {base.info.version} are not in the source (such as "
-        f"{missing[0]!r}), and their vectors are of model {base.info.spec.model_fingerprint}, "
+        f"{len(missing)} items of version {previous.info.version} are not in the source (such as "
+        f"{missing[0]!r}), and their vectors are of model {previous.info.spec.model_fingerprint}, "
         "which is not the embedder's; nothing was changed. Put them into the source, or leave them "
         "out with `sync`"
     )

@@ -92,21 +92,22 @@ async def open_previous_version(
         yield PreviousVersion(store, info, await asyncio.to_thread(ledger.key, info), opened)
 
 
-async def missing_ids(base: PreviousVersion | None, ledger: Ledger) -> list[str]:
-    """Ids that the base holds and the source, as far as the ledger has seen it, does not.
+async def missing_ids(previous: PreviousVersion | None, ledger: Ledger) -> list[str]:
+    """Return ids that the previous version holds and the source, as far as the ledger has seen it, does not.
 
-    Raises `CarryFailed` when nobody can tell, because the ledger knows other items than the base holds (it is
-    new, or the base was changed online) and the base is open in another process.
+    Raises:
+        CarryFailed: the ledger knows other items than the version holds (it is new, or the version was
+            changed online), and the version is open in another process.
     """
-    if base is None:
+    if previous is None:
         return []
-    if await base.is_known(ledger):
-        return await asyncio.to_thread(ledger.unseen, base.key)
-    reader = await base.reader()
+    if await previous.is_known(ledger):
+        return await asyncio.to_thread(ledger.unseen, previous.key)
+    reader = await previous.reader()
     if reader is None:
         raise CarryFailed(
-            f"the ledger {ledger.path} does not know all items of version {base.info.version}, which must be "
-            f"read for that; {base.locked}. Nothing was changed"
+            f"the ledger {ledger.path} does not know all items of version {previous.info.version}, which "
+            f"must be read for that; {previous.locked}. Nothing was changed"
         )
     missing: list[str] = []
     async for page in iterate_pages(reader):

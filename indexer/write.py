@@ -45,10 +45,18 @@ class LedgerPage:
         """Remember why an item was left out; one that is written stays so. Blocks."""
         if item_id_problem(reject.id):
             return  # nothing can be known again by such an id
-        location = "" if item is None else str(item.picture)
+        location = "" if item is None else str(item.image_ref)
         entry = LedgerEntry(
-            *(reject.id, stamp.content, "", location, stamp.size, stamp.mtime_ns),
-            *("rejected", "", reject.reason, reject.message),
+            id=reject.id,
+            content=stamp.content,
+            payload="",
+            location=location,
+            size=stamp.size,
+            mtime_ns=stamp.mtime_ns,
+            state="rejected",
+            change="",
+            reason=reject.reason,
+            message=reject.message,
         )
         self.ledger.put(self.version, [entry])
 
@@ -119,6 +127,12 @@ def wait_asked(error: Exception) -> float | None:
 def _entry(item: EmbeddedItem, state: str) -> LedgerEntry:
     source, stamp = item.item, item.stamp
     return LedgerEntry(
-        *(source.id, stamp.content, payload_hash(source.payload, source.image), str(source.picture)),
-        *(stamp.size, stamp.mtime_ns, state, str(item.change)),
+        id=source.id,
+        content=stamp.content,
+        payload=payload_hash(source.payload, source.image),
+        location=str(source.image_ref),
+        size=stamp.size,
+        mtime_ns=stamp.mtime_ns,
+        state=state,
+        change=str(item.change),
     )

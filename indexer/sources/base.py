@@ -35,11 +35,11 @@ class ImageRef(ABC):
 
     @staticmethod
     def of(location: Location) -> ImageRef:
-        """The picture at a file path, or the picture itself."""
+        """The image at a file path, or the image itself."""
         return FileImage(location) if isinstance(location, Path) else location
 
     @abstractmethod
-    def look(self) -> FileStat:
+    def stat(self) -> FileStat:
         """Size and time of change without reading. Raises `ImageError`."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class FileImage(ImageRef):
 
     path: Path
 
-    def look(self) -> FileStat:
+    def stat(self) -> FileStat:
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -96,7 +96,7 @@ def check_content(content: bytes, max_bytes: int) -> bytes:
 
 
 def too_large(size: int, max_bytes: int) -> ImageError:
-    """The refusal of a picture whose size is known before it is read."""
+    """The refusal of an image whose size is known before it is read."""
     return ImageError(
         IMAGE_TOO_MANY_BYTES,
         f"has {size} bytes, the embedder takes at most {max_bytes}; make it smaller",
@@ -116,7 +116,7 @@ def _without_waiting(path: str, flags: int) -> int:
 @dataclass(frozen=True, slots=True)
 class SourceItem:
     """An item as a source describes it. `image` is the location that is stored, `path` the file to read, or
-    another place of a picture (`indexer.sources.base`)."""
+    another place of an image (`indexer.sources.base`)."""
 
     id: str
     path: Location
@@ -124,14 +124,14 @@ class SourceItem:
     payload: Payload
 
     @property
-    def picture(self) -> ImageRef:
+    def image_ref(self) -> ImageRef:
         """Where the bytes come from."""
         return ImageRef.of(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What is known before the first picture is read: how many items come, and what their payload is.
+    """What is known before the first image is read: how many items come, and what their payload is.
 
     `notes` are remarks for a person, such as a column whose values are of several types.
     """
@@ -151,7 +151,7 @@ class Source(ABC):
 
     @abstractmethod
     def survey(self) -> SourceFacts:
-        """Look over everything but the pictures once. Raises `SourceError` when the source cannot be used."""
+        """Look over everything but the images once. Raises `SourceError` when the source cannot be used."""
 
     @abstractmethod
     def items(self) -> Iterator[SourceItem | Reject]:
@@ -174,7 +174,7 @@ class ImageRoot:
         self._base = image_base or f"{self.path.as_posix().rstrip('/')}/"
 
     def location(self, relative: str) -> str:
-        """The location stored for the picture at a POSIX path relative to the root."""
+        """The location stored for the image at a POSIX path relative to the root."""
         return f"{self._base}{relative}"
 
     def contains(self, path: Path) -> bool:

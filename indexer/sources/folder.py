@@ -1,4 +1,4 @@
-"""A folder of pictures, with all its subfolders."""
+"""A folder of images, with all its subfolders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = {"folder": FieldType.KEYWORD, "filename": FieldType.KEYWORD}
 
 
 class FolderSource(Source):
-    """Every picture below `root`, in the order of its path.
+    """Every image below `root`, in the order of its path.
 
     The id is the POSIX path relative to the root, so it is stable as long as the file stays where it is;
     the payload is `filename`, and `folder` for files in subfolders. Files are taken by extension; names
@@ -32,20 +32,20 @@ class FolderSource(Source):
         self.rejects_path = self._root.path.parent / f"{self._root.path.name or 'root'}.rejects.jsonl"
 
     def survey(self) -> SourceFacts:
-        """Count the pictures. Raises `SourceError` for a folder that is missing, unreadable or empty."""
+        """Count the images. Raises `SourceError` for a folder that is missing, unreadable or empty."""
         if not self._root.path.is_dir():
             what = "is no folder" if self._root.path.exists() else "does not exist"
-            raise SourceError(f"folder {self.name} {what}; give a folder of pictures, or a manifest file")
+            raise SourceError(f"folder {self.name} {what}; give a folder of images, or a manifest file")
         total = sum(1 for _ in self.items())
         if not total:
             raise SourceError(
-                f"folder {self.name} holds no pictures; expected files ending in "
+                f"folder {self.name} holds no images; expected files ending in "
                 f"{' '.join(sorted(IMAGE_EXTENSIONS))}"
             )
         return SourceFacts(total=total, schema=SCHEMA)
 
     def items(self) -> Iterator[SourceItem | Reject]:
-        """The pictures. Raises `SourceError` for a unreadable subfolder: nobody knows what is lost."""
+        """The images. Raises `SourceError` for a unreadable subfolder: nobody knows what is lost."""
         return self._walk(self._root.path, PurePosixPath())
 
     def _walk(self, folder: Path, relative: PurePosixPath) -> Iterator[SourceItem | Reject]:

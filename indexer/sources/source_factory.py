@@ -38,7 +38,7 @@ def open_source(
             raise SourceError(f"{path} is a tar shard; root is for manifests only")
         return TarSource(str(path), image_base=image_base, schema=schema, text_fields=text_fields)
     if not path.exists():
-        raise SourceError(f"{path} does not exist; give a folder of pictures, tar shards, or a manifest")
+        raise SourceError(f"{path} does not exist; give a folder of images, tar shards, or a manifest")
     return ManifestSource(
         path,
         root=root,

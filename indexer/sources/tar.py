@@ -43,7 +43,7 @@ class TarImage(ImageRef):
     offset: int
     size: int
 
-    def look(self) -> FileStat:
+    def stat(self) -> FileStat:
         try:
             return FileStat(self.size, self.shard.stat().st_mtime_ns)
         except FileNotFoundError:
@@ -74,7 +74,7 @@ class TarImage(ImageRef):
 class Member:
     """A file in a shard; `problem` says why it cannot be used, '' when it can."""
 
-    picture: TarImage
+    image_ref: TarImage
     problem: str = ""
 
 
@@ -122,7 +122,7 @@ class TarSource(Source):
     """Shards of uncompressed tar files, in the order of their names; nothing is unpacked.
 
     The key of a member is its path up to the first dot of its file name; it is the item's id, so it must be
-    unique over all shards. The picture is the member with an image's extension; `.json` holds the payload as
+    unique over all shards. The image is the member with an image's extension; `.json` holds the payload as
     an object, `.txt` becomes its field `text`, `.cls` its field `cls`; all others are passed over. Fields
     that hold objects are left out with a remark. Links, devices and names that lead elsewhere are rejects.
     """
@@ -186,27 +186,27 @@ class TarSource(Source):
     def _item(
         self, key: str, group: Sequence[Member], schema: Mapping[str, FieldType]
     ) -> SourceItem | Reject:
-        where = str(group[0].picture)
+        where = str(group[0].image_ref)
         for member in group:
             if member.problem:
-                return Reject(key, where, IMAGE_NOT_READABLE, f"{member.picture}: {member.problem}")
-        pictures = [
-            m.picture for m in group if PurePosixPath(m.picture.name).suffix.lower() in IMAGE_EXTENSIONS
+                return Reject(key, where, IMAGE_NOT_READABLE, f"{member.image_ref}: {member.problem}")
+        image_refs = [
+            m.image_ref for m in group if PurePosixPath(m.image_ref.name).suffix.lower() in IMAGE_EXTENSIONS
         ]
-        if not pictures:
-            return Reject(key, where, IMAGE_MISSING, f"{where}: no member of this key is a picture")
-        if len(pictures) > 1:
+        if not image_refs:
+            return Reject(key, where, IMAGE_MISSING, f"{where}: no member of this key is an image")
+        if len(image_refs) > 1:
             return Reject(
-                key, where, ROW_MALFORMED, f"{where}: {len(pictures)} pictures of one key; expected one"
+                key, where, ROW_MALFORMED, f"{where}: {len(image_refs)} images of one key; expected one"
             )
-        picture = pictures[0]
-        image = f"{self._base}{picture.name}" if self._base else str(picture)
+        image_ref = image_refs[0]
+        image = f"{self._base}{image_ref.name}" if self._base else str(image_ref)
         try:
             cells = _cells(group)
         except ValueError as error:
-            return Reject(key, image, ROW_MALFORMED, f"{picture}: {error}")
+            return Reject(key, image, ROW_MALFORMED, f"{image_ref}: {error}")
         payload = payload_of({name: cell for name, cell in cells.items() if name in schema}, schema)
-        return SourceItem(key, picture, image, payload)
+        return SourceItem(key, image_ref, image, payload)
 
     def _groups(self) -> Iterator[tuple[str, list[Member]]]:
         for shard in self._shards:
@@ -215,24 +215,24 @@ class TarSource(Source):
 
 
 def _key(member: Member) -> str:
-    path = PurePosixPath(member.picture.name)
+    path = PurePosixPath(member.image_ref.name)
     return str(path.parent / path.name.partition(".")[0])
 
 
 def _cells(group: Sequence[Member]) -> dict[str, object]:
     cells: dict[str, object] = {}
     for member in group:
-        kind = PurePosixPath(member.picture.name).suffix.lower()
-        if member.problem or kind not in (".json", ".txt", ".cls") or not member.picture.size:
+        kind = PurePosixPath(member.image_ref.name).suffix.lower()
+        if member.problem or kind not in (".json", ".txt", ".cls") or not member.image_ref.size:
             continue
         try:
-            text = member.picture.read(_MAX_TEXT_BYTES).decode("utf-8-sig")
+            text = member.image_ref.read(_MAX_TEXT_BYTES).decode("utf-8-sig")
         except ImageError as error:
-            raise ValueError(f"{member.picture.name} {error}") from None
+            raise ValueError(f"{member.image_ref.name} {error}") from None
         except UnicodeDecodeError as error:
-            raise ValueError(f"{member.picture.name} is not UTF-8: byte {error.start}") from None
+            raise ValueError(f"{member.image_ref.name} is not UTF-8: byte {error.start}") from None
         if kind == ".json":
-            cells.update(_object(text, member.picture.name))
+            cells.update(_object(text, member.image_ref.name))
         else:
             cells[_TEXT if kind == ".txt" else _CLASS] = (
                 CellText(text.strip()) if kind == ".cls" else text.strip()

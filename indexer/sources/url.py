@@ -100,7 +100,7 @@ _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """How pictures are fetched. `seconds` bounds a picture with all its attempts and redirects."""
+    """How images are fetched. `seconds` bounds an image with all its attempts and redirects."""
 
     rules: UrlRules = field(default_factory=UrlRules)
     seconds: float = 30.0
@@ -119,12 +119,12 @@ class _RetryLater(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UrlImage(ImageRef):
-    """A picture at an http:// or https:// address; fetched anew in every run, and compared by its bytes."""
+    """An image at an http:// or https:// address; fetched anew in every run, and compared by its bytes."""
 
     url: str
     fetching: Fetching
 
-    def look(self) -> FileStat:
+    def stat(self) -> FileStat:
         return FileStat()
 
     def read(self, max_bytes: int) -> bytes:
@@ -180,7 +180,8 @@ class UrlImage(ImageRef):
         with contextlib.closing(pool):
             with _explain_certificate(host):
                 response = pool.urlopen(
-                    *("GET", path),
+                    "GET",
+                    path,
                     headers=headers,
                     timeout=timeout,
                     retries=False,

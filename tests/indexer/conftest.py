@@ -1,4 +1,4 @@
-"""What tests of whole runs share: an embedder over gRPC, an embedded store, small pictures."""
+"""What tests of whole runs share: an embedder over gRPC, an embedded store, small images."""
 
 from __future__ import annotations
 

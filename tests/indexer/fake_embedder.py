@@ -1,4 +1,4 @@
-"""An embedder over real gRPC whose features are a hash of the picture's bytes, and which fails on demand."""
+"""An embedder over real gRPC whose features are a hash of the image's bytes, and which fails on demand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def features_of(content: bytes) -> NDArray[np.float32]:
 
 
 def refuses_what_pillow_would(content: bytes) -> errors_pb2.ErrorReason.ValueType | None:
-    """Tells JPEGs by their first and last bytes, which is enough for the tests' pictures."""
+    """Tells JPEGs by their first and last bytes, which is enough for the tests' images."""
     if not content.startswith(b"\xff\xd8"):
         return errors_pb2.IMAGE_UNREADABLE
     return None if content.endswith(b"\xff\xd9") else errors_pb2.IMAGE_TRUNCATED
@@ -93,7 +93,7 @@ class FakeEmbedder(rpc.EmbedderServiceServicer):
                 rows[index] = features_of(image.content)
             else:
                 name = errors_pb2.ErrorReason.Name(reason)
-                errors.append(ServiceError(reason, f"picture {index}: {name}").item_error(index))
+                errors.append(ServiceError(reason, f"image {index}: {name}").item_error(index))
         response = pb.EmbedImagesResponse(features=pack(rows, fingerprint=self.fingerprint), errors=errors)
         if self.break_answer is not None:
             self.break_answer(response)

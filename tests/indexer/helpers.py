@@ -21,7 +21,7 @@ def jpeg(number: int, size: int = 24) -> bytes:
 
 
 def fill(folder: Path, count: int, *, start: int = 0) -> list[str]:
-    """Write `count` pictures below `folder`, every third into a subfolder; returns their ids."""
+    """Write `count` images below `folder`, every third into a subfolder; returns their ids."""
     ids = []
     for number in range(start, start + count):
         name = f"{'sub/' if number % 3 == 0 else ''}{number:04d}.jpg"

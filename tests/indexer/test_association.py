@@ -144,7 +144,7 @@ def fail_once_in_a_while(store: Any, chance: random.Random) -> None:
 
 
 class Shop(Source):
-    """Items by id: a picture (a number, which several may share) and a price."""
+    """Items by id: an image (a number, which several may share) and a price."""
 
     name = "shop"
 
@@ -157,14 +157,14 @@ class Shop(Source):
         return SourceFacts(len(self.items_now), {"price": FieldType.INTEGER})
 
     def items(self) -> Any:
-        for item_id, (picture, price) in self.items_now.items():
+        for item_id, (image, price) in self.items_now.items():
             path = self._folder / item_id
-            path.write_bytes(content(picture))
+            path.write_bytes(content(image))
             yield SourceItem(item_id, path, f"image-{item_id}", {"price": price})
 
 
-def content(picture: int) -> bytes:
-    return b"\xff\xd8 %d \xff\xd9" % picture
+def content(image: int) -> bytes:
+    return b"\xff\xd8 %d \xff\xd9" % image
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])

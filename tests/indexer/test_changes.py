@@ -74,7 +74,7 @@ async def test_nothing_is_read_encoded_or_published_when_nothing_has_changed(
     first = await index(FolderSource(folder), "shop", store, address, FAST)
     assert encoded(embedder) == 20
     with monkeypatch.context() as patched:
-        patched.setattr("indexer.changes.read_image", lambda *_: pytest.fail("a picture was read"))
+        patched.setattr("indexer.changes.read_image", lambda *_: pytest.fail("an image was read"))
         second = await index(FolderSource(folder), "shop", store, address, FAST)
     assert (second.published, second.version, second.unchanged) == (False, first.version, 20)
     assert second.read == 20
@@ -85,7 +85,7 @@ async def test_nothing_is_read_encoded_or_published_when_nothing_has_changed(
 
 
 @pytest.mark.parametrize("keep_features", [False, True])
-async def test_only_new_and_changed_pictures_are_encoded(
+async def test_only_new_and_changed_images_are_encoded(
     folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str, keep_features: bool
 ) -> None:
     options = with_(keep_features=keep_features)
@@ -144,7 +144,7 @@ async def test_another_model_encodes_everything(
     assert (report.indexed, encoded(embedder), report.model_fingerprint) == (20, 20, "another")
 
 
-async def test_what_is_gone_stays_without_sync_and_its_picture_is_known_when_it_comes_back(
+async def test_what_is_gone_stays_without_sync_and_its_image_is_known_when_it_comes_back(
     folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
     await index(FolderSource(folder), "shop", store, address, FAST)
@@ -180,7 +180,7 @@ async def test_sync_refuses_to_delete_much(
     assert len(await stored(store)) == 12
 
 
-async def test_a_picture_that_became_unreadable_keeps_what_was_published(
+async def test_an_image_that_became_unreadable_keeps_what_was_published(
     folder: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
     await index(FolderSource(folder), "shop", store, address, FAST)
@@ -198,7 +198,7 @@ async def test_rejects_that_stay_the_same_publish_nothing_new(
     folder: Path, store: VectorStore, address: str
 ) -> None:
     first = await index(FolderSource(folder), "shop", store, address, FAST)
-    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "bad.jpg").write_bytes(b"no image")
     settle(folder)
     for _ in range(2):
         report = await index(FolderSource(folder), "shop", store, address, FAST)

@@ -21,7 +21,7 @@ from vector_store.errors import StoreError
 
 pytestmark = pytest.mark.service
 
-PICTURES = 60
+IMAGES = 60
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
 
@@ -65,7 +65,7 @@ def fill_up_at(embedder: FakeEmbedder, folder: Path, *, call: int) -> None:
 async def test_a_full_disk_under_the_ledger(
     disk: Path, tmp_path: Path, embedder: FakeEmbedder, address: str
 ) -> None:
-    ids = fill(tmp_path / "photos", PICTURES)
+    ids = fill(tmp_path / "photos", IMAGES)
     options = IndexingOptions(ledger_path=disk / "ledger.sqlite", calls_in_flight=1, keep_features=True)
     async with open_store(f"edge://{tmp_path / 'store'}") as store:
         fill_up_at(embedder, disk, call=3)
@@ -82,14 +82,14 @@ async def test_a_full_disk_under_the_ledger(
 async def test_a_full_disk_under_the_parts(
     disk: Path, tmp_path: Path, embedder: FakeEmbedder, address: str
 ) -> None:
-    fill(tmp_path / "photos", PICTURES)
+    fill(tmp_path / "photos", IMAGES)
     source, options = FolderSource(tmp_path / "photos"), IndexingOptions(calls_in_flight=1)
     fill_up_at(embedder, disk, call=3)
     with pytest.raises(IndexingError, match="free some space"):
         await embed_part(source, "shop", address, Partition(1, 1), disk / "parts", options)
     (disk / "ballast").unlink()
     report = await embed_part(source, "shop", address, Partition(1, 1), disk / "parts", options)
-    assert (report.read, report.rejected) == (PICTURES, 0)
+    assert (report.read, report.rejected) == (IMAGES, 0)
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ async def test_a_full_disk_under_an_embedded_store(
     disk: Path, tmp_path: Path, embedder: FakeEmbedder, address: str
 ) -> None:
     """In a process of its own: an engine that writes to mapped memory may die of it."""
-    ids = fill(tmp_path / "photos", PICTURES)
+    ids = fill(tmp_path / "photos", IMAGES)
     fill_up_at(embedder, disk, call=3)
 
     async def run() -> int | None:

@@ -1,4 +1,4 @@
-"""Disks that are full, stores and embedders that are away, pictures that are broken."""
+"""Disks that are full, stores and embedders that are away, images that are broken."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ async def test_a_full_disk_under_the_ledger_ends_the_run(
 
 
 @pytest.mark.service
-async def test_half_of_the_pictures_unreadable(tmp_path: Path, store: VectorStore, address: str) -> None:
+async def test_half_of_the_images_unreadable(tmp_path: Path, store: VectorStore, address: str) -> None:
     ids = fill(tmp_path / "photos", 40)
     for item_id in ids[::2]:
-        (tmp_path / "photos" / item_id).write_bytes(b"no picture")
+        (tmp_path / "photos" / item_id).write_bytes(b"no image")
     report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)
     assert (report.read, report.indexed, report.rejected, report.complete) == (40, 20, 20, False)
     async with store.reader("shop") as reader:
@@ -145,7 +145,7 @@ async def test_hostile_rows_are_rejects(tmp_path: Path, store: VectorStore, addr
     }
 
 
-def test_nothing_is_read_of_a_picture_that_is_too_large(tmp_path: Path) -> None:
+def test_nothing_is_read_of_an_image_that_is_too_large(tmp_path: Path) -> None:
     with (tmp_path / "sparse.jpg").open("wb") as file:
         file.truncate(1 << 40)
     (item,) = FolderSource(tmp_path).items()

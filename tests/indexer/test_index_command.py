@@ -19,35 +19,35 @@ pytestmark = pytest.mark.service
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.jpg").write_bytes(jpeg(number))
     return folder
 
 
-async def index(pictures: Path, address: str, *flags: str) -> int:
-    """`cir index shop` into the store beside the pictures; returns its exit code."""
-    store = f"edge://{pictures.parent / 'store'}"
-    command = ["index", "shop", str(pictures), "--store", store, "--embedder", address, "--quiet", *flags]
+async def index(images: Path, address: str, *flags: str) -> int:
+    """`cir index shop` into the store beside the images; returns its exit code."""
+    store = f"edge://{images.parent / 'store'}"
+    command = ["index", "shop", str(images), "--store", store, "--embedder", address, "--quiet", *flags]
     return await asyncio.to_thread(run, command)
 
 
-async def stored_options(pictures: Path) -> list[IndexOptions]:
-    async with open_store(f"edge://{pictures.parent / 'store'}") as store:
+async def stored_options(images: Path) -> list[IndexOptions]:
+    async with open_store(f"edge://{images.parent / 'store'}") as store:
         return [info.spec.index for info in await store.list_versions("shop")]
 
 
-async def test_the_defaults_are_those_of_the_store(pictures: Path, address: str) -> None:
-    assert await index(pictures, address) == 0
-    assert await stored_options(pictures) == [IndexOptions()]
+async def test_the_defaults_are_those_of_the_store(images: Path, address: str) -> None:
+    assert await index(images, address) == 0
+    assert await stored_options(images) == [IndexOptions()]
     assert [str(kind) for kind in catalog_copies.Quantization] == [str(kind) for kind in Quantization]
     assert catalog_copies.DEFAULT_QUANTIZE_ABOVE == QUANTIZE_ABOVE_BYTES
 
 
 async def test_flags_are_kept_with_the_version_and_another_one_makes_a_new_version(
-    pictures: Path, address: str
+    images: Path, address: str
 ) -> None:
     flags = [
         *("--quantization", "product", "--hnsw-m", "24", "--hnsw-ef-construct", "200", "--vectors-on-disk"),
@@ -63,15 +63,15 @@ async def test_flags_are_kept_with_the_version_and_another_one_makes_a_new_versi
         replicas=2,
         write_consistency=1,
     )
-    assert await index(pictures, address, *flags) == 0
-    assert await index(pictures, address, *flags) == 0
-    assert await stored_options(pictures) == [wanted]
-    assert await index(pictures, address, "--quantization", "none") == 0
-    assert await stored_options(pictures) == [wanted, IndexOptions(quantization=Quantization.NONE)]
+    assert await index(images, address, *flags) == 0
+    assert await index(images, address, *flags) == 0
+    assert await stored_options(images) == [wanted]
+    assert await index(images, address, "--quantization", "none") == 0
+    assert await stored_options(images) == [wanted, IndexOptions(quantization=Quantization.NONE)]
 
 
 async def test_the_size_above_which_auto_compresses_reaches_the_store(
-    pictures: Path, address: str, monkeypatch: pytest.MonkeyPatch
+    images: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
 
@@ -80,8 +80,8 @@ async def test_the_size_above_which_auto_compresses_reaches_the_store(
         return open_store(url, **options)
 
     monkeypatch.setattr("cir_cli.run_index.open_store", spy)
-    assert await index(pictures, address) == 0
-    assert await index(pictures, address, "--quantize-above-bytes", "100") == 0
+    assert await index(images, address) == 0
+    assert await index(images, address, "--quantize-above-bytes", "100") == 0
     assert given == [QUANTIZE_ABOVE_BYTES, 100]
 
 
@@ -90,16 +90,16 @@ async def test_the_size_above_which_auto_compresses_reaches_the_store(
     [(("--hnsw-m", "1"), "hnsw-m"), (("--quantization", "int4"), "int4"), (("--shards", "-1"), "shards")],
 )
 async def test_values_that_cannot_be_are_refused_before_anything_happens(
-    pictures: Path, address: str, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], word: str
+    images: Path, address: str, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], word: str
 ) -> None:
-    assert await index(pictures, address, *flags) == 2
+    assert await index(images, address, *flags) == 2
     assert word in capsys.readouterr().err
-    assert not (pictures.parent / "store").exists()
+    assert not (images.parent / "store").exists()
 
 
 async def test_an_authority_that_cannot_be_read_is_told(
-    pictures: Path, address: str, capsys: pytest.CaptureFixture[str]
+    images: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--store", "qdrants://localhost:1", "--store-ca-file", str(pictures / "none.pem")]
-    assert await index(pictures, address, *flags) == 1
+    flags = ["--store", "qdrants://localhost:1", "--store-ca-file", str(images / "none.pem")]
+    assert await index(images, address, *flags) == 1
     assert "authorities of the store's TLS" in capsys.readouterr().err

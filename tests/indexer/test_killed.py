@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 # A long run sets more; each point costs the start of a process.
 KILLS = int(os.environ.get("CIR_KILLS", "3"))
-PICTURES = 60
+IMAGES = 60
 SCRIPT = Path(__file__).with_name("killed_run.py")
 HOLDER = Path(__file__).with_name("held_reader.py")
 
@@ -57,7 +57,7 @@ async def check(store: VectorStore, folder: Path, ids: list[str]) -> None:
 async def test_killed_runs_lose_nothing_and_encode_at_most_what_was_in_flight_again(
     tmp_path: Path, embedder: FakeEmbedder, address: str, calls: int
 ) -> None:
-    ids = fill(tmp_path / "photos", PICTURES)
+    ids = fill(tmp_path / "photos", IMAGES)
     url, ledger = f"edge://{tmp_path / 'store'}", tmp_path / "ledger.sqlite"
     chance = random.Random(7)
 
@@ -87,8 +87,8 @@ async def test_killed_runs_lose_nothing_and_encode_at_most_what_was_in_flight_ag
         assert [info.state for info in infos] == [VersionState.PUBLISHED]
         await check(store, tmp_path / "photos", ids)
     encoded = Counter(image.content for request in embedder.batches for image in request.images)
-    assert len(encoded) == PICTURES
-    assert encoded.total() <= PICTURES + kills * calls * embedder.limits.max_batch_items
+    assert len(encoded) == IMAGES
+    assert encoded.total() <= IMAGES + kills * calls * embedder.limits.max_batch_items
     assert kills or KILLS == 0
 
 
@@ -96,12 +96,12 @@ async def test_killed_embedders_and_readers_of_the_published_version_disturb_nob
     tmp_path: Path, embedder: FakeEmbedder
 ) -> None:
     photos, url = tmp_path / "photos", f"edge://{tmp_path / 'store'}"
-    fill(photos, PICTURES // 3)
+    fill(photos, IMAGES // 3)
     options = IndexingOptions(ledger_path=tmp_path / "ledger.sqlite", keep_features=True)
     async with serve(embedder) as address:
         async with open_store(url) as store:
             await index(FolderSource(photos), "shop", store, address, options)
-        ids = sorted({*fill(photos, PICTURES), *fill(photos, PICTURES // 3)})
+        ids = sorted({*fill(photos, IMAGES), *fill(photos, IMAGES // 3)})
     embedder.batches.clear()
 
     async def slowly(_: int) -> None:
@@ -132,5 +132,5 @@ async def test_killed_embedders_and_readers_of_the_published_version_disturb_nob
         await check(store, photos, ids)
     encoded = Counter(image.content for request in embedder.batches for image in request.images)
     # Taken over from the published version, though it was held by another process.
-    assert len(encoded) == PICTURES - PICTURES // 3
+    assert len(encoded) == IMAGES - IMAGES // 3
     assert encoded.total() <= len(encoded) + lives * 4 * embedder.limits.max_batch_items

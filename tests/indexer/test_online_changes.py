@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from indexer import FolderSource, IndexingOptions, IndexReport, index
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
@@ -41,7 +42,7 @@ async def run(
 
 
 async def replace_online(store: VectorStore, item: Item) -> None:
-    """Another picture under the same id, with the payload and the location that were there."""
+    """Another image under the same id, with the payload and the location that were there."""
     async with store.reader("shop") as reader:
         await reader.upsert(PointBatch([item.id], FOREIGN, [item.payload], [item.image]))
 
@@ -67,10 +68,13 @@ async def test_the_source_is_right_for_its_items_and_others_stay_unless_synced(
     for item_id in ids:
         item, content = after[item_id], (tmp_path / "photos" / item_id).read_bytes()
         assert (item.payload, item.image, item.online) == (*_facts(before[item_id]), False)
+        assert item.features is not None
         np.testing.assert_allclose(item.features, features_of(content), atol=1e-3)
     if not sync:
         assert after["extra"].payload == {"filename": "extra"}
-        np.testing.assert_allclose(after["extra"].features, FOREIGN[0], rtol=1e-5)
+        extra = after["extra"].features
+        assert extra is not None
+        np.testing.assert_allclose(extra, FOREIGN[0], rtol=1e-5)
     # Nothing is left to be noticed.
     assert not (await run(store, tmp_path, address, sync=sync)).published
 
@@ -98,10 +102,10 @@ async def test_a_vector_that_was_written_online_is_not_taken_for_the_ledgers(
     # Gone from the source it stays as it is, and the ledger does not think that it knows it.
     (tmp_path / "photos" / "0001.jpg").rename(tmp_path / "0001.jpg")
     await run(store, tmp_path, address)
-    np.testing.assert_allclose((await stored(store))["0001.jpg"].features, FOREIGN[0], rtol=1e-5)
+    np.testing.assert_allclose(await _features(store), FOREIGN[0], rtol=1e-5)
     (tmp_path / "0001.jpg").rename(tmp_path / "photos" / "0001.jpg")
     await run(store, tmp_path, address)
-    np.testing.assert_allclose((await stored(store))["0001.jpg"].features, features_of(jpeg(1)), atol=1e-3)
+    np.testing.assert_allclose(await _features(store), features_of(jpeg(1)), atol=1e-3)
 
 
 async def test_a_rebuilt_ledger_does_not_trust_it_either(
@@ -112,8 +116,14 @@ async def test_a_rebuilt_ledger_does_not_trust_it_either(
     await replace_online(store, (await stored(store))["0001.jpg"])
     (tmp_path / "ledger.sqlite").unlink()
     await run(store, tmp_path, address, rebuild_ledger=True)
-    np.testing.assert_allclose((await stored(store))["0001.jpg"].features, features_of(jpeg(1)), atol=1e-3)
+    np.testing.assert_allclose(await _features(store), features_of(jpeg(1)), atol=1e-3)
 
 
 def _facts(item: Item) -> tuple[object, str]:
     return item.payload, item.image
+
+
+async def _features(store: VectorStore) -> NDArray[np.float32]:
+    features = (await stored(store))["0001.jpg"].features
+    assert features is not None
+    return features

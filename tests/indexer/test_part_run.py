@@ -36,10 +36,10 @@ async def store() -> AsyncIterator[VectorStore]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Forty pictures, two of them no pictures and two alike, with times of change that are trusted."""
+    """Forty images, two of them no images and two alike, with times of change that are trusted."""
     photos = tmp_path / "photos"
     fill(photos, 36)
-    (photos / "text.jpg").write_text("this is no picture")
+    (photos / "text.jpg").write_text("this is no image")
     (photos / "empty.jpg").write_bytes(b"")
     for name in ("twin-a.jpg", "twin-b.jpg"):
         (photos / name).write_bytes(jpeg(77))
@@ -109,12 +109,12 @@ async def test_a_second_run_embeds_what_is_new_and_a_finish_without_changes_publ
     await finish(source, "shop", store, parts, FAST)
     sent(embedder)
     await run_parts(source, address, parts, 2)
-    assert sent(embedder) == 1  # the text is no picture still
+    assert sent(embedder) == 1  # the text is no image still
     assert not (await finish(source, "shop", store, parts, FAST)).published
     (folder / "new.jpg").write_bytes(jpeg(100))
     (folder / "0001.jpg").write_bytes(jpeg(101))
     (folder / "0002.jpg").unlink()
-    (folder / "0004.jpg").write_bytes(b"not a picture any more")
+    (folder / "0004.jpg").write_bytes(b"not an image any more")
     settle(folder)
     with pytest.raises(PartsError, match=r"another state of the source.*run partition 1/2 again"):
         await finish(source, "shop", store, parts, FAST)
@@ -146,7 +146,7 @@ async def test_a_payload_alone_is_not_embedded_again(
     assert {item.payload["price"] for item in (await stored(store)).values()} == {2}
 
 
-async def test_a_picture_that_changed_after_its_partition_ran_stops_the_finish(
+async def test_an_image_that_changed_after_its_partition_ran_stops_the_finish(
     folder: Path, tmp_path: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
     source, parts = FolderSource(folder), tmp_path / "parts"
@@ -158,7 +158,7 @@ async def test_a_picture_that_changed_after_its_partition_ran_stops_the_finish(
     assert (await finish(source, "shop", store, parts, FAST)).indexed == 38
 
 
-async def test_a_picture_that_was_touched_is_read_and_not_embedded(
+async def test_an_image_that_was_touched_is_read_and_not_embedded(
     folder: Path, tmp_path: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
     source, parts = FolderSource(folder), tmp_path / "parts"

@@ -28,7 +28,7 @@ needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed; it comes with the extra [ray]"
 )
 SCRIPT = Path(__file__).with_name("ray_run.py")
-PICTURES = 80
+IMAGES = 80
 
 
 async def run_twice(tmp_path: Path, address: str) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ async def check(tmp_path: Path, ids: list[str]) -> None:
 async def test_a_killed_worker_and_a_failed_partition_lose_nothing(
     tmp_path: Path, embedder: FakeEmbedder, address: str
 ) -> None:
-    ids = fill(tmp_path / "photos", PICTURES)
+    ids = fill(tmp_path / "photos", IMAGES)
     # The first partition to ask for the model is refused.
     embedder.call_faults = [ServiceError(errors_pb2.FINGERPRINT_MISMATCH, "not this model today")]
     failed, made_good = await run_twice(tmp_path, address)
@@ -74,12 +74,12 @@ async def test_a_killed_worker_and_a_failed_partition_lose_nothing(
     # The killed worker's partition was run again and is not among the failed.
     assert "1 of 3 partitions failed, nothing was published" in failed["error"]
     assert "not this model today" in failed["error"]
-    assert (made_good["read"], made_good["indexed"], made_good["published"]) == (PICTURES, PICTURES, True)
+    assert (made_good["read"], made_good["indexed"], made_good["published"]) == (IMAGES, IMAGES, True)
     await check(tmp_path, ids)
     encoded = Counter(image.content for request in embedder.batches for image in request.images)
-    assert len(encoded) == PICTURES
+    assert len(encoded) == IMAGES
     # What was in flight when the worker was killed: four calls.
-    assert encoded.total() <= PICTURES + 4 * embedder.limits.max_batch_items
+    assert encoded.total() <= IMAGES + 4 * embedder.limits.max_batch_items
 
 
 async def test_without_ray_it_says_what_to_install(

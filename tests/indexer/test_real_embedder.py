@@ -21,7 +21,7 @@ from vector_store import VectorStore
 pytestmark = [pytest.mark.service, pytest.mark.torch]
 
 
-async def test_pictures_good_and_bad(tmp_path: Path, store: VectorStore) -> None:
+async def test_images_good_and_bad(tmp_path: Path, store: VectorStore) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     noise = np.random.default_rng(0)
@@ -32,7 +32,7 @@ async def test_pictures_good_and_bad(tmp_path: Path, store: VectorStore) -> None
     whole = io.BytesIO()
     Image.fromarray(noise.integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(whole, "JPEG")
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "truncated.jpg").write_bytes(whole.getvalue()[:900])
     (folder / "noise.png").write_bytes(os.urandom(500))
     Image.new("RGB", (1, 1)).save(folder / "tiny.png")

@@ -107,7 +107,7 @@ async def test_a_second_run_keeps_ids_and_leaves_the_first_version_to_go_back_to
 
 
 def spoil(folder: Path) -> dict[str, str]:
-    """Add pictures that cannot be indexed; returns their reasons by id."""
+    """Add images that cannot be indexed; returns their reasons by id."""
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("this is a text\n")
     (folder / "truncated.jpg").write_bytes(jpeg(7)[:-40])
@@ -126,7 +126,7 @@ def spoil(folder: Path) -> dict[str, str]:
     }
 
 
-async def test_bad_pictures_are_rejected_and_the_run_goes_on(
+async def test_bad_images_are_rejected_and_the_run_goes_on(
     tmp_path: Path, store: VectorStore, address: str
 ) -> None:
     folder = tmp_path / "photos"
@@ -167,7 +167,7 @@ async def test_nothing_is_published_when_too_many_are_rejected(
     published = await index(FolderSource(folder), "shop", store, address, FAST)
     fill(folder, 2, start=20)
     for number in range(7):
-        (folder / f"bad{number}.jpg").write_text("no picture")
+        (folder / f"bad{number}.jpg").write_text("no image")
     with pytest.raises(TooManyRejects, match=r"7 of 13 items were rejected \(IMAGE_UNREADABLE 7\).*0\.5"):
         await index(FolderSource(folder), "shop", store, address, FAST)
     assert await versions(store, "shop") == [VersionState.PUBLISHED, VersionState.BUILDING]
@@ -203,7 +203,7 @@ async def test_duplicate_ids_are_rejected_after_the_first(
     assert items["x"].payload == {"n": 1}
 
 
-async def test_missing_pictures_of_a_manifest_are_rejected(
+async def test_missing_images_of_a_manifest_are_rejected(
     tmp_path: Path, store: VectorStore, address: str
 ) -> None:
     fill(tmp_path, 3)

@@ -85,9 +85,9 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         FolderSource(tmp_path / "file").survey()
 
 
-def test_a_folder_without_pictures_is_told_with_the_extensions(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_told_with_the_extensions(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(SourceError, match=r"holds no pictures.*\.jpg"):
+    with pytest.raises(SourceError, match=r"holds no images.*\.jpg"):
         FolderSource(tmp_path).survey()
 
 

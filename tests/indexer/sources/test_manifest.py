@@ -106,7 +106,7 @@ def test_rows_with_too_few_or_many_cells_are_rejected_rather_than_guessed(tmp_pa
     [
         ("", "is empty"),
         ("image\n", "has no rows"),
-        ("picture,n\n1.jpg,1\n", r"no column 'image' with values \(columns: n, picture\)"),
+        ("photo,n\n1.jpg,1\n", r"no column 'image' with values \(columns: n, photo\)"),
         ("image,n\n,1\n", "no column 'image' with values"),
         ("image,n,n\n1.jpg,1,2\n", "column 'n' twice"),
         ("image,,n\n1.jpg,1,2\n", "column 2 has no name"),

@@ -1,4 +1,4 @@
-"""Pictures from a server that misbehaves in every way."""
+"""Images from a server that misbehaves in every way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from indexer.sources.url import Fetching, UrlImage, UrlRules
 
 pytestmark = pytest.mark.service
 
-PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
+IMAGE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
 
 
 class Server(ThreadingHTTPServer):
@@ -54,13 +54,13 @@ class Handler(BaseHTTPRequestHandler):
         tries = self.server.asked.count(self.path)
         match self.path:
             case "/ok" | "/a%20b?x=1":
-                self.answer(200, PICTURE)
+                self.answer(200, IMAGE)
             case "/busy" if tries < 3:
                 self.answer(503 if tries == 1 else 429, b"", {"Retry-After": "0"})
             case "/busy" | "/cut" if tries > 1:
-                self.answer(200, PICTURE)
+                self.answer(200, IMAGE)
             case "/cut":
-                self.answer(200, PICTURE[:20], {"Content-Length": str(len(PICTURE))})
+                self.answer(200, IMAGE[:20], {"Content-Length": str(len(IMAGE))})
                 self.close_connection = True
             case "/down":
                 self.answer(500, b"")
@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
             case "/inside":
                 self.answer(301, b"", {"Location": "file:///etc/passwd"})
             case "/zip":
-                self.answer(200, PICTURE, {"Content-Encoding": "gzip"})
+                self.answer(200, IMAGE, {"Content-Encoding": "gzip"})
             case "/drip":
                 self.send_response(200)
                 self.end_headers()
@@ -130,9 +130,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     return made
 
 
-def picture(
-    server: Server, path: str, *others: Server, private: bool = True, seconds: float = 5.0
-) -> UrlImage:
+def image(server: Server, path: str, *others: Server, private: bool = True, seconds: float = 5.0) -> UrlImage:
     ports = [each.server_address[1] for each in (server, *others)]
     rules = UrlRules(
         tuple(f"{name}:{port}" for port in ports for name in ("localhost", "127.0.0.1")), private
@@ -141,8 +139,8 @@ def picture(
 
 
 @pytest.mark.parametrize("path", ["/ok", "/hop", "/busy", "/cut", "/a%20b?x=1"])
-def test_pictures_come_over_redirects_and_after_refusals(server: Server, path: str) -> None:
-    assert picture(server, path).read(1000) == PICTURE
+def test_images_come_over_redirects_and_after_refusals(server: Server, path: str) -> None:
+    assert image(server, path).read(1000) == IMAGE
     assert set(server.hosts) == {f"localhost:{server.server_address[1]}"}
 
 
@@ -162,7 +160,7 @@ def test_pictures_come_over_redirects_and_after_refusals(server: Server, path: s
 )
 def test_everything_else_is_refused(server: Server, path: str, reason: str, told: str) -> None:
     with pytest.raises(ImageError, match=told) as caught:
-        picture(server, path).read(1000)
+        image(server, path).read(1000)
     assert caught.value.reason == reason
     assert server.asked.count("/loop") <= 4
     assert server.asked.count("/down") in (0, 4)
@@ -170,12 +168,12 @@ def test_everything_else_is_refused(server: Server, path: str, reason: str, told
 
 def test_a_server_that_drips_is_left(server: Server) -> None:
     with pytest.raises(ImageError, match="longer than the time"):
-        picture(server, "/drip", seconds=0.3).read(1000)
+        image(server, "/drip", seconds=0.3).read(1000)
 
 
 def test_the_address_that_is_connected_to_is_checked(server: Server) -> None:
     with pytest.raises(ImageError, match="not on the public internet") as caught:
-        picture(server, "/ok", private=False).read(1000)
+        image(server, "/ok", private=False).read(1000)
     assert caught.value.reason == "URL_NOT_ALLOWED"
     assert not server.asked
 
@@ -184,7 +182,7 @@ def test_a_name_that_leads_inside_as_well_is_refused(server: Server, monkeypatch
     both = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
     monkeypatch.setattr("indexer.sources.url.socket.getaddrinfo", lambda *_, **__: both)
     with pytest.raises(ImageError, match=r"10\.0\.0\.1"):
-        picture(server, "/ok", private=False).read(1000)
+        image(server, "/ok", private=False).read(1000)
 
 
 def test_a_server_that_is_away_is_tried_again_and_told(server: Server) -> None:
@@ -198,7 +196,7 @@ def test_a_server_that_is_away_is_tried_again_and_told(server: Server) -> None:
 def test_over_https_from_a_host_that_the_system_trusts(authority: trustme.CA) -> None:
     with serving(authority.issue_cert("localhost")) as server:
         for path in ("/ok", "/hop", "/busy"):
-            assert picture(server, path).read(1000) == PICTURE
+            assert image(server, path).read(1000) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -215,15 +213,15 @@ def test_a_certificate_that_is_not_trusted_is_refused_at_once(
     issuer = authority if own else trustme.CA()
     with serving(issuer.issue_cert(name)) as server:
         with pytest.raises(ImageError, match=f"certificate of localhost is refused: .*{told}") as caught:
-            picture(server, "/ok").read(1000)
+            image(server, "/ok").read(1000)
         assert (caught.value.reason, server.asked) == ("URL_FAILED", [])
 
 
 def test_a_redirect_may_lead_to_https_but_not_back(authority: trustme.CA, server: Server) -> None:
     with serving(authority.issue_cert("localhost")) as secure:
         secure.elsewhere, server.elsewhere = server.url("/ok"), secure.url("/ok")
-        assert picture(server, "/over", secure).read(1000) == PICTURE
+        assert image(server, "/over", secure).read(1000) == IMAGE
         asked = len(server.asked)
         with pytest.raises(ImageError, match="redirects from https:// to http://localhost") as caught:
-            picture(secure, "/over", server).read(1000)
+            image(secure, "/over", server).read(1000)
         assert (caught.value.reason, len(server.asked)) == ("URL_NOT_ALLOWED", asked)
