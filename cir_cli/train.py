@@ -142,7 +142,7 @@ def train(
         return
     print(f"trained on {data.text}; {trained.epoch} epochs")
     if trained.last:
-        print(f"validated by {trained.last.protocol.text}: {trained.last.counts.text}")
+        print(f"validated by {trained.last.protocol.text}: {trained.last.coverage.text}")
     for name, score in trained.best.items():
         print(f"{name}: {100 * score:.2f} %: {out / name}.safetensors")
     print(f"serve it with: python -m combiner_service --checkpoint-dir {out}")

@@ -1,5 +1,8 @@
-"""Prometheus metrics of the combiner service's own. Combiners are told apart by kind: the name
-of one without a checkpoint, or `network`, however many checkpoints there are and whatever a request names."""
+"""Prometheus metrics of the combiner service.
+
+Combiners are counted by kind: the name of one without a checkpoint, or `network`, so that the number of
+series does not grow with checkpoints or with names that callers make up.
+"""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Registry:
             return combiner if signature == entry.signature else None
 
     def _read(self, name: str, entry: CheckpointEntry) -> Combiner | None:
-        """Load the network; None where the file is no longer the one that was scanned."""
+        """Load the network; None where the file has changed since it was scanned."""
         with self._reading:
             held = self._held(name, entry)
             if held is not None:

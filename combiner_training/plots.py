@@ -70,6 +70,8 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
     axes.set_xticks(range(len(comparison.rows)), [row.combiner for row in comparison.rows])
     axes.set_ylim(0, 1)
     axes.set_ylabel("recall")
-    axes.set_title(f"{comparison.protocol.dataset}: {comparison.rows[0].evaluation.counts.answered} queries")
+    axes.set_title(
+        f"{comparison.protocol.dataset}: {comparison.rows[0].evaluation.coverage.answered} queries"
+    )
     axes.legend(ncols=len(names), loc="upper left", fontsize="small")
     save(figure, path)

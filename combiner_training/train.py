@@ -265,7 +265,7 @@ def _write(
         CheckpointMetadata(
             model_fingerprint=data.features.model_fingerprint,
             training_data=data.text,
-            protocol=f"{evaluation.protocol.text}; {evaluation.counts.text}" if evaluation else "",
+            protocol=f"{evaluation.protocol.text}; {evaluation.coverage.text}" if evaluation else "",
             metrics=dict(evaluation.metrics) if evaluation else {},
             epoch=state.epoch,
             extra={

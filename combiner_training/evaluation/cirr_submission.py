@@ -29,9 +29,9 @@ def cirr_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str,
     Raises:
         EvaluationError: An image is missing: the server wants every query.
     """
-    if queries.counts.answered != queries.counts.queries or not queries.has_groups:
+    if queries.coverage.answered != queries.coverage.queries or not queries.has_groups:
         raise EvaluationError(
-            f"the test server wants every query of CIRR with its group: {queries.counts.text}; "
+            f"the test server wants every query of CIRR with its group: {queries.coverage.text}; "
             "see what is missing with: cir dataset check"
         )
     vectors, _ = combine_all(combiner, queries.image_features, queries.text_features)

@@ -96,7 +96,7 @@ class Comparison:
 
     protocol: Protocol
     rows: tuple[ComparedRow, ...]
-    published: tuple[ReportedRow, ...]
+    reported: tuple[ReportedRow, ...]
 
     def document(self) -> dict[str, object]:
         """For JSON: `{"dataset", "protocol", "counts", "rows": [{"combiner", "recall@1", ...}],
@@ -117,7 +117,7 @@ class Comparison:
             ],
             "published": [
                 {"combiner": row.system, **row.metrics, "source": row.source, "protocol": row.protocol}
-                for row in self.published
+                for row in self.reported
             ],
         }
 

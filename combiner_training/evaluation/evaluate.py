@@ -46,7 +46,7 @@ class Evaluation:
     protocol: Protocol
     metrics: Mapping[str, float]
     parts: Mapping[str, Mapping[str, float]]
-    counts: Coverage
+    coverage: Coverage
     text_weights: NDArray[np.float32] = field(repr=False)
 
     def document(self) -> dict[str, object]:
@@ -55,7 +55,7 @@ class Evaluation:
             "combiner": self.combiner,
             "dataset": self.protocol.dataset,
             "protocol": self.protocol.text,
-            "counts": {name: getattr(self.counts, name) for name in Coverage.__dataclass_fields__},
+            "counts": {name: getattr(self.coverage, name) for name in Coverage.__dataclass_fields__},
             "metrics": dict(self.metrics),
             "parts": {name: dict(part) for name, part in self.parts.items()},
             "text_weight_mean": round(float(self.text_weights.mean()), 6),
@@ -80,7 +80,7 @@ def evaluate(
     weights: list[NDArray[np.float32]] = []
     for part in parts:
         if not part.ids:
-            raise EvaluationError(f"no query of {part.split} can be answered: {part.counts.text}")
+            raise EvaluationError(f"no query of {part.split} can be answered: {part.coverage.text}")
         if not part.target_counts.all():
             raise EvaluationError(
                 f"the targets of {part.split} are withheld, so it has no metrics; "
@@ -94,7 +94,7 @@ def evaluate(
         protocol,
         mean_of(list(by_part.values())),
         by_part if len(by_part) > 1 else {},
-        sum((part.counts for part in parts), Coverage()),
+        sum((part.coverage for part in parts), Coverage()),
         np.concatenate(weights),
     )
 

@@ -74,7 +74,7 @@ class EvaluationQueries:
     target_counts: NDArray[np.int64]
     members: Positions
     drop_reference: bool
-    counts: Coverage
+    coverage: Coverage
 
     @property
     def excluded(self) -> Positions | None:
@@ -110,7 +110,7 @@ def evaluation_queries(
     sound = np.flatnonzero((reference_rows >= 0) & (text_rows >= 0) & ~lost)
     kept = [queries[index] for index in sound]
     groups = [tuple(name for name in dict.fromkeys(query.group) if name != query.reference) for query in kept]
-    counts = Coverage(
+    coverage = Coverage(
         queries=len(queries),
         answered=len(kept),
         reference_missing=int((reference_rows < 0).sum()),
@@ -132,7 +132,7 @@ def evaluation_queries(
         target_counts=np.array([len(set(query.targets)) for query in kept], np.int64),
         members=padded([_places(group, place) for group in groups]),
         drop_reference=protocol.reference is Reference.DROP,
-        counts=counts,
+        coverage=coverage,
     )
 
 

@@ -19,7 +19,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     return "\n".join(
         (
             f"**{evaluation.combiner}**, in percent; {evaluation.protocol.text}",
-            f"{evaluation.counts.text}; mean text weight {evaluation.text_weights.mean():.3f}",
+            f"{evaluation.coverage.text}; mean text weight {evaluation.text_weights.mean():.3f}",
             "",
             markdown(["", *(short_name(name) for name in metrics)], rows),
         )
@@ -33,7 +33,7 @@ def comparison_table(comparison: Comparison) -> str:
     rows = [[row.combiner, *_percent(row.evaluation.metrics, metrics)] for row in comparison.rows]
     lines = [
         f"In percent; {comparison.protocol.text}",
-        first.counts.text,
+        first.coverage.text,
         "",
         markdown(["combiner", *(short_name(name) for name in metrics)], rows),
         *(f"\n{row.combiner}: {row.note}" for row in comparison.rows if row.note),
@@ -43,11 +43,11 @@ def comparison_table(comparison: Comparison) -> str:
             "",
             markdown(["by part", *(short_name(name) for name in metrics)], _part_rows(comparison, metrics)),
         ]
-    if comparison.published:
-        columns = [name for name in metrics if any(name in row.metrics for row in comparison.published)]
+    if comparison.reported:
+        columns = [name for name in metrics if any(name in row.metrics for row in comparison.reported)]
         published = [
             [row.system, *_percent(row.metrics, columns), row.protocol, row.source]
-            for row in comparison.published
+            for row in comparison.reported
         ]
         head = ["published elsewhere", *(short_name(name) for name in columns), "protocol", "source"]
         lines += ["", markdown(head, published)]

@@ -89,7 +89,7 @@ def test_metrics_are_those_of_sorting_names(
     listed = gallery_of(split, gallery)
     expected = by_sorting(split, images, vectors, keep_reference=reference is Reference.KEEP, gallery=listed)
     assert list(part.ids) == list(expected.ranks)
-    counts = part.counts
+    counts = part.coverage
     assert counts.queries == len(split.queries)
     assert counts.answered == len(expected.ranks)
     assert counts.gallery + counts.gallery_missing == len(set(listed))
@@ -133,11 +133,11 @@ def test_what_is_missing_is_counted_and_said() -> None:
         table_of(FeatureKind.TEXTS, texts),
         protocol_for("triplets"),
     )
-    assert part.counts == Coverage(
+    assert part.coverage == Coverage(
         queries=4, answered=1, reference_missing=1, text_missing=1, target_missing=1,
         gallery=3, gallery_missing=2, group_missing=1,
     )  # fmt: skip
-    assert part.counts.text == (
+    assert part.coverage.text == (
         "1 of 4 queries over 3 images; MISSING: 1 reference missing, 1 text missing, 1 target missing, "
         "2 gallery missing, 1 group missing"
     )
@@ -169,7 +169,7 @@ def test_categories_are_averaged_plainly() -> None:
     found = evaluate(ImageCombiner(), parts, protocol)
     assert found.metrics["recall@10"] == 0.5
     assert found.parts["dress/val"]["recall@10"] == 1.0
-    assert found.counts.queries == 4
+    assert found.coverage.queries == 4
     assert "reference=keep" in found.protocol.text
     assert "gallery=original" in found.protocol.text
 
@@ -212,7 +212,7 @@ def test_the_real_cirr_is_evaluated_as_by_sorting() -> None:
     part = evaluation_queries(
         split, table_of(FeatureKind.IMAGES, images), table_of(FeatureKind.TEXTS, texts), protocol
     )
-    assert (part.counts.answered, part.counts.gallery) == (4181, 2297)
+    assert (part.coverage.answered, part.coverage.gallery) == (4181, 2297)
     assert ((part.members >= 0).sum(axis=1) == 5).all()
     found = evaluate(SumCombiner(), [part], protocol)
     few = Split("cirr", "val", split.queries[:25], split.gallery, split.paths)
