@@ -144,10 +144,10 @@ _DARK_CLOTH = 60.0  # luma below which seams are drawn lighter than the cloth
 
 
 def render(attributes: Attributes, *, seed: int, size: Size = SIZE) -> bytes:
-    """A JPEG file of `size` (width, height) that shows a garment with these attributes.
+    """Draw a garment with these attributes, as a JPEG file of `size` (width, height).
 
-    The seed varies what is not an attribute: pose, scale, shade, folds, ground, light, noise and compression. The
-    same seed draws the same bytes in every process with the same version of Pillow.
+    The seed varies what is not an attribute: pose, scale, shade, folds, ground, light, noise and compression.
+    The same seed draws the same bytes in every process with the same version of Pillow.
     """
     rng = random.Random(seed)  # noqa: S311  # images, not secrets
     palette = palette_of(attributes["colour"], rng)
