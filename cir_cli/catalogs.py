@@ -8,7 +8,7 @@ import typer
 
 from cir.models import Version
 from cir_cli.errors import Failure
-from cir_cli.options import DEFAULT_SERVER, ApiKey, CaFile, CertFile, Json, KeyFile, Server, Timeout, connect
+from cir_cli.options import Connection, Json, with_connection
 from cir_cli.output import console, print_json, table
 
 app = typer.Typer(
@@ -19,20 +19,17 @@ Name = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalo
 
 
 @app.callback()
+@with_connection
 def list_catalogs(
     context: typer.Context,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """List catalogs; show, publish, roll back and delete their versions."""
     if context.invoked_subcommand is not None:
         return
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         catalogs = client.catalogs()
     if as_json:
         print_json(catalogs)
@@ -47,18 +44,15 @@ def list_catalogs(
 
 
 @app.command()
+@with_connection
 def versions(
     name: Name,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """List the versions of a catalog, newest first."""
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         found = client.versions(name)
     if as_json:
         print_json(found)
@@ -72,6 +66,7 @@ def versions(
 
 
 @app.command()
+@with_connection
 def publish(
     name: Name,
     version: Annotated[str, typer.Argument(help="Version to search from now on.")],
@@ -79,51 +74,41 @@ def publish(
         bool,
         typer.Option("--allow-model-change", help="Even when its model is not the one the embedder serves."),
     ] = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Make a finished version the one that is searched."""
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         client.publish(name, version, allow_model_change=allow_model_change)
     print(f"{name}: version {version} is published")
 
 
 @app.command()
+@with_connection
 def rollback(
     name: Name,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Publish again what was published before."""
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         catalog = client.rollback(name)
     print(f"{name}: version {catalog.published.name if catalog.published else '-'} is published again")
 
 
 @app.command()
+@with_connection
 def delete(
     name: Name,
     version: Annotated[
         str, typer.Option("--version", help="Delete this version, which must not be published.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Delete a whole catalog without asking.")] = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Delete a catalog with all its versions, or one version. There is no way back."""
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         if version:
             client.delete_version(name, version)
             print(f"{name}: version {version} is deleted")

@@ -13,7 +13,7 @@ from cir.client import Client
 from cir.items import ItemUpdate, ItemWrite
 from cir.models import Item, ItemError
 from cir_cli.errors import Failure
-from cir_cli.options import DEFAULT_SERVER, ApiKey, CaFile, CertFile, Json, KeyFile, Server, Timeout, connect
+from cir_cli.options import Connection, Json, with_connection
 from cir_cli.output import console, payload_text, print_json, table
 from cir_cli.parse import parse_fields, parse_filters, parse_payload
 
@@ -57,21 +57,18 @@ ImageLocation = Annotated[
 
 
 @app.command()
+@with_connection
 def show(
     catalog: Catalog,
     item_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this item alone.")] = "",
     filters: Filters = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Items to show.")] = 20,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Show items of a catalog, or one item."""
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         if item_id:
             found = [client.item(catalog, item_id)]
         else:
@@ -86,6 +83,7 @@ def show(
 
 
 @app.command()
+@with_connection
 def upsert(
     catalog: Catalog,
     item_id: ItemId,
@@ -98,18 +96,14 @@ def upsert(
             "--image-location", metavar="TEXT", help="Stored as the picture's place. Default: its full path."
         ),
     ] = None,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Write one item with its picture into the published version; an item of that id is replaced."""
     if fields and payload is not None:
         raise Failure("--payload is the whole payload; give either it or --set")
     location = str(image.resolve()) if image_location is None else image_location
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         if payload is not None:
             values = parse_payload(payload)
         else:
@@ -120,6 +114,7 @@ def upsert(
 
 
 @app.command()
+@with_connection
 def update(
     catalog: Catalog,
     item_id: ItemId,
@@ -130,12 +125,8 @@ def update(
     ] = None,
     payload: Payload = None,
     image_location: ImageLocation = None,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Change an item's payload or image location; its vector stays and nothing is embedded.
 
@@ -146,7 +137,7 @@ def update(
         raise Failure("nothing to change; give --set, --unset, --payload or --image-location")
     if single and (payload is not None or image_location is not None):
         raise Failure("--set and --unset change single fields alone; give the rest in a second command")
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         if single:
             values = parse_fields(fields or [], _schema(client, catalog) if fields else {})
             if twice := sorted(values.keys() & set(unset or [])):
@@ -161,22 +152,19 @@ def update(
 
 
 @app.command()
+@with_connection
 def delete(
     catalog: Catalog,
     item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]", help="Ids of the items.")] = None,
     filters: Filters = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete what --filter finds without asking.")] = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Delete items of the published version, by id or by filter. What a filter finds is counted first."""
     if bool(item_ids) == bool(filters):
         raise Failure("name the items to delete: either ids or --filter")
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         if item_ids:
             ids = list(dict.fromkeys(item_ids))
             print(f"{catalog}: {client.delete(catalog, ids)} of {len(ids)} items existed and are deleted")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -86,16 +88,84 @@ Data = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def connect(
-    server: str,
-    api_key: str,
-    ca_file: Path | None,
-    cert_file: Path | None,
-    key_file: Path | None,
-    timeout: float,
-) -> Client:
-    """A client for the options of a command. Raises `Failure` for files that cannot be used."""
-    return access(api_key, ca_file, cert_file, key_file).client(server, timeout=timeout)
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The options that name a search service, as `with_connection` gives them to a command."""
+
+    server: Server = DEFAULT_SERVER
+    api_key: ApiKey = ""
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
+    timeout: Timeout = 30.0
+
+    def open(self) -> Client:
+        """Return a client of the service. Raises `Failure` for files that cannot be used."""
+        reached = access(self.api_key, self.ca_file, self.cert_file, self.key_file)
+        return reached.client(self.server, timeout=self.timeout)
+
+
+def expand(
+    command: Callable[..., None],
+    name: str,
+    parameters: Sequence[inspect.Parameter],
+    build: Callable[..., Any],
+) -> Callable[..., None]:
+    """Return the command with options in place of its parameter `name`, which is made by `build`."""
+    signature = inspect.signature(command, eval_str=True)
+    expanded: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        expanded += parameters if parameter.name == name else [parameter]
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in expanded]
+
+    def run(**given: Any) -> None:
+        value = build(**{each.name: given.pop(each.name) for each in parameters})
+        command(**given, **{name: value})
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {each.name: each.annotation for each in keywords}
+    run.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
+    return run
+
+
+def with_connection(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Connection` in place of its parameter `connection`."""
+    hints = get_type_hints(Connection, include_extras=True)
+    parameters = [
+        inspect.Parameter(
+            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name]
+        )
+        for each in fields(Connection)
+    ]
+    return expand(command, "connection", parameters, Connection)
+
+
+def flag_of(field_name: str) -> str:
+    """Return the flag of a field of an option model: `projection_dim` is --projection."""
+    return "--" + field_name.removesuffix("_path").removesuffix("_dim").replace("_", "-")
+
+
+def with_model(name: str, model: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each field of a dataclass, which it gets as its parameter `name`.
+
+    Defaults are those of the fields; help, minimum and maximum stand in their metadata. A switch that is on
+    by default has a flag that turns it off.
+    """
+    hints = get_type_hints(model)
+    parameters = []
+    for each in fields(model):
+        flag = flag_of(each.name)
+        on = f"{flag}/--no-{flag.removeprefix('--')}" if each.default is True else flag
+        option = typer.Option(on, **each.metadata)
+        parameters.append(
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=Annotated[hints[each.name], option],
+            )
+        )
+    return lambda command: expand(command, name, parameters, model)
 
 
 def access(

@@ -15,7 +15,7 @@ from cir.filters import Filter
 from cir.models import SearchAnswer
 from cir.turns import Turn
 from cir_cli.contact_sheet import write_sheet
-from cir_cli.options import DEFAULT_SERVER, ApiKey, CaFile, CertFile, Json, KeyFile, Server, Timeout, connect
+from cir_cli.options import Connection, Json, with_connection
 from cir_cli.output import print_answer, print_json
 from cir_cli.parse import all_turns, parse_filters, read_turns
 
@@ -27,6 +27,7 @@ class Feedback(StrEnum):
     RECOMMEND = "recommend"
 
 
+@with_connection
 def search(
     catalog: Annotated[str, typer.Option("--catalog", "-c", help="The catalog to search.")],
     image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from.")] = None,
@@ -82,12 +83,8 @@ def search(
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet.")
     ] = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    api_key: ApiKey = "",
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Find what looks like a picture, with the change that a text describes.
 
@@ -95,7 +92,7 @@ def search(
     """
     given = Turn(image, item, None, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])
-    with connect(server, api_key, ca_file, cert_file, key_file, timeout) as client:
+    with connection.open() as client:
         answer = client.search(
             catalog,
             turns=asked,

@@ -21,10 +21,12 @@ from cir_cli.datasets import (
     report_errors,
 )
 from cir_cli.errors import require
-from cir_cli.options import Json
+from cir_cli.options import Json, with_model
 from cir_cli.output import WorkProgress, print_json
+from combiner_training.options import TrainOptions
 
 
+@with_model("options", TrainOptions)
 def train(
     dataset: DatasetOption,
     root: RootOption,
@@ -41,48 +43,6 @@ def train(
     gallery: GalleryOption = GalleryName.ORIGINAL,
     reference: ReferenceOption = None,
     captions: CaptionsOption = CaptionsName.AND,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the triplets.")] = 300,
-    batch_size: Annotated[
-        int,
-        typer.Option("--batch-size", min=2, help="Triplets in a batch, which are each other's negatives."),
-    ] = 4096,
-    learning_rate: Annotated[
-        float, typer.Option("--learning-rate", min=0.0, help="Adam's, constant.")
-    ] = 2e-5,
-    continued: Annotated[
-        float,
-        typer.Option(
-            "--continued",
-            min=0.0,
-            max=1.0,
-            help="Share of triplets whose reference is the composed query of a triplet that leads to it, for "
-            "dialogues of several turns; the method has none.",
-        ),
-    ] = 0.0,
-    projection: Annotated[
-        int, typer.Option("--projection", min=1, help="Width of the two projections.")
-    ] = 2560,
-    hidden: Annotated[int, typer.Option("--hidden", min=1, help="Width of the hidden layers.")] = 5120,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, order, captions and dropout.")] = 0,
-    validate_every: Annotated[
-        int,
-        typer.Option("--validate-every", min=1, help="Epochs between validations, and between saved states."),
-    ] = 1,
-    patience: Annotated[
-        int,
-        typer.Option(
-            "--patience", min=0, help="Stop after so many validations without a better one; 0 never."
-        ),
-    ] = 0,
-    device: Annotated[
-        str, typer.Option("--device", help="auto (CUDA where there is one), cpu, cuda, cuda:N.")
-    ] = "auto",
-    mixed_precision: Annotated[
-        bool,
-        typer.Option(
-            "--mixed-precision/--no-mixed-precision", help="On CUDA: half precision where it helps."
-        ),
-    ] = True,
     begin_with: Annotated[
         Path | None,
         typer.Option(
@@ -90,10 +50,12 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --out; the result is the same.")
+        bool, typer.Option("--resume", help="Resume the training in --out; the result is the same.")
     ] = False,
     quiet: QuietOption = False,
     json: Json = False,
+    *,
+    options: TrainOptions,
 ) -> None:
     """Train the Combiner on features that were extracted before, with the method's loss and its defaults.
 
@@ -104,25 +66,12 @@ def train(
     require("train", what="cir train")
     from cir_cli.run_evaluate import Experiment
     from cir_cli.run_train import run_train
-    from combiner_training.options import TrainOptions
 
     with report_errors():
         data, trained = run_train(
             Experiment(dataset, root, features, category or (), gallery, reference or "", captions),
             out,
-            TrainOptions(
-                epochs=epochs,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                continued=continued,
-                projection_dim=projection,
-                hidden_dim=hidden,
-                seed=seed,
-                validate_every=validate_every,
-                patience=patience,
-                device=device,
-                mixed_precision=mixed_precision,
-            ),
+            options,
             train_split=train_split,
             validation_split="" if no_validation else validation_split,
             resume=resume,

@@ -13,7 +13,7 @@ DATA = ("--dataset", "cirr", "--root", "x")
 HIDDEN = (
     "torch", "torchvision", "open_clip", "safetensors", "matplotlib", "pydantic_settings", "structlog",
     "grpc_health", "grpc_reflection", "qdrant_client", "qdrant_edge", "pyarrow",
-    "service_runtime", "embedder_service", "combiner_service", "combiner_training",
+    "service_runtime", "embedder_service", "combiner_service",
     "garments", "search_service", "vector_store", "indexer",
 )  # fmt: skip
 BLOCK = f"""

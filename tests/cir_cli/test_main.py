@@ -152,7 +152,7 @@ def test_a_fault_of_the_program_is_one_line_too(
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("oh")
 
-    monkeypatch.setattr("cir_cli.search.connect", broken)
+    monkeypatch.setattr("cir_cli.options.Connection.open", broken)
     code, line = failed(capsys, "search", "-c", "shop", "--text", "x")
     assert (code, line) == (70, "cir: internal error (KeyError: 'oh'); please report it")
 
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_a_command(capsys: pytest.CaptureFixture[str], monkeypatch: 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cir_cli.search.connect", interrupted)
+    monkeypatch.setattr("cir_cli.options.Connection.open", interrupted)
     assert run(["search", "-c", "shop", "--text", "x"]) == 130
 
 
