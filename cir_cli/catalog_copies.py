@@ -110,7 +110,7 @@ def copy(
     require("search", what="cir catalogs copy")
     # Only here, so that the rest of the command needs no more than the base install.
     from cir_cli.run_copy import Access, run_copy
-    from vector_store.copy import Placement
+    from vector_store.types import Placement
 
     print(
         run_copy(
@@ -121,7 +121,7 @@ def copy(
             version=version,
             resume=resume,
             publish=publish,
-            placement=Placement(shards, replicas, write_consistency),
+            placement=Placement(shards=shards, replicas=replicas, write_consistency=write_consistency),
         )
     )
 
@@ -156,7 +156,7 @@ def restore(
     """Make a new version of a catalog from a snapshot, after comparing its checksums."""
     require("search", what="cir catalogs restore")
     from cir_cli.run_copy import Access, run_restore
-    from vector_store.copy import Placement
+    from vector_store.types import Placement
 
     print(
         run_restore(
@@ -165,7 +165,7 @@ def restore(
             new_name=new_name,
             resume=resume,
             publish=publish,
-            placement=Placement(shards, replicas, write_consistency),
+            placement=Placement(shards=shards, replicas=replicas, write_consistency=write_consistency),
         )
     )
 

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from cir_cli.errors import Failure
 from vector_store.base import VectorStore
-from vector_store.copy import Placement, copy_version
+from vector_store.copy import copy_version
 from vector_store.errors import StoreError
 from vector_store.open_store import open_store
 from vector_store.snapshot import restore_snapshot, write_snapshot
-from vector_store.types import VersionInfo
+from vector_store.types import Placement, VersionInfo
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from indexer.sources.columns import read_schema
 from indexer.sources.source_factory import open_source
 from indexer.sources.url import Fetching, UrlRules
 from vector_store.errors import StoreError
-from vector_store.open_store import open_store
+from vector_store.open_store import embedded_folder, open_store
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 
@@ -80,7 +80,7 @@ def run_index(
                 **options,
                 "ledger_path": options.get("ledger_path") or ledger_path(store_url, catalog, data),
                 # Its published version is open in the search service.
-                "keep_features": store_url.startswith("edge:"),
+                "keep_features": embedded_folder(store_url) is not None,
             }
         )
         store = open_store(

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import LedgerDamaged, LedgerError
 from indexer.items import ContentStamp
+from vector_store.open_store import embedded_folder
 from vector_store.types import VersionInfo
 
 SCHEMA = 1
@@ -380,8 +381,8 @@ def _damaged(path: Path, problem: str) -> LedgerDamaged:
 def ledger_path(store_url: str, catalog: str, data: Path) -> Path:
     """The ledger of a catalog: inside an embedded store's folder, else below the data directory `data`, in a
     folder named after the server."""
-    parts = urlsplit(store_url)
-    if parts.scheme == "edge":
-        return Path(unquote(parts.path)) / "ledgers" / f"{catalog}.sqlite"
-    server = re.sub(r"[^a-z0-9.-]", "_", parts.netloc.rpartition("@")[2].lower())
+    folder = embedded_folder(store_url)
+    if folder is not None:
+        return folder / "ledgers" / f"{catalog}.sqlite"
+    server = re.sub(r"[^a-z0-9.-]", "_", urlsplit(store_url).netloc.rpartition("@")[2].lower())
     return data / "ledgers" / (server or "store") / f"{catalog}.sqlite"

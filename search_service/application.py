@@ -56,10 +56,12 @@ class SearchApplication(Application):
                 api_key=settings.store_api_key.get_secret_value(),
                 timeout_s=settings.store_timeout_seconds,
                 ca_file=settings.store_ca_file,
-                qdrant=QdrantOptions(publish_timeout_s=settings.store_publish_timeout_seconds),
-                edge=EdgeOptions(
-                    min_free_bytes=settings.store_min_free_bytes,
-                    index_above_items=settings.store_index_above_items,
+                options=(
+                    QdrantOptions(publish_timeout_s=settings.store_publish_timeout_seconds),
+                    EdgeOptions(
+                        min_free_bytes=settings.store_min_free_bytes,
+                        index_above_items=settings.store_index_above_items,
+                    ),
                 ),
                 quantize_above_bytes=settings.store_quantize_above_bytes,
             )

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -145,6 +146,54 @@ class VersionWriter(VersionItems):
     @abstractmethod
     async def close(self) -> None:
         """Close the writer and keep the version BUILDING, to be resumed later."""
+
+
+class EngineOptions:
+    """Base of the options of one engine."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """Access to a store on a server; embedded stores need none of it.
+
+    `timeout_s` are the seconds that a call may take, tries while a node is away included. `ca_file` is a PEM
+    file of the authorities to trust instead of the system's.
+    """
+
+    api_key: str = ""
+    timeout_s: float = 10.0
+    ca_file: Path | None = None
+
+
+class StoreUrlError(ValueError):
+    """A URL that its engine cannot open; the message says what was expected."""
+
+
+class Engine(ABC):
+    """One engine, as `open_store` finds it by the scheme of a URL.
+
+    Its package needs no client and no library of the engine before `open`.
+    """
+
+    @abstractmethod
+    def open(
+        self, url: str, *, access: StoreAccess, options: Sequence[EngineOptions], quantize_above_bytes: int
+    ) -> VectorStore:
+        """Return a store that has not reached for anything yet.
+
+        Of `options` those of this engine count. `quantize_above_bytes` is the size of a version's float32
+        vectors above which AUTO quantization compresses them.
+
+        Raises:
+            StoreUrlError: the URL cannot be one of this engine.
+            ValueError: the access cannot be used.
+        """
+
+    def folder(self, url: str) -> Path | None:
+        """Return the folder of an embedded store, None for a server."""
+        return None
 
 
 class VectorStore(ABC):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from vector_store.base import VectorStore, VersionItems, VersionWriter
 from vector_store.errors import CopyMismatchError
-from vector_store.types import Item, PointBatch, VersionInfo, VersionSpec, version_label
+from vector_store.types import (
+    NO_PLACEMENT,
+    Item,
+    Placement,
+    PointBatch,
+    VersionInfo,
+    VersionSpec,
+    version_label,
+)
 
 PAGE_ITEMS = 1000
 
@@ -23,33 +31,6 @@ async def iterate_pages(items: VersionItems, *, with_features: bool = False) -> 
             yield page
         if not cursor:
             return
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Counts as in `IndexOptions`, for a version that is made from another; 0 keeps what that one has."""
-
-    shards: int = 0
-    replicas: int = 0
-    write_consistency: int = 0
-
-    def of(self, spec: VersionSpec) -> VersionSpec:
-        """`spec` with what is asked for here."""
-        index = replace(
-            spec.index,
-            shards=self.shards or spec.index.shards,
-            replicas=self.replicas or spec.index.replicas,
-            write_consistency=self.write_consistency or spec.index.write_consistency,
-        )
-        return replace(spec, index=index)
-
-    def against(self, spec: VersionSpec) -> str:
-        """What `spec` has that is not what is asked for here, in words; '' for nothing."""
-        return ", ".join(
-            f"{name} {getattr(spec.index, name)}, not {asked}"
-            for name, asked in asdict(self).items()
-            if asked and getattr(spec.index, name) != asked
-        )
 
 
 # Items that are read back and compared after a copy, spread evenly over the pages.
@@ -72,7 +53,7 @@ async def copy_version(
     version: str = "",
     target_catalog: str = "",
     resume: str = "",
-    placement: Placement = Placement(),
+    placement: Placement = NO_PLACEMENT,
     on_progress: ProgressCallback = no_progress,
 ) -> VersionInfo:
     """Copy a version ('' = the published one) into a new version of `target`; it is READY, not published.
@@ -98,9 +79,10 @@ async def open_writer(
     Raises `StoreError`; `CopyMismatchError` when that one is spread otherwise than `placement` asks for.
     """
     if not resume:
-        return await target.create_version(catalog, placement.of(spec))
+        index = replace(spec.index, placement=placement.over(spec.index.placement))
+        return await target.create_version(catalog, replace(spec, index=index))
     writer = await target.resume_version(catalog, resume)
-    if differences := placement.against(writer.info.spec):
+    if differences := placement.differences(writer.info.spec.index.placement):
         await writer.close()
         raise CopyMismatchError(
             f"{version_label(catalog, resume)} was begun with {differences}; copy into a new version"

@@ -1,17 +1,22 @@
-"""From a URL to a store. Engines are imported only when their scheme is asked for."""
+"""From a URL to a store: the registry of engines."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from vector_store.base import VectorStore
-from vector_store.edge import EdgeOptions
-from vector_store.qdrant import QdrantOptions
+from vector_store.base import Engine, EngineOptions, StoreAccess, StoreUrlError, VectorStore
+from vector_store.edge import EdgeEngine
+from vector_store.qdrant import QdrantEngine
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
-_FORMS = "use edge:///absolute/path, qdrant://host:6334, or qdrants://host:6334 for TLS"
-_GRPC_PORT = 6334
+ENGINES: Mapping[str, tuple[Engine, str]] = {
+    "edge": (EdgeEngine(), "edge:///absolute/path"),
+    "qdrant": (QdrantEngine(), "qdrant://host:6334"),
+    "qdrants": (QdrantEngine(), "qdrants://host:6334 for TLS"),
+}
+"""The engine of each URL scheme, and the form of its URLs. A new engine is a package and a line here."""
 
 
 def open_store(
@@ -20,51 +25,46 @@ def open_store(
     api_key: str = "",
     timeout_s: float = 10.0,
     ca_file: Path | None = None,
-    qdrant: QdrantOptions = QdrantOptions(),
-    edge: EdgeOptions = EdgeOptions(),
+    options: Sequence[EngineOptions] = (),
     quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
 ) -> VectorStore:
-    """A store, without reaching for it yet: `check()` does that.
+    """Return the store at a URL, without reaching for it yet: `check()` does that.
 
-    `edge:///absolute/path` is Qdrant Edge in this process, below that folder, and `edge` is for it.
-    `qdrant://host:6334` is a Qdrant server or cluster over gRPC, `qdrants://` the same with TLS; `api_key`,
-    `timeout_s` (seconds a call may take, tries while a node is away included), `ca_file` (PEM of the
-    authorities to trust instead of the system's) and `qdrant` are for these. `quantize_above_bytes` is the
-    size of a version's float32 vectors above which AUTO quantisation compresses them. Raises `ValueError` for
-    any other URL, or a CA file that cannot be read.
+    `edge:///absolute/path` is Qdrant Edge in this process, below that folder. `qdrant://host:6334` is a
+    Qdrant server or cluster over gRPC, `qdrants://` the same with TLS.
+
+    `api_key`, `timeout_s` and `ca_file` are for servers (see `StoreAccess`). `options` may hold those of
+    several engines (`EdgeOptions`, `QdrantOptions`); the engine of the URL takes its own.
+    `quantize_above_bytes` is the size of a version's float32 vectors above which AUTO quantization compresses
+    them.
+
+    Raises:
+        ValueError: any other URL, or a CA file that cannot be read.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "edge":
-        if parts.netloc or not parts.path.startswith("/"):
-            raise ValueError(f"store URL {url!r}: the path must be absolute, with three slashes; {_FORMS}")
-        from vector_store.edge.store import EdgeStore
-
-        return EdgeStore(Path(unquote(parts.path)), options=edge, quantize_above_bytes=quantize_above_bytes)
-    if parts.scheme in ("qdrant", "qdrants"):
-        host, port = _host_and_port(url)
-        from vector_store.qdrant.client import connect
-        from vector_store.qdrant.store import QdrantStore
-
-        tls = parts.scheme == "qdrants"
-        ca = _authorities(ca_file) if tls and ca_file is not None else b""
-        client = connect(host, port, tls=tls, api_key=api_key, timeout_s=timeout_s, ca=ca)
-        return QdrantStore(client, location=url, options=qdrant, quantize_above_bytes=quantize_above_bytes)
-    raise ValueError(f"store URL {url!r}: unknown scheme {parts.scheme!r}; {_FORMS}")
-
-
-def _authorities(path: Path) -> bytes:
+    engine = _find_engine(url)
+    access = StoreAccess(api_key=api_key, timeout_s=timeout_s, ca_file=ca_file)
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read the authorities of the store's TLS: {error}") from error
+        return engine.open(url, access=access, options=options, quantize_above_bytes=quantize_above_bytes)
+    except StoreUrlError as error:
+        raise _invalid(url, str(error)) from None
 
 
-def _host_and_port(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    try:
-        port = parts.port or _GRPC_PORT
-    except ValueError:
-        raise ValueError(f"store URL {url!r}: the port is no number from 1 to 65535; {_FORMS}") from None
-    if not parts.hostname or parts.username or parts.path not in ("", "/") or parts.query:
-        raise ValueError(f"store URL {url!r}: expected a host and a port and nothing else; {_FORMS}")
-    return parts.hostname, port
+def embedded_folder(url: str) -> Path | None:
+    """Return the folder of an embedded store, None for one on a server.
+
+    Raises:
+        ValueError: no engine has the URL's scheme.
+    """
+    return _find_engine(url).folder(url)
+
+
+def _find_engine(url: str) -> Engine:
+    scheme = urlsplit(url).scheme
+    if scheme not in ENGINES:
+        raise _invalid(url, f"unknown scheme {scheme!r}")
+    return ENGINES[scheme][0]
+
+
+def _invalid(url: str, problem: str) -> ValueError:
+    *others, last = (form for _, form in ENGINES.values())
+    return ValueError(f"store URL {url!r}: {problem}; use {', '.join(others)}, or {last}")

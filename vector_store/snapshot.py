@@ -25,7 +25,6 @@ import numpy as np
 from service_runtime.files import read_json, write_json
 from vector_store.base import VectorStore
 from vector_store.copy import (
-    Placement,
     ProgressCallback,
     fill_version,
     iterate_pages,
@@ -34,7 +33,7 @@ from vector_store.copy import (
     to_batch,
 )
 from vector_store.errors import SnapshotDamagedError
-from vector_store.types import Item, VersionInfo, VersionState
+from vector_store.types import NO_PLACEMENT, Item, Placement, VersionInfo, VersionState
 from vector_store.versions import spec_from_document, spec_to_document
 
 _FORMAT = 1
@@ -82,7 +81,7 @@ async def restore_snapshot(
     *,
     catalog: str = "",
     resume: str = "",
-    placement: Placement = Placement(),
+    placement: Placement = NO_PLACEMENT,
     on_progress: ProgressCallback = no_progress,
 ) -> VersionInfo:
     """Make a new version of `catalog` ('' = the snapshot's own name); it is READY, not published.

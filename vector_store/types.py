@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -47,11 +47,43 @@ class Quantization(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class IndexOptions:
-    """How a version is indexed and kept. Sizes are counts unless a unit is named.
+class Placement:
+    """Spread of a version over the nodes of a cluster: counts, 0 leaves one to whatever comes next.
 
-    `shards`, `replicas` and `write_consistency` (replicas that must have taken a write) are for a Qdrant
-    cluster; 0 takes what the store was opened with. An embedded version has one shard, whatever they say.
+    A version is cut into `shards`, each is kept `replicas` times, and a write is acknowledged when
+    `write_consistency` replicas have taken it. An embedded version is one shard, whatever it says.
+    """
+
+    shards: int = 0
+    replicas: int = 0
+    write_consistency: int = 0
+
+    def over(self, other: Placement) -> Placement:
+        """Return these counts, with those of `other` where they are 0."""
+        return Placement(
+            shards=self.shards or other.shards,
+            replicas=self.replicas or other.replicas,
+            write_consistency=self.write_consistency or other.write_consistency,
+        )
+
+    def differences(self, other: Placement) -> str:
+        """Describe what `other` has in place of the counts asked for here; '' for no difference."""
+        return ", ".join(
+            f"{name} {getattr(other, name)}, not {asked}"
+            for name, asked in asdict(self).items()
+            if asked and getattr(other, name) != asked
+        )
+
+
+NO_PLACEMENT = Placement()
+"""Every count is left to the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """Index and storage of a version. Sizes are counts unless a unit is named.
+
+    Counts of `placement` that are 0 take what the store was opened with.
     """
 
     hnsw_m: int = 16
@@ -59,9 +91,7 @@ class IndexOptions:
     quantization: Quantization = Quantization.AUTO
     vectors_on_disk: bool = False
     payload_on_disk: bool = False
-    shards: int = 0
-    replicas: int = 0
-    write_consistency: int = 0
+    placement: Placement = NO_PLACEMENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -41,10 +42,10 @@ def check_spec(spec: VersionSpec) -> None:
             f"hnsw_ef_construct {index.hnsw_ef_construct}: expected 4 to 4096", field="hnsw_ef_construct"
         )
     Quantization(index.quantization)
-    for name in ("shards", "replicas", "write_consistency"):
-        if not 0 <= getattr(index, name) <= MAX_NODES:
+    for name, count in asdict(index.placement).items():
+        if not 0 <= count <= MAX_NODES:
             raise InvalidQueryError(
-                f"{name} {getattr(index, name)}: expected 0 (the store's default) to {MAX_NODES}", field=name
+                f"{name} {count}: expected 0 (the store's default) to {MAX_NODES}", field=name
             )
 
 

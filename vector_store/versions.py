@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vector_store.types import FieldType, IndexOptions, Quantization, VersionSpec, VersionState
+from vector_store.types import FieldType, IndexOptions, Placement, Quantization, VersionSpec, VersionState
 
 _VERSION = re.compile(r"v(\d{4})")
 _LAST = 9999
@@ -45,9 +45,9 @@ def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
             "quantization": str(spec.index.quantization),
             "vectors_on_disk": spec.index.vectors_on_disk,
             "payload_on_disk": spec.index.payload_on_disk,
-            "shards": spec.index.shards,
-            "replicas": spec.index.replicas,
-            "write_consistency": spec.index.write_consistency,
+            "shards": spec.index.placement.shards,
+            "replicas": spec.index.placement.replicas,
+            "write_consistency": spec.index.placement.write_consistency,
         },
     }
 
@@ -67,9 +67,11 @@ def spec_from_document(document: Mapping[str, Any]) -> VersionSpec:
             vectors_on_disk=bool(index["vectors_on_disk"]),
             # Documents of older versions do not have these.
             payload_on_disk=bool(index.get("payload_on_disk", False)),
-            shards=int(index.get("shards", 0)),
-            replicas=int(index.get("replicas", 0)),
-            write_consistency=int(index.get("write_consistency", 0)),
+            placement=Placement(
+                shards=int(index.get("shards", 0)),
+                replicas=int(index.get("replicas", 0)),
+                write_consistency=int(index.get("write_consistency", 0)),
+            ),
         ),
     )
 

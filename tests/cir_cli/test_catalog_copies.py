@@ -10,7 +10,7 @@ import pytest
 
 from cir_cli.main import run
 from vector_store import open_store
-from vector_store.types import IndexOptions, PointBatch, VersionSpec
+from vector_store.types import IndexOptions, Placement, PointBatch, VersionSpec
 
 
 async def _build(url: str) -> None:
@@ -38,7 +38,7 @@ def test_copy_snapshot_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "boutique: version v0001 has 2 items, verified; published" in capsys.readouterr().out
     assert asyncio.run(_count(two, "boutique")) == 2
     assert run(["catalogs", "copy", "shop", one, two, "--publish", "--write-consistency", "2"]) == 0
-    assert asyncio.run(_index(two, "shop")) == IndexOptions(write_consistency=2)
+    assert asyncio.run(_index(two, "shop")) == IndexOptions(placement=Placement(write_consistency=2))
     capsys.readouterr()
 
     folder = str(tmp_path / "snapshot")
@@ -47,7 +47,7 @@ def test_copy_snapshot_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "ready: cir catalogs publish shop v0002" in capsys.readouterr().out
     spread = ["--shards", "3", "--replicas", "2"]
     assert run(["catalogs", "restore", folder, "--store", two, "--publish", *spread]) == 0
-    assert asyncio.run(_index(two, "shop")) == IndexOptions(shards=3, replicas=2)
+    assert asyncio.run(_index(two, "shop")) == IndexOptions(placement=Placement(shards=3, replicas=2))
     assert asyncio.run(_count(two, "shop")) == 2
 
 

@@ -12,7 +12,7 @@ from cir_cli import catalog_copies
 from cir_cli.main import run
 from tests.indexer.helpers import jpeg
 from vector_store import VectorStore, open_store
-from vector_store.types import IndexOptions, Quantization
+from vector_store.types import IndexOptions, Placement, Quantization
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 pytestmark = pytest.mark.service
@@ -59,9 +59,7 @@ async def test_flags_are_kept_with_the_version_and_another_one_makes_a_new_versi
         quantization=Quantization.PRODUCT,
         vectors_on_disk=True,
         payload_on_disk=True,
-        shards=4,
-        replicas=2,
-        write_consistency=1,
+        placement=Placement(shards=4, replicas=2, write_consistency=1),
     )
     assert await index(images, address, *flags) == 0
     assert await index(images, address, *flags) == 0

@@ -11,6 +11,7 @@ import pytest
 from vector_store import open_store
 from vector_store.edge.store import EdgeStore
 from vector_store.errors import StoreUnavailableError
+from vector_store.open_store import embedded_folder
 from vector_store.qdrant.store import QdrantStore
 
 
@@ -63,3 +64,10 @@ def test_one_engine_does_not_need_the_other(url: str, absent: str) -> None:
         f"from vector_store import open_store; open_store({url!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
+
+
+def test_folders_of_embedded_stores() -> None:
+    assert embedded_folder("edge:///data/my%20store") == Path("/data/my store")
+    assert embedded_folder("qdrant://host") is None
+    with pytest.raises(ValueError, match="unknown scheme"):
+        embedded_folder("http://host")

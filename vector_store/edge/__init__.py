@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from vector_store.base import Engine, EngineOptions, StoreAccess, StoreUrlError, VectorStore
 
 MIN_FREE_BYTES = 256 << 20
 """Space that an embedded store leaves free. The engine writes into mapped, sparse files: where no block is
@@ -10,8 +15,8 @@ left for one of them the operating system ends the process (SIGBUS), so a full d
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeOptions:
-    """`min_free_bytes` is the disk space that writes leave free.
+class EdgeOptions(EngineOptions):
+    """Options of an embedded store. `min_free_bytes` is the disk space that writes leave free.
 
     When queries of an open version compare more than `index_above_items` items one by one because they were
     written online, these are indexed in the background; 0 never does that. A failed attempt is repeated
@@ -22,3 +27,21 @@ class EdgeOptions:
     index_above_items: int = 10_000
     retry_s: float = 60.0
     max_retry_s: float = 3_600.0
+
+
+class EdgeEngine(Engine):
+    """Opens `edge:///absolute/path`: a store below that folder, in this process."""
+
+    def open(
+        self, url: str, *, access: StoreAccess, options: Sequence[EngineOptions], quantize_above_bytes: int
+    ) -> VectorStore:
+        from vector_store.edge.store import EdgeStore
+
+        own = next((given for given in options if isinstance(given, EdgeOptions)), EdgeOptions())
+        return EdgeStore(self.folder(url), options=own, quantize_above_bytes=quantize_above_bytes)
+
+    def folder(self, url: str) -> Path:
+        parts = urlsplit(url)
+        if parts.netloc or not parts.path.startswith("/"):
+            raise StoreUrlError("the path must be absolute, with three slashes")
+        return Path(unquote(parts.path))

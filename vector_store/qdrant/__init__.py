@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vector_store.base import Engine, EngineOptions, StoreAccess, StoreUrlError, VectorStore
+from vector_store.types import NO_PLACEMENT, Placement
+
+_GRPC_PORT = 6334
 
 
 @dataclass(frozen=True, slots=True)
-class QdrantOptions:
-    """Defaults for versions and for waiting; counts of 0 leave the choice to the server.
+class QdrantOptions(EngineOptions):
+    """Defaults for versions on a Qdrant server or cluster, and for waiting.
 
-    `shards`, `replicas` and `write_consistency` hold for versions whose `IndexOptions` say nothing else:
-    pieces that a version is cut into, copies of each piece, and copies that must have taken a write before
-    it is acknowledged. `index_timeout_s` is the longest time that finishing a version waits for its index,
-    `publish_timeout_s` the longest that publishing waits for a version to be green. A writer that has not
-    been heard of for `lease_s` is taken for dead. `poll_s` is the time between looks at a collection.
+    `placement` holds for versions whose own says nothing else; what is 0 in both is the server's choice.
+    `index_timeout_s` is the longest time that finishing a version waits for its index, `publish_timeout_s`
+    the longest that publishing waits for a version to be green. A writer that has not renewed its lease for
+    `lease_s` is taken for dead. `poll_s` is the time between looks at a collection.
     """
 
-    shards: int = 0
-    replicas: int = 0
-    write_consistency: int = 0
+    placement: Placement = NO_PLACEMENT
     index_timeout_s: float = 6 * 3600.0
     publish_timeout_s: float = 60.0
     lease_s: float = 60.0
     poll_s: float = 0.5
+
+
+class QdrantEngine(Engine):
+    """Opens `qdrant://host:port`, and `qdrants://host:port` with TLS."""
+
+    def open(
+        self, url: str, *, access: StoreAccess, options: Sequence[EngineOptions], quantize_above_bytes: int
+    ) -> VectorStore:
+        host, port = _parse_address(url)
+        from vector_store.qdrant.client import connect
+        from vector_store.qdrant.store import QdrantStore
+
+        tls = urlsplit(url).scheme == "qdrants"
+        ca = _read_authorities(access.ca_file) if tls and access.ca_file is not None else b""
+        client = connect(host, port, tls=tls, api_key=access.api_key, timeout_s=access.timeout_s, ca=ca)
+        own = next((given for given in options if isinstance(given, QdrantOptions)), QdrantOptions())
+        return QdrantStore(client, location=url, options=own, quantize_above_bytes=quantize_above_bytes)
+
+
+def _read_authorities(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the authorities of the store's TLS: {error}") from error
+
+
+def _parse_address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _GRPC_PORT
+    except ValueError:
+        raise StoreUrlError("the port is not a number from 1 to 65535") from None
+    if not parts.hostname or parts.username or parts.path not in ("", "/") or parts.query:
+        raise StoreUrlError("expected a host and a port and nothing else")
+    return parts.hostname, port

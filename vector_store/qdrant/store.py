@@ -230,6 +230,7 @@ class QdrantStore(VectorStore):
             await self._client.close(grpc_grace=_CLOSE_GRACE_S)
 
     async def _create_collection(self, info: VersionInfo, lease: WriterLease) -> None:
+        placement = info.spec.index.placement.over(self._options.placement)
         with engine_errors(f"create {info.label}"):
             await self._client.create_collection(
                 collection_name(info.catalog, info.version),
@@ -240,11 +241,9 @@ class QdrantStore(VectorStore):
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
                 metadata=self._catalogs.metadata(info, BUILDING) | lease.note(),
                 on_disk_payload=info.spec.index.payload_on_disk,
-                shard_number=info.spec.index.shards or self._options.shards or None,
-                replication_factor=info.spec.index.replicas or self._options.replicas or None,
-                write_consistency_factor=(
-                    info.spec.index.write_consistency or self._options.write_consistency or None
-                ),
+                shard_number=placement.shards or None,
+                replication_factor=placement.replicas or None,
+                write_consistency_factor=placement.write_consistency or None,
             )
 
     async def _create_indexes(self, info: VersionInfo) -> None:

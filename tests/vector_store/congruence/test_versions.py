@@ -13,7 +13,7 @@ from vector_store.errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
-from vector_store.types import CatalogInfo, Quantization, VersionState
+from vector_store.types import CatalogInfo, Placement, Quantization, VersionState
 
 from ..samples import batch, build, features, numbered, spec
 
@@ -235,8 +235,8 @@ async def test_bad_specifications(store: VectorStore, catalog: str) -> None:
         spec(dimension=70_000),
         spec(hnsw_m=1),
         spec(hnsw_ef_construct=0),
-        spec(shards=-1),
-        spec(replicas=2_000),
+        spec(placement=Placement(shards=-1)),
+        spec(placement=Placement(replicas=2_000)),
         spec({"": next(iter(spec().schema.values()))}),
         spec({"a\nb": next(iter(spec().schema.values()))}),
     ]:

@@ -13,10 +13,11 @@ from tests.relay import Relay
 from tests.vector_store.grpc_stand_in import StandIn
 from tests.vector_store.samples import batch, build, features, numbered, spec
 from vector_store import open_store
-from vector_store.copy import Placement, copy_version
+from vector_store.copy import copy_version
 from vector_store.errors import CopyMismatchError, StoreUnavailableError
 from vector_store.qdrant import QdrantOptions, client
 from vector_store.snapshot import restore_snapshot, write_snapshot
+from vector_store.types import Placement
 
 pytestmark = pytest.mark.service
 
@@ -84,11 +85,11 @@ async def test_a_node_that_is_gone_without_a_word_is_given_up(monkeypatch: pytes
 async def test_a_version_is_spread_as_the_store_or_the_version_says() -> None:
     server = StandIn()
     await server.start()
-    options = QdrantOptions(shards=3, replicas=2, write_consistency=1)
-    async with open_store(f"qdrant://127.0.0.1:{server.port}", qdrant=options) as store:
+    options = QdrantOptions(placement=Placement(shards=3, replicas=2, write_consistency=1))
+    async with open_store(f"qdrant://127.0.0.1:{server.port}", options=[options]) as store:
         writer = await store.create_version("shop", spec({}))
         await writer.close()
-        own = spec({}, shards=6, write_consistency=2, payload_on_disk=True)
+        own = spec({}, placement=Placement(shards=6, write_consistency=2), payload_on_disk=True)
         writer = await store.create_version("shop", own)
         await writer.close()
         assert (await store.list_versions("shop"))[1].spec == own
@@ -107,15 +108,17 @@ async def test_a_copy_is_spread_as_it_is_asked_to_be(tmp_path: Path) -> None:
         open_store(f"edge://{tmp_path}/store") as source,
         open_store(f"qdrant://127.0.0.1:{server.port}") as store,
     ):
-        made = await build(source, "shop", batch(numbered(5), features(5)), spec(write_consistency=1))
+        made = await build(
+            source, "shop", batch(numbered(5), features(5)), spec(placement=Placement(write_consistency=1))
+        )
         info = await copy_version(source, store, "shop", placement=Placement(shards=3, replicas=2))
-        expected = spec(shards=3, replicas=2, write_consistency=1)
+        expected = spec(placement=Placement(shards=3, replicas=2, write_consistency=1))
         assert (info.spec, info.points) == (expected, 5)
         await write_snapshot(source, "shop", tmp_path / "snapshot")
         restored = await restore_snapshot(
             store, tmp_path / "snapshot", placement=Placement(write_consistency=2)
         )
-        assert restored.spec == spec(write_consistency=2)
+        assert restored.spec == spec(placement=Placement(write_consistency=2))
         assert (await copy_version(source, store, "shop")).spec == made.spec
         for resume, asked in (("v0001", Placement(shards=6)), ("v0002", Placement(replicas=3))):
             begun = await store.create_version("begun", expected)
