@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vector_store.backend import Hit, PointsBackend, SearchPlan
 from vector_store.base import CatalogVersion, SearchOptions, VersionItems
-from vector_store.codec import check_item_id, decode_item, encode_payloads, encode_points, unit_vector
+from vector_store.codec import decode_item, encode_payloads, encode_points, unit_vector
 from vector_store.errors import InvalidQueryError
 from vector_store.filters import Filter
 from vector_store.ranking import (
@@ -35,7 +35,7 @@ from vector_store.types import (
     VersionInfo,
     point_id,
 )
-from vector_store.validation import check_facet_field, check_filter, check_group_field
+from vector_store.validation import check_facet_field, check_filter, check_group_field, check_item_id
 
 # Items that are checked and encoded in the time that a thread would take to start on them.
 _FEW = 16

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.limits import is_text
 from cir.vectors import NoDirectionError, normalize, split_lengths
 from vector_store.errors import InvalidQueryError
 from vector_store.payload_index import DATA, TERMS, escape_key, terms_of, unescape_key
 from vector_store.types import FieldType, Item, Payload, PayloadBatch, PointBatch, VersionSpec, point_id
-from vector_store.validation import check_payload, is_text
-
-MAX_ITEM_ID = 1_024
+from vector_store.validation import check_item_id, check_payload, check_payload_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +97,10 @@ def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float
         raise InvalidQueryError("'query': a zero vector has no direction", field="vector") from error
 
 
-def check_item_id(item_id: str) -> None:
-    """Raise `InvalidQueryError` unless `item_id` can name an item."""
-    if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ITEM_ID or not is_text(item_id):
-        raise InvalidQueryError(
-            f"item id {item_id!r}: expected 1 to {MAX_ITEM_ID} characters of text", field="id"
-        )
-
-
 def _data_and_terms(item_id: str, payload: Payload, spec: VersionSpec) -> dict[str, Any]:
     check_payload(payload, spec.schema, item=item_id)
     document: dict[str, Any] = {DATA: {escape_key(name): _plain(value) for name, value in payload.items()}}
+    check_payload_size(document[DATA], item=item_id)
     terms = {
         escape_key(name): terms_of(payload.get(name), kind)
         for name, kind in spec.schema.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from cir.limits import MAX_FILTER_DEPTH, MAX_PAYLOAD_BYTES, field_name_problem, is_text, item_id_problem
 from vector_store.errors import InvalidQueryError, UnknownFieldError, WrongFieldTypeError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 from vector_store.payload_index import tokenize
 from vector_store.types import FieldType, Quantization, VersionSpec
 
 MAX_DIMENSION = 65_536
-MAX_FIELD_NAME = 128
 MAX_NODES = 1024
 INT64 = range(-(2**63), 2**63)
 
@@ -30,10 +31,8 @@ def check_spec(spec: VersionSpec) -> None:
             f"dimension {spec.dimension}: expected 1 to {MAX_DIMENSION}", field="dimension"
         )
     for name in spec.schema:
-        if not 1 <= len(name) <= MAX_FIELD_NAME or not is_text(name) or not name.isprintable():
-            raise InvalidQueryError(
-                f"field name {name!r}: expected 1 to {MAX_FIELD_NAME} printable characters", field=name
-            )
+        if problem := field_name_problem(name):
+            raise InvalidQueryError(f"field name {name!r}: {problem}", field=name)
     index = spec.index
     if not 2 <= index.hnsw_m <= 256:
         raise InvalidQueryError(f"hnsw_m {index.hnsw_m}: expected 2 to 256", field="hnsw_m")
@@ -49,6 +48,23 @@ def check_spec(spec: VersionSpec) -> None:
             )
 
 
+def check_item_id(item_id: str) -> None:
+    """Raise `InvalidQueryError` unless `item_id` can name an item."""
+    problem = item_id_problem(item_id) if isinstance(item_id, str) else "an item id must be a text"
+    if problem:
+        raise InvalidQueryError(f"item id {item_id!r}: {problem}", field="id")
+
+
+def check_payload_size(data: Mapping[str, Any], *, item: str) -> None:
+    """Raise `InvalidQueryError` for a payload that is larger than an item's may be."""
+    size = len(json.dumps(data, ensure_ascii=False).encode())
+    if size > MAX_PAYLOAD_BYTES:
+        raise InvalidQueryError(
+            f"item {item!r}: the payload has {size} bytes as JSON, at most {MAX_PAYLOAD_BYTES} are allowed",
+            field="payload",
+        )
+
+
 def check_payload(payload: Mapping[str, Any], schema: Mapping[str, FieldType], *, item: str) -> None:
     """Raise `InvalidQueryError` that names item and field for a value that cannot be stored or found again.
 
@@ -56,10 +72,9 @@ def check_payload(payload: Mapping[str, Any], schema: Mapping[str, FieldType], *
     the schema are kept as they are and cannot be filtered.
     """
     for name, value in payload.items():
-        if not isinstance(name, str) or not name or not is_text(name):
-            raise InvalidQueryError(
-                f"item {item!r}: payload field name {name!r} is not a text", field=str(name)
-            )
+        problem = field_name_problem(name) if isinstance(name, str) else "a field name must be a text"
+        if problem:
+            raise InvalidQueryError(f"item {item!r}: payload field name {name!r}: {problem}", field=str(name))
         kind = schema.get(name)
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
         for element in values:
@@ -104,11 +119,6 @@ def has_type(value: object, kind: FieldType) -> bool:
             return _is_geo(value)
 
 
-def is_text(value: str) -> bool:
-    """Whether a string can be written as UTF-8 (no lone surrogates)."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
 def is_number(value: object) -> bool:
     """Whether `value` is a finite number; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -145,8 +155,6 @@ def _is_storable(value: object, depth: int = 0) -> bool:
     return isinstance(value, (list, tuple)) and all(_is_storable(v, depth + 1) for v in value)
 
 
-MAX_DEPTH = 16
-
 _MATCHABLE = (FieldType.KEYWORD, FieldType.INTEGER, FieldType.BOOL)
 _ORDERED = (FieldType.INTEGER, FieldType.FLOAT, FieldType.DATETIME)
 
@@ -168,8 +176,8 @@ def check_group_field(field: str, schema: Mapping[str, FieldType]) -> FieldType:
 
 
 def _check_clauses(where: Filter, schema: Mapping[str, FieldType], depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise InvalidQueryError(f"the filter nests deeper than {MAX_DEPTH} levels")
+    if depth > MAX_FILTER_DEPTH:
+        raise InvalidQueryError(f"the filter nests deeper than {MAX_FILTER_DEPTH} levels")
     for condition in (*where.must, *where.should, *where.must_not):
         if isinstance(condition, Filter):
             _check_clauses(condition, schema, depth + 1)
@@ -190,8 +198,7 @@ def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> N
             _typed(field, schema, tuple(FieldType), "tested")
         case HasId(ids):
             for item_id in ids:
-                if not isinstance(item_id, str) or not is_text(item_id):
-                    raise InvalidQueryError(f"item id {item_id!r} is not a text", field="id")
+                check_item_id(item_id)
         case GeoRadius(field, latitude, longitude, radius_m):
             _typed(field, schema, (FieldType.GEO,), "searched by distance")
             if not (is_number(latitude) and abs(latitude) <= 90):

@@ -139,7 +139,7 @@ async def test_filters_that_do_not_fit(store: VectorStore, shop: str) -> None:
 
 async def test_nesting_has_a_limit(store: VectorStore, shop: str) -> None:
     where = Filter(must=(Exists("colour"),))
-    for _ in range(15):
+    for _ in range(7):
         where = Filter(must=(where,))
     async with store.reader(shop) as reader:
         assert await reader.count(where) == 3

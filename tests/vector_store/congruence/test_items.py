@@ -18,7 +18,20 @@ from vector_store.types import PayloadBatch, PointBatch
 
 pytestmark = pytest.mark.service
 
-ODD_IDS = ["a/b", "ä ö", "日本語", "🙂", "a'b\"c", "%2F", "null", "0", "x" * 1024, "a\nb", "../../etc"]
+ODD_IDS = [
+    "a/b",
+    "ä ö",
+    "日本語",
+    "🙂",
+    "a'b\"c",
+    "%2F",
+    "null",
+    "0",
+    "x" * 2048,
+    "羽绒\u3000红.jpg",
+    "a\u00a0b",
+    "../../etc",
+]
 
 
 async def test_retrieve_gives_what_exists_in_the_order_asked(store: VectorStore, catalog: str) -> None:
@@ -76,7 +89,8 @@ async def test_scroll_sees_every_item_once(store: VectorStore, catalog: str) -> 
 
 BAD_BATCHES = [
     (batch([""], features(1)), "item id ''"),
-    (batch(["x" * 1025], features(1)), "expected 1 to 1024"),
+    (batch(["é" * 1025], features(1)), "1 to 2048 bytes, this one has 2050"),
+    (batch(["a\nb"], features(1)), "no control characters"),
     (batch(["\ud800"], features(1)), "item id"),
     (batch(["a"], features(1, dimension=7)), r"\(n, 8\)"),
     (batch(["a", "b"], np.array([[1] * 8, [np.nan] * 8], np.float32)), "item 'b'"),
@@ -91,6 +105,7 @@ BAD_BATCHES = [
     (batch(["a"], payloads=[{"other": float("inf")}]), "finite numbers"),
     (batch(["a"], payloads=[{"other": 2**64}]), "64 bits"),
     (batch(["a"], payloads=[{"": 1}]), "payload field name"),
+    (batch(["a"], payloads=[{"other": "é" * 2**19}]), "bytes as JSON, at most 1048576"),
     (PointBatch(["a"], features(1), [{}], ["\ud800"]), "image location"),
 ]
 
