@@ -24,7 +24,7 @@ def resident_bytes(root: str, catalog: str, queries: Vectors, limit: int) -> dic
 
     async def run() -> dict[str, int]:
         before = _resident()
-        async with open_store(f"edge://{root}") as store, store.reader(catalog) as reader:
+        async with open_store(f"edge://{root}") as store, store.open_version(catalog) as reader:
             for query in queries:
                 await reader.query(query, limit=limit)
             after = _resident()

@@ -74,7 +74,7 @@ async def version_rows(
     neither finds in the caches what the other read for the same query.
     """
     rows: list[Row] = []
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as reader:
         for name, where in _WHERE.items():
             for setting in settings:
                 stored, bare = await _take_turns(reader, queries, setting, where, exact[name])

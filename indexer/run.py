@@ -391,7 +391,7 @@ class IndexRun:
     async def _near_duplicates(self, version: str) -> int:
         assert self.options.near_duplicates_path is not None  # noqa: S101  # asked by the callers
         self.progress.stage("looking for near-duplicates")
-        async with self.store.reader(self.catalog, version) as reader:
+        async with self.store.open_version(self.catalog, version) as reader:
             return await write_near_duplicates(
                 reader, self.options.near_duplicates_path, self.options.near_duplicates_cosine
             )

@@ -105,7 +105,7 @@ async def verify_version(store: VectorStore, catalog: str, version: str, sample:
     payload, image and features, and is found first by its own features (or shares the first place with an
     item that looks the same).
     """
-    async with store.reader(catalog, version) as reader:
+    async with store.open_version(catalog, version) as reader:
         count = await reader.count()
         if count != points:
             raise VersionIncomplete(

@@ -62,7 +62,7 @@ class PreviousVersion:
             if self._reader is None and not self.locked:
                 try:
                     self._reader = await self._opened.enter_async_context(
-                        self._store.frozen_reader(self.info.catalog, self.info.version)
+                        self._store.open_frozen_version(self.info.catalog, self.info.version)
                     )
                 except StoreLockedError as error:
                     self.locked = str(error)

@@ -57,7 +57,7 @@ async def open_reader(
     """
     with store_refusals():
         try:
-            async with store.reader(catalog, version) as reader:
+            async with store.open_version(catalog, version) as reader:
                 yield reader
         except VersionNotFoundError as error:
             if paging:

@@ -1,4 +1,4 @@
-"""What an engine must do for one version: the few primitives below which both engines differ.
+"""Primitives that an engine implements for one version.
 
 Everything above them (checks, ties, grouping, diversity, decoding) is shared, so that a catalog means
 the same on every engine. Arguments are already checked.
@@ -77,7 +77,7 @@ class PointsBackend(ABC):
 
     @abstractmethod
     async def unindexed(self) -> int:
-        """How many points no index of vectors holds, as far as the engine knows at the moment."""
+        """Count the points that no index of vectors holds, as far as the engine knows at the moment."""
 
     @abstractmethod
     async def upsert(self, points: StoredPoints) -> None:
@@ -93,4 +93,4 @@ class PointsBackend(ABC):
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> None:
-        """Remove points by engine id; unknown ids are no error."""
+        """Remove points by engine id; unknown ids are ignored."""

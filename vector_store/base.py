@@ -1,7 +1,7 @@
-"""The contract both engines keep. Everything is asynchronous; nothing here blocks the event loop.
+"""The contract that every engine keeps. Everything is asynchronous; nothing here blocks the event loop.
 
-Errors are those of `vector_store.errors`. A reader is pinned to one version for its whole life: what
-is published meanwhile is seen by the next reader, and the pinned version stays readable until closed.
+Errors are those of `vector_store.errors`. An open `CatalogVersion` is pinned for its whole life: what is
+published meanwhile is seen by the next one that is opened, and the pinned one stays readable until closed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vector_store.types import (
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How a query is run. `ef` None takes the engine's default; `exact` compares with every vector.
+    """Options of one query. `ef` None takes the engine's default; `exact` compares with every vector.
 
     Where vectors are compressed, `oversampling` (1 to 16) times as many candidates as asked for are found
     with the compressed ones, and `rescore` scores them again with the full vectors. Without it scores are
@@ -77,10 +77,12 @@ class VersionItems(ABC):
 
     @abstractmethod
     async def set_payloads(self, batch: PayloadBatch) -> int:
-        """Replace payloads and leave the vectors alone; returns how many of the items existed.
+        """Replace payloads and keep the vectors; return how many of the items existed.
 
-        Items that do not exist are left out. Raises `InvalidQueryError` as `upsert` does and changes
-        nothing then.
+        Items that do not exist are left out.
+
+        Raises:
+            InvalidQueryError: as in `upsert`; nothing is changed then.
         """
 
     @abstractmethod
@@ -89,9 +91,10 @@ class VersionItems(ABC):
 
     @abstractmethod
     async def delete_where(self, where: Filter) -> int:
-        """Remove all items that pass the filter; returns how many did.
+        """Remove all items that pass the filter; return how many did.
 
-        Raises `InvalidQueryError` for an empty filter, which every item would pass.
+        Raises:
+            InvalidQueryError: the filter is empty, which every item would pass.
         """
 
 
@@ -111,10 +114,13 @@ class CatalogVersion(VersionItems):
         where: Filter | None = None,
         options: SearchOptions = SearchOptions(),
     ) -> list[ScoredItem]:
-        """Items nearest to `vector` (float32 (d,), any length but zero) by cosine, best first.
+        """Return the items nearest to `vector` (float32 (d,), any length but zero) by cosine, best first.
 
-        Equal scores are ordered by item id, so that pages are stable. Raises `InvalidQueryError` for a
-        wrong dimension, NaN or infinity, a zero vector, or a filter that does not fit the schema.
+        Equal scores are ordered by item id, so that pages are stable.
+
+        Raises:
+            InvalidQueryError: a wrong dimension, NaN or infinity, a zero vector, or a filter that does not
+                fit the schema.
         """
 
     @abstractmethod
@@ -132,7 +138,7 @@ class CatalogVersion(VersionItems):
 class VersionWriter(VersionItems):
     """A version being built. Nothing of it is visible to searches before it is published.
 
-    Acknowledged changes survive a crash of the writer: `VectorStore.resume_version` goes on from there.
+    Acknowledged changes survive a crash of the writer: `VectorStore.resume_version` continues from there.
     """
 
     @abstractmethod
@@ -211,73 +217,110 @@ class VectorStore(ABC):
 
     @abstractmethod
     async def get_catalog(self, catalog: str) -> CatalogInfo:
-        """One catalog, without a look at the others. Raises `CatalogNotFoundError`."""
+        """Return one catalog, without reading the others.
+
+        Raises:
+            CatalogNotFoundError: there is none of that name.
+        """
 
     @abstractmethod
     async def list_versions(self, catalog: str) -> list[VersionInfo]:
-        """Every version of a catalog, oldest first. Raises `CatalogNotFoundError`."""
+        """Return every version of a catalog, oldest first.
+
+        Raises:
+            CatalogNotFoundError: there is none of that name.
+        """
 
     @abstractmethod
-    def reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogVersion]:
+    def open_version(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogVersion]:
         """Pin the published version (or the one named).
 
-        Raises `CatalogNotFoundError` or `VersionNotFoundError`.
+        Raises:
+            CatalogNotFoundError: there is no such catalog, or nothing of it is published.
+            VersionNotFoundError: the catalog has no such version.
         """
 
-    def frozen_reader(self, catalog: str, version: str = "") -> AbstractAsyncContextManager[CatalogVersion]:
-        """A version ('' = the published one) for reading all of it, whoever serves it meanwhile.
+    def open_frozen_version(
+        self, catalog: str, version: str = ""
+    ) -> AbstractAsyncContextManager[CatalogVersion]:
+        """Open a version ('' = the published one) to read all of it, whichever process serves it meanwhile.
 
         An embedded version that this process does not have open is read from a private copy of its files: it
-        holds every change that was acknowledged before this call and none that is begun later, each wholly or
+        holds every change that was acknowledged before this call and none that starts later, each wholly or
         not at all, and cannot be changed (`VersionConflictError`). Another process may have the version open,
-        or open it meanwhile; its queries and reads go on while the copy is made, its changes wait. Otherwise
-        this is `reader`, and what is changed while reading is seen or not. Raises as `reader` does, and
-        `StoreUnavailableError` where the disk has no room for the copy.
+        or open it meanwhile; its queries and reads continue while the copy is made, its changes wait.
+        Otherwise this is `open_version`, and changes during the reading may or may not be seen.
+
+        Raises:
+            StoreError: as in `open_version`.
+            StoreUnavailableError: the disk has no room for the copy.
         """
-        return self.reader(catalog, version)
+        return self.open_version(catalog, version)
 
     @abstractmethod
     async def create_version(self, catalog: str, spec: VersionSpec) -> VersionWriter:
-        """Start a new version; the catalog comes into being with its first.
+        """Start a new version; the catalog is created with its first.
 
-        Raises `InvalidQueryError` for a name or a specification that cannot be.
+        Raises:
+            InvalidQueryError: the name or the specification is not possible.
         """
 
     @abstractmethod
     async def resume_version(self, catalog: str, version: str) -> VersionWriter:
         """Reopen a BUILDING version with everything that was acknowledged.
 
-        A version has one writer at a time. Raises `VersionNotFoundError`, `VersionConflictError` for a
-        version that is complete, or `StoreLockedError` that names the other writer.
+        A version has one writer at a time.
+
+        Raises:
+            VersionNotFoundError: the catalog has no such version.
+            VersionConflictError: the version is complete.
+            StoreLockedError: another writer has it; the message names it.
         """
 
     @abstractmethod
     async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
-        """Atomically make a READY or RETIRED version the one that is searched.
+        """Make a READY or RETIRED version the one that is searched, atomically.
 
         Of the other complete versions the `keep` newest stay (what a rollback returns to comes first) and
         the rest are dropped. Versions being built always stay.
-        Raises `VersionNotFoundError`, or `VersionConflictError` for a version that is being built.
+
+        Raises:
+            VersionNotFoundError: the catalog has no such version.
+            VersionConflictError: the version is still being built.
         """
 
     @abstractmethod
     async def rollback(self, catalog: str) -> VersionInfo:
         """Publish again what was published before.
 
-        Raises `VersionConflictError` when there is nothing to go back to.
+        Raises:
+            VersionConflictError: there is nothing to go back to.
         """
 
     @abstractmethod
     async def delete_version(self, catalog: str, version: str) -> None:
-        """Drop a version that is not published. Raises `VersionNotFoundError` or `VersionConflictError`."""
+        """Drop a version that is not published.
+
+        Raises:
+            VersionNotFoundError: the catalog has no such version.
+            VersionConflictError: the version is published, or being built by a writer.
+        """
 
     @abstractmethod
     async def delete_catalog(self, catalog: str) -> None:
-        """Drop a catalog with all its versions. Raises `CatalogNotFoundError`."""
+        """Drop a catalog with all its versions.
+
+        Raises:
+            CatalogNotFoundError: there is none of that name.
+        """
 
     @abstractmethod
     async def check(self) -> Mapping[str, str]:
-        """Reach the engine; facts about it (engine, version, location). Raises `StoreUnavailableError`."""
+        """Reach the engine and return facts about it (engine, version, location).
+
+        Raises:
+            StoreUnavailableError: it cannot be reached.
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -42,7 +42,10 @@ _FEW = 16
 
 
 class BackendItems(VersionItems):
-    """Reads and changes items through `engine`. What is open and what goes with changes is the subclass's."""
+    """Items of a version, read and changed through `engine`.
+
+    Subclasses decide whether the version is open, and what happens around a change.
+    """
 
     # Whether the version is finished.
     _online = False
@@ -55,10 +58,10 @@ class BackendItems(VersionItems):
         """Raise where nothing more may be read or written."""
 
     async def _changing(self) -> None:
-        """Runs before each change; what it raises forbids it."""
+        """Run before each change; raise to forbid it."""
 
     async def _changed(self, items: int) -> None:
-        """Runs after each change, with the number of items that were given."""
+        """Run after each change, with the number of items that were given."""
 
     async def retrieve(self, ids: Sequence[str], *, with_features: bool = False) -> dict[str, Item]:
         self._check_open()
@@ -162,7 +165,7 @@ async def _nothing() -> None:
 
 
 class BackendVersion(BackendItems, CatalogVersion):
-    """Reads one version through `engine`; `before_change` and `on_change` run around each online change."""
+    """One open version on `engine`; `before_change` and `on_change` run around each online change."""
 
     _online = True
 

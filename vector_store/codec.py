@@ -1,10 +1,8 @@
-"""How an item is stored: engine id, unit vector, and a payload with a fixed outer shape.
+"""The stored form of an item: engine id, unit vector, and a payload with a fixed outer shape.
 
 `{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`, with
 `"online": true` where it was written into a finished version; the user's fields sit one level down, so that
-none can collide with ours. The terms are what filters on some fields look for instead of the value: the words
-of a text, so that every engine has the same words, and "true" or "false" for a bool, because Qdrant Edge 0.9
-takes a bool in a filter for the number 0 or 1.
+none can collide with ours. Terms are explained in `payload_index`.
 """
 
 from __future__ import annotations
@@ -38,8 +36,9 @@ def encode_points(batch: PointBatch, spec: VersionSpec, *, online: bool) -> Stor
 
     `online` marks the items as written into a finished version.
 
-    Raises `InvalidQueryError` that names the item for a wrong dimension, NaN, infinity, a zero vector, an
-    unusable id or a payload value that does not fit the schema. Nothing is written then.
+    Raises:
+        InvalidQueryError: a wrong dimension, NaN, infinity, a zero vector, an unusable id or a payload value
+            that does not fit the schema. The message names the item, and nothing is written.
     """
     for item_id in batch.ids:
         check_item_id(item_id)
@@ -58,8 +57,12 @@ def encode_points(batch: PointBatch, spec: VersionSpec, *, online: bool) -> Stor
 
 
 def encode_payloads(batch: PayloadBatch, spec: VersionSpec) -> dict[str, dict[str, Any]]:
-    """The members of stored payloads that a change of payload replaces, by engine id; the last of equal ids
-    wins. Raises `InvalidQueryError` as `encode_points` does.
+    """Encode the members of stored payloads that a change of payload replaces, by engine id.
+
+    The last of equal ids wins.
+
+    Raises:
+        InvalidQueryError: as in `encode_points`.
     """
     documents = {}
     for row, item_id in enumerate(batch.ids):
@@ -83,7 +86,11 @@ def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> I
 
 
 def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
-    """A query vector of length one, float32 (d,). Raises `InvalidQueryError` for one without a direction."""
+    """Return a query vector scaled to length one, float32 (d,).
+
+    Raises:
+        InvalidQueryError: a wrong dimension, NaN, infinity or a zero vector, which has no direction.
+    """
     array = np.asarray(vector, dtype=np.float32)
     if array.shape != (dimension,):
         raise InvalidQueryError(
@@ -135,7 +142,7 @@ def _split_norms(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32]
 
 
 def _plain(value: object) -> Any:
-    """Mappings and sequences of any kind as the dicts and lists that engines take."""
+    """Convert mappings and sequences of any kind to the dicts and lists that engines take."""
     if isinstance(value, Mapping):
         return {key: _plain(element) for key, element in value.items()}
     if isinstance(value, (list, tuple)):

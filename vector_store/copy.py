@@ -42,7 +42,7 @@ ProgressCallback = Callable[[int], None]
 
 
 def no_progress(_: int) -> None:
-    """Shows no progress."""
+    """Show no progress."""
 
 
 async def copy_version(
@@ -59,24 +59,29 @@ async def copy_version(
     """Copy a version ('' = the published one) into a new version of `target`; it is READY, not published.
 
     Memory holds one page of 1,000 items at a time. `resume` names the BUILDING version that an interrupted
-    copy left in `target`: what it has already is not written again. The copy has the source's
-    specification but for `placement`, is counted, and a sample is compared. `on_progress` gets the number of
-    items done. Raises `StoreError`; `CopyMismatchError` when the copy is not equal or `resume` is of another
-    model, schema or placement.
+    copy left in `target`: items that it holds already are not written again. The copy has the source's
+    specification except for `placement`, is counted, and a sample is compared. `on_progress` gets the number
+    of items done.
+
+    Raises:
+        StoreError: one of the stores refuses or is unavailable.
+        CopyMismatchError: the copy is not equal, or `resume` is of another model, schema or placement.
     """
-    async with source.frozen_reader(catalog, version) as reader:
+    async with source.open_frozen_version(catalog, version) as pinned:
         name = target_catalog or catalog
-        writer = await open_writer(target, name, reader.info.spec, resume=resume, placement=placement)
-        pages = iterate_pages(reader, with_features=True)
-        return await fill_version(writer, pages, reader.info, resumed=bool(resume), on_progress=on_progress)
+        writer = await open_writer(target, name, pinned.info.spec, resume=resume, placement=placement)
+        pages = iterate_pages(pinned, with_features=True)
+        return await fill_version(writer, pages, pinned.info, resumed=bool(resume), on_progress=on_progress)
 
 
 async def open_writer(
     target: VectorStore, catalog: str, spec: VersionSpec, *, resume: str, placement: Placement
 ) -> VersionWriter:
-    """Writer of a new version of `spec`, or of the BUILDING one that `resume` names.
+    """Open a writer of a new version of `spec`, or of the BUILDING one that `resume` names.
 
-    Raises `StoreError`; `CopyMismatchError` when that one is spread otherwise than `placement` asks for.
+    Raises:
+        StoreError: the store refuses or is unavailable.
+        CopyMismatchError: that version is spread otherwise than `placement` asks for.
     """
     if not resume:
         index = replace(spec.index, placement=placement.over(spec.index.placement))

@@ -1,4 +1,4 @@
-"""What a store can refuse, as one small family of exceptions. Services map each to one gRPC code."""
+"""Refusals of a store, as one small family of exceptions. Services map each to one gRPC code."""
 
 
 class StoreError(Exception):
@@ -54,7 +54,7 @@ class StoreLockedError(StoreUnavailableError):
 
 
 class StoreDamagedError(StoreUnavailableError):
-    """Files of an embedded version are missing or altered; the message says how to restore it."""
+    """An embedded version with files that are missing or altered; the message says how to restore it."""
 
 
 class CopyMismatchError(StoreError):

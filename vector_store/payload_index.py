@@ -69,7 +69,7 @@ def tokenize(texts: Iterable[str]) -> list[str]:
 
 
 def terms_of(value: object, kind: FieldType) -> list[str]:
-    """What a text or bool field is found by; a list's elements are taken together."""
+    """Return the terms that a text or bool field is found by; a list's elements are taken together."""
     elements = value if isinstance(value, (list, tuple)) else [value]
     if kind is FieldType.TEXT:
         return tokenize(element for element in elements if isinstance(element, str))

@@ -30,7 +30,11 @@ MAX_OVERSAMPLING = 16.0
 
 
 def check_window(limit: int, offset: int) -> int:
-    """`offset + limit`, or `InvalidQueryError`."""
+    """Return `offset + limit`.
+
+    Raises:
+        InvalidQueryError: one of them is negative, or the sum is more than `MAX_WINDOW`.
+    """
     if limit < 0:
         raise InvalidQueryError(f"limit {limit} is negative", field="limit")
     if offset < 0:
@@ -62,7 +66,7 @@ def check_options(options: SearchOptions) -> None:
 
 
 def first_fetch(window: int, options: SearchOptions) -> int:
-    """Hits to ask for first.
+    """Return how many hits to ask for first.
 
     One more than the window shows whether a tie crosses its end. Diversity and groups choose from a pool
     of a size that steps in powers of two, so that neighbouring pages choose from the same pool.
@@ -73,7 +77,7 @@ def first_fetch(window: int, options: SearchOptions) -> int:
 
 
 def search_ef(fetch: int, options: SearchOptions) -> int:
-    """Candidates that the graph search keeps.
+    """Return the number of candidates that the graph search keeps.
 
     A graph search that returns k hits keeps at least k candidates, so its first hits would change from
     page to page with k; a step in powers of two keeps them the same.

@@ -50,17 +50,19 @@ async def write_snapshot(
 ) -> VersionInfo:
     """Write a version ('' = the published one) into `folder`, which is created; one page is in memory.
 
-    Raises `StoreError`; `SnapshotDamagedError` for a folder that holds something else or cannot be written.
+    Raises:
+        StoreError: the store refuses or is unavailable.
+        SnapshotDamagedError: the folder holds something else, or cannot be written.
     """
-    async with store.frozen_reader(catalog, version) as reader:
+    async with store.open_frozen_version(catalog, version) as pinned:
         await asyncio.to_thread(_prepare, folder)
         pages: list[dict[str, Any]] = []
         done = 0
-        async for page in iterate_pages(reader, with_features=True):
+        async for page in iterate_pages(pinned, with_features=True):
             pages.append(await asyncio.to_thread(_write_page, folder, len(pages), page))
             done += len(page)
             on_progress(done)
-        info = reader.info
+        info = pinned.info
         manifest = {
             "format": _FORMAT,
             "catalog": info.catalog,
@@ -87,8 +89,11 @@ async def restore_snapshot(
     """Make a new version of `catalog` ('' = the snapshot's own name); it is READY, not published.
 
     All checksums are compared before anything is written. `resume` names the BUILDING version of an
-    interrupted restore; `placement` is as in `copy_version`. Raises `StoreError`; `SnapshotDamagedError`
-    names the file that is missing or altered.
+    interrupted restore; `placement` is as in `copy_version`.
+
+    Raises:
+        StoreError: the store refuses or is unavailable.
+        SnapshotDamagedError: a file is missing or altered; the message names it.
     """
     manifest = await asyncio.to_thread(check_snapshot, folder)
     expected = _info(manifest)
@@ -99,9 +104,10 @@ async def restore_snapshot(
 
 
 def check_snapshot(folder: Path) -> Mapping[str, Any]:
-    """The manifest of a snapshot whose files are all there and unaltered. Blocks.
+    """Return the manifest of a snapshot whose files are all there and unaltered. Blocks.
 
-    Raises `SnapshotDamagedError`.
+    Raises:
+        SnapshotDamagedError: they are not.
     """
     try:
         manifest = read_json(folder / _MANIFEST)

@@ -37,7 +37,7 @@ class VersionState(StrEnum):
 
 
 class Quantization(StrEnum):
-    """How vectors are compressed for search; AUTO is int8 above the engine's size threshold."""
+    """Compression of vectors for search; AUTO is int8 above the engine's size threshold."""
 
     AUTO = "auto"
     NONE = "none"
@@ -96,7 +96,7 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True)
 class VersionSpec:
-    """What is fixed when a version is created.
+    """Specification of a version, fixed when it is created.
 
     `dimension` is the length of its vectors, `model_fingerprint` the identity of the model that made
     them, `schema` the payload fields that can be filtered and faceted, `model` free facts about the
@@ -160,7 +160,7 @@ _NAMESPACE = uuid.UUID("5b1c3c1e-0d6f-4a55-9c5a-6d0f6f6a3c42")
 
 
 def point_id(item_id: str) -> str:
-    """The engine's id of an item: a UUID that depends on the item id alone, the same in every run."""
+    """Return the engine's id of an item: a UUID that depends only on the item id, the same in every run."""
     return str(uuid.uuid5(_NAMESPACE, item_id))
 
 

@@ -103,7 +103,7 @@ _EXPECTED = {
 
 
 def has_type(value: object, kind: FieldType) -> bool:
-    """Whether a single, non-null value has the type `kind`."""
+    """Return whether a single, non-null value has the type `kind`."""
     match kind:
         case FieldType.KEYWORD | FieldType.TEXT:
             return isinstance(value, str) and is_text(value)
@@ -120,7 +120,7 @@ def has_type(value: object, kind: FieldType) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite number; booleans are none."""
+    """Return whether `value` is a finite number; booleans are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return value in INT64 if isinstance(value, int) else math.isfinite(value)

@@ -16,7 +16,7 @@ _LAST = 9999
 
 
 def is_version_name(name: str) -> bool:
-    """Whether `name` has the form of a version id (and so is safe as part of a path)."""
+    """Return whether `name` has the form of a version id (and so is safe as part of a path)."""
     return _VERSION.fullmatch(name) is not None
 
 
@@ -53,7 +53,11 @@ def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
 
 
 def spec_from_document(document: Mapping[str, Any]) -> VersionSpec:
-    """The inverse of `spec_to_document`. Raises `KeyError` or `ValueError` for a foreign document."""
+    """Read what `spec_to_document` wrote.
+
+    Raises:
+        KeyError, ValueError: the document is of another kind.
+    """
     index = document["index"]
     return VersionSpec(
         dimension=int(document["dimension"]),
@@ -82,7 +86,7 @@ full vectors: 1 GiB, 524,288 vectors of 512. Below it memory is no concern and f
 
 
 def wants_int8(spec: VersionSpec, points: int, above_bytes: int) -> bool:
-    """Whether a finished version of `points` vectors is to be compressed."""
+    """Return whether a finished version of `points` vectors is to be compressed."""
     size = 4 * spec.dimension * points
     return spec.index.quantization is Quantization.AUTO and size > above_bytes
 
@@ -95,16 +99,17 @@ class PublishHistory:
     earlier: tuple[str, ...] = ()
 
     def publish(self, version: str) -> PublishHistory:
-        """`version` becomes the published one; publishing it again changes nothing."""
+        """Return the history with `version` as the published one; publishing it again changes nothing."""
         if version == self.published:
             return self
         earlier = tuple(v for v in (*self.earlier, self.published) if v and v != version)
         return PublishHistory(version, earlier)
 
     def rollback(self) -> PublishHistory:
-        """The newest earlier version is published again and the present one leaves the history.
+        """Return the history with the newest earlier version published again and the present one left out.
 
-        Raises `LookupError` when there is nothing to go back to.
+        Raises:
+            LookupError: there is nothing to go back to.
         """
         if not self.earlier:
             raise LookupError("no earlier version")

@@ -21,12 +21,12 @@ async def _build(url: str) -> None:
 
 
 async def _index(url: str, catalog: str) -> IndexOptions:
-    async with open_store(url) as store, store.reader(catalog) as reader:
+    async with open_store(url) as store, store.open_version(catalog) as reader:
         return reader.info.spec.index
 
 
 async def _count(url: str, catalog: str) -> int:
-    async with open_store(url) as store, store.reader(catalog) as reader:
+    async with open_store(url) as store, store.open_version(catalog) as reader:
         return await reader.count()
 
 

@@ -9,7 +9,7 @@ from vector_store import open_store
 
 
 async def main(store_url: str) -> None:
-    async with open_store(store_url) as store, store.reader("shop"):
+    async with open_store(store_url) as store, store.open_version("shop"):
         print("open", flush=True)
         await asyncio.sleep(300)
 

@@ -34,7 +34,7 @@ def fill(folder: Path, count: int, *, start: int = 0) -> list[str]:
 
 async def stored(store: VectorStore, catalog: str = "shop") -> dict[str, Item]:
     """Every item of the published version, with its features, by id."""
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as reader:
         items, cursor = await reader.scroll(limit=10_000, with_features=True)
     assert cursor == ""
     return {item.id: item for item in items}

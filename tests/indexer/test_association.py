@@ -110,7 +110,7 @@ async def run_and_check(
     assert (report.read, report.indexed) == (len(fates) + 1, len(good))
     assert report.read == report.indexed + report.rejected
     assert len((folder / "rejects.jsonl").read_text().splitlines()) == report.rejected
-    async with store.reader("c") as reader:
+    async with store.open_version("c") as reader:
         items, _ = await reader.scroll(limit=1000, with_features=True)
     assert {item.id for item in items} == set(good)
     for item in items:
@@ -237,7 +237,7 @@ async def run_all(
             report = await index(shop, "c", store, address, options)
             assert report.read == report.indexed + report.unchanged == len(items)
             expected = {**({} if sync else expected), **items}
-            async with store.reader("c") as reader:
+            async with store.open_version("c") as reader:
                 stored, _ = await reader.scroll(limit=1000, with_features=True)
             assert {item.id: item.payload["price"] for item in stored} == {
                 item_id: price for item_id, (_, price) in expected.items()

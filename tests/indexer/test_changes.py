@@ -257,7 +257,7 @@ async def test_a_published_version_that_another_process_serves_costs_no_encoding
     encoded(embedder)
     (folder / "new.jpg").write_bytes(jpeg(702))
     root = folder.parent / "store"
-    async with open_store(f"edge://{root}") as serving, serving.reader("shop") as pinned:
+    async with open_store(f"edge://{root}") as serving, serving.open_version("shop") as pinned:
         async with open_store(f"edge://{root}") as building:
             report = await index(FolderSource(folder), "shop", building, address, options)
             assert (report.indexed, report.unchanged, encoded(embedder)) == (1, 20, 1)
@@ -266,11 +266,11 @@ async def test_a_published_version_that_another_process_serves_costs_no_encoding
         assert await pinned.count() == 20
     async with (
         open_store(f"edge://{root}") as serving,
-        serving.reader("shop"),
+        serving.open_version("shop"),
         open_store(f"edge://{root}") as building,
     ):
         await index(FolderSource(folder), "shop", building, address, options)
-        async with building.reader("shop") as reader:
+        async with building.open_version("shop") as reader:
             assert sorted(await reader.retrieve(["0001.jpg", "other.jpg"])) == ["0001.jpg", "other.jpg"]
 
 

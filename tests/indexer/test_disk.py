@@ -74,7 +74,7 @@ async def test_a_full_disk_under_the_ledger(
         (disk / "ballast").unlink()
         report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
         assert report.published
-        async with store.reader("shop") as reader:
+        async with store.open_version("shop") as reader:
             items, _ = await reader.scroll(limit=100)
     assert sorted(item.id for item in items) == ids
 
@@ -112,7 +112,7 @@ async def test_a_full_disk_under_an_embedded_store(
     assert await run() != 0
     (disk / "ballast").unlink()
     assert await run() == 0
-    async with open_store(f"edge://{disk / 'store'}") as store, store.reader("shop") as reader:
+    async with open_store(f"edge://{disk / 'store'}") as store, store.open_version("shop") as reader:
         items, _ = await reader.scroll(limit=100)
     assert sorted(item.id for item in items) == ids
 

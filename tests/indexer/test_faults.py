@@ -55,7 +55,7 @@ async def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     assert report.resumed
     sent = sum(len(request.images) for request in embedder.batches)
     assert sent <= 40 + 2 * embedder.limits.max_batch_items
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         items, _ = await reader.scroll(limit=100)
     assert sorted(item.id for item in items) == ids
 
@@ -88,7 +88,7 @@ async def test_half_of_the_images_unreadable(tmp_path: Path, store: VectorStore,
         (tmp_path / "photos" / item_id).write_bytes(b"no image")
     report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)
     assert (report.read, report.indexed, report.rejected, report.complete) == (40, 20, 20, False)
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         items, _ = await reader.scroll(limit=100)
     assert sorted(item.id for item in items) == ids[1::2]
 

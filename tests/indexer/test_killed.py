@@ -43,7 +43,7 @@ async def start(tmp_path: Path, address: str, calls: int) -> asyncio.subprocess.
 
 async def check(store: VectorStore, folder: Path, ids: list[str]) -> None:
     """The published catalog is that of a run that nothing disturbed."""
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         items, _ = await reader.scroll(limit=1000, with_features=True)
     assert sorted(item.id for item in items) == ids
     for item in items:

@@ -43,7 +43,7 @@ async def run(
 
 async def replace_online(store: VectorStore, item: Item) -> None:
     """Another image under the same id, with the payload and the location that were there."""
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         await reader.upsert(PointBatch([item.id], FOREIGN, [item.payload], [item.image]))
 
 
@@ -54,7 +54,7 @@ async def test_the_source_is_right_for_its_items_and_others_stay_unless_synced(
     ids = fill(tmp_path / "photos", 20)
     await run(store, tmp_path, address)
     before = await stored(store)
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         # As many come as go: their number tells nothing.
         await reader.upsert(PointBatch(["extra"], FOREIGN, [{"filename": "extra"}], ["extra.jpg"]))
         await reader.delete(["0001.jpg"])
@@ -85,7 +85,7 @@ async def test_a_payload_alone_is_noticed_and_costs_no_encoding(
     fill(tmp_path / "photos", 5)
     await run(store, tmp_path, address)
     embedder.batches.clear()
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         await reader.set_payloads(PayloadBatch(["0001.jpg"], [{}]))
     assert (await run(store, tmp_path, address)).published
     assert (await stored(store))["0001.jpg"].payload["filename"] == "0001.jpg"

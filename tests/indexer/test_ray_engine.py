@@ -51,7 +51,7 @@ async def run_twice(tmp_path: Path, address: str) -> list[dict[str, Any]]:
 
 
 async def check(tmp_path: Path, ids: list[str]) -> None:
-    async with open_store(f"edge://{tmp_path / 'store'}") as store, store.reader("shop") as reader:
+    async with open_store(f"edge://{tmp_path / 'store'}") as store, store.open_version("shop") as reader:
         items, _ = await reader.scroll(limit=1000, with_features=True)
     assert sorted(item.id for item in items) == ids
     for item in items:

@@ -46,7 +46,7 @@ async def test_images_good_and_bad(tmp_path: Path, store: VectorStore) -> None:
         "IMAGE_TRUNCATED": 1,
     }
     assert report.indexed == 41
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         items, _ = await reader.scroll(limit=100, with_features=True)
         for item in items:
             assert item.features is not None

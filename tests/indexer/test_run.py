@@ -61,7 +61,7 @@ async def test_a_folder_becomes_a_published_catalog(tmp_path: Path, store: Vecto
         assert item.payload.get("folder") == ("sub" if item_id.startswith("sub/") else None)
         assert item.features is not None
         np.testing.assert_allclose(item.features, features_of(path.read_bytes()), rtol=1e-4, atol=1e-4)
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         spec = reader.info.spec
         assert (spec.dimension, spec.model_fingerprint) == (DIMENSION, FINGERPRINT)
         assert spec.schema == {"folder": FieldType.KEYWORD, "filename": FieldType.KEYWORD}
@@ -171,7 +171,7 @@ async def test_nothing_is_published_when_too_many_are_rejected(
     with pytest.raises(TooManyRejects, match=r"7 of 13 items were rejected \(IMAGE_UNREADABLE 7\).*0\.5"):
         await index(FolderSource(folder), "shop", store, address, FAST)
     assert await versions(store, "shop") == [VersionState.PUBLISHED, VersionState.BUILDING]
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as reader:
         assert reader.info.version == published.version
     allowed = FAST.model_copy(update={"max_reject_share": 0.6})
     assert (await index(FolderSource(folder), "shop", store, address, allowed)).rejected == 7
@@ -379,7 +379,7 @@ async def test_searches_of_another_process_never_fail_while_versions_are_publish
     async def search() -> set[str]:
         seen = set()
         while not done.is_set():
-            async with searching.reader("shop") as reader:
+            async with searching.open_version("shop") as reader:
                 assert await reader.count() == 10
                 seen.add(reader.info.version)
         return seen

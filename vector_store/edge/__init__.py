@@ -30,7 +30,7 @@ class EdgeOptions(EngineOptions):
 
 
 class EdgeEngine(Engine):
-    """Opens `edge:///absolute/path`: a store below that folder, in this process."""
+    """The engine of `edge:///absolute/path`: a store below that folder, in this process."""
 
     def open(
         self, url: str, *, access: StoreAccess, options: Sequence[EngineOptions], quantize_above_bytes: int

@@ -1,7 +1,7 @@
-"""Indexing what was written online, beside the queries that go on meanwhile.
+"""Background indexing of items that were written online, while queries continue.
 
 Many items without an index slow every query. Indexing holds the interpreter lock, so a copy of the shard is
-indexed in another process; what was changed meanwhile is brought over to it, and the version's document is
+indexed in another process; later changes are then copied to it, and the version's document is
 switched to its folder. Until that one replacement the old folder is the version, from it on the new one: a
 process killed anywhere leaves one whole version and perhaps a folder that the next owner removes.
 """
@@ -38,7 +38,7 @@ _NICE = 10
 
 
 class Serving(Protocol):
-    """What is indexed: an open version (see `versions.OpenVersion`)."""
+    """An open version that is being indexed (see `versions.OpenVersion`)."""
 
     info: VersionInfo
     points: EdgePoints
@@ -47,7 +47,7 @@ class Serving(Protocol):
 
 
 class BackgroundIndex:
-    """Indexes one open version when it has too many items without an index; one attempt at a time.
+    """Indexing of one open version that has too many items without an index; one attempt at a time.
 
     `exclusive` is held while the version's document is written.
     """
@@ -56,7 +56,7 @@ class BackgroundIndex:
         self,
         opened: Serving,
         catalogs: EdgeCatalogs,
-        calls: StoreExecutor,
+        executor: StoreExecutor,
         exclusive: asyncio.Lock,
         options: EdgeOptions,
         quantize_above_bytes: int,
@@ -66,7 +66,7 @@ class BackgroundIndex:
         self._name = opened.info.label
         self._catalogs = catalogs
         self._layout = catalogs.layout
-        self._calls = calls
+        self._executor = executor
         self._exclusive = exclusive
         self._options = options
         self._quantize_above_bytes = quantize_above_bytes
@@ -76,7 +76,7 @@ class BackgroundIndex:
         self._waiting: asyncio.Task[Any] | None = None
         self._stopped = False
 
-    async def look(self) -> None:
+    async def start_if_needed(self) -> None:
         """Begin indexing when it is time, and return at once."""
         above = self._options.index_above_items
         if self._stopped or self._task is not None or above == 0:
@@ -123,7 +123,7 @@ class BackgroundIndex:
         path = self._layout.shard(*self._key, name)
         target: edge.EdgeShard | None = None
         try:
-            await self._calls.run(self._check_space, self._layout.shard(*self._key, opened.shard))
+            await self._executor.run(self._check_space, self._layout.shard(*self._key, opened.shard))
             await opened.points.copy_to(path)
             int8 = wants_int8(spec, await opened.points.count(None), self._quantize_above_bytes)
             await self._abortable(
@@ -136,9 +136,9 @@ class BackgroundIndex:
                     advice="searches and writes go on without",
                 )
             )
-            target = await self._calls.run(self._load, path)
+            target = await self._executor.run(self._load, path)
             await opened.points.catch_up(target)
-            await self._calls.run(sync_files, path)
+            await self._executor.run(sync_files, path)
             await self._abortable(self._exclusive.acquire())
             try:
                 await opened.points.switch(target, path, partial(self._commit, name))
@@ -153,15 +153,15 @@ class BackgroundIndex:
         if self._opened.shard != name:
             self._opened.points.forget_changes()
             if target is not None:
-                await self._calls.run(target.close)
-        await self._calls.run(remove_other_shards, self._layout.version(*self._key), self._opened.shard)
+                await self._executor.run(target.close)
+        await self._executor.run(remove_other_shards, self._layout.version(*self._key), self._opened.shard)
 
     def _load(self, path: Path) -> edge.EdgeShard:
         with engine_errors(f"open the indexed copy of {self._name}"):
             return edge.EdgeShard.load(str(path))
 
     def _commit(self, name: str) -> None:
-        remove_checksums(self._layout.sums(*self._key))
+        remove_checksums(self._layout.checksums(*self._key))
         self._opened.changed = True
         try:
             self._catalogs.write(self._opened.info, name)
@@ -190,7 +190,7 @@ class BackgroundIndex:
 
 
 def remove_other_shards(version: Path, kept: str) -> None:
-    """Remove folders of shards that are not the version's, by whoever holds the version's lock. Blocks."""
+    """Remove folders of shards that are not the version's, as the holder of the version's lock. Blocks."""
     for folder in version.iterdir():
         if _SHARD_FOLDER.fullmatch(folder.name) and folder.name != kept:
             shutil.rmtree(folder, ignore_errors=True)

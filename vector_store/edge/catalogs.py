@@ -37,7 +37,7 @@ _STORE_LOCK_WAIT_S = 10.0
 
 
 class EdgeCatalogs:
-    """What the files below `layout` say, and the changes to them."""
+    """Catalogs and versions as the files below `layout` describe them, and changes to them."""
 
     def __init__(self, layout: EdgeLayout) -> None:
         self.layout = layout
@@ -51,7 +51,11 @@ class EdgeCatalogs:
         ]
 
     def versions(self, catalog: str) -> list[VersionInfo]:
-        """Every version, oldest first. Raises `CatalogNotFoundError`."""
+        """Return every version, oldest first.
+
+        Raises:
+            CatalogNotFoundError: the catalog has none.
+        """
         live = self._live(catalog)
         if not live:
             raise CatalogNotFoundError(
@@ -62,7 +66,12 @@ class EdgeCatalogs:
         return [info for info in infos if info is not None]
 
     def version(self, catalog: str, version: str) -> VersionInfo:
-        """One version. Raises `CatalogNotFoundError` or `VersionNotFoundError`."""
+        """Return one version.
+
+        Raises:
+            CatalogNotFoundError: the catalog has no version at all.
+            VersionNotFoundError: it has no such version.
+        """
         for info in self.versions(catalog):
             if info.version == version:
                 return info
@@ -82,7 +91,7 @@ class EdgeCatalogs:
         return self.layout.shard(catalog, version, self.shard_name(catalog, version))
 
     def history(self, catalog: str) -> PublishHistory:
-        """What was published; empty for a catalog that does not exist."""
+        """Return the publish history; empty for a catalog that does not exist."""
         document = read_json(self.layout.current(catalog)) or {}
         return PublishHistory(document.get("published", ""), tuple(document.get("earlier", ())))
 
@@ -163,7 +172,7 @@ class EdgeCatalogs:
                 self.layout.dropped(catalog, info.version).touch()
 
     def is_dropped(self, catalog: str, version: str) -> bool:
-        """Whether a version is gone or about to be."""
+        """Return whether a version is gone or about to be."""
         return self._info(catalog, version, PublishHistory()) is None
 
     def discard(self, catalog: str, version: str) -> None:

@@ -25,12 +25,12 @@ class StoreExecutor:
     """The threads of one embedded store."""
 
     def __init__(self) -> None:
-        self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="vector-store")
+        self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="vector-store")
 
     async def run(self, call: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
-        """`call(*arguments)` on a thread; `OSError` and damaged files become `StoreUnavailableError`."""
+        """Run `call(*arguments)` on a thread; `OSError` and damaged files become `StoreUnavailableError`."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.executor, call, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self.pool, call, *arguments)
         except OSError as error:
             raise StoreUnavailableError(
                 f"cannot use the store's files: {error}; check that the folder exists and may be written"
@@ -40,7 +40,7 @@ class StoreExecutor:
 
     def close(self) -> None:
         """Let running calls finish and start no more."""
-        self.executor.shutdown(wait=False)
+        self.pool.shutdown(wait=False)
 
 
 async def optimize_in_subprocess(
@@ -48,8 +48,10 @@ async def optimize_in_subprocess(
 ) -> None:
     """Build the index of the shard at `shard`; see `optimize.optimize`. `nice` lowers its priority.
 
-    A cancelled call ends the process. Raises `StoreUnavailableError` when it fails, with `act` ('building the
-    index of ...') and `advice` in the message.
+    A cancelled call ends the process.
+
+    Raises:
+        StoreUnavailableError: it failed; `act` ('building the index of ...') and `advice` are in the message.
     """
     process = await asyncio.create_subprocess_exec(
         # -P: the folder of the file must not become an import path.

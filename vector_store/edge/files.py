@@ -72,7 +72,7 @@ class EdgeLayout:
     def dropped(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "dropped"
 
-    def gate(self, catalog: str, version: str) -> Path:
+    def write_lock(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "write.lock"
 
     def shard(self, catalog: str, version: str, name: str = FIRST_SHARD) -> Path:
@@ -81,7 +81,7 @@ class EdgeLayout:
     def changed(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "changed"
 
-    def sums(self, catalog: str, version: str) -> Path:
+    def checksums(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "sums.json"
 
 
@@ -109,7 +109,11 @@ _TRIES = 5
 
 
 def copy_shard(source: Path, target: Path) -> None:
-    """Copy the shard in `source` into a new folder `target`. Raises `OSError`."""
+    """Copy the shard in `source` into a new folder `target`.
+
+    Raises:
+        OSError: it cannot be read, or not written.
+    """
     for attempt in range(_TRIES):
         try:
             _copy_folder(source, target)
@@ -120,7 +124,7 @@ def copy_shard(source: Path, target: Path) -> None:
 
 
 def used_bytes(folder: Path) -> int:
-    """Bytes of disk below `folder`; sparse files count with their blocks."""
+    """Return the bytes of disk below `folder`; sparse files count with their blocks."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
@@ -146,7 +150,7 @@ def _copy_folder(source: Path, target: Path) -> None:
 
 
 def _link(source: str, target: Path) -> bool:
-    """Whether a hard link could be made; not every file system has them."""
+    """Return whether a hard link could be made; not every file system has them."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -159,7 +163,7 @@ def _link(source: str, target: Path) -> bool:
 
 
 def _copy_file(source: str, target: Path) -> None:
-    """Blocks of zeros become holes: the engine's files are large and mostly empty."""
+    """Copy a file; blocks of zeros become holes, because the engine's files are large and mostly empty."""
     with open(source, "rb", buffering=0) as reading, open(target, "wb", buffering=0) as writing:
         while chunk := reading.read(_CHUNK):
             if chunk == _ZEROS[: len(chunk)]:

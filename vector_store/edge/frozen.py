@@ -1,7 +1,7 @@
 """Reading a version that another process may have open: from a private copy of its files.
 
 The copy holds every change that was acknowledged before it was made and none that came later, each wholly or
-not at all. It needs little time and room, because what is large and never changed is shared (`copy_shard`).
+not at all. It takes little time and room, because large files that never change are shared (`copy_shard`).
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ class FrozenVersion:
 
 
 class FrozenVersions:
-    """Makes, opens and removes copies below the store's folder `copies`."""
+    """Copies below the store's folder `copies`: made, opened and removed here."""
 
-    def __init__(self, catalogs: EdgeCatalogs, calls: StoreExecutor, min_free_bytes: int) -> None:
+    def __init__(self, catalogs: EdgeCatalogs, executor: StoreExecutor, min_free_bytes: int) -> None:
         self._catalogs = catalogs
         self._folder = catalogs.layout.copies
-        self._calls = calls
+        self._executor = executor
         self._min_free_bytes = min_free_bytes
         self._open: list[FrozenVersion] = []
 
     async def open(self, catalog: str, version: str) -> FrozenVersion:
-        """A copy of a version ('' = the published one) as it is now.
+        """Copy a version ('' = the published one) as it is now, and open the copy.
 
-        Raises `CatalogNotFoundError`, `VersionNotFoundError`, or `VersionConflictError` for one that is being
-        built.
+        Raises:
+            CatalogNotFoundError: there is no such catalog, or nothing of it is published.
+            VersionNotFoundError: the catalog has no such version.
+            VersionConflictError: the version is being built.
         """
-        frozen = await self._calls.run(self._make, catalog, version)
+        frozen = await self._executor.run(self._make, catalog, version)
         self._open.append(frozen)
         frozen.info = replace(frozen.info, points=await frozen.points.count(None))
         return frozen
@@ -59,7 +61,7 @@ class FrozenVersions:
             try:
                 await frozen.points.close()
             finally:
-                await self._calls.run(self._remove, frozen.folder, frozen.lock)
+                await self._executor.run(self._remove, frozen.folder, frozen.lock)
 
     async def close(self) -> None:
         """Release every copy."""
@@ -94,9 +96,11 @@ class FrozenVersions:
             def before_write() -> None:
                 raise VersionConflictError(f"{name} is read from a copy, which is not changed")
 
-            gate = WriteLock(folder / "write.lock")
+            write_lock = WriteLock(folder / "write.lock")
             points = EdgePoints(
-                OpenShard.load(shard, gate, f"a copy of {name}", before_write), self._calls.executor, name
+                OpenShard.load(shard, write_lock, f"a copy of {name}", before_write),
+                self._executor.pool,
+                name,
             )
         except BaseException:
             self._remove(folder, lock)
@@ -105,12 +109,12 @@ class FrozenVersions:
 
     def _copy(self, info: VersionInfo, target: Path, name: str) -> None:
         layout = self._catalogs.layout
-        with WriteLock(layout.gate(info.catalog, info.version)).held(f"copy {name}"):
-            # Under the gate, because the owner changes folders under it.
+        with WriteLock(layout.write_lock(info.catalog, info.version)).held(f"copy {name}"):
+            # Under the write_lock, because the owner changes folders under it.
             source = self._catalogs.shard(info.catalog, info.version)
             check_disk_space(layout.root, self._min_free_bytes + used_bytes(source), f"copy {name}")
             copy_shard(source, target)
-            verify_checksums(target, layout.sums(info.catalog, info.version), name)
+            verify_checksums(target, layout.checksums(info.catalog, info.version), name)
 
     def _remove_left(self) -> None:
         """Remove the copies of processes that died."""

@@ -23,9 +23,9 @@ _POLL_S = 0.02
 
 
 def take_within(descriptor: int, wait_s: float, *, poll_s: float = _POLL_S) -> bool:
-    """Lock an open file for this descriptor alone, trying for `wait_s` seconds; whether it came. Blocks.
+    """Lock an open file for this descriptor only, trying for `wait_s` seconds; return whether it succeeded.
 
-    Looks every `poll_s` seconds.
+    Tries every `poll_s` seconds. Blocks.
     """
     deadline = time.monotonic() + wait_s
     while True:
@@ -47,9 +47,12 @@ class FileLock:
         self._descriptor = -1
 
     def acquire(self, purpose: str, *, wait_s: float = 0.0) -> bool:
-        """Take the lock, trying for `wait_s` seconds; False when another holder keeps it.
+        """Take the lock, trying for `wait_s` seconds; return False when another holder keeps it.
 
-        `purpose` is noted in the file. Raises `FileNotFoundError` when its folder is gone. Blocks.
+        `purpose` is noted in the file. Blocks.
+
+        Raises:
+            FileNotFoundError: the folder is gone.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         taken = False
@@ -73,7 +76,7 @@ class FileLock:
 
 
 def holder_of(path: Path) -> str:
-    """Who noted itself in a lock file, for a message: 'process 123 (writing it)'."""
+    """Describe the holder that a lock file notes, for a message: 'process 123 (writing it)'."""
     try:
         note = json.loads(path.read_text())
         return f"process {note['pid']} ({note['purpose']})"
@@ -86,17 +89,21 @@ _WRITE_WAIT_S = 60.0
 
 
 class WriteLock:
-    """An advisory lock on `path`, freed by the operating system when its holder dies. Changes, like copies,
-    exclude each other."""
+    """An advisory lock on `path`, freed by the operating system when its holder dies.
+
+    Changes and copies exclude each other, and themselves.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextmanager
     def held(self, act: str, *, wait_s: float = _WRITE_WAIT_S) -> Iterator[None]:
-        """Hold the gate; `act` ('copy version ...') is for the message. Blocks.
+        """Hold the lock; `act` ('copy version ...') is for the message. Blocks.
 
-        Raises `StoreLockedError` after `wait_s` seconds, `FileNotFoundError` when the version is gone.
+        Raises:
+            StoreLockedError: it was not free within `wait_s` seconds.
+            FileNotFoundError: the version is gone.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:

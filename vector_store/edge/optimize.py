@@ -27,7 +27,7 @@ with 0.99 these are cut, and no `ef` brings recall back."""
 
 
 def vector_params(dimension: int, *, on_disk: bool) -> EdgeVectorParams:
-    """Vectors of a shard: read from disk alone, or kept in memory as far as there is room."""
+    """Vectors of a shard: read from disk, or kept in memory as far as there is room."""
     return EdgeVectorParams(
         size=dimension, distance=Distance.Cosine, memory=Memory.Cold if on_disk else Memory.Cached
     )
@@ -52,8 +52,10 @@ def optimize(path: str, *, int8_dimension: int | None, on_disk: bool) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the system kill this process when its parent, of that process id, dies: nobody would wait for what
-    it builds, and it would keep the shard from being opened again. Linux alone can do that."""
+    """Have the system kill this process when its parent, the process `parent`, dies. Works on Linux only.
+
+    Nobody would wait for what it builds, and it would keep the shard from being opened again.
+    """
     set_death_signal = 1
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)

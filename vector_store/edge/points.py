@@ -30,7 +30,7 @@ _UNQUANTIZED = edge.QuantizationSearchParams(ignore=True)
 class EdgePoints(PointsBackend):
     """An open shard. Close it once; calls that run then finish first, later ones are refused.
 
-    Changes run one at a time on a thread of their own: where they wait for a copy of the files, reads go on.
+    Changes run one at a time on a thread of their own: where they wait for a copy of the files, reads do not.
     """
 
     def __init__(self, shard: OpenShard, executor: Executor, name: str) -> None:
@@ -106,26 +106,28 @@ class EdgePoints(PointsBackend):
         await self._run(self._shard.flush, changes=True)
 
     async def copy_to(self, target: Path) -> None:
-        """Copy the files as they are now; see `OpenShard.copy_to`. Changes wait, reads go on."""
+        """Copy the files as they are now; see `OpenShard.copy_to`. Changes wait, reads continue."""
         await self._run(lambda: self._shard.copy_to(target), changes=True)
 
     def forget_changes(self) -> None:
-        """The copy is not needed any more."""
+        """Stop noting changes: the copy is not needed any more."""
         self._shard.forget_changes()
 
     async def catch_up(self, target: edge.EdgeShard) -> None:
-        """See `OpenShard.catch_up`; changes and reads go on."""
+        """Copy later changes to `target`; see `OpenShard.catch_up`. Changes and reads continue."""
         await self._run(lambda: self._shard.catch_up(target))
 
     async def switch(self, target: edge.EdgeShard, path: Path, commit: Callable[[], None]) -> None:
-        """Go on with the shard `target` at `path`; see `OpenShard.switch`. Calls that run finish on the old
-        one, which is then closed."""
+        """Continue with the shard `target` at `path`; see `OpenShard.switch`.
+
+        Calls that run finish on the old one, which is then closed.
+        """
         old = await self._run(lambda: self._shard.switch(target, path, commit), changes=True)
         await asyncio.to_thread(wait, list(self._running))
         await asyncio.to_thread(old.close)
 
     async def close(self) -> None:
-        """Let running calls finish, then give the shard free for other processes."""
+        """Let running calls finish, then release the shard for other processes."""
         if self._closing:
             return
         self._closing = True

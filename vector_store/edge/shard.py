@@ -96,11 +96,16 @@ class OpenShard:
     """An open shard at `path`. `before_write` runs before each change, and what it raises forbids it."""
 
     def __init__(
-        self, engine: edge.EdgeShard, path: Path, gate: WriteLock, name: str, before_write: Callable[[], None]
+        self,
+        engine: edge.EdgeShard,
+        path: Path,
+        write_lock: WriteLock,
+        name: str,
+        before_write: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.path = path
-        self._gate = gate
+        self._write_lock = write_lock
         self._name = name
         self._before_write = before_write
         # Engine ids that were changed since the copy that is being indexed was made; None without one.
@@ -108,24 +113,26 @@ class OpenShard:
 
     @staticmethod
     def create(
-        path: Path, spec: VersionSpec, gate: WriteLock, name: str, before_write: Callable[[], None]
+        path: Path, spec: VersionSpec, write_lock: WriteLock, name: str, before_write: Callable[[], None]
     ) -> OpenShard:
-        """A new shard with the indexes of the schema."""
+        """Create a shard with the indexes of the schema."""
         with engine_errors(f"create {name}"):
             engine = edge.EdgeShard.create(str(path), shard_config(spec))
             for operation in field_indexes(spec):
                 engine.update(operation)
-        return OpenShard(engine, path, gate, name, before_write)
+        return OpenShard(engine, path, write_lock, name, before_write)
 
     @staticmethod
-    def load(path: Path, gate: WriteLock, name: str, before_write: Callable[[], None]) -> OpenShard:
-        """The shard at `path`.
+    def load(path: Path, write_lock: WriteLock, name: str, before_write: Callable[[], None]) -> OpenShard:
+        """Open the shard at `path`.
 
-        Raises `StoreLockedError` when another process has it open, `StoreDamagedError` when it is damaged.
+        Raises:
+            StoreLockedError: another process has it open.
+            StoreDamagedError: it cannot be read.
         """
         try:
-            with gate.held(f"open {name}"), engine_errors(f"open {name}"):
-                return OpenShard(edge.EdgeShard.load(str(path)), path, gate, name, before_write)
+            with write_lock.held(f"open {name}"), engine_errors(f"open {name}"):
+                return OpenShard(edge.EdgeShard.load(str(path)), path, write_lock, name, before_write)
         except StoreLockedError:
             raise
         except StoreUnavailableError as error:
@@ -153,28 +160,28 @@ class OpenShard:
 
     def flush(self) -> None:
         """Write everything to its final files."""
-        with self._gate.held(f"write {self._name}"):
+        with self._write_lock.held(f"write {self._name}"):
             self.engine.flush()
 
     def close(self) -> None:
-        """Give the files free."""
-        with self._gate.held(f"close {self._name}", wait_s=_CLOSE_WAIT_S):
+        """Release the files."""
+        with self._write_lock.held(f"close {self._name}", wait_s=_CLOSE_WAIT_S):
             self.engine.close()
 
     def copy_to(self, target: Path) -> None:
         """Copy the files as they are now; what is changed from now on is noted for `catch_up`."""
-        with self._gate.held(f"copy {self._name}"):
+        with self._write_lock.held(f"copy {self._name}"):
             copy_shard(self.path, target)
             self._touched = set()
 
     def forget_changes(self) -> None:
-        """The copy is not needed any more."""
+        """Stop noting changes: the copy is not needed any more."""
         self._touched = None
 
     def catch_up(self, target: edge.EdgeShard) -> None:
-        """Bring over to `target`, opened from the copy, what was changed meanwhile, but for the last few."""
+        """Copy later changes, except the last few, to `target`, which was opened from the copy."""
         for _ in range(_ROUNDS):
-            with self._gate.held(f"copy {self._name}"):
+            with self._write_lock.held(f"copy {self._name}"):
                 touched = self._touched or set()
                 if len(touched) <= _FEW:
                     return
@@ -182,12 +189,12 @@ class OpenShard:
             copy_points(touched, self.engine, target)
 
     def switch(self, target: edge.EdgeShard, path: Path, commit: Callable[[], None]) -> edge.EdgeShard:
-        """Bring the rest over, make it durable, `commit()`, and use `target` from then on; the old one.
+        """Copy the last changes to `target`, `commit()`, and use it from then on; return the old shard.
 
         Changes wait meanwhile. Where this fails nothing has changed; `commit` must not fail once what it
         does can be seen.
         """
-        with self._gate.held(f"write {self._name}"):
+        with self._write_lock.held(f"write {self._name}"):
             copy_points(self._touched or (), self.engine, target)
             target.flush()
             commit()
@@ -198,7 +205,7 @@ class OpenShard:
     def _change(
         self, ids: Iterable[str] | Callable[[], Iterable[str]], operations: Sequence[edge.UpdateOperation]
     ) -> None:
-        with self._gate.held(f"write {self._name}"):
+        with self._write_lock.held(f"write {self._name}"):
             self._before_write()
             touched = self._touched
             if touched is not None:

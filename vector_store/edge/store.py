@@ -39,11 +39,11 @@ class EdgeStore(VectorStore):
     """Catalogs below the folder `root`, which is created with the first version.
 
     Several processes may share the folder, but each version is open in one of them at a time. Dropped
-    versions that a reader still holds are hidden at once and removed when the reader is done.
+    versions that are still being read are hidden at once and removed when the last reader is done.
 
     Items that are written online are compared one by one in every search (10,000 of 512 dimensions cost 1 to
     2 ms) until they are more than `options.index_above_items`; these are indexed in another process while
-    searches and writes go on (see `background`).
+    searches and writes continue (see `background`).
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class EdgeStore(VectorStore):
     ) -> None:
         self._layout = EdgeLayout(root)
         self._catalogs = EdgeCatalogs(self._layout)
-        self._calls = StoreExecutor()
-        self._versions = EdgeVersions(self._catalogs, self._calls, options, quantize_above_bytes)
-        self._frozen = FrozenVersions(self._catalogs, self._calls, options.min_free_bytes)
+        self._executor = StoreExecutor()
+        self._versions = EdgeVersions(self._catalogs, self._executor, options, quantize_above_bytes)
+        self._frozen = FrozenVersions(self._catalogs, self._executor, options.min_free_bytes)
         self._min_free_bytes = options.min_free_bytes
         self._quantize_above_bytes = quantize_above_bytes
         self._writers: WeakSet[EdgeWriter] = WeakSet()
@@ -65,18 +65,18 @@ class EdgeStore(VectorStore):
 
     async def list_catalogs(self) -> list[CatalogInfo]:
         self._check_open()
-        return await self._calls.run(self._list_catalogs)
+        return await self._executor.run(self._list_catalogs)
 
     async def get_catalog(self, catalog: str) -> CatalogInfo:
         self._check_open()
-        return await self._calls.run(self._get_catalog, catalog)
+        return await self._executor.run(self._get_catalog, catalog)
 
     async def list_versions(self, catalog: str) -> list[VersionInfo]:
         self._check_open()
-        return await self._calls.run(self._catalogs.versions, catalog)
+        return await self._executor.run(self._catalogs.versions, catalog)
 
     @asynccontextmanager
-    async def reader(self, catalog: str, version: str = "") -> AsyncIterator[CatalogVersion]:
+    async def open_version(self, catalog: str, version: str = "") -> AsyncIterator[CatalogVersion]:
         self._check_open()
         opened = await self._versions.pin(catalog, version)
         try:
@@ -87,11 +87,11 @@ class EdgeStore(VectorStore):
             self._versions.unpin(opened)
 
     @asynccontextmanager
-    async def frozen_reader(self, catalog: str, version: str = "") -> AsyncIterator[CatalogVersion]:
+    async def open_frozen_version(self, catalog: str, version: str = "") -> AsyncIterator[CatalogVersion]:
         self._check_open()
         if await self._versions.has_open(catalog, version):
-            async with self.reader(catalog, version) as reader:
-                yield reader
+            async with self.open_version(catalog, version) as pinned:
+                yield pinned
             return
         frozen = await self._frozen.open(catalog, version)
         try:
@@ -106,11 +106,11 @@ class EdgeStore(VectorStore):
         except ValueError as error:
             raise InvalidQueryError(str(error), field="catalog") from None
         check_spec(spec)
-        return await self._calls.run(self._create, catalog, spec)
+        return await self._executor.run(self._create, catalog, spec)
 
     async def resume_version(self, catalog: str, version: str) -> EdgeWriter:
         self._check_open()
-        return await self._calls.run(self._resume, catalog, version)
+        return await self._executor.run(self._resume, catalog, version)
 
     async def publish(self, catalog: str, version: str, *, keep: int = 3) -> VersionInfo:
         self._check_open()
@@ -118,27 +118,27 @@ class EdgeStore(VectorStore):
             raise InvalidQueryError(f"keep {keep}: expected 0 or more", field="keep")
         # A version that was read here is closed first: whoever serves it next must find it free.
         await self._versions.settle()
-        info = await self._calls.run(self._catalogs.publish, catalog, version, keep)
+        info = await self._executor.run(self._catalogs.publish, catalog, version, keep)
         await self._remove_dropped(catalog)
         return info
 
     async def rollback(self, catalog: str) -> VersionInfo:
         self._check_open()
-        return await self._calls.run(self._catalogs.rollback, catalog)
+        return await self._executor.run(self._catalogs.rollback, catalog)
 
     async def delete_version(self, catalog: str, version: str) -> None:
         self._check_open()
-        await self._calls.run(self._catalogs.drop_version, catalog, version)
+        await self._executor.run(self._catalogs.drop_version, catalog, version)
         await self._remove_dropped(catalog)
 
     async def delete_catalog(self, catalog: str) -> None:
         self._check_open()
-        await self._calls.run(self._catalogs.drop_catalog, catalog)
+        await self._executor.run(self._catalogs.drop_catalog, catalog)
         await self._remove_dropped(catalog)
 
     async def check(self) -> Mapping[str, str]:
         self._check_open()
-        damage = await self._calls.run(self._find_damage)
+        damage = await self._executor.run(self._find_damage)
         facts = {
             "engine": "qdrant-edge",
             "version": importlib.metadata.version("qdrant-edge-py"),
@@ -154,13 +154,13 @@ class EdgeStore(VectorStore):
                 await writer.close()
             await self._frozen.close()
             await self._versions.close()
-            self._calls.close()
+            self._executor.close()
 
     async def _remove_dropped(self, catalog: str) -> None:
         """Remove the files of what was just dropped, as far as nobody reads it."""
         self._versions.close_dropped(catalog)
         await self._versions.settle()
-        await self._calls.run(self._catalogs.sweep, catalog)
+        await self._executor.run(self._catalogs.sweep, catalog)
 
     def _list_catalogs(self) -> list[CatalogInfo]:
         found = []
@@ -181,9 +181,9 @@ class EdgeStore(VectorStore):
         try:
             shard = self._layout.shard(catalog, info.version)
             self._check_space(info)
-            gate = WriteLock(self._layout.gate(catalog, info.version))
-            opened = OpenShard.create(shard, spec, gate, info.label, partial(self._check_space, info))
-            points = EdgePoints(opened, self._calls.executor, info.label)
+            write_lock = WriteLock(self._layout.write_lock(catalog, info.version))
+            opened = OpenShard.create(shard, spec, write_lock, info.label, partial(self._check_space, info))
+            points = EdgePoints(opened, self._executor.pool, info.label)
             # Last, because the document is what makes the version exist.
             self._catalogs.write(info)
         except BaseException:
@@ -202,9 +202,9 @@ class EdgeStore(VectorStore):
         try:
             shard = self._layout.shard(catalog, version)
             before_write = partial(self._check_space, info)
-            gate = WriteLock(self._layout.gate(catalog, version))
-            opened = OpenShard.load(shard, gate, info.label, before_write)
-            points = EdgePoints(opened, self._calls.executor, info.label)
+            write_lock = WriteLock(self._layout.write_lock(catalog, version))
+            opened = OpenShard.load(shard, write_lock, info.label, before_write)
+            points = EdgePoints(opened, self._executor.pool, info.label)
         except BaseException:
             lock.release()
             raise
@@ -214,14 +214,14 @@ class EdgeStore(VectorStore):
         check_disk_space(self._layout.root, self._min_free_bytes, f"write {info.label}")
 
     def _find_damage(self) -> list[str]:
-        """Published versions whose files are not what they were when they were closed."""
+        """Find published versions whose files are not what they were when they were closed."""
         found = []
         for info in self._list_catalogs():
             if info.published is not None:
                 key = (info.catalog, info.published.version)
                 try:
                     verify_checksums(
-                        self._catalogs.shard(*key), self._layout.sums(*key), info.published.label
+                        self._catalogs.shard(*key), self._layout.checksums(*key), info.published.label
                     )
                 except StoreDamagedError as error:
                     found.append(str(error))
@@ -235,7 +235,7 @@ class EdgeStore(VectorStore):
         return lock
 
     def _writer(self, info: VersionInfo, points: EdgePoints, lock: FileLock) -> EdgeWriter:
-        writer = EdgeWriter(info, points, lock, self._catalogs, self._calls, self._quantize_above_bytes)
+        writer = EdgeWriter(info, points, lock, self._catalogs, self._executor, self._quantize_above_bytes)
         self._writers.add(writer)
         return writer
 

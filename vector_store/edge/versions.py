@@ -58,37 +58,40 @@ class OpenVersion:
 
 
 class EdgeVersions:
-    """Pins readers to versions. The published version stays open between readers, others do not."""
+    """Versions open in this process, pinned by their readers.
+
+    The published version stays open between readers, others do not.
+    """
 
     def __init__(
-        self, catalogs: EdgeCatalogs, calls: StoreExecutor, options: EdgeOptions, quantize_above_bytes: int
+        self, catalogs: EdgeCatalogs, executor: StoreExecutor, options: EdgeOptions, quantize_above_bytes: int
     ) -> None:
         self._catalogs = catalogs
         self._options = options
         self._quantize_above_bytes = quantize_above_bytes
-        self._calls = calls
+        self._executor = executor
         self._open: dict[tuple[str, str], OpenVersion] = {}
         self._histories: dict[str, tuple[_Signature, PublishHistory]] = {}
         # One at a time opens or closes: a shard being closed is locked until that is done.
-        self._gate = asyncio.Lock()
+        self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def pin(self, catalog: str, version: str) -> OpenVersion:
         """Open the published version, or the one named, unless it is open already; `unpin` it once."""
         for attempt in range(_TRIES):
             known = self._known_history(catalog)
-            history = await self._calls.run(self._history, catalog) if known is None else known
+            history = await self._executor.run(self._history, catalog) if known is None else known
             name = version or history.published
             if not name:
                 # The catalog may have been dropped by another process, which waits for this one to let go.
                 self._close_idle(catalog, "")
-                await self._calls.run(self._catalogs.versions, catalog)
+                await self._executor.run(self._catalogs.versions, catalog)
                 raise CatalogNotFoundError(
                     f"catalog {catalog!r} has no published version yet; publish one first"
                 )
             if version:
                 # Named, so it may be open here still for readers that came before it was dropped.
-                await self._calls.run(self._catalogs.version, catalog, version)
+                await self._executor.run(self._catalogs.version, catalog, version)
             try:
                 opened = self._open.get((catalog, name))
                 # One that was opened for this reader may be closed as idle before the reader comes to pin it.
@@ -106,7 +109,7 @@ class EdgeVersions:
         raise AssertionError("unreachable")
 
     def unpin(self, opened: OpenVersion) -> None:
-        """A reader is done."""
+        """Note that a reader is done."""
         opened.pins -= 1
         if opened.pins == 0:
             known = self._histories.get(opened.info.catalog)
@@ -117,9 +120,9 @@ class EdgeVersions:
         self._close_idle(catalog, self._catalogs.history(catalog).published)
 
     async def has_open(self, catalog: str, version: str) -> bool:
-        """Whether this process has a version ('' = the published one) open."""
+        """Return whether this process has a version ('' = the published one) open."""
         if not version:
-            version = (await self._calls.run(self._history, catalog)).published
+            version = (await self._executor.run(self._history, catalog)).published
         return (catalog, version) in self._open
 
     async def settle(self) -> None:
@@ -129,12 +132,12 @@ class EdgeVersions:
 
     async def record_points(self, opened: OpenVersion) -> None:
         """Note how many points an open version holds after an online change; index many of them."""
-        async with self._gate:
+        async with self._opening:
             await self._record_points(opened)
         if opened.indexing is not None and self._open.get(opened.key) is opened:
             # The change itself is done, whatever becomes of this.
             with suppress(StoreError):
-                await opened.indexing.look()
+                await opened.indexing.start_if_needed()
 
     async def close(self) -> None:
         """Close every open version; calls that run finish first."""
@@ -145,18 +148,18 @@ class EdgeVersions:
 
     async def _record_points(self, opened: OpenVersion) -> None:
         opened.info = replace(opened.info, points=await opened.points.count(None))
-        if not await self._calls.run(self._catalogs.is_dropped, *opened.key):
-            await self._calls.run(self._catalogs.write, opened.info, opened.shard)
+        if not await self._executor.run(self._catalogs.is_dropped, *opened.key):
+            await self._executor.run(self._catalogs.write, opened.info, opened.shard)
 
     async def _open_version(self, catalog: str, version: str) -> OpenVersion:
         # Not the caller's to cancel: a shard that a thread has loaded must be entered, or it stays locked.
         return await asyncio.shield(self._spawn(self._open_once(catalog, version)))
 
     async def _open_once(self, catalog: str, version: str) -> OpenVersion:
-        async with self._gate:
+        async with self._opening:
             opened = self._open.get((catalog, version))
             if opened is None:
-                opened = await self._calls.run(self._load, catalog, version)
+                opened = await self._executor.run(self._load, catalog, version)
                 self._open[opened.key] = opened
                 # A process that died between a change and its note leaves a wrong number behind.
                 if await opened.points.count(None) != opened.info.points:
@@ -164,12 +167,12 @@ class EdgeVersions:
                 opened.indexing = BackgroundIndex(
                     opened,
                     self._catalogs,
-                    self._calls,
-                    self._gate,
+                    self._executor,
+                    self._opening,
                     self._options,
                     self._quantize_above_bytes,
                 )
-                await opened.indexing.look()
+                await opened.indexing.start_if_needed()
             return opened
 
     def _load(self, catalog: str, version: str) -> OpenVersion:
@@ -191,7 +194,7 @@ class EdgeVersions:
             # Once more under the lock: it may have been dropped or changed before that.
             info = self._catalogs.version(catalog, version)
             layout = self._catalogs.layout
-            shard, sums = self._catalogs.shard(catalog, version), layout.sums(catalog, version)
+            shard, sums = self._catalogs.shard(catalog, version), layout.checksums(catalog, version)
             name = version_label(catalog, version)
             remove_other_shards(layout.version(catalog, version), shard.name)
             verify_checksums(shard, sums, name)
@@ -203,8 +206,10 @@ class EdgeVersions:
                     remove_checksums(sums)
                     opened.changed = True
 
-            gate = WriteLock(layout.gate(catalog, version))
-            points = EdgePoints(OpenShard.load(shard, gate, name, before_write), self._calls.executor, name)
+            write_lock = WriteLock(layout.write_lock(catalog, version))
+            points = EdgePoints(
+                OpenShard.load(shard, write_lock, name, before_write), self._executor.pool, name
+            )
             opened = OpenVersion(info, points, lock, shard.name)
         except BaseException:
             lock.release()
@@ -212,15 +217,15 @@ class EdgeVersions:
         return opened
 
     def _known_history(self, catalog: str) -> PublishHistory | None:
-        """What is published, None when its file was replaced since it was read.
+        """Return the publish history, None when its file was replaced since it was read.
 
-        One look at a local file's status takes microseconds, where a thread would take a hundred of them.
+        A local file's status takes microseconds, where a thread would take a hundred of them.
         """
         known = self._histories.get(catalog)
         return known[1] if known and known[0] == self._signature(catalog) else None
 
     def _history(self, catalog: str) -> PublishHistory:
-        """What is published, read from its file."""
+        """Read the publish history from its file."""
         signature = self._signature(catalog)
         if signature is None:
             self._histories.pop(catalog, None)
@@ -242,7 +247,7 @@ class EdgeVersions:
                 self._spawn(self._close_version(opened, force=False))
 
     async def _close_version(self, opened: OpenVersion, *, force: bool) -> None:
-        async with self._gate:
+        async with self._opening:
             if self._open.get(opened.key) is not opened or (opened.pins and not force):
                 return
             del self._open[opened.key]
@@ -250,15 +255,15 @@ class EdgeVersions:
                 if opened.indexing is not None:
                     await opened.indexing.stop()
                 await opened.points.close()
-                dropped = await self._calls.run(self._catalogs.is_dropped, *opened.key)
+                dropped = await self._executor.run(self._catalogs.is_dropped, *opened.key)
                 if opened.changed and not dropped:
                     layout = self._catalogs.layout
                     shard = layout.shard(*opened.key, opened.shard)
-                    await self._calls.run(write_checksums, shard, layout.sums(*opened.key))
+                    await self._executor.run(write_checksums, shard, layout.checksums(*opened.key))
             finally:
                 opened.lock.release()
-            if await self._calls.run(self._catalogs.is_dropped, *opened.key):
-                await self._calls.run(self._catalogs.sweep, opened.info.catalog)
+            if await self._executor.run(self._catalogs.is_dropped, *opened.key):
+                await self._executor.run(self._catalogs.sweep, opened.info.catalog)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

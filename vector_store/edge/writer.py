@@ -23,7 +23,7 @@ _FLUSH_EVERY = 20_000
 
 
 class EdgeWriter(BackendItems, VersionWriter):
-    """Holds the version's lock and shard from creation to `finish`, `abort` or `close`."""
+    """Writer of a version: it holds the lock and the shard from creation to `finish`, `abort` or `close`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class EdgeWriter(BackendItems, VersionWriter):
         points: EdgePoints,
         lock: FileLock,
         catalogs: EdgeCatalogs,
-        calls: StoreExecutor,
+        executor: StoreExecutor,
         quantize_above_bytes: int,
     ) -> None:
         super().__init__(info, points)
@@ -39,7 +39,7 @@ class EdgeWriter(BackendItems, VersionWriter):
         self._points = points
         self._lock = lock
         self._catalogs = catalogs
-        self._calls = calls
+        self._executor = executor
         self._quantize_above_bytes = quantize_above_bytes
         self._unflushed = 0
         self._open = True
@@ -54,22 +54,22 @@ class EdgeWriter(BackendItems, VersionWriter):
         await self._stop()
         try:
             await self._optimize()
-            return await self._calls.run(self._complete)
+            return await self._executor.run(self._complete)
         finally:
             self._lock.release()
 
     async def abort(self) -> None:
         await self._stop()
-        await self._calls.run(self._catalogs.discard, self.info.catalog, self.info.version)
+        await self._executor.run(self._catalogs.discard, self.info.catalog, self.info.version)
         self._lock.release()
-        await self._calls.run(self._catalogs.sweep, self.info.catalog)
+        await self._executor.run(self._catalogs.sweep, self.info.catalog)
 
     async def close(self) -> None:
         if not self._open:
             return
         await self._stop()
         try:
-            await self._calls.run(self._save)
+            await self._executor.run(self._save)
         finally:
             self._lock.release()
 
@@ -92,7 +92,7 @@ class EdgeWriter(BackendItems, VersionWriter):
         int8 = spec.dimension if wants_int8(spec, self.info.points, self._quantize_above_bytes) else None
         if 4 * spec.dimension * self.info.points <= 1024 * INDEXING_THRESHOLD_KB:
             # No graph is built for so few vectors, so a process of its own would only cost its start.
-            await self._calls.run(self._optimize_here, str(shard), int8)
+            await self._executor.run(self._optimize_here, str(shard), int8)
             return
         await optimize_in_subprocess(
             shard,
@@ -112,7 +112,7 @@ class EdgeWriter(BackendItems, VersionWriter):
         self.info = replace(self.info, state=VersionState.READY)
         layout = self._catalogs.layout
         key = (self.info.catalog, self.info.version)
-        write_checksums(layout.shard(*key), layout.sums(*key))
+        write_checksums(layout.shard(*key), layout.checksums(*key))
         self._catalogs.write(self.info)
         return self.info
 

@@ -31,7 +31,7 @@ class QdrantOptions(EngineOptions):
 
 
 class QdrantEngine(Engine):
-    """Opens `qdrant://host:port`, and `qdrants://host:port` with TLS."""
+    """The engine of `qdrant://host:port`, and of `qdrants://host:port` with TLS."""
 
     def open(
         self, url: str, *, access: StoreAccess, options: Sequence[EngineOptions], quantize_above_bytes: int

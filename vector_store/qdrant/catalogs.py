@@ -47,7 +47,7 @@ def parse_collection(name: str) -> tuple[str, str] | None:
 
 
 def history_from_aliases(catalog: str, aliases: Mapping[str, str]) -> PublishHistory:
-    """What the aliases (alias to collection) say was published."""
+    """Read the publish history from aliases (alias to collection)."""
     alias = alias_name(catalog)
     before: dict[str, str] = {}
     for name, collection in aliases.items():
@@ -80,7 +80,7 @@ BUILDING, COMPLETE, DROPPED = "building", "complete", "dropped"
 
 
 class QdrantCatalogs:
-    """Reads and changes what exists."""
+    """Catalogs and versions on the server behind `client`, and changes to them."""
 
     def __init__(self, client: AsyncQdrantClient) -> None:
         self._client = client
@@ -102,11 +102,15 @@ class QdrantCatalogs:
         return {alias.alias_name: alias.collection_name for alias in answer.aliases}
 
     async def history(self, catalog: str) -> PublishHistory:
-        """What was published; empty for a catalog that does not exist."""
+        """Return the publish history; empty for a catalog that does not exist."""
         return history_from_aliases(catalog, await self.aliases())
 
     async def versions(self, catalog: str) -> list[VersionInfo]:
-        """Every version, oldest first. Raises `CatalogNotFoundError`."""
+        """Return every version, oldest first.
+
+        Raises:
+            CatalogNotFoundError: the catalog has none.
+        """
         names = (await self.collections()).get(catalog, [])
         history = await self.history(catalog)
         infos = await asyncio.gather(*(self._info(collection_name(catalog, v), history) for v in names))
@@ -118,7 +122,12 @@ class QdrantCatalogs:
         return found
 
     async def version(self, catalog: str, version: str) -> VersionInfo:
-        """One version. Raises `CatalogNotFoundError` or `VersionNotFoundError`."""
+        """Return one version.
+
+        Raises:
+            CatalogNotFoundError: the catalog has no version at all.
+            VersionNotFoundError: it has no such version.
+        """
         if CATALOG_NAME.fullmatch(catalog) and is_version_name(version):
             info = await self._info(collection_name(catalog, version), await self.history(catalog))
             if info is not None:
@@ -127,7 +136,11 @@ class QdrantCatalogs:
         raise VersionNotFoundError(f"catalog {catalog!r} has no version {version!r}")
 
     async def published(self, catalog: str) -> VersionInfo:
-        """The published version, by its alias. Raises `CatalogNotFoundError`."""
+        """Return the published version, by its alias.
+
+        Raises:
+            CatalogNotFoundError: there is no such catalog, or nothing of it is published.
+        """
         if CATALOG_NAME.fullmatch(catalog):
             info = await self._info(alias_name(catalog), None)
             if info is not None:
@@ -182,7 +195,7 @@ class QdrantCatalogs:
                 await self._client.update_collection_aliases(change_aliases_operations=changes)
 
     async def remove(self, catalog: str, version: str) -> None:
-        """Delete a collection; no error when it is gone already."""
+        """Delete a collection; one that is gone already is ignored."""
         with engine_errors(f"drop {version_label(catalog, version)}"):
             await self._client.delete_collection(collection_name(catalog, version))
 

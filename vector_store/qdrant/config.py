@@ -33,7 +33,7 @@ def vector_params(spec: VersionSpec) -> models.VectorParams:
 
 
 def hnsw_config(spec: VersionSpec) -> models.HnswConfigDiff:
-    """How the graph is built."""
+    """Configure how the graph is built."""
     return models.HnswConfigDiff(
         m=spec.index.hnsw_m,
         ef_construct=spec.index.hnsw_ef_construct,
@@ -42,7 +42,7 @@ def hnsw_config(spec: VersionSpec) -> models.HnswConfigDiff:
 
 
 def quantization_config(spec: VersionSpec) -> models.QuantizationConfig | None:
-    """How vectors are compressed from the start; AUTO is decided when the version is finished."""
+    """Configure how vectors are compressed; AUTO is decided when the version is finished."""
     match spec.index.quantization:
         case Quantization.INT8:
             return INT8

@@ -1,8 +1,8 @@
-"""Who writes a version on a server: a lease in the metadata of its collection.
+"""The writer's lease of a version on a server, kept in the metadata of its collection.
 
 A server keeps no lock that ends with its holder, so the writer notes itself and renews the note; one that
-is older than the lease, or whose process on this machine is gone, is no longer valid. The note is written
-and then read again after a moment, so of two that take a lease at the same time the last one has it and
+is older than the lease, or whose process on this machine is gone, is not valid any more. The note is written
+and read again after a moment, so of two that take a lease at the same time the last one has it and
 the other is refused, at the latest when it renews. Clocks of hosts may differ by half the lease.
 """
 
@@ -54,7 +54,7 @@ class WriterLease:
         return {KEY: note}
 
     async def is_noted(self) -> bool:
-        """Whether the collection is there with this lease in its metadata."""
+        """Return whether the collection is there with this lease in its metadata."""
         try:
             return (await self._read()).get("token") == self._token
         except VersionNotFoundError:
@@ -66,7 +66,11 @@ class WriterLease:
         self._renewing = asyncio.create_task(self._renew())
 
     async def take(self) -> None:
-        """Take the lease. Raises `StoreLockedError` while another writer has it."""
+        """Take the lease.
+
+        Raises:
+            StoreLockedError: another writer has it.
+        """
         present = await self._read()
         if present.get("token") and _is_alive(present, self._lease_s):
             raise self._refusal(present)
@@ -83,7 +87,11 @@ class WriterLease:
         self.start()
 
     def check(self) -> None:
-        """Raise `StoreLockedError` when another writer has taken the lease meanwhile."""
+        """Refuse to continue without the lease.
+
+        Raises:
+            StoreLockedError: another writer has taken it meanwhile.
+        """
         if self._lost_to:
             raise StoreLockedError(
                 f"{self._name} was taken over by {self._lost_to} while this writer was not heard of for "
@@ -91,12 +99,12 @@ class WriterLease:
             )
 
     async def confirm(self) -> None:
-        """`check` with a look at the server."""
+        """Do as `check`, after asking the server."""
         await self._renew_once()
         self.check()
 
     async def release(self) -> None:
-        """Give the lease back, so that the next writer need not wait; no error when that fails."""
+        """Return the lease, so that the next writer need not wait; a failure is ignored."""
         if self._renewing is None:
             return
         self._renewing.cancel()
@@ -137,7 +145,7 @@ class WriterLease:
 
 
 async def held_by(client: AsyncQdrantClient, collection: str, lease_s: float) -> str:
-    """Who writes the collection's version now; '' for nobody."""
+    """Describe the writer that holds the collection's version now; '' for none."""
     with engine_errors(f"read the writer of collection {collection!r}"):
         info = await client.get_collection(collection)
     present = (info.config.metadata or {}).get(KEY) or {}

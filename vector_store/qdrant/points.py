@@ -25,9 +25,9 @@ _OPERATIONS = 256
 
 
 class QdrantPoints(PointsBackend):
-    """Points of `collection`; `version` says which version that is, for messages.
+    """Points of `collection`; `version` names its version in messages.
 
-    `local`: the client's local mode, which compares with every vector and warns when told how to search.
+    `local` is the client's local mode, which compares with every vector and warns of search parameters.
     """
 
     def __init__(self, client: AsyncQdrantClient, collection: str, version: str, *, local: bool) -> None:

@@ -41,10 +41,10 @@ _CLOSE_GRACE_S = 10.0
 class QdrantStore(VectorStore):
     """Catalogs on the server behind `client`, which the store owns and closes.
 
-    A version that a reader of this process holds is hidden when it is dropped and deleted when the reader
-    is done. Readers in other processes are not known here: `keep` is what protects them.
+    A dropped version that is being read in this process is hidden, and deleted when the last reader is done.
+    Readers in other processes are not known here: `keep` is what protects them.
 
-    `local` says that the client is in its local mode, which has no indexes and warns when told of any.
+    `local` says that the client is in its local mode, which has no indexes and warns when one is asked for.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class QdrantStore(VectorStore):
         return await self._catalogs.versions(catalog)
 
     @asynccontextmanager
-    async def reader(self, catalog: str, version: str = "") -> AsyncIterator[CatalogVersion]:
+    async def open_version(self, catalog: str, version: str = "") -> AsyncIterator[CatalogVersion]:
         self._check_open()
         if version:
             info = await self._catalogs.version(catalog, version)

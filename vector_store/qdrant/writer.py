@@ -26,7 +26,10 @@ async def wait_for_index(
 ) -> None:
     """Return when the collection was green `looks` times in a row.
 
-    `act` says what waits for it. Raises `StoreUnavailableError` when the optimiser failed or time is over.
+    `act` names what waits for it.
+
+    Raises:
+        StoreUnavailableError: the optimiser failed, or the time is over.
     """
     deadline = time.monotonic() + timeout_s
     green = 0
@@ -51,7 +54,7 @@ _GREEN_LOOKS = 3
 
 
 class QdrantWriter(BackendItems, VersionWriter):
-    """Writes to a version that is being built, as long as it holds the lease, which it gives back."""
+    """Writer of a version that is being built, as long as it holds the lease, which it returns."""
 
     def __init__(
         self,

@@ -54,15 +54,15 @@ async def shop(store: VectorStore, catalog: str) -> VersionInfo:
 
 
 async def assert_whole(store: VectorStore, catalog: str) -> None:
-    async with store.reader(catalog) as reader:
-        assert await reader.count() == COUNT
-        found = await reader.retrieve(numbered(COUNT), with_features=True)
+    async with store.open_version(catalog) as pinned:
+        assert await pinned.count() == COUNT
+        found = await pinned.retrieve(numbered(COUNT), with_features=True)
         for row, item in enumerate(found.values()):
             assert (item.id, item.image) == (f"i{row:03d}", f"i{row:03d}.jpg")
             assert item.payload == PAYLOADS[row]
             assert item.features is not None
             np.testing.assert_allclose(item.features, features(COUNT)[row], rtol=1e-5, atol=1e-6)
-        nearest = await reader.query(features(COUNT)[3], limit=1)
+        nearest = await pinned.query(features(COUNT)[3], limit=1)
         assert nearest[0].item.id == "i003"
 
 

@@ -85,13 +85,13 @@ async def shop(store: VectorStore, catalog: str) -> str:
 
 
 async def test_every_kind_of_condition(store: VectorStore, shop: str) -> None:
-    async with store.reader(shop) as reader:
+    async with store.open_version(shop) as pinned:
         for condition, expected in CASES:
             where = condition if isinstance(condition, Filter) else Filter(must=(condition,))
-            items, _ = await reader.scroll(limit=100, where=where)
+            items, _ = await pinned.scroll(limit=100, where=where)
             assert {item.id for item in items} == expected, condition
-            assert await reader.count(where) == len(expected), condition
-            found = await reader.query(features(1)[0], limit=100, where=where)
+            assert await pinned.count(where) == len(expected), condition
+            found = await pinned.query(features(1)[0], limit=100, where=where)
             assert {scored.item.id for scored in found} == expected, condition
             assert {i for i, p in ITEMS.items() if passes(where, i, p)} == expected, condition
 
@@ -123,28 +123,28 @@ BAD: list[tuple[Condition, str]] = [
 
 
 async def test_filters_that_do_not_fit(store: VectorStore, shop: str) -> None:
-    async with store.reader(shop) as reader:
+    async with store.open_version(shop) as pinned:
         for condition, message in BAD:
             where = Filter(should=(Filter(must_not=(condition,)),))
             with pytest.raises(InvalidQueryError, match=message):
-                await reader.query(features(1)[0], limit=1, where=where)
+                await pinned.query(features(1)[0], limit=1, where=where)
             with pytest.raises(InvalidQueryError, match=message):
-                await reader.count(where)
+                await pinned.count(where)
             with pytest.raises(InvalidQueryError, match=message):
-                await reader.scroll(limit=1, where=where)
+                await pinned.scroll(limit=1, where=where)
             with pytest.raises(InvalidQueryError, match=message):
-                await reader.facet("colour", limit=1, where=where)
-        assert await reader.count() == len(ITEMS)
+                await pinned.facet("colour", limit=1, where=where)
+        assert await pinned.count() == len(ITEMS)
 
 
 async def test_nesting_has_a_limit(store: VectorStore, shop: str) -> None:
     where = Filter(must=(Exists("colour"),))
     for _ in range(7):
         where = Filter(must=(where,))
-    async with store.reader(shop) as reader:
-        assert await reader.count(where) == 3
+    async with store.open_version(shop) as pinned:
+        assert await pinned.count(where) == 3
         with pytest.raises(InvalidQueryError, match="nests deeper"):
-            await reader.count(Filter(must=(where,)))
+            await pinned.count(Filter(must=(where,)))
 
 
 _COLOURS = st.sampled_from(["red", "blue", "white", "Red"])
@@ -219,12 +219,12 @@ async def test_generated_filters_agree_with_plain_python(
     ids = [f"i{row}" for row in range(len(payloads))]
     points = batch(ids, features(len(ids), seed=seed), payloads)
     query = features(1, seed=seed + 1)[0]
-    async with store.reader(shop) as reader:
+    async with store.open_version(shop) as pinned:
         # One version for all examples, each with its own items.
-        await reader.delete([*ITEMS, *(f"i{row}" for row in range(12))])
-        await reader.upsert(points)
+        await pinned.delete([*ITEMS, *(f"i{row}" for row in range(12))])
+        await pinned.upsert(points)
         for where in filters:
             expected = [item_id for item_id, _ in ranking(points, query, where)]
-            found = await reader.query(query, limit=len(ids), where=where)
+            found = await pinned.query(query, limit=len(ids), where=where)
             assert [scored.item.id for scored in found] == expected
-            assert await reader.count(where) == len(expected)
+            assert await pinned.count(where) == len(expected)

@@ -36,32 +36,32 @@ ODD_IDS = [
 
 async def test_retrieve_gives_what_exists_in_the_order_asked(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(5), features(5)))
-    async with store.reader(catalog) as reader:
-        found = await reader.retrieve(["i003", "nope", "i001", "i003"], with_features=True)
+    async with store.open_version(catalog) as pinned:
+        found = await pinned.retrieve(["i003", "nope", "i001", "i003"], with_features=True)
         assert list(found) == ["i003", "i001"]
         stored = found["i003"].features
         assert stored is not None
         np.testing.assert_allclose(stored, features(5)[3], rtol=1e-5, atol=1e-6)
-        assert (await reader.retrieve(["i001"]))["i001"].features is None
-        assert await reader.retrieve([]) == {}
+        assert (await pinned.retrieve(["i001"]))["i001"].features is None
+        assert await pinned.retrieve([]) == {}
 
 
 async def test_ids_of_every_kind(store: VectorStore, catalog: str) -> None:
     vectors = features(len(ODD_IDS))
     await build(store, catalog, batch(ODD_IDS, vectors))
-    async with store.reader(catalog) as reader:
-        assert list(await reader.retrieve(ODD_IDS)) == ODD_IDS
+    async with store.open_version(catalog) as pinned:
+        assert list(await pinned.retrieve(ODD_IDS)) == ODD_IDS
         for row, item_id in enumerate(ODD_IDS):
-            assert (await reader.query(vectors[row], limit=1))[0].item.id == item_id
-            assert await reader.count(Filter(must=(HasId((item_id,)),))) == 1
-        assert await reader.delete(ODD_IDS[:3]) == 3
-        assert await reader.count() == len(ODD_IDS) - 3
+            assert (await pinned.query(vectors[row], limit=1))[0].item.id == item_id
+            assert await pinned.count(Filter(must=(HasId((item_id,)),))) == 1
+        assert await pinned.delete(ODD_IDS[:3]) == 3
+        assert await pinned.count() == len(ODD_IDS) - 3
 
 
 async def test_scroll_sees_every_item_once(store: VectorStore, catalog: str) -> None:
     payloads = [{"colour": "red" if row % 2 else "blue"} for row in range(25)]
     await build(store, catalog, batch(numbered(25), features(25), payloads))
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for where, expected in (
             (None, numbered(25)),
             (Filter(must=(MatchAny("colour", ("red",)),)), numbered(25)[1::2]),
@@ -69,22 +69,22 @@ async def test_scroll_sees_every_item_once(store: VectorStore, catalog: str) -> 
             seen: list[str] = []
             cursor = ""
             while True:
-                items, cursor = await reader.scroll(limit=4, after=cursor, where=where)
+                items, cursor = await pinned.scroll(limit=4, after=cursor, where=where)
                 seen += [item.id for item in items]
                 if not cursor:
                     break
             assert sorted(seen) == expected
-            again, _ = await reader.scroll(limit=100, where=where)
+            again, _ = await pinned.scroll(limit=100, where=where)
             assert [item.id for item in again] == seen
-        items, _ = await reader.scroll(limit=1, with_features=True)
+        items, _ = await pinned.scroll(limit=1, with_features=True)
         assert items[0].features is not None
         for bad in ("x", "v0001", "1"):
             with pytest.raises(InvalidQueryError, match="not a cursor"):
-                await reader.scroll(limit=1, after=bad)
+                await pinned.scroll(limit=1, after=bad)
         with pytest.raises(InvalidQueryError):
-            await reader.scroll(limit=0)
+            await pinned.scroll(limit=0)
         # A cursor whose item was deleted meanwhile still works.
-        assert await reader.scroll(limit=1, after=str(uuid.UUID(int=2**128 - 1))) == ([], "")
+        assert await pinned.scroll(limit=1, after=str(uuid.UUID(int=2**128 - 1))) == ([], "")
 
 
 BAD_BATCHES = [
@@ -123,9 +123,9 @@ async def test_the_last_of_equal_ids_wins(store: VectorStore, catalog: str) -> N
     points = batch(["a", "b", "a"], features(3), [{ODD: "first"}, {}, {ODD: "last"}])
     info = await build(store, catalog, points)
     assert info.points == 2
-    async with store.reader(catalog) as reader:
-        assert (await reader.retrieve(["a"]))["a"].payload == {ODD: "last"}
-        assert (await reader.query(features(3)[2], limit=1))[0].item.id == "a"
+    async with store.open_version(catalog) as pinned:
+        assert (await pinned.retrieve(["a"]))["a"].payload == {ODD: "last"}
+        assert (await pinned.query(features(3)[2], limit=1))[0].item.id == "a"
 
 
 OLD: dict[str, Any] = {"colour": "red", "title": "Old red dress", "sale": True, "size": 1, "free": [1, 2]}
@@ -135,11 +135,11 @@ NEW: dict[str, Any] = {"colour": "blue", "title": "New blue coat", "sale": False
 async def test_a_new_payload_replaces_the_old_one_whole(store: VectorStore, catalog: str) -> None:
     vectors = features(4)
     await build(store, catalog, batch(numbered(4), vectors, [OLD] * 4), spec())
-    async with store.reader(catalog) as reader:
-        assert await reader.set_payloads(PayloadBatch(["i001", "i002", "none"], [NEW, {}, NEW])) == 2
-        assert await reader.set_payloads(PayloadBatch(["i003"], [OLD], ["elsewhere.jpg"])) == 1
-        assert await reader.set_payloads(PayloadBatch([], [])) == 0
-        found = await reader.retrieve([*numbered(4), "none"], with_features=True)
+    async with store.open_version(catalog) as pinned:
+        assert await pinned.set_payloads(PayloadBatch(["i001", "i002", "none"], [NEW, {}, NEW])) == 2
+        assert await pinned.set_payloads(PayloadBatch(["i003"], [OLD], ["elsewhere.jpg"])) == 1
+        assert await pinned.set_payloads(PayloadBatch([], [])) == 0
+        found = await pinned.retrieve([*numbered(4), "none"], with_features=True)
         assert {i: found[i].payload for i in found} == dict(
             zip(numbered(4), [OLD, NEW, {}, OLD], strict=True)
         )
@@ -148,27 +148,27 @@ async def test_a_new_payload_replaces_the_old_one_whole(store: VectorStore, cata
             assert item.features is not None
             np.testing.assert_allclose(item.features, vectors[row], rtol=1e-5, atol=1e-6)
         # Filters see the new values and none of the old ones.
-        assert await reader.count(Filter(must=(MatchAny("colour", ("blue",)),))) == 1
-        assert await reader.count(Filter(must=(MatchText("title", "red dress"),))) == 2
-        assert await reader.count(Filter(must=(MatchText("title", "blue"),))) == 1
-        assert await reader.count(Filter(must=(MatchAny("sale", (False,)),))) == 1
-        assert await reader.count(Filter(must=(Exists("size"),))) == 2
-        assert await reader.count() == 4
-        nearest = await reader.query(vectors[1], limit=1)
+        assert await pinned.count(Filter(must=(MatchAny("colour", ("blue",)),))) == 1
+        assert await pinned.count(Filter(must=(MatchText("title", "red dress"),))) == 2
+        assert await pinned.count(Filter(must=(MatchText("title", "blue"),))) == 1
+        assert await pinned.count(Filter(must=(MatchAny("sale", (False,)),))) == 1
+        assert await pinned.count(Filter(must=(Exists("size"),))) == 2
+        assert await pinned.count() == 4
+        nearest = await pinned.query(vectors[1], limit=1)
         assert (nearest[0].item.id, nearest[0].item.payload) == ("i001", NEW)
 
 
 async def test_a_bad_payload_changes_nothing(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a", "b"], payloads=[OLD, OLD]), spec())
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for change, message in (
             (PayloadBatch(["a", "b"], [NEW, {"size": "large"}]), "item 'b': field 'size' has type integer"),
             (PayloadBatch(["a", ""], [NEW, NEW]), "item id ''"),
             (PayloadBatch(["a"], [NEW], ["\ud800"]), "image location"),
         ):
             with pytest.raises(InvalidQueryError, match=message):
-                await reader.set_payloads(change)
-        assert (await reader.retrieve(["a"]))["a"].payload == OLD
+                await pinned.set_payloads(change)
+        assert (await pinned.retrieve(["a"]))["a"].payload == OLD
     with pytest.raises(ValueError, match="differ in length"):
         PayloadBatch(["a"], [])
 
@@ -198,18 +198,18 @@ def _payloads(count: int) -> list[dict[str, Any]]:
 async def test_deleting_what_a_filter_finds(store: VectorStore, catalog: str) -> None:
     left = dict(zip(numbered(40), _payloads(40), strict=True))
     await build(store, catalog, batch(numbered(40), features(40), list(left.values())), spec())
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for where in FILTERS:
             gone = [i for i, payload in left.items() if passes(where, i, payload)]
-            assert await reader.delete_where(where) == len(gone), where
+            assert await pinned.delete_where(where) == len(gone), where
             left = {i: payload for i, payload in left.items() if i not in gone}
-            items, _ = await reader.scroll(limit=100)
+            items, _ = await pinned.scroll(limit=100)
             assert {item.id for item in items} == set(left), where
-            assert await reader.delete_where(where) == 0
+            assert await pinned.delete_where(where) == 0
         with pytest.raises(InvalidQueryError, match="would delete every item"):
-            await reader.delete_where(Filter())
+            await pinned.delete_where(Filter())
         with pytest.raises(InvalidQueryError, match="unknown field"):
-            await reader.delete_where(Filter(must=(Exists("nope"),)))
+            await pinned.delete_where(Filter(must=(Exists("nope"),)))
     assert [info.points for info in await store.list_versions(catalog)] == [len(left)]
 
 
@@ -243,13 +243,13 @@ async def test_a_writer_reads_and_changes_what_it_is_building(store: VectorStore
     assert await writer.count(Filter(must=(MatchAny("colour", ("blue",)),))) == 6
     assert (await writer.finish()).points == 20
     await store.publish(catalog, "v0001")
-    async with store.reader(catalog) as reader:
-        assert (await reader.retrieve(["i005"]))["i005"].payload == NEW
+    async with store.open_version(catalog) as pinned:
+        assert (await pinned.retrieve(["i005"]))["i005"].payload == NEW
 
 
 async def test_pages_come_in_the_same_order_on_every_engine(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(6), features(6)))
-    async with store.reader(catalog) as reader:
-        items, _ = await reader.scroll(limit=10)
+    async with store.open_version(catalog) as pinned:
+        items, _ = await pinned.scroll(limit=10)
     # The order of the ids that the items have in an engine, which depend on the item ids alone.
     assert [item.id for item in items] == ["i002", "i004", "i005", "i001", "i000", "i003"]

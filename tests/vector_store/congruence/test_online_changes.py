@@ -20,38 +20,38 @@ pytestmark = pytest.mark.service
 async def test_upserts_and_deletes_are_visible_at_once(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(10), features(10)), spec())
     new = features(2, seed=4)
-    async with store.reader(catalog) as reader:
-        await reader.upsert(batch(["new", "i000"], new, [{"colour": "red"}, {"colour": "blue"}]))
-        assert (await reader.query(new[0], limit=1))[0].item.id == "new"
-        assert (await reader.query(new[1], limit=1))[0].item.id == "i000"
-        assert await reader.count(Filter(must=(MatchAny("colour", ("red", "blue")),))) == 2
-        assert await reader.count() == 11
-        assert await reader.delete(["new", "new", "unknown"]) == 1
-        assert await reader.retrieve(["new"]) == {}
-        assert await reader.delete([]) == 0
-        assert await reader.delete(["unknown"]) == 0
+    async with store.open_version(catalog) as pinned:
+        await pinned.upsert(batch(["new", "i000"], new, [{"colour": "red"}, {"colour": "blue"}]))
+        assert (await pinned.query(new[0], limit=1))[0].item.id == "new"
+        assert (await pinned.query(new[1], limit=1))[0].item.id == "i000"
+        assert await pinned.count(Filter(must=(MatchAny("colour", ("red", "blue")),))) == 2
+        assert await pinned.count() == 11
+        assert await pinned.delete(["new", "new", "unknown"]) == 1
+        assert await pinned.retrieve(["new"]) == {}
+        assert await pinned.delete([]) == 0
+        assert await pinned.delete(["unknown"]) == 0
         with pytest.raises(InvalidQueryError):
-            await reader.upsert(batch(["bad"], payloads=[{"size": "x"}]))
-        await reader.upsert(batch([]))
-        await reader.upsert(batch(["late"]))
+            await pinned.upsert(batch(["bad"], payloads=[{"size": "x"}]))
+        await pinned.upsert(batch([]))
+        await pinned.upsert(batch(["late"]))
     assert [info.points for info in await store.list_versions(catalog)] == [11]
-    async with store.reader(catalog) as reader:
-        assert reader.info.points == 11
+    async with store.open_version(catalog) as pinned:
+        assert pinned.info.points == 11
 
 
 async def test_items_without_an_index_are_counted(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(10), features(10)))
-    async with store.reader(catalog) as reader:
-        assert await reader.unindexed() == 10
-        await reader.upsert(batch(["new"]))
-        assert await reader.unindexed() == 11
+    async with store.open_version(catalog) as pinned:
+        assert await pinned.unindexed() == 10
+        await pinned.upsert(batch(["new"]))
+        assert await pinned.unindexed() == 11
 
 
 CHANGES: dict[str, Callable[[CatalogVersion], Awaitable[object]]] = {
-    "upsert": lambda reader: reader.upsert(batch(["i001"])),
-    "payload": lambda reader: reader.set_payloads(PayloadBatch(["i001"], [{}])),
-    "delete": lambda reader: reader.delete(["i002"]),
-    "delete_where": lambda reader: reader.delete_where(Filter(must=(MatchAny("colour", ("red",)),))),
+    "upsert": lambda pinned: pinned.upsert(batch(["i001"])),
+    "payload": lambda pinned: pinned.set_payloads(PayloadBatch(["i001"], [{}])),
+    "delete": lambda pinned: pinned.delete(["i002"]),
+    "delete_where": lambda pinned: pinned.delete_where(Filter(must=(MatchAny("colour", ("red",)),))),
 }
 
 
@@ -61,23 +61,23 @@ async def test_a_version_and_an_item_say_that_they_were_changed(
 ) -> None:
     payloads = [{"colour": colour} for colour in ("blue", "blue", "red")]
     await build(store, catalog, batch(numbered(3), payloads=payloads))
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         # Nothing is changed by what finds nothing.
-        await reader.delete(["unknown"])
-        await reader.set_payloads(PayloadBatch(["unknown"], [{}]))
-        await reader.upsert(batch([]))
+        await pinned.delete(["unknown"])
+        await pinned.set_payloads(PayloadBatch(["unknown"], [{}]))
+        await pinned.upsert(batch([]))
         assert [info.changed_online for info in await store.list_versions(catalog)] == [False]
         for _ in range(2):
-            await CHANGES[change](reader)
+            await CHANGES[change](pinned)
             assert [info.changed_online for info in await store.list_versions(catalog)] == [True]
         # Its vector is another one now; a payload that was changed leaves it as it was.
-        items = await reader.retrieve(["i000", "i001"])
+        items = await pinned.retrieve(["i000", "i001"])
         assert {item_id: item.online for item_id, item in items.items()} == {
             "i000": False,
             "i001": change == "upsert",
         }
-        await reader.set_payloads(PayloadBatch(["i001"], [{}]))
-        assert (await reader.retrieve(["i001"]))["i001"].online == (change == "upsert")
+        await pinned.set_payloads(PayloadBatch(["i001"], [{}]))
+        assert (await pinned.retrieve(["i001"]))["i001"].online == (change == "upsert")
     await build(store, catalog, batch(numbered(3)))
     assert [info.changed_online for info in await store.list_versions(catalog)] == [True, False]
 
@@ -85,27 +85,27 @@ async def test_a_version_and_an_item_say_that_they_were_changed(
 async def test_changes_belong_to_one_version(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
     await build(store, catalog, batch(["a"]))
-    async with store.reader(catalog) as reader:
-        await reader.upsert(batch(["b"]))
+    async with store.open_version(catalog) as pinned:
+        await pinned.upsert(batch(["b"]))
     await store.rollback(catalog)
-    async with store.reader(catalog) as reader:
-        assert await reader.count() == 1
+    async with store.open_version(catalog) as pinned:
+        assert await pinned.count() == 1
 
 
 async def test_queries_beside_changes(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(20), features(20)))
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
 
         async def change(start: int) -> None:
             for number in range(start, start + 5):
-                await reader.upsert(batch([f"n{number}"]))
+                await pinned.upsert(batch([f"n{number}"]))
 
         async def search() -> None:
             for vector in features(10):
-                assert len(await reader.query(vector, limit=5)) == 5
+                assert len(await pinned.query(vector, limit=5)) == 5
 
         await asyncio.gather(change(0), search(), change(5), search())
-        assert await reader.count() == 30
+        assert await pinned.count() == 30
     assert (await store.list_versions(catalog))[0].points == 30
 
 
@@ -124,14 +124,14 @@ async def test_no_query_fails_and_each_is_of_one_version(store: VectorStore, cat
     async def search(seed: int) -> None:
         number = seed
         while not stopped.is_set():
-            async with store.reader(catalog) as reader:
-                expected = colours[reader.info.version]
-                found = await reader.query(vectors[number % 20], limit=20)
+            async with store.open_version(catalog) as pinned:
+                expected = colours[pinned.info.version]
+                found = await pinned.query(vectors[number % 20], limit=20)
                 assert len(found) == 20
                 assert {scored.item.payload["colour"] for scored in found} == {expected}
-                item = await reader.retrieve(["i003"])
+                item = await pinned.retrieve(["i003"])
                 assert item["i003"].payload["colour"] == expected
-                answered.append(reader.info.version)
+                answered.append(pinned.info.version)
             number += 1
             await asyncio.sleep(0)
 

@@ -43,10 +43,10 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
     return (centres[generator.integers(30, size=count)] + noise).astype(np.float32)
 
 
-async def recall(reader: CatalogVersion, exact: list[list[str]], options: SearchOptions) -> float:
+async def recall(pinned: CatalogVersion, exact: list[list[str]], options: SearchOptions) -> float:
     found = 0
     for query, expected in zip(clustered(QUERIES, seed=2), exact, strict=True):
-        answer = await reader.query(query, limit=LIMIT, options=options)
+        answer = await pinned.query(query, limit=LIMIT, options=options)
         found += len({scored.item.id for scored in answer} & set(expected))
     return found / (LIMIT * QUERIES)
 
@@ -56,20 +56,20 @@ async def test_recall(store: VectorStore, catalog: str, kind: Quantization) -> N
     ids, vectors = numbered(COUNT), clustered(COUNT, seed=1)
     chosen = spec({}, dimension=DIMENSION, quantization=kind)
     await build(store, catalog, batch(ids, vectors), chosen)
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         if (await store.check())["engine"] == "qdrant-edge":
-            assert await reader.unindexed() == 0
+            assert await pinned.unindexed() == 0
         exact = []
         for query in clustered(QUERIES, seed=2):
-            answer = await reader.query(query, limit=LIMIT, options=SearchOptions(exact=True))
+            answer = await pinned.query(query, limit=LIMIT, options=SearchOptions(exact=True))
             unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             order = np.argsort(-(unit @ query), kind="stable")[:LIMIT]
             assert {s.item.id for s in answer} == {ids[row] for row in order}
             exact.append([scored.item.id for scored in answer])
         rescored = await recall(
-            reader, exact, SearchOptions(ef=256, oversampling=OVERSAMPLING[kind], rescore=True)
+            pinned, exact, SearchOptions(ef=256, oversampling=OVERSAMPLING[kind], rescore=True)
         )
-        raw = await recall(reader, exact, SearchOptions(ef=256, oversampling=1.0, rescore=False))
+        raw = await recall(pinned, exact, SearchOptions(ef=256, oversampling=1.0, rescore=False))
     print(f"{kind}: recall@10 {rescored:.3f} rescored, {raw:.3f} compressed")
     least_rescored, least_raw = BOUNDS[kind]
     assert rescored >= least_rescored

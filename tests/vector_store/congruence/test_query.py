@@ -23,9 +23,9 @@ pytestmark = pytest.mark.service
 async def test_order_and_scores_agree_with_numpy(store: VectorStore, catalog: str) -> None:
     points = batch(numbered(200), features(200))
     await build(store, catalog, points)
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for query in features(5, seed=1):
-            found = await reader.query(query, limit=20)
+            found = await pinned.query(query, limit=20)
             expected = ranking(points, query, None)[:20]
             assert [s.item.id for s in found] == [item_id for item_id, _ in expected]
             assert [s.score for s in found] == pytest.approx([score for _, score in expected], abs=1e-5)
@@ -38,8 +38,8 @@ async def test_features_norm_payload_and_image_come_back(
     vectors = features(30)
     payloads = [{"colour": "red", "extra": {"nested": [1, 2.5, None, "x"]}, "n": row} for row in range(30)]
     await build(store, catalog, batch(numbered(30), vectors, payloads))
-    async with store.reader(catalog) as reader:
-        found = await reader.query(
+    async with store.open_version(catalog) as pinned:
+        found = await pinned.query(
             vectors[7], limit=1, options=SearchOptions(exact=exact, with_features=True)
         )
         item = found[0].item
@@ -48,14 +48,14 @@ async def test_features_norm_payload_and_image_come_back(
         assert item.features is not None
         assert item.features.dtype == np.float32
         np.testing.assert_allclose(item.features, vectors[7], rtol=1e-5, atol=1e-6)
-        assert (await reader.query(vectors[7], limit=1))[0].item.features is None
+        assert (await pinned.query(vectors[7], limit=1))[0].item.features is None
 
 
 @pytest.mark.parametrize("length", [1e-30, 1e-3, 1.0, 1e30])
 async def test_the_length_of_a_query_does_not_matter(store: VectorStore, catalog: str, length: float) -> None:
     await build(store, catalog, batch(numbered(10), features(10) * np.float32(length)))
-    async with store.reader(catalog) as reader:
-        found = await reader.query(features(1)[0] * np.float32(length), limit=3)
+    async with store.open_version(catalog) as pinned:
+        found = await pinned.query(features(1)[0] * np.float32(length), limit=3)
         assert found[0].item.id == "i000"
         assert found[0].score == pytest.approx(1.0, abs=1e-5)
 
@@ -63,17 +63,17 @@ async def test_the_length_of_a_query_does_not_matter(store: VectorStore, catalog
 async def test_pages_join_without_gap_or_repeat(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(90), features(90)))
     query = features(1, seed=3)[0]
-    async with store.reader(catalog) as reader:
-        whole = [s.item.id for s in await reader.query(query, limit=100)]
+    async with store.open_version(catalog) as pinned:
+        whole = [s.item.id for s in await pinned.query(query, limit=100)]
         pages = [
             s.item.id
             for offset in range(0, 100, 7)
-            for s in await reader.query(query, limit=7, offset=offset)
+            for s in await pinned.query(query, limit=7, offset=offset)
         ]
         assert pages == whole
         assert sorted(whole) == numbered(90)
-        assert await reader.query(query, limit=5, offset=90) == []
-        assert await reader.query(query, limit=0) == []
+        assert await pinned.query(query, limit=5, offset=90) == []
+        assert await pinned.query(query, limit=0) == []
 
 
 async def test_ties_are_ordered_by_id_over_all_pages(store: VectorStore, catalog: str) -> None:
@@ -81,11 +81,11 @@ async def test_ties_are_ordered_by_id_over_all_pages(store: VectorStore, catalog
     vectors[:100] = features(1, seed=1)
     ids = [f"i{number:03d}" for number in np.random.default_rng(5).permutation(300)]
     await build(store, catalog, batch(ids, vectors))
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         pages = [
             s.item.id
             for offset in range(0, 300, 40)
-            for s in await reader.query(features(1)[0], limit=40, offset=offset)
+            for s in await pinned.query(features(1)[0], limit=40, offset=offset)
         ]
     assert pages == sorted(ids[100:]) + sorted(ids[:100])
 
@@ -95,10 +95,10 @@ async def test_score_threshold_cuts(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, points)
     query = features(1, seed=9)[0]
     expected = [item_id for item_id, score in ranking(points, query, None) if score >= 0.2]
-    async with store.reader(catalog) as reader:
-        found = await reader.query(query, limit=60, options=SearchOptions(score_threshold=0.2))
+    async with store.open_version(catalog) as pinned:
+        found = await pinned.query(query, limit=60, options=SearchOptions(score_threshold=0.2))
         assert [s.item.id for s in found] == expected
-        nothing = await reader.query(query, limit=60, options=SearchOptions(score_threshold=1.5))
+        nothing = await pinned.query(query, limit=60, options=SearchOptions(score_threshold=1.5))
         assert nothing == []
 
 
@@ -108,19 +108,19 @@ async def test_a_filter_restricts_exactly(store: VectorStore, catalog: str) -> N
     await build(store, catalog, points)
     where = Filter(must=(MatchAny("colour", ("blue",)),), must_not=(HasId(("i003",)),))
     query = features(1, seed=2)[0]
-    async with store.reader(catalog) as reader:
-        found = await reader.query(query, limit=60, where=where, options=SearchOptions(ef=16))
+    async with store.open_version(catalog) as pinned:
+        found = await pinned.query(query, limit=60, where=where, options=SearchOptions(ef=16))
         assert [s.item.id for s in found] == [item_id for item_id, _ in ranking(points, query, where)]
 
 
 async def test_an_empty_version_answers_with_nothing(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch([], features(0)), spec())
-    async with store.reader(catalog) as reader:
-        assert await reader.query(features(1)[0], limit=5) == []
-        assert await reader.count() == 0
-        assert await reader.scroll(limit=5) == ([], "")
-        assert await reader.facet("colour", limit=5) == []
-        assert await reader.retrieve(["a"]) == {}
+    async with store.open_version(catalog) as pinned:
+        assert await pinned.query(features(1)[0], limit=5) == []
+        assert await pinned.count() == 0
+        assert await pinned.scroll(limit=5) == ([], "")
+        assert await pinned.facet("colour", limit=5) == []
+        assert await pinned.retrieve(["a"]) == {}
 
 
 BAD_VECTORS: list[tuple[NDArray[np.float32], str]] = [
@@ -138,11 +138,11 @@ BAD_VECTORS: list[tuple[NDArray[np.float32], str]] = [
 
 async def test_bad_vectors(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(3)))
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for vector, message in BAD_VECTORS:
             with pytest.raises(InvalidQueryError, match=message):
-                await reader.query(vector, limit=1)
-        assert len(await reader.query(features(1)[0], limit=1)) == 1
+                await pinned.query(vector, limit=1)
+        assert len(await pinned.query(features(1)[0], limit=1)) == 1
 
 
 BAD_NUMBERS = [
@@ -161,10 +161,10 @@ BAD_NUMBERS = [
 
 async def test_bad_numbers(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(3)), spec())
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for limit, offset, options, field in BAD_NUMBERS:
             with pytest.raises(InvalidQueryError) as caught:
-                await reader.query(features(1)[0], limit=limit, offset=offset, options=options)
+                await pinned.query(features(1)[0], limit=limit, offset=offset, options=options)
             assert caught.value.field == field
 
 
@@ -183,10 +183,10 @@ async def test_groups_keep_the_best_of_each_value(store: VectorStore, catalog: s
             taken.update([colour] if colour else [])
             expected.append(item_id)
     options = SearchOptions(group_by="colour", group_size=2)
-    async with store.reader(catalog) as reader:
-        found = [s.item.id for s in await reader.query(QUERY, limit=100, options=options)]
+    async with store.open_version(catalog) as pinned:
+        found = [s.item.id for s in await pinned.query(QUERY, limit=100, options=options)]
         assert found == expected
-        second = await reader.query(QUERY, limit=5, offset=5, options=options)
+        second = await pinned.query(QUERY, limit=5, offset=5, options=options)
         assert [s.item.id for s in second] == expected[5:10]
 
 
@@ -195,8 +195,8 @@ async def test_groups_look_beyond_one_large_group(store: VectorStore, catalog: s
     payloads: list[dict[str, Any]] = [{"size": 1}] * 600 + [{"size": 2}, {"size": [1, 3]}, {"size": 4}]
     points = batch(numbered(603), vectors, payloads)
     await build(store, catalog, points)
-    async with store.reader(catalog) as reader:
-        found = await reader.query(QUERY, limit=10, options=SearchOptions(group_by="size"))
+    async with store.open_version(catalog) as pinned:
+        found = await pinned.query(QUERY, limit=10, options=SearchOptions(group_by="size"))
         assert {s.item.id for s in found} == {"i000", "i600", "i602"}
 
 
@@ -206,15 +206,15 @@ async def test_diversity_spreads_over_clusters(store: VectorStore, catalog: str)
     vectors = (np.repeat(directions, 10, axis=0) + noise).astype(np.float32)
     await build(store, catalog, batch(numbered(30), vectors), spec())
     query = (directions[0] * 1.3 + directions[1] + directions[2]).astype(np.float32)
-    async with store.reader(catalog) as reader:
-        plain = [s.item.id for s in await reader.query(query, limit=3)]
-        spread = await reader.query(query, limit=3, options=SearchOptions(diversity=0.7))
+    async with store.open_version(catalog) as pinned:
+        plain = [s.item.id for s in await pinned.query(query, limit=3)]
+        spread = await pinned.query(query, limit=3, options=SearchOptions(diversity=0.7))
         pages = [
             s.item.id
             for offset in range(0, 30, 10)
-            for s in await reader.query(query, limit=10, offset=offset, options=SearchOptions(diversity=0.7))
+            for s in await pinned.query(query, limit=10, offset=offset, options=SearchOptions(diversity=0.7))
         ]
-        grouped = await reader.query(query, limit=3, options=SearchOptions(diversity=0.7, group_by="size"))
+        grouped = await pinned.query(query, limit=3, options=SearchOptions(diversity=0.7, group_by="size"))
     assert {int(item_id[1:]) // 10 for item_id in plain} == {0}
     assert {int(s.item.id[1:]) // 10 for s in spread} == {0, 1, 2}
     assert spread[0].item.id == plain[0]
@@ -226,9 +226,9 @@ async def test_diversity_spreads_over_clusters(store: VectorStore, catalog: str)
 async def test_full_diversity_and_none(store: VectorStore, catalog: str) -> None:
     points = batch(numbered(50), features(50))
     await build(store, catalog, points)
-    async with store.reader(catalog) as reader:
-        none = await reader.query(QUERY, limit=50, options=SearchOptions(diversity=0.0))
-        full = await reader.query(QUERY, limit=50, options=SearchOptions(diversity=1.0))
+    async with store.open_version(catalog) as pinned:
+        none = await pinned.query(QUERY, limit=50, options=SearchOptions(diversity=0.0))
+        full = await pinned.query(QUERY, limit=50, options=SearchOptions(diversity=1.0))
     assert [s.item.id for s in none] == [item_id for item_id, _ in ranking(points, QUERY, None)]
     assert full[0].item.id == none[0].item.id
     assert sorted(s.item.id for s in full) == numbered(50)
@@ -247,19 +247,19 @@ PAYLOADS: list[dict[str, Any]] = [
 
 async def test_counts_are_exact_and_ordered(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch([*numbered(40), "bare"], features(41), [*PAYLOADS, {}]))
-    async with store.reader(catalog) as reader:
-        assert await reader.facet("colour", limit=10) == [
+    async with store.open_version(catalog) as pinned:
+        assert await pinned.facet("colour", limit=10) == [
             FacetValue("blue", 24),
             FacetValue("green", 16),
             FacetValue("red", 8),
         ]
-        assert await reader.facet("sale", limit=10) == [FacetValue(False, 26), FacetValue(True, 14)]
-        assert [type(f.value) for f in await reader.facet("sale", limit=10)] == [bool, bool]
-        assert await reader.facet("size", limit=2) == [FacetValue(0, 10), FacetValue(1, 10)]
-        assert await reader.facet(ODD, limit=3) == [FacetValue(f"v{row:02d}", 1) for row in range(3)]
+        assert await pinned.facet("sale", limit=10) == [FacetValue(False, 26), FacetValue(True, 14)]
+        assert [type(f.value) for f in await pinned.facet("sale", limit=10)] == [bool, bool]
+        assert await pinned.facet("size", limit=2) == [FacetValue(0, 10), FacetValue(1, 10)]
+        assert await pinned.facet(ODD, limit=3) == [FacetValue(f"v{row:02d}", 1) for row in range(3)]
         where = Filter(must=(Range("size", gte=2),), must_not=(MatchAny("sale", (True,)),))
         expected = sum(p["size"] >= 2 and not p["sale"] and p["colour"] == "green" for p in PAYLOADS)
-        assert FacetValue("green", expected) in await reader.facet("colour", limit=10, where=where)
+        assert FacetValue("green", expected) in await pinned.facet("colour", limit=10, where=where)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ async def test_fields_that_cannot_be_counted(
     store: VectorStore, catalog: str, field: str, limit: int, culprit: str
 ) -> None:
     await build(store, catalog, batch(numbered(2)), spec())
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         with pytest.raises(InvalidQueryError) as caught:
-            await reader.facet(field, limit=limit)
+            await pinned.facet(field, limit=limit)
         assert caught.value.field == culprit

@@ -33,9 +33,9 @@ async def test_life_of_a_version(store: VectorStore, catalog: str) -> None:
     published = await store.publish(catalog, "v0001")
     assert published.state is VersionState.PUBLISHED
     assert [c.published for c in await store.list_catalogs() if c.catalog == catalog] == [published]
-    async with store.reader(catalog) as reader:
-        assert reader.info == published
-        assert await reader.count() == 5
+    async with store.open_version(catalog) as pinned:
+        assert pinned.info == published
+        assert await pinned.count() == 5
 
 
 async def test_nothing_is_visible_before_publishing(store: VectorStore, catalog: str) -> None:
@@ -43,19 +43,19 @@ async def test_nothing_is_visible_before_publishing(store: VectorStore, catalog:
         await store.list_versions(catalog)
     info = await build(store, catalog, batch(numbered(3)), publish=False)
     with pytest.raises(CatalogNotFoundError, match="no published version"):
-        async with store.reader(catalog):
+        async with store.open_version(catalog):
             pass
-    async with store.reader(catalog, info.version) as reader:
-        assert reader.info.state is VersionState.READY
+    async with store.open_version(catalog, info.version) as pinned:
+        assert pinned.info.state is VersionState.READY
     assert [c.published for c in await store.list_catalogs() if c.catalog == catalog] == [None]
 
 
 async def test_publish_switches_and_a_pinned_reader_stays(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["old"]))
-    async with store.reader(catalog) as old:
+    async with store.open_version(catalog) as old:
         await build(store, catalog, batch(["new"]))
         assert list(await old.retrieve(["old", "new"])) == ["old"]
-        async with store.reader(catalog) as new:
+        async with store.open_version(catalog) as new:
             assert list(await new.retrieve(["old", "new"])) == ["new"]
     assert [i.state for i in await store.list_versions(catalog)] == [
         VersionState.RETIRED,
@@ -80,8 +80,8 @@ async def test_rollback_goes_back_step_by_step(store: VectorStore, catalog: str)
         VersionState.PUBLISHED,
         VersionState.READY,
     ]
-    async with store.reader(catalog) as reader:
-        assert list(await reader.retrieve(["a", "b", "c"])) == ["b"]
+    async with store.open_version(catalog) as pinned:
+        assert list(await pinned.retrieve(["a", "b", "c"])) == ["b"]
     assert (await store.rollback(catalog)).version == "v0001"
     with pytest.raises(VersionConflictError, match="no earlier version"):
         await store.rollback(catalog)
@@ -112,11 +112,11 @@ async def test_retention_keeps_the_newest_and_what_is_being_built(store: VectorS
 
 async def test_a_pinned_version_outlives_retention(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
-    async with store.reader(catalog) as pinned:
+    async with store.open_version(catalog) as pinned:
         await build(store, catalog, batch(["b"]), keep=0)
         assert [i.version for i in await store.list_versions(catalog)] == ["v0002"]
         with pytest.raises(VersionNotFoundError):
-            async with store.reader(catalog, "v0001"):
+            async with store.open_version(catalog, "v0001"):
                 pass
         found = await pinned.query(features(1)[0], limit=1)
         assert [scored.item.id for scored in found] == ["a"]
@@ -124,16 +124,16 @@ async def test_a_pinned_version_outlives_retention(store: VectorStore, catalog: 
 
 async def test_a_pinned_version_outlives_its_catalog(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
-    async with store.reader(catalog) as pinned:
+    async with store.open_version(catalog) as pinned:
         await store.delete_catalog(catalog)
         assert list(await pinned.retrieve(["a"])) == ["a"]
         with pytest.raises(CatalogNotFoundError):
-            async with store.reader(catalog):
+            async with store.open_version(catalog):
                 pass
         assert catalog not in [c.catalog for c in await store.list_catalogs()]
         await build(store, catalog, batch(["b"]))
-        async with store.reader(catalog) as reader:
-            assert list(await reader.retrieve(["a", "b"])) == ["b"]
+        async with store.open_version(catalog) as newer:
+            assert list(await newer.retrieve(["a", "b"])) == ["b"]
     assert len(await store.list_versions(catalog)) == 1
 
 
@@ -144,7 +144,7 @@ async def test_a_closed_writer_is_resumed(store: VectorStore, catalog: str) -> N
     with pytest.raises(VersionConflictError, match="still being built"):
         await store.publish(catalog, "v0001")
     with pytest.raises(VersionConflictError, match="still being built"):
-        async with store.reader(catalog, "v0001"):
+        async with store.open_version(catalog, "v0001"):
             pass
     with pytest.raises(VersionConflictError, match="closed"):
         await writer.upsert(batch(["b"]))
@@ -223,7 +223,7 @@ async def test_bad_catalog_names(store: VectorStore) -> None:
         with pytest.raises(InvalidQueryError, match="catalog name"):
             await store.create_version(name, spec({}))
         with pytest.raises(CatalogNotFoundError):
-            async with store.reader(name):
+            async with store.open_version(name):
                 pass
         with pytest.raises(CatalogNotFoundError):
             await store.delete_catalog(name)
@@ -256,16 +256,16 @@ async def test_every_quantization(store: VectorStore, catalog: str, quantization
     )
     info = await build(store, catalog, batch(numbered(40), features(40)), chosen)
     assert info.spec == chosen
-    async with store.reader(catalog) as reader:
+    async with store.open_version(catalog) as pinned:
         for row, vector in enumerate(features(40)[:5]):
-            found = await reader.query(vector, limit=1)
+            found = await pinned.query(vector, limit=1)
             assert found[0].item.id == f"i{row:03d}"
             assert found[0].score == pytest.approx(1.0, abs=1e-5)
             options = SearchOptions(ef=64, rescore=False, oversampling=4.0)
-            assert len(await reader.query(vector, limit=3, options=options)) == 3
+            assert len(await pinned.query(vector, limit=3, options=options)) == 3
         for oversampling in (0.5, 17.0, float("nan")):
             with pytest.raises(InvalidQueryError, match="oversampling"):
-                await reader.query(vector, limit=1, options=SearchOptions(oversampling=oversampling))
+                await pinned.query(vector, limit=1, options=SearchOptions(oversampling=oversampling))
 
 
 async def test_check_and_closed_store(store: VectorStore) -> None:

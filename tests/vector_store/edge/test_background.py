@@ -86,12 +86,12 @@ def named(root: Path) -> str:
     return EdgeCatalogs(EdgeLayout(root)).shard_name("shop", "v0001")
 
 
-async def everything(reader: CatalogVersion) -> dict[str, tuple[Any, ...]]:
+async def everything(pinned: CatalogVersion) -> dict[str, tuple[Any, ...]]:
     """Every item, comparable to the last bit of its vector."""
     items: list[Item] = []
     cursor = ""
     while True:
-        page, cursor = await reader.scroll(limit=200, after=cursor, with_features=True)
+        page, cursor = await pinned.scroll(limit=200, after=cursor, with_features=True)
         items += page
         if not cursor:
             break
@@ -103,22 +103,22 @@ async def everything(reader: CatalogVersion) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-async def change(reader: CatalogVersion, seed: int, steps: int) -> None:
+async def change(pinned: CatalogVersion, seed: int, steps: int) -> None:
     """Changes of every kind that depend on the seed alone."""
     generator = np.random.default_rng(seed)
     for step in range(steps):
         ids = [f"i{number:03d}" for number in generator.integers(150, size=4)]
         match generator.integers(5):
             case 0:
-                await reader.delete(ids)
+                await pinned.delete(ids)
             case 1:
                 payloads: list[Payload] = [{"colour": "blue", "size": step}] * 4
-                await reader.set_payloads(PayloadBatch(ids, payloads))
+                await pinned.set_payloads(PayloadBatch(ids, payloads))
             case 2:
-                await reader.delete_where(Filter(must=(MatchAny("size", (int(generator.integers(40)),)),)))
+                await pinned.delete_where(Filter(must=(MatchAny("size", (int(generator.integers(40)),)),)))
             case _:
                 vectors = features(4, seed=int(generator.integers(1 << 30)))
-                await reader.upsert(batch(ids, vectors, [{"colour": "red", "size": step}] * 4))
+                await pinned.upsert(batch(ids, vectors, [{"colour": "red", "size": step}] * 4))
 
 
 @pytest.mark.slow
@@ -134,39 +134,39 @@ async def test_changes_during_indexing_end_with_the_same_items(
         await build(opened, "shop", batch(numbered(100), features(100), payloads), spec(schema))
     searching = True
 
-    async def search(reader: CatalogVersion) -> int:
+    async def search(pinned: CatalogVersion) -> int:
         answers = 0
         while searching:
-            found = await reader.query(features(1)[0], limit=20)
+            found = await pinned.query(features(1)[0], limit=20)
             assert len(found) == 20
             answers += 1
         return answers
 
-    async with plain.reader("shop") as expected, store.reader("shop") as reader:
-        queries = asyncio.create_task(search(reader))
+    async with plain.open_version("shop") as expected, store.open_version("shop") as pinned:
+        queries = asyncio.create_task(search(pinned))
         # Already at the opening more than 30 items had no index, so a copy is being made or made.
         await until(lambda: (waiting / "child").exists())
-        for target in (expected, reader):
+        for target in (expected, pinned):
             await change(target, seed, 40)
         (waiting / "go").touch()
-        changes = asyncio.create_task(change(reader, seed + 100, 60))
+        changes = asyncio.create_task(change(pinned, seed + 100, 60))
         await until(lambda: named(tmp_path / "store") != "shard")
         await changes
         await change(expected, seed + 100, 60)
         searching = False
         assert await queries > 0
         wanted = await everything(expected)
-        assert await everything(reader) == wanted
-        assert await reader.count() == len(wanted)
+        assert await everything(pinned) == wanted
+        assert await pinned.count() == len(wanted)
         red = Filter(must=(MatchAny("colour", ("red",)),))
-        assert await reader.count(red) == await expected.count(red)
-        answers = [await target.query(features(1)[0], limit=50) for target in (expected, reader)]
+        assert await pinned.count(red) == await expected.count(red)
+        answers = [await target.query(features(1)[0], limit=50) for target in (expected, pinned)]
         assert [s.item.id for s in answers[0]] == [s.item.id for s in answers[1]]
     await store.close()
     await plain.close()
     assert shards(tmp_path / "store") == [named(tmp_path / "store")]
-    async with EdgeStore(tmp_path / "store") as again, again.reader("shop") as reader:
-        assert await everything(reader) == wanted
+    async with EdgeStore(tmp_path / "store") as again, again.open_version("shop") as pinned:
+        assert await everything(pinned) == wanted
 
 
 async def test_a_graph_is_built_while_queries_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,16 +178,16 @@ async def test_a_graph_is_built_while_queries_run(tmp_path: Path, monkeypatch: p
     store = EdgeStore(tmp_path, options=options, quantize_above_bytes=4 * dimension * 100)
     chosen = spec({}, dimension=dimension, hnsw_m=8, hnsw_ef_construct=32, vectors_on_disk=True)
     await build(store, "shop", batch(["first"], vectors[:1]), chosen)
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as pinned:
         for begin in range(0, count, 500):
             rows = range(begin, begin + 500)
-            await reader.upsert(batch([f"i{row}" for row in rows], vectors[begin : begin + 500]))
-        assert await reader.unindexed() > 0
+            await pinned.upsert(batch([f"i{row}" for row in rows], vectors[begin : begin + 500]))
+        assert await pinned.unindexed() > 0
         await until(lambda: named(tmp_path) != "shard")
-        assert (await reader.query(vectors[7], limit=1))[0].score == pytest.approx(1.0, abs=1e-5)
+        assert (await pinned.query(vectors[7], limit=1))[0].score == pytest.approx(1.0, abs=1e-5)
         await until(lambda: shards(tmp_path) == [named(tmp_path)])
-        assert await reader.unindexed() < 100
-        assert await reader.count() == count + 1
+        assert await pinned.unindexed() < 100
+        assert await pinned.count() == count + 1
     await store.close()
     # It has become large enough to be compressed, and its full vectors stay on disk.
     shard = version_folder(tmp_path) / named(tmp_path)
@@ -202,18 +202,18 @@ async def test_a_killed_or_failing_attempt_is_repeated(
     root = tmp_path / "store"
     store = EdgeStore(root, options=OPTIONS)
     await build(store, "shop", batch(numbered(50), features(50)))
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as pinned:
         for _ in range(3):
             await until(lambda: (waiting / "child").exists())
             child = int((waiting / "child").read_text())
             (waiting / "child").unlink()
             os.kill(child, signal.SIGKILL)
-            await reader.upsert(batch(["late"]))
+            await pinned.upsert(batch(["late"]))
         await until(lambda: (waiting / "child").exists())
         assert named(root) == "shard"
         (waiting / "go").touch()
         await until(lambda: named(root) != "shard")
-        assert await reader.count() == 51
+        assert await pinned.count() == 51
     await store.close()
     assert shards(root) == [named(root)]
     # In the format of every service.
@@ -243,31 +243,31 @@ async def test_a_document_that_cannot_be_written_changes_nothing(
     monkeypatch.setattr(EdgeCatalogs, "write", write)
     store = EdgeStore(root, options=OPTIONS)
     await build(store, "shop", batch(numbered(50), features(50)))
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as pinned:
         for number in range(20):
-            await reader.upsert(batch([f"n{number}"]))
+            await pinned.upsert(batch([f"n{number}"]))
         await until(lambda: named(root) != "shard")
-        assert await reader.count() == 70
+        assert await pinned.count() == 70
     await store.close()
     assert refused == 2
-    async with EdgeStore(root) as again, again.reader("shop") as reader:
-        assert await reader.count() == 70
+    async with EdgeStore(root) as again, again.open_version("shop") as pinned:
+        assert await pinned.count() == 70
 
 
 async def test_closing_ends_what_is_under_way(tmp_path: Path, waiting: Path) -> None:
     root = tmp_path / "store"
     store = EdgeStore(root, options=OPTIONS)
     await build(store, "shop", batch(numbered(50), features(50)))
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as pinned:
         await until(lambda: (waiting / "child").exists())
-        await reader.upsert(batch(["late"]))
+        await pinned.upsert(batch(["late"]))
     await store.close()
     assert shards(root) == ["shard"]
     child = int((waiting / "child").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
-    async with EdgeStore(root) as again, again.reader("shop") as reader:
-        assert await reader.count() == 51
+    async with EdgeStore(root) as again, again.open_version("shop") as pinned:
+        assert await pinned.count() == 51
 
 
 OWNER = """
@@ -277,10 +277,10 @@ from vector_store.edge.store import EdgeStore
 background.INDEXING_THRESHOLD_KB = 0
 {more}
 own = EdgeStore(Path(sys.argv[1]), options=EdgeOptions(index_above_items=10))
-async with own.reader("shop") as reader:
-    start = await reader.count()
+async with own.open_version("shop") as pinned:
+    start = await pinned.count()
     for number in range(start, 10**6):
-        await reader.upsert(batch([f"n{{number}}"]))
+        await pinned.upsert(batch([f"n{{number}}"]))
         print(number, flush=True)
 """
 
@@ -303,11 +303,11 @@ async def test_kill_9_of_the_owner_loses_nothing(tmp_path: Path) -> None:
         if named(tmp_path) != seen:
             switched.add(named(tmp_path))
         async with EdgeStore(tmp_path, options=EdgeOptions(index_above_items=0)) as store:
-            async with store.reader("shop") as reader:
+            async with store.open_version("shop") as pinned:
                 wanted = [f"n{number}" for number in range(acknowledged + 1)]
-                assert list(await reader.retrieve(wanted)) == wanted
+                assert list(await pinned.retrieve(wanted)) == wanted
                 # One more may have been written than was told of.
-                assert await reader.count() - len(wanted) in (0, 1)
+                assert await pinned.count() - len(wanted) in (0, 1)
             assert shards(tmp_path) == [named(tmp_path)]
     assert switched
 
@@ -330,6 +330,6 @@ async def test_the_indexing_ends_with_its_owner(tmp_path: Path, waiting: Path) -
             return True
 
     await until(gone)
-    async with EdgeStore(root) as store, store.reader("shop") as reader:
-        assert await reader.count() > 50
+    async with EdgeStore(root) as store, store.open_version("shop") as pinned:
+        assert await pinned.count() > 50
     assert shards(root) == ["shard"]

@@ -42,17 +42,17 @@ async def test_shared_files_are_never_changed_in_place(tmp_path: Path) -> None:
     shard = tmp_path / "catalogs/shop/versions/v0001/shard"
     before = digests(shard)
     assert {path.name for path in before} == {"matrix.dat", "quantized.data", "links_compressed.bin"}
-    async with store.reader("shop") as reader:
-        await reader.upsert(batch(["i5", "new"], vectors[:2]))
-        await reader.set_payloads(PayloadBatch(["i6", "new"], [{"free": 1}] * 2, ["x.jpg"] * 2))
-        await reader.delete(["i7", "i8"])
+    async with store.open_version("shop") as pinned:
+        await pinned.upsert(batch(["i5", "new"], vectors[:2]))
+        await pinned.set_payloads(PayloadBatch(["i6", "new"], [{"free": 1}] * 2, ["x.jpg"] * 2))
+        await pinned.delete(["i7", "i8"])
         copy = tmp_path / "copy"
         copy_shard(shard, copy)
         assert digests(shard) == before
     await store.close()
     store = EdgeStore(tmp_path)
-    async with store.reader("shop") as reader:
-        await reader.upsert(batch(["i9"], vectors[:1]))
+    async with store.open_version("shop") as pinned:
+        await pinned.upsert(batch(["i9"], vectors[:1]))
     await store.close()
     assert digests(shard) == before
     # They are shared, everything else is not.
@@ -143,11 +143,11 @@ async def test_damage_is_found_and_another_version_answers(
         assert "version v0002 of catalog 'shop' is damaged" in facts["damaged"]
         for _ in range(2):
             with pytest.raises(StoreDamagedError, match=f"{message}.*cir catalogs rollback.*restore"):
-                async with store.reader("shop"):
+                async with store.open_version("shop"):
                     pass
         await store.rollback("shop")
-        async with store.reader("shop") as reader:
-            assert list(await reader.retrieve(["old"])) == ["old"]
+        async with store.open_version("shop") as pinned:
+            assert list(await pinned.retrieve(["old"])) == ["old"]
         assert "damaged" not in await store.check()
 
 
@@ -155,21 +155,21 @@ async def test_online_changes_are_no_damage(tmp_path: Path) -> None:
     sums = tmp_path / "catalogs/shop/versions/v0001/sums.json"
     async with open_store(f"edge://{tmp_path}") as store:
         await build(store, "shop", batch(numbered(5)))
-        async with store.reader("shop") as reader:
+        async with store.open_version("shop") as pinned:
             assert sums.exists()
-            await reader.upsert(batch(["new"]))
+            await pinned.upsert(batch(["new"]))
             # A crash from here on leaves no sums that the files would not agree with.
             assert not sums.exists()
         assert "damaged" not in await store.check()
     assert sums.exists()
     async with open_store(f"edge://{tmp_path}") as store:
-        async with store.reader("shop") as reader:
-            assert await reader.count() == 6
+        async with store.open_version("shop") as pinned:
+            assert await pinned.count() == 6
         cut_path = one(tmp_path / "catalogs/shop/versions/v0001/shard", "mutable_id_tracker.versions")
     cut(cut_path)
     async with open_store(f"edge://{tmp_path}") as store:
         with pytest.raises(StoreDamagedError):
-            async with store.reader("shop"):
+            async with store.open_version("shop"):
                 pass
 
 
@@ -182,7 +182,7 @@ async def test_what_the_engine_itself_finds_is_damage_too(tmp_path: Path) -> Non
     cut(one(version / "shard", "vectors/status.dat"))
     async with open_store(f"edge://{tmp_path}") as store:
         with pytest.raises(StoreDamagedError, match="cir catalogs restore"):
-            async with store.reader("shop"):
+            async with store.open_version("shop"):
                 pass
 
 
@@ -204,10 +204,10 @@ async def test_a_full_disk_refuses_writes_and_answers_queries(tmp_path: Path) ->
         with pytest.raises(StoreUnavailableError, match="cannot write version v0002"):
             await writer.upsert(batch(["b"]))
         await writer.close()
-        async with store.reader("shop") as reader:
+        async with store.open_version("shop") as pinned:
             with pytest.raises(StoreUnavailableError, match="is full"):
-                await reader.upsert(batch(["b"]))
-            assert [s.item.id for s in await reader.query(features(1)[0], limit=5)] == ["a"]
+                await pinned.upsert(batch(["b"]))
+            assert [s.item.id for s in await pinned.query(features(1)[0], limit=5)] == ["a"]
     async with EdgeStore(tmp_path) as store:
         writer = await store.resume_version("shop", "v0002")
         await writer.upsert(batch(["b"]))
@@ -231,5 +231,5 @@ async def test_a_read_only_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(StoreUnavailableError, match=r"Read-only file system.*may be written"):
                 await act
         with pytest.raises(StoreUnavailableError, match="Read-only file system"):
-            async with store.reader("shop"):
+            async with store.open_version("shop"):
                 pass

@@ -26,23 +26,23 @@ from vector_store.snapshot import restore_snapshot, write_snapshot
 
 # Serves version v0001 and, for each line it is sent, writes a pair of items; the last pair was acknowledged.
 OWNER = """
-async with store.reader("shop") as reader:
+async with store.open_version("shop") as pinned:
     print("ready", flush=True)
     number = 0
     while await asyncio.to_thread(sys.stdin.readline):
-        await reader.upsert(batch([f"a{number}", f"b{number}"]))
+        await pinned.upsert(batch([f"a{number}", f"b{number}"]))
         print(number, flush=True)
         number += 1
 """
 
 # The same without being asked, deleting the pair before.
 BUSY = """
-async with store.reader("shop") as reader:
+async with store.open_version("shop") as pinned:
     print("ready", flush=True)
     for number in range(10**6):
-        await reader.upsert(batch([f"a{number}", f"b{number}"]))
+        await pinned.upsert(batch([f"a{number}", f"b{number}"]))
         if number:
-            await reader.delete([f"a{number - 1}", f"b{number - 1}"])
+            await pinned.delete([f"a{number - 1}", f"b{number - 1}"])
         print(number, flush=True)
 """
 
@@ -63,24 +63,24 @@ async def test_a_served_version_is_read_as_it_stands(tmp_path: Path) -> None:
     owner.stdin.write(b"\n")
     assert await line_of(owner) == "0"
     store = EdgeStore(tmp_path)
-    async with store.frozen_reader("shop") as reader:
-        assert reader.info.points == await reader.count() == 52
-        found = await reader.retrieve(["i007", "a0"], with_features=True)
+    async with store.open_frozen_version("shop") as pinned:
+        assert pinned.info.points == await pinned.count() == 52
+        found = await pinned.retrieve(["i007", "a0"], with_features=True)
         item = found["i007"]
         assert item.features is not None
         np.testing.assert_allclose(item.features, vectors[7], rtol=1e-5, atol=1e-6)
-        assert (await reader.query(vectors[9], limit=1))[0].item.id == "i009"
+        assert (await pinned.query(vectors[9], limit=1))[0].item.id == "i009"
         # What is written from now on is not in it.
         owner.stdin.write(b"\n")
         assert await line_of(owner) == "1"
-        assert await reader.count() == 52
+        assert await pinned.count() == 52
         with pytest.raises(VersionConflictError, match="read from a copy"):
-            await reader.delete(["i007"])
+            await pinned.delete(["i007"])
         assert len(left(tmp_path)) == 2
-        async with store.frozen_reader("shop", "v0001") as second:
+        async with store.open_frozen_version("shop", "v0001") as second:
             assert await second.count() == 54
         with pytest.raises(VersionNotFoundError):
-            async with store.frozen_reader("shop", "v0009"):
+            async with store.open_frozen_version("shop", "v0009"):
                 pass
     assert left(tmp_path) == []
     # The owner is none the wiser.
@@ -88,8 +88,8 @@ async def test_a_served_version_is_read_as_it_stands(tmp_path: Path) -> None:
     assert await line_of(owner) == "2"
     owner.stdin.close()
     await owner.wait()
-    async with store.reader("shop") as reader:
-        assert await reader.count() == 56
+    async with store.open_version("shop") as pinned:
+        assert await pinned.count() == 56
     await store.close()
 
 
@@ -103,8 +103,8 @@ async def test_copies_under_writes_hold_whole_pairs(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path)
     for _ in range(8):
         acknowledged = int(await line_of(owner))
-        async with store.frozen_reader("shop") as reader:
-            items, cursor = await reader.scroll(limit=100)
+        async with store.open_frozen_version("shop") as pinned:
+            items, cursor = await pinned.scroll(limit=100)
             assert cursor == ""
             ids = {item.id for item in items}
             assert ids >= set(numbered(20))
@@ -113,7 +113,7 @@ async def test_copies_under_writes_hold_whole_pairs(tmp_path: Path) -> None:
             # The pair before may be there still, when the copy was made between the two changes.
             assert max(pairs) >= acknowledged
             assert sorted(pairs) in ([max(pairs)], [max(pairs) - 1, max(pairs)])
-            exact = await reader.query(features(20)[3], limit=3, options=SearchOptions(exact=True))
+            exact = await pinned.query(features(20)[3], limit=3, options=SearchOptions(exact=True))
             assert exact[0].item.id == "i003"
     owner.kill()
     await owner.communicate()
@@ -144,10 +144,10 @@ async def test_a_served_catalog_is_copied_and_snapshotted(tmp_path: Path) -> Non
 async def test_copies_of_a_dead_process_are_removed(tmp_path: Path) -> None:
     async with open_store(f"edge://{tmp_path}") as store:
         await build(store, "shop", batch(numbered(5)))
-        async with store.reader("shop"):
+        async with store.open_version("shop"):
             reading = (
-                'async with store.frozen_reader("shop") as reader:\n'
-                "    print(await reader.count(), flush=True)\n"
+                'async with store.open_frozen_version("shop") as pinned:\n'
+                "    print(await pinned.count(), flush=True)\n"
                 "    await asyncio.to_thread(sys.stdin.readline)"
             )
             other = await start(tmp_path, reading)
@@ -165,25 +165,25 @@ async def test_copies_of_a_dead_process_are_removed(tmp_path: Path) -> None:
 async def test_refusals(tmp_path: Path) -> None:
     owner, other = EdgeStore(tmp_path), EdgeStore(tmp_path)
     with pytest.raises(CatalogNotFoundError):
-        async with other.frozen_reader("shop"):
+        async with other.open_frozen_version("shop"):
             pass
     await build(owner, "shop", batch(["a"]))
     full = EdgeStore(tmp_path, options=EdgeOptions(min_free_bytes=1 << 60))
-    async with owner.reader("shop"):
+    async with owner.open_version("shop"):
         with pytest.raises(StoreUnavailableError, match=r"cannot copy version v0001 .* is full"):
-            async with full.frozen_reader("shop"):
+            async with full.open_frozen_version("shop"):
                 pass
         writer = await owner.create_version("shop", spec({}))
         with pytest.raises(VersionConflictError, match="still being built"):
-            async with other.frozen_reader("shop", "v0002"):
+            async with other.open_frozen_version("shop", "v0002"):
                 pass
         await writer.abort()
         # Closing the store closes what is being read; the block then ends without an error.
-        async with other.frozen_reader("shop") as reader:
-            assert list(await reader.retrieve(["a"])) == ["a"]
+        async with other.open_frozen_version("shop") as pinned:
+            assert list(await pinned.retrieve(["a"])) == ["a"]
             await other.close()
             with pytest.raises(StoreUnavailableError, match="is closed"):
-                await reader.count()
+                await pinned.count()
     assert left(tmp_path) == []
     await full.close()
     await owner.close()
@@ -192,10 +192,10 @@ async def test_refusals(tmp_path: Path) -> None:
 async def test_reading_does_not_keep_a_service_from_opening(tmp_path: Path) -> None:
     async with EdgeStore(tmp_path) as store, EdgeStore(tmp_path) as service:
         await build(store, "shop", batch(["a"]))
-        async with store.frozen_reader("shop") as frozen, service.reader("shop") as reader:
-            await reader.upsert(batch(["b"]))
-            assert [await opened.count() for opened in (frozen, reader)] == [1, 2]
+        async with store.open_frozen_version("shop") as frozen, service.open_version("shop") as pinned:
+            await pinned.upsert(batch(["b"]))
+            assert [await opened.count() for opened in (frozen, pinned)] == [1, 2]
         # Whoever has it open needs no copy.
-        async with service.frozen_reader("shop") as reader:
-            assert await reader.count() == 2
+        async with service.open_frozen_version("shop") as pinned:
+            assert await pinned.count() == 2
             assert left(tmp_path) == []

@@ -75,14 +75,14 @@ async def output_of(root: Path, body: str) -> str:
 
 
 READ = """
-async with store.reader("shop") as reader:
-    print(await reader.count())
+async with store.open_version("shop") as pinned:
+    print(await pinned.count())
 """
 
 
 async def test_a_version_open_here_is_locked_elsewhere(store: VectorStore, tmp_path: Path) -> None:
     await build(store, "shop", batch(numbered(3)))
-    async with store.reader("shop"):
+    async with store.open_version("shop"):
         pass
     # The published version stays open between readers.
     answer = await output_of(tmp_path, READ)
@@ -121,21 +121,21 @@ async def test_a_version_being_written_elsewhere_is_locked(store: VectorStore, t
 
 async def test_publishing_elsewhere_is_seen_by_the_next_reader(store: VectorStore, tmp_path: Path) -> None:
     await build(store, "shop", batch(["old"]))
-    async with store.reader("shop") as pinned:
+    async with store.open_version("shop") as pinned:
         assert (
             await output_of(tmp_path, 'print((await build(store, "shop", batch(["new"]), keep=0)).version)')
             == "v0002"
         )
-        async with store.reader("shop") as reader:
-            assert reader.info.version == "v0002"
-            assert list(await reader.retrieve(["old", "new"])) == ["new"]
+        async with store.open_version("shop") as newer:
+            assert newer.info.version == "v0002"
+            assert list(await newer.retrieve(["old", "new"])) == ["new"]
         # The other process dropped the old version, which stays whole for the one that reads it.
         assert [info.version for info in await store.list_versions("shop")] == ["v0002"]
         assert list(await pinned.retrieve(["old", "new"])) == ["old"]
         await pinned.upsert(batch(["late"]))
         assert await pinned.count() == 2
         with pytest.raises(VersionNotFoundError):
-            async with store.reader("shop", "v0001"):
+            async with store.open_version("shop", "v0001"):
                 pass
     await store.close()
     versions = tmp_path / "catalogs" / "shop" / "versions"
@@ -144,7 +144,7 @@ async def test_publishing_elsewhere_is_seen_by_the_next_reader(store: VectorStor
 
 async def test_dropping_a_catalog_elsewhere(store: VectorStore, tmp_path: Path) -> None:
     await build(store, "shop", batch(["a"]))
-    async with store.reader("shop") as pinned:
+    async with store.open_version("shop") as pinned:
         assert await output_of(tmp_path, 'await store.delete_catalog("shop")') == ""
         assert await store.list_catalogs() == []
         assert await pinned.count() == 1
@@ -185,9 +185,9 @@ async def test_acknowledged_items_survive_kill_9(store: VectorStore, tmp_path: P
     assert (await writer.count()) // 2 - acknowledged in (1, 2)
     finished = await writer.finish()
     await store.publish("shop", finished.version)
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as pinned:
         expected = [f"{letter}{number}" for number in range(acknowledged + 1) for letter in "ab"]
-        assert list(await reader.retrieve(expected)) == expected
+        assert list(await pinned.retrieve(expected)) == expected
 
 
 async def test_a_killed_owner_leaves_no_lock(store: VectorStore, tmp_path: Path) -> None:
@@ -195,13 +195,13 @@ async def test_a_killed_owner_leaves_no_lock(store: VectorStore, tmp_path: Path)
     await store.close()
     other = await start(
         tmp_path,
-        'async with store.reader("shop") as reader:\n    await reader.upsert(batch(["b"]))\n'
+        'async with store.open_version("shop") as pinned:\n    await pinned.upsert(batch(["b"]))\n'
         "    print('ready', flush=True)\n    await asyncio.to_thread(sys.stdin.readline)",
     )
     assert await line_of(other) == "ready"
     other.kill()
     await other.communicate()
     again = open_store(f"edge://{tmp_path}")
-    async with again.reader("shop") as reader:
-        assert await reader.count() == 2
+    async with again.open_version("shop") as pinned:
+        assert await pinned.count() == 2
     await again.close()

@@ -66,13 +66,13 @@ async def test_finish_builds_the_graph_and_int8_above_the_threshold(tmp_path: Pa
     assert storage_of(shard) == {"Mmap", "ChunkedMmap"}
     assert info.spec.index.quantization is Quantization.AUTO
     await store.publish("shop", "v0001")
-    async with store.reader("shop") as reader:
-        assert await reader.unindexed() == 0
+    async with store.open_version("shop") as pinned:
+        assert await pinned.unindexed() == 0
         for row in range(0, count, 1000):
-            exact = await reader.query(vectors[row], limit=1, options=SearchOptions(exact=True))
+            exact = await pinned.query(vectors[row], limit=1, options=SearchOptions(exact=True))
             assert exact[0].item.id == f"i{row}"
             # The graph need not find everything, but what it finds is scored with the full vector.
-            found = await reader.query(vectors[row], limit=5)
+            found = await pinned.query(vectors[row], limit=5)
             for scored in found:
                 cosine = vectors[row] @ vectors[int(scored.item.id[1:])]
                 cosine /= np.linalg.norm(vectors[row]) * np.linalg.norm(vectors[int(scored.item.id[1:])])
@@ -111,13 +111,13 @@ async def test_a_failed_index_build_keeps_the_items(tmp_path: Path, monkeypatch:
 async def test_two_stores_on_one_folder_exclude_each_other(tmp_path: Path) -> None:
     first, second = open_store(f"edge://{tmp_path}"), open_store(f"edge://{tmp_path}")
     await build(first, "shop", batch(["a"]))
-    async with first.reader("shop"):
+    async with first.open_version("shop"):
         with pytest.raises(StoreLockedError):
-            async with second.reader("shop"):
+            async with second.open_version("shop"):
                 pass
     await first.close()
-    async with second.reader("shop") as reader:
-        assert await reader.count() == 1
+    async with second.open_version("shop") as pinned:
+        assert await pinned.count() == 1
     await second.close()
 
 
@@ -125,16 +125,16 @@ async def test_two_stores_on_one_folder_exclude_each_other(tmp_path: Path) -> No
 async def test_close_lets_running_calls_finish(tmp_path: Path) -> None:
     store = open_store(f"edge://{tmp_path}")
     await build(store, "shop", batch(numbered(300), features(300)))
-    async with store.reader("shop") as reader:
-        running = [asyncio.create_task(reader.query(v, limit=100)) for v in features(8)]
+    async with store.open_version("shop") as pinned:
+        running = [asyncio.create_task(pinned.query(v, limit=100)) for v in features(8)]
         await asyncio.sleep(0)
-        cancelled = asyncio.create_task(reader.query(features(1)[0], limit=100))
+        cancelled = asyncio.create_task(pinned.query(features(1)[0], limit=100))
         await asyncio.sleep(0)
         cancelled.cancel()
         await store.close()
         assert [len(found) for found in await asyncio.gather(*running)] == [100] * 8
         with pytest.raises(StoreUnavailableError, match="closed"):
-            await reader.count()
+            await pinned.count()
     with pytest.raises(StoreUnavailableError, match="closed"):
         await store.list_catalogs()
     await store.close()
@@ -168,15 +168,15 @@ async def test_damaged_and_unwritable_files(tmp_path: Path) -> None:
 async def test_online_changes_are_counted_in_the_listing_after_reopening(tmp_path: Path) -> None:
     store = open_store(f"edge://{tmp_path}")
     await build(store, "shop", batch(["a"]))
-    async with store.reader("shop") as reader:
-        await reader.upsert(batch(["b", "c"]))
+    async with store.open_version("shop") as pinned:
+        await pinned.upsert(batch(["b", "c"]))
     await store.close()
     store = open_store(f"edge://{tmp_path}")
     assert [i.points for i in await store.list_versions("shop")] == [3]
     # As a process leaves it that dies between a change and its note.
     path = tmp_path / "catalogs/shop/versions/v0001/version.json"
     path.write_text(path.read_text().replace('"points": 3', '"points": 1'))
-    async with store.reader("shop") as reader:
-        assert sorted(await reader.retrieve(["a", "b", "c"])) == ["a", "b", "c"]
-        assert reader.info.points == 3
+    async with store.open_version("shop") as pinned:
+        assert sorted(await pinned.retrieve(["a", "b", "c"])) == ["a", "b", "c"]
+        assert pinned.info.points == 3
     await store.close()

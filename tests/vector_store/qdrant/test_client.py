@@ -35,8 +35,8 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     url = f"qdrants://localhost:{server.port}"
     async with open_store(url, api_key="secret", ca_file=ca) as store:
         await build(store, "shop", batch(["a"]))
-        async with store.reader("shop") as reader:
-            assert await reader.count() == 1
+        async with store.open_version("shop") as pinned:
+            assert await pinned.count() == 1
     for wrong in (
         open_store(url, api_key="secret", ca_file=other, timeout_s=1),
         open_store(url.replace("qdrants", "qdrant"), timeout_s=1),
@@ -55,11 +55,11 @@ async def test_calls_outlive_the_restart_of_a_node() -> None:
     await server.start()
     async with open_store(f"qdrant://127.0.0.1:{server.port}", timeout_s=10) as store:
         await build(store, "shop", batch(numbered(5), features(5)))
-        async with store.reader("shop") as reader:
+        async with store.open_version("shop") as pinned:
             restarting = asyncio.create_task(server.restart(away_s=1.0))
             await asyncio.sleep(0.1)
-            found, count = await asyncio.gather(reader.query(features(5)[2], limit=1), reader.count())
-            await reader.upsert(batch(["new"]))
+            found, count = await asyncio.gather(pinned.query(features(5)[2], limit=1), pinned.count())
+            await pinned.upsert(batch(["new"]))
             await restarting
         assert (found[0].item.id, count) == ("i002", 5)
         assert (await store.get_catalog("shop")).catalog == "shop"
@@ -75,10 +75,10 @@ async def test_a_node_that_is_gone_without_a_word_is_given_up(monkeypatch: pytes
     relay = Relay(server.port)
     async with relay as port, open_store(f"qdrant://127.0.0.1:{port}", timeout_s=8) as store:
         await build(store, "shop", batch(numbered(5), features(5)))
-        async with store.reader("shop") as reader:
-            assert await reader.count() == 5
+        async with store.open_version("shop") as pinned:
+            assert await pinned.count() == 5
             await relay.freeze()
-            assert await reader.count() == 5
+            assert await pinned.count() == 5
     await server.stop()
 
 

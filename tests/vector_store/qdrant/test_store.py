@@ -89,10 +89,10 @@ async def test_a_server_that_goes_away_and_returns() -> None:
     await server.start()
     store = open_store(f"qdrant://127.0.0.1:{server.port}", timeout_s=2)
     await build(store, "shop", batch(["a"]))
-    async with store.reader("shop") as reader:
+    async with store.open_version("shop") as pinned:
         await server.stop()
         with pytest.raises(StoreUnavailableError, match="cannot search version v0001 of catalog 'shop'"):
-            await reader.query(features(1)[0], limit=1)
+            await pinned.query(features(1)[0], limit=1)
     with pytest.raises(StoreUnavailableError):
         await store.list_catalogs()
     await store.close()
@@ -104,13 +104,13 @@ async def test_close_lets_running_calls_finish() -> None:
     await server.start()
     store = open_store(f"qdrant://127.0.0.1:{server.port}")
     await build(store, "shop", batch(numbered(50), features(50)))
-    async with store.reader("shop") as reader:
-        running = [asyncio.create_task(reader.query(v, limit=20)) for v in features(4)]
+    async with store.open_version("shop") as pinned:
+        running = [asyncio.create_task(pinned.query(v, limit=20)) for v in features(4)]
         await asyncio.sleep(0.001)
         await store.close()
         assert [len(found) for found in await asyncio.gather(*running)] == [20] * 4
         with pytest.raises(StoreUnavailableError):
-            await reader.count()
+            await pinned.count()
     await server.stop()
 
 
@@ -120,11 +120,11 @@ async def test_two_processes_see_the_same(client: AsyncQdrantClient) -> None:
     await build(other, "shop", batch(["b"]))
     assert await one.list_versions("shop") == await other.list_versions("shop")
     assert (await one.rollback("shop")).version == "v0001"
-    async with other.reader("shop") as reader:
-        assert reader.info.version == "v0001"
+    async with other.open_version("shop") as pinned:
+        assert pinned.info.version == "v0001"
         await one.delete_catalog("shop")
         with pytest.raises(VersionNotFoundError):
-            await reader.query(features(1)[0], limit=1)
+            await pinned.query(features(1)[0], limit=1)
     with pytest.raises(CatalogNotFoundError):
         await other.list_versions("shop")
 
@@ -138,7 +138,7 @@ async def test_versions_created_at_once_get_different_ids(client: AsyncQdrantCli
 async def test_what_a_dead_process_hid_is_swept(client: AsyncQdrantClient) -> None:
     dying = store_on(client)
     await build(dying, "shop", batch(["a"]))
-    pinned = dying.reader("shop")
+    pinned = dying.open_version("shop")
     await pinned.__aenter__()
     await build(dying, "shop", batch(["b"]), keep=0)
     assert await client.collection_exists("cir.shop.v0001")
