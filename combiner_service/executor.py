@@ -22,7 +22,7 @@ from service_runtime.logging import get_logger
 
 
 class CombineExecutor:
-    """Answers jobs of one name with the combiners of a registry. Safe to use from several threads."""
+    """Executor of jobs of one name, with the combiners of a registry. Safe to use from several threads."""
 
     def __init__(self, registry: Registry, metrics: CombinerMetrics) -> None:
         self._registry = registry
@@ -71,7 +71,7 @@ class CombineExecutor:
 
 
 def _combine_all(combiner: Combiner, calls: Sequence[Pairs]) -> Sequence[Combined | Exception]:
-    """All at once; where that fails as a whole (memory, say), each alone, so that only some may fail."""
+    """Combine all at once; where that fails as a whole (memory, say), each alone, so that few fail."""
     try:
         return combiner.combine_all(calls)
     except Exception as error:

@@ -96,7 +96,7 @@ class NetworkCombiner(Combiner):
         self._threads = threads
 
     def combine_all(self, calls: Sequence[Pairs]) -> list[Combined | CombinerError]:
-        """All calls in one forward pass: it reads the weights once, which is what a small batch costs."""
+        """Combine all calls in one forward pass: weights are read once, which is what a small batch costs."""
         outcomes: dict[int, Combined | CombinerError] = {}
         for index, call in enumerate(calls):
             try:

@@ -31,8 +31,10 @@ _AFTER = b"after:"
 
 
 class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
-    """Serves a registry. Features are combined by `workers`, the folder is listed on `folder`; never on the
-    event loop."""
+    """Servicer of a registry.
+
+    Features are combined by `workers`, the folder is listed on `folder`; never on the event loop.
+    """
 
     def __init__(
         self, registry: Registry, settings: CombinerSettings, workers: CombineWorkers, folder: Executor

@@ -241,7 +241,7 @@ _ENDING = ".partial"
 
 
 class FeatureWriter:
-    """Appends rows to `path`.partial, and renames it when all are there.
+    """Writer that appends rows to `path`.partial, and renames it when all are there.
 
     The header is written first and fixes names, model and type; how many rows follow it is how far the work
     has come. A partial file with another header belongs to other work and is begun anew. What was there under
@@ -328,7 +328,7 @@ class FeatureFolder:
 
     @property
     def model_fingerprint(self) -> str:
-        """Of the model that made all features."""
+        """Fingerprint of the model that made all features."""
         return self.images.header.model_fingerprint
 
     @property

@@ -47,7 +47,7 @@ class SplitReport:
 
     @property
     def answerable_share(self) -> float:
-        """Between 0 and 1."""
+        """Share of the queries that can be answered, between 0 and 1."""
         return self.answerable / self.queries if self.queries else 0.0
 
     @property

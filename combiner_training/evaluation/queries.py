@@ -43,7 +43,7 @@ class Coverage:
 
     @property
     def text(self) -> str:
-        """On one line; says outright when something is missing."""
+        """The counts on one line; it says outright when something is missing."""
         line = f"{self.answered} of {self.queries} queries over {self.gallery} images"
         missing = {
             name.replace("_", " "): count
