@@ -62,7 +62,7 @@ class ChangeDetector:
                 yield item
 
     def unchanged_stamp(self, item: SourceItem, old: LedgerEntry) -> ContentStamp | None:
-        """The stamp of an item whose image has not changed by its look; None when it must be read."""
+        """Return the stamp of an item whose size and time of change are the same; None if it must be read."""
         if self.checksum or old.mtime_ns < 0 or old.location != str(item.image_ref):
             return None
         try:
@@ -94,7 +94,7 @@ class ChangeDetector:
         return Change.NEW if old is None or old.state != "written" else Change.CHANGED
 
     def _prepared(self, item: SourceItem) -> KnownItem | WrittenItem | Reject | None:
-        """What a partition made of an item's image, if that has not changed since by its look."""
+        """Return what a partition made of an item's image, if size and time of change are still the same."""
         row = None if self.parts is None else self.parts.embedded_before(item, checksum=self.checksum)
         if row is None:
             return None
@@ -125,14 +125,14 @@ _IDS_AT_ONCE = 1000
 
 @dataclass(slots=True)
 class Plan:
-    """What a run would do. The tally is whole only when everything was compared (`complete`)."""
+    """Changes that a run would make. The tally is whole only when everything was compared (`complete`)."""
 
     tally: Tally = field(default_factory=Tally)
     complete: bool = True
 
     @property
     def different(self) -> bool:
-        """Whether an item is new, changed, renamed or has another payload."""
+        """True if an item is new, changed, renamed or has another payload."""
         return any(count for change, count in self.tally.changes.items() if change is not Change.UNCHANGED)
 
 
@@ -145,30 +145,37 @@ def plan_run(
     whole: bool,
     on_reject: Callable[[Reject], None],
 ) -> Plan:
-    """Go through the source once. Blocks.
+    """Compare the source with the previous version, without writing anything. Blocks.
 
-    Images are read where their look does not settle them; unless `whole`, comparing ends with the first
-    difference and only ids are taken from there on. Afterwards the ledger has seen every id of the source.
-    Raises `SourceError` and `LedgerError`.
+    Goes through the items once. Images are read where size and time of change do not settle them; unless
+    `whole`, comparing ends with the first difference and only ids are taken from there on: payloads of the
+    rest are checked by the build alone. Afterwards the ledger has seen every id of the source.
+
+    Raises:
+        SourceError: the source cannot be read.
+        LedgerError: the ledger cannot be read or written.
     """
     plan = Plan()
     detector.ledger.start_seeing()
 
     def comparing() -> Iterator[str]:
-        for item in validate_items(source.items(), schema):
+        found = iter(source.items())
+        for item in validate_items(found, schema):
             plan.tally.found += 1
-            if plan.complete:
-                result = _compare(item, detector, max_bytes)
-                if isinstance(result, Reject):
-                    plan.tally.rejects[result.reason] += 1
-                    on_reject(result)
-                else:
-                    plan.tally.count([result])
-                    plan.complete = whole or result is Change.UNCHANGED
-            if not item_id_problem(item.id):
-                yield item.id
+            result = _compare(item, detector, max_bytes)
+            if isinstance(result, Reject):
+                plan.tally.rejects[result.reason] += 1
+                on_reject(result)
+            else:
+                plan.tally.count([result])
+                plan.complete = whole or result is Change.UNCHANGED
+            yield item.id
+            if not plan.complete:
+                break
+        for item in found:
+            yield item.id
 
-    ids = comparing()
+    ids = (item_id for item_id in comparing() if not item_id_problem(item_id))
     while some := list(islice(ids, _IDS_AT_ONCE)):
         detector.ledger.see(some)
     return plan

@@ -37,7 +37,7 @@ class ImageEmbedder(Protocol):
         """Entry i of the answer is what became of item i. Raises `IndexingError`."""
 
 
-# What a request holds beside the images: fields, lengths, the fingerprint.
+# Bytes of a request next to the images: fields, lengths, the fingerprint.
 _REQUEST_OVERHEAD = 1024
 _ITEM_OVERHEAD = 32
 

@@ -1,4 +1,4 @@
-"""What ends a run. After each of these nothing was published, and what was published before still serves."""
+"""Errors that end a run: nothing was published, and what was published before still serves."""
 
 
 class IndexingError(Exception):
@@ -26,7 +26,7 @@ class LedgerError(IndexingError):
 
 
 class LedgerDamaged(LedgerError):
-    """The ledger's file is no ledger any more."""
+    """The ledger's file is not a ledger any more."""
 
 
 class SyncRefused(IndexingError):

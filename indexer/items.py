@@ -29,13 +29,13 @@ class Change(StrEnum):
 
     @property
     def encoded(self) -> bool:
-        """Whether the image had to be encoded."""
+        """True if the image had to be encoded."""
         return self in (Change.NEW, Change.CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
 class ContentStamp:
-    """How an image is known again: hash of its bytes, and size and time of change where it is a file.
+    """Identity of an image: hash of its bytes, and size and time of change where it is a file.
 
     A `mtime_ns` of -1 matches nothing, so that the bytes are read the next time.
     """

@@ -5,7 +5,7 @@ asked first, a row says "written" only after the store has acknowledged the item
 encoding, never items.
 
 Rows are kept for each version that still exists, so that a rollback finds what it returns to. A version
-is told apart by name and time of creation: names come again after a catalog was dropped.
+is identified by name and time of creation: names come again after a catalog was dropped.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LedgerEntry(NamedTuple):
 
     @property
     def stamp(self) -> ContentStamp:
-        """How the image is known again."""
+        """The image's identity."""
         return ContentStamp(self.content, self.size, self.mtime_ns)
 
 
@@ -142,12 +142,12 @@ class Ledger:
             ) from error
 
     def close(self) -> None:
-        """Give the file free."""
+        """Close the file and release its lock."""
         with self._lock:
             self._connection.close()
 
     def key(self, info: VersionInfo) -> int:
-        """The number that stands for a version in this ledger."""
+        """Return the number that stands for a version in this ledger."""
         identity = info.version, info.created.isoformat()
         with self._writing() as connection:
             connection.execute("INSERT OR IGNORE INTO versions (name, created) VALUES (?, ?)", identity)
@@ -171,12 +171,12 @@ class Ledger:
             connection.execute("DELETE FROM features WHERE content NOT IN (SELECT content FROM items)")
 
     def entry(self, version: int, item_id: str) -> LedgerEntry | None:
-        """The row of an item."""
+        """Return the row of an item."""
         rows = self._rows(f"{_SELECT} WHERE version = ? AND id = ?", version, item_id)
         return rows[0] if rows else None
 
     def with_content(self, version: int, content: str) -> str | None:
-        """The lowest id among written items of equal bytes."""
+        """Return the lowest id among written items of equal bytes."""
         rows = self._rows(
             f"{_SELECT} WHERE version = ? AND content = ? AND content != '' AND state = 'written' "
             "ORDER BY id LIMIT 1",
@@ -186,12 +186,12 @@ class Ledger:
         return rows[0].id if rows else None
 
     def in_state(self, version: int, state: str) -> list[str]:
-        """The ids of a version's rows in a state."""
+        """Return the ids of a version's rows in a state."""
         rows = self._query("SELECT id FROM items WHERE version = ? AND state = ?", version, state)
         return [row[0] for row in rows]
 
     def written(self, version: int) -> int:
-        """How many items a version has been acknowledged to hold."""
+        """Return the number of items that a version has been acknowledged to hold."""
         return int(
             self._query("SELECT count(*) FROM items WHERE version = ? AND state = 'written'", version)[0][0]
         )
@@ -220,11 +220,11 @@ class Ledger:
             connection.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(item_id,) for item_id in ids])
 
     def has_seen(self, ids: Sequence[str]) -> list[bool]:
-        """Whether this run's source has each of `ids`."""
+        """Return for each of `ids` if this run's source has it."""
         return [bool(self._query("SELECT 1 FROM seen WHERE id = ?", item_id)) for item_id in ids]
 
     def unseen(self, version: int) -> list[str]:
-        """Ids that a version holds and this run's source does not."""
+        """Return ids that a version holds and this run's source does not."""
         rows = self._query(
             "SELECT id FROM items WHERE version = ? AND state != 'rejected' AND id NOT IN seen", version
         )
@@ -239,7 +239,7 @@ class Ledger:
             )
 
     def kept_features(self, fingerprint: str, content: str) -> NDArray[np.float32] | None:
-        """Features of a model for an image's bytes, float32 (d,)."""
+        """Return features of a model for an image's bytes, float32 (d,)."""
         rows = self._query(
             "SELECT vector FROM features WHERE content = ? AND fingerprint = ?", content, fingerprint
         )
@@ -263,7 +263,7 @@ class Ledger:
                 connection.execute("INSERT INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def noted(self, name: str) -> Any:
-        """What was remembered; None when nothing was."""
+        """Return what was remembered; None if nothing was."""
         rows = self._query("SELECT value FROM meta WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 

@@ -21,11 +21,11 @@ class IndexingOptions(BaseModel):
 
     rejects_path: Path | None = Field(
         default=None,
-        description="File for rejected items, JSON Lines. Default: beside the folder or manifest.",
+        description="File for rejected items, JSON Lines. Default: next to the folder or manifest.",
     )
     ledger_path: Path | None = Field(
         default=None,
-        description="File that remembers what was indexed, one for each catalog and store. Default: beside "
+        description="File that remembers what was indexed, one for each catalog and store. Default: next to "
         "the folder or manifest.",
     )
     rebuild_ledger: bool = Field(
@@ -64,7 +64,7 @@ class IndexingOptions(BaseModel):
         le=1,
         description="Nothing is published when a larger share of the items is rejected.",
     )
-    keep_versions: int = Field(default=3, ge=0, description="Versions kept beside the published one.")
+    keep_versions: int = Field(default=3, ge=0, description="Versions kept next to the published one.")
     vector_index: IndexOptions = Field(
         default=IndexOptions(), description="How the vector index of the version is built."
     )

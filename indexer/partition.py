@@ -41,7 +41,7 @@ class Partition:
         return f"{self.number}/{self.count}"
 
     def owns(self, item_id: str) -> bool:
-        """Whether an item belongs here."""
+        """Return whether an item belongs here."""
         return number_of(item_id, self.count) == self.number
 
 

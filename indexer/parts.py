@@ -36,7 +36,7 @@ _NAME = re.compile(r"part-(\d+)-of-(\d+)\.sqlite", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PartFacts:
-    """What a part says of itself: of which source and model it is, and what it holds.
+    """Facts of a part: its source, its model and its counts.
 
     `source` is a digest of the whole source, `found` how many items of it belong to the part, `written` how
     many have features, `rejected` how many were left out. `model` is the embedder's answer, serialised.
@@ -64,12 +64,12 @@ class PartFacts:
 
 
 def part_path(folder: Path, partition: Partition) -> Path:
-    """Where a finished part is."""
+    """Return the path of a finished part."""
     return folder / f"part-{partition.number}-of-{partition.count}.sqlite"
 
 
 def work_ledger_path(folder: Path, partition: Partition) -> Path:
-    """Where the ledger is that a partition works with; it makes the partition's runs resumable."""
+    """Return the path of the ledger that a partition works with, by which its runs are resumed."""
     return folder / f"work-{partition.number}-of-{partition.count}.sqlite"
 
 
@@ -161,7 +161,7 @@ class Parts:
         return self._ledger(item_id).kept_features(self.model.fingerprint, content)
 
     async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
-        """What the partitions made of images of these bytes. Raises `PartsError` where they had others."""
+        """Return what the partitions made of these images. Raises `PartsError` where they had other bytes."""
         return [self._embedded(item) for item in batch]
 
     def _embedded(self, item: LoadedItem) -> EmbeddedItem | Reject:

@@ -124,7 +124,7 @@ class BarProgress(Progress):
 
 
 def progress_for(file: TextIO | None = None, *, silent: bool = False) -> Progress:
-    """What suits `file` (standard error by default): a bar on a terminal, else plain lines."""
+    """Return the progress that suits `file` (standard error by default): a bar on a terminal, else lines."""
     if silent:
         return SilentProgress()
     out = sys.stderr if file is None else file

@@ -98,10 +98,10 @@ async def _collect(ray: Any, tasks: dict[Partition, Any], progress: Progress) ->
         for partition, task in tasks.items():
             group.create_task(one(partition, task))
     if failures:
-        told = "; ".join(f"{partition}: {text}" for partition, text in sorted(failures.items(), key=str))
+        reasons = "; ".join(f"{partition}: {text}" for partition, text in sorted(failures.items(), key=str))
         raise PartsError(
             f"{len(failures)} of {len(tasks)} partitions failed, nothing was published, and the parts of the "
-            f"others are kept for the next run. {told}"
+            f"others are kept for the next run. {reasons}"
         )
 
 
@@ -113,7 +113,7 @@ def _embed(
     folder: Path,
     options: IndexingOptions,
 ) -> PartReport:
-    # Its rejects go beside the part: the file that the options name is that of the whole run.
+    # Its rejects go next to the part: the file that the options name is that of the whole run.
     mine = options.model_copy(update={"rejects_path": None})
     return asyncio.run(embed_part(source, catalog, embedder_address, partition, folder, mine))
 

@@ -87,7 +87,7 @@ class IndexReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every item that was read is in the catalog."""
+        """True if every item that was read is in the catalog."""
         return self.rejected == 0
 
     @property

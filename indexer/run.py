@@ -114,7 +114,7 @@ def check_name(catalog: str) -> None:
 
 
 def default_ledger(source: Source, catalog: str) -> Path:
-    """Where the ledger is unless the options say otherwise: beside the source."""
+    """Return the ledger's default path, next to the source."""
     return source.rejects_path.with_name(f"{catalog}.ledger.sqlite")
 
 
@@ -348,7 +348,7 @@ class IndexRun:
     def _same_after_all(
         self, previous: PreviousVersion | None, spec: VersionSpec, tally: Tally, missing: Sequence[str]
     ) -> bool:
-        """Whether what looked like a change came to nothing, such as a new image that was rejected."""
+        """Return whether what looked like a change came to nothing, such as a new image that was rejected."""
         same = {Change.UNCHANGED, Change.CARRIED}
         return (
             previous is not None
@@ -443,7 +443,7 @@ class IndexRun:
 
 
 def _same_kind(mine: VersionSpec, other: VersionSpec) -> bool:
-    """Whether two specifications differ in nothing but facts about the model that are only shown."""
+    """Return whether two specifications differ in nothing but facts about the model that are only shown."""
     return replace(mine, model={}) == replace(other, model={})
 
 

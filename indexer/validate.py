@@ -1,4 +1,4 @@
-"""Which items may enter a version: usable ids, each once, with a payload that fits the schema."""
+"""Validation of items: usable ids, each once, with a payload that fits the schema."""
 
 from __future__ import annotations
 

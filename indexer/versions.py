@@ -42,7 +42,7 @@ def version_spec(model: ModelInfo, schema: Mapping[str, FieldType], options: Ind
 class PreviousVersion:
     """A complete version of the catalog, opened when something of it is first read.
 
-    `key` is its number in the ledger. On an embedded store its files are copied to be read beside the process
+    `key` is its number in the ledger. On an embedded store its files are copied to be read alongside the process
     that serves it, so it is better not opened at all when everything needed is known.
     """
 
@@ -69,13 +69,13 @@ class PreviousVersion:
         return self._reader
 
     async def is_known(self, ledger: Ledger) -> bool:
-        """Whether it holds just what the ledger says: it was built so, and nobody changed it since."""
+        """Return whether it holds just what the ledger says: it was built so, and nobody changed it since."""
         return not self.info.changed_online and self.info.points == await asyncio.to_thread(
             ledger.written, self.key
         )
 
     def same_model(self, spec: VersionSpec) -> bool:
-        """Whether its vectors are of the model of `spec`."""
+        """Return whether its vectors are of the model of `spec`."""
         mine = self.info.spec
         return (mine.model_fingerprint, mine.dimension) == (spec.model_fingerprint, spec.dimension)
 
@@ -145,7 +145,7 @@ def published_version(infos: Sequence[VersionInfo]) -> VersionInfo | None:
 async def recover_build(
     store: VectorStore, catalog: str, spec: VersionSpec, ledger: Ledger
 ) -> tuple[VersionInfo | None, VersionInfo | None]:
-    """What the last run left: the version to build upon, and the unfinished one to go on with.
+    """Return what the last run left: the version to build upon, and the unfinished one to go on with.
 
     A version that was finished but not published is built upon; one that cannot be continued, because the
     model, the schema or the published version is another one now, is dropped.

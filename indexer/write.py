@@ -62,7 +62,7 @@ class LedgerPage:
 
 
 class ItemWriter(Protocol):
-    """Where embedded items go."""
+    """The place that embedded items are written to."""
 
     async def write(self, items: Sequence[EmbeddedItem]) -> None:
         """Write items; all are durable, and counted, when this returns. Raises `IndexingError`."""
@@ -115,7 +115,7 @@ def point_batch(items: Sequence[EmbeddedItem]) -> PointBatch:
 
 
 def wait_asked(error: Exception) -> float | None:
-    """How long to wait before a write or read of the store is tried again; None: it makes no sense.
+    """Return the seconds to wait before the store is asked again; None if that makes no sense.
 
     Writing the same items again changes nothing, so a write whose answer was lost may be repeated.
     """

@@ -24,7 +24,7 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What a look without reading tells; (-1, -1) where nothing can be told."""
+    """Size in bytes and time of change, known without reading; (-1, -1) where unknown."""
 
     size: int = -1
     mtime_ns: int = -1
@@ -40,7 +40,7 @@ class ImageRef(ABC):
 
     @abstractmethod
     def stat(self) -> FileStat:
-        """Size and time of change without reading. Raises `ImageError`."""
+        """Return size and time of change without reading. Raises `ImageError`."""
 
     @abstractmethod
     def read(self, max_bytes: int) -> bytes:
@@ -125,13 +125,13 @@ class SourceItem:
 
     @property
     def image_ref(self) -> ImageRef:
-        """Where the bytes come from."""
+        """The place that the bytes come from."""
         return ImageRef.of(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What is known before the first image is read: how many items come, and what their payload is.
+    """Facts of a source before its first image is read: the number of items and their payload's schema.
 
     `notes` are remarks for a person, such as a column whose values are of several types.
     """
@@ -155,7 +155,7 @@ class Source(ABC):
 
     @abstractmethod
     def items(self) -> Iterator[SourceItem | Reject]:
-        """Every item once; those that cannot be read at all come as rejects. Raises `SourceError`."""
+        """Yield every item once; those that cannot be read at all come as rejects. Raises `SourceError`."""
 
 
 class OutsideRoot(ValueError):
@@ -178,7 +178,7 @@ class ImageRoot:
         return f"{self._base}{relative}"
 
     def contains(self, path: Path) -> bool:
-        """Whether `path`, with all symbolic links followed, lies below the root."""
+        """Return whether `path`, with all symbolic links followed, lies below the root."""
         return path.resolve().is_relative_to(self.path)
 
     def resolve(self, image: str) -> tuple[Path, str]:

@@ -66,7 +66,7 @@ def elements(value: object) -> list[object]:
 
 @dataclass(slots=True)
 class ColumnTypes:
-    """What was seen of each column: every kind, and the row where it came first."""
+    """Kinds seen in each column, and the row where each came first."""
 
     seen: dict[str, dict[FieldType, int]] = field(default_factory=dict)
 

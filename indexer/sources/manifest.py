@@ -32,8 +32,8 @@ class ManifestSource(Source):
     an `id` the path as written is the id. An http:// or https:// address is fetched from the hosts that
     `fetching` allows, which are none unless it is given; the address is the location that is stored. Payload
     types are found from all values (`column_types`), except for those in `schema` and for `text_fields`,
-    which are searched by word. The manifest is read twice, a row at a time: once for types and count, once
-    for the items.
+    which are searched by word. The manifest is read a row at a time: by `survey` for types and count, and by
+    each `items()`, which a run that builds a version calls two times (for the plan and for the build).
     """
 
     def __init__(

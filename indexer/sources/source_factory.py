@@ -1,4 +1,4 @@
-"""Which kind of source a path is."""
+"""The kind of source that a path is."""
 
 from __future__ import annotations
 

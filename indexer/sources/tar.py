@@ -153,7 +153,7 @@ class TarSource(Source):
             try:
                 cells = _cells(group)
             except ValueError:
-                continue  # told as a reject when the items come
+                continue  # reported as a reject when the items come
             for name, cell in cells.items():
                 try:
                     types.see({name: cell}, total)

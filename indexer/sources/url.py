@@ -100,7 +100,7 @@ _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """How images are fetched. `seconds` bounds an image with all its attempts and redirects."""
+    """Bounds of fetching images. `seconds` bounds an image with all its attempts and redirects."""
 
     rules: UrlRules = field(default_factory=UrlRules)
     seconds: float = 30.0
