@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from cir.models import Explanation, SearchAnswer, Timings
+from cir.models import Explanation, Result, SearchAnswer, Timings
 from cir.payload import GeoPoint, Value
 from cir.vectors import Features
 
@@ -76,18 +76,41 @@ def _plain(value: object) -> Any:
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
+# Shown first in the table of results, in this order; other fields follow as they stand in `Result`.
+_FIRST_COLUMNS = ("rank", "score", "id")
+# Too long for a table; in the JSON they are shown.
+_NOT_IN_TABLE = ("image", "features")
+
+
+def answer_document(answer: SearchAnswer) -> dict[str, object]:
+    """Return an answer for JSON: every field, but for vectors that nobody asked for."""
+    return {**_given(answer), "results": [_given(result) for result in answer]}
+
+
+def _given(value: SearchAnswer | Result) -> dict[str, object]:
+    named = {each.name: getattr(value, each.name) for each in fields(value)}
+    return {name: content for name, content in named.items() if content is not None}
+
+
 def print_answer(answer: SearchAnswer) -> None:
-    """Results as a table, then how they came about and where the time went."""
+    """Print the results as a table, then how they came about and where the time went."""
     out = console()
-    rows = [
-        (str(result.rank), f"{result.score:.4f}", result.id, payload_text(result.payload))
-        for result in answer
-    ]
+    others = [each.name for each in fields(Result) if each.name not in (*_FIRST_COLUMNS, *_NOT_IN_TABLE)]
+    columns = (*_FIRST_COLUMNS, *others)
+    rows = [[_cell(name, getattr(result, name)) for name in columns] for result in answer]
     if rows:
-        out.print(table(("rank", "score", "id", "payload"), rows, right=("rank", "score")))
+        out.print(table(columns, rows, right=("rank", "score")))
     else:
         out.print("no item passes")
     out.print(f"{explanation_text(answer.explanation)}; {timings_text(answer.timings)}")
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "score":
+        return f"{value:.4f}"
+    if isinstance(value, Mapping):
+        return payload_text(value)
+    return "" if value is None else value_text(value)
 
 
 def explanation_text(explanation: Explanation) -> str:
@@ -110,15 +133,18 @@ def _exactness(explanation: Explanation) -> str:
     return "" if explanation.unindexed_items is None else ", approximate"
 
 
+# Stages whose name on screen is shorter than the field's; they come first.
+_STAGES = {"embed_images": "image", "embed_texts": "text"}
+
+
+def _stage_order(name: str) -> int:
+    return list(_STAGES).index(name) if name in _STAGES else len(_STAGES)
+
+
 def timings_text(timings: Timings) -> str:
-    """Milliseconds of each stage that happened."""
-    stages = {
-        "image": timings.embed_images,
-        "text": timings.embed_texts,
-        "lookup": timings.lookup,
-        "combine": timings.combine,
-        "store": timings.store,
-    }
+    """Return the milliseconds of each stage that happened."""
+    names = sorted((each.name for each in fields(timings) if each.name != "total"), key=_stage_order)
+    stages = {_STAGES.get(name, name): getattr(timings, name) for name in names}
     parts = ", ".join(
         f"{name} {seconds * 1000:.1f}" for name, seconds in stages.items() if seconds is not None
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +11,10 @@ import typer
 
 from cir.client import Client
 from cir.filters import Filter
-from cir.models import SearchAnswer
 from cir.turns import Turn
 from cir_cli.contact_sheet import write_sheet
 from cir_cli.options import Connection, Json, with_connection
-from cir_cli.output import print_answer, print_json
+from cir_cli.output import answer_document, print_answer, print_json
 from cir_cli.parse import all_turns, parse_filters, read_turns
 
 
@@ -103,7 +101,7 @@ def search(
             feedback=feedback.value,
         )
         if as_json:
-            print_json(_machine_readable(answer))
+            print_json(answer_document(answer))
         else:
             print_answer(answer)
         if sheet is not None:
@@ -124,21 +122,3 @@ def _where(filters: Sequence[str], client: Client, catalog: str) -> Filter | Non
         return None
     published = client.catalog(catalog).published
     return parse_filters(filters, published.schema if published is not None else {})
-
-
-def _machine_readable(answer: SearchAnswer) -> dict[str, object]:
-    return {
-        "results": [
-            {
-                "rank": result.rank,
-                "score": result.score,
-                "id": result.id,
-                "payload": result.payload,
-                "image": result.image,
-            }
-            for result in answer
-        ],
-        "next_page_token": answer.next_page_token,
-        "explanation": asdict(answer.explanation),
-        "timings": asdict(answer.timings),
-    }

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import fields
 
 import pytest
 
 from cir.models import Explanation, SearchAnswer, Timings, TurnExplanation
 from cir.search.v1 import search_pb2
-from cir_cli.output import WorkProgress, explanation_text, print_answer, timings_text
+from cir_cli.output import (
+    WorkProgress,
+    answer_document,
+    explanation_text,
+    print_answer,
+    print_json,
+    timings_text,
+)
 from tests.cir import messages
 
 
@@ -96,3 +105,14 @@ def test_quiet_says_nothing() -> None:
     progress.advance(1)
     progress.stop()
     assert out.getvalue() == ""
+
+
+def test_every_field_of_a_result_is_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = SearchAnswer.read(messages.search_response(messages.item("a", price=2.5)))
+    print_json(answer_document(answer))
+    document = json.loads(capsys.readouterr().out)
+    assert document["results"] == [
+        {"rank": 1, "score": pytest.approx(0.9), "id": "a", "payload": {"price": 2.5}, "image": ""}
+    ]
+    assert set(document) == {each.name for each in fields(SearchAnswer)}
+    assert set(document["timings"]) == {each.name for each in fields(Timings)}
