@@ -42,9 +42,20 @@ def call_metadata() -> tuple[tuple[str, str], ...]:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wrapper of every method but health and reflection."""
+    """Wrapper of every method but health and reflection.
 
-    def __init__(self, *, max_concurrent_calls: int, authenticator: Authenticator | None = None) -> None:
+    `translate` turns an exception of the application's own layers into the refusal that the caller gets, and
+    returns None for a bug (see `Application.translate`).
+    """
+
+    def __init__(
+        self,
+        *,
+        max_concurrent_calls: int,
+        authenticator: Authenticator | None = None,
+        translate: Callable[[Exception], ServiceError | None] = lambda _: None,
+    ) -> None:
+        self._translate = translate
         self._limit = max_concurrent_calls
         self._authenticator = authenticator or Authenticator()
         self._running = 0
@@ -146,17 +157,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _fail(self, method: str, context: Context, error: BaseException, started: float) -> None:
         """End the call for `error`: a refusal with its status, a bug as INTERNAL."""
-        if isinstance(error, ServiceError):
-            reason = pb.ErrorReason.Name(error.reason)
+        refusal = self._refusal(error)
+        if refusal is not None:
+            reason = pb.ErrorReason.Name(refusal.reason)
             self.metrics.record_refusal(reason)
-            self._record_end(method, error.code.name, started, reason=reason, error=error.message)
-            await _abort(context, error.status())
+            self._record_end(method, refusal.code.name, started, reason=reason, error=refusal.message)
+            await _abort(context, refusal.status())
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             self._record_end(method, "CANCELLED", started)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             get_logger().error("call failed", exc_info=error)
             self._record_end(method, "INTERNAL", started)
             await _abort(context, internal_status())
+
+    def _refusal(self, error: BaseException) -> ServiceError | None:
+        """Return the refusal that an exception is or stands for, or None for anything else."""
+        if isinstance(error, ServiceError):
+            return error
+        if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            return self._translate(error)
+        return None
 
     def _record_end(self, method: str, code: str, started: float, **facts: str) -> None:
         """Log and count a call that has ended."""

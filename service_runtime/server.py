@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
 from service_runtime.auth import create_authenticator
-from service_runtime.errors import StartupError
+from service_runtime.errors import ServiceError, StartupError
 from service_runtime.grpcio_patch import create_server
 from service_runtime.interceptor import CallInterceptor
 from service_runtime.logging import configure_logging, get_logger
@@ -62,6 +62,14 @@ class Application(ABC):
     def progress(self) -> Mapping[str, Progress]:
         """Return the progress of queues, pools and device threads by name. Asked for after `start`."""
         return {}
+
+    def translate(self, error: Exception) -> ServiceError | None:
+        """Return the refusal that an exception of the layers below stands for, or None for a bug.
+
+        Called with whatever leaves a call's handler and is not a `ServiceError`, so that no handler has to
+        translate errors itself.
+        """
+        return None
 
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -122,7 +130,11 @@ async def serving(
     """
     authenticator = create_authenticator(settings, application.write_methods)
     credentials = server_credentials(settings)
-    calls = CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls, authenticator=authenticator)
+    calls = CallInterceptor(
+        max_concurrent_calls=settings.max_concurrent_calls,
+        authenticator=authenticator,
+        translate=application.translate,
+    )
     server = create_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
     health = health_aio.HealthServicer()
     names = ("", *application.service_names)

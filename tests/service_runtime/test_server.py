@@ -62,9 +62,16 @@ class Slow(Application, rpc.CombinerServiceServicer):
             raise
         if request.combiner == "bug":
             raise ZeroDivisionError("a bug")
+        if request.combiner == "layer below":
+            raise LookupError("not there")
         if request.combiner == "refuse":
             raise ServiceError(errors_pb2.OVERLOADED, "too much", retry_after=1.25)
         return pb.CombineResponse(combiner=request.combiner)
+
+    def translate(self, error: Exception) -> ServiceError | None:
+        if type(error) is LookupError:
+            return ServiceError(errors_pb2.COMBINER_NOT_FOUND, str(error), field="combiner")
+        return None
 
     async def GetCombinerInfo(self, request: Any, context: Any) -> pb.GetCombinerInfoResponse:
         return pb.GetCombinerInfoResponse(version="1")
@@ -166,6 +173,16 @@ async def test_refusals_and_bugs_have_their_codes_and_the_next_call_works() -> N
 
 
 @pytest.mark.service
+async def test_errors_of_the_layers_below_end_a_call_as_the_application_translates_them() -> None:
+    application = Slow()
+    application.go.set()
+    async with serving(application, settings()) as address, grpc.aio.insecure_channel(address) as channel:
+        call = rpc.CombinerServiceStub(channel).Combine(pb.CombineRequest(combiner="layer below"))
+        refusal = await refused(call)
+        assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", "COMBINER_NOT_FOUND")
+        assert (refusal.message, refusal.field) == ("not there", "combiner")
+
+
 async def test_cancelled_calls_stop_and_make_room() -> None:
     application = Slow()
     async with (
