@@ -13,8 +13,9 @@ from search_service.catalog_servicer import CatalogServicer
 from search_service.embedder_client import EmbedderClient
 from search_service.search_servicer import SearchServicer, limits_message
 from search_service.settings import SearchSettings
+from search_service.store import to_service_error
 from search_service.upstreams import CombinerClient, load_upstream_access
-from service_runtime.errors import StartupError
+from service_runtime.errors import ServiceError, StartupError
 from service_runtime.server import Application
 from vector_store import open_store
 from vector_store.base import VectorStore
@@ -99,6 +100,10 @@ class SearchApplication(Application):
         for channel in self._channels:
             await channel.close()
         await self._store.close()
+
+    def translate(self, error: Exception) -> ServiceError | None:
+        """Return the refusal that an error of the store stands for."""
+        return to_service_error(error) if isinstance(error, StoreError) else None
 
     def collectors(self) -> Sequence[Collector]:
         """Metrics of searches."""

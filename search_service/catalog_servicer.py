@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import grpc.aio
 
@@ -10,27 +11,38 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import catalog_pb2_grpc as rpc
 from search_service import names
+from search_service.catalog_requests import (
+    parse_deletion,
+    parse_facets,
+    parse_list_items,
+    parse_updates,
+    parse_writes,
+)
 from search_service.convert import catalog_message, item_message, value_message, version_message
 from search_service.embedder_client import EmbedderClient
-from search_service.filters import parse_filter
-from search_service.items import ItemUpdates, delete_items, parse_deletion, parse_update_mask, write_items
-from search_service.names import may_use
-from search_service.paging import PageToken, decode_page_token, page_size, request_digest, slice_page
-from search_service.request import check_count, parse_item_ids
+from search_service.items import ItemUpdates, delete_items, write_items
+from search_service.request import parse_item_ids
 from search_service.settings import SearchSettings
-from search_service.store import check_embedder_model, open_reader, store_refusals
+from search_service.store import (
+    check_embedder_model,
+    check_facets_fit,
+    check_filter_fits,
+    open_version,
+    to_service_error,
+)
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
+from service_runtime.page_token import PageToken, check_page_size, request_digest
 from vector_store.base import VectorStore
+from vector_store.errors import CatalogNotFoundError, InvalidQueryError
 from vector_store.types import CatalogInfo
 
-MAX_FACETS = 16
-
 Context = grpc.aio.ServicerContext[Any, Any]
+_T = TypeVar("_T")
 
 
 class CatalogServicer(rpc.CatalogServiceServicer):
-    """Every method is described in protos/cir/search/v1/catalog.proto."""
+    """The service's methods; each is described in protos/cir/search/v1/catalog.proto."""
 
     def __init__(self, store: VectorStore, embedder: EmbedderClient, settings: SearchSettings) -> None:
         self._store = store
@@ -41,32 +53,30 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     async def ListCatalogs(
         self, request: pb.ListCatalogsRequest, context: Context
     ) -> pb.ListCatalogsResponse:
-        """Every catalog that the key is for, by name."""
-        size = page_size(request.page_size)
-        with store_refusals():
-            catalogs = [info for info in await self._store.list_catalogs() if may_use(info.catalog)]
-        digest = request_digest(request, "page_token", "page_size")
-        page, token = slice_page(catalogs, size=size, token=request.page_token, digest=digest)
+        """List the catalogs that the key is for, by name."""
+        size = check_page_size(request.page_size)
+        catalogs = [info for info in await self._store.list_catalogs() if names.may_use(info.catalog)]
+        page, token = _slice_page(catalogs, size, request)
         return pb.ListCatalogsResponse(
             catalogs=[catalog_message(info) for info in page], next_page_token=token
         )
 
     async def GetCatalog(self, request: pb.GetCatalogRequest, context: Context) -> pb.Catalog:
-        """One catalog."""
+        """Return one catalog."""
         catalog = names.parse_catalog(request.name, field="name")
-        with store_refusals(field="name"):
+        try:
             return catalog_message(await self._store.get_catalog(catalog))
+        except CatalogNotFoundError as error:
+            raise to_service_error(error, field="name") from error
 
     async def ListCatalogVersions(
         self, request: pb.ListCatalogVersionsRequest, context: Context
     ) -> pb.ListCatalogVersionsResponse:
-        """Every version of a catalog, newest first."""
+        """List the versions of a catalog, newest first."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        size = page_size(request.page_size)
-        with store_refusals():
-            versions = (await self._store.list_versions(catalog))[::-1]
-        digest = request_digest(request, "page_token", "page_size")
-        page, token = slice_page(versions, size=size, token=request.page_token, digest=digest)
+        size = check_page_size(request.page_size)
+        versions = (await self._store.list_versions(catalog))[::-1]
+        page, token = _slice_page(versions, size, request)
         return pb.ListCatalogVersionsResponse(
             versions=[version_message(info) for info in page], next_page_token=token
         )
@@ -76,128 +86,125 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     ) -> pb.Catalog:
         """Switch to a finished version."""
         catalog, version = names.parse_version(request.name, field="name")
-        with store_refusals():
-            if not request.allow_model_change:
-                timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
-                await check_embedder_model(self._store, self._embedder, catalog, version, timeout=timeout)
-            return catalog_message(CatalogInfo(catalog, await self._store.publish(catalog, version)))
+        if not request.allow_model_change:
+            timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
+            await check_embedder_model(self._store, self._embedder, catalog, version, timeout=timeout)
+        return catalog_message(CatalogInfo(catalog, await self._store.publish(catalog, version)))
 
     async def RollbackCatalog(self, request: pb.RollbackCatalogRequest, context: Context) -> pb.Catalog:
         """Switch back to the version that was published before."""
         catalog = names.parse_catalog(request.name, field="name")
-        with store_refusals():
-            return catalog_message(CatalogInfo(catalog, await self._store.rollback(catalog)))
+        return catalog_message(CatalogInfo(catalog, await self._store.rollback(catalog)))
 
     async def DeleteCatalogVersion(
         self, request: pb.DeleteCatalogVersionRequest, context: Context
     ) -> pb.DeleteCatalogVersionResponse:
-        """Drop a version that is not published."""
+        """Delete a version that is not published."""
         catalog, version = names.parse_version(request.name, field="name")
-        with store_refusals():
-            await self._store.delete_version(catalog, version)
+        await self._store.delete_version(catalog, version)
         return pb.DeleteCatalogVersionResponse()
 
     async def DeleteCatalog(
         self, request: pb.DeleteCatalogRequest, context: Context
     ) -> pb.DeleteCatalogResponse:
-        """Drop a catalog."""
+        """Delete a catalog."""
         catalog = names.parse_catalog(request.name, field="name")
-        with store_refusals():
-            await self._store.delete_catalog(catalog)
+        await self._store.delete_catalog(catalog)
         return pb.DeleteCatalogResponse()
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.Item:
-        """One item of the published version."""
+        """Return one item of the published version."""
         catalog, item_id = names.parse_item(request.name, field="name")
-        async with open_reader(self._store, catalog) as reader:
-            items = await reader.retrieve([item_id], with_features=request.with_features)
+        async with open_version(self._store, catalog) as version:
+            items = await version.retrieve([item_id], with_features=request.with_features)
             if item_id not in items:
                 raise ServiceError(
                     errors.ITEM_NOT_FOUND, f"catalog {catalog} has no item {item_id!r}", field="name"
                 )
-            return item_message(items[item_id], reader.info.spec)
+            return item_message(items[item_id], version.info.spec)
 
     async def BatchGetItems(
         self, request: pb.BatchGetItemsRequest, context: Context
     ) -> pb.BatchGetItemsResponse:
-        """Several items of the published version."""
+        """Return several items of the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
         ids = parse_item_ids(request.item_ids)
-        async with open_reader(self._store, catalog) as reader:
-            items = await reader.retrieve(ids, with_features=request.with_features)
+        async with open_version(self._store, catalog) as version:
+            items = await version.retrieve(ids, with_features=request.with_features)
             return pb.BatchGetItemsResponse(
-                items=[item_message(items[item_id], reader.info.spec) for item_id in ids if item_id in items],
+                items=[
+                    item_message(items[item_id], version.info.spec) for item_id in ids if item_id in items
+                ],
                 missing_ids=[item_id for item_id in ids if item_id not in items],
             )
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
-        """Items page by page; the pages of one listing are all of one version."""
-        catalog = names.parse_catalog(request.parent, field="parent")
-        size = page_size(request.page_size)
-        where = parse_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
-        digest = request_digest(request, "page_token", "page_size", "with_features")
-        start = decode_page_token(request.page_token, digest) if request.page_token else PageToken("", "")
-        async with open_reader(self._store, catalog, start.version, paging=bool(start.version)) as reader:
-            with store_refusals(field="filter" if where else "page_token"):
-                items, after = await reader.scroll(
-                    limit=size, after=start.cursor, where=where or None, with_features=request.with_features
+        """List items page by page; the pages of one listing are all of one version."""
+        page = parse_list_items(request, self._settings)
+        start = page.start
+        async with open_version(
+            self._store, page.catalog, start.version, from_token=bool(start.version)
+        ) as version:
+            check_filter_fits(page.where, version.info.spec)
+            try:
+                items, after = await version.scroll(
+                    limit=page.size, after=start.cursor, where=page.where, with_features=page.with_features
                 )
+            except InvalidQueryError as error:  # the filter fits, so the token's cursor does not
+                raise to_service_error(error, field="page_token") from error
             return pb.ListItemsResponse(
-                items=[item_message(item, reader.info.spec) for item in items],
-                next_page_token=PageToken(reader.info.version, after).encode(digest) if after else "",
+                items=[item_message(item, version.info.spec) for item in items],
+                next_page_token=PageToken(version.info.version, after).encode(page.digest) if after else "",
             )
 
     async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:
         """Write items into the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        check_count(len(request.items), self._settings.max_write_items, "items")
+        writes, failed = parse_writes(request.items, self._settings)
         timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
-        async with open_reader(self._store, catalog) as reader:
-            return await write_items(
-                request.items,
-                reader=reader,
-                embedder=self._embedder,
-                settings=self._settings,
-                timeout=timeout,
+        async with open_version(self._store, catalog) as version:
+            written = await write_items(
+                writes, failed, version=version, embedder=self._embedder, timeout=timeout
             )
+        return pb.UpsertItemsResponse(written=written, errors=[failed[index] for index in sorted(failed)])
 
     async def UpdateItems(self, request: pb.UpdateItemsRequest, context: Context) -> pb.UpdateItemsResponse:
         """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        check_count(len(request.items), self._settings.max_write_items, "items")
-        mask = parse_update_mask(request.update_mask)
-        async with open_reader(self._store, catalog) as reader:
-            return await self._updates.update(request.items, mask, reader)
+        updates, failed = parse_updates(request.items, request.update_mask, self._settings)
+        async with open_version(self._store, catalog) as version:
+            updated = await self._updates.update(updates, failed, version)
+        return pb.UpdateItemsResponse(updated=updated, errors=[failed[index] for index in sorted(failed)])
 
     async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
         """Delete items of the published version, by id or by filter."""
-        catalog = names.parse_catalog(request.parent, field="parent")
-        which = parse_deletion(request, max_conditions=self._settings.max_filter_conditions)
-        async with open_reader(self._store, catalog) as reader:
-            return pb.DeleteItemsResponse(deleted=await delete_items(which, reader, request.validate_only))
+        deletion = parse_deletion(request, self._settings)
+        async with open_version(self._store, deletion.catalog) as version:
+            return pb.DeleteItemsResponse(deleted=await delete_items(deletion, version))
 
     async def FacetItems(self, request: pb.FacetItemsRequest, context: Context) -> pb.FacetItemsResponse:
-        """The commonest values of fields."""
-        catalog = names.parse_catalog(request.parent, field="parent")
-        check_count(len(request.fields), MAX_FACETS, "fields")
-        limit = page_size(request.limit, field="limit", default=20)
-        where = parse_filter(request.filter, max_conditions=self._settings.max_filter_conditions)
-        answer = pb.FacetItemsResponse()
-        async with open_reader(self._store, catalog) as reader:
-            schema = reader.info.spec.schema
-            for index, field in enumerate(request.fields):
-                known = field in schema
-                with store_refusals(field="filter" if known and where else f"fields[{index}]"):
-                    values = await reader.facet(field, limit=limit, where=where or None)
-                answer.facets.append(
-                    pb.Facet(
-                        field=field,
-                        values=[
-                            pb.FacetCount(
-                                value=value_message(entry.value, schema.get(field)), count=entry.count
-                            )
-                            for entry in values
-                        ],
-                    )
-                )
-        return answer
+        """Return the commonest values of fields."""
+        query = parse_facets(request, self._settings)
+        async with open_version(self._store, query.catalog) as version:
+            spec = version.info.spec
+            check_facets_fit(query.fields, spec)
+            check_filter_fits(query.where, spec)
+            response = pb.FacetItemsResponse()
+            for field in query.fields:
+                values = await version.facet(field, limit=query.limit, where=query.where)
+                counts = [
+                    pb.FacetCount(value=value_message(entry.value, spec.schema.get(field)), count=entry.count)
+                    for entry in values
+                ]
+                response.facets.append(pb.Facet(field=field, values=counts))
+        return response
+
+
+def _slice_page(
+    entries: Sequence[_T], size: int, request: pb.ListCatalogsRequest | pb.ListCatalogVersionsRequest
+) -> tuple[Sequence[_T], str]:
+    """Return the page that a request's token points at, and the token of the next ('' on the last page)."""
+    digest = request_digest(request, "page_token", "page_size")
+    start = PageToken.decode(request.page_token, digest).offset if request.page_token else 0
+    end = start + size
+    return entries[start:end], PageToken("", str(end)).encode(digest) if end < len(entries) else ""

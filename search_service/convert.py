@@ -1,7 +1,8 @@
 """Catalogs, items and payloads between the wire and the store. Pure.
 
 In the store datetimes are RFC 3339 strings and geo points {"lat", "lon"}; on the wire they are typed.
-The catalog's schema says which strings are datetimes."""
+The catalog's schema says which strings are datetimes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cir.common.v1 import errors_pb2, payload_pb2
+from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import pack
 from search_service.names import catalog_name, version_name
@@ -36,13 +38,13 @@ _FIELD_TYPES = {kind: pb.FieldType.Value(kind.name) for kind in FieldType}
 
 
 def catalog_message(info: CatalogInfo) -> pb.Catalog:
-    """A catalog with its published version."""
+    """Return a catalog with its published version as a message."""
     published = version_message(info.published) if info.published is not None else None
     return pb.Catalog(name=catalog_name(info.catalog), published=published)
 
 
 def version_message(info: VersionInfo) -> pb.CatalogVersion:
-    """A version."""
+    """Return a version as a message."""
     version = pb.CatalogVersion(
         name=version_name(info.catalog, info.version),
         state=_STATES[info.state],
@@ -57,25 +59,22 @@ def version_message(info: VersionInfo) -> pb.CatalogVersion:
 
 
 def item_message(item: Item, spec: VersionSpec) -> pb.Item:
-    """An item; its features are there where the store was asked for them."""
+    """Return an item as a message; with its features where the store was asked for them."""
     message = pb.Item(id=item.id, payload=payload_message(item.payload, spec.schema), image=item.image)
     if item.features is not None:
         message.features.CopyFrom(pack(item.features[None, :], fingerprint=spec.model_fingerprint))
     return message
 
 
-MAX_FIELD_NAME = 128
-
-
 def payload_message(payload: Payload, schema: Mapping[str, FieldType]) -> payload_pb2.Payload:
-    """A stored payload as a message."""
+    """Return a stored payload as a message."""
     return payload_pb2.Payload(
         fields={name: value_message(value, schema.get(name)) for name, value in payload.items()}
     )
 
 
 def value_message(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Value:
-    """A stored value as a message; values that do not fit their field's type stay what they are."""
+    """Return a stored value as a message; values that do not fit their field's type stay what they are."""
     match value:
         case None:
             return payload_pb2.Value(null_value=0)  # type: ignore[arg-type]
@@ -102,18 +101,27 @@ def value_message(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Va
 
 
 def parse_payload(payload: payload_pb2.Payload, *, field: str) -> dict[str, PayloadValue]:
-    """A message as a payload to store. Raises `ServiceError` naming the field at fault."""
-    read: dict[str, PayloadValue] = {}
+    """Return a message as a payload to store.
+
+    Raises:
+        ServiceError: It names the field at fault.
+    """
+    parsed: dict[str, PayloadValue] = {}
     for name, value in payload.fields.items():
-        path = f"{field}.{name[:MAX_FIELD_NAME]}"
-        if not 0 < len(name) <= MAX_FIELD_NAME or '"' in name or not name.isprintable():
-            raise _invalid(path, "a field name has 1 to 128 characters, no quotes and no control characters")
-        read[name] = parse_value(value, field=path)
-    return read
+        path = f"{field}.{name[:MAX_FIELD_NAME_CHARACTERS]}"
+        problem = field_name_problem(name)
+        if problem:
+            raise _invalid(path, problem)
+        parsed[name] = parse_value(value, field=path)
+    return parsed
 
 
 def parse_value(value: payload_pb2.Value, *, field: str) -> Any:
-    """A message as a value to store or filter by. Raises `ServiceError` (FIELD_REQUIRED, FIELD_INVALID)."""
+    """Return a message as a value to store or filter by.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED or FIELD_INVALID.
+    """
     match value.WhichOneof("kind"):
         case "null_value":
             return None
@@ -139,7 +147,11 @@ def parse_value(value: payload_pb2.Value, *, field: str) -> Any:
 
 
 def parse_datetime(value: payload_pb2.Value, *, field: str) -> datetime:
-    """A datetime value in UTC. Raises `ServiceError` (FIELD_INVALID) outside the years 1 to 9999."""
+    """Return a datetime value in UTC.
+
+    Raises:
+        ServiceError: FIELD_INVALID outside the years 1 to 9999.
+    """
     try:
         return value.datetime_value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
@@ -147,7 +159,11 @@ def parse_datetime(value: payload_pb2.Value, *, field: str) -> datetime:
 
 
 def parse_geo_point(point: payload_pb2.GeoPoint, *, field: str) -> dict[str, float]:
-    """A geo point as it is stored. Raises `ServiceError` (FIELD_INVALID) for places that are none."""
+    """Return a geo point as it is stored.
+
+    Raises:
+        ServiceError: FIELD_INVALID for a place that does not exist.
+    """
     if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
         raise _invalid(field, "latitude lies in -90 to 90 degrees, longitude in -180 to 180")
     return {"lat": point.latitude, "lon": point.longitude}

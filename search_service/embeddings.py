@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import grpc
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
@@ -28,7 +28,7 @@ class _Flight(Generic[Key, Value]):
 
     keys: Sequence[Key]
     task: asyncio.Task[Mapping[Key, Value]]
-    passengers: int = 0
+    waiters: int = 0
 
 
 class SingleFlight(Generic[Key, Value]):
@@ -80,23 +80,23 @@ class SingleFlight(Generic[Key, Value]):
     ) -> _Flight[Key, Value]:
         flight = _Flight(keys, asyncio.get_running_loop().create_task(fetch(keys)))
         self._by_key.update(dict.fromkeys(keys, flight))
-        flight.task.add_done_callback(lambda _: self._landed(flight))
+        flight.task.add_done_callback(lambda _: self._complete(flight))
         return flight
 
     async def _wait(self, flights: set[_Flight[Key, Value]]) -> None:
         """Until all have landed, one way or another."""
         for flight in flights:
-            flight.passengers += 1
+            flight.waiters += 1
         try:
             await asyncio.wait([flight.task for flight in flights])
         finally:
             for flight in flights:
-                flight.passengers -= 1
-                if not flight.passengers and not flight.task.done():
+                flight.waiters -= 1
+                if not flight.waiters and not flight.task.done():
                     flight.task.cancel()
                     self._forget(flight)  # at once: nobody may join a flight that is being cancelled
 
-    def _landed(self, flight: _Flight[Key, Value]) -> None:
+    def _complete(self, flight: _Flight[Key, Value]) -> None:
         self._forget(flight)
         if not flight.task.cancelled():
             flight.task.exception()  # looked at, so that one nobody waits for any more is not reported
@@ -107,7 +107,7 @@ class SingleFlight(Generic[Key, Value]):
                 del self._by_key[key]
 
 
-# Model fingerprint and SHA-256 of the text or picture.
+# Model fingerprint and SHA-256 of the text or image.
 _Key = tuple[str, bytes]
 _Row = NDArray[np.float32] | errors.ItemError
 _Fetch = Callable[[Sequence[_Key]], Coroutine[Any, Any, Mapping[_Key, _Row]]]
@@ -116,7 +116,7 @@ _Fetch = Callable[[Sequence[_Key]], Coroutine[Any, Any, Mapping[_Key, _Row]]]
 class SharedEmbeddings:
     """Raw features from the embedder.
 
-    Calls that want the same text or picture of the same model at the same moment share one embedding,
+    Calls that want the same text or image of the same model at the same moment share one embedding,
     whichever of them goes away meanwhile. An embedding that nobody waits for any more is cancelled.
     The features of the `remembered_texts` texts used last are kept. Errors never are.
     """
@@ -135,8 +135,7 @@ class SharedEmbeddings:
         self._longest = longest_seconds
         self._texts: SingleFlight[_Key, _Row] = SingleFlight()
         self._images: SingleFlight[_Key, _Row] = SingleFlight()
-        self._remembered: OrderedDict[_Key, NDArray[np.float32]] = OrderedDict()
-        self._room = remembered_texts
+        self._remembered: LRUCache[_Key, NDArray[np.float32]] = LRUCache(remembered_texts)
 
     async def texts(
         self, texts: Sequence[str], *, fields: Sequence[str], fingerprint: str, timeout: float
@@ -146,7 +145,7 @@ class SharedEmbeddings:
         Raises `ServiceError`; for a text that cannot be embedded it names its entry in `fields`.
         """
         keys = [_key(fingerprint, text.encode()) for text in texts]
-        known = {key: row for key in keys if (row := self._recall(key)) is not None}
+        known = {key: row for key in keys if (row := self._remembered.get(key)) is not None}
         content = dict(zip(keys, texts, strict=True))
 
         async def fetch(missing: Sequence[_Key]) -> Mapping[_Key, _Row]:
@@ -158,13 +157,13 @@ class SharedEmbeddings:
             return found
 
         missing = [key for key in keys if key not in known]
-        found = await self._fly("text", self._texts, missing, fetch, timeout, remembered=len(known))
+        found = await self._fetch("text", self._texts, missing, fetch, timeout, remembered=len(known))
         return _rows(keys, {**known, **found}, fields)
 
     async def images(
         self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
     ) -> NDArray[np.float32]:
-        """Raw features (n, d) of encoded pictures. Raises as `texts` does."""
+        """Raw features (n, d) of encoded images. Raises as `texts` does."""
         keys = [_key(fingerprint, image) for image in images]
         content = dict(zip(keys, images, strict=True))
 
@@ -174,13 +173,13 @@ class SharedEmbeddings:
             )
             return _by_key(missing, rows, problems)
 
-        found = await self._fly("image", self._images, keys, fetch, timeout, remembered=0)
+        found = await self._fetch("image", self._images, keys, fetch, timeout, remembered=0)
         return _rows(keys, found, fields)
 
-    async def _fly(
+    async def _fetch(
         self,
         kind: str,
-        flights: SingleFlight[_Key, _Row],
+        in_flight: SingleFlight[_Key, _Row],
         keys: Sequence[_Key],
         fetch: _Fetch,
         timeout: float,
@@ -192,26 +191,22 @@ class SharedEmbeddings:
         if keys:
             try:
                 async with asyncio.timeout(timeout):
-                    found, shared = await flights.get(keys, fetch, only_own=_is_about_the_content)
+                    found, shared = await in_flight.get(keys, fetch, only_own=_is_about_the_content)
             except TimeoutError as error:
                 raise ServiceError(
                     errors.DEADLINE, "the embedder did not answer in the time left; allow more time"
                 ) from error
-        self._metrics.embedded(kind, embedder=len(found) - shared, shared=shared, remembered=remembered)
+        self._metrics.record_embeddings(
+            kind, embedder=len(found) - shared, shared=shared, remembered=remembered
+        )
         return found
 
-    def _recall(self, key: _Key) -> NDArray[np.float32] | None:
-        row = self._remembered.get(key)
-        if row is not None:
-            self._remembered.move_to_end(key)
-        return row
-
     def _remember(self, rows: Mapping[_Key, _Row]) -> None:
+        if not self._remembered.maxsize:
+            return
         for key, row in rows.items():
             if isinstance(row, np.ndarray):
                 self._remembered[key] = row
-        while len(self._remembered) > self._room:
-            self._remembered.popitem(last=False)
 
 
 def _key(fingerprint: str, content: bytes) -> _Key:
@@ -238,5 +233,5 @@ def _rows(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str
 
 
 def _is_about_the_content(error: BaseException) -> bool:
-    """Whether another caller's texts or pictures may be why an embedding failed as a whole."""
+    """Whether another caller's texts or images may be why an embedding failed as a whole."""
     return isinstance(error, ServiceError) and error.code is grpc.StatusCode.INVALID_ARGUMENT

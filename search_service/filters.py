@@ -1,4 +1,4 @@
-"""Filters from the wire to the store's own. Pure; the store checks them against the schema."""
+"""Filters, parsed from the wire to the store's own. Pure; whether they fit the schema is checked later."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ from typing import TypeVar
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import payload_pb2
+from cir.limits import MAX_FILTER_DEPTH
 from cir.search.v1 import filter_pb2 as pb
 from search_service.convert import parse_datetime, parse_geo_point, parse_value
 from service_runtime.errors import ServiceError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 
-MAX_DEPTH = 8
 MAX_VALUES = 1000
 
 _T = TypeVar("_T")
 
 
 def parse_filter(message: pb.Filter, *, max_conditions: int, field: str = "filter") -> Filter:
-    """A filter message as a `Filter`. Raises `ServiceError` that names the condition at fault."""
+    """Parse a filter; an empty one lets every item pass.
+
+    Raises:
+        ServiceError: It names the condition at fault.
+    """
     return _FilterParser(max_conditions).filter(message, field, 1)
 
 
 class _FilterParser:
-    """Counts the conditions of one filter while it reads them."""
+    """Parser of one filter, which counts its conditions."""
 
     def __init__(self, max_conditions: int) -> None:
         self._limit = max_conditions
         self._count = 0
 
     def filter(self, message: pb.Filter, field: str, depth: int) -> Filter:
-        if depth > MAX_DEPTH:
+        if depth > MAX_FILTER_DEPTH:
             raise ServiceError(
-                errors.OUT_OF_RANGE, f"{field}: filters nest at most {MAX_DEPTH} deep", field=field
+                errors.OUT_OF_RANGE, f"{field}: filters nest at most {MAX_FILTER_DEPTH} deep", field=field
             )
         return Filter(
             must=self._conditions(message.must, f"{field}.must", depth),

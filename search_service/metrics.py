@@ -13,9 +13,11 @@ from prometheus_client.registry import Collector
 from cir.search.v1 import search_pb2 as pb
 from service_runtime.metrics import SECONDS_BUCKETS
 
+_RESULT_BUCKETS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
+
 
 class StageTimer:
-    """Sums seconds by stage; stages are the fields of `SearchTimings`."""
+    """Sums of seconds by stage; stages are the fields of `SearchTimings`."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -31,7 +33,7 @@ class StageTimer:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
 
     def timings(self) -> pb.SearchTimings:
-        """The stages that happened, and the total until now."""
+        """Return the seconds of the stages that happened, and the total until now."""
         seconds = {**self._seconds, "total": time.perf_counter() - self._started}
         return pb.SearchTimings(**{name: _duration_message(value) for name, value in seconds.items()})
 
@@ -42,11 +44,8 @@ def _duration_message(seconds: float) -> duration_pb2.Duration:
     return duration
 
 
-_RESULT_BUCKETS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
-
-
 class SearchMetrics:
-    """What operators watch of the searches that were answered."""
+    """Metrics of the searches that were answered."""
 
     def __init__(self) -> None:
         self._stages = Histogram(
@@ -70,7 +69,7 @@ class SearchMetrics:
         )
         self._embeddings = Counter(
             "cir_search_embeddings",
-            "Texts and pictures of searches by where their features came from: asked of the embedder, shared "
+            "Texts and images of searches by where their features came from: asked of the embedder, shared "
             "with another call that asked for the same at that moment, or remembered.",
             ["kind", "source"],
             registry=None,
@@ -83,7 +82,7 @@ class SearchMetrics:
             registry=None,
         )
 
-    def answered(self, answer: pb.SearchResponse) -> None:
+    def record_response(self, answer: pb.SearchResponse) -> None:
         """Count an answer."""
         for stage, duration in answer.timings.ListFields():
             self._stages.labels(stage.name).observe(duration.ToNanoseconds() / 1e9)
@@ -93,14 +92,14 @@ class SearchMetrics:
         if answer.explanation.exact:
             self._exact.inc()
 
-    def embedded(self, kind: str, **counts: int) -> None:
+    def record_embeddings(self, kind: str, **counts: int) -> None:
         """Count embeddings of a kind ("text", "image") by source."""
         for source, count in counts.items():
             if count:
                 self._embeddings.labels(kind, source).inc(count)
 
     def collectors(self) -> Sequence[Collector]:
-        """All of them."""
+        """Return all of them."""
         return (
             self._stages,
             self._turns,

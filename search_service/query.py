@@ -7,7 +7,8 @@ features it grew from.
 Feedback moves the query after Rocchio (1971), or as the engine recommends. Rocchio:
 query' = normalise(ALPHA * query + BETA * mean(liked) - GAMMA * mean(disliked)), with the weights
 that Manning, Raghavan and Schuetze give as reasonable (Introduction to Information Retrieval, section 9.1.1):
-what is liked says more than what is disliked."""
+what is liked says more than what is disliked.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ Vector = NDArray[np.float32]
 
 
 class TurnKind(Enum):
-    """How a turn is taken."""
+    """Part that a turn plays in a dialogue."""
 
     TEXT_ONLY = "text_only"
     REFERENCE_ONLY = "reference_only"
@@ -75,19 +76,25 @@ class TurnKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A turn with everything looked up: raw features float32 (d,), unit vectors (n, d) of feedback items."""
+class TurnFeatures:
+    """One turn with everything looked up.
 
-    reference: Vector | None
+    `start` holds the raw features float32 (d,) that the turn starts from; None continues the composed query
+    of the turn before. `text` holds the raw features (d,) of the text that is combined with it, if any.
+    `liked` and `disliked` are unit vectors (n, d); `text_weight` None leaves the weight to the combiner.
+    """
+
+    kind: TurnKind
+    start: Vector | None
     text: Vector | None
-    liked: NDArray[np.float32]
-    disliked: NDArray[np.float32]
+    liked: Vector
+    disliked: Vector
     text_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """What a turn did; `text_weight` lies in [0, 1]."""
+    """Effect of one turn; `text_weight` lies in [0, 1]."""
 
     kind: TurnKind
     text_weight: float
@@ -95,10 +102,17 @@ class TurnResult:
 
 @dataclass(frozen=True, slots=True)
 class ComposedQuery:
-    """The composed query (float32 (d,), unit length) and what each turn did."""
+    """Composed query vector (float32 (d,), unit length), and the effect of each turn."""
 
-    query: Vector
+    vector: Vector
     turns: tuple[TurnResult, ...]
+
+
+class FeedbackMethod(Enum):
+    """Method by which liked and disliked items move the query."""
+
+    ROCCHIO = "rocchio"
+    RECOMMEND = "recommend"
 
 
 # (unit query (d,), liked=unit vectors (n, d), disliked=unit vectors (m, d)) -> unit query
@@ -107,43 +121,30 @@ Feedback = Callable[..., Vector]
 Combine = Callable[[Vector, Vector, float | None], Awaitable[tuple[Vector, float]]]
 
 
-def turn_kind(*, first: bool, has_reference: bool, has_text: bool) -> TurnKind | None:
-    """How a turn with these parts is taken; None for a first turn that gives nothing to start from."""
-    if has_reference:
-        return TurnKind.COMPOSED if has_text else TurnKind.REFERENCE_ONLY
-    if has_text:
-        return TurnKind.TEXT_ONLY if first else TurnKind.CONTINUED
-    return None if first else TurnKind.FEEDBACK_ONLY
+FEEDBACK: dict[FeedbackMethod, Feedback] = {
+    FeedbackMethod.ROCCHIO: rocchio,
+    FeedbackMethod.RECOMMEND: average_vector,
+}
 
 
-async def fold(turns: Sequence[Turn], combine: Combine, feedback: Feedback = rocchio) -> ComposedQuery:
-    """Fold turns, oldest first, into one query. `feedback` moves it by liked and disliked items.
+async def fold(
+    start: Vector, turns: Sequence[TurnFeatures], combine: Combine, feedback: Feedback = rocchio
+) -> ComposedQuery:
+    """Fold turns, oldest first, into one query.
 
-    Raises `ValueError` when there is nothing to start from.
+    `start` holds the raw features (d,) that the first turn starts from: of its reference, or of its
+    text where it has nothing else. `feedback` moves the query by liked and disliked items.
     """
-    reference: Vector | None = None
-    query: Vector | None = None
-    done: list[TurnResult] = []
+    features = query = start
+    results: list[TurnResult] = []
     for turn in turns:
-        kind = turn_kind(
-            first=query is None, has_reference=turn.reference is not None, has_text=turn.text is not None
-        )
-        if turn.reference is not None:
-            reference = turn.reference
-        elif query is not None and reference is not None:
-            reference = query * np.float32(np.linalg.norm(reference))
-        weight = 0.0
-        if kind is TurnKind.TEXT_ONLY and turn.text is not None:
-            reference, weight = turn.text, 1.0
-            query = normalize(turn.text)
-        elif reference is None or kind is None:
-            raise ValueError("the first turn has neither a reference nor a text")
-        elif turn.text is not None:
-            query, weight = await combine(reference, turn.text, turn.text_weight)
+        if turn.start is not None:
+            features = turn.start
+        if turn.text is not None:
+            query, weight = await combine(features, turn.text, turn.text_weight)
         else:
-            query = normalize(reference)
+            query, weight = normalize(features), float(turn.kind is TurnKind.TEXT_ONLY)
         query = feedback(query, liked=turn.liked, disliked=turn.disliked)
-        done.append(TurnResult(kind, weight))
-    if query is None:
-        raise ValueError("there are no turns")
-    return ComposedQuery(query, tuple(done))
+        features = query * np.float32(np.linalg.norm(features))
+        results.append(TurnResult(turn.kind, weight))
+    return ComposedQuery(query, tuple(results))

@@ -1,9 +1,14 @@
-"""Requests, checked before any work is done: limits, ids, ranges, and features that come along. Pure."""
+"""Search requests, parsed once at the door into values that are valid by construction. Pure.
+
+Nothing behind `parse_search` reads the message. What depends on the catalog's version (do features and filter
+fit it?) is checked as soon as the version is pinned.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,128 +17,160 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import vectors_pb2
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import DimensionError, NotFiniteError, VectorError, unpack
-from search_service.names import check_item_id
-from search_service.query import turn_kind
+from search_service.filters import parse_filter
+from search_service.names import check_item_id, parse_catalog, parse_version
+from search_service.query import FeedbackMethod, TurnKind
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError
-from vector_store.types import VersionSpec
+from service_runtime.page_token import PageToken, invalid_page_token, request_digest
+from vector_store.base import SearchOptions
+from vector_store.filters import Filter, HasId
 
+MAX_IDS = 1000
 MAX_EXCLUDED = 1000
 MAX_EF = 10_000
 MAX_GROUP_SIZE = 100
 DEFAULT_LIMIT = 10
 
+# Features outside this range have no direction that float32 could keep.
+_LENGTHS = (1e-12, 1e12)
+_FEEDBACK: Mapping[int, FeedbackMethod] = {
+    pb.FEEDBACK_METHOD_UNSPECIFIED: FeedbackMethod.ROCCHIO,
+    pb.ROCCHIO: FeedbackMethod.ROCCHIO,
+    pb.RECOMMEND: FeedbackMethod.RECOMMEND,
+}
 
-def check_request(request: pb.SearchRequest, settings: SearchSettings) -> None:
-    """Raise `ServiceError` naming the first field that is missing, wrong or over its limit."""
-    if not request.turns:
-        raise ServiceError(errors.FIELD_REQUIRED, "turns is empty; send at least one turn", field="turns")
-    if len(request.turns) > settings.max_turns:
-        raise ServiceError(
-            errors.TOO_MANY_ITEMS,
-            f"{len(request.turns)} turns; at most {settings.max_turns} are taken",
-            field="turns",
-        )
-    for index, turn in enumerate(request.turns):
-        _check_turn(turn, settings, first=index == 0, field=f"turns[{index}]")
-    feedback = sum(len(turn.liked_item_ids) + len(turn.disliked_item_ids) for turn in request.turns)
-    _at_most(feedback, settings.max_feedback_items, "liked and disliked items", "turns")
-    _at_most(len(request.exclude_item_ids), MAX_EXCLUDED, "excluded items", "exclude_item_ids")
-    for index, item_id in enumerate(request.exclude_item_ids):
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """An encoded image, to be embedded."""
+
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReference:
+    """An item of the catalog, whose stored features are used."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeaturesReference:
+    """Raw features float32 (d,) of an image; `fingerprint` names their model, empty where nothing does."""
+
+    features: NDArray[np.float32]
+    fingerprint: str
+
+
+Reference = ImageReference | ItemReference | FeaturesReference
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a dialogue.
+
+    `reference` is None in turns of kind TEXT_ONLY, CONTINUED and FEEDBACK_ONLY; `text` is empty in turns of
+    kind REFERENCE_ONLY and FEEDBACK_ONLY. The first turn is never CONTINUED or FEEDBACK_ONLY.
+    """
+
+    kind: TurnKind
+    reference: Reference | None
+    text: str
+    liked: tuple[str, ...]
+    disliked: tuple[str, ...]
+    text_weight: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A search request. There is at least one turn.
+
+    `version` is empty for the published one; `from_token` says that it comes from a page token. `where` holds
+    the request's filter and the items to leave out; it is None where every item passes. `digest` binds page
+    tokens to the query.
+    """
+
+    catalog: str
+    version: str
+    from_token: bool
+    turns: tuple[Turn, ...]
+    combiner: str
+    feedback: FeedbackMethod
+    where: Filter | None
+    limit: int
+    offset: int
+    options: SearchOptions
+    with_query_vector: bool
+    digest: bytes
+
+    @property
+    def uses_combiner(self) -> bool:
+        """Whether a turn combines a reference, or the query before it, with a text."""
+        return any(turn.kind in (TurnKind.COMPOSED, TurnKind.CONTINUED) for turn in self.turns)
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether a turn names liked or disliked items."""
+        return any(turn.liked or turn.disliked for turn in self.turns)
+
+
+def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQuery:
+    """Parse a search request within the limits of the settings.
+
+    Raises:
+        ServiceError: It names the first field that is missing, wrong or over its limit.
+    """
+    catalog = parse_catalog(message.catalog, field="catalog")
+    turns = _parse_turns(message.turns, settings)
+    _check_at_most(len(message.exclude_item_ids), MAX_EXCLUDED, "excluded items", "exclude_item_ids")
+    for index, item_id in enumerate(message.exclude_item_ids):
         check_item_id(item_id, field=f"exclude_item_ids[{index}]")
-    _in_range(request.limit, 0, settings.max_results, "limit")
-    _in_range(request.ef, 0, MAX_EF, "ef")
-    _in_range(request.group_size, 0, MAX_GROUP_SIZE, "group_size")
-    _in_range(request.diversity, 0, 1, "diversity")
-    if request.HasField("score_threshold"):
-        _in_range(request.score_threshold, -1, 1, "score_threshold")
-    if request.feedback not in pb.FeedbackMethod.values():
+    _check_range(message.limit, 0, settings.max_results, "limit")
+    options = _parse_options(message)
+    feedback = _FEEDBACK.get(message.feedback)
+    if feedback is None:
         raise ServiceError(
             errors.FIELD_INVALID,
-            f"feedback is {int(request.feedback)}; it is one of ROCCHIO (1) and RECOMMEND (2)",
+            f"feedback is {int(message.feedback)}; it is one of ROCCHIO (1) and RECOMMEND (2)",
             field="feedback",
         )
-    if request.diversity and request.group_by:
+    if options.diversity and options.group_by:
         raise ServiceError(
             errors.FIELD_INVALID, "diversity and group_by cannot be used together", field="group_by"
         )
+    where = parse_filter(message.filter, max_conditions=settings.max_filter_conditions)
+    digest = query_digest(message)
+    position = _parse_position(message, catalog, digest, settings)
+    return SearchQuery(
+        catalog=catalog,
+        version=position.version,
+        from_token=bool(message.page_token),
+        turns=turns,
+        combiner=message.combiner or settings.default_combiner,
+        feedback=feedback,
+        where=_leave_out(where, _parse_excluded(message, turns)) or None,
+        limit=message.limit or DEFAULT_LIMIT,
+        offset=position.offset,
+        options=options,
+        with_query_vector=message.with_query_vector,
+        digest=digest,
+    )
 
 
-def _check_turn(turn: pb.Turn, settings: SearchSettings, *, first: bool, field: str) -> None:
-    source = turn.reference.WhichOneof("source")
-    has_feedback = bool(turn.liked_item_ids or turn.disliked_item_ids)
-    kind = turn_kind(first=first, has_reference=source is not None, has_text=bool(turn.text))
-    if turn.HasField("reference") and source is None:
-        raise ServiceError(
-            errors.FIELD_REQUIRED,
-            f"{field}.reference is empty; set image, item_id or features",
-            field=f"{field}.reference",
-        )
-    if kind is None:
-        raise ServiceError(
-            errors.FIELD_REQUIRED, f"{field}: the first turn needs a reference, a text, or both", field=field
-        )
-    if source is None and not turn.text and not has_feedback:
-        raise ServiceError(
-            errors.FIELD_REQUIRED,
-            f"{field} is empty; give a reference, a text, or liked or disliked items",
-            field=field,
-        )
-    if len(turn.text) > settings.max_text_characters:
-        raise ServiceError(
-            errors.TEXT_TOO_LONG,
-            f"{field}.text has {len(turn.text)} characters; at most {settings.max_text_characters} are taken",
-            field=f"{field}.text",
-        )
-    if turn.HasField("text_weight"):
-        _in_range(turn.text_weight, 0, 1, f"{field}.text_weight")
-    if source == "image":
-        _check_image(turn.reference.image, settings, f"{field}.reference.image")
-    elif source == "item_id":
-        check_item_id(turn.reference.item_id, field=f"{field}.reference.item_id")
-    for name in ("liked_item_ids", "disliked_item_ids"):
-        for index, item_id in enumerate(getattr(turn, name)):
-            check_item_id(item_id, field=f"{field}.{name}[{index}]")
+def query_digest(message: pb.SearchRequest) -> bytes:
+    """Return the digest of what the pages of one ranking have in common; their tokens are bound to it."""
+    return request_digest(message, "page_token", "limit", "with_features", "with_query_vector")
 
 
-def _check_image(image: bytes, settings: SearchSettings, field: str) -> None:
-    if not image:
-        raise ServiceError(errors.IMAGE_EMPTY, f"{field} has no bytes; send an encoded picture", field=field)
-    if len(image) > settings.max_image_bytes:
-        raise ServiceError(
-            errors.IMAGE_TOO_MANY_BYTES,
-            f"{field} has {len(image)} bytes; at most {settings.max_image_bytes} are taken",
-            field=field,
-        )
+def parse_features(batch: vectors_pb2.VectorBatch, *, field: str) -> FeaturesReference:
+    """Parse exactly one vector of raw features.
 
-
-def _in_range(value: float, low: float, high: float, field: str) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ServiceError(
-            errors.OUT_OF_RANGE, f"{field} is {value}; it lies between {low} and {high}", field=field
-        )
-
-
-def _at_most(count: int, limit: int, what: str, field: str) -> None:
-    if count > limit:
-        raise ServiceError(errors.TOO_MANY_ITEMS, f"{count} {what}; at most {limit} are taken", field=field)
-
-
-def parse_features(batch: vectors_pb2.VectorBatch, spec: VersionSpec, *, field: str) -> NDArray[np.float32]:
-    """Raw features float32 (d,), exactly one vector.
-
-    Raises `ServiceError`: FINGERPRINT_MISMATCH, WRONG_DIMENSION, NOT_FINITE (length zero too), FIELD_INVALID.
+    Raises:
+        ServiceError: WRONG_DIMENSION, NOT_FINITE (also for length zero) or FIELD_INVALID.
     """
-    if batch.model_fingerprint and batch.model_fingerprint != spec.model_fingerprint:
-        raise ServiceError(
-            errors.FINGERPRINT_MISMATCH,
-            f"{field} come from model {batch.model_fingerprint[:200]}, the catalog's vectors from model "
-            f"{spec.model_fingerprint}; embed the picture with the catalog's model",
-            field=field,
-            metadata={"expected": spec.model_fingerprint, "actual": batch.model_fingerprint[:200]},
-        )
     try:
-        rows = unpack(batch, dimension=spec.dimension)
+        rows = unpack(batch)
     except DimensionError as error:
         raise ServiceError(errors.WRONG_DIMENSION, f"{field}: {error}", field=field) from error
     except NotFiniteError as error:
@@ -144,20 +181,20 @@ def parse_features(batch: vectors_pb2.VectorBatch, spec: VersionSpec, *, field: 
         raise ServiceError(
             errors.FIELD_INVALID, f"{field} has {len(rows)} vectors; exactly one is expected", field=field
         )
-    norm = float(np.linalg.norm(rows[0].astype(np.float64)))
-    if not 1e-12 < norm < 1e12:
+    length = float(np.linalg.norm(rows[0].astype(np.float64)))
+    if not _LENGTHS[0] < length < _LENGTHS[1]:
         raise ServiceError(
-            errors.NOT_FINITE, f"{field} has length {norm:g}; it has no direction", field=field
+            errors.NOT_FINITE, f"{field} has length {length:g}; it has no direction", field=field
         )
-    row: NDArray[np.float32] = rows[0]
-    return row
-
-
-MAX_IDS = 1000
+    return FeaturesReference(rows[0], batch.model_fingerprint)
 
 
 def parse_item_ids(ids: Sequence[str]) -> list[str]:
-    """Item ids of a request, each once, in their order. Raises `ServiceError`."""
+    """Parse a list of item ids: each once, in their order.
+
+    Raises:
+        ServiceError: The list is empty or too long, or an id cannot be one.
+    """
     check_count(len(ids), MAX_IDS, "item_ids")
     for index, item_id in enumerate(ids):
         check_item_id(item_id, field=f"item_ids[{index}]")
@@ -165,10 +202,177 @@ def parse_item_ids(ids: Sequence[str]) -> list[str]:
 
 
 def check_count(count: int, limit: int, field: str) -> None:
-    """Raise `ServiceError` (FIELD_REQUIRED, TOO_MANY_ITEMS) unless there are 1 to `limit`."""
+    """Check that a list has 1 to `limit` entries.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED or TOO_MANY_ITEMS.
+    """
     if not count:
         raise ServiceError(errors.FIELD_REQUIRED, f"{field} is empty; give at least one", field=field)
     if count > limit:
         raise ServiceError(
             errors.TOO_MANY_ITEMS, f"{count} {field}; at most {limit} are taken in one call", field=field
         )
+
+
+def _parse_turns(messages: Sequence[pb.Turn], settings: SearchSettings) -> tuple[Turn, ...]:
+    if not messages:
+        raise ServiceError(errors.FIELD_REQUIRED, "turns is empty; send at least one turn", field="turns")
+    if len(messages) > settings.max_turns:
+        raise ServiceError(
+            errors.TOO_MANY_ITEMS,
+            f"{len(messages)} turns; at most {settings.max_turns} are taken",
+            field="turns",
+        )
+    turns = tuple(
+        _parse_turn(message, settings, first=index == 0, field=f"turns[{index}]")
+        for index, message in enumerate(messages)
+    )
+    feedback = sum(len(turn.liked) + len(turn.disliked) for turn in turns)
+    _check_at_most(feedback, settings.max_feedback_items, "liked and disliked items", "turns")
+    return turns
+
+
+def _parse_turn(message: pb.Turn, settings: SearchSettings, *, first: bool, field: str) -> Turn:
+    kind = _parse_kind(message, first=first, field=field)
+    if len(message.text) > settings.max_text_characters:
+        raise ServiceError(
+            errors.TEXT_TOO_LONG,
+            f"{field}.text has {len(message.text)} characters; at most {settings.max_text_characters} "
+            "are taken",
+            field=f"{field}.text",
+        )
+    text_weight = message.text_weight if message.HasField("text_weight") else None
+    if text_weight is not None:
+        _check_range(text_weight, 0, 1, f"{field}.text_weight")
+    reference = _parse_reference(message.reference, settings, field=f"{field}.reference")
+    for name, ids in (("liked", message.liked_item_ids), ("disliked", message.disliked_item_ids)):
+        for index, item_id in enumerate(ids):
+            check_item_id(item_id, field=f"{field}.{name}_item_ids[{index}]")
+    return Turn(
+        kind=kind,
+        reference=reference,
+        text=message.text,
+        liked=tuple(message.liked_item_ids),
+        disliked=tuple(message.disliked_item_ids),
+        text_weight=text_weight,
+    )
+
+
+def _parse_kind(message: pb.Turn, *, first: bool, field: str) -> TurnKind:
+    """Return the kind of a turn, or refuse one that gives nothing to work with."""
+    has_reference = message.reference.WhichOneof("source") is not None
+    if message.HasField("reference") and not has_reference:
+        raise ServiceError(
+            errors.FIELD_REQUIRED,
+            f"{field}.reference is empty; set image, item_id or features",
+            field=f"{field}.reference",
+        )
+    if has_reference:
+        return TurnKind.COMPOSED if message.text else TurnKind.REFERENCE_ONLY
+    if message.text:
+        return TurnKind.TEXT_ONLY if first else TurnKind.CONTINUED
+    if first:
+        raise ServiceError(
+            errors.FIELD_REQUIRED, f"{field}: the first turn needs a reference, a text, or both", field=field
+        )
+    if not (message.liked_item_ids or message.disliked_item_ids):
+        raise ServiceError(
+            errors.FIELD_REQUIRED,
+            f"{field} is empty; give a reference, a text, or liked or disliked items",
+            field=field,
+        )
+    return TurnKind.FEEDBACK_ONLY
+
+
+def _parse_reference(message: pb.Reference, settings: SearchSettings, *, field: str) -> Reference | None:
+    match message.WhichOneof("source"):
+        case "image":
+            _check_image(message.image, settings, f"{field}.image")
+            return ImageReference(message.image)
+        case "item_id":
+            check_item_id(message.item_id, field=f"{field}.item_id")
+            return ItemReference(message.item_id)
+        case "features":
+            return parse_features(message.features, field=f"{field}.features")
+    return None
+
+
+def _parse_options(message: pb.SearchRequest) -> SearchOptions:
+    _check_range(message.ef, 0, MAX_EF, "ef")
+    _check_range(message.group_size, 0, MAX_GROUP_SIZE, "group_size")
+    _check_range(message.diversity, 0, 1, "diversity")
+    score_threshold = message.score_threshold if message.HasField("score_threshold") else None
+    if score_threshold is not None:
+        _check_range(score_threshold, -1, 1, "score_threshold")
+    return SearchOptions(
+        exact=message.exact,
+        ef=message.ef or None,
+        score_threshold=score_threshold,
+        with_features=message.with_features,
+        diversity=message.diversity,
+        group_by=message.group_by,
+        group_size=message.group_size or 1,
+    )
+
+
+def _parse_position(
+    message: pb.SearchRequest, catalog: str, digest: bytes, settings: SearchSettings
+) -> PageToken:
+    """Return the version to search ('' for the published one) and where in its ranking the page starts."""
+    version = ""
+    if message.pinned_version:
+        owner, version = parse_version(message.pinned_version, field="pinned_version")
+        if owner != catalog:
+            raise ServiceError(
+                errors.FIELD_INVALID,
+                f"pinned_version is one of catalog {owner}, the search is in catalog {catalog}",
+                field="pinned_version",
+            )
+    if not message.page_token:
+        return PageToken(version, "0")
+    token = PageToken.decode(message.page_token, digest)
+    if token.offset >= settings.max_result_window:
+        raise invalid_page_token()
+    return token
+
+
+def _parse_excluded(message: pb.SearchRequest, turns: Sequence[Turn]) -> set[str]:
+    """Return the ids of the items that must not come back."""
+    excluded = set(message.exclude_item_ids)
+    if message.exclude_references or not message.HasField("exclude_references"):
+        references = [turn.reference for turn in turns]
+        excluded.update(each.item_id for each in references if isinstance(each, ItemReference))
+    if message.exclude_disliked or not message.HasField("exclude_disliked"):
+        for turn in turns:
+            excluded.update(turn.disliked)
+    return excluded
+
+
+def _leave_out(where: Filter, excluded: set[str]) -> Filter:
+    if not excluded:
+        return where
+    return Filter(where.must, where.should, (*where.must_not, HasId(tuple(sorted(excluded)))))
+
+
+def _check_image(image: bytes, settings: SearchSettings, field: str) -> None:
+    if not image:
+        raise ServiceError(errors.IMAGE_EMPTY, f"{field} has no bytes; send an encoded image", field=field)
+    if len(image) > settings.max_image_bytes:
+        raise ServiceError(
+            errors.IMAGE_TOO_MANY_BYTES,
+            f"{field} has {len(image)} bytes; at most {settings.max_image_bytes} are taken",
+            field=field,
+        )
+
+
+def _check_range(value: float, low: float, high: float, field: str) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ServiceError(
+            errors.OUT_OF_RANGE, f"{field} is {value}; it lies between {low} and {high}", field=field
+        )
+
+
+def _check_at_most(count: int, limit: int, what: str, field: str) -> None:
+    if count > limit:
+        raise ServiceError(errors.TOO_MANY_ITEMS, f"{count} {what}; at most {limit} are taken", field=field)

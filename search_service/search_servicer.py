@@ -13,19 +13,20 @@ from cir.search.v1 import search_pb2_grpc as rpc
 from search_service.embedder_client import EmbedderClient
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
-from search_service.search import Search
+from search_service.search import SearchHandler
 from search_service.settings import SearchSettings
-from search_service.store import UnindexedItems, store_refusals
+from search_service.store import UnindexedItems, to_service_error
 from search_service.upstreams import CombinerClient
 from service_runtime.errors import ServiceError
 from service_runtime.settings import software_version
 from vector_store.base import VectorStore
+from vector_store.errors import StoreError
 
 _PROBE_SECONDS = 2.0
 
 
 class SearchServicer(rpc.SearchServiceServicer):
-    """Answers searches, and tells what stands behind them."""
+    """The service's two methods: searching, and telling limits and the state of the services behind it."""
 
     def __init__(
         self, store: VectorStore, embedder: EmbedderClient, combiner: CombinerClient, settings: SearchSettings
@@ -38,7 +39,7 @@ class SearchServicer(rpc.SearchServiceServicer):
             remembered_texts=settings.remembered_texts,
         )
         unindexed = UnindexedItems(self.metrics.unindexed)
-        self._search = Search(store, embeddings, combiner, unindexed, settings)
+        self._handler = SearchHandler(store, embeddings, combiner, unindexed, settings)
         self._store = store
         self._embedder = embedder
         self._combiner = combiner
@@ -50,20 +51,20 @@ class SearchServicer(rpc.SearchServiceServicer):
         context: grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse],
     ) -> pb.SearchResponse:
         """Find items; see protos/cir/search/v1/search.proto."""
-        answer = await self._search.answer(request, context)
-        self.metrics.answered(answer)
-        return answer
+        response = await self._handler.handle(request, context)
+        self.metrics.record_response(response)
+        return response
 
     async def GetSearchInfo(
         self,
         request: pb.GetSearchInfoRequest,
         context: grpc.aio.ServicerContext[pb.GetSearchInfoRequest, pb.GetSearchInfoResponse],
     ) -> pb.GetSearchInfoResponse:
-        """Limits, and the state of each dependency. A dependency that is away makes no failed call."""
+        """Return limits, and the state of each dependency. One that cannot be reached fails no call."""
         (model, model_state), (names, names_state), (store, store_state) = await asyncio.gather(
             _probe(self._embedder.info(timeout=_PROBE_SECONDS)),
             _probe(self._combiner.names(timeout=_PROBE_SECONDS)),
-            _probe(self._check_store()),
+            _probe(self._store.check()),
         )
         return pb.GetSearchInfoResponse(
             limits=limits_message(self._settings),
@@ -75,20 +76,18 @@ class SearchServicer(rpc.SearchServiceServicer):
             version=software_version(),
         )
 
-    async def _check_store(self) -> dict[str, str]:
-        with store_refusals():
-            return dict(await self._store.check())
-
 
 async def _probe(part: Awaitable[Any]) -> tuple[Any, str]:
     try:
         return await part, "ok"
     except ServiceError as error:
         return None, error.message
+    except StoreError as error:
+        return None, to_service_error(error).message
 
 
 def limits_message(settings: SearchSettings) -> pb.SearchLimits:
-    """The limits that the settings set."""
+    """Return the limits that the settings set, as a message."""
     return pb.SearchLimits(
         max_turns=settings.max_turns,
         max_text_characters=settings.max_text_characters,

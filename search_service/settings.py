@@ -74,7 +74,7 @@ class SearchSettings(ServiceSettings):
     )
     max_turns: int = Field(16, ge=1, description="Turns in one request.")
     max_text_characters: int = Field(1000, ge=1, description="Characters of one text.")
-    max_image_bytes: int = Field(16 * 1024 * 1024, ge=1, description="Bytes of one encoded picture.")
+    max_image_bytes: int = Field(16 * 1024 * 1024, ge=1, description="Bytes of one encoded image.")
     max_results: int = Field(200, ge=1, description="Results in one page.")
     max_result_window: int = Field(10_000, ge=1, description="Results that can be reached by paging.")
     max_filter_conditions: int = Field(

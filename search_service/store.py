@@ -1,80 +1,157 @@
-"""The vector store as calls use it: pinned versions, errors as statuses, checks before publishing."""
+"""The vector store as calls use it: pinned versions, errors as statuses, checks before publishing, counts.
+
+Errors of the store leave a call's handler as they are; the application translates them in one place.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from cachetools import LRUCache
 from prometheus_client import Gauge
 
 from cir.common.v1 import errors_pb2 as errors
-from cir.common.v1 import errors_pb2 as pb
 from search_service.embedder_client import EmbedderClient
-from search_service.paging import invalid_page_token
+from search_service.request import FeaturesReference
 from service_runtime.errors import ServiceError
-from vector_store import errors as store
+from service_runtime.page_token import invalid_page_token
 from vector_store.base import CatalogVersion, VectorStore
-from vector_store.errors import StoreError, VersionNotFoundError
-from vector_store.types import VersionState
+from vector_store.errors import (
+    CatalogNotFoundError,
+    FingerprintMismatchError,
+    InvalidQueryError,
+    StoreError,
+    UnknownFieldError,
+    VersionConflictError,
+    VersionNotFoundError,
+    WrongFieldTypeError,
+)
+from vector_store.filters import Filter
+from vector_store.types import VersionSpec, VersionState
+from vector_store.validation import check_facet_field, check_filter, check_group_field
 
-_REASONS: tuple[tuple[type[store.StoreError], pb.ErrorReason.ValueType], ...] = (
-    (store.CatalogNotFoundError, pb.CATALOG_NOT_FOUND),
-    (store.VersionNotFoundError, pb.VERSION_NOT_FOUND),
-    (store.VersionConflictError, pb.VERSION_STATE),
-    (store.FingerprintMismatchError, pb.FINGERPRINT_MISMATCH),
-    (store.StoreUnavailableError, pb.STORE_UNAVAILABLE),
+FRESH_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+# Longest wait for the embedder's model before a version is published.
+_EMBEDDER_SECONDS = 2.0
+# Catalogs and versions whose counts are kept; more would make metrics and memory grow with tenants.
+_MAX_COUNTS = 100
+
+# Subclasses before their bases; any other error of the store means that it cannot be used.
+_REASONS: tuple[tuple[type[StoreError], errors.ErrorReason.ValueType], ...] = (
+    (UnknownFieldError, errors.UNKNOWN_FIELD),
+    (WrongFieldTypeError, errors.WRONG_FIELD_TYPE),
+    (InvalidQueryError, errors.FIELD_INVALID),
+    (CatalogNotFoundError, errors.CATALOG_NOT_FOUND),
+    (VersionNotFoundError, errors.VERSION_NOT_FOUND),
+    (VersionConflictError, errors.VERSION_STATE),
+    (FingerprintMismatchError, errors.FINGERPRINT_MISMATCH),
 )
 
 
-@contextmanager
-def store_refusals(*, field: str = "") -> Iterator[None]:
-    """Turn the store's exceptions into `ServiceError`; `field` is the request's field at fault."""
-    try:
-        yield
-    except store.UnknownFieldError as error:
-        raise ServiceError(pb.UNKNOWN_FIELD, str(error), field=field or error.field) from error
-    except store.WrongFieldTypeError as error:
-        raise ServiceError(pb.WRONG_FIELD_TYPE, str(error), field=field or error.field) from error
-    except store.InvalidQueryError as error:
-        raise ServiceError(pb.FIELD_INVALID, str(error), field=field or error.field) from error
-    except store.StoreError as error:
-        for kind, reason in _REASONS:
-            if isinstance(error, kind):
-                retry_after = 1.0 if reason == pb.STORE_UNAVAILABLE else None
-                raise ServiceError(reason, str(error), field=field, retry_after=retry_after) from error
-        raise ServiceError(pb.STORE_UNAVAILABLE, str(error), retry_after=1.0) from error
+def to_service_error(error: StoreError, *, field: str = "") -> ServiceError:
+    """Return the refusal that an error of the store stands for; `field` is the request's field at fault."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            if isinstance(error, InvalidQueryError):
+                field = field or error.field
+            return ServiceError(reason, str(error), field=field)
+    return ServiceError(errors.STORE_UNAVAILABLE, str(error), field=field, retry_after=_RETRY_SECONDS)
 
 
 @asynccontextmanager
-async def open_reader(
-    store: VectorStore, catalog: str, version: str = "", *, paging: bool = False
+async def open_version(
+    store: VectorStore, catalog: str, version: str = "", *, from_token: bool = False
 ) -> AsyncIterator[CatalogVersion]:
-    """Pin a version ('' = the published one). Raises `ServiceError`.
+    """Pin a version ('' for the published one) for the length of a call.
 
-    With `paging` the version comes from a page token: that it is gone is then the token's fault.
+    Raises:
+        StoreError: The catalog or the version does not exist, or the store cannot be used.
+        ServiceError: PAGE_TOKEN_INVALID when the version of a page token (`from_token`) is gone.
     """
-    with store_refusals():
+    async with AsyncExitStack() as stack:
         try:
-            async with store.open_version(catalog, version) as reader:
-                yield reader
+            opened = await stack.enter_async_context(store.open_version(catalog, version))
         except VersionNotFoundError as error:
-            if paging:
+            if from_token:
                 raise invalid_page_token() from error
             raise
+        yield opened
 
 
-_EMBEDDER_SECONDS = 2.0
+def check_filter_fits(where: Filter | None, spec: VersionSpec) -> None:
+    """Check that a version's fields can be filtered so.
+
+    Raises:
+        ServiceError: UNKNOWN_FIELD, WRONG_FIELD_TYPE or FIELD_INVALID of the request's field `filter`.
+    """
+    try:
+        check_filter(where, spec.schema)
+    except InvalidQueryError as error:
+        raise to_service_error(error, field="filter") from error
+
+
+def check_group_fits(group_by: str, spec: VersionSpec) -> None:
+    """Check that results can be grouped by a version's field, where one is named.
+
+    Raises:
+        ServiceError: UNKNOWN_FIELD or WRONG_FIELD_TYPE of the request's field `group_by`.
+    """
+    try:
+        if group_by:
+            check_group_field(group_by, spec.schema)
+    except InvalidQueryError as error:
+        raise to_service_error(error, field="group_by") from error
+
+
+def check_facets_fit(fields: tuple[str, ...], spec: VersionSpec) -> None:
+    """Check that the values of a version's fields can be counted.
+
+    Raises:
+        ServiceError: UNKNOWN_FIELD or WRONG_FIELD_TYPE of an entry of the request's field `fields`.
+    """
+    for index, name in enumerate(fields):
+        try:
+            check_facet_field(name, spec.schema)
+        except InvalidQueryError as error:
+            raise to_service_error(error, field=f"fields[{index}]") from error
+
+
+def check_features_fit(reference: FeaturesReference, spec: VersionSpec, *, field: str) -> None:
+    """Check that features come from a version's model.
+
+    Raises:
+        ServiceError: FINGERPRINT_MISMATCH or WRONG_DIMENSION of the request's `field`.
+    """
+    if reference.fingerprint and reference.fingerprint != spec.model_fingerprint:
+        raise ServiceError(
+            errors.FINGERPRINT_MISMATCH,
+            f"{field} come from model {reference.fingerprint[:200]}, the catalog's vectors from model "
+            f"{spec.model_fingerprint}; embed the image with the catalog's model",
+            field=field,
+            metadata={"expected": spec.model_fingerprint, "actual": reference.fingerprint[:200]},
+        )
+    if len(reference.features) != spec.dimension:
+        raise ServiceError(
+            errors.WRONG_DIMENSION,
+            f"{field}: the vectors have {len(reference.features)} values, the model has {spec.dimension}",
+            field=field,
+        )
 
 
 async def check_embedder_model(
     store: VectorStore, embedder: EmbedderClient, catalog: str, version: str, *, timeout: float
 ) -> None:
-    """Raise `ServiceError` (FINGERPRINT_MISMATCH) when the embedder serves another model than the version's.
+    """Check that the embedder serves the model of a version that is to be published.
 
-    An embedder that is away proves nothing and stops nothing; nor does a version that is not there, which
-    publishing itself refuses. Raises `CatalogNotFoundError`.
+    An embedder that cannot be reached stops nothing; nor does a version that does not exist, which publishing
+    itself refuses.
+
+    Raises:
+        ServiceError: FINGERPRINT_MISMATCH.
+        StoreError: The catalog does not exist, or the store cannot be used.
     """
     found = [info for info in await store.list_versions(catalog) if info.version == version]
     if not found:
@@ -88,54 +165,54 @@ async def check_embedder_model(
         raise ServiceError(
             errors.FINGERPRINT_MISMATCH,
             f"the vectors of version {version} come from model {expected}, the embedder serves model "
-            f"{model.fingerprint}: texts and pictures could not be searched by. Start an embedder of the "
+            f"{model.fingerprint}: texts and images could not be searched by. Start an embedder of the "
             "version's model, index again with the embedder's, or set allow_model_change",
             field="name",
             metadata={"expected": expected, "actual": model.fingerprint},
         )
 
 
-FRESH_SECONDS = 5.0
-# Of the catalogs and versions searched last; more would make metrics and memory grow with tenants.
-_MOST_VERSIONS = 100
-
-
 class UnindexedItems:
-    """The counts of the versions searched last, each at most `FRESH_SECONDS` old when it is told."""
+    """Counts of items that no index holds, of the versions searched last.
+
+    Each is at most `FRESH_SECONDS` old when it is returned.
+    """
 
     def __init__(self, gauge: Gauge, clock: Callable[[], float] = time.monotonic) -> None:
         """`gauge` has the label catalog and shows published versions."""
         self._gauge = gauge
         self._clock = clock
-        self._known: OrderedDict[tuple[str, str], tuple[float, int | None]] = OrderedDict()
-        self._shown: OrderedDict[str, None] = OrderedDict()
+        self._counts: LRUCache[tuple[str, str], tuple[float, int | None]] = LRUCache(_MAX_COUNTS)
+        self._shown = _ShownCatalogs(gauge)
 
-    async def of(self, reader: CatalogVersion) -> int | None:
-        """About how many items of the reader's version no index holds; None where the store does not say."""
-        info = reader.info
+    async def count(self, version: CatalogVersion) -> int | None:
+        """Return about how many items of a version no index holds; None where the store does not say."""
+        info = version.info
         key = (info.catalog, info.version)
-        asked, count = self._known.get(key, (float("-inf"), None))
+        asked, count = self._counts.get(key, (float("-inf"), None))
         if self._clock() - asked >= FRESH_SECONDS:
             # Noted first: calls that come meanwhile take the old count rather than ask as well.
-            self._note(key, count)
+            self._counts[key] = (self._clock(), count)
             try:
-                count = await reader.unindexed()
+                count = await version.unindexed()
             except StoreError:  # an answer that was found is not lost for this
                 count = None
-            self._note(key, count)
+            self._counts[key] = (self._clock(), count)
         if count is not None and info.state is VersionState.PUBLISHED:
-            self._show(info.catalog, count)
+            self._gauge.labels(info.catalog).set(count)
+            self._shown[info.catalog] = None
         return count
 
-    def _note(self, key: tuple[str, str], count: int | None) -> None:
-        self._known[key] = (self._clock(), count)
-        self._known.move_to_end(key)
-        if len(self._known) > _MOST_VERSIONS:
-            self._known.popitem(last=False)
 
-    def _show(self, catalog: str, count: int) -> None:
-        self._gauge.labels(catalog).set(count)
-        self._shown[catalog] = None
-        self._shown.move_to_end(catalog)
-        if len(self._shown) > _MOST_VERSIONS:
-            self._gauge.remove(self._shown.popitem(last=False)[0])
+class _ShownCatalogs(LRUCache[str, None]):
+    """Catalogs that the gauge shows; the least recently searched one loses its label."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        super().__init__(_MAX_COUNTS)
+        self._gauge = gauge
+
+    def popitem(self) -> tuple[str, None]:
+        """Evict a catalog."""
+        catalog, shown = super().popitem()
+        self._gauge.remove(catalog)
+        return catalog, shown

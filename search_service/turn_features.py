@@ -1,88 +1,92 @@
-"""Looks everything up that the turns of a request need: texts, pictures and items, side by side."""
+"""Features of everything that the turns of a query name: texts, images and items, looked up side by side."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
-from cir.search.v1 import search_pb2 as pb
 from cir.vectors import normalize
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import StageTimer
-from search_service.query import Turn
-from search_service.request import parse_features
-from search_service.store import store_refusals
+from search_service.query import TurnFeatures, TurnKind, Vector
+from search_service.request import FeaturesReference, ImageReference, ItemReference, Turn
+from search_service.store import check_features_fit
 from service_runtime.errors import ServiceError
 from vector_store.base import CatalogVersion
+from vector_store.errors import StoreError
 from vector_store.types import Item, VersionSpec
 
 
 async def look_up_turns(
-    turns: Sequence[pb.Turn],
+    turns: Sequence[Turn],
     *,
-    reader: CatalogVersion,
+    version: CatalogVersion,
     embeddings: SharedEmbeddings,
-    clock: StageTimer,
+    timer: StageTimer,
     timeout: float,
-) -> list[Turn]:
-    """The turns with raw features float32 (d,) in place of what they refer to.
+) -> tuple[Vector, list[TurnFeatures]]:
+    """Look up the features of a query's turns.
 
-    An indexed reference is not encoded again: the store gives its features back. Raises `ServiceError`.
+    Returns the raw features float32 (d,) that the first turn starts from, and all turns with their features.
+    An indexed reference is not encoded again: the store gives its features back.
+
+    Raises:
+        ServiceError: Something cannot be embedded, does not exist, or does not fit the version's model.
+        StoreError: The store cannot be used.
     """
-    spec = reader.info.spec
+    spec = version.info.spec
     # Features that were sent are checked first: it costs nothing and may save the encoders' work.
-    given = {
-        index: parse_features(turn.reference.features, spec, field=f"turns[{index}].reference.features")
-        for index, turn in enumerate(turns)
-        if turn.reference.WhichOneof("source") == "features"
-    }
-    texts, images, items = await _side_by_side(
-        _texts(turns, embeddings, spec, clock, timeout),
-        _images(turns, embeddings, spec, clock, timeout),
-        _items(turns, reader, clock),
+    for index, turn in enumerate(turns):
+        if isinstance(turn.reference, FeaturesReference):
+            check_features_fit(turn.reference, spec, field=f"turns[{index}].reference.features")
+    texts, images, items = await _run_side_by_side(
+        _embed_texts(turns, embeddings, spec, timer, timeout),
+        _embed_images(turns, embeddings, spec, timer, timeout),
+        _retrieve_items(turns, version, timer),
     )
-    return [
-        Turn(
-            reference=_reference(index, turn, given, images, items),
-            text=texts.get(index),
-            liked=_units(turn.liked_item_ids, items, spec.dimension),
-            disliked=_units(turn.disliked_item_ids, items, spec.dimension),
-            text_weight=turn.text_weight if turn.HasField("text_weight") else None,
+    starts = _starts(turns, texts, images, items)
+    return starts[0], [
+        TurnFeatures(
+            kind=turn.kind,
+            start=starts.get(index),
+            text=None if turn.kind is TurnKind.TEXT_ONLY else texts.get(index),
+            liked=_unit_vectors(turn.liked, items, spec.dimension),
+            disliked=_unit_vectors(turn.disliked, items, spec.dimension),
+            text_weight=turn.text_weight,
         )
         for index, turn in enumerate(turns)
     ]
 
 
-async def _side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
+async def _run_side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run all; the first failure cancels the rest and is raised itself."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part) for part in parts]
     except ExceptionGroup as failures:
         # Not by `except*`: what is raised in there comes out in a group of its own.
-        _, others = failures.split(ServiceError)
-        if others is not None:
+        _, bugs = failures.split((ServiceError, StoreError))
+        if bugs is not None:
             raise
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
-async def _texts(
-    turns: Sequence[pb.Turn],
+async def _embed_texts(
+    turns: Sequence[Turn],
     embeddings: SharedEmbeddings,
     spec: VersionSpec,
-    clock: StageTimer,
+    timer: StageTimer,
     timeout: float,
-) -> dict[int, NDArray[np.float32]]:
+) -> dict[int, Vector]:
     places = [index for index, turn in enumerate(turns) if turn.text]
     if not places:
         return {}
-    with clock.stage("embed_texts"):
+    with timer.stage("embed_texts"):
         rows = await embeddings.texts(
             [turns[index].text for index in places],
             fields=[f"turns[{index}].text" for index in places],
@@ -92,60 +96,82 @@ async def _texts(
     return dict(zip(places, rows, strict=True))
 
 
-async def _images(
-    turns: Sequence[pb.Turn],
+async def _embed_images(
+    turns: Sequence[Turn],
     embeddings: SharedEmbeddings,
     spec: VersionSpec,
-    clock: StageTimer,
+    timer: StageTimer,
     timeout: float,
-) -> dict[int, NDArray[np.float32]]:
-    places = [index for index, turn in enumerate(turns) if turn.reference.WhichOneof("source") == "image"]
-    if not places:
+) -> dict[int, Vector]:
+    images = {
+        index: turn.reference.content
+        for index, turn in enumerate(turns)
+        if isinstance(turn.reference, ImageReference)
+    }
+    if not images:
         return {}
-    with clock.stage("embed_images"):
+    with timer.stage("embed_images"):
         rows = await embeddings.images(
-            [turns[index].reference.image for index in places],
-            fields=[f"turns[{index}].reference.image" for index in places],
+            list(images.values()),
+            fields=[f"turns[{index}].reference.image" for index in images],
             fingerprint=spec.model_fingerprint,
             timeout=timeout,
         )
-    return dict(zip(places, rows, strict=True))
+    return dict(zip(images, rows, strict=True))
 
 
-async def _items(turns: Sequence[pb.Turn], reader: CatalogVersion, clock: StageTimer) -> dict[str, Item]:
+async def _retrieve_items(
+    turns: Sequence[Turn], version: CatalogVersion, timer: StageTimer
+) -> dict[str, Item]:
     fields: dict[str, str] = {}
     for index, turn in enumerate(turns):
-        if turn.reference.WhichOneof("source") == "item_id":
+        if isinstance(turn.reference, ItemReference):
             fields.setdefault(turn.reference.item_id, f"turns[{index}].reference.item_id")
-        for name in ("liked_item_ids", "disliked_item_ids"):
-            for item_id in getattr(turn, name):
+        for name, ids in (("liked_item_ids", turn.liked), ("disliked_item_ids", turn.disliked)):
+            for item_id in ids:
                 fields.setdefault(item_id, f"turns[{index}].{name}")
     if not fields:
         return {}
-    with clock.stage("lookup"), store_refusals():
-        items = await reader.retrieve(list(fields), with_features=True)
+    with timer.stage("lookup"):
+        items = await version.retrieve(list(fields), with_features=True)
     for item_id, field in fields.items():
         if item_id not in items:
             raise ServiceError(
                 errors.ITEM_NOT_FOUND,
-                f"{field}: catalog {reader.info.catalog} has no item {item_id!r}",
+                f"{field}: catalog {version.info.catalog} has no item {item_id!r}",
                 field=field,
             )
     return items
 
 
-def _reference(
-    index: int,
-    turn: pb.Turn,
-    given: dict[int, NDArray[np.float32]],
-    images: dict[int, NDArray[np.float32]],
-    items: dict[str, Item],
-) -> NDArray[np.float32] | None:
-    if turn.reference.WhichOneof("source") == "item_id":
-        return items[turn.reference.item_id].features
-    return given.get(index, images.get(index))
+def _starts(
+    turns: Sequence[Turn],
+    texts: Mapping[int, Vector],
+    images: Mapping[int, Vector],
+    items: Mapping[str, Item],
+) -> dict[int, Vector]:
+    """Return the features that turns start from, by turn; one that continues the turn before has none."""
+    starts: dict[int, Vector] = {}
+    for index, turn in enumerate(turns):
+        match turn.reference:
+            case ImageReference():
+                starts[index] = images[index]
+            case ItemReference(item_id):
+                starts[index] = _features(items[item_id])
+            case FeaturesReference(features):
+                starts[index] = features
+            case None if turn.kind is TurnKind.TEXT_ONLY:
+                starts[index] = texts[index]
+    return starts
 
 
-def _units(item_ids: Sequence[str], items: dict[str, Item], dimension: int) -> NDArray[np.float32]:
-    rows = [normalize(features) for item_id in item_ids if (features := items[item_id].features) is not None]
+def _unit_vectors(item_ids: Sequence[str], items: Mapping[str, Item], dimension: int) -> Vector:
+    rows = [normalize(_features(items[item_id])) for item_id in item_ids]
     return np.stack(rows) if rows else np.empty((0, dimension), dtype=np.float32)
+
+
+def _features(item: Item) -> Vector:
+    """Return the features of an item that was retrieved with them."""
+    if item.features is None:
+        raise AssertionError(f"the store returned item {item.id!r} without the features that were asked for")
+    return item.features

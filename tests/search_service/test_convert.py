@@ -56,7 +56,7 @@ def test_values_that_cannot_be_stored_are_refused(value: pb.Value) -> None:
         parse_payload(pb.Payload(fields={"x": value}), field="payload")
 
 
-@pytest.mark.parametrize("name", ["", 'a"b', "a\nb", "x" * 129])
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 129])
 def test_field_names_that_cannot_be_stored_are_refused(name: str) -> None:
     with pytest.raises(ServiceError, match="field name"):
         parse_payload(pb.Payload(fields={name: pb.Value(bool_value=True)}), field="payload")

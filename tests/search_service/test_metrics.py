@@ -28,7 +28,7 @@ async def test_stages_kinds_and_results_are_counted(stack: Stack) -> None:
         answer = await stack.search.Search(
             pb.SearchRequest(catalog="catalogs/shop", turns=turns, limit=3, exact=exact)
         )
-        metrics.answered(answer)
+        metrics.record_response(answer)
 
     def value(name: str, **labels: str) -> float:
         return registry.get_sample_value(name, labels) or 0.0
@@ -68,7 +68,7 @@ def gauge() -> Gauge:
 
 
 async def count_unindexed(items: UnindexedItems, reader: Any) -> int | None:
-    return await items.of(cast(CatalogVersion, reader))
+    return await items.count(cast(CatalogVersion, reader))
 
 
 async def test_the_store_is_asked_now_and_then() -> None:
@@ -98,7 +98,7 @@ async def test_only_published_versions_are_shown_and_only_so_many() -> None:
         await count_unindexed(items, Reader(f"catalog-{number}", number))
     assert len(shown(metric)) == 100
     assert shown(metric)["catalog-149"] == 149
-    assert len(items._known) == 100
+    assert len(items._counts) == 100
 
 
 @pytest.mark.service

@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
+from cir.vectors import normalize
 from search_service.query import (
     ComposedQuery,
-    Turn,
+    TurnFeatures,
     TurnKind,
+    TurnResult,
+    Vector,
     average_vector,
     fold,
-    normalize,
     rocchio,
-    turn_kind,
 )
 
 TURN_DIMENSION = 8
+Dialogue = list[TurnFeatures]
 NO_VECTORS = np.empty((0, TURN_DIMENSION), dtype=np.float32)
 
 
@@ -39,12 +41,32 @@ async def add(
     return normalize(((1 - share) * image + share * text).astype(np.float32)), share
 
 
-def run(turns: list[Turn]) -> ComposedQuery:
-    return asyncio.run(fold(turns, add))
+def turn_of(
+    reference: Vector | None,
+    text: Vector | None,
+    liked: Vector = NO_VECTORS,
+    disliked: Vector = NO_VECTORS,
+    text_weight: float | None = None,
+) -> TurnFeatures:
+    if reference is not None:
+        kind = TurnKind.REFERENCE_ONLY if text is None else TurnKind.COMPOSED
+    else:
+        kind = TurnKind.FEEDBACK_ONLY if text is None else TurnKind.CONTINUED
+    return TurnFeatures(kind, reference, text, liked, disliked, text_weight)
+
+
+def run(turns: Dialogue) -> ComposedQuery:
+    return asyncio.run(fold(start_of(turns), turns, add))
+
+
+def start_of(turns: Dialogue) -> Vector:
+    start = turns[0].start
+    assert start is not None
+    return start
 
 
 @st.composite
-def turns(draw: st.DrawFn, *, first: bool) -> Turn:
+def turns(draw: st.DrawFn, *, first: bool) -> TurnFeatures:
     seed = st.integers(0, 2**32 - 1)
     has_reference = draw(st.booleans())
     has_text = draw(st.booleans()) or (first and not has_reference)
@@ -52,48 +74,48 @@ def turns(draw: st.DrawFn, *, first: bool) -> Turn:
     liked, disliked = [
         np.stack([normalize(vector(s)) for s in seeds]) if seeds else NO_VECTORS for seeds in feedback
     ]
-    return Turn(
-        reference=vector(draw(seed), draw(st.floats(0.5, 50))) if has_reference else None,
-        text=vector(draw(seed), draw(st.floats(0.5, 50))) if has_text else None,
-        liked=liked,
-        disliked=disliked,
-        text_weight=draw(st.none() | st.floats(0, 1)),
-    )
+    reference = vector(draw(seed), draw(st.floats(0.5, 50))) if has_reference else None
+    text = vector(draw(seed), draw(st.floats(0.5, 50))) if has_text else None
+    if first and reference is None:
+        return TurnFeatures(TurnKind.TEXT_ONLY, text, None, liked, disliked)
+    return turn_of(reference, text, liked, disliked, draw(st.none() | st.floats(0, 1)))
 
 
 @st.composite
-def dialogues(draw: st.DrawFn) -> list[Turn]:
+def dialogues(draw: st.DrawFn) -> Dialogue:
     later = draw(st.lists(turns(first=False), max_size=4))
     return [draw(turns(first=True)), *later]
 
 
 @given(dialogues())
-def test_the_query_is_finite_and_of_length_one(dialogue: list[Turn]) -> None:
+def test_the_query_is_finite_and_of_length_one(dialogue: Dialogue) -> None:
     folded = run(dialogue)
-    assert np.isfinite(folded.query).all()
-    assert np.linalg.norm(folded.query) == pytest.approx(1, abs=1e-4)
+    assert np.isfinite(folded.vector).all()
+    assert np.linalg.norm(folded.vector) == pytest.approx(1, abs=1e-4)
     assert len(folded.turns) == len(dialogue)
     assert all(0 <= turn.text_weight <= 1 for turn in folded.turns)
 
 
 @given(dialogues(), turns(first=True))
-def test_a_turn_with_a_reference_forgets_what_came_before(dialogue: list[Turn], last: Turn) -> None:
-    fresh = Turn(vector(1), last.text, last.liked, last.disliked, last.text_weight)
-    np.testing.assert_array_equal(run([*dialogue, fresh]).query, run([fresh]).query)
+def test_a_turn_with_a_reference_forgets_what_came_before(dialogue: Dialogue, last: TurnFeatures) -> None:
+    fresh = turn_of(vector(1), last.text, last.liked, last.disliked, last.text_weight)
+    np.testing.assert_array_equal(run([*dialogue, fresh]).vector, run([fresh]).vector)
 
 
 @given(dialogues(), turns(first=False))
-def test_a_turn_without_reference_continues_the_composed_query(dialogue: list[Turn], last: Turn) -> None:
+def test_a_turn_without_reference_continues_the_composed_query(
+    dialogue: Dialogue, last: TurnFeatures
+) -> None:
     before = run(dialogue)
-    going_on = Turn(None, vector(2), last.liked, last.disliked, 0.5)
+    going_on = turn_of(None, vector(2), last.liked, last.disliked, 0.5)
     seen: list[NDArray[np.float32]] = []
 
     async def watch(image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None) -> Any:
         seen.append(image)
         return await add(image, text, weight)
 
-    asyncio.run(fold([*dialogue, going_on], watch))
-    np.testing.assert_allclose(normalize(seen[-1]), before.query, atol=1e-5)
+    asyncio.run(fold(start_of(dialogue), [*dialogue, going_on], watch))
+    np.testing.assert_allclose(normalize(seen[-1]), before.vector, atol=1e-5)
 
 
 @given(st.floats(0.5, 50))
@@ -104,57 +126,41 @@ def test_a_continued_query_has_the_length_of_what_it_grew_from(length: float) ->
         seen.append(float(np.linalg.norm(image)))
         return await add(image, text, weight)
 
-    first = Turn(vector(1, length), vector(2), NO_VECTORS, NO_VECTORS)
-    asyncio.run(
-        fold(
-            [
-                first,
-                Turn(None, vector(3), NO_VECTORS, NO_VECTORS),
-                Turn(None, vector(4), NO_VECTORS, NO_VECTORS),
-            ],
-            watch,
-        )
-    )
+    dialogue = [turn_of(vector(1, length), vector(2)), turn_of(None, vector(3)), turn_of(None, vector(4))]
+    asyncio.run(fold(start_of(dialogue), dialogue, watch))
     assert seen == pytest.approx([length] * 3, rel=1e-3)
 
 
 @given(dialogues(), turns(first=True), st.integers(0, 4))
-def test_editing_a_turn_equals_asking_anew(dialogue: list[Turn], other: Turn, place: int) -> None:
+def test_editing_a_turn_equals_asking_anew(dialogue: Dialogue, other: TurnFeatures, place: int) -> None:
     place %= len(dialogue)
     edited = [*dialogue[:place], other, *dialogue[place + 1 :]]
     run(dialogue)
-    np.testing.assert_array_equal(run(edited).query, run(edited[:]).query)
+    np.testing.assert_array_equal(run(edited).vector, run(edited[:]).vector)
     # What came before the edit is taken as it was, and what comes after takes it from there.
     assert run(edited).turns[:place] == run(dialogue).turns[:place]
-    later = [turn for turn in edited[place + 1 :] if turn.reference is not None]
+    later = [turn for turn in edited[place + 1 :] if turn.start is not None]
     if later:
-        last = max(i for i, turn in enumerate(edited) if turn.reference is not None)
-        np.testing.assert_array_equal(run(edited).query, run(dialogue).query)
-        np.testing.assert_array_equal(run(edited).query, run(edited[last:]).query)
+        last = max(i for i, turn in enumerate(edited) if turn.start is not None)
+        np.testing.assert_array_equal(run(edited).vector, run(dialogue).vector)
+        np.testing.assert_array_equal(run(edited).vector, run(edited[last:]).vector)
 
 
 @given(dialogues())
-def test_features_that_are_handed_in_are_left_alone(dialogue: list[Turn]) -> None:
-    parts = [part for turn in dialogue for part in (turn.reference, turn.text, turn.liked, turn.disliked)]
+def test_features_that_are_handed_in_are_left_alone(dialogue: Dialogue) -> None:
+    parts = [part for turn in dialogue for part in (turn.start, turn.text, turn.liked, turn.disliked)]
     before = [None if part is None else part.copy() for part in parts]
     run(dialogue)
     for part, copy in zip(parts, before, strict=True):
         np.testing.assert_array_equal(part, copy)
 
 
-def test_kinds() -> None:
-    assert turn_kind(first=True, has_reference=False, has_text=False) is None
-    assert turn_kind(first=True, has_reference=False, has_text=True) is TurnKind.TEXT_ONLY
-    assert turn_kind(first=False, has_reference=False, has_text=True) is TurnKind.CONTINUED
-    assert turn_kind(first=False, has_reference=False, has_text=False) is TurnKind.FEEDBACK_ONLY
-    assert turn_kind(first=False, has_reference=True, has_text=True) is TurnKind.COMPOSED
-    assert turn_kind(first=True, has_reference=True, has_text=False) is TurnKind.REFERENCE_ONLY
-
-
-@pytest.mark.parametrize("dialogue", [[], [Turn(None, None, NO_VECTORS, NO_VECTORS)]])
-def test_nothing_to_start_from_is_an_error(dialogue: list[Turn]) -> None:
-    with pytest.raises(ValueError, match=r"turns|first turn"):
-        run(dialogue)
+@given(st.integers(0, 10**6))
+def test_a_text_alone_is_the_query_and_weighs_one(seed: int) -> None:
+    text = vector(seed)
+    composed = run([TurnFeatures(TurnKind.TEXT_ONLY, text, None, NO_VECTORS, NO_VECTORS)])
+    np.testing.assert_array_equal(composed.vector, normalize(text))
+    assert composed.turns == (TurnResult(TurnKind.TEXT_ONLY, 1.0),)
 
 
 NO_ITEMS = np.empty((0, 6), dtype=np.float32)

@@ -13,14 +13,11 @@ from cir.common.v1 import payload_pb2
 from cir.search.v1 import filter_pb2, search_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from cir.vectors import normalize, pack, unpack
-from search_service.query import Turn as FoldedTurn
-from search_service.query import average_vector, fold, rocchio
+from search_service.query import TurnFeatures, TurnKind, average_vector, fold, rocchio
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import FINGERPRINT, features_of
 from vector_store import open_store
-
-pytestmark = pytest.mark.service
 
 SHOP = "catalogs/shop"
 
@@ -246,20 +243,23 @@ def expected_query(turns: list[Turn], feedback: int) -> NDArray[np.float32]:
             else features_of(turn.reference.image)
         )
 
-    folded = [
-        FoldedTurn(
-            reference(turn),
-            features_of(turn.text) if turn.text else None,
-            units(turn.liked_item_ids),
-            units(turn.disliked_item_ids),
-        )
-        for turn in turns
-    ]
-    coroutine = fold(folded, add, METHODS[feedback or search_pb2.ROCCHIO])  # type: ignore[index]
+    def features(turn: Turn, *, first: bool) -> TurnFeatures:
+        start = reference(turn)
+        text = features_of(turn.text) if turn.text else None
+        liked, disliked = units(turn.liked_item_ids), units(turn.disliked_item_ids)
+        if first and start is None:
+            return TurnFeatures(TurnKind.TEXT_ONLY, text, None, liked, disliked)
+        kind = TurnKind.CONTINUED if start is None else TurnKind.COMPOSED
+        return TurnFeatures(kind, start, text, liked, disliked)
+
+    folded = [features(turn, first=number == 0) for number, turn in enumerate(turns)]
+    start = folded[0].start
+    assert start is not None
+    coroutine = fold(start, folded, add, METHODS[feedback or search_pb2.ROCCHIO])  # type: ignore[index]
     try:
         coroutine.send(None)
     except StopIteration as ended:
-        query: NDArray[np.float32] = ended.value.query
+        query: NDArray[np.float32] = ended.value.vector
         return query
     raise AssertionError("folding waits for nothing here")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.items import payload_path
-from search_service.items import UpdateMask, parse_update_mask
+from search_service.catalog_requests import UpdateMask, parse_update_mask
 from service_runtime.errors import ServiceError
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="`"), min_size=1, max_size=20)
@@ -51,7 +51,7 @@ def test_the_client_names_every_field(name: str) -> None:
 def test_fields_of_the_mask_are_as_given_and_the_others_as_stored(
     stored: dict[str, int], given_: dict[str, int], names: list[str]
 ) -> None:
-    after = UpdateMask(False, tuple(names), False).payload_of(stored, given_)
+    after = UpdateMask(False, tuple(names), False).apply(stored, given_)
     for name in {*stored, *given_, *names}:
         assert after.get(name) == (given_ if name in names else stored).get(name)
-    assert UpdateMask(True, tuple(names), False).payload_of(stored, given_) == given_
+    assert UpdateMask(True, tuple(names), False).apply(stored, given_) == given_

@@ -21,7 +21,7 @@ from combiner_training.evaluation.protocol import Gallery, Reference, protocol_f
 from combiner_training.evaluation.queries import Coverage, evaluation_queries, gallery_of
 from combiner_training.evaluation.tables import dialogue_table
 from combiner_training.feature_file import FeatureFileError, FeatureFolder, FeatureKind
-from search_service.query import Turn, fold
+from search_service.query import TurnFeatures, TurnKind, fold
 from tests.combiner_training.evaluation.examples import PALETTE, Vector, by_sorting, split_of, table_of
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -267,16 +267,18 @@ def as_searched(combiner: Combiner, dialogue: Dialogue, folder: FeatureFolder) -
         return np.array(opened.take(opened.rows([name]))[0])
 
     nothing = np.empty((0, 6), np.float32)
+    start = feature("images", dialogue.reference)
     asked = [
-        Turn(
-            feature("images", dialogue.reference) if at == 0 else None,
-            feature("texts", turn.text),
-            nothing,
-            nothing,
+        TurnFeatures(
+            kind=TurnKind.CONTINUED if at else TurnKind.COMPOSED,
+            start=None if at else start,
+            text=feature("texts", turn.text),
+            liked=nothing,
+            disliked=nothing,
         )
         for at, turn in enumerate(dialogue.turns)
     ]
-    return [asyncio.run(fold(asked[: n + 1], combine)).query for n in range(len(asked))]
+    return [asyncio.run(fold(start, asked[: n + 1], combine)).vector for n in range(len(asked))]
 
 
 @pytest.mark.parametrize("combiner", [SumCombiner(), SlerpCombiner()])
