@@ -19,6 +19,8 @@ from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import FINGERPRINT, features_of
 from vector_store import open_store
 
+pytestmark = pytest.mark.service
+
 SHOP = "catalogs/shop"
 
 

@@ -183,6 +183,7 @@ async def test_errors_of_the_layers_below_end_a_call_as_the_application_translat
         assert (refusal.message, refusal.field) == ("not there", "combiner")
 
 
+@pytest.mark.service
 async def test_cancelled_calls_stop_and_make_room() -> None:
     application = Slow()
     async with (
