@@ -42,8 +42,8 @@ def version_spec(model: ModelInfo, schema: Mapping[str, FieldType], options: Ind
 class PreviousVersion:
     """A complete version of the catalog, opened when something of it is first read.
 
-    `key` is its number in the ledger. On an embedded store its files are copied to be read alongside the process
-    that serves it, so it is better not opened at all when everything needed is known.
+    `key` is its number in the ledger. On an embedded store its files are copied, because another
+    process serves them, so it is better not opened at all when everything needed is known.
     """
 
     def __init__(self, store: VectorStore, info: VersionInfo, key: int, opened: AsyncExitStack) -> None:
