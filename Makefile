@@ -26,13 +26,16 @@ FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(nam
 demo: $(INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
 
-# Every test but those in containers. COVERAGE=1 measures the lines that run in the process of the tests.
+# COVERAGE=1 measures the lines that run in the process of the tests; the floor is the quick tests'.
+COVER = $(if $(filter-out 0,$(COVERAGE)),$(addprefix --cov=,$(PACKAGES)) --cov-report=term:skip-covered)
+
+# Every test but those in containers.
 test: $(INSTALLED)
-	$(BIN)/pytest $(if $(filter-out 0,$(COVERAGE)),$(addprefix --cov=,$(PACKAGES)) --cov-report=term:skip-covered)
+	$(BIN)/pytest $(COVER)
 
 # What to run before every commit: the rules, and the tests that need no process, socket, browser, torch or container.
 check: $(INSTALLED)
-	@start=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN)/pytest --quick \
+	@start=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN)/pytest --quick $(COVER) \
 		&& echo "check: $$(( $$(date +%s) - start )) s"
 
 format: $(INSTALLED)

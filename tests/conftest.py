@@ -1,8 +1,8 @@
 """What a test needs is written on it as a mark; `pytest --quick` runs the tests that need nothing.
 
 A test without the mark `service` must not start a process or open a server, a channel or a socket. A test
-without `torch` must not be the first to import torch. Such a test fails, and the message names the place. The quick run
-does not even import marked files, so that it finds every import of torch.
+without `torch` must not be the first to import torch. Such a test fails, and the message names the place.
+The quick run does not even import marked files, so that it finds every import of torch.
 """
 
 from __future__ import annotations
