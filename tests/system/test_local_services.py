@@ -56,7 +56,7 @@ def started(data: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [
         sys.executable,
         "-m",
-        "cir",
+        "cir_cli",
         "up",
         "--data",
         str(data),
