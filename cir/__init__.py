@@ -1,4 +1,4 @@
-"""Composed image retrieval: find what looks like this picture, with the change a text describes.
+"""Composed image retrieval: find what looks like this image, with the change a text describes.
 
 with cir.Client("127.0.0.1:50050") as client:
     for result in client.search("shop", image="dress.jpg", text="in red"):

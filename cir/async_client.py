@@ -20,7 +20,7 @@ P = ParamSpec("P")
 Answer = TypeVar("Answer")
 Entry = TypeVar("Entry")
 Paged = TypeVar("Paged", bound="Page[Any] | SearchAnswer")
-# Calls that may read picture files or encode pictures: building them on the event loop would hold it up.
+# Calls that may read image files or encode images: building them on the event loop would hold it up.
 _SLOW_TO_BUILD = frozenset({requests.search, requests.upsert})
 
 

@@ -124,17 +124,15 @@ def open_async_channel(
     )
 
 
-_METHOD = "/grpc.health.v1.Health/Check"
-_SERVING = b"\x08\x01"  # field 1, varint: status SERVING
-
-
 def is_serving(address: str, service: str, *, timeout: float = 2.0, tls: TlsFiles | None = None) -> bool:
-    """Whether `service` (its full name; empty: the process itself) at "host:port" takes calls."""
+    """Return whether `service` (its full name; empty: the process itself) at "host:port" takes calls."""
+    # Only here: a client that never asks need not wait for its import.
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
     with open_channel(address, tls=tls) as channel:
-        name = service.encode()
         try:
-            check: Any = channel.unary_unary(_METHOD)
-            answer = check(b"\x0a" + bytes([len(name)]) + name if name else b"", timeout=timeout)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
         except grpc.RpcError:
             return False
-    return bool(answer == _SERVING)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

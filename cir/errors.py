@@ -1,4 +1,4 @@
-"""What a failed call raises: one exception class for each gRPC code that callers treat differently."""
+"""Exceptions of failed calls: one exception class for each gRPC code that callers treat differently."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from cir.vectors import Features, to_batch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemWrite:
-    """An item by its picture (`content`: path, bytes or PIL image) or its raw `features`, shape (d,).
+    """An item by its image (`content`: path, bytes or PIL image) or its raw `features`, shape (d,).
 
-    `image` says where the picture is; it is stored and never opened by a service. Where it is empty and
-    the picture comes from a path, that path is taken.
+    `image` says where the image is; it is stored and never opened by a service. Where it is empty and
+    the image comes from a path, that path is taken.
     """
 
     id: str
@@ -30,7 +30,7 @@ class ItemWrite:
     image: str = ""
 
     def message(self) -> pb.ItemWrite:
-        """The item as it is sent; reads the picture. Raises `InvalidArgument`."""
+        """The item as it is sent; reads the image. Raises `InvalidArgument`."""
         image = self.image
         if not image and isinstance(self.content, (str, os.PathLike)):
             image = os.fspath(self.content)
@@ -44,7 +44,7 @@ class ItemWrite:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemUpdate:
-    """What an item has after the change; None leaves the payload or the image location as it is."""
+    """The content of an item after the change; None leaves the payload or the image location as it is."""
 
     id: str
     payload: Mapping[str, object] | None = None

@@ -89,7 +89,7 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """One item. `image` is where its picture is; `features` (raw) only where asked for."""
+    """One item. `image` is where its image is; `features` (raw) only where asked for."""
 
     id: str
     payload: dict[str, Value]
@@ -128,7 +128,7 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many items were written, and why the others were not."""
+    """The number of items written, and why the others were not."""
 
     written: int
     errors: tuple[ItemError, ...]
@@ -141,7 +141,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """How many changes were carried out, and why the others were not."""
+    """The number of changes carried out, and why the others were not."""
 
     updated: int
     errors: tuple[ItemError, ...]
@@ -183,7 +183,7 @@ def _item_error(error: errors_pb2.ItemError) -> ItemError:
 class Result:
     """One item found. `score` is the cosine to the query, -1 to 1; `rank` counts from 1 over all pages.
 
-    `image` is where the picture is, as the indexer found it; `features` only where asked for.
+    `image` is where the image is, as the indexer found it; `features` only where asked for.
     """
 
     id: str
@@ -196,7 +196,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class TurnExplanation:
-    """How a turn was taken: `kind` is "text_only", "reference_only", "composed", "continued" or
+    """The way a turn was taken: `kind` is "text_only", "reference_only", "composed", "continued" or
     "feedback_only"; `text_weight` lies in [0, 1]."""
 
     kind: str
@@ -205,7 +205,7 @@ class TurnExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How an answer came about. `combiner` is empty when none was needed; `exact`: every vector compared.
+    """The way an answer came about. `combiner` is empty when none was needed; `exact`: every vector compared.
 
     `unindexed_items`: about how many items no index holds (yet), None where the store does not say.
     `feedback` is "rocchio" or "recommend", empty when no turn had any.

@@ -52,7 +52,7 @@ class Call(Generic[Answer]):
         if size > MAX_MESSAGE_BYTES:
             raise InvalidArgument(
                 f"the request has {size} bytes, a message at most {MAX_MESSAGE_BYTES}; "
-                "send smaller pictures or fewer items",
+                "send smaller images or fewer items",
                 reason="OUT_OF_RANGE",
             )
         return self.request.SerializeToString()
@@ -127,7 +127,7 @@ def search(
         score_threshold: leave results with a lower cosine out.
         exclude_references, exclude_disliked, exclude: items that are left out.
         diversity: 0 ranks by similarity alone, towards 1 results differ from each other.
-        group_by, group_size: at most so many results for each value of a payload field.
+        group_by, group_size: at most this number of results for each value of a payload field.
         with_features, with_query_vector: answer with the raw features of results, the composed query.
         version: search this version in place of the published one.
         feedback: how liked and disliked items move the query, "rocchio" (the default) or "recommend".

@@ -22,7 +22,7 @@ _PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 
 
 def encode_image(image: ImageSource) -> bytes:
-    """The encoded picture: a file's or the caller's bytes as they are, a PIL image as PNG (lossless).
+    """The encoded image: a file's or the caller's bytes as they are, a PIL image as PNG (lossless).
 
     Raises `InvalidArgument` for a file that cannot be read, is empty, or is too large to send.
     """
@@ -91,7 +91,7 @@ class Turn:
     text_weight: float | None = None
 
     def message(self) -> pb.Turn:
-        """The turn as it is sent; reads the picture. Raises `InvalidArgument`."""
+        """The turn as it is sent; reads the image. Raises `InvalidArgument`."""
         turn = pb.Turn(text=self.text, liked_item_ids=_ids(self.liked), disliked_item_ids=_ids(self.disliked))
         given = [name for name in ("image", "item", "features") if not _is_empty(getattr(self, name))]
         if len(given) > 1:

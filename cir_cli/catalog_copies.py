@@ -12,7 +12,7 @@ from cir_cli.errors import require
 
 
 class Quantization(StrEnum):
-    """How vectors are compressed for search, as the vector store names it."""
+    """The compression of vectors for search, as the vector store names it."""
 
     AUTO = "auto"
     NONE = "none"

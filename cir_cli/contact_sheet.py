@@ -27,11 +27,11 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A picture with lines of text below, the first in black; without a picture a grey tile with a word."""
+    """An image with lines of text below, the first in black; without an image a grey tile with a word."""
 
-    picture: Image.Image | None
+    image: Image.Image | None
     lines: tuple[str, ...] = ()
-    placeholder: str = "no picture"
+    placeholder: str = "no image"
 
 
 def draw_sheet(
@@ -59,9 +59,9 @@ def draw_sheet(
     return sheet
 
 
-def thumbnail(picture: Image.Image) -> Image.Image:
-    """The whole picture in an RGB square of `TILE` pixels, on white, transparent parts on white too."""
-    turned = ImageOps.exif_transpose(picture)
+def thumbnail(image: Image.Image) -> Image.Image:
+    """The whole image in an RGB square of `TILE` pixels, on white, transparent parts on white too."""
+    turned = ImageOps.exif_transpose(image)
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
         coloured = turned.convert("RGBA")
         background = Image.new("RGBA", coloured.size, _WHITE)
@@ -92,8 +92,8 @@ def _draw_row(sheet: Image.Image, tiles: Sequence[Tile], top: int, font: Font) -
     pen = ImageDraw.Draw(sheet)
     for column, tile in enumerate(tiles):
         left = GAP + column * (TILE + GAP)
-        if tile.picture is not None:
-            sheet.paste(thumbnail(tile.picture), (left, top))
+        if tile.image is not None:
+            sheet.paste(thumbnail(tile.image), (left, top))
         else:
             pen.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=_PANEL)
             pen.text(
@@ -112,7 +112,7 @@ def write_sheet(
     query = [_turn_tile(turn, client, catalog, first=turn is turns[0]) for turn in turns]
     results = [
         Tile(
-            load_picture(result.image),
+            load_image(result.image),
             (f"{result.rank}.  {result.score:.3f}", result.id, payload_text(result.payload)),
         )
         for result in answer
@@ -124,32 +124,32 @@ def write_sheet(
         raise Failure(f"contact sheet {path} cannot be written: {error}") from error
 
 
-def load_picture(location: ImageSource) -> Image.Image | None:
-    """The picture as a thumbnail, since a sheet may show many; None where it cannot be read from here."""
+def load_image(location: ImageSource) -> Image.Image | None:
+    """The image as a thumbnail, since a sheet may show many; None where it cannot be read from here."""
     if isinstance(location, str) and (not location or "://" in location):
         return None
     try:
-        with Image.open(io.BytesIO(encode_image(location))) as picture:
-            return thumbnail(picture)
+        with Image.open(io.BytesIO(encode_image(location))) as image:
+            return thumbnail(image)
     except (CirError, OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
 
 
 def _turn_tile(turn: Turn, client: Client, catalog: str, *, first: bool) -> Tile:
     lines: list[str] = []
-    picture: Image.Image | None = None
+    image: Image.Image | None = None
     if turn.image is not None:
-        picture = load_picture(turn.image)
-        lines.append(Path(turn.image).name if isinstance(turn.image, (str, Path)) else "a picture")
+        image = load_image(turn.image)
+        lines.append(Path(turn.image).name if isinstance(turn.image, (str, Path)) else "an image")
     elif turn.item:
-        picture = load_picture(client.item(catalog, turn.item).image)
+        image = load_image(client.item(catalog, turn.item).image)
         lines.append(f"item {turn.item}")
     if turn.text:
         lines.append(f"“{turn.text}”")
     lines += [f"{word}: {', '.join(ids)}" for word, ids in _feedback(turn)]
     if turn.image is None and not turn.item:
         return Tile(None, tuple(lines), "text alone" if first else "continued")
-    return Tile(picture, tuple(lines))
+    return Tile(image, tuple(lines))
 
 
 def _feedback(turn: Turn) -> list[tuple[str, Sequence[str]]]:

@@ -29,21 +29,21 @@ class DatasetName(StrEnum):
 
 
 class GalleryName(StrEnum):
-    """What queries are answered from."""
+    """The images that queries are answered from."""
 
     ORIGINAL = "original"
     VAL = "val"
 
 
 class ReferenceName(StrEnum):
-    """Whether the reference may be among the answers."""
+    """The treatment of the reference among the answers."""
 
     KEEP = "keep"
     DROP = "drop"
 
 
 class CaptionsName(StrEnum):
-    """Which captions of a query are used, and how they are joined."""
+    """The captions of a query that are used, and the way they are joined."""
 
     AND = "and"
     REVERSED = "reversed"
@@ -131,9 +131,9 @@ def check(
     category: CategoryOption = None,
     decode: Annotated[
         bool,
-        typer.Option("--decode/--no-decode", help="Read every picture wholly, or only see that it is there."),
+        typer.Option("--decode/--no-decode", help="Read every image wholly, or only see that it is there."),
     ] = True,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Pictures read at a time.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Images read at a time.")] = 2,
     quiet: QuietOption = False,
     json: Json = False,
 ) -> None:

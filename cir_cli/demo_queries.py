@@ -15,7 +15,7 @@ from garments.vocabulary import BASE, matches
 
 # Of combinations and phrasings that the shipped models have not seen in training.
 _SPLIT = "test"
-_PICTURE_COLOUR = "turquoise"
+_IMAGE_COLOUR = "turquoise"
 _PRICE = 60.0
 _TALK_TURNS = 3
 
@@ -45,19 +45,19 @@ def demo_queries(catalog: str, folder: Path) -> Iterator[DemoQuery]:
         frozenset(row["id"] for row in rows if matches(row, attributes) and row["price"] < _PRICE),
         {"price": {"lt": _PRICE}},
     )
-    hoodie = next(row for row in rows if row["kind"] == "hoodie" and row["colour"] != _PICTURE_COLOUR)
+    hoodie = next(row for row in rows if row["kind"] == "hoodie" and row["colour"] != _IMAGE_COLOUR)
     attributes = {name: hoodie[name] for name in BASE}
     text = f"in {hoodie['colour']}"
     yield DemoQuery(
-        "a picture that is not in the catalog, and a change",
-        f'client.search("{catalog}", image="{_PICTURE_COLOUR}-hoodie.jpg", text="{text}")',
-        (Turn(image=render(attributes | {"colour": _PICTURE_COLOUR}, seed=2024), text=text),),
+        "an image that is not in the catalog, and a change",
+        f'client.search("{catalog}", image="{_IMAGE_COLOUR}-hoodie.jpg", text="{text}")',
+        (Turn(image=render(attributes | {"colour": _IMAGE_COLOUR}, seed=2024), text=text),),
         frozenset(row["id"] for row in rows if matches(row, attributes)),
     )
     asked = load_triplets(folder / TRIPLETS_FILE, _SPLIT).queries[0]
     change = asked.texts[0]
     yield DemoQuery(
-        "an item of the catalog and a change (its stored features are used, no picture is encoded)",
+        "an item of the catalog and a change (its stored features are used, no image is encoded)",
         f'client.search("{catalog}", item="{ids[asked.reference]}", text="{change}")',
         (Turn(item=ids[asked.reference], text=change),),
         frozenset(ids[name] for name in asked.targets),

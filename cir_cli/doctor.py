@@ -246,7 +246,7 @@ def doctor(
 
 
 def _local(data: Path, server: str) -> up_file.UpFile | None:
-    """What is up on the data directory, if it is the server that is asked about."""
+    """The services up on the data directory, if the server asked about is among them."""
     up = up_file.read(data)
     return up if up is not None and up.search == server else None
 

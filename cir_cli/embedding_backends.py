@@ -1,4 +1,4 @@
-"""What `cir features extract` embeds with: the embedder's own code in this process, or a running embedder."""
+"""Backends of `cir features extract`: the embedder's own code in this process, or a running embedder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from service_runtime.errors import ServiceError, StartupError
 
 _TIMEOUT_S = 300.0
 _PATIENCE_S = 120.0
-# What a message holds beside the pictures.
+# What a message holds next to the images.
 _OVERHEAD = 64 * 1024
 
 Got = TypeVar("Got")
@@ -60,13 +60,13 @@ class LocalModel:
         self._preprocess = held.preprocessor
         self._decode = decoder_for(settings, held.preprocessor.size)
         self._pool = ThreadPoolExecutor(settings.prepare_threads or None)
-        # One pass at a time; decoding goes on beside it.
+        # One pass at a time; decoding goes on next to it.
         self._device = threading.Lock()
         self.identity = identity_of(held.info)
         self.batch_items = batch_items
 
-    def embed_images(self, pictures: Sequence[bytes]) -> EmbeddedBatch:
-        """Features of encoded pictures; one that cannot be read fails alone."""
+    def embed_images(self, images: Sequence[bytes]) -> EmbeddedBatch:
+        """Features of encoded images; one that cannot be read fails alone."""
 
         def prepare(content: bytes) -> np.ndarray | str:
             try:
@@ -74,10 +74,10 @@ class LocalModel:
             except ServiceError as error:
                 return str(error)
 
-        prepared = list(self._pool.map(prepare, pictures))
+        prepared = list(self._pool.map(prepare, images))
         errors = {index: one for index, one in enumerate(prepared) if isinstance(one, str)}
         sound = [index for index in range(len(prepared)) if index not in errors]
-        features = np.full((len(pictures), self.identity.dimension), np.nan, np.float32)
+        features = np.full((len(images), self.identity.dimension), np.nan, np.float32)
         if sound:
             with self._device:
                 features[sound] = self._model.encode_images(np.stack([prepared[index] for index in sound]))

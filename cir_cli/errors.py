@@ -16,7 +16,7 @@ class Failure(Exception):
 DISTRIBUTION = "composed-image-retrieval"
 # One module of each requirement that is not in the base install.
 _MODULES = {
-    "service": ("grpc_health", "grpc_reflection", "pydantic", "pydantic_settings", "structlog"),
+    "service": ("grpc_reflection", "pydantic", "pydantic_settings", "structlog"),
     "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
     "combiner": ("safetensors", "torch"),
     "train": ("matplotlib",),

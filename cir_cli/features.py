@@ -64,7 +64,7 @@ def extract(
         str, typer.Option("--dtype", help="float16 or float32: how features are stored.")
     ] = "float16",
     batch_items: Annotated[
-        int, typer.Option("--batch-items", min=1, help="Pictures or texts in one pass.")
+        int, typer.Option("--batch-items", min=1, help="Images or texts in one pass.")
     ] = 32,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Embed everything again, also what the folder has.")
@@ -75,7 +75,7 @@ def extract(
     """Run the frozen CLIP once over a data set: every image, and every text that its queries can need.
 
     A run that was killed goes on where it was. What the folder already has is not embedded again. Images that
-    are missing or unreadable are counted, and listed beside the features.
+    are missing or unreadable are counted, and listed next to the features.
     """
     require("combiner" if embedder else "embedder", what="cir features extract")
     from cir_cli.run_features import Source, run_extract

@@ -52,7 +52,7 @@ Payload = Annotated[
 ]
 ImageLocation = Annotated[
     str | None,
-    typer.Option("--image-location", metavar="TEXT", help="Where the picture is, as it is stored."),
+    typer.Option("--image-location", metavar="TEXT", help="Where the image is, as it is stored."),
 ]
 
 
@@ -87,19 +87,19 @@ def show(
 def upsert(
     catalog: Catalog,
     item_id: ItemId,
-    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to embed.")],
+    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The image to embed.")],
     fields: Set = None,
     payload: Payload = None,
     image_location: Annotated[
         str | None,
         typer.Option(
-            "--image-location", metavar="TEXT", help="Stored as the picture's place. Default: its full path."
+            "--image-location", metavar="TEXT", help="Stored as the image's place. Default: its full path."
         ),
     ] = None,
     *,
     connection: Connection,
 ) -> None:
-    """Write one item with its picture into the published version; an item of that id is replaced."""
+    """Write one item with its image into the published version; an item of that id is replaced."""
     if fields and payload is not None:
         raise Failure("--payload is the whole payload; give either it or --set")
     location = str(image.resolve()) if image_location is None else image_location

@@ -19,7 +19,7 @@ _CATALOGS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\*?")
 
 
 class KeyScope(StrEnum):
-    """What a key may do."""
+    """The permissions of a key."""
 
     READ = "read"
     WRITE = "write"

@@ -40,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Composed image retrieval: find what looks like this picture, with the change a text describes.",
+    help="Composed image retrieval: find what looks like this image, with the change a text describes.",
 )
 app.command("up")(up.up)
 app.command("index")(index.index)

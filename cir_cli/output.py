@@ -114,7 +114,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def explanation_text(explanation: Explanation) -> str:
-    """How each turn was taken, by which combiner, in which version."""
+    """Text that says how each turn was taken, by which combiner, in which version."""
     turns = ", then ".join(
         turn.kind.replace("_", " ")
         + (f" (text weight {turn.text_weight:.2f})" if turn.kind in ("composed", "continued") else "")

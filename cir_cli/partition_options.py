@@ -1,4 +1,4 @@
-"""How `cir index` divides its work: not at all, one partition of it, the merging of all, or a Ray cluster."""
+"""Division of the work of `cir index`: none, one partition, the merging of all, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cir_cli.errors import Failure
 
 
 class Engine(StrEnum):
-    """Where the embedding is driven from."""
+    """The place that the embedding is driven from."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -39,7 +39,7 @@ def read_division(
     ray_address: str,
     of_whole_runs: Mapping[str, bool],
 ) -> Division | None:
-    """What the flags ask for; None for a run that is not divided.
+    """Read what the flags ask for; None for a run that is not divided.
 
     `of_whole_runs` are flags that say something about the catalog, and whether they were given: a single
     partition never meets the catalog. Raises `Failure` for flags that contradict each other.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a store is reached; `ca_file` is for TLS."""
+    """Access to a store; `ca_file` is for TLS."""
 
     url: str
     api_key: str

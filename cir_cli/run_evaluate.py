@@ -29,7 +29,7 @@ from combiner_training.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What the options of a command name: a data set, its features, and how to measure."""
+    """The experiment that the options of a command name: a data set, its features, and how to measure."""
 
     dataset: str
     root: Path
@@ -46,7 +46,7 @@ class Experiment:
 
     @property
     def protocol(self) -> Protocol:
-        """How it is measured."""
+        """The way it is measured."""
         return protocol_for(
             self.dataset,
             gallery=Gallery(self.gallery),
@@ -55,7 +55,7 @@ class Experiment:
         )
 
     def queries(self, splits: Sequence[Split], features: FeatureFolder) -> list[EvaluationQueries]:
-        """What evaluating needs of each part. Raises FeatureFileError."""
+        """The queries of each part, as evaluating needs them. Raises FeatureFileError."""
         return [evaluation_queries(part, features.images, features.texts, self.protocol) for part in splits]
 
     def talks(self, split: str) -> tuple[Dialogue, ...]:

@@ -19,8 +19,10 @@ from embedder_service.settings import EmbedderSettings
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is extracted: splits of a data set (all there are where none is named), and dialogues (garments
-    have their own)."""
+    """Source of an extraction: splits of a data set (all there are where none is named), and dialogues.
+
+    Garments have their own dialogues.
+    """
 
     dataset: str
     root: Path
@@ -45,7 +47,7 @@ def run_extract(
     """Extract images and texts into `folder`. Raises Failure, DatasetError, FeatureFileError, OSError."""
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype is {dtype!r}; expected float16 or float32")
-    pictures, texts = _wanted(source)
+    paths, texts = _wanted(source)
     embedding: LocalModel | RemoteModel
     if embedder:
         embedding = RemoteModel(embedder, access, batch_items)
@@ -54,7 +56,7 @@ def run_extract(
         chosen |= {"pretrained": pretrained} if pretrained else {}
         embedding = LocalModel(EmbedderSettings(**chosen), batch_items)
     try:
-        images = extract_images(folder, pictures, embedding, dtype=dtype, fresh=fresh, progress=progress)
+        images = extract_images(folder, paths, embedding, dtype=dtype, fresh=fresh, progress=progress)
         return images, extract_texts(folder, texts, embedding, dtype=dtype, fresh=fresh, progress=progress)
     finally:
         progress.stop()
@@ -64,11 +66,11 @@ def run_extract(
 def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
     """Every image by name, and every text that a query can be trained or evaluated with."""
     dataset = Dataset(source.dataset)
-    pictures: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     texts: dict[str, None] = {}
     for name in source.splits or available_splits(dataset, source.root):
         for split in load_splits(dataset, source.root, name, categories=source.categories):
-            pictures |= split.paths
+            paths |= split.paths
             texts |= dict.fromkeys(text for query in split.queries for text in training_texts(query.texts))
     if source.dialogues is not None:
         talks = load_dialogues(source.dialogues)
@@ -76,10 +78,10 @@ def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
         talks = own_dialogues(dataset, source.root, source.splits)
     for dialogue in talks:
         names = {dialogue.reference, *(name for turn in dialogue.turns for name in turn.targets)}
-        if unknown := sorted(names - pictures.keys()):
+        if unknown := sorted(names - paths.keys()):
             where = f"{source.dialogues or source.root}, dialogue {dialogue.id}"
             raise DatasetError(
                 f"{where}: {unknown[0]!r} is no image of the data set; expected names of its gallery"
             )
         texts |= dict.fromkeys(turn.text for turn in dialogue.turns)
-    return pictures, list(texts)
+    return paths, list(texts)

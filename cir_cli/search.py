@@ -19,7 +19,7 @@ from cir_cli.parse import all_turns, parse_filters, read_turns
 
 
 class Feedback(StrEnum):
-    """How liked and disliked items move the query."""
+    """The way liked and disliked items move the query."""
 
     ROCCHIO = "rocchio"
     RECOMMEND = "recommend"
@@ -28,7 +28,7 @@ class Feedback(StrEnum):
 @with_connection
 def search(
     catalog: Annotated[str, typer.Option("--catalog", "-c", help="The catalog to search.")],
-    image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", "-i", help="Image to start from.")] = None,
     item: Annotated[str, typer.Option("--item", help="Item of the catalog to start from, by id.")] = "",
     text: Annotated[
         str, typer.Option("--text", "-t", help="The change wanted; alone: what to search for.")
@@ -60,7 +60,7 @@ def search(
     ] = "",
     text_weight: Annotated[
         float | None,
-        typer.Option("--text-weight", min=0, max=1, help="Weight of --text against the picture."),
+        typer.Option("--text-weight", min=0, max=1, help="Weight of --text against the image."),
     ] = None,
     filters: Annotated[
         list[str] | None,
@@ -84,7 +84,7 @@ def search(
     *,
     connection: Connection,
 ) -> None:
-    """Find what looks like a picture, with the change that a text describes.
+    """Find what looks like an image, with the change that a text describes.
 
     cir search -c shop --image dress.jpg --text "in red, with long sleeves" --filter "price<50"
     """

@@ -103,7 +103,7 @@ def up(
         with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:
             print(f"  store     {options.store}")
             print(f"  logs      {data / 'logs'}")
-            print(f"up; index pictures with: cir index CATALOG FOLDER{_data_option(data)}")
+            print(f"up; index images with: cir index CATALOG FOLDER{_data_option(data)}")
             print("Ctrl-C stops all", flush=True)
             services.watch()
             print("stopping ...", flush=True)

@@ -32,7 +32,7 @@ class _Flight(Generic[Key, Value]):
 
 
 class SingleFlight(Generic[Key, Value]):
-    """What is under way, by key.
+    """Embeddings under way, by key.
 
     A flight belongs to no caller: one that is cancelled or runs out of time leaves it to the others, and the
     last one to leave cancels it. Nothing is kept once a flight has ended, errors included.
@@ -233,5 +233,5 @@ def _rows(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str
 
 
 def _is_about_the_content(error: BaseException) -> bool:
-    """Whether another caller's texts or images may be why an embedding failed as a whole."""
+    """Tell whether another caller's texts or images may be why an embedding failed as a whole."""
     return isinstance(error, ServiceError) and error.code is grpc.StatusCode.INVALID_ARGUMENT

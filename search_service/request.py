@@ -106,12 +106,12 @@ class SearchQuery:
 
     @property
     def uses_combiner(self) -> bool:
-        """Whether a turn combines a reference, or the query before it, with a text."""
+        """Tell whether a turn combines a reference, or the query before it, with a text."""
         return any(turn.kind in (TurnKind.COMPOSED, TurnKind.CONTINUED) for turn in self.turns)
 
     @property
     def has_feedback(self) -> bool:
-        """Whether a turn names liked or disliked items."""
+        """Tell whether a turn names liked or disliked items."""
         return any(turn.liked or turn.disliked for turn in self.turns)
 
 

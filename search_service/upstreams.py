@@ -37,7 +37,11 @@ class UpstreamAccess:
 
 
 def load_upstream_access(settings: SearchSettings) -> UpstreamAccess:
-    """What the settings say. Raises `StartupError` for half of a pair and for files that cannot be used."""
+    """Read the access to both services from the settings.
+
+    Raises:
+        StartupError: half of a pair is set, or files cannot be used.
+    """
     ca, certificate, key = settings.upstream_ca, settings.upstream_certificate, settings.upstream_key
     if not settings.upstream_tls and (ca or certificate or key):
         raise StartupError(
@@ -59,7 +63,7 @@ def load_upstream_access(settings: SearchSettings) -> UpstreamAccess:
 def check_fingerprint(actual: str, *, expected: str, source: str) -> None:
     """Raise `ServiceError` (FINGERPRINT_MISMATCH) when `source` answered with another model's vectors.
 
-    It was told which model is expected, so this finds a neighbour that does not look. Vectors that name no
+    It was given the expected model, so this finds a neighbour that does not look. Vectors that name no
     model pass.
     """
     if actual and actual != expected:

@@ -109,7 +109,10 @@ def test_both_are_of_one_version_and_say_what_they_need(built: Path) -> None:
     assert client["Version"] == services["Version"] == VERSION
     assert f"composed-image-retrieval-client=={VERSION}" in services.get_all("Requires-Dist", [])
     needed = {need.partition(">")[0] for need in client.get_all("Requires-Dist", [])}
-    assert needed == {"googleapis-common-protos", "grpcio", "grpcio-status", "numpy", "pillow", "protobuf"}
+    assert needed == {
+        "googleapis-common-protos", "grpcio", "grpcio-health-checking", "grpcio-status",
+        "numpy", "pillow", "protobuf",
+    }  # fmt: skip
     for one in (client, services):
         assert one["License-Expression"] == "Apache-2.0"
         assert "Typing :: Typed" in one.get_all("Classifier", [])

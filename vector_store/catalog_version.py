@@ -196,7 +196,7 @@ class BackendVersion(BackendItems, CatalogVersion):
         where: Filter | None = None,
         options: SearchOptions = SearchOptions(),
     ) -> list[ScoredItem]:
-        """See `CatalogReader.query`.
+        """Return the items nearest to `vector` by cosine, best first, as `CatalogReader.query` says.
 
         Equal scores are complete and ordered as long as fewer than 16,384 items tie with one place of the
         page; beyond that the engine chooses among the equal ones. Pages of an approximate search agree

@@ -39,7 +39,7 @@ class FingerprintMismatchError(StoreError):
     def __init__(self, *, expected: str, actual: str) -> None:
         super().__init__(
             f"the catalog holds vectors of model {expected}, these come from model {actual}; "
-            "index the catalog again with the current model, beside the published version"
+            "index the catalog again with the current model, next to the published version"
         )
         self.expected = expected
         self.actual = actual

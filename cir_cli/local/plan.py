@@ -1,4 +1,4 @@
-"""What runs on this machine: which processes, with which settings, at which addresses. Pure."""
+"""The plan of what runs on this machine: which processes, with which settings, at which addresses. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SHIPPED_COMBINER = "combiner/garments"
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What `cir up` was asked for. Embedder and combiner listen on loopback only; ports are final.
+    """The request made to `cir up`. Embedder and combiner listen on loopback only; ports are final.
 
     With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it, and with
     `search_tls` it reaches the search service over TLS.
-    Without `checkpoints`, the shipped Combiner is served beside the shipped CLIP. An empty
+    Without `checkpoints`, the shipped Combiner is served next to the shipped CLIP. An empty
     `default_combiner` is that Combiner where it is served, else "sum".
     """
 
@@ -140,7 +140,7 @@ def _web(options: UpOptions, search: str) -> ServiceSpec:
             PORT=str(options.web_port),
             SEARCH=search,
             DATA=str((options.data / "web").resolve()),
-            # Whatever is indexed here was a picture of this user's own.
+            # Whatever is indexed here was an image of this user's own.
             PICTURE_ROOTS=json.dumps([str(Path("/").resolve())]),
             KNOWN_QUERIES=json.dumps([str(path.resolve()) for path in options.known_queries]),
             **_search_tls(options.search_tls),

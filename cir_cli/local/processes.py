@@ -78,7 +78,7 @@ class Child:
 
 
 def _stop_with_parent() -> Callable[[], None] | None:
-    """What has Linux send the child SIGTERM when this process dies, even by SIGKILL; None elsewhere."""
+    """Hook that has Linux send the child SIGTERM when this process dies, even by SIGKILL, or None."""
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)

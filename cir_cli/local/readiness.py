@@ -77,7 +77,7 @@ _SECONDS = 1.0
 
 
 def own_tls(module: str) -> TlsFiles | None:
-    """What reaches the service `module` over TLS, by the settings that it will find; None without TLS.
+    """TLS files for reaching the service `module`, by the settings that it will find; None without TLS.
 
     Settings that it refuses read as None: it says so itself when it starts.
     """

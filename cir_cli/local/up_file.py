@@ -63,7 +63,7 @@ def write(data: Path, up: UpFile) -> None:
 
 
 def read(data: Path) -> UpFile | None:
-    """What runs on a data directory; None when nothing does."""
+    """Read what runs on a data directory; None when nothing does."""
     try:
         up = UpFile(**json.loads(_path(data).read_text()))
     except (FileNotFoundError, NotADirectoryError):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.service
 DATA = ("--dataset", "cirr", "--root", "x")
 HIDDEN = (
     "torch", "torchvision", "open_clip", "safetensors", "matplotlib", "pydantic_settings", "structlog",
-    "grpc_health", "grpc_reflection", "qdrant_client", "qdrant_edge", "pyarrow",
+    "grpc_reflection", "qdrant_client", "qdrant_edge", "pyarrow",
     "service_runtime", "embedder_service", "combiner_service",
     "garments", "search_service", "vector_store", "indexer",
 )  # fmt: skip

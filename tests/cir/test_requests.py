@@ -92,5 +92,5 @@ def test_the_next_page_is_the_same_query() -> None:
 
 def test_a_request_that_no_server_takes_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cir.requests, "MAX_MESSAGE_BYTES", 100)
-    with pytest.raises(InvalidArgument, match="a message at most 100; send smaller pictures"):
+    with pytest.raises(InvalidArgument, match="a message at most 100; send smaller images"):
         search("shop", image=b"x" * 101).encode()

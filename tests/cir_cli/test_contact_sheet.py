@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 import cir
 from cir.models import SearchAnswer
 from cir.turns import Turn
-from cir_cli.contact_sheet import GAP, TILE, Tile, draw_sheet, fitted, load_picture, thumbnail, write_sheet
+from cir_cli.contact_sheet import GAP, TILE, Tile, draw_sheet, fitted, load_image, thumbnail, write_sheet
 from cir_cli.errors import Failure
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch
@@ -107,9 +107,9 @@ def test_only_readable_local_pictures_are_loaded(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (255, 0, 0)).save(good)
     bad = tmp_path / "b.png"
     bad.write_bytes(good.read_bytes()[:40])
-    assert load_picture(str(good)) is not None
+    assert load_image(str(good)) is not None
     for location in (str(bad), str(tmp_path / "missing.png"), "", "https://shop/a.png", str(tmp_path)):
-        assert load_picture(location) is None
+        assert load_image(location) is None
 
 
 @pytest.mark.service

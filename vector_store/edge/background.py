@@ -172,7 +172,7 @@ class BackgroundIndex:
         self._opened.shard = name
 
     def _check_space(self, shard: Path) -> None:
-        # The copy and the index that is built beside it.
+        # The copy and the index that is built next to it.
         needed = self._options.min_free_bytes + 2 * used_bytes(shard)
         check_disk_space(self._layout.root, needed, f"index what was written online to {self._name}")
 

@@ -116,7 +116,7 @@ class EdgeStore(VectorStore):
         self._check_open()
         if keep < 0:
             raise InvalidQueryError(f"keep {keep}: expected 0 or more", field="keep")
-        # A version that was read here is closed first: whoever serves it next must find it free.
+        # A version that was read here is closed first: the process that serves it next must find it free.
         await self._versions.settle()
         info = await self._executor.run(self._catalogs.publish, catalog, version, keep)
         await self._remove_dropped(catalog)
@@ -144,7 +144,7 @@ class EdgeStore(VectorStore):
             "version": importlib.metadata.version("qdrant-edge-py"),
             "location": str(self._layout.root),
         }
-        # The other catalogs are served; whoever asks for the damaged one is refused with the same text.
+        # The other catalogs are served; a request for the damaged one is refused with the same text.
         return facts | {"damaged": " / ".join(damage)} if damage else facts
 
     async def close(self) -> None:

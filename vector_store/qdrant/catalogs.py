@@ -73,7 +73,7 @@ def _version(collection: str) -> str:
     return parsed[1] if parsed else ""
 
 
-# The keys of a collection's metadata that are ours, beside that of the writer's lease.
+# The keys of a collection's metadata that are ours, besides that of the writer's lease.
 _KEY, _CHANGED = "cir", "cir_changed"
 
 BUILDING, COMPLETE, DROPPED = "building", "complete", "dropped"

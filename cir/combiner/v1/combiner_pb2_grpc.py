@@ -28,7 +28,7 @@ if _version_not_supported:
 class CombinerServiceStub:
     """Combiners: functions (image features, text features) -> (query vector, text weight).
 
-    Errors of every method, beside those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
+    Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
     stops.
     """
@@ -59,7 +59,7 @@ class CombinerServiceStub:
 class CombinerServiceServicer:
     """Combiners: functions (image features, text features) -> (query vector, text weight).
 
-    Errors of every method, beside those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
+    Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
     stops.
     """
@@ -119,7 +119,7 @@ def add_CombinerServiceServicer_to_server(servicer, server):
 class CombinerService:
     """Combiners: functions (image features, text features) -> (query vector, text weight).
 
-    Errors of every method, beside those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
+    Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
     stops.
     """

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class CombinerServiceStub:
     """Combiners: functions (image features, text features) -> (query vector, text weight).
 
-    Errors of every method, beside those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
+    Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
     stops.
     """
@@ -55,7 +55,7 @@ class CombinerServiceStub:
 class CombinerServiceAsyncStub(CombinerServiceStub):
     """Combiners: functions (image features, text features) -> (query vector, text weight).
 
-    Errors of every method, beside those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
+    Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
     stops.
     """
@@ -77,7 +77,7 @@ class CombinerServiceAsyncStub(CombinerServiceStub):
 class CombinerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Combiners: functions (image features, text features) -> (query vector, text weight).
 
-    Errors of every method, beside those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
+    Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
     stops.
     """

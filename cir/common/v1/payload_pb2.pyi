@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Payload(_message.Message):
-    """The facts about an item beside its picture: price, brand, colour, ... by field name."""
+    """The facts about an item besides its image: price, brand, colour, ... by field name."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -86,7 +86,7 @@ class GetEmbedderInfoResponse(_message.Message):
 
     @_builtins.property
     def decoding(self) -> Global___ImageDecoding:
-        """How encoded pictures become pixels. Callers who send tensors do the same, or their features differ."""
+        """How encoded images become pixels. Callers who send tensors do the same, or their features differ."""
 
     def __init__(
         self,
@@ -106,8 +106,8 @@ Global___GetEmbedderInfoResponse: _TypeAlias = GetEmbedderInfoResponse  # noqa: 
 
 @_typing.final
 class ImageDecoding(_message.Message):
-    """What happens to an encoded picture before the preprocessing that `ModelInfo` names (mode, target ratio, image
-    size). None of it is part of the fingerprint: it changes the pixels of some pictures, and no model. Preprocessing
+    """What happens to an encoded image before the preprocessing that `ModelInfo` names (mode, target ratio, image
+    size). None of it is part of the fingerprint: it changes the pixels of some images, and no model. Preprocessing
     then pads with black, resizes the short side (bicubic with antialiasing, as Pillow does it), crops the centre and
     converts to RGB.
     """
@@ -120,12 +120,12 @@ class ImageDecoding(_message.Message):
     ALPHA_BACKGROUND_FIELD_NUMBER: _builtins.int
     JPEG_DRAFT_FIELD_NUMBER: _builtins.int
     exif_orientation: _builtins.bool
-    """Whether pictures are turned as their EXIF orientation says. The published transform does not turn them.
-    AVIF and HEIF pictures may be turned by their container as well; that is always followed in HEIF.
+    """Whether images are turned as their EXIF orientation says. The published transform does not turn them.
+    AVIF and HEIF images may be turned by their container as well; that is always followed in HEIF.
     """
     alpha: _builtins.str
     """"flatten": transparent pixels lie on `alpha_background`. "drop": the alpha channel is ignored, as in the
-    published transform. Pictures without transparent pixels do not depend on it.
+    published transform. Images without transparent pixels do not depend on it.
     """
     alpha_background: _builtins.str
     """Colour under transparent pixels as #rrggbb, where `alpha` is "flatten"."""
@@ -174,13 +174,13 @@ class EmbedderLimits(_message.Message):
     CALL_TIMEOUT_FIELD_NUMBER: _builtins.int
     MAX_WAIT_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
-    """Bytes of one encoded picture."""
+    """Bytes of one encoded image."""
     max_image_pixels: _builtins.int
-    """Width times height of one picture."""
+    """Width times height of one image."""
     max_text_characters: _builtins.int
     """Characters (Unicode code points) of one text."""
     max_batch_items: _builtins.int
-    """Pictures or texts in one call or stream batch."""
+    """Images or texts in one call or stream batch."""
     max_message_bytes: _builtins.int
     """Bytes of one request message."""
     max_queue_items: _builtins.int
@@ -190,7 +190,7 @@ class EmbedderLimits(_message.Message):
     max_stream_batches: _builtins.int
     """Batches of one stream that are worked on at the same time."""
     max_preprocessed_pixels: _builtins.int
-    """Width times height that padding and resizing may make of one picture."""
+    """Width times height that padding and resizing may make of one image."""
     @_builtins.property
     def call_timeout(self) -> _duration_pb2.Duration:
         """Longest time that one call or stream batch may take, whatever its deadline."""
@@ -224,16 +224,16 @@ Global___EmbedderLimits: _TypeAlias = EmbedderLimits  # noqa: Y015
 
 @_typing.final
 class ImageInput(_message.Message):
-    """One picture."""
+    """One image."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The encoded picture, in one of the formats of `GetEmbedderInfoResponse.decoding`."""
+    """The encoded image, in one of the formats of `GetEmbedderInfoResponse.decoding`."""
     tensor: _builtins.bytes
-    """The picture as the model takes it, decoded as `GetEmbedderInfoResponse.decoding` says and preprocessed by
+    """The image as the model takes it, decoded as `GetEmbedderInfoResponse.decoding` says and preprocessed by
     the caller with the model's own preprocessing: image_size * image_size * 3 bytes, rows from the top, RGB,
     before normalisation.
     Any other length fails with TENSOR_WRONG_SIZE.
@@ -256,7 +256,7 @@ Global___ImageInput: _TypeAlias = ImageInput  # noqa: Y015
 
 @_typing.final
 class EmbedImagesRequest(_message.Message):
-    """Pictures to embed."""
+    """Images to embed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -270,7 +270,7 @@ class EmbedImagesRequest(_message.Message):
     """If not empty, the call is refused unless the service holds this model."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageInput]:
-        """1 to `max_batch_items` pictures."""
+        """1 to `max_batch_items` images."""
 
     @_builtins.property
     def encoding(self) -> _vectors_pb2.VectorEncoding:
@@ -294,7 +294,7 @@ Global___EmbedImagesRequest: _TypeAlias = EmbedImagesRequest  # noqa: Y015
 
 @_typing.final
 class EmbedImagesResponse(_message.Message):
-    """Features of pictures."""
+    """Features of images."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,11 +303,11 @@ class EmbedImagesResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _vectors_pb2.VectorBatch:
-        """One row for each picture, in the order of the request. Rows of failed pictures are NaN."""
+        """One row for each image, in the order of the request. Rows of failed images are NaN."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_errors_pb2.ItemError]:
-        """One entry for each failed picture, by ascending index; empty when all succeeded."""
+        """One entry for each failed image, by ascending index; empty when all succeeded."""
 
     @_builtins.property
     def timings(self) -> Global___EmbedTimings:
@@ -461,7 +461,7 @@ class EmbedStreamRequest(_message.Message):
     """Chosen by the caller, unique within the stream; comes back with the answer."""
     @_builtins.property
     def images(self) -> Global___EmbedImagesRequest:
-        """Pictures."""
+        """Images."""
 
     @_builtins.property
     def texts(self) -> Global___EmbedTextsRequest:
@@ -498,7 +498,7 @@ class EmbedStreamResponse(_message.Message):
     """The batch's id."""
     @_builtins.property
     def images(self) -> Global___EmbedImagesResponse:
-        """Answer to pictures."""
+        """Answer to images."""
 
     @_builtins.property
     def texts(self) -> Global___EmbedTextsResponse:

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class EmbedderServiceStub:
-    """Frozen CLIP: pictures and texts in, raw features out.
+    """Frozen CLIP: images and texts in, raw features out.
 
-    Features are raw (not normalised). Errors of every method, beside those named with it:
+    Features are raw (not normalised). Errors of every method, besides those named with it:
     INVALID_ARGUMENT for a request outside the limits of GetEmbedderInfo, RESOURCE_EXHAUSTED
     (OVERLOADED, with RetryInfo) when the queue is full, UNAVAILABLE (NOT_READY) while the service starts
     or stops, DEADLINE_EXCEEDED when the call's time ran out in the queue, FAILED_PRECONDITION
@@ -64,9 +64,9 @@ class EmbedderServiceStub:
 
 
 class EmbedderServiceServicer:
-    """Frozen CLIP: pictures and texts in, raw features out.
+    """Frozen CLIP: images and texts in, raw features out.
 
-    Features are raw (not normalised). Errors of every method, beside those named with it:
+    Features are raw (not normalised). Errors of every method, besides those named with it:
     INVALID_ARGUMENT for a request outside the limits of GetEmbedderInfo, RESOURCE_EXHAUSTED
     (OVERLOADED, with RetryInfo) when the queue is full, UNAVAILABLE (NOT_READY) while the service starts
     or stops, DEADLINE_EXCEEDED when the call's time ran out in the queue, FAILED_PRECONDITION
@@ -81,7 +81,7 @@ class EmbedderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedImages(self, request, context):
-        """Features of pictures. An unreadable picture fails alone: its row is NaN and `errors` says why.
+        """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,9 +137,9 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbedderService:
-    """Frozen CLIP: pictures and texts in, raw features out.
+    """Frozen CLIP: images and texts in, raw features out.
 
-    Features are raw (not normalised). Errors of every method, beside those named with it:
+    Features are raw (not normalised). Errors of every method, besides those named with it:
     INVALID_ARGUMENT for a request outside the limits of GetEmbedderInfo, RESOURCE_EXHAUSTED
     (OVERLOADED, with RetryInfo) when the queue is full, UNAVAILABLE (NOT_READY) while the service starts
     or stops, DEADLINE_EXCEEDED when the call's time ran out in the queue, FAILED_PRECONDITION

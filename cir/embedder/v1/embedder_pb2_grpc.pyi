@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbedderServiceStub:
-    """Frozen CLIP: pictures and texts in, raw features out.
+    """Frozen CLIP: images and texts in, raw features out.
 
-    Features are raw (not normalised). Errors of every method, beside those named with it:
+    Features are raw (not normalised). Errors of every method, besides those named with it:
     INVALID_ARGUMENT for a request outside the limits of GetEmbedderInfo, RESOURCE_EXHAUSTED
     (OVERLOADED, with RetryInfo) when the queue is full, UNAVAILABLE (NOT_READY) while the service starts
     or stops, DEADLINE_EXCEEDED when the call's time ran out in the queue, FAILED_PRECONDITION
@@ -43,7 +43,7 @@ class EmbedderServiceStub:
     GetEmbedderInfo: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.GetEmbedderInfoRequest, _embedder_pb2.GetEmbedderInfoResponse]
     """The model this service holds and the limits it enforces. Never queued."""
     EmbedImages: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedImagesRequest, _embedder_pb2.EmbedImagesResponse]
-    """Features of pictures. An unreadable picture fails alone: its row is NaN and `errors` says why."""
+    """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
     EmbedTexts: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedTextsRequest, _embedder_pb2.EmbedTextsResponse]
     """Features of texts. Texts longer than the model's context are cut to it, as CLIP does."""
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
@@ -56,9 +56,9 @@ class EmbedderServiceStub:
 
 @_typing.type_check_only
 class EmbedderServiceAsyncStub(EmbedderServiceStub):
-    """Frozen CLIP: pictures and texts in, raw features out.
+    """Frozen CLIP: images and texts in, raw features out.
 
-    Features are raw (not normalised). Errors of every method, beside those named with it:
+    Features are raw (not normalised). Errors of every method, besides those named with it:
     INVALID_ARGUMENT for a request outside the limits of GetEmbedderInfo, RESOURCE_EXHAUSTED
     (OVERLOADED, with RetryInfo) when the queue is full, UNAVAILABLE (NOT_READY) while the service starts
     or stops, DEADLINE_EXCEEDED when the call's time ran out in the queue, FAILED_PRECONDITION
@@ -69,7 +69,7 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     GetEmbedderInfo: _aio.UnaryUnaryMultiCallable[_embedder_pb2.GetEmbedderInfoRequest, _embedder_pb2.GetEmbedderInfoResponse]  # type: ignore[assignment]
     """The model this service holds and the limits it enforces. Never queued."""
     EmbedImages: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedImagesRequest, _embedder_pb2.EmbedImagesResponse]  # type: ignore[assignment]
-    """Features of pictures. An unreadable picture fails alone: its row is NaN and `errors` says why."""
+    """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
     EmbedTexts: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedTextsRequest, _embedder_pb2.EmbedTextsResponse]  # type: ignore[assignment]
     """Features of texts. Texts longer than the model's context are cut to it, as CLIP does."""
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
@@ -81,9 +81,9 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     """
 
 class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Frozen CLIP: pictures and texts in, raw features out.
+    """Frozen CLIP: images and texts in, raw features out.
 
-    Features are raw (not normalised). Errors of every method, beside those named with it:
+    Features are raw (not normalised). Errors of every method, besides those named with it:
     INVALID_ARGUMENT for a request outside the limits of GetEmbedderInfo, RESOURCE_EXHAUSTED
     (OVERLOADED, with RetryInfo) when the queue is full, UNAVAILABLE (NOT_READY) while the service starts
     or stops, DEADLINE_EXCEEDED when the call's time ran out in the queue, FAILED_PRECONDITION
@@ -104,7 +104,7 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.EmbedImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.EmbedImagesResponse, _abc.Awaitable[_embedder_pb2.EmbedImagesResponse]]:
-        """Features of pictures. An unreadable picture fails alone: its row is NaN and `errors` says why."""
+        """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
 
     @_abc_1.abstractmethod
     def EmbedTexts(

@@ -240,7 +240,7 @@ class Item(_message.Message):
     id: _builtins.str
     """The item's id, unique in its catalog: 1 to 512 characters, no control characters."""
     image: _builtins.str
-    """Where its picture is: path or URL as the indexer found it. Services never open it."""
+    """Where its image is: path or URL as the indexer found it. Services never open it."""
     @_builtins.property
     def payload(self) -> _payload_pb2.Payload:
         """Facts about the item."""
@@ -410,7 +410,7 @@ class PublishCatalogVersionRequest(_message.Message):
     name: _builtins.str
     """"catalogs/{catalog}/versions/{version}"."""
     allow_model_change: _builtins.bool
-    """Publish even when the version's model is not the embedder's: texts and pictures cannot be searched
+    """Publish even when the version's model is not the embedder's: texts and images cannot be searched
     by until an embedder of its model is there. Default false.
     """
     def __init__(
@@ -694,7 +694,7 @@ class ItemWrite(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The encoded picture to embed. Either this, or `item.features` (raw, one row)."""
+    """The encoded image to embed. Either this, or `item.features` (raw, one row)."""
     @_builtins.property
     def item(self) -> Global___Item:
         """Id, payload and image location; `features` as below."""

@@ -28,7 +28,7 @@ if _version_not_supported:
 class CatalogServiceStub:
     """Catalogs, their versions and the items of the published version. Changing calls need the write scope.
 
-    Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
+    Errors of every method, besides those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
     PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
@@ -114,7 +114,7 @@ class CatalogServiceStub:
 class CatalogServiceServicer:
     """Catalogs, their versions and the items of the published version. Changing calls need the write scope.
 
-    Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
+    Errors of every method, besides those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
     PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
@@ -195,7 +195,7 @@ class CatalogServiceServicer:
 
     def UpsertItems(self, request, context):
         """Writes items into the published version; searches see them when the call returns. An item that
-        exists is replaced. Bad items fail alone. Needs the embedder for items given as pictures:
+        exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
         UNAVAILABLE (EMBEDDER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -309,7 +309,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 class CatalogService:
     """Catalogs, their versions and the items of the published version. Changing calls need the write scope.
 
-    Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
+    Errors of every method, besides those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
     PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """

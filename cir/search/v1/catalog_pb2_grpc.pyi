@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class CatalogServiceStub:
     """Catalogs, their versions and the items of the published version. Changing calls need the write scope.
 
-    Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
+    Errors of every method, besides those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
     PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
@@ -66,7 +66,7 @@ class CatalogServiceStub:
     """Items page by page, in an order that stays the same within a version (AIP-132)."""
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]
     """Writes items into the published version; searches see them when the call returns. An item that
-    exists is replaced. Bad items fail alone. Needs the embedder for items given as pictures:
+    exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
     UNAVAILABLE (EMBEDDER_UNAVAILABLE).
     """
     UpdateItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateItemsRequest, _catalog_pb2.UpdateItemsResponse]
@@ -84,7 +84,7 @@ class CatalogServiceStub:
 class CatalogServiceAsyncStub(CatalogServiceStub):
     """Catalogs, their versions and the items of the published version. Changing calls need the write scope.
 
-    Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
+    Errors of every method, besides those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
     PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
@@ -118,7 +118,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Items page by page, in an order that stays the same within a version (AIP-132)."""
     UpsertItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]  # type: ignore[assignment]
     """Writes items into the published version; searches see them when the call returns. An item that
-    exists is replaced. Bad items fail alone. Needs the embedder for items given as pictures:
+    exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
     UNAVAILABLE (EMBEDDER_UNAVAILABLE).
     """
     UpdateItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateItemsRequest, _catalog_pb2.UpdateItemsResponse]  # type: ignore[assignment]
@@ -135,7 +135,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Catalogs, their versions and the items of the published version. Changing calls need the write scope.
 
-    Errors of every method, beside those named with it: INVALID_ARGUMENT for a malformed name,
+    Errors of every method, besides those named with it: INVALID_ARGUMENT for a malformed name,
     NOT_FOUND (CATALOG_NOT_FOUND), UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED (KEY_MISSING),
     PERMISSION_DENIED (SCOPE_MISSING, CATALOG_NOT_ALLOWED).
     """
@@ -233,7 +233,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.UpsertItemsResponse, _abc.Awaitable[_catalog_pb2.UpsertItemsResponse]]:
         """Writes items into the published version; searches see them when the call returns. An item that
-        exists is replaced. Bad items fail alone. Needs the embedder for items given as pictures:
+        exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
         UNAVAILABLE (EMBEDDER_UNAVAILABLE).
         """
 

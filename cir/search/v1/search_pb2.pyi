@@ -226,7 +226,7 @@ class SearchLimits(_message.Message):
     max_text_characters: _builtins.int
     """Characters (Unicode code points) of one text."""
     max_image_bytes: _builtins.int
-    """Bytes of one encoded picture."""
+    """Bytes of one encoded image."""
     max_results: _builtins.int
     """Results in one page."""
     max_result_window: _builtins.int
@@ -273,7 +273,7 @@ class Reference(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
-    """An encoded picture."""
+    """An encoded image."""
     item_id: _builtins.str
     """An item of the catalog; its stored features are used, nothing is encoded again."""
     @_builtins.property
@@ -641,7 +641,7 @@ class SearchTimings(_message.Message):
 
     @_builtins.property
     def embed_images(self) -> _duration_pb2.Duration:
-        """Embedding the pictures of all turns."""
+        """Embedding the images of all turns."""
 
     @_builtins.property
     def lookup(self) -> _duration_pb2.Duration:
