@@ -49,7 +49,7 @@ lint: $(INSTALLED) types layers
 	$(BIN)/python scripts/generate_settings.py --check
 
 types: $(INSTALLED)
-	$(BIN)/mypy $(PACKAGES) scripts benchmarks
+	$(BIN)/mypy $(PACKAGES) scripts benchmarks tests
 
 # Imports run downwards only, and no service imports another.
 layers: $(INSTALLED)

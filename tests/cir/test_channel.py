@@ -19,7 +19,7 @@ async def _replica(stack: AsyncExitStack, name: bytes) -> int:
         return name
 
     server = grpc.aio.server(options=[("grpc.http2.min_recv_ping_interval_without_data_ms", 10)])
-    method = grpc.unary_unary_rpc_method_handler(answer)
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Names", {"Tell": method}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -36,7 +36,7 @@ async def test_a_replica_that_is_gone_without_a_word_costs_no_call(monkeypatch: 
         ports = [await stack.enter_async_context(relay) for relay in relays]
         address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
         async with channel.open_async_channel(address) as opened:
-            call = opened.unary_unary("/test.Names/Tell")
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = opened.unary_unary("/test.Names/Tell")
             answers: set[bytes] = set()
             while len(answers) < 2:
                 answers.add(await call(b"", timeout=5))

@@ -182,8 +182,7 @@ async def test_a_client_that_waits_outlasts_a_service_that_is_away() -> None:
         client.info()
     with cir.Client(address, timeout=20, wait_for_ready=True) as client:
         async with cir.AsyncClient(address, timeout=20, wait_for_ready=True) as async_client:
-            calls = [asyncio.create_task(async_client.info()), asyncio.to_thread(client.info)]
-            answered = asyncio.gather(*calls)
+            answered = asyncio.gather(async_client.info(), asyncio.to_thread(client.info))
             await asyncio.sleep(0.3)
             assert not answered.done()
             with fake_search(port) as late:

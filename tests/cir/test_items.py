@@ -42,6 +42,6 @@ def test_fields_are_named_in_a_mask() -> None:
 
 def test_errors_are_read() -> None:
     message = pb.UpdateItemsResponse(updated=2)
-    message.errors.add(index=1, code=5, reason=42, message="no", item_id="b")  # type: ignore[arg-type]
+    message.errors.add(index=1, code=5, reason=42, message="no", item_id="b")
     [error] = Updated.read(message).errors
     assert (error.index, error.reason, error.item_id) == (1, "ITEM_NOT_FOUND", "b")

@@ -51,7 +51,7 @@ def test_an_answer_without_features_has_none_and_one_with_two_is_damaged() -> No
 
 def test_vectors_get_length_one_whatever_their_size() -> None:
     rows = np.array([[3e30, 4e30], [3e-30, 0], [0, -2]], np.float32)
-    np.testing.assert_allclose(normalize(rows), [[0.6, 0.8], [1, 0], [0, -1]], atol=1e-6)
+    np.testing.assert_allclose(normalize(rows), [[0.6, 0.8], [1.0, 0.0], [0.0, -1.0]], atol=1e-6)
     assert normalize(rows).dtype == np.float32
     np.testing.assert_array_equal(normalize(rows[0]), normalize(rows)[0])
 

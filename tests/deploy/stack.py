@@ -73,7 +73,9 @@ def let_containers_read(folder: Path) -> None:
 
 def run(command: Sequence[str], *, timeout: float = 600, **options: Any) -> str:
     """Run a command to its end and give its output; what went wrong is in the assertion."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, **options
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import generate_protos
 import pytest
 
 from cir.common.v1 import errors_pb2
+from scripts import generate_protos
 from service_runtime.errors import grpc_code
 
 ROOT = Path(__file__).resolve().parents[2]

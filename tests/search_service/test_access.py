@@ -97,7 +97,7 @@ class Secured:
 async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
     authority = Authority(tmp_path, "ca")
     pair, own = authority.issue("server"), authority.issue("search")
-    tls = {
+    tls: dict[str, Any] = {
         "tls_certificate": pair.certificate,
         "tls_key": pair.key,
         "tls_client_ca": authority.file,
@@ -120,8 +120,8 @@ async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
         ),
     )
     async with AsyncExitStack() as stack:
-        addresses = [await stack.enter_async_context(serving(one, values)) for one in neighbours]
-        yield Secured(authority, own, *addresses, url, tls)
+        embedder, combiner = [await stack.enter_async_context(serving(one, values)) for one in neighbours]
+        yield Secured(authority, own, embedder, combiner, url, tls)
 
 
 def refusal(kind: type[Exception], client: Client, method: str, *arguments: Any, **fields: Any) -> Any:

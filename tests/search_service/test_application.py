@@ -80,7 +80,7 @@ def test_all_of_it(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], words: str
 ) -> None:
     authority = Authority(tmp_path, "ca")
     authority.issue("a")

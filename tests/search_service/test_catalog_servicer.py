@@ -6,6 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from cir.client import Client
 from cir.common.v1 import payload_pb2
@@ -275,7 +276,11 @@ async def test_changes_of_different_fields_at_the_same_moment_all_count(stack: S
     fields = [f"f{number}" for number in range(12)]
     await asyncio.gather(
         *(
-            update_items(stack, item_update("item-1", **{name: 1}), mask=(f"payload.fields.{name}",))
+            update_items(
+                stack,
+                pb.Item(id="item-1", payload=to_payload({name: 1})),
+                mask=(f"payload.fields.{name}",),
+            )
             for name in fields
         )
     )
@@ -288,7 +293,9 @@ async def test_requests_that_cannot_be_are_refused_as_a_whole(stack: Stack) -> N
         (pb.UpdateItemsRequest(parent=SHOP, items=[item_update("a")] * 257), "TOO_MANY_ITEMS", "items"),
         (pb.UpdateItemsRequest(items=[item_update("a")]), "FIELD_REQUIRED", "parent"),
         (
-            pb.UpdateItemsRequest(parent=SHOP, items=[item_update("a")], update_mask={"paths": ["features"]}),
+            pb.UpdateItemsRequest(
+                parent=SHOP, items=[item_update("a")], update_mask=FieldMask(paths=["features"])
+            ),
             "FIELD_INVALID",
             "update_mask",
         ),
