@@ -238,7 +238,7 @@ class Item(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id, unique in its catalog: 1 to 512 characters, no control characters."""
+    """The item's id, unique in its catalog: 1 to 2,048 bytes in UTF-8, no control characters."""
     image: _builtins.str
     """Where its image is: path or URL as the indexer found it. Services never open it."""
     @_builtins.property
