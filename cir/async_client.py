@@ -117,7 +117,11 @@ class AsyncClient:
     delete_where = _answer(requests.delete_where)
 
     async def run(self, call: Call[Answer]) -> Answer:
-        """Carry a call out. Raises a subclass of `CirError`."""
+        """Carry a call out.
+
+        Raises:
+            CirError: one of its subclasses, by the status of the answer.
+        """
         timeout = call.timeout if call.timeout is not None else self.timeout
         method: Any = self._channel.unary_unary(call.method)
         try:

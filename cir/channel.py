@@ -33,7 +33,11 @@ def digest(api_key: str) -> bytes:
 
 
 def metadata(api_key: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a call; empty without a key. Raises `InvalidArgument` for a key that cannot be sent."""
+    """The metadata of a call; empty without a key.
+
+    Raises:
+        InvalidArgument: a key that cannot be sent.
+    """
     if not api_key:
         return ()
     if not (api_key.isascii() and api_key.isprintable()):
@@ -87,7 +91,12 @@ class TlsFiles:
     key: Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files. Raises `OSError` when one cannot be read, `InvalidArgument` for half a pair."""
+        """Read the files.
+
+        Raises:
+            OSError: a file cannot be read.
+            InvalidArgument: half of a pair is missing.
+        """
         if (self.certificate is None) != (self.key is None):
             raise InvalidArgument("a client certificate and its key are given together or not at all")
 

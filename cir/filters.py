@@ -88,7 +88,11 @@ Where = Condition | Mapping[str, object] | None
 
 
 def to_filter(where: Where) -> pb.Filter:
-    """Write a filter in either form; None lets every item pass. Raises `InvalidArgument`."""
+    """Write a filter in either form; None lets every item pass.
+
+    Raises:
+        InvalidArgument: it is no filter.
+    """
     if where is None:
         return pb.Filter()
     if isinstance(where, Filter):
@@ -99,7 +103,11 @@ def to_filter(where: Where) -> pb.Filter:
 
 
 def from_dict(where: Mapping[str, object]) -> Filter:
-    """The short form as classes. Raises `InvalidArgument` for an operator that does not exist."""
+    """The short form as classes.
+
+    Raises:
+        InvalidArgument: an operator that does not exist.
+    """
     must: list[Condition] = []
     must_not: list[Condition] = []
     for field, wanted in where.items():

@@ -30,7 +30,11 @@ class ItemWrite:
     image: str = ""
 
     def message(self) -> pb.ItemWrite:
-        """The item as it is sent; reads the image. Raises `InvalidArgument`."""
+        """The item as it is sent; reads the image.
+
+        Raises:
+            InvalidArgument: the item cannot be sent.
+        """
         image = self.image
         if not image and isinstance(self.content, (str, os.PathLike)):
             image = os.fspath(self.content)
@@ -51,7 +55,11 @@ class ItemUpdate:
     image: str | None = None
 
     def message(self) -> pb.Item:
-        """The item as it is sent. Raises `InvalidArgument`."""
+        """The item as it is sent.
+
+        Raises:
+            InvalidArgument: the item cannot be sent.
+        """
         item = pb.Item(id=self.id, image=self.image or "")
         if self.payload is not None:
             item.payload.CopyFrom(to_payload(self.payload))

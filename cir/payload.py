@@ -36,7 +36,11 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def to_value(value: object, *, field: str) -> pb.Value:
-    """Write a value. Raises `InvalidArgument`, naming `field`, for one that has no form on the wire."""
+    """Write a value.
+
+    Raises:
+        InvalidArgument: a value that has no form on the wire; it names `field`.
+    """
     if isinstance(value, (list, tuple, np.ndarray)):
         values = [to_value(element, field=field) for element in value]
         if len({element.WhichOneof("kind") for element in values}) > 1:
@@ -80,7 +84,11 @@ def from_value(value: pb.Value) -> Value:
 
 
 def to_payload(payload: Mapping[str, object]) -> pb.Payload:
-    """Write a payload: values by field name. Raises `InvalidArgument`."""
+    """Write a payload: values by field name.
+
+    Raises:
+        InvalidArgument: a value that has no form on the wire.
+    """
     return pb.Payload(fields={name: to_value(value, field=name) for name, value in payload.items()})
 
 

@@ -47,7 +47,11 @@ class Call(Generic[Answer]):
     timeout: float | None = None
 
     def encode(self) -> bytes:
-        """The request on the wire. Raises `InvalidArgument` for one that no server would take."""
+        """The request on the wire.
+
+        Raises:
+            InvalidArgument: one that no server would take.
+        """
         size = self.request.ByteSize()
         if size > MAX_MESSAGE_BYTES:
             raise InvalidArgument(
@@ -133,8 +137,13 @@ def search(
         feedback: how liked and disliked items move the query, "rocchio" (the default) or "recommend".
         timeout: seconds; the client's own by default.
 
-    Raises `InvalidArgument`, `NotFound`, `FailedPrecondition`, `Unavailable`, `Overloaded`,
-    `DeadlineExceeded`.
+    Raises:
+        InvalidArgument: no server would take the request.
+        NotFound: the catalog, or an item that the turns name, does not exist.
+        FailedPrecondition: the catalog cannot be searched as it is.
+        Unavailable: a service cannot be reached.
+        Overloaded: a service has more to do than it can.
+        DeadlineExceeded: `timeout` is over.
     """
     if feedback not in _FEEDBACK:
         raise InvalidArgument(
@@ -191,7 +200,11 @@ def list_catalogs(
 
 
 def catalog(name: str, *, timeout: float | None = None) -> Call[Catalog]:
-    """One catalog. Raises `NotFound`."""
+    """One catalog.
+
+    Raises:
+        NotFound: it does not exist.
+    """
     request = catalog_pb2.GetCatalogRequest(name=catalog_name(name))
     return _call("GetCatalog", request, catalog_pb2.Catalog, Catalog.read, timeout)
 
@@ -213,9 +226,13 @@ def list_versions(
 def publish(
     catalog: str, version: str, *, allow_model_change: bool = False, timeout: float | None = None
 ) -> Call[Catalog]:
-    """Make a finished version the one that is searched. Raises `NotFound`, `FailedPrecondition`.
+    """Make a finished version the one that is searched.
 
     A version whose model is not the embedder's is refused unless `allow_model_change`.
+
+    Raises:
+        NotFound: the version does not exist.
+        FailedPrecondition: the state of the version does not allow it.
     """
     request = catalog_pb2.PublishCatalogVersionRequest(
         name=version_name(catalog, version), allow_model_change=allow_model_change
@@ -224,13 +241,22 @@ def publish(
 
 
 def rollback(catalog: str, *, timeout: float | None = None) -> Call[Catalog]:
-    """Publish again what was published before. Raises `FailedPrecondition` when there is nothing."""
+    """Publish again what was published before.
+
+    Raises:
+        FailedPrecondition: there is nothing to publish again.
+    """
     request = catalog_pb2.RollbackCatalogRequest(name=catalog_name(catalog))
     return _call("RollbackCatalog", request, catalog_pb2.Catalog, Catalog.read, timeout)
 
 
 def delete_version(catalog: str, version: str, *, timeout: float | None = None) -> Call[None]:
-    """Delete a version that is not published. Raises `NotFound`, `FailedPrecondition`."""
+    """Delete a version that is not published.
+
+    Raises:
+        NotFound: the version does not exist.
+        FailedPrecondition: the state of the version does not allow it.
+    """
     request = catalog_pb2.DeleteCatalogVersionRequest(name=version_name(catalog, version))
     return _call("DeleteCatalogVersion", request, catalog_pb2.DeleteCatalogVersionResponse, _nothing, timeout)
 
@@ -244,7 +270,11 @@ def delete_catalog(catalog: str, *, timeout: float | None = None) -> Call[None]:
 def item(
     catalog: str, item_id: str, *, with_features: bool = False, timeout: float | None = None
 ) -> Call[Item]:
-    """One item. Raises `NotFound`."""
+    """One item.
+
+    Raises:
+        NotFound: it does not exist.
+    """
     request = catalog_pb2.GetItemRequest(name=item_name(catalog, item_id), with_features=with_features)
     return _call("GetItem", request, catalog_pb2.Item, Item.read, timeout)
 

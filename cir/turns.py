@@ -24,7 +24,8 @@ _PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 def encode_image(image: ImageSource) -> bytes:
     """The encoded image: a file's or the caller's bytes as they are, a PIL image as PNG (lossless).
 
-    Raises `InvalidArgument` for a file that cannot be read, is empty, or is too large to send.
+    Raises:
+        InvalidArgument: a file that cannot be read, is empty, or is too large to send.
     """
     if isinstance(image, Image.Image):
         return _png(image)
@@ -91,7 +92,11 @@ class Turn:
     text_weight: float | None = None
 
     def message(self) -> pb.Turn:
-        """The turn as it is sent; reads the image. Raises `InvalidArgument`."""
+        """The turn as it is sent; reads the image.
+
+        Raises:
+            InvalidArgument: the turn cannot be sent.
+        """
         turn = pb.Turn(text=self.text, liked_item_ids=_ids(self.liked), disliked_item_ids=_ids(self.disliked))
         given = [name for name in ("image", "item", "features") if not _is_empty(getattr(self, name))]
         if len(given) > 1:

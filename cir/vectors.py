@@ -49,8 +49,12 @@ def pack(
 def unpack(batch: pb.VectorBatch, *, dimension: int = 0, finite: bool = True) -> NDArray[np.float32]:
     """Read float32 (n, d) vectors; the result may be read-only and share the message's memory.
 
-    `dimension` 0 takes the batch's own. Raises `DimensionError` for vectors of another length,
-    `NotFiniteError` for NaN or infinity unless `finite` is False, `VectorError` for the rest.
+    `dimension` 0 takes the batch's own.
+
+    Raises:
+        DimensionError: vectors of another length.
+        NotFiniteError: NaN or infinity, unless `finite` is False.
+        VectorError: any other damage.
     """
     matrix = _from_rows(batch) if batch.rows else _from_data(batch)
     if dimension and matrix.shape[1] != dimension:
@@ -135,7 +139,11 @@ class Features:
 
 
 def to_batch(features: Features | ArrayLike, *, field: str = "features") -> pb.VectorBatch:
-    """One vector as it is sent. Raises `InvalidArgument` unless it has the shape (d,) or (1, d)."""
+    """One vector as it is sent.
+
+    Raises:
+        InvalidArgument: it has another shape than (d,) or (1, d).
+    """
     fingerprint = features.model_fingerprint if isinstance(features, Features) else ""
     values = features.values if isinstance(features, Features) else features
     try:
@@ -154,7 +162,11 @@ def to_batch(features: Features | ArrayLike, *, field: str = "features") -> pb.V
 
 
 def from_batch(batch: pb.VectorBatch) -> Features | None:
-    """The vector of an answer; None where it has none. Raises `VectorError` for a damaged batch."""
+    """The vector of an answer; None where it has none.
+
+    Raises:
+        VectorError: a damaged batch.
+    """
     if not batch.data and not batch.rows:
         return None
     matrix = unpack(batch, finite=False)

@@ -108,7 +108,11 @@ def _draw_row(sheet: Image.Image, tiles: Sequence[Tile], top: int, font: Font) -
 def write_sheet(
     path: Path, *, heading: str, turns: Sequence[Turn], answer: SearchAnswer, client: Client, catalog: str
 ) -> None:
-    """Write the contact sheet; the suffix chooses the format. Raises `Failure` when it cannot be written."""
+    """Write the contact sheet; the suffix chooses the format.
+
+    Raises:
+        Failure: it cannot be written.
+    """
     query = [_turn_tile(turn, client, catalog, first=turn is turns[0]) for turn in turns]
     results = [
         Tile(

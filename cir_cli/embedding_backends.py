@@ -49,7 +49,11 @@ def identity_of(info: ModelInfo) -> ModelIdentity:
 
 
 class LocalModel:
-    """The frozen CLIP in this process, with the settings of an embedder. Raises Failure."""
+    """The frozen CLIP in this process, with the settings of an embedder.
+
+    Raises:
+        Failure: it cannot be used.
+    """
 
     def __init__(self, settings: EmbedderSettings, batch_items: int) -> None:
         try:
@@ -94,10 +98,13 @@ class LocalModel:
 
 
 class RemoteModel:
-    """A running embedder at "host:port". Raises Failure.
+    """A running embedder at "host:port".
 
     Its methods block and may be called from several threads; the calls run on one event loop in a thread of
     its own.
+
+    Raises:
+        Failure: it cannot be used.
     """
 
     def __init__(self, address: str, access: Access, batch_items: int) -> None:

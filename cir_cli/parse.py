@@ -72,7 +72,11 @@ _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
 def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | None:
-    """All of `texts` must hold; None without any. Raises `Failure`, naming the text at fault."""
+    """Filter that demands all of `texts`; None without any.
+
+    Raises:
+        Failure: a text that cannot be read; it names the text.
+    """
     if not texts:
         return None
     must: list[Condition] = []
@@ -124,7 +128,11 @@ _KEYS = {"image", "item", "text", "like", "dislike", "text_weight"}
 
 def read_turns(path: Path) -> list[Turn]:
     """The turns of a JSON file: a list, oldest first, of objects with image, item, text, like, dislike
-    (lists of ids) and text_weight. Image paths are relative to the file. Raises `Failure`."""
+    (lists of ids) and text_weight. Image paths are relative to the file.
+
+    Raises:
+        Failure: it cannot be read.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -139,7 +147,8 @@ def read_turns(path: Path) -> list[Turn]:
 def all_turns(earlier: Sequence[Turn], given: Turn, then: Sequence[str]) -> list[Turn]:
     """Turns of the file, the turn of the options unless it is empty, a turn for each further text.
 
-    Raises `Failure` when there is nothing to search for.
+    Raises:
+        Failure: there is nothing to search for.
     """
     is_given = any((given.image is not None, given.item, given.text, given.liked, given.disliked))
     turns = [*earlier, *([given] if is_given else []), *(Turn(text=text) for text in then)]
@@ -179,7 +188,11 @@ def _turn(entry: dict[str, object], number: int, path: Path) -> Turn:
 
 
 def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, Value]:
-    """Values by field. Raises `Failure`, naming the text at fault."""
+    """Values by field.
+
+    Raises:
+        Failure: a text that cannot be read; it names the text.
+    """
     fields: dict[str, Value] = {}
     for text in texts:
         field, separator, value = text.partition("=")
@@ -202,7 +215,11 @@ def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, V
 
 
 def parse_payload(text: str) -> dict[str, object]:
-    """A whole payload from a JSON object; {"lat": ..., "lon": ...} is a place. Raises `Failure`."""
+    """A whole payload from a JSON object; {"lat": ..., "lon": ...} is a place.
+
+    Raises:
+        Failure: it cannot be read.
+    """
     try:
         read = json.loads(text)
     except ValueError as error:

@@ -42,7 +42,10 @@ def read_division(
     """Read what the flags ask for; None for a run that is not divided.
 
     `of_whole_runs` are flags that say something about the catalog, and whether they were given: a single
-    partition never meets the catalog. Raises `Failure` for flags that contradict each other.
+    partition never meets the catalog.
+
+    Raises:
+        Failure: flags that contradict each other.
     """
     ray = engine is Engine.RAY
     asked = [

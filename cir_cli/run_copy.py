@@ -43,7 +43,11 @@ def run_copy(
     publish: bool,
     placement: Placement,
 ) -> str:
-    """Copy; returns the line to show. Raises `Failure`."""
+    """Copy; returns the line to show.
+
+    Raises:
+        Failure: it did not succeed.
+    """
 
     async def run() -> str:
         async with source.open() as from_store, target.open() as to_store:
@@ -63,7 +67,11 @@ def run_copy(
 
 
 def run_snapshot(name: str, folder: Path, access: Access, *, version: str) -> str:
-    """Write a snapshot; returns the line to show. Raises `Failure`."""
+    """Write a snapshot; returns the line to show.
+
+    Raises:
+        Failure: it did not succeed.
+    """
 
     async def run() -> str:
         async with access.open() as store:
@@ -76,7 +84,11 @@ def run_snapshot(name: str, folder: Path, access: Access, *, version: str) -> st
 def run_restore(
     folder: Path, access: Access, *, new_name: str, resume: str, publish: bool, placement: Placement
 ) -> str:
-    """Restore a snapshot; returns the line to show. Raises `Failure`."""
+    """Restore a snapshot; returns the line to show.
+
+    Raises:
+        Failure: it did not succeed.
+    """
 
     async def run() -> str:
         async with access.open() as store:

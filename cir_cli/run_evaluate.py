@@ -41,7 +41,11 @@ class Experiment:
     dialogues: Path | None = None
 
     def splits(self, name: str) -> tuple[Split, ...]:
-        """The parts of a split. Raises DatasetError."""
+        """The parts of a split.
+
+        Raises:
+            DatasetError: the data set cannot be read.
+        """
         return load_splits(Dataset(self.dataset), self.root, name, categories=self.categories)
 
     @property
@@ -55,7 +59,11 @@ class Experiment:
         )
 
     def queries(self, splits: Sequence[Split], features: FeatureFolder) -> list[EvaluationQueries]:
-        """The queries of each part, as evaluating needs them. Raises FeatureFileError."""
+        """The queries of each part, as evaluating needs them.
+
+        Raises:
+            FeatureFileError: features are missing or damaged.
+        """
         return [evaluation_queries(part, features.images, features.texts, self.protocol) for part in splits]
 
     def talks(self, split: str) -> tuple[Dialogue, ...]:
@@ -68,7 +76,11 @@ class Experiment:
 def run_evaluate(
     experiment: Experiment, split: str, combiner: str, *, text_weight: float | None, device: str
 ) -> tuple[Evaluation, DialogueEvaluation | None]:
-    """Evaluate one combiner, on dialogues too where there are some. Raises EvaluationError and the like."""
+    """Evaluate one combiner, on dialogues too where there are some.
+
+    Raises:
+        EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
+    """
     features = open_folder(experiment.features)
     chosen = load_combiner(combiner, features, device=device)
     splits = experiment.splits(split)
@@ -82,7 +94,11 @@ def run_evaluate(
 def run_compare(
     experiment: Experiment, split: str, checkpoints: Sequence[str], *, device: str, progress: Progress
 ) -> tuple[Comparison, list[DialogueEvaluation]]:
-    """Evaluate every baseline and the checkpoints. Raises EvaluationError and the like."""
+    """Evaluate every baseline and the checkpoints.
+
+    Raises:
+        EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
+    """
     features = open_folder(experiment.features)
     networks = [load_combiner(path, features, device=device) for path in checkpoints]
     splits = experiment.splits(split)
@@ -97,7 +113,11 @@ def run_compare(
 def run_cirr_submission(
     experiment: Experiment, split: str, combiner: str, folder: Path, *, device: str
 ) -> tuple[Path, ...]:
-    """Write both files of the test server. Raises EvaluationError and the like."""
+    """Write both files of the test server.
+
+    Raises:
+        EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
+    """
     features = open_folder(experiment.features)
     chosen = load_combiner(combiner, features, device=device)
     [part] = experiment.splits(split)

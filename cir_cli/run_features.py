@@ -44,7 +44,14 @@ def run_extract(
     fresh: bool,
     progress: Progress,
 ) -> tuple[ExtractResult, ExtractResult]:
-    """Extract images and texts into `folder`. Raises Failure, DatasetError, FeatureFileError, OSError."""
+    """Extract images and texts into `folder`.
+
+    Raises:
+        Failure: the model or the embedder cannot be used.
+        DatasetError: the data set cannot be read.
+        FeatureFileError: files of features cannot be continued.
+        OSError: the folder cannot be written.
+    """
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype is {dtype!r}; expected float16 or float32")
     paths, texts = _wanted(source)

@@ -60,7 +60,11 @@ def run_index(
     data: Path = DEFAULT_DATA,
     division: Division | None = None,
 ) -> Outcome:
-    """Index and publish, or what of that `division` asks for. Raises `Failure` with the one line to show."""
+    """Index and publish, or what of that `division` asks for.
+
+    Raises:
+        Failure: it did not succeed; the message is the one line to show.
+    """
 
     async def run() -> IndexReport | PartReport:
         source = open_source(

@@ -25,7 +25,12 @@ def run_train(
     begin_with: Path | None,
     progress: Progress,
 ) -> tuple[TrainingData, TrainResult]:
-    """Train and plot; an empty `validation_split` validates on nothing. Raises what `train` raises."""
+    """Train and plot; an empty `validation_split` validates on nothing.
+
+    Raises:
+        TrainingError: as `train` raises it.
+        DatasetError: a split cannot be used.
+    """
     features = open_folder(experiment.features)
     data = training_data(experiment.splits(train_split), features)
     validation = None

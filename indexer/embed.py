@@ -34,7 +34,11 @@ class ImageEmbedder(Protocol):
     image_bytes: int
 
     async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
-        """Entry i of the answer is what became of item i. Raises `IndexingError`."""
+        """Embed a batch; entry i of the answer is what became of item i.
+
+        Raises:
+            IndexingError: the embedding failed as a whole.
+        """
 
 
 # Bytes of a request next to the images: fields, lengths, the fingerprint.
@@ -64,8 +68,11 @@ class Embedder:
     async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
         """Embed images; entry i of the answer is what became of item i.
 
-        Tried again while the embedder is away or full. Raises `EmbedderFailed` when that lasts longer than
-        the options allow, and for every other refusal of the batch as a whole.
+        Tried again while the embedder is away or full.
+
+        Raises:
+            EmbedderFailed: this lasts longer than the options allow, or the batch as a whole is refused for
+                another reason.
         """
         try:
             answer = await self._client.embed_images(
@@ -89,7 +96,11 @@ class Embedder:
 
 @asynccontextmanager
 async def open_embedder(address: str, options: IndexingOptions) -> AsyncIterator[Embedder]:
-    """Connect to the embedder at "host:port" and ask for its model and limits. Raises `EmbedderFailed`."""
+    """Connect to the embedder at "host:port" and ask for its model and limits.
+
+    Raises:
+        EmbedderFailed: the embedder cannot be reached or gives no such answer.
+    """
     try:
         opened = open_async_channel(address, tls=options.embedder_tls)
         sent = metadata(options.embedder_api_key.get_secret_value())

@@ -90,8 +90,9 @@ class Ledger:
     def open(cls, path: Path, *, catalog: str, store: str) -> Self:
         """Open or make the ledger of `catalog` in the store at location `store`.
 
-        Raises `LedgerError` when another process has it, when it belongs to another catalog or store, is of
-        another schema, is damaged, or cannot be written.
+        Raises:
+            LedgerError: another process has it, it belongs to another catalog or store, is of another
+                schema, is damaged, or cannot be written.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,8 @@ class Ledger:
     def open_sealed(cls, path: Path) -> Self:
         """Open a copy that nobody writes any more, for reading, without locks.
 
-        Raises `LedgerError` when it is not there, is of another schema or damaged.
+        Raises:
+            LedgerError: it is not there, is of another schema or damaged.
         """
         try:
             connection = sqlite3.connect(
@@ -126,7 +128,11 @@ class Ledger:
         return cls(path, connection)
 
     def copy_to(self, path: Path) -> None:
-        """Write everything to one file at `path`, whole or not at all. Raises `LedgerError`."""
+        """Write everything to one file at `path`, whole or not at all.
+
+        Raises:
+            LedgerError: the file cannot be written.
+        """
         new = path.with_name(f".{path.name}.new")
         try:
             new.unlink(missing_ok=True)

@@ -209,7 +209,11 @@ async def finish(
     """Bring `catalog` to the state of `source`, as `index` does, with features from the parts in `folder`.
 
     No embedder is needed. Nothing is changed before all parts are proved to be there, whole, of one model
-    and of the source as it is now. Raises `PartsError`, and what `index` raises.
+    and of the source as it is now.
+
+    Raises:
+        PartsError: the parts do not fit.
+        IndexingError: as `index` raises it.
     """
     options, progress = options or IndexingOptions(), progress or SilentProgress()
     opened = open_parts(folder, catalog)

@@ -32,7 +32,11 @@ class Partition:
 
     @classmethod
     def parse(cls, text: str) -> Partition:
-        """Read "i/n". Raises `ValueError`."""
+        """Read "i/n".
+
+        Raises:
+            ValueError: another text.
+        """
         if (match := re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)) is None:
             raise ValueError(f"partition {text!r} cannot be read; expected i/n, such as 1/4")
         return cls(int(match[1]), int(match[2]))
@@ -90,13 +94,21 @@ class PartitionSource(Source):
         self._schema: Mapping[str, FieldType] = {}
 
     def survey(self) -> SourceFacts:
-        """The facts of the whole source. Raises `SourceError`."""
+        """The facts of the whole source.
+
+        Raises:
+            SourceError: the source cannot be used.
+        """
         facts = self._source.survey()
         self._schema = facts.schema
         return facts
 
     def items(self) -> Iterator[SourceItem | Reject]:
-        """The partition's items, in the order of the source. Raises `SourceError`."""
+        """The partition's items, in the order of the source.
+
+        Raises:
+            SourceError: the source cannot be used.
+        """
         self.digest = digest = SourceDigest(self._schema)
         for item in self._source.items():
             digest.add(item)

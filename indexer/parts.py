@@ -74,7 +74,11 @@ def work_ledger_path(folder: Path, partition: Partition) -> Path:
 
 
 def find_parts(folder: Path) -> list[Partition]:
-    """The finished parts in a folder. Raises `PartsError` when it cannot be read."""
+    """The finished parts in a folder.
+
+    Raises:
+        PartsError: it cannot be read.
+    """
     try:
         matches = [match for name in os.listdir(folder) if (match := _NAME.fullmatch(name))]
     except OSError as error:
@@ -95,7 +99,11 @@ def seal_part(ledger: Ledger, path: Path, facts: PartFacts) -> None:
 
 
 def open_part(path: Path) -> tuple[Ledger, PartFacts]:
-    """Open a finished part. Raises `PartsError` when it is damaged or something else."""
+    """Open a finished part.
+
+    Raises:
+        PartsError: it is damaged or something else.
+    """
     try:
         ledger = Ledger.open_sealed(path)
     except LedgerError as error:
@@ -161,7 +169,11 @@ class Parts:
         return self._ledger(item_id).kept_features(self.model.fingerprint, content)
 
     async def embed(self, batch: Sequence[LoadedItem]) -> list[EmbeddedItem | Reject]:
-        """Return what the partitions made of these images. Raises `PartsError` where they had other bytes."""
+        """Return what the partitions made of these images.
+
+        Raises:
+            PartsError: the partitions had images of other bytes.
+        """
         return [self._embedded(item) for item in batch]
 
     def _embedded(self, item: LoadedItem) -> EmbeddedItem | Reject:
@@ -191,7 +203,8 @@ class Parts:
 def open_parts(folder: Path, catalog: str) -> Iterator[Parts]:
     """Open all parts in a folder. Blocks.
 
-    Raises `PartsError` when one is missing or damaged, or when they are of several runs, catalogs or models.
+    Raises:
+        PartsError: one is missing or damaged, or they are of several runs, catalogs or models.
     """
     found = find_parts(folder)
     counts = sorted({part.count for part in found})

@@ -49,7 +49,10 @@ async def index_on_ray(
     and see the source, `folder` and the embedder under the same names. The store is met from here only.
 
     A partition that fails does not stop the others; afterwards `PartsError` tells of all that failed, nothing
-    is published, and the next run does what is missing. Raises `IndexingError`.
+    is published, and the next run does what is missing.
+
+    Raises:
+        IndexingError: the run cannot be carried out.
     """
     options, progress = options or IndexingOptions(), progress or SilentProgress()
     check_name(catalog)

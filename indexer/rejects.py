@@ -82,7 +82,11 @@ class RejectsFile:
             self._file.close()
 
     def write(self, reject: Reject) -> None:
-        """Append one line and hand it to the operating system. Raises `SourceError` when that fails."""
+        """Append one line and hand it to the operating system.
+
+        Raises:
+            SourceError: the line cannot be written.
+        """
         self._counts[reject.reason] += 1
         if not self._writing:
             return

@@ -133,7 +133,8 @@ async def carry_over(
 ) -> None:
     """Write those of `ids` that the previous version holds as they are there; those written already stay.
 
-    Raises `CarryFailed` when the previous version cannot be read, or an item does not fit the new schema.
+    Raises:
+        CarryFailed: the previous version cannot be read, or an item does not fit the new schema.
     """
     for start in range(0, len(ids), _PAGE):
         rows = await asyncio.to_thread(

@@ -44,14 +44,17 @@ async def index(
 ) -> IndexReport:
     """Bring `catalog` to the state of `source` and publish it, if anything has changed.
 
-    Images that the published version was made from are not encoded again. Items that the source does not
-    have stay, unless the options say `sync`. The new version is published only when everything that the
-    source gave is either in it or in the rejects file, counted in the store and proved on a sample; until
-    then, and on any failure, the published one goes on serving. What a failed, cancelled or killed run has
-    written is kept, and the next run goes on from there.
+    Images that the published version was made from are not encoded again. Items that the source does not have
+    stay, unless the options say `sync`. The new version is published only when everything that the source
+    gave is either in it or in the rejects file, counted in the store and proved on a sample; until then, and
+    on any failure, the published one goes on serving. What a failed, cancelled or killed run has written is
+    kept, and the next run goes on from there.
 
-    Raises `IndexingError` (see its subclasses) with a message made for people. The report's `complete` is
-    False when items were rejected; a caller that has an exit code should say so loudly.
+    The report's `complete` is False when items were rejected; a caller that has an exit code should say so
+    loudly.
+
+    Raises:
+        IndexingError: the run cannot be carried out; see its subclasses. The message is made for people.
     """
     options, progress = options or IndexingOptions(), progress or SilentProgress()
     try:
@@ -77,7 +80,8 @@ async def index_with(
 ) -> IndexReport:
     """`index` with an embedder that is there, for a source that was surveyed and whose rejects have a place.
 
-    Raises `IndexingError`.
+    Raises:
+        IndexingError: the run cannot be carried out.
     """
     for note in facts.notes:
         progress.stage(note)
@@ -158,7 +162,12 @@ class IndexRun:
     started: float = field(default_factory=time.monotonic)
 
     async def run(self) -> IndexReport:
-        """Publish, or find out that there is nothing to do. Raises `IndexingError` and `StoreError`."""
+        """Publish, or find out that there is nothing to do.
+
+        Raises:
+            IndexingError: the version may not be published.
+            StoreError: the store refuses.
+        """
         options = self.options
         spec = version_spec(self.embedder.model, self.facts.schema, options)
         published = versions.published_version(await versions.list_versions(self.store, self.catalog))

@@ -101,9 +101,10 @@ class Sample:
 async def verify_version(store: VectorStore, catalog: str, version: str, sample: Sample, points: int) -> None:
     """Count the version's items, read the sample back and search for it.
 
-    Raises `VersionIncomplete` unless there are exactly `points` items, and each item of the sample has its
-    payload, image and features, and is found first by its own features (or shares the first place with an
-    item that looks the same).
+    Raises:
+        VersionIncomplete: unless there are exactly `points` items, and each item of the sample has its
+            payload, image and features, and is found first by its own features (or shares the first place
+            with an item that looks the same).
     """
     async with store.open_version(catalog, version) as reader:
         count = await reader.count()

@@ -65,7 +65,11 @@ class ItemWriter(Protocol):
     """The place that embedded items are written to."""
 
     async def write(self, items: Sequence[EmbeddedItem]) -> None:
-        """Write items; all are durable, and counted, when this returns. Raises `IndexingError`."""
+        """Write items; all are durable, and counted, when this returns.
+
+        Raises:
+            IndexingError: the store refuses.
+        """
 
 
 class BatchWriter:
@@ -87,7 +91,11 @@ class BatchWriter:
         self._retry_seconds = retry_seconds
 
     async def write(self, items: Sequence[EmbeddedItem]) -> None:
-        """Write items; all are durable when this returns. Raises `IndexingError` when the store refuses."""
+        """Write items; all are durable when this returns.
+
+        Raises:
+            IndexingError: the store refuses.
+        """
         for start in range(0, len(items), self._write_items):
             await self._upsert(items[start : start + self._write_items])
 

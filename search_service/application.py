@@ -47,7 +47,8 @@ class SearchApplication(Application):
     def __init__(self, settings: SearchSettings) -> None:
         """Opens nothing yet but the store's handle.
 
-        Raises `StartupError` for a store URL that cannot be, and TLS files that cannot be used.
+        Raises:
+            StartupError: a store URL that cannot be, and TLS files that cannot be used.
         """
         self._settings = settings
         self._upstream = load_upstream_access(settings)

@@ -30,7 +30,11 @@ class EmbedderClient:
         self._client = SharedEmbedderClient(channel, address, metadata=lambda: (*metadata, *call_metadata()))
 
     async def info(self, *, timeout: float) -> model_pb2.ModelInfo:
-        """Return the embedder's model. Raises `ServiceError` (EMBEDDER_UNAVAILABLE)."""
+        """Return the embedder's model.
+
+        Raises:
+            ServiceError: EMBEDDER_UNAVAILABLE when the embedder cannot be reached.
+        """
         answer = await self._translated(self._client.info(timeout=timeout))
         return answer.model
 

@@ -142,7 +142,9 @@ class SharedEmbeddings:
     ) -> NDArray[np.float32]:
         """Raw features (n, d) of texts.
 
-        Raises `ServiceError`; for a text that cannot be embedded it names its entry in `fields`.
+        Raises:
+            ServiceError: the embedding failed; for a text that cannot be embedded it names its entry in
+                `fields`.
         """
         keys = [_key(fingerprint, text.encode()) for text in texts]
         known = {key: row for key in keys if (row := self._remembered.get(key)) is not None}

@@ -86,7 +86,11 @@ class CombinerClient:
         self._metadata = tuple(metadata)
 
     async def names(self, *, timeout: float) -> list[str]:
-        """Names of the usable combiners. Raises `ServiceError` (COMBINER_UNAVAILABLE)."""
+        """Names of the usable combiners.
+
+        Raises:
+            ServiceError: COMBINER_UNAVAILABLE when the combiner cannot be reached.
+        """
         try:
             answer = await self._stub.ListCombiners(
                 pb.ListCombinersRequest(page_size=1000), timeout=timeout, metadata=self._sent()

@@ -115,7 +115,8 @@ class Services:
     def wait_until_serving(self, *, timeout: float, on_serving: Callable[[ServiceSpec], None]) -> bool:
         """Wait until all take calls; False when a stop was asked for meanwhile.
 
-        Raises `Failure` when a process ends, cannot be reached, or the time is over.
+        Raises:
+            Failure: a process ends, cannot be reached, or the time is over.
         """
         deadline = time.monotonic() + timeout
         waiting = list(self.children)
@@ -137,7 +138,11 @@ class Services:
         return True
 
     def watch(self) -> None:
-        """Return when a stop is asked for. Raises `Failure` when a process ends by itself."""
+        """Return when a stop is asked for.
+
+        Raises:
+            Failure: a process ends by itself.
+        """
         while not self._stop_asked.wait(_POLL_SECONDS):
             self._check_alive()
 
@@ -188,7 +193,11 @@ def running(
     """Start the services, yield when all take calls, and stop them when the block ends.
 
     SIGINT, SIGTERM and SIGHUP ask to stop (`Services.watch` returns), a second one ends everything at
-    once. Raises `Failure`, and `Stopped` when asked to stop before all were up.
+    once.
+
+    Raises:
+        Failure: a process did not come up.
+        Stopped: asked to stop before all were up.
     """
     asked = threading.Event()
     specs = plan(options)

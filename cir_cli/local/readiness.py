@@ -29,7 +29,8 @@ def free_ports(count: int) -> list[int]:
 def resolve_ports(search: int, embedder: int | None, combiner: int | None) -> tuple[int, int, int]:
     """The three ports: 0 is replaced by a free one, None by the port after the one before.
 
-    Raises `Failure` for ports that are the same.
+    Raises:
+        Failure: ports that are the same.
     """
     spare = iter(free_ports(3))
     first = search or next(spare)
@@ -107,7 +108,11 @@ def _settings_class(module: str) -> type[ServiceSettings]:
 
 
 def takes_calls(spec: ServiceSpec, tls: TlsFiles | None) -> bool:
-    """Ask once. Raises `Failure` for a certificate that can never be accepted where the child is reached."""
+    """Ask once.
+
+    Raises:
+        Failure: a certificate that can never be accepted where the child is reached.
+    """
     if not spec.health_name:
         try:
             with urlopen(f"http://{spec.address}/healthz", timeout=_SECONDS) as answer:  # our own address

@@ -29,9 +29,12 @@ class UpFile:
 
 @contextmanager
 def claim(data: Path) -> Iterator[None]:
-    """Own a data directory until the block ends; made when missing. Raises `Failure` when another does.
+    """Own a data directory until the block ends; made when missing.
 
     The lock belongs to the process, so a killed owner leaves nothing that has to be cleaned up.
+
+    Raises:
+        Failure: another process owns it.
     """
     try:
         data.mkdir(parents=True, exist_ok=True)

@@ -40,11 +40,19 @@ class ImageRef(ABC):
 
     @abstractmethod
     def stat(self) -> FileStat:
-        """Return size and time of change without reading. Raises `ImageError`."""
+        """Return size and time of change without reading.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
 
     @abstractmethod
     def read(self, max_bytes: int) -> bytes:
-        """All bytes, never more than `max_bytes`. Raises `ImageError`."""
+        """All bytes, never more than `max_bytes`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
 
 
 Location = Path | ImageRef
@@ -86,7 +94,11 @@ class FileImage(ImageRef):
 
 
 def check_content(content: bytes, max_bytes: int) -> bytes:
-    """The bytes again, unless there are none or too many. Raises `ImageError`."""
+    """The bytes again, unless there are none or too many.
+
+    Raises:
+        ImageError: there are none or too many.
+    """
     if not content:
         raise ImageError(IMAGE_EMPTY, "has no bytes", 0)
     if len(content) > max_bytes:
@@ -151,11 +163,19 @@ class Source(ABC):
 
     @abstractmethod
     def survey(self) -> SourceFacts:
-        """Look over everything but the images once. Raises `SourceError` when the source cannot be used."""
+        """Look over everything but the images once.
+
+        Raises:
+            SourceError: the source cannot be used.
+        """
 
     @abstractmethod
     def items(self) -> Iterator[SourceItem | Reject]:
-        """Yield every item once; those that cannot be read at all come as rejects. Raises `SourceError`."""
+        """Yield every item once; those that cannot be read at all come as rejects.
+
+        Raises:
+            SourceError: the source cannot be read on.
+        """
 
 
 class OutsideRoot(ValueError):
@@ -184,7 +204,8 @@ class ImageRoot:
     def resolve(self, image: str) -> tuple[Path, str]:
         """The file that `image`, relative to the root, means, and its POSIX path relative to the root.
 
-        Raises `OutsideRoot`, also for URLs and for names that no file can have.
+        Raises:
+            OutsideRoot: the file lies elsewhere; also for URLs and for names that no file can have.
         """
         if "://" in image:
             raise OutsideRoot(f"image {image!r} is a URL; expected a file path relative to {self.path}")

@@ -35,7 +35,11 @@ class UnusableValue(ValueError):
 
 
 def kind_of(value: object) -> FieldType:
-    """The kind of one value that is no list. Raises `UnusableValue` for objects that are no places."""
+    """The kind of one value that is no list.
+
+    Raises:
+        UnusableValue: objects that are no places.
+    """
     match value:
         case bool():
             return FieldType.BOOL
@@ -71,7 +75,11 @@ class ColumnTypes:
     seen: dict[str, dict[FieldType, int]] = field(default_factory=dict)
 
     def see(self, cells: Mapping[str, object], row: int) -> None:
-        """Take one row's payload cells into account. Raises `UnusableValue`, naming the column."""
+        """Take one row's payload cells into account.
+
+        Raises:
+            UnusableValue: a cell that cannot be used; it names the column.
+        """
         for name, value in cells.items():
             kinds = self.seen.setdefault(name, {})
             for element in elements(value):
@@ -83,7 +91,10 @@ class ColumnTypes:
     def schema(self, given: Mapping[str, FieldType]) -> tuple[dict[str, FieldType], list[str]]:
         """The type of every column that has values, and remarks on those that hold several kinds.
 
-        Types in `given` are taken as they are. Raises `UnusableValue` for places among other values.
+        Types in `given` are taken as they are.
+
+        Raises:
+            UnusableValue: places among other values.
         """
         schema: dict[str, FieldType] = {}
         notes: list[str] = []
@@ -170,7 +181,10 @@ def _typed(text: str, kind: FieldType | None) -> PayloadValue:
 def read_schema(texts: Sequence[str]) -> dict[str, FieldType]:
     """Types by field from "field=type" texts and names of JSON files that hold {"field": "type"}.
 
-    Later ones win. Raises `SourceError` for a type that there is not, or a file that cannot be read.
+    Later ones win.
+
+    Raises:
+        SourceError: a type that there is not, or a file that cannot be read.
     """
     schema: dict[str, FieldType] = {}
     for text in texts:

@@ -32,7 +32,11 @@ class FolderSource(Source):
         self.rejects_path = self._root.path.parent / f"{self._root.path.name or 'root'}.rejects.jsonl"
 
     def survey(self) -> SourceFacts:
-        """Count the images. Raises `SourceError` for a folder that is missing, unreadable or empty."""
+        """Count the images.
+
+        Raises:
+            SourceError: a folder that is missing, unreadable or empty.
+        """
         if not self._root.path.is_dir():
             what = "is no folder" if self._root.path.exists() else "does not exist"
             raise SourceError(f"folder {self.name} {what}; give a folder of images, or a manifest file")
@@ -45,7 +49,11 @@ class FolderSource(Source):
         return SourceFacts(total=total, schema=SCHEMA)
 
     def items(self) -> Iterator[SourceItem | Reject]:
-        """The images. Raises `SourceError` for a unreadable subfolder: nobody knows what is lost."""
+        """The images.
+
+        Raises:
+            SourceError: an unreadable subfolder, as nobody knows what is lost.
+        """
         return self._walk(self._root.path, PurePosixPath())
 
     def _walk(self, folder: Path, relative: PurePosixPath) -> Iterator[SourceItem | Reject]:

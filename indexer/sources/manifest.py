@@ -60,8 +60,9 @@ class ManifestSource(Source):
     def survey(self) -> SourceFacts:
         """Find the types and count the rows.
 
-        Raises `SourceError` for a manifest that is missing, empty, not UTF-8, without a column `image`, with
-        values that no payload can hold, or when the root or a column that was given a type is not there.
+        Raises:
+            SourceError: a manifest that is missing, empty, not UTF-8, without a column `image`, with values
+                that no payload can hold, or whose root or typed column is not there.
         """
         if not self._path.is_file():
             raise SourceError(f"manifest {self.name} does not exist or is no file")

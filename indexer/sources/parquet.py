@@ -18,7 +18,8 @@ _BATCH_ROWS = 1024
 def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
     """Rows in order. Dates and timestamps become RFC 3339 texts (without a zone: UTC), decimals floats.
 
-    Raises `SourceError` when pyarrow is missing, or the file is no Parquet or is damaged.
+    Raises:
+        SourceError: pyarrow is missing, or the file is no Parquet or is damaged.
     """
     try:
         import pyarrow as pa

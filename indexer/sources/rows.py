@@ -51,7 +51,8 @@ class LongLine:
 def lines(path: Path) -> Iterator[str | LongLine]:
     """The lines of a file with their ends, without a byte order mark; never more than one in memory.
 
-    Raises `SourceError` when the file cannot be read or is not UTF-8.
+    Raises:
+        SourceError: the file cannot be read or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -90,8 +91,9 @@ _DELIMITERS = ",;\t"
 def csv_rows(path: Path) -> Iterator[Row | BadRow]:
     """Rows in order. A cell that is a JSON array, such as ["red","blue"], is a list; all others are texts.
 
-    Raises `SourceError` for a file without usable column names, or with a fault after which nobody can tell
-    where the next row begins.
+    Raises:
+        SourceError: a file without usable column names, or with a fault after which nobody can tell where the
+            next row begins.
     """
     text = _whole_lines(path)
     header = next(text, "")
@@ -146,7 +148,11 @@ def _cell(value: str) -> object:
 
 
 def jsonl_rows(path: Path) -> Iterator[Row | BadRow]:
-    """Rows in order; blank lines are passed over. Raises `SourceError` when the file is not UTF-8."""
+    """Rows in order; blank lines are passed over.
+
+    Raises:
+        SourceError: the file is not UTF-8.
+    """
     for number, line in enumerate(lines(path), start=1):
         if isinstance(line, LongLine):
             yield BadRow(number, "the line is longer than 1 MiB")

@@ -81,7 +81,8 @@ class Member:
 def members(shard: Path) -> Iterator[Member]:
     """The files of a shard in order; folders are passed over. Nothing but headers is read.
 
-    Raises `SourceError` for a shard that is no tar file, is compressed, damaged or cut off.
+    Raises:
+        SourceError: a shard that is no tar file, is compressed, damaged or cut off.
     """
     try:
         with _Headers(io.FileIO(shard)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -146,7 +147,11 @@ class TarSource(Source):
         )
 
     def survey(self) -> SourceFacts:
-        """Find types and count items. Raises `SourceError` when a shard is missing or damaged."""
+        """Find types and count items.
+
+        Raises:
+            SourceError: a shard is missing or damaged.
+        """
         types, total, left_out = ColumnTypes(), 0, set[str]()
         for _, group in self._groups():
             total += 1

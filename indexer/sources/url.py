@@ -36,7 +36,11 @@ class UrlRules:
     private: bool = False
 
     def check_url(self, url: str) -> tuple[SplitResult, str, int]:
-        """The parts of a URL, its host in lower case, and its port. Raises `UrlNotAllowed`."""
+        """The parts of a URL, its host in lower case, and its port.
+
+        Raises:
+            UrlNotAllowed: it is no URL that may be fetched.
+        """
         try:
             parts = urlsplit(url)
             port = parts.port
