@@ -132,7 +132,7 @@ class Plan:
 
     @property
     def different(self) -> bool:
-        """True if an item is new, changed, renamed or has another payload."""
+        """Return whether an item is new, changed, renamed or has another payload."""
         return any(count for change, count in self.tally.changes.items() if change is not Change.UNCHANGED)
 
 

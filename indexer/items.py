@@ -29,7 +29,7 @@ class Change(StrEnum):
 
     @property
     def encoded(self) -> bool:
-        """True if the image had to be encoded."""
+        """Return whether the image had to be encoded."""
         return self in (Change.NEW, Change.CHANGED)
 
 

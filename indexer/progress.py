@@ -22,11 +22,11 @@ class Progress(ABC):
 
     @abstractmethod
     def start(self, total: int) -> None:
-        """Items begin to come; `total` of them are expected."""
+        """Note that items begin to come; `total` of them are expected."""
 
     @abstractmethod
     def advance(self, tally: Tally) -> None:
-        """Items were indexed or rejected; `tally` holds the counts so far."""
+        """Note that items were indexed or rejected; `tally` holds the counts so far."""
 
     @abstractmethod
     def stage(self, text: str) -> None:

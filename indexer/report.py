@@ -25,7 +25,7 @@ class Tally:
     rejects: Counter[str] = field(default_factory=Counter)
 
     def count(self, changes: Iterable[Change]) -> None:
-        """Items were acknowledged."""
+        """Count items that were acknowledged."""
         self.changes.update(changes)
 
     @property
@@ -87,7 +87,7 @@ class IndexReport:
 
     @property
     def complete(self) -> bool:
-        """True if every item that was read is in the catalog."""
+        """Return whether every item that was read is in the catalog."""
         return self.rejected == 0
 
     @property

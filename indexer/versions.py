@@ -198,7 +198,7 @@ async def start_build(
 
 
 async def clear_build(ledger: Ledger) -> None:
-    """Nothing is being built any more."""
+    """Note that nothing is being built any more."""
     await asyncio.to_thread(ledger.note, _POINTER, None)
 
 
