@@ -308,9 +308,8 @@ def test_options_say_what_the_services_say() -> None:
     for option, meant in names:
         assert [str(name) for name in option] == [str(name) for name in meant]
     offered = {name: parameter.default for name, parameter in signature(train).parameters.items()}
-    renamed = {"projection_dim": "projection", "hidden_dim": "hidden"}
     for name, default in asdict(TrainOptions()).items():
-        assert offered[renamed.get(name, name)] == default
+        assert offered[name] == default
 
 
 def test_features_do_not_depend_on_the_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
