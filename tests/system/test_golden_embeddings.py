@@ -33,6 +33,7 @@ TEXTS = ["", "is red and has long sleeves", "the same shirt in blue, without a c
 pytestmark = [
     pytest.mark.skipif(not PHOTOS.is_dir(), reason="the clothing photos are not on this machine"),
     pytest.mark.timeout(300),
+    pytest.mark.service,
     pytest.mark.torch,
 ]
 
