@@ -21,5 +21,19 @@ def version() -> str:
 
 setup(
     version=version(),
-    install_requires=[f"composed-image-retrieval-client=={version()}", "rich>=13", "typer>=0.29"],
+    install_requires=[
+        f"composed-image-retrieval-client=={version()}",
+        "cachetools>=6",
+        # service_runtime/grpcio_patch.py mends a part that is not public; try it with each new version.
+        "grpcio>=1.85.1,<1.86",
+        "grpcio-health-checking>=1.85.1",
+        "grpcio-reflection>=1.85.1",
+        "prometheus-client>=0.21",
+        "pydantic>=2.10",
+        "pydantic-settings>=2.7",
+        "rich>=13",
+        "structlog>=24",
+        "typer>=0.29",
+        "urllib3>=2",
+    ],
 )

@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ async def index_rate(folder: Path, data: Path, address: str, options: IndexingOp
     store = open_store(f"edge://{data}")
     try:
         started = time.perf_counter()
-        kept = options.model_copy(update={"ledger_path": data / "ledger.sqlite"})
+        kept = replace(options, ledger_path=data / "ledger.sqlite")
         report = await index(FolderSource(folder), "benchmark", store, address, kept)
         seconds = time.perf_counter() - started
     finally:

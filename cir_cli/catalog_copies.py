@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cir_cli.errors import require
-
-
-class Quantization(StrEnum):
-    """The compression of vectors for search, as the vector store names it."""
-
-    AUTO = "auto"
-    NONE = "none"
-    INT8 = "int8"
-    BINARY = "binary"
-    PRODUCT = "product"
-
+from vector_store.types import Placement, Quantization
 
 Quantize = Annotated[
     Quantization,
@@ -73,9 +62,6 @@ StoreCaFile = Annotated[
     typer.Option("--store-ca-file", help="Authority (PEM) to trust for qdrants://; default: the system's."),
 ]
 
-DEFAULT_QUANTIZE_ABOVE = 1 << 30
-
-
 Name = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
 Version = Annotated[str, typer.Option("--version", help="Version to take; default: the published one.")]
 Store = Annotated[
@@ -108,9 +94,8 @@ def copy(
 ) -> None:
     """Copy a version of a catalog into another store, as a new version there."""
     require("search", what="cir catalogs copy")
-    # Only here, so that the rest of the command needs no more than the base install.
+    # Only here, after the check of what it needs.
     from cir_cli.run_copy import Access, run_copy
-    from vector_store.types import Placement
 
     print(
         run_copy(
@@ -156,7 +141,6 @@ def restore(
     """Make a new version of a catalog from a snapshot, after comparing its checksums."""
     require("search", what="cir catalogs restore")
     from cir_cli.run_copy import Access, run_restore
-    from vector_store.types import Placement
 
     print(
         run_restore(

@@ -142,7 +142,7 @@ def check(
     Exit code 0: all images can be read and all queries answered; 3: some cannot; 1: the annotation itself
     cannot be read.
     """
-    # Only here, so that the rest of the command needs no more than the base install.
+    # Only here: no other command has a use for it.
     from combiner_training.datasets.check import check_images, make_report, report_document
 
     with report_errors():

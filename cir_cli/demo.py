@@ -17,6 +17,7 @@ from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, UpOptions
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import own_tls, resolve_ports, web_port
 from cir_cli.output import print_answer
+from cir_cli.run_index import run_index
 from cir_cli.up import print_serving
 
 CATALOG = "garments"
@@ -91,8 +92,6 @@ def _draw(folder: Path) -> Path:
 
 
 def _index(manifest: Path, options: UpOptions) -> None:
-    from cir_cli.run_index import run_index
-
     outcome = run_index(
         catalog=CATALOG,
         path=manifest,
@@ -102,7 +101,6 @@ def _index(manifest: Path, options: UpOptions) -> None:
         store_url=options.store,
         store_api_key="",
         embedder=f"{LOOPBACK}:{options.embedder_port}",
-        options={},
         quiet=True,
     )
     print(f"indexed {outcome.text}", flush=True)

@@ -16,21 +16,20 @@ class Failure(Exception):
 DISTRIBUTION = "composed-image-retrieval"
 # One module of each requirement that is not in the base install.
 _MODULES = {
-    "service": ("grpc_reflection", "pydantic", "pydantic_settings", "structlog"),
     "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
     "combiner": ("safetensors", "torch"),
     "train": ("matplotlib",),
     "search": ("qdrant_client", "qdrant_edge"),
-    "indexer": ("pyarrow", "urllib3"),
+    "indexer": ("pyarrow",),
     "web": ("jinja2", "multipart", "starlette", "uvicorn"),
 }
 _NEEDS = {
-    "embedder": ("service", "embedder"),
-    "combiner": ("service", "combiner"),
-    "train": ("service", "combiner", "train"),
+    "embedder": ("embedder",),
+    "combiner": ("combiner",),
+    "train": ("combiner", "train"),
     "search": ("search",),
-    "indexer": ("service", "search", "indexer"),
-    "demo": ("service", "embedder", "search", "indexer", "web"),
+    "indexer": ("search", "indexer"),
+    "demo": ("embedder", "search", "indexer", "web"),
 }
 
 

@@ -30,7 +30,7 @@ def make(
     json: Json = False,
 ) -> None:
     """Draw a catalog with a manifest for cir index, queries with every right answer, and dialogues."""
-    # Only here, so that the rest of the command needs no more than the base install.
+    # Only here: no other command has a use for it.
     from garments.catalog import CatalogError, make_catalog
 
     progress = WorkProgress(quiet=quiet)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cir_cli.catalog_copies import (
-    DEFAULT_QUANTIZE_ABOVE,
     HnswEfConstruct,
     HnswM,
     PayloadOnDisk,
-    Quantization,
     Quantize,
     QuantizeAbove,
     Replicas,
@@ -32,13 +31,53 @@ from cir_cli.options import (
     EmbedderKeyFile,
     Json,
     access,
+    flag_of,
+    with_model,
 )
 from cir_cli.output import print_json
 from cir_cli.partition_options import Engine, read_division
+from cir_cli.run_index import run_index
+from indexer.options import IndexingOptions
+from indexer.sources.url import Fetching
+from vector_store.types import IndexOptions, Placement
+from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 SOME_REJECTED = 3
+_VERSION = IndexOptions()
+_OF_WHOLE_RUNS = (
+    "sync",
+    "allow_delete",
+    "always_publish",
+    "dry_run",
+    "near_duplicates_path",
+    "ledger_path",
+    "rebuild_ledger",
+)
+_SPELLING = {
+    "allow_delete": {"also": "--force"},
+    "near_duplicates_path": {"metavar": "FILE"},
+    "ledger_path": {"metavar": "FILE", "show_default": "below the embedded store, or below --data"},
+    "rejects_path": {"metavar": "FILE", "envvar": "CIR_REJECTS"},
+}
+_PACE = "the defaults suit the services that cir up starts"
+NO_FLAGS = {
+    "batch_bytes": _PACE,
+    "calls_in_flight": _PACE,
+    "read_threads": _PACE,
+    "write_items": _PACE,
+    "call_timeout_seconds": _PACE,
+    "connect_seconds": _PACE,
+    "retry_seconds": _PACE,
+    "verify_items": "no run goes unverified",
+    "keep_features": "follows from the store",
+    "vector_index": "spelled by a flag for each of its parts",
+    "embedder_api_key": "one of the flags that say how the embedder is reached",
+    "embedder_tls": "made of the flags that say how the embedder is reached",
+}
+"""Fields of `IndexingOptions` that are no options of the command, and why."""
 
 
+@with_model("options", IndexingOptions, spelling=_SPELLING, without=NO_FLAGS)
 def index(
     catalog: Annotated[str, typer.Argument(help="Name of the catalog: a-z, 0-9, '-' and '_'.")],
     path: Annotated[
@@ -87,81 +126,21 @@ def index(
     ] = False,
     fetch_seconds: Annotated[
         float, typer.Option("--fetch-seconds", min=0.1, help="Seconds that fetching one picture may take.")
-    ] = 30.0,
-    sync: Annotated[
-        bool, typer.Option("--sync", help="Delete items that PATH does not have; otherwise they stay.")
-    ] = False,
-    max_delete_share: Annotated[
-        float,
-        typer.Option("--max-delete-share", min=0, max=1, help="--sync deletes no larger share than this."),
-    ] = 0.3,
-    allow_delete: Annotated[
-        bool,
-        typer.Option("--allow-delete", "--force", help="Let --sync delete any share, even everything."),
-    ] = False,
-    checksum: Annotated[
-        bool,
-        typer.Option("--checksum", help="Read every picture; do not trust size and time of change."),
-    ] = False,
-    always_publish: Annotated[
-        bool, typer.Option("--always-publish", help="Publish a new version even if nothing has changed.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would change; write nothing.")
-    ] = False,
-    near_duplicates: Annotated[
-        Path | None,
-        typer.Option(
-            "--near-duplicates", metavar="FILE", help="List pairs of items that look alike, as JSON Lines."
-        ),
-    ] = None,
-    near_duplicates_cosine: Annotated[
-        float, typer.Option("--near-duplicates-cosine", min=0.01, max=1, help="Alike from this cosine on.")
-    ] = 0.97,
-    ledger: Annotated[
-        Path | None,
-        typer.Option(
-            "--ledger",
-            metavar="FILE",
-            help="What remembers the state of the catalog between runs; default: below the embedded store, "
-            "or below --data.",
-        ),
-    ] = None,
-    rebuild_ledger: Annotated[
-        bool,
-        typer.Option("--rebuild-ledger", help="Make the ledger anew from the published version."),
-    ] = False,
-    rejects: Annotated[
-        Path | None,
-        typer.Option(
-            "--rejects",
-            envvar="CIR_REJECTS",
-            metavar="FILE",
-            help="Where rejected items are listed; default: beside PATH.",
-        ),
-    ] = None,
+    ] = Fetching().seconds,
+    *,
+    options: IndexingOptions,
     allow_rejects: Annotated[
         bool, typer.Option("--allow-rejects", help="Exit with 0 although items were rejected.")
     ] = False,
-    max_reject_share: Annotated[
-        float,
-        typer.Option("--max-reject-share", min=0, max=1, help="Publish nothing above this share of rejects."),
-    ] = 0.5,
-    keep_versions: Annotated[
-        int, typer.Option("--keep-versions", min=0, help="Versions kept beside the published one.")
-    ] = 3,
-    batch_items: Annotated[
-        int, typer.Option("--batch-items", min=1, help="Pictures in one call to the embedder.")
-    ] = 32,
-    quantization: Quantize = Quantization.AUTO,
-    quantize_above_bytes: QuantizeAbove = DEFAULT_QUANTIZE_ABOVE,
-    hnsw_m: HnswM = 16,
-    hnsw_ef_construct: HnswEfConstruct = 100,
-    vectors_on_disk: VectorsOnDisk = False,
-    payload_on_disk: PayloadOnDisk = False,
-    shards: Shards = 0,
-    replicas: Replicas = 0,
-    write_consistency: WriteConsistency = 0,
+    quantization: Quantize = _VERSION.quantization,
+    quantize_above_bytes: QuantizeAbove = QUANTIZE_ABOVE_BYTES,
+    hnsw_m: HnswM = _VERSION.hnsw_m,
+    hnsw_ef_construct: HnswEfConstruct = _VERSION.hnsw_ef_construct,
+    vectors_on_disk: VectorsOnDisk = _VERSION.vectors_on_disk,
+    payload_on_disk: PayloadOnDisk = _VERSION.payload_on_disk,
+    shards: Shards = _VERSION.placement.shards,
+    replicas: Replicas = _VERSION.placement.replicas,
+    write_consistency: WriteConsistency = _VERSION.placement.write_consistency,
     partition: Annotated[
         str,
         typer.Option(
@@ -232,15 +211,7 @@ def index(
         finish=finish,
         partitions=partitions,
         ray_address=ray_address,
-        of_whole_runs={
-            "--sync": sync,
-            "--allow-delete": allow_delete,
-            "--always-publish": always_publish,
-            "--dry-run": dry_run,
-            "--near-duplicates": near_duplicates is not None,
-            "--ledger": ledger is not None,
-            "--rebuild-ledger": rebuild_ledger,
-        },
+        of_whole_runs={flag_of(name): bool(getattr(options, name)) for name in _OF_WHOLE_RUNS},
     )
     if not ((store or partition) and (embedder or finish)):
         up = up_file.read(data)
@@ -253,9 +224,6 @@ def index(
     reached = access(
         embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"
     )
-    # Only here, so that the rest of the command needs no more than the base install.
-    from cir_cli.run_index import run_index
-
     report = run_index(
         catalog=catalog,
         path=path,
@@ -271,36 +239,19 @@ def index(
         store_ca_file=store_ca_file,
         quantize_above_bytes=quantize_above_bytes,
         embedder=embedder,
-        options={
-            "rejects_path": rejects,
-            "max_reject_share": max_reject_share,
-            "keep_versions": keep_versions,
-            "batch_items": batch_items,
-            "sync": sync,
-            "max_delete_share": max_delete_share,
-            "allow_delete": allow_delete,
-            "checksum": checksum,
-            "always_publish": always_publish,
-            "dry_run": dry_run,
-            "near_duplicates_path": near_duplicates,
-            "near_duplicates_cosine": near_duplicates_cosine,
-            "ledger_path": ledger,
-            "rebuild_ledger": rebuild_ledger,
-            "vector_index": {
-                "hnsw_m": hnsw_m,
-                "hnsw_ef_construct": hnsw_ef_construct,
-                "quantization": quantization.value,
-                "vectors_on_disk": vectors_on_disk,
-                "payload_on_disk": payload_on_disk,
-                "placement": {
-                    "shards": shards,
-                    "replicas": replicas,
-                    "write_consistency": write_consistency,
-                },
-            },
-            "embedder_api_key": reached.api_key,
-            "embedder_tls": reached.tls,
-        },
+        options=replace(
+            options,
+            vector_index=IndexOptions(
+                hnsw_m=hnsw_m,
+                hnsw_ef_construct=hnsw_ef_construct,
+                quantization=quantization,
+                vectors_on_disk=vectors_on_disk,
+                payload_on_disk=payload_on_disk,
+                placement=Placement(shards=shards, replicas=replicas, write_consistency=write_consistency),
+            ),
+            embedder_api_key=reached.api_key,
+            embedder_tls=reached.tls,
+        ),
         data=data,
         quiet=quiet,
         division=division,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -29,6 +31,7 @@ class Access:
 
 DEFAULT_SERVER = "127.0.0.1:50050"
 DEFAULT_DATA = Path("cir-data")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Server = Annotated[
     str, typer.Option("--server", envvar="CIR_SERVER", metavar="HOST:PORT", help="The search service.")
@@ -145,27 +148,51 @@ def flag_of(field_name: str) -> str:
     return "--" + field_name.removesuffix("_path").removesuffix("_dim").replace("_", "-")
 
 
-def with_model(name: str, model: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_model(
+    name: str,
+    model: type[Any],
+    *,
+    spelling: Mapping[str, Mapping[str, Any]] = NOTHING,
+    without: Mapping[str, str] = NOTHING,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for each field of a dataclass, which it gets as its parameter `name`.
 
     Defaults are those of the fields; help, minimum and maximum stand in their metadata. A switch that is on
-    by default has a flag that turns it off.
+    by default has a flag that turns it off. `spelling` says what a model does not know, by field: `also`, a
+    second flag, and arguments of `typer.Option`. `without` has the fields that are no options, and why.
     """
     hints = get_type_hints(model)
-    parameters = []
-    for each in fields(model):
-        flag = flag_of(each.name)
-        on = f"{flag}/--no-{flag.removeprefix('--')}" if each.default is True else flag
-        option = typer.Option(on, **each.metadata)
-        parameters.append(
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=each.default,
-                annotation=Annotated[hints[each.name], option],
-            )
+    parameters = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=Annotated[hints[each.name], _option_of(each, **spelling.get(each.name, {}))],
         )
-    return lambda command: expand(command, name, parameters, model)
+        for each in fields(model)
+        if each.name not in without
+    ]
+
+    def build(**given: Any) -> Any:
+        try:
+            return model(**given)
+        except ValueError as error:
+            raise Failure(str(error)) from error
+
+    return lambda command: expand(command, name, parameters, build)
+
+
+def _option_of(each: Field[Any], *, also: str = "", **more: Any) -> Any:
+    flag = flag_of(each.name)
+    on = f"{flag}/--no-{flag.removeprefix('--')}" if each.default is True else flag
+    bounds = {key: each.metadata[key] for key in ("min", "max") if key in each.metadata}
+    help_text = flags_in(each.metadata["help"])
+    return typer.Option(on, *([also] if also else []), help=help_text, **bounds, **more)
+
+
+def flags_in(help_text: str) -> str:
+    """Return a help text with flags in place of the fields that it names in backquotes."""
+    return re.sub(r"`(\w+)`", lambda match: flag_of(match[1]), help_text)
 
 
 def access(

@@ -1,10 +1,10 @@
-"""A run of the indexer for a command. Imports what only the [indexer] extra brings."""
+"""A run of the indexer for a command."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cir_cli.errors import Failure
@@ -49,12 +49,12 @@ def run_index(
     store_url: str,
     store_api_key: str,
     embedder: str,
-    options: Mapping[str, object],
     quiet: bool,
+    options: IndexingOptions = IndexingOptions(),
     schema: tuple[str, ...] = (),
     allow_hosts: tuple[str, ...] = (),
     allow_private_hosts: bool = False,
-    fetch_seconds: float = 30.0,
+    fetch_seconds: float = Fetching().seconds,
     store_ca_file: Path | None = None,
     quantize_above_bytes: int = QUANTIZE_ABOVE_BYTES,
     data: Path = DEFAULT_DATA,
@@ -77,15 +77,13 @@ def run_index(
         )
         progress = progress_for(silent=quiet)
         if division is not None and division.partition:
-            partition, given = Partition.parse(division.partition), IndexingOptions.model_validate(options)
-            return await embed_part(source, catalog, embedder, partition, division.folder, given, progress)
-        given = IndexingOptions.model_validate(
-            {
-                **options,
-                "ledger_path": options.get("ledger_path") or ledger_path(store_url, catalog, data),
-                # Its published version is open in the search service.
-                "keep_features": embedded_folder(store_url) is not None,
-            }
+            partition = Partition.parse(division.partition)
+            return await embed_part(source, catalog, embedder, partition, division.folder, options, progress)
+        given = replace(
+            options,
+            ledger_path=options.ledger_path or ledger_path(store_url, catalog, data),
+            # Its published version is open in the search service.
+            keep_features=embedded_folder(store_url) is not None,
         )
         store = open_store(
             store_url,

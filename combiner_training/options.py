@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
-
-def _option(default: Any, *, help: str, min: float | None = None, max: float | None = None) -> Any:
-    """Return a field whose metadata hold its help text and its bounds, which are inclusive."""
-    known = {"help": help, "min": min, "max": max}
-    return field(default=default, metadata={key: value for key, value in known.items() if value is not None})
+from service_runtime.options import check_options, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,33 +19,28 @@ class TrainOptions:
         TrainingError: A number is out of its bounds.
     """
 
-    epochs: int = _option(300, min=1, help="Passes over the triplets.")
-    batch_size: int = _option(4096, min=2, help="Triplets in a batch, which are each other's negatives.")
-    learning_rate: float = _option(2e-5, min=0.0, help="Adam's, constant.")
-    continued: float = _option(
+    epochs: int = option(300, min=1, help="Passes over the triplets.")
+    batch_size: int = option(4096, min=2, help="Triplets in a batch, which are each other's negatives.")
+    learning_rate: float = option(2e-5, min=0.0, help="Adam's, constant.")
+    continued: float = option(
         0.0,
         min=0.0,
         max=1.0,
         help="Share of triplets whose reference is the composed query of a triplet that leads to it, for "
         "dialogues of several turns; the method has none.",
     )
-    projection_dim: int = _option(2560, min=1, help="Width of the two projections.")
-    hidden_dim: int = _option(5120, min=1, help="Width of the hidden layers.")
-    seed: int = _option(0, min=0, help="Of weights, order, captions and dropout.")
-    validate_every: int = _option(1, min=1, help="Epochs between validations, and between saved states.")
-    patience: int = _option(
+    projection_dim: int = option(2560, min=1, help="Width of the two projections.")
+    hidden_dim: int = option(5120, min=1, help="Width of the hidden layers.")
+    seed: int = option(0, min=0, help="Of weights, order, captions and dropout.")
+    validate_every: int = option(1, min=1, help="Epochs between validations, and between saved states.")
+    patience: int = option(
         0, min=0, help="Stop after this number of validations without a better one; 0 never does."
     )
-    device: str = _option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N.")
-    mixed_precision: bool = _option(True, help="On CUDA: half precision where it helps.")
+    device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N.")
+    mixed_precision: bool = option(True, help="On CUDA: half precision where it helps.")
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if "min" in one.metadata and not value >= one.metadata["min"]:
-                raise TrainingError(f"`{one.name}` is {value}; expected at least {one.metadata['min']}")
-            if "max" in one.metadata and not value <= one.metadata["max"]:
-                raise TrainingError(f"`{one.name}` is {value}; expected at most {one.metadata['max']}")
+        check_options(self, TrainingError)
 
 
 class TrainingError(ValueError):

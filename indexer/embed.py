@@ -103,7 +103,7 @@ async def open_embedder(address: str, options: IndexingOptions) -> AsyncIterator
     """
     try:
         opened = open_async_channel(address, tls=options.embedder_tls)
-        sent = metadata(options.embedder_api_key.get_secret_value())
+        sent = metadata(options.embedder_api_key)
     except (OSError, CirError) as error:
         raise EmbedderFailed(f"embedder at {address} cannot be called as the options say: {error}") from error
     async with opened as channel:

@@ -12,6 +12,7 @@ import importlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _embed(
     options: IndexingOptions,
 ) -> PartReport:
     # Its rejects go next to the part: the file that the options name is that of the whole run.
-    mine = options.model_copy(update={"rejects_path": None})
+    mine = replace(options, rejects_path=None)
     return asyncio.run(embed_part(source, catalog, embedder_address, partition, folder, mine))
 
 

@@ -66,7 +66,6 @@ def main(folder: Path) -> None:
                 store_url=options.store,
                 store_api_key="",
                 embedder=f"127.0.0.1:{embedder}",
-                options={},
                 quiet=True,
             )
             with sync_playwright() as playing:

@@ -82,7 +82,7 @@ def own_tls(module: str) -> TlsFiles | None:
 
     Settings that it refuses read as None: it says so itself when it starts.
     """
-    # Only here: the base install has no services.
+    # Only here: no other command has a use for it.
     from service_runtime.errors import StartupError
     from service_runtime.tls import local_tls_files
 
@@ -93,7 +93,7 @@ def own_tls(module: str) -> TlsFiles | None:
 
 
 def _settings_class(module: str) -> type[ServiceSettings]:
-    # Only here, and only the one: the base install has no services.
+    # Only here, and only the one that is started.
     if module == "embedder_service":
         from embedder_service.settings import EmbedderSettings
 

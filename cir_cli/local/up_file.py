@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cir_cli.errors import Failure
+from service_runtime.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,6 @@ def claim(data: Path) -> Iterator[None]:
 
 def write(data: Path, up: UpFile) -> None:
     """Write DIR/up.json, whole or not at all. The directory must be claimed."""
-    # Only here: the base install has no services.
-    from service_runtime.files import write_text
-
     write_text(_path(data), json.dumps(asdict(up), indent=2) + "\n", durable=False)
 
 

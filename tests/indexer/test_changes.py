@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,8 +31,8 @@ pytestmark = pytest.mark.service
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=3.0, write_items=10)
 
 
-def with_(**changes: object) -> IndexingOptions:
-    return FAST.model_copy(update=changes)
+def with_(**changes: Any) -> IndexingOptions:
+    return replace(FAST, **changes)
 
 
 def settle(folder: Path) -> None:

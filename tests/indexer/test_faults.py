@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ async def test_a_store_that_is_away_for_a_while_costs_nothing(
 ) -> None:
     fill(tmp_path / "photos", 40)
     failing_writes(store, monkeypatch, lambda write: write in (2, 3))
-    options = FAST.model_copy(update={"retry_seconds": 10.0})
+    options = replace(FAST, retry_seconds=10.0)
     report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
     assert report.indexed == sum(len(request.images) for request in embedder.batches) == 40
 
@@ -76,7 +77,7 @@ async def test_a_full_disk_under_the_ledger_ends_the_run(
     tmp_path: Path, store: VectorStore, address: str
 ) -> None:
     fill(tmp_path / "photos", 4)
-    full = FAST.model_copy(update={"ledger_path": Path("/dev/full/ledger.sqlite")})
+    full = replace(FAST, ledger_path=Path("/dev/full/ledger.sqlite"))
     with pytest.raises(IndexingError, match="`ledger_path`"):
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, full)
 
@@ -134,7 +135,7 @@ async def test_hostile_rows_are_rejects(tmp_path: Path, store: VectorStore, addr
         '{"id": "half", "image": "0001.jpg", "note": "\\ud800"}',
     ]
     (tmp_path / "m.jsonl").write_text("\ufeff" + "\n".join(rows) + "\n", encoding="utf-8")
-    options = FAST.model_copy(update={"max_reject_share": 1.0})
+    options = replace(FAST, max_reject_share=1.0)
     report = await index(ManifestSource(tmp_path / "m.jsonl"), "shop", store, address, options)
     assert (report.read, report.indexed) == (10, 1)
     assert dict(report.reject_reasons) == {

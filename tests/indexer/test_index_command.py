@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cir_cli import catalog_copies
 from cir_cli.main import run
 from tests.indexer.helpers import jpeg
 from vector_store import VectorStore, open_store
@@ -42,8 +41,6 @@ async def stored_options(images: Path) -> list[IndexOptions]:
 async def test_the_defaults_are_those_of_the_store(images: Path, address: str) -> None:
     assert await index(images, address) == 0
     assert await stored_options(images) == [IndexOptions()]
-    assert [str(kind) for kind in catalog_copies.Quantization] == [str(kind) for kind in Quantization]
-    assert catalog_copies.DEFAULT_QUANTIZE_ABOVE == QUANTIZE_ABOVE_BYTES
 
 
 async def test_flags_are_kept_with_the_version_and_another_one_makes_a_new_version(

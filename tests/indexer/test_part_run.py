@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +89,12 @@ async def test_both_ends_are_the_same(
     ]
     source, parts = FolderSource(folder), tmp_path / "parts"
     async with opened[0] as whole, opened[1] as divided:
-        options = FAST.model_copy(update={"ledger_path": tmp_path / "whole.sqlite"})
+        options = replace(FAST, ledger_path=tmp_path / "whole.sqlite")
         one = await index(source, "shop", whole, address, options)
         encoded = sent(embedder)
         assert await run_parts(source, address, parts, count) == one.rejected == 2
         assert sent(embedder) == encoded
-        options = FAST.model_copy(update={"ledger_path": tmp_path / "divided.sqlite"})
+        options = replace(FAST, ledger_path=tmp_path / "divided.sqlite")
         other = await finish(source, "shop", divided, parts, options)
         assert sent(embedder) == 0
         for name in ("read", "indexed", "unchanged", "rejected", "reject_reasons", "changes", "schema"):
@@ -120,10 +121,10 @@ async def test_a_second_run_embeds_what_is_new_and_a_finish_without_changes_publ
         await finish(source, "shop", store, parts, FAST)
     await run_parts(source, address, parts, 2)
     assert sent(embedder) == 4
-    report = await finish(source, "shop", store, parts, FAST.model_copy(update={"sync": True}))
+    report = await finish(source, "shop", store, parts, replace(FAST, sync=True))
     assert (report.changes["new"], report.changes["changed"], report.deleted) == (1, 1, 1)
     async with open_local_qdrant() as other:
-        options = FAST.model_copy(update={"ledger_path": tmp_path / "fresh.sqlite"})
+        options = replace(FAST, ledger_path=tmp_path / "fresh.sqlite")
         await index(source, "shop", other, address, options)
         found, expected = await stored(store), await stored(other)
     # It cannot be read any more, so it stays as it was published, as in every run.
@@ -227,7 +228,7 @@ async def test_an_interrupted_partition_goes_on_and_keeps_the_part_before(
             await asyncio.sleep(60)
 
     embedder.before_answer = stop_at_the_third
-    options = FAST.model_copy(update={"calls_in_flight": 1})
+    options = replace(FAST, calls_in_flight=1)
     run = asyncio.create_task(embed_part(source, "shop", address, one, parts, options))
     await third.wait()
     with pytest.raises(LedgerError, match="in use by another run"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from vector_store.types import FieldType, VersionState
 pytestmark = pytest.mark.service
 
 FAST = IndexingOptions(connect_seconds=0.3, retry_seconds=5.0, write_items=10)
-ALWAYS = FAST.model_copy(update={"always_publish": True, "keep_features": True})
+ALWAYS = replace(FAST, always_publish=True, keep_features=True)
 
 
 async def versions(store: VectorStore, catalog: str) -> list[VersionState]:
@@ -173,7 +174,7 @@ async def test_nothing_is_published_when_too_many_are_rejected(
     assert await versions(store, "shop") == [VersionState.PUBLISHED, VersionState.BUILDING]
     async with store.open_version("shop") as reader:
         assert reader.info.version == published.version
-    allowed = FAST.model_copy(update={"max_reject_share": 0.6})
+    allowed = replace(FAST, max_reject_share=0.6)
     assert (await index(FolderSource(folder), "shop", store, address, allowed)).rejected == 7
 
 
@@ -183,7 +184,7 @@ async def test_nothing_is_published_when_nothing_could_be_indexed(
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"")
-    options = FAST.model_copy(update={"max_reject_share": 1.0})
+    options = replace(FAST, max_reject_share=1.0)
     with pytest.raises(TooManyRejects, match="all 1 items were rejected"):
         await index(FolderSource(folder), "shop", store, address, options)
     assert await versions(store, "shop") == []
@@ -237,7 +238,7 @@ async def test_an_embedder_that_goes_away_for_good_ends_the_run_and_publishes_no
     tmp_path: Path, store: VectorStore, embedder: FakeEmbedder
 ) -> None:
     fill(tmp_path / "photos", 60)
-    options = FAST.model_copy(update={"retry_seconds": 0.5})
+    options = replace(FAST, retry_seconds=0.5)
     gone = asyncio.Event()
 
     async def leave(calls: int) -> None:
@@ -267,7 +268,7 @@ async def test_an_embedder_that_comes_back_goes_on(
 
     embedder.before_answer = leave
     async with serve(embedder) as bound:
-        options = FAST.model_copy(update={"retry_seconds": 30.0})
+        options = replace(FAST, retry_seconds=30.0)
         run = asyncio.create_task(index(FolderSource(tmp_path / "photos"), "shop", store, bound, options))
         await gone.wait()
     embedder.before_answer = None
@@ -285,7 +286,7 @@ async def test_refusals_of_an_overloaded_embedder_are_tried_again(
     busy = ServiceError(errors_pb2.OVERLOADED, "queue is full", retry_after=0.01)
     embedder.call_faults = [ServiceError(errors_pb2.NOT_READY, "warming up")]
     embedder.call_faults += [busy] * 5
-    options = FAST.model_copy(update={"connect_seconds": 5.0})
+    options = replace(FAST, connect_seconds=5.0)
     report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
     assert report.complete
     assert sorted(await stored(store, "shop")) == ids
@@ -360,7 +361,7 @@ async def test_several_calls_are_in_flight_but_no_more_than_allowed(
         await all_three.wait()
 
     embedder.before_answer = wait_for_others
-    options = FAST.model_copy(update={"calls_in_flight": 3})
+    options = replace(FAST, calls_in_flight=3)
     await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
     assert embedder.most_under_way == 3
 
@@ -439,7 +440,7 @@ async def test_a_store_that_refuses_ends_the_run(
         return writer
 
     monkeypatch.setattr(store, "create_version", create_broken)
-    options = FAST.model_copy(update={"retry_seconds": 0.3})
+    options = replace(FAST, retry_seconds=0.3)
     with pytest.raises(IndexingError, match="did not take a batch"):
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
     assert await versions(store, "shop") == []
@@ -449,7 +450,7 @@ async def test_rejects_that_cannot_be_written_are_told_at_the_start(
     tmp_path: Path, store: VectorStore, embedder: FakeEmbedder, address: str
 ) -> None:
     fill(tmp_path / "photos", 1)
-    options = FAST.model_copy(update={"rejects_path": tmp_path / "no" / "folder.jsonl"})
+    options = replace(FAST, rejects_path=tmp_path / "no" / "folder.jsonl")
     with pytest.raises(SourceError, match="`rejects_path`"):
         await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
     assert embedder.info_calls == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,15 +183,11 @@ async def test_the_indexer_meets_the_embedder_with_its_key(secured: Secured) -> 
     assert SEARCH not in repr(options)
     async with open_embedder(secured.embedder, options) as embedder:
         assert embedder.model.fingerprint == FINGERPRINT
-    wrong = options.model_copy(
-        update={"embedder_api_key": IndexingOptions(embedder_api_key=STRANGER).embedder_api_key}
-    )
+    wrong = replace(options, embedder_api_key=STRANGER)
     with pytest.raises(EmbedderFailed, match="UNAUTHENTICATED: the API key is not known"):
         async with open_embedder(secured.embedder, wrong):
             pass
-    missing = options.model_copy(
-        update={"embedder_tls": secured.authority.client(Pair(Path("x"), Path("y")))}
-    )
+    missing = replace(options, embedder_tls=secured.authority.client(Pair(Path("x"), Path("y"))))
     with pytest.raises(EmbedderFailed, match=r"cannot be called as the options say: .*No such file"):
         async with open_embedder(secured.embedder, missing):
             pass
