@@ -33,6 +33,7 @@ from cir_cli.local.processes import running
 from cir_cli.local.readiness import free_ports
 from cir_cli.run_index import run_index
 from garments.catalog import make_catalog
+from indexer.options import IndexingOptions
 
 PAGE_SIZE = 24
 WHAT = ("search", "page", "http")
@@ -67,7 +68,7 @@ def main() -> None:
                 store_url=up.store,
                 store_api_key="",
                 embedder=f"127.0.0.1:{embedder}",
-                options={},
+                options=IndexingOptions(),
                 quiet=True,
             )
             report = asyncio.run(measure(search, web, options.turns))

@@ -198,7 +198,7 @@ def flags_in(help_text: str) -> str:
 def access(
     api_key: str, ca_file: Path | None, cert_file: Path | None, key_file: Path | None, *, prefix: str = "--"
 ) -> Access:
-    """How the options say that a service is reached; `prefix` is that of their names.
+    """Return how a service is reached, from options whose names begin with `prefix`.
 
     Raises `Failure` for files that cannot be read and options that go together.
     """
