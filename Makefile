@@ -35,7 +35,7 @@ test: $(INSTALLED)
 
 # What to run before every commit: the rules, and the tests that need no process, socket, browser, torch or container.
 check: $(INSTALLED)
-	@start=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN)/pytest --quick $(COVER) \
+	@start=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN)/pytest --quick --numprocesses auto $(COVER) \
 		&& echo "check: $$(( $$(date +%s) - start )) s"
 
 format: $(INSTALLED)
