@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -217,7 +218,7 @@ def index(
         up = up_file.read(data)
         if up is None:
             raise Failure(
-                f"nothing is up on {data}; start the services with: cir up --data {data}, "
+                f"nothing is up on {data}; start the services with: cir up --data {shlex.quote(str(data))}, "
                 "or give both --store and --embedder"
             )
         store, embedder = store or up.store, embedder or up.embedder

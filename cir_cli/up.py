@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -128,4 +129,4 @@ def with_advice(message: str, pretrained: str) -> str:
 
 
 def _data_option(data: Path) -> str:
-    return "" if data == DEFAULT_DATA else f" --data {data}"
+    return "" if data == DEFAULT_DATA else f" --data {shlex.quote(str(data))}"

@@ -116,7 +116,7 @@ class Ledger:
         """
         try:
             connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro&immutable=1",
+                f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1",
                 uri=True,
                 check_same_thread=False,
                 isolation_level=None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from vector_store.base import Engine, EngineOptions, StoreAccess, StoreUrlError, VectorStore
 from vector_store.edge import EdgeEngine
@@ -30,8 +29,9 @@ def open_store(
 ) -> VectorStore:
     """Return the store at a URL, without reaching for it yet: `check()` does that.
 
-    `edge:///absolute/path` is Qdrant Edge in this process, below that folder. `qdrant://host:6334` is a
-    Qdrant server or cluster over gRPC, `qdrants://` the same with TLS.
+    `edge:///absolute/path` is Qdrant Edge in this process, below that folder (`vector_store.edge.folder_url`
+    writes it for any path: #, ? and % are quoted). `qdrant://host:6334` is a Qdrant server or cluster over
+    gRPC, `qdrants://` the same with TLS.
 
     `api_key`, `timeout_s` and `ca_file` are for servers (see `StoreAccess`). `options` may hold those of
     several engines (`EdgeOptions`, `QdrantOptions`); the engine of the URL takes its own.
@@ -53,13 +53,16 @@ def embedded_folder(url: str) -> Path | None:
     """Return the folder of an embedded store, None for one on a server.
 
     Raises:
-        ValueError: no engine has the URL's scheme.
+        ValueError: the URL names no store.
     """
-    return _find_engine(url).folder(url)
+    try:
+        return _find_engine(url).folder(url)
+    except StoreUrlError as error:
+        raise _invalid(url, str(error)) from None
 
 
 def _find_engine(url: str) -> Engine:
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0].lower() if ":" in url else ""
     if scheme not in ENGINES:
         raise _invalid(url, f"unknown scheme {scheme!r}")
     return ENGINES[scheme][0]

@@ -54,7 +54,10 @@ class UpOptions:
     @property
     def store(self) -> str:
         """URL of the embedded vector store."""
-        return f"edge://{(self.data / 'store').resolve().as_posix()}"
+        # Only here: commands that start nothing need no store.
+        from vector_store.edge import folder_url
+
+        return folder_url((self.data / "store").resolve())
 
 
 @dataclass(frozen=True, slots=True)

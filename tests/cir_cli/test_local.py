@@ -25,6 +25,7 @@ from search_service.settings import SearchSettings
 from service_runtime.settings import ProgramSettings
 from service_runtime.tls import TlsServerFiles
 from tests.service_runtime.certificates import Authority, Pair
+from vector_store.open_store import embedded_folder
 from web_demo.settings import DemoSettings
 
 OPTIONS = UpOptions(Path("data"), "RN50", "random:3", "127.0.0.1", 5000, 5001, 5002)
@@ -98,6 +99,12 @@ def test_only_search_asks_for_keys() -> None:
         None,
         str(Path("keys.toml").resolve()),
     ]
+
+
+@pytest.mark.parametrize("name", ["spring #1", "spring #2", "what?", "50%20off", "50% off", "Frühling ü"])
+def test_the_store_lies_in_the_data_directory(tmp_path: Path, name: str) -> None:
+    search = plan(replace(OPTIONS, data=tmp_path / name))[2]
+    assert embedded_folder(search.environment["CIR_SEARCH_STORE"]) == tmp_path / name / "store"
 
 
 @pytest.mark.service

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes
 
 from vector_store.base import Engine, EngineOptions, StoreAccess, StoreUrlError, VectorStore
 
@@ -41,7 +43,31 @@ class EdgeEngine(Engine):
         return EdgeStore(self.folder(url), options=own, quantize_above_bytes=quantize_above_bytes)
 
     def folder(self, url: str) -> Path:
-        parts = urlsplit(url)
-        if parts.netloc or not parts.path.startswith("/"):
-            raise StoreUrlError("the path must be absolute, with three slashes")
-        return Path(unquote(parts.path))
+        return _read_folder(url)
+
+
+def folder_url(folder: Path) -> str:
+    """Return the URL of an embedded store below a folder: absolute, and quoted where its path needs it."""
+    path = os.fsencode(folder.absolute())
+    return f"edge:///{quote(path.lstrip(b'/'))}"
+
+
+def _read_folder(url: str) -> Path:
+    """Return the folder that a URL names: the one that `folder_url` was given, whatever characters it has."""
+    # Not by urlsplit, which drops line breaks without a word.
+    path = url.partition(":")[2]
+    if not path.startswith("/") or (path.startswith("//") and not path.startswith("///")):
+        raise StoreUrlError("the path must be absolute, with three slashes")
+    if "?" in path or "#" in path:
+        raise StoreUrlError("it takes no query and no fragment; write ? as %3F and # as %23 in the path")
+    if re.search("%(?![0-9A-Fa-f]{2})", path):
+        raise StoreUrlError("a percent sign in the path is written as %25")
+    if re.search(r"[\x00-\x1f\x7f]", path):
+        raise StoreUrlError("a control character in the path is written as %XX")
+    try:
+        raw = unquote_to_bytes(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise StoreUrlError("the path holds a lone surrogate, which no folder's name can") from None
+    if b"\0" in raw:
+        raise StoreUrlError("the path holds %00, which no folder's name can")
+    return Path("/" + os.fsdecode(raw).lstrip("/"))
