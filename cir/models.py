@@ -43,7 +43,8 @@ class Version:
     """One version of a catalog. `state`: "building", "ready", "published" or "retired".
 
     `schema` maps payload fields to "keyword", "integer", "float", "bool", "datetime", "geo" or "text";
-    `model` has facts about the model, for people.
+    `model` has facts about the model, for people. `image_folders` are the folders, on the indexer's machine,
+    that its images were found in.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Version:
     dimension: int
     schema: dict[str, str]
     model: dict[str, str]
+    image_folders: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, message: catalog_pb2.CatalogVersion) -> Version:
@@ -70,6 +72,7 @@ class Version:
                 for name in sorted(message.schema)
             },
             model={name: message.model[name] for name in sorted(message.model)},
+            image_folders=tuple(message.image_folders),
         )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
+from cir.channel import MAX_MESSAGE_BYTES
 from cir.client import Client
 from cir.errors import CirError
+from cir.local_images import read_image
 from cir.models import SearchAnswer
 from cir.turns import ImageSource, Turn, encode_image
 from cir_cli.errors import Failure
@@ -113,10 +115,12 @@ def write_sheet(
     Raises:
         Failure: it cannot be written.
     """
-    query = [_turn_tile(turn, client, catalog, first=turn is turns[0]) for turn in turns]
+    published = client.catalog(catalog).published
+    folders = published.image_folders if published is not None else ()
+    query = [_turn_tile(turn, client, catalog, folders, first=turn is turns[0]) for turn in turns]
     results = [
         Tile(
-            load_image(result.image),
+            load_item_image(result.image, folders),
             (f"{result.rank}.  {result.score:.3f}", result.id, payload_text(result.payload)),
         )
         for result in answer
@@ -128,25 +132,32 @@ def write_sheet(
         raise Failure(f"contact sheet {path} cannot be written: {error}") from error
 
 
-def load_image(location: ImageSource) -> Image.Image | None:
-    """The image as a thumbnail, since a sheet may show many; None where it cannot be read from here."""
-    if isinstance(location, str) and (not location or "://" in location):
-        return None
+def load_item_image(location: str, folders: Sequence[str]) -> Image.Image | None:
+    """The image of an item as a thumbnail; None where it cannot be read from here.
+
+    Only below the folders that its catalog was indexed from: the location may be anybody's who writes items.
+    """
+    content = read_image(location, folders, max_bytes=MAX_MESSAGE_BYTES)
+    return None if content is None else load_image(content)
+
+
+def load_image(source: ImageSource) -> Image.Image | None:
+    """An image of the caller's as a thumbnail, since a sheet may show many; None where it cannot be read."""
     try:
-        with Image.open(io.BytesIO(encode_image(location))) as image:
+        with Image.open(io.BytesIO(encode_image(source))) as image:
             return thumbnail(image)
     except (CirError, OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
 
 
-def _turn_tile(turn: Turn, client: Client, catalog: str, *, first: bool) -> Tile:
+def _turn_tile(turn: Turn, client: Client, catalog: str, folders: Sequence[str], *, first: bool) -> Tile:
     lines: list[str] = []
     image: Image.Image | None = None
     if turn.image is not None:
         image = load_image(turn.image)
         lines.append(Path(turn.image).name if isinstance(turn.image, (str, Path)) else "an image")
     elif turn.item:
-        image = load_image(client.item(catalog, turn.item).image)
+        image = load_item_image(client.item(catalog, turn.item).image, folders)
         lines.append(f"item {turn.item}")
     if turn.text:
         lines.append(f"“{turn.text}”")

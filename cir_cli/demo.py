@@ -37,6 +37,16 @@ def demo(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65533, help="Port of the search service; 0 picks one.")
     ] = 50050,
+    web_port_: Annotated[
+        int | None,
+        typer.Option(
+            "--web-port",
+            envvar="CIR_DEMO_PORT",
+            min=0,
+            max=65535,
+            help="Port of the web demo. Default: 8080, or a free one.",
+        ),
+    ] = None,
 ) -> None:
     """Draw a small catalog, index it and search it through the real services, which then stay up."""
     require("demo", what="cir demo")
@@ -49,7 +59,7 @@ def demo(
         pretrained,
         LOOPBACK,
         *ports,
-        web_port=0 if once else web_port(0 if port == 0 else None, ports),
+        web_port=0 if once else web_port(0 if port == 0 and web_port_ is None else web_port_, ports),
         known_queries=(manifest.parent / "triplets.jsonl",),
         search_tls=own_tls("search_service"),
     )

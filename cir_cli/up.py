@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from cir_cli.errors import Failure, require
-from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions
+from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions, overruled, plan
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import own_tls, resolve_ports, web_port
 from cir_cli.options import DEFAULT_DATA, Data
@@ -23,37 +23,65 @@ _STOPPED_WHILE_STARTING = 130
 def up(
     data: Data = DEFAULT_DATA,
     model: Annotated[
-        str, typer.Option("--model", help="open_clip architecture, or cir-small.")
+        str,
+        typer.Option(
+            "--model", envvar="CIR_EMBEDDER_ARCHITECTURE", help="open_clip architecture, or cir-small."
+        ),
     ] = SHIPPED_MODEL,
     pretrained: Annotated[
         str,
         typer.Option(
             "--pretrained",
+            envvar="CIR_EMBEDDER_PRETRAINED",
             metavar="shipped|TAG|FILE|random[:SEED]",
             help="Weights: those that come with cir-small, an open_clip tag (downloaded once), a local "
             "checkpoint, or random ones. With --model ViT-B-32: openai.",
         ),
     ] = SHIPPED,
     host: Annotated[
-        str, typer.Option("--host", help="Address that the search service listens on; 0.0.0.0 for all.")
+        str,
+        typer.Option(
+            "--host",
+            envvar="CIR_SEARCH_HOST",
+            help="Address that the search service listens on; 0.0.0.0 for all.",
+        ),
     ] = LOOPBACK,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65533, help="Port of the search service; 0 picks one.")
+        int,
+        typer.Option(
+            "--port",
+            envvar="CIR_SEARCH_PORT",
+            min=0,
+            max=65533,
+            help="Port of the search service; 0 picks one.",
+        ),
     ] = 50050,
     embedder_port: Annotated[
-        int | None, typer.Option("--embedder-port", min=0, max=65535, help="Default: --port + 1.")
+        int | None,
+        typer.Option(
+            "--embedder-port", envvar="CIR_EMBEDDER_PORT", min=0, max=65535, help="Default: --port + 1."
+        ),
     ] = None,
     combiner_port: Annotated[
-        int | None, typer.Option("--combiner-port", min=0, max=65535, help="Default: --port + 2.")
+        int | None,
+        typer.Option(
+            "--combiner-port", envvar="CIR_COMBINER_PORT", min=0, max=65535, help="Default: --port + 2."
+        ),
     ] = None,
     checkpoints: Annotated[
         Path | None,
-        typer.Option("--checkpoints", metavar="DIR", help="Folder of Combiner checkpoints to serve."),
+        typer.Option(
+            "--checkpoints",
+            envvar="CIR_COMBINER_CHECKPOINT_DIR",
+            metavar="DIR",
+            help="Folder of Combiner checkpoints to serve.",
+        ),
     ] = None,
     default_combiner: Annotated[
         str | None,
         typer.Option(
             "--default-combiner",
+            envvar="CIR_SEARCH_DEFAULT_COMBINER",
             help="Combiner of searches that name none. Default: combiner/garments with the shipped model, "
             "else sum.",
         ),
@@ -62,6 +90,7 @@ def up(
         Path | None,
         typer.Option(
             "--api-keys-file",
+            envvar="CIR_SEARCH_API_KEYS_FILE",
             metavar="FILE",
             help="Keys that the search service asks for; entries: cir keys new. Default: it asks for none.",
         ),
@@ -73,7 +102,11 @@ def up(
     web_port_: Annotated[
         int | None,
         typer.Option(
-            "--web-port", min=0, max=65535, help="Port of the web demo. Default: 8080, or a free one."
+            "--web-port",
+            envvar="CIR_DEMO_PORT",
+            min=0,
+            max=65535,
+            help="Port of the web demo. Default: 8080, or a free one.",
         ),
     ] = None,
     start_timeout: Annotated[
@@ -82,7 +115,8 @@ def up(
 ) -> None:
     """Run embedder, combiner, search and the web demo on this machine until Ctrl-C, with an embedded store.
 
-    Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_DTYPE.
+    Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_DTYPE; an
+    option given here goes first. How the services find each other and the store is decided here alone.
     """
     require("demo", what="cir up")
     ports = resolve_ports(port, embedder_port, combiner_port)
@@ -100,6 +134,8 @@ def up(
     if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
         options = replace(options, web_port=web_port(web_port_, ports))
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
+    for name in overruled(plan(options), os.environ):
+        print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")
     try:
         with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:
             print(f"  store     {options.store}")

@@ -26,6 +26,7 @@ from indexer.rejects import RejectsFile
 from indexer.report import IndexReport, Tally
 from indexer.reuse import FeatureReuse, carry_over
 from indexer.sources.base import Source, SourceFacts
+from indexer.sources.image_folders import fold_folders
 from indexer.verify import Sample, check_counts, check_deletions, check_model, verify_version
 from indexer.versions import PreviousVersion, missing_ids, open_previous_version, version_spec
 from indexer.write import BatchWriter, LedgerPage
@@ -169,9 +170,9 @@ class IndexRun:
             StoreError: the store refuses.
         """
         options = self.options
-        spec = version_spec(self.embedder.model, self.facts.schema, options)
+        spec = version_spec(self.embedder.model, self.facts, options)
         published = versions.published_version(await versions.list_versions(self.store, self.catalog))
-        spec = _with_fields_of(published, spec, options)
+        spec = _with_facts_of(published, spec, options)
         foundation, left = published, None
         if not options.dry_run:
             foundation, left = await versions.recover_build(self.store, self.catalog, spec, self.ledger)
@@ -456,10 +457,9 @@ def _same_kind(mine: VersionSpec, other: VersionSpec) -> bool:
     return replace(mine, model={}) == replace(other, model={})
 
 
-def _with_fields_of(
-    published: VersionInfo | None, spec: VersionSpec, options: IndexingOptions
-) -> VersionSpec:
-    """The specification with the fields of items that stay and that the source does not have."""
+def _with_facts_of(published: VersionInfo | None, spec: VersionSpec, options: IndexingOptions) -> VersionSpec:
+    """The specification with the fields and folders of items that stay and that the source does not have."""
     if published is None or options.sync:
         return spec
-    return replace(spec, schema={**published.spec.schema, **spec.schema})
+    folders = fold_folders((*published.spec.image_folders, *spec.image_folders))
+    return replace(spec, schema={**published.spec.schema, **spec.schema}, image_folders=folders)

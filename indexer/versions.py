@@ -5,7 +5,7 @@ A build is started anew, or resumed after a run that was interrupted."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -13,16 +13,17 @@ from cir.common.v1.model_pb2 import ModelInfo
 from indexer.errors import CarryFailed
 from indexer.ledger import Ledger
 from indexer.options import IndexingOptions
+from indexer.sources.base import SourceFacts
 from vector_store.base import CatalogVersion, VectorStore, VersionWriter
 from vector_store.copy import iterate_pages
 from vector_store.errors import CatalogNotFoundError, StoreError, StoreLockedError
-from vector_store.types import FieldType, VersionInfo, VersionSpec, VersionState
+from vector_store.types import VersionInfo, VersionSpec, VersionState
 from vector_store.versions import spec_to_document
 
 
-def version_spec(model: ModelInfo, schema: Mapping[str, FieldType], options: IndexingOptions) -> VersionSpec:
-    """The specification of a new version from the embedder's answer and the source's schema."""
-    facts = {
+def version_spec(model: ModelInfo, facts: SourceFacts, options: IndexingOptions) -> VersionSpec:
+    """The specification of a new version from the embedder's answer and the source's facts."""
+    shown = {
         "architecture": model.architecture,
         "pretrained": model.pretrained,
         "preprocessing": model.preprocessing,
@@ -33,9 +34,10 @@ def version_spec(model: ModelInfo, schema: Mapping[str, FieldType], options: Ind
     return VersionSpec(
         dimension=model.dimension,
         model_fingerprint=model.fingerprint,
-        schema=dict(schema),
-        model={name: value for name, value in facts.items() if value},
+        schema=dict(facts.schema),
+        model={name: value for name, value in shown.items() if value},
         index=options.vector_index,
+        image_folders=facts.image_folders,
     )
 
 

@@ -53,6 +53,7 @@ def version_message(info: VersionInfo) -> pb.CatalogVersion:
         dimension=info.spec.dimension,
         schema={name: _FIELD_TYPES[kind] for name, kind in info.spec.schema.items()},
         model=dict(info.spec.model),
+        image_folders=info.spec.image_folders,
     )
     version.create_time.FromDatetime(info.created)
     return version

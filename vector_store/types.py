@@ -100,7 +100,8 @@ class VersionSpec:
 
     `dimension` is the length of its vectors, `model_fingerprint` the identity of the model that made
     them, `schema` the payload fields that can be filtered and faceted, `model` free facts about the
-    model (architecture, preprocessing, ...) that are kept and shown, never interpreted.
+    model (architecture, preprocessing, ...) that are kept and shown, never interpreted. `image_folders`
+    are the folders that the indexer found images in: what items written later say changes nothing here.
     """
 
     dimension: int
@@ -108,6 +109,7 @@ class VersionSpec:
     schema: Mapping[str, FieldType] = field(default_factory=dict)
     model: Mapping[str, str] = field(default_factory=dict)
     index: IndexOptions = IndexOptions()
+    image_folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def next_version(existing: Iterable[str]) -> str:
 
 
 def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
-    """Only strings, integers, booleans and mappings of strings: every engine keeps them unchanged.
+    """Only strings, integers, booleans, lists and mappings of strings: every engine keeps them unchanged.
 
     The schema and the model facts are lists of pairs, because engines may restrict mapping keys.
     """
@@ -39,6 +39,7 @@ def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
         "model_fingerprint": spec.model_fingerprint,
         "schema": [[name, str(kind)] for name, kind in spec.schema.items()],
         "model": [[name, value] for name, value in spec.model.items()],
+        "image_folders": list(spec.image_folders),
         "index": {
             "hnsw_m": spec.index.hnsw_m,
             "hnsw_ef_construct": spec.index.hnsw_ef_construct,
@@ -77,6 +78,7 @@ def spec_from_document(document: Mapping[str, Any]) -> VersionSpec:
                 write_consistency=int(index.get("write_consistency", 0)),
             ),
         ),
+        image_folders=tuple(str(folder) for folder in document.get("image_folders", ())),
     )
 
 

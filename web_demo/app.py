@@ -154,9 +154,11 @@ class Pages:
     async def image(self, request: Request) -> Response:
         """Serve an item's thumbnail."""
         query = request.query_params
-        path = await self._backend.image_path(query.get("c", ""), query.get("i", ""))
+        catalog = query.get("c", "")
+        image = await self._backend.image_location(catalog, query.get("i", ""))
+        folders = (await self._backend.context(catalog)).version.image_folders
         format: Format = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
-        content = await run_in_threadpool(self._thumbnails.get, path, format)
+        content = await run_in_threadpool(self._thumbnails.get, image, folders, format)
         if content is None:
             raise HTTPException(404)
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}

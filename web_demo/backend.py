@@ -23,7 +23,7 @@ COLOUR_FIELDS = ("colour", "color")
 _FIELDS_WITHOUT_FACET = ("id", "split", "price", "caption", "image", "path", "name", "title")
 _CACHE_SECONDS = 10.0
 _CACHED_CATALOGS = 1000
-_CACHED_IMAGE_PATHS = 20_000
+_CACHED_LOCATIONS = 20_000
 _FACET_VALUES = 14
 _MAX_IDS = 1000
 
@@ -82,7 +82,7 @@ class SearchBackend:
         self._page_size = page_size
         self._catalogs: TTLCache[str, Mapping[str, Version]] = TTLCache(1, _CACHE_SECONDS)
         self._contexts: TTLCache[str, CatalogContext] = TTLCache(_CACHED_CATALOGS, _CACHE_SECONDS)
-        self._image_paths: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_IMAGE_PATHS)
+        self._locations: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_LOCATIONS)
 
     async def load(self, state: State) -> PageData:
         """Fetch what the page of a conversation shows; the first catalog where the address names none.
@@ -189,20 +189,20 @@ class SearchBackend:
         self._remember_images(catalog, [item])
         return item
 
-    async def image_path(self, catalog: str, item_id: str) -> str:
-        """Return the path of an item's image in the catalog.
+    async def image_location(self, catalog: str, item_id: str) -> str:
+        """Return where an item's image is, as the catalog says.
 
         Raises:
             NotFound: the catalog has no such item.
         """
-        path = self._image_paths.get((catalog, item_id))
-        return path if path is not None else (await self.item(catalog, item_id)).image
+        location = self._locations.get((catalog, item_id))
+        return location if location is not None else (await self.item(catalog, item_id)).image
 
     async def _asked_benchmark(self, state: State) -> BenchmarkQuery | None:
         first = state.turns[0]
         if len(state.turns) != 1 or not first.item or not first.text:
             return None
-        return self._benchmark.find(await self.image_path(state.catalog, first.item), first.text)
+        return self._benchmark.find(await self.image_location(state.catalog, first.item), first.text)
 
     async def _group(self, catalog: str, query: BenchmarkQuery) -> list[Item]:
         """Return the items of a query's group that the catalog has, in the group's order."""
@@ -220,7 +220,7 @@ class SearchBackend:
 
     def _remember_images(self, catalog: str, items: Iterable[Item | Result]) -> None:
         for item in items:
-            self._image_paths[catalog, item.id] = item.image
+            self._locations[catalog, item.id] = item.image
 
 
 def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[Turn]:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cir.local_images import open_image
 from service_runtime.files import write_bytes
 
 THUMBNAIL_SIZE = (360, 450)
@@ -39,57 +40,60 @@ class BadImageError(ValueError):
 
 
 class Thumbnails:
-    """Small images of items: made once, kept on disk, read only from the folders that are allowed.
+    """Small images of items: made once, kept on disk, read only from the folders of their catalog.
 
-    They are kept in `folder`, which is made when it is missing, at most `max_files` of them. An item's image
-    must lie below one of `roots` (links that lead out of them are not followed), and have at most `max_bytes`
-    and `max_pixels` (width times height). Every method may block on files.
+    They are kept in `folder`, which is made when it is missing, at most `max_files` of them. `within` bounds
+    the folders of every catalog further, None for no such bound. An image may have at most `max_bytes` and
+    `max_pixels` (width times height). Every method may block on files.
     """
 
     def __init__(
-        self, folder: Path, roots: Sequence[Path], *, max_bytes: int, max_pixels: int, max_files: int
+        self,
+        folder: Path,
+        within: Sequence[Path] | None = None,
+        *,
+        max_bytes: int,
+        max_pixels: int,
+        max_files: int,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._roots = [root.resolve() for root in roots]
+        self._within = within
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._max_files = max_files
         self._made = 0
 
-    def get(self, image: str, format: Format) -> bytes | None:
-        """Return the thumbnail of an image, by its path in the catalog; None where there is none to show."""
-        path = self._resolve(image)
-        if path is None:
+    def get(self, image: str, image_folders: Sequence[str], format: Format) -> bytes | None:
+        """Return the thumbnail of an image, by its location in a catalog and the folders recorded with that.
+
+        None where there is none to show: `cir.local_images` says which files are read.
+        """
+        file = open_image(image, image_folders, within=self._within)
+        if file is None:
             return None
-        try:
-            status = path.stat()
-            key = f"{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "surrogateescape")
-            kept = self._folder / f"{blake2b(key, digest_size=16).hexdigest()}.{format}"
-            if kept.is_file():
-                return kept.read_bytes()
-            if status.st_size > self._max_bytes:
+        with file:
+            try:
+                status = os.fstat(file.fileno())
+                # The file itself, whatever it is called: another one put in its place has another key.
+                key = f"{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}".encode()
+                kept = self._folder / f"{blake2b(key, digest_size=16).hexdigest()}.{format}"
+                if kept.is_file():
+                    return kept.read_bytes()
+                if status.st_size > self._max_bytes:
+                    return None
+                original = file.read(self._max_bytes + 1)
+                if len(original) > self._max_bytes:
+                    return None
+                image_file = decode_image(original, max_pixels=self._max_pixels, fit=THUMBNAIL_SIZE)
+                content = encode_image(image_file, format)
+                write_bytes(kept, content, mode=0o600, durable=False)
+            except (BadImageError, OSError):
                 return None
-            image_file = decode_image(path.read_bytes(), max_pixels=self._max_pixels, fit=THUMBNAIL_SIZE)
-            content = encode_image(image_file, format)
-            write_bytes(kept, content, mode=0o600, durable=False)
-        except (BadImageError, OSError):
-            return None
         self._made += 1
         if self._made % _DELETE_EVERY == 0:
             delete_oldest(self._folder, self._max_files)
         return content
-
-    def _resolve(self, image: str) -> Path | None:
-        """Return the file of an item's image, None where it may not be read."""
-        if not image or "://" in image:
-            return None
-        try:
-            path = Path(image).resolve(strict=True)
-        except (OSError, ValueError):
-            return None
-        is_allowed = any(path.is_relative_to(root) for root in self._roots)
-        return path if is_allowed and path.is_file() else None
 
 
 class Uploads:

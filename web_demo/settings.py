@@ -32,10 +32,10 @@ class DemoSettings(ProgramSettings):
         10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
     )
 
-    picture_roots: list[Path] = Field(
-        default_factory=list,
-        description="Folders that images of items may be read from, as JSON; items whose image lies "
-        "elsewhere are shown without one.",
+    picture_roots: list[Path] | None = Field(
+        None,
+        description="Folders that images of items may be read from, as JSON, where they are fewer than those "
+        "that the catalogs were indexed from; items whose image lies elsewhere are shown without one.",
     )
     known_queries: list[Path] = Field(
         default_factory=list,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cir.channel import TlsFiles
@@ -64,7 +65,8 @@ class UpOptions:
 class ServiceSpec:
     """One process: `python -m module`, its environment, where it answers, and its name for health checks.
 
-    One without such a name answers over HTTP.
+    One without such a name answers over HTTP. `defaults` are variables that give way to those of the caller's
+    environment.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ServiceSpec:
     address: str
     health_name: str
     environment: dict[str, str]
+    defaults: dict[str, str] = field(default_factory=dict)
 
 
 def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
@@ -96,6 +99,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 ARCHITECTURE=options.model,
                 PRETRAINED=options.pretrained,
             ),
+            _defaults("CIR_EMBEDDER_"),
         ),
         ServiceSpec(
             "combiner",
@@ -109,6 +113,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 DEFAULT_COMBINER=options.combiner,
                 **checkpoints,
             ),
+            _defaults("CIR_COMBINER_"),
         ),
         ServiceSpec(
             "search",
@@ -125,6 +130,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 DEFAULT_COMBINER=options.combiner,
                 **keys,
             ),
+            _defaults("CIR_SEARCH_"),
         ),
         *web,
     )
@@ -143,12 +149,16 @@ def _web(options: UpOptions, search: str) -> ServiceSpec:
             PORT=str(options.web_port),
             SEARCH=search,
             DATA=str((options.data / "web").resolve()),
-            # Whatever is indexed here was an image of this user's own.
-            PICTURE_ROOTS=json.dumps([str(Path("/").resolve())]),
-            KNOWN_QUERIES=json.dumps([str(path.resolve()) for path in options.known_queries]),
+            **_known_queries(options.known_queries),
             **_search_tls(options.search_tls),
         ),
+        _defaults("CIR_DEMO_"),
     )
+
+
+def _known_queries(manifests: tuple[Path, ...]) -> dict[str, str]:
+    # Without any of our own, those of the environment stand.
+    return {"KNOWN_QUERIES": json.dumps([str(path.resolve()) for path in manifests])} if manifests else {}
 
 
 def _search_tls(tls: TlsFiles | None) -> dict[str, str]:
@@ -157,5 +167,18 @@ def _search_tls(tls: TlsFiles | None) -> dict[str, str]:
 
 
 def _environment(prefix: str, **settings: str) -> dict[str, str]:
-    common = {"LOG_FORMAT": "console", "SHUTDOWN_GRACE_SECONDS": "5"}
-    return {f"{prefix}{name}": value for name, value in (common | settings).items()}
+    return {f"{prefix}{name}": value for name, value in settings.items()}
+
+
+def _defaults(prefix: str) -> dict[str, str]:
+    return _environment(prefix, LOG_FORMAT="console", SHUTDOWN_GRACE_SECONDS="5")
+
+
+def overruled(specs: Sequence[ServiceSpec], environment: Mapping[str, str]) -> list[str]:
+    """Return the variables of `environment` that the plan sets otherwise."""
+    return [
+        name
+        for spec in specs
+        for name, value in spec.environment.items()
+        if environment.get(name, value) not in ("", value)
+    ]

@@ -35,7 +35,7 @@ class Child:
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 [sys.executable, "-m", spec.module],
-                env=os.environ | spec.environment,
+                env=spec.defaults | os.environ | spec.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

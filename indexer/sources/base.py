@@ -145,12 +145,14 @@ class SourceItem:
 class SourceFacts:
     """Facts of a source before its first image is read: the number of items and their payload's schema.
 
-    `notes` are remarks for a person, such as a column whose values are of several types.
+    `notes` are remarks for a person, such as a column whose values are of several types. `image_folders` are
+    those that the items' locations lie in, to be recorded with the version.
     """
 
     total: int
     schema: Mapping[str, FieldType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    image_folders: tuple[str, ...] = ()
 
 
 class Source(ABC):
@@ -196,6 +198,11 @@ class ImageRoot:
     def location(self, relative: str) -> str:
         """The location stored for the image at a POSIX path relative to the root."""
         return f"{self._base}{relative}"
+
+    @property
+    def location_folder(self) -> str:
+        """The folder that every stored location lies in, or what stands for it in a URL."""
+        return os.path.dirname(self._base)
 
     def contains(self, path: Path) -> bool:
         """Return whether `path`, with all symbolic links followed, lies below the root."""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_OUTSIDE_ROOT, Reject
 from indexer.sources.base import ImageRoot, Source, SourceFacts, SourceItem
+from indexer.sources.image_folders import fold_folders
 from vector_store.types import FieldType
 
 IMAGE_EXTENSIONS = frozenset(
@@ -46,7 +47,8 @@ class FolderSource(Source):
                 f"folder {self.name} holds no images; expected files ending in "
                 f"{' '.join(sorted(IMAGE_EXTENSIONS))}"
             )
-        return SourceFacts(total=total, schema=SCHEMA)
+        folders = fold_folders([self._root.location_folder])
+        return SourceFacts(total=total, schema=SCHEMA, image_folders=folders)
 
     def items(self) -> Iterator[SourceItem | Reject]:
         """The images.

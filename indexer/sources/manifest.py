@@ -9,6 +9,7 @@ from indexer.errors import SourceError
 from indexer.rejects import IMAGE_OUTSIDE_ROOT, ROW_MALFORMED, URL_NOT_ALLOWED, Reject
 from indexer.sources.base import ImageRoot, OutsideRoot, Source, SourceFacts, SourceItem
 from indexer.sources.columns import ColumnTypes, UnusableValue, payload_of
+from indexer.sources.image_folders import ImageFolders
 from indexer.sources.parquet import parquet_rows
 from indexer.sources.rows import BadRow, Row, RowReader, csv_rows, jsonl_rows
 from indexer.sources.url import Fetching, UrlImage, UrlNotAllowed
@@ -69,11 +70,14 @@ class ManifestSource(Source):
         if not self._root.path.is_dir():
             raise SourceError(f"root {self._root.path} of manifest {self.name} is no folder")
         types, total, columns = ColumnTypes(), 0, set[str]()
+        folders = ImageFolders(self._root)
         for row in self._rows(self._path):
             total += 1
             if isinstance(row, BadRow):
                 continue
             columns |= row.cells.keys()
+            if isinstance(image := row.cells.get(IMAGE), str) and "://" not in image:
+                folders.add(image.strip())
             if len(columns) > MAX_COLUMNS:
                 raise SourceError(
                     f"manifest {self.name} has more than {MAX_COLUMNS} columns by row {row.number}; leave "
@@ -89,7 +93,7 @@ class ManifestSource(Source):
         except UnusableValue as error:
             raise SourceError(f"manifest {self.name}: {error}") from None
         self._schema = schema
-        return SourceFacts(total=total, schema=schema, notes=tuple(notes))
+        return SourceFacts(total=total, schema=schema, notes=tuple(notes), image_folders=folders.folded())
 
     def items(self) -> Iterator[SourceItem | Reject]:
         """The rows as items; `survey` comes first where it was not called yet."""

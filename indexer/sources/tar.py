@@ -7,6 +7,7 @@ from __future__ import annotations
 import glob
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from indexer.sources.base import (
 )
 from indexer.sources.columns import ColumnTypes, UnusableValue, payload_of
 from indexer.sources.folder import IMAGE_EXTENSIONS
+from indexer.sources.image_folders import fold_folders
 from indexer.sources.rows import CellText
 from vector_store.types import FieldType
 
@@ -180,7 +182,9 @@ class TarSource(Source):
             raise SourceError(f"{self.name}: {error}") from None
         notes += [f"field {name!r} is left out: it holds objects" for name in sorted(left_out)]
         self._schema = schema
-        return SourceFacts(total=total, schema=schema, notes=tuple(notes))
+        # Without a base the location is a place in a shard, which is no file of its own.
+        folders = fold_folders([os.path.dirname(self._base)] if self._base else [])
+        return SourceFacts(total=total, schema=schema, notes=tuple(notes), image_folders=folders)
 
     def items(self) -> Iterator[SourceItem | Reject]:
         """The items; `survey` comes first where it was not called yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ from PIL import Image, ImageFont
 import cir
 from cir.models import SearchAnswer
 from cir.turns import Turn
-from cir_cli.contact_sheet import GAP, TILE, Tile, draw_sheet, fitted, load_image, thumbnail, write_sheet
+from cir_cli.contact_sheet import (
+    GAP,
+    TILE,
+    Tile,
+    draw_sheet,
+    fitted,
+    load_image,
+    load_item_image,
+    thumbnail,
+    write_sheet,
+)
 from cir_cli.errors import Failure
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch
@@ -102,6 +113,24 @@ def test_long_texts_are_cut_and_short_ones_kept() -> None:
     assert "\n" not in fitted("two\nlines", font, 200)
 
 
+def test_an_item_is_read_from_its_catalogs_folders_alone(tmp_path: Path) -> None:
+    own, outside = tmp_path / "own", tmp_path / "outside"
+    for folder in (own, outside):
+        folder.mkdir()
+        Image.new("RGB", (8, 8), RED).save(folder / "a.png")
+    os.mkfifo(own / "pipe.png")
+    assert load_item_image(f"{own}/a.png", [str(own)]) is not None
+    for location in (
+        f"{outside}/a.png",
+        f"{own}/../outside/a.png",
+        f"{own}/pipe.png",
+        "https://shop/a.png",
+        "",
+    ):
+        assert load_item_image(location, [str(own)]) is None, location
+    assert load_item_image(f"{own}/a.png", ["/"]) is None
+
+
 def test_only_readable_local_pictures_are_loaded(tmp_path: Path) -> None:
     good = tmp_path / "a.png"
     Image.new("RGB", (8, 8), (255, 0, 0)).save(good)
@@ -116,6 +145,9 @@ def test_only_readable_local_pictures_are_loaded(tmp_path: Path) -> None:
 def test_a_sheet_is_written_with_items_as_references(tmp_path: Path, search_service: FakeSearch) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (8, 8), (255, 0, 0)).save(picture)
+    catalog = messages.catalog("shop")
+    catalog.published.image_folders.append(str(tmp_path))
+    search_service.answers["GetCatalog"] = catalog
     search_service.answers["GetItem"] = messages.item("ref", str(picture))
     answer = SearchAnswer.read(messages.search_response(messages.item("x", str(picture)), messages.item("y")))
     turns = [Turn(item="ref", text="in red"), Turn(text="longer", liked=["x"])]

@@ -16,7 +16,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from cir_cli.errors import Failure
 from cir_cli.local import up_file
-from cir_cli.local.plan import SHIPPED, SHIPPED_COMBINER, SHIPPED_MODEL, ServiceSpec, UpOptions, plan
+from cir_cli.local.plan import (
+    SHIPPED,
+    SHIPPED_COMBINER,
+    SHIPPED_MODEL,
+    ServiceSpec,
+    UpOptions,
+    overruled,
+    plan,
+)
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
 from combiner_service.settings import CombinerSettings
@@ -31,23 +39,25 @@ from web_demo.settings import DemoSettings
 OPTIONS = UpOptions(Path("data"), "RN50", "random:3", "127.0.0.1", 5000, 5001, 5002)
 
 
+CLASSES: dict[str, type[ProgramSettings]] = {
+    "embedder": EmbedderSettings,
+    "combiner": CombinerSettings,
+    "search": SearchSettings,
+    "web": DemoSettings,
+}
+
+
 def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan writes names; the services' own classes have to read them."""
-    classes: dict[str, type[ProgramSettings]] = {
-        "embedder": EmbedderSettings,
-        "combiner": CombinerSettings,
-        "search": SearchSettings,
-        "web": DemoSettings,
-    }
     loaded = {}
     options = replace(OPTIONS, checkpoints=Path("weights"), web_port=5003)
     for spec in plan(options):
         for name, value in spec.environment.items():
             monkeypatch.setenv(name, value)
-        prefix = str(classes[spec.name].model_config["env_prefix"])
+        prefix = str(CLASSES[spec.name].model_config["env_prefix"])
         fields = {name.removeprefix(prefix).lower() for name in spec.environment}
-        assert fields <= classes[spec.name].model_fields.keys()
-        loaded[spec.name] = classes[spec.name].load([])
+        assert fields <= CLASSES[spec.name].model_fields.keys()
+        loaded[spec.name] = CLASSES[spec.name].load([])
         assert loaded[spec.name].address == spec.address
     embedder, combiner, search = loaded["embedder"], loaded["combiner"], loaded["search"]
     assert isinstance(embedder, EmbedderSettings)
@@ -90,6 +100,35 @@ def test_only_search_listens_on_other_interfaces() -> None:
     assert search.address == "127.0.0.1:5000"
     assert embedder.environment["CIR_EMBEDDER_HOST"] == "127.0.0.1"
     assert combiner.environment["CIR_COMBINER_HOST"] == "127.0.0.1"
+
+
+def test_the_page_gets_no_folders_but_those_of_the_catalogs(monkeypatch: pytest.MonkeyPatch) -> None:
+    web = plan(replace(OPTIONS, web_port=5003))[-1]
+    assert "/" not in web.environment.values()
+    assert {"CIR_DEMO_PICTURE_ROOTS", "CIR_DEMO_KNOWN_QUERIES"}.isdisjoint(web.environment | web.defaults)
+    monkeypatch.setenv("CIR_DEMO_PICTURE_ROOTS", '["/srv/pictures"]')
+    monkeypatch.setenv("CIR_DEMO_KNOWN_QUERIES", '["/srv/triplets.jsonl"]')
+    for name, value in web.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = DemoSettings.load([])
+    assert settings.picture_roots == [Path("/srv/pictures")]
+    assert settings.known_queries == [Path("/srv/triplets.jsonl")]
+
+
+def test_the_environment_gives_way_to_nothing_but_what_was_asked_for() -> None:
+    specs = plan(replace(OPTIONS, web_port=5003))
+    for spec in specs:
+        prefix = str(CLASSES[spec.name].model_config["env_prefix"])
+        assert spec.defaults.keys() == {f"{prefix}LOG_FORMAT", f"{prefix}SHUTDOWN_GRACE_SECONDS"}
+        assert spec.defaults.keys().isdisjoint(spec.environment)
+    environment = {
+        "CIR_SEARCH_STORE": "qdrant://elsewhere:6334",
+        "CIR_SEARCH_PORT": "5000",
+        "CIR_EMBEDDER_DTYPE": "int8",
+        "CIR_SEARCH_LOG_FORMAT": "json",
+        "CIR_DEMO_SEARCH": "",
+    }
+    assert overruled(specs, environment) == ["CIR_SEARCH_STORE"]
 
 
 def test_only_search_asks_for_keys() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,32 @@ async def test_the_source_is_right_for_its_items_and_others_stay_unless_synced(
         np.testing.assert_allclose(extra, FOREIGN[0], rtol=1e-5)
     # Nothing is left to be noticed.
     assert not (await run(store, tmp_path, address, sync=sync)).published
+
+
+async def test_the_folders_of_a_version_are_the_indexers_alone(
+    store: VectorStore, tmp_path: Path, address: str
+) -> None:
+    async def folders() -> tuple[str, ...]:
+        (version,) = [info for info in await store.list_versions("shop") if info.state == "published"]
+        return version.spec.image_folders
+
+    fill(tmp_path / "photos", 3)
+    await run(store, tmp_path, address)
+    assert await folders() == (str(tmp_path / "photos"),)
+    async with store.open_version("shop") as reader:
+        await reader.upsert(PointBatch(["extra"], FOREIGN, [{}], ["/etc/secret.jpg"]))
+        await reader.set_payloads(PayloadBatch(["0001.jpg"], [{}], ["/home/secret.jpg"]))
+    assert (await run(store, tmp_path, address)).published
+    assert (await stored(store))["extra"].image == "/etc/secret.jpg"
+    assert await folders() == (str(tmp_path / "photos"),)
+    # Of another source they come along with the items that stay, and go with them.
+    fill(tmp_path / "more", 2, start=50)
+    options = IndexingOptions(ledger_path=tmp_path / "ledger.sqlite", keep_features=True)
+    await index(FolderSource(tmp_path / "more"), "shop", store, address, options)
+    assert await folders() == (str(tmp_path / "more"), str(tmp_path / "photos"))
+    alone = replace(options, sync=True, allow_delete=True)
+    await index(FolderSource(tmp_path / "more"), "shop", store, address, alone)
+    assert await folders() == (str(tmp_path / "more"),)
 
 
 async def test_a_payload_alone_is_noticed_and_costs_no_encoding(

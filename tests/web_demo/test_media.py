@@ -77,22 +77,23 @@ def test_images_of_every_kind_become_rgb(mode: str, kind: str) -> None:
     assert decode_image(image_file(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
 
 
-def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> None:
+def test_thumbnails_are_made_once_and_only_below_the_folders_of_the_catalog(tmp_path: Path) -> None:
     root, outside, kept = tmp_path / "root", tmp_path / "outside", tmp_path / "kept"
     for folder in (root, outside):
         folder.mkdir()
         (folder / "a.png").write_bytes(image_file((900, 900)))
     (root / "link.png").symlink_to(outside / "a.png")
     (root / "text.png").write_text("not an image")
-    thumbnails = Thumbnails(kept, [root], max_bytes=10**6, max_pixels=10**7, max_files=100)
-    content = thumbnails.get(str(root / "a.png"), "webp")
+    thumbnails = Thumbnails(kept, max_bytes=10**6, max_pixels=10**7, max_files=100)
+    folders = [str(root)]
+    content = thumbnails.get(str(root / "a.png"), folders, "webp")
     assert content is not None
     with Image.open(io.BytesIO(content)) as small:
         assert small.format == "WEBP"
         assert small.size == (THUMBNAIL_SIZE[0], THUMBNAIL_SIZE[0])
-    assert thumbnails.get(str(root / "a.png"), "webp") == content
+    assert thumbnails.get(str(root / "a.png"), folders, "webp") == content
     assert len(list(kept.iterdir())) == 1
-    assert thumbnails.get(str(root / "a.png"), "jpeg") is not None
+    assert thumbnails.get(str(root / "a.png"), folders, "jpeg") is not None
     for image in (
         str(outside / "a.png"),
         str(root / "link.png"),
@@ -104,13 +105,17 @@ def test_thumbnails_are_made_once_and_only_below_the_roots(tmp_path: Path) -> No
         "",
         "a\x00b",
     ):
-        assert thumbnails.get(image, "webp") is None, image
+        assert thumbnails.get(image, folders, "webp") is None, image
+    for none in ([], ["/"], ["root"], [str(outside)]):
+        assert thumbnails.get(str(root / "a.png"), none, "webp") is None, none
+    bounded = Thumbnails(kept, [outside], max_bytes=10**6, max_pixels=10**7, max_files=100)
+    assert bounded.get(str(root / "a.png"), folders, "webp") is None
 
 
 def test_an_image_that_changed_gets_another_thumbnail(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     source.write_bytes(image_file())
-    thumbnails = Thumbnails(tmp_path / "kept", [tmp_path], max_bytes=10**6, max_pixels=10**7, max_files=100)
-    first = thumbnails.get(str(source), "jpeg")
+    thumbnails = Thumbnails(tmp_path / "kept", max_bytes=10**6, max_pixels=10**7, max_files=100)
+    first = thumbnails.get(str(source), [str(tmp_path)], "jpeg")
     source.write_bytes(image_file((60, 20)))
-    assert thumbnails.get(str(source), "jpeg") != first
+    assert thumbnails.get(str(source), [str(tmp_path)], "jpeg") != first

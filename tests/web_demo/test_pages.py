@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -47,12 +48,16 @@ class Search:
         self.error: CirError | None = None
         self.published = True
         self.catalog_calls = 0
+        self.schema = {"colour": "keyword"}
+        self.written: dict[str, str] = {}
         self.payload: dict[str, Any] = {"colour": "red", "caption": HOSTILE}
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
             raise self.error
-        version = Version("v1", "published", 40, datetime.now(UTC), "f" * 8, 4, {"colour": "keyword"}, {})
+        version = Version(
+            "v1", "published", 40, datetime.now(UTC), "f" * 8, 4, self.schema, {}, (str(self.folder),)
+        )
         self.catalog_calls += 1
         if not self.published:
             return [Catalog("empty", None)]
@@ -67,7 +72,8 @@ class Search:
     async def item(self, catalog: str, item_id: str) -> Item:
         if item_id == "missing":
             raise NotFound("no such item")
-        return Item(item_id, self.payload, str(self.folder / f"{item_id}.png"), None)
+        image = self.written.get(item_id, str(self.folder / f"{item_id}.png"))
+        return Item(item_id, self.payload, image, None)
 
     async def items(self, catalog: str, ids: list[str]) -> Items:
         there = [name for name in ids if name in ("i9", "i2")]
@@ -98,7 +104,7 @@ def search(tmp_path: Path) -> Search:
 def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     settings = DemoSettings(max_upload_bytes=50_000, uploads_per_minute=6, data=tmp_path / "web")
     uploads = Uploads(tmp_path / "up", max_pixels=10**6, max_files=9, lifetime_seconds=60)
-    thumbnails = Thumbnails(tmp_path / "th", [tmp_path], max_bytes=10**6, max_pixels=10**6, max_files=9)
+    thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
     reference = str(tmp_path / "i9.png")
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
     known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
@@ -348,3 +354,46 @@ def test_the_first_page_is_small(client: TestClient) -> None:
         for url in ("/", "/static/page.css", "/static/page.js", "/static/icons.svg", "/static/icon.svg")
     )
     assert size < 200_000
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "{outside}/secret.png",
+        "{folder}/../{name}/secret.png",
+        "{folder}/link.png",
+        "{folder}/linked/secret.png",
+        "{folder}-evil/secret.png",
+        "secret.png",
+        "../{name}/secret.png",
+        "%2E%2E/{name}/secret.png",
+        "file://{outside}/secret.png",
+        "{folder}/pipe.png",
+        "/dev/zero",
+        "/proc/self/cwd/secret.png",
+    ],
+)
+def test_an_item_written_online_makes_the_page_read_no_other_file(
+    client: TestClient,
+    search: Search,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    location: str,
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    evil = Path(f"{tmp_path}-evil")
+    evil.mkdir(exist_ok=True)
+    for folder in (outside, evil):
+        Image.new("RGB", (9, 9), "red").save(folder / "secret.png")
+    (tmp_path / "link.png").symlink_to(outside / "secret.png")
+    (tmp_path / "linked").symlink_to(outside)
+    os.mkfifo(tmp_path / "pipe.png")
+    monkeypatch.chdir(outside)
+    search.written["planted"] = location.format(folder=tmp_path, outside=outside, name=outside.name)
+    for path in ("/picture?c=shop&i=planted", "/picture?c=other&i=planted"):
+        assert client.get(path).status_code == 404
+    assert client.get("/picture?c=shop&i=i1").status_code == 200
+    # The place of the secret itself is refused, not its name.
+    search.written["own"] = str(tmp_path / "i1.png")
+    assert client.get("/picture?c=shop&i=own").status_code == 200

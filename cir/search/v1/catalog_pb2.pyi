@@ -185,6 +185,7 @@ class CatalogVersion(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    IMAGE_FOLDERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "catalogs/{catalog}/versions/{version}"."""
     state: Global___VersionState.ValueType
@@ -207,6 +208,13 @@ class CatalogVersion(_message.Message):
     def model(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Facts about the model (architecture, preprocessing, ...), for people."""
 
+    @_builtins.property
+    def image_folders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Folders that the indexer found the images in, as absolute paths of its machine; empty for images that
+        are no files of their own. Items written online change nothing here, so a program that opens the
+        locations of items can hold them to these folders.
+        """
+
     def __init__(
         self,
         *,
@@ -218,10 +226,11 @@ class CatalogVersion(_message.Message):
         dimension: _builtins.int = ...,
         schema: _abc.Mapping[_builtins.str, Global___FieldType.ValueType] | None = ...,
         model: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        image_folders: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimension", b"dimension", "item_count", b"item_count", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "schema", b"schema", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimension", b"dimension", "image_folders", b"image_folders", "item_count", b"item_count", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "schema", b"schema", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
