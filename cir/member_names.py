@@ -7,37 +7,20 @@ They hold in any letter case. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-ENDINGS: Mapping[str, tuple[str, ...]] = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jps"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "GIF": (".gif",),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "AVIF": (".avif", ".avifs"),
-    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
-    "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
-}
-"""Endings of the formats that the decoder can read, by Pillow's names of the formats.
-
-An embedder without the reader of one of them refuses the file, and the run says so.
-"""
-
-IMAGE_ENDINGS = frozenset(ending for endings in ENDINGS.values() for ending in endings)
+from cir.images.formats import IMAGE_SUFFIXES
 
 _CAMERAS = (
     "3fr arw cr2 cr3 dcr dng erf iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 )
 _DRAWINGS = "ai cdr emf eps epsf kra odg ps psb psd svg svgz wmf xcf"
 _RARE = (
-    "bpg cur dcm dds dib exr fit fits flif hdp hdr icns ico jls jng jxl jxr mng pbm pcx pfm pgm pnm ppm qoi "
+    "bpg cur dcm dds exr fit fits flif hdp hdr icns ico jls jng jxl jxr mng pbm pcx pfm pgm pnm ppm qoi "
     "ras rgb rgba sgi tga vtf wdp xbm xpm"
 )
-UNREAD_IMAGE_ENDINGS = frozenset(f".{name}" for name in f"{_CAMERAS} {_DRAWINGS} {_RARE}".split())
+UNREAD_SUFFIXES = frozenset(f".{name}" for name in f"{_CAMERAS} {_DRAWINGS} {_RARE}".split())
 """Endings of images that the decoder does not read: passed over, and named, since somebody may miss them."""
 
 
@@ -79,7 +62,7 @@ def ending_of(name: str) -> str:
 
 def is_image_name(name: str) -> bool:
     """Return True for a file whose ending is that of a format which the decoder reads."""
-    return ending_of(name) in IMAGE_ENDINGS
+    return ending_of(name) in IMAGE_SUFFIXES
 
 
 def is_system_name(name: str) -> bool:
@@ -107,6 +90,6 @@ def reason_for_file(path: str) -> PassedOver | None:
     if reason := reason_for_path(path):
         return reason
     ending = ending_of(path)
-    if ending in IMAGE_ENDINGS:
+    if ending in IMAGE_SUFFIXES:
         return None
-    return PassedOver.FORMAT_NOT_READ if ending in UNREAD_IMAGE_ENDINGS else PassedOver.NO_IMAGE
+    return PassedOver.FORMAT_NOT_READ if ending in UNREAD_SUFFIXES else PassedOver.NO_IMAGE
