@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _CACHED_CATALOGS = 1000
 _CACHED_LOCATIONS = 20_000
 _FACET_VALUES = 14
 _MAX_IDS = 1000
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 
 class NoCatalogError(LookupError):
@@ -249,18 +251,25 @@ def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[T
     return turns
 
 
-def to_where(state: State, schema: Mapping[str, str]) -> dict[str, object] | None:
-    """Return the filters, the values of one field as alternatives; fields not in `schema` are left out."""
-    where: dict[str, object] = {}
-    keywords: dict[str, list[str]] = {}
+def to_where(state: State, schema: Mapping[str, str]) -> dict[str, list[str | bool | int]] | None:
+    """Return the filters, the values of one field as alternatives, without those that `schema` lacks."""
+    where: dict[str, list[str | bool | int]] = {}
     for field, value in state.filters:
-        kind = schema.get(field)
-        if kind == "bool":
-            where[field] = value == "true"
-        elif kind == "keyword":
-            where[field] = keywords.setdefault(field, [])
-            keywords[field].append(value)
+        typed = typed_value(value, schema.get(field, ""))
+        if typed is not None:
+            where.setdefault(field, []).append(typed)
     return where or None
+
+
+def typed_value(text: str, kind: str) -> str | bool | int | None:
+    """Return the value that a filter's text means in a field of a kind; None where it means none."""
+    if kind == "keyword":
+        return text
+    if kind == "bool":
+        return {"true": True, "false": False}.get(text)
+    if kind == "integer" and _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    return None
 
 
 def choose_facet_fields(schema: Mapping[str, str], limit: int = 6) -> list[str]:

@@ -2,8 +2,8 @@
 
 A turn is numbered by its place: `i0` item or `u0` upload (the reference), `x0` text, `l0` and `d0` liked and
 disliked items (repeated), `w0` weight of the text from 0 to 100. For the whole conversation: `c` catalog,
-`f` filters (field:value, repeated), `e` excluded items, `m` combiner, `v` the one to compare with, `s` seed
-of the start page.
+`f` filters (field:value, repeated; a colon in a field is %3A, see `write_filter`), `e` excluded items, `m`
+combiner, `v` the one to compare with, `s` seed of the start page.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class State:
             pairs += [(f"d{number}", item) for item in turn.disliked]
             if turn.weight is not None:
                 pairs.append((f"w{number}", str(turn.weight)))
-        pairs += [("f", f"{field}:{value}") for field, value in self.filters]
+        pairs += [("f", write_filter(field, value)) for field, value in self.filters]
         pairs += [("e", item) for item in self.excluded]
         pairs += [(key, value) for key, value in (("m", self.combiner), ("v", self.versus)) if value]
         return [*pairs, ("s", str(self.seed))] if self.seed else pairs
@@ -148,15 +148,12 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
     filters: list[tuple[str, str]] = []
     excluded: list[str] = []
     for key, value in pairs:
-        if not value or "\x00" in value:
+        if not value or ("\x00" in value and key != "f"):
             continue
         if found := _TURN_KEY.fullmatch(key):
             turns.setdefault(int(found[2]), {}).setdefault(found[1], []).append(value)
         elif key == "f":
-            field, colon, of_field = value.partition(":")
-            if not (field and colon and of_field):
-                raise BadStateError(f"a filter is field:value, not {value[:80]!r}")
-            filters.append((field, of_field))
+            filters.append(read_filter(value))
         elif key == "e":
             excluded.append(value)
         elif key in single:
@@ -172,6 +169,36 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
         seed=_number(single["s"], 9999) if single["s"] else 0,
     )
     return _with_text(state, single["x"]) if single["x"] else state
+
+
+# What separates, and what a browser changes in the fields of a form.
+_ESCAPES = {"%": "%25", ":": "%3A", "\0": "%00", "\r": "%0D", "\n": "%0A"}
+_ESCAPED = re.compile("|".join(_ESCAPES.values()), re.IGNORECASE)
+_MEANT = {escaped: character for character, escaped in _ESCAPES.items()}
+
+
+def write_filter(field: str, value: str) -> str:
+    """Return a filter as one text, which `read_filter` reads, whatever field and value are."""
+    written = "".join(_ESCAPES.get(character, character) for character in field)
+    # The first colon separates, so that those of a value can stay as they are.
+    rest = "".join(_ESCAPES[character] if character in "%\0\r\n" else character for character in value)
+    return f"{written}:{rest}"
+
+
+def read_filter(text: str) -> tuple[str, str]:
+    """Return field and value of a filter.
+
+    Raises:
+        BadStateError: there is no field, or nothing that separates it from the value.
+    """
+    field, colon, value = text.partition(":")
+    if not (field and colon):
+        raise BadStateError(f"a filter is field:value, not {text[:80]!r}")
+    return _unescape(field), _unescape(value)
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda found: _MEANT[found[0].upper()], text)
 
 
 def _with_text(state: State, text: str) -> State:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from cir.models import FacetCount, Item, Result, SearchAnswer
-from web_demo.backend import COLOUR_FIELDS, CatalogContext, PageData
+from web_demo.backend import COLOUR_FIELDS, CatalogContext, PageData, typed_value
 from web_demo.state import State
 
 _NOUN_FIELDS = ("kind", "type", "category", "label")
@@ -70,6 +70,15 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class SetFilter:
+    """A filter of the address, and where a click leads that takes it away."""
+
+    field: str
+    text: str
+    remove_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """The answer of one combiner. `text_weight` is that of the last turn where it was composed."""
 
@@ -82,7 +91,11 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Everything that the start page or a page of results shows. `hidden` are fields that carry the state."""
+    """Everything that the start page or a page of results shows. `hidden` are fields that carry the state.
+
+    `other_filters` are set and not among the values of `facets`; `unknown_filters` are those of the address
+    that this catalog does not have, and which are not applied.
+    """
 
     state: State
     catalogs: Sequence[str]
@@ -94,6 +107,8 @@ class Page:
     results: Sequence[Results] = ()
     suggestions: Sequence[str] = ()
     group: Sequence[Card] = ()
+    other_filters: Sequence[SetFilter] = ()
+    unknown_filters: Sequence[SetFilter] = ()
     has_target: bool = False
 
 
@@ -101,17 +116,21 @@ def build_page(data: PageData) -> Page:
     """Lay out what was fetched."""
     state, benchmark = data.state, data.benchmark
     targets = benchmark.targets if benchmark else frozenset()
+    facets = build_facets(state, data.context)
+    other, unknown = build_other_filters(state, data.context, facets)
     return Page(
         state=state,
         catalogs=data.catalogs,
         combiners=data.context.info.combiners,
-        facets=build_facets(state, data.context),
+        facets=facets,
         steps=build_steps(state),
         hidden=state.pairs(),
         explore=[build_card(state, result) for result in data.explore or ()],
         results=[build_results(state, combiner, answer, targets) for combiner, answer in data.answers],
         suggestions=build_suggestions(data) if state.turns else (),
         group=[build_card(state, item, targets) for item in data.group],
+        other_filters=other,
+        unknown_filters=unknown,
         has_target=benchmark is not None,
     )
 
@@ -188,6 +207,21 @@ def build_facets(state: State, context: CatalogContext) -> list[Facet]:
         for field, counts in context.facets.items()
         if len(counts) > 1
     ]
+
+
+def build_other_filters(
+    state: State, context: CatalogContext, facets: Sequence[Facet]
+) -> tuple[list[SetFilter], list[SetFilter]]:
+    """Return the filters that are set without being values of `facets`, and those that cannot be applied."""
+    shown = {(facet.field, value.text) for facet in facets for value in facet.values}
+    other, unknown = list[SetFilter](), list[SetFilter]()
+    for field, text in state.filters:
+        entry = SetFilter(field, text, state.toggle_filter(field, text).url)
+        if typed_value(text, context.version.schema.get(field, "")) is None:
+            unknown.append(entry)
+        elif (field, text) not in shown:
+            other.append(entry)
+    return other, unknown
 
 
 def _facet_value(state: State, field: str, count: FacetCount) -> FacetValue:

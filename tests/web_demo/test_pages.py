@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -67,7 +68,7 @@ class Search:
         return SearchInfo({}, None, ("sum", "slerp"), "sum", {}, {}, "1")
 
     async def facets(self, catalog: str, fields: list[str], *, limit: int = 0) -> dict[str, list[FacetCount]]:
-        return {"colour": [FacetCount("red", 30), FacetCount("blue", 10)]}
+        return {fields[0]: [FacetCount("red", 30), FacetCount("blue", 10)]}
 
     async def item(self, catalog: str, item_id: str) -> Item:
         if item_id == "missing":
@@ -397,3 +398,31 @@ def test_an_item_written_online_makes_the_page_read_no_other_file(
     # The place of the secret itself is refused, not its name.
     search.written["own"] = str(tmp_path / "i1.png")
     assert client.get("/picture?c=shop&i=own").status_code == 200
+
+
+def test_a_field_with_a_colon_filters_and_can_be_taken_back(client: TestClient, search: Search) -> None:
+    search.schema = {"g:colour": "keyword"}
+    page = client.get("/?c=shop").text
+    (first, _) = re.findall(r'<a class="chip" href="([^"]+)"', page)
+    page = client.get(unescape(first)).text
+    assert search.asked[-1]["where"] == {"g:colour": ["red"]}
+    (back,) = re.findall(r'<a class="chip set" href="([^"]+)"', page)
+    assert client.get(unescape(back)).status_code == 200
+    assert search.asked[-1]["where"] is None
+
+
+def test_filters_that_a_catalog_does_not_have_are_said(client: TestClient, search: Search) -> None:
+    query = urlencode(
+        [("c", "shop"), ("x0", "hat"), ("f", "gone:x"), ("f", "colour:mauve"), ("f", "colour:red")]
+    )
+    page = client.get(f"/?{query}").text
+    assert search.asked[-1]["where"] == {"colour": ["mauve", "red"]}
+    (said,) = re.findall(r'<p class="unknown" role="status">(.*?)</p>', page, re.DOTALL)
+    assert "This catalog has no such filter" in said
+    assert "gone: x" in said
+    assert "colour: mauve" not in said
+    (away,) = re.findall(r'href="([^"]+)"', said)
+    without = client.get(unescape(away)).text
+    assert "no such filter" not in without
+    # One that is set and no chip of a facet can be taken away as well.
+    assert re.search(r'<a class="chip set" href="[^"]+" title="Remove this filter">colour: mauve', without)

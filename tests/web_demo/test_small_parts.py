@@ -112,7 +112,10 @@ def test_turns_and_filters_are_what_was_said() -> None:
     assert (first.item, first.text, tuple(first.liked), first.text_weight) == ("a", "in red", ("b",), 0.4)
     assert second.image == b"0" * 32
     schema = {"kind": "keyword", "sale": "bool"}
-    assert to_where(state, schema) == {"kind": ["hat", "bag"], "sale": True}
+    assert to_where(state, schema) == {"kind": ["hat", "bag"], "sale": [True]}
     assert to_where(State("shop"), schema) is None
+    numbers = [("n", "12"), ("n", "-3"), ("n", "x"), ("n", "9" * 19), ("sale", "yes"), ("price", "1")]
+    kinds = {"n": "integer", "price": "float", **schema}
+    assert to_where(State(filters=tuple(numbers)), kinds) == {"n": [12, -3]}
     with pytest.raises(UploadGoneError):
         to_turns(state, lambda name: None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
+from html.parser import HTMLParser
 from urllib.parse import parse_qsl
 
 import pytest
@@ -16,6 +19,29 @@ TEXTS = (
     .map(str.strip)
     .filter(lambda text: "\x00" not in text)
 )
+# Whatever a payload may hold, and what could be taken for a separator.
+SEPARATORS = [
+    "g:colour",
+    ":",
+    "::",
+    "a%3Ab",
+    "100%",
+    "%",
+    "%25",
+    "a&f=b:c",
+    "a+b",
+    "#",
+    "?",
+    "%3a",
+    "é:\u200b",
+]
+FIELDS = st.sampled_from(SEPARATORS) | st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=12
+)
+VALUES = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
+    [*SEPARATORS, "https://a/?b=c&d#e", "%0A", "%2525", "", " ", "\r\n", "\n", "\0", "\u2028"]
+)
+FILTERS = st.lists(st.tuples(FIELDS, VALUES), max_size=4, unique=True).map(tuple)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda text: "\x00" not in text)
 
 
@@ -38,9 +64,7 @@ STATES = st.builds(
     State,
     catalog=st.sampled_from(["", "shop", "a-b_c"]),
     turns=st.lists(turns().filter(lambda turn: not turn.is_empty), max_size=4).map(tuple),
-    filters=st.lists(st.tuples(st.sampled_from(["kind", "colour"]), NAMES), max_size=3, unique=True).map(
-        tuple
-    ),
+    filters=FILTERS,
     excluded=st.lists(NAMES, max_size=3, unique=True).map(tuple),
     combiner=st.sampled_from(["", "sum", "combiner/garments"]),
     versus=st.sampled_from(["", "slerp"]),
@@ -52,6 +76,38 @@ STATES = st.builds(
 def test_an_address_leads_back_to_its_conversation(state: State) -> None:
     assert parse(state.pairs()) == state
     assert parse(parse_qsl(state.url.partition("?")[2])) == state
+
+
+class Form(HTMLParser):
+    """The fields of a page's form, as a browser reads and sends them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.pairs: list[tuple[str, str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        # The standard: line ends become CRLF when a form is sent, and no attribute holds a zero.
+        value = re.sub(r"\r\n?|\n", "\r\n", (given.get("value") or "").replace("\0", "\ufffd"))
+        self.pairs.append((given.get("name") or "", value))
+
+
+@given(FILTERS)
+def test_filters_survive_addresses_and_forms(filters: tuple[tuple[str, str], ...]) -> None:
+    state = State(catalog="shop", filters=filters)
+    assert parse(parse_qsl(state.url.partition("?")[2])) == state
+    fields = "".join(f'<input name="{key}" value="{escape(value)}">' for key, value in state.pairs())
+    assert parse(Form(fields).pairs) == state
+    for field, value in filters:
+        without = parse(parse_qsl(state.toggle_filter(field, value).url.partition("?")[2]))
+        assert without.filters == tuple(pair for pair in filters if pair != (field, value))
+
+
+def test_addresses_from_before_mean_what_they_meant() -> None:
+    for text in ("colour:red", "colour:a:b", "100%:x", "size:50%", "kind:%41"):
+        field, _, value = text.partition(":")
+        assert parse([("f", text)]).filters == ((field, value),)
 
 
 @given(STATES, NAMES, st.booleans())
