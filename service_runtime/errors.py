@@ -57,6 +57,7 @@ class ServiceError(Exception):
 
     `field` is the path of the request field at fault, `retry_after` the seconds after which trying
     again makes sense, `metadata` further facts for programs. Texts that are too long to travel are cut.
+    `log_facts` are for this service's log, which never has the message: nothing in them is from a user.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ServiceError(Exception):
         field: str = "",
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
+        log_facts: Mapping[str, str] | None = None,
     ) -> None:
         self.message = _shortened(message, MAX_MESSAGE_BYTES)
         super().__init__(self.message)
@@ -74,6 +76,7 @@ class ServiceError(Exception):
         self.field = _shortened(field, MAX_NAME_BYTES)
         self.retry_after = retry_after
         self.metadata = {key: _shortened(value, MAX_NAME_BYTES) for key, value in (metadata or {}).items()}
+        self.log_facts = dict(log_facts or {})
 
     @property
     def code(self) -> grpc.StatusCode:

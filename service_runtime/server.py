@@ -23,7 +23,7 @@ from service_runtime.auth import create_authenticator
 from service_runtime.errors import ServiceError, StartupError
 from service_runtime.grpcio_patch import create_server
 from service_runtime.interceptor import CallInterceptor
-from service_runtime.logging import configure_logging, get_logger
+from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.settings import ServiceSettings, startup_warnings
 from service_runtime.tls import server_credentials
@@ -75,6 +75,8 @@ class Application(ABC):
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _PROBE_SECONDS = 1.0
+# Bit 0 of gRPC's set of compression algorithms: none.
+_IDENTITY = 1
 # The same as no limit: gRPC keeps it in 32 bits.
 _UNLIMITED_CALLS = 1 << 30
 Settings = TypeVar("Settings", bound=ServiceSettings)
@@ -92,6 +94,7 @@ def main(
     try:
         settings = settings_class.load(list(sys.argv[1:] if arguments is None else arguments))
         configure_logging(settings.log_level, settings.log_format)
+        capture_libraries(settings.log_level)
         with tracing(
             settings.program, endpoint=settings.tracing_endpoint, sample_ratio=settings.tracing_sample_ratio
         ):
@@ -223,6 +226,7 @@ async def _stop_serving_when(
 async def _run_until_signal(settings: Settings, build: Callable[[Settings], Application]) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_error)
 
     def on_signal() -> None:
         if stopped.is_set():
@@ -241,6 +245,9 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        # A few bytes would become `max_message_bytes` before anything of ours sees them, and images, vectors
+        # and short texts hardly compress: a compressed message is refused by its header, UNIMPLEMENTED.
+        ("grpc.compression_enabled_algorithms_bitset", _IDENTITY),
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace_seconds * 1000)),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),

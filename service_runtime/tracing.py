@@ -1,6 +1,7 @@
 """OpenTelemetry tracing as an option: spans of the calls served and of the calls they make, over OTLP.
 
 The context travels in the W3C `traceparent` metadata, in and out. Without the setting nothing is imported.
+Spans leave the process with what the log would say of a call too: `_without_texts`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from service_runtime.errors import StartupError
 from service_runtime.settings import software_version
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import SpanContext
 
 _provider: TracerProvider | None = None
 
@@ -100,8 +102,55 @@ def _build(service: str, exporter: SpanExporter, sample_ratio: float) -> TracerP
         sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
         shutdown_on_exit=False,
     )
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+
+    class WithoutTexts(BatchSpanProcessor):
+        """Hands on what `_without_texts` leaves of each span."""
+
+        def on_end(self, span: ReadableSpan) -> None:
+            super().on_end(_without_texts(span))
+
+    provider.add_span_processor(WithoutTexts(exporter))
     return provider
+
+
+# Attributes that are of the contract, of the outcome, or of the connection.
+_ATTRIBUTES = ("rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code", "net.peer.", "server.")
+
+
+def _without_texts(span: ReadableSpan) -> ReadableSpan:
+    """Return a span without messages of errors and refusals, and without texts that a caller chose.
+
+    Those are descriptions of statuses, messages and traces of exceptions, the user agent and the trace state.
+    """
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.trace import Status
+
+    def kept(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: value for name, value in (values or {}).items() if name.startswith(names)}
+
+    context = span.get_span_context()
+    return ReadableSpan(
+        name=span.name,
+        context=context and _without_state(context),
+        parent=span.parent and _without_state(span.parent),
+        resource=span.resource,
+        attributes=kept(span.attributes, _ATTRIBUTES),
+        events=[
+            Event(event.name, kept(event.attributes, ("exception.type", "message.")), event.timestamp)
+            for event in span.events
+        ],
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _without_state(context: SpanContext) -> SpanContext:
+    from opentelemetry.trace import SpanContext
+
+    return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags)
 
 
 def _missing(error: ImportError) -> StartupError:

@@ -26,11 +26,17 @@ def to_service_error(
     else means that the service cannot do its part: `unavailable`.
     """
     code, text, reason = error.code, error.details, _reason(error)
+    facts = {"upstream": service, "upstream_address": address, "upstream_code": code.name}
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(pb.DEADLINE, f"the {service} did not answer in the time left; allow more time")
+        return ServiceError(
+            pb.DEADLINE, f"the {service} did not answer in the time left; allow more time", log_facts=facts
+        )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason in (pb.OVERLOADED, pb.RATE_LIMITED):
         return ServiceError(
-            pb.OVERLOADED, f"the {service} is busy: {text}", retry_after=error.retry_after or 0.2
+            pb.OVERLOADED,
+            f"the {service} is busy: {text}",
+            retry_after=error.retry_after or 0.2,
+            log_facts=facts,
         )
     if code in _PASSED_ON and reason is not None and grpc_code(reason) is code:
         return ServiceError(reason, text, metadata=error.metadata)
@@ -38,6 +44,7 @@ def to_service_error(
         unavailable,
         f"the {service} at {address} cannot be used ({code.name}: {text}); {_advice(code, text)}",
         retry_after=1.0,
+        log_facts=facts,
     )
 
 

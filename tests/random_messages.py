@@ -7,7 +7,9 @@ import random
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from tests.robustness import wire
 
 REQUESTS = int(os.environ.get("CIR_RANDOM_REQUESTS", "1200"))
 # One request at a time is never too much: RESOURCE_EXHAUSTED would be an answer that is too long to send.
@@ -78,3 +80,14 @@ def _scalar(field: FieldDescriptor, source: random.Random) -> Any:
         case FieldDescriptor.CPPTYPE_ENUM:
             return source.choice((0, 1, 2, 77))
     return source.choice(_INTEGERS)
+
+
+def filled(kind: Descriptor, text: str, depth: int = 0) -> bytes:
+    """Serialise a message of this kind with `text` in each of its texts, bytes and keys."""
+    out = b""
+    for field in kind.fields:
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            out += wire.field(field.number, text.encode())
+        elif field.message_type is not None and depth < 6:
+            out += wire.field(field.number, filled(field.message_type, text, depth + 1))
+    return out

@@ -11,7 +11,7 @@ import uvicorn
 from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from service_runtime.errors import StartupError
-from service_runtime.logging import configure_logging, get_logger
+from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from web_demo.app import Pages, delete_expired_uploads
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries
@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = DemoSettings.load(arguments)
         configure_logging(settings.log_level, settings.log_format)
+        capture_libraries(settings.log_level)
         return asyncio.run(_serve(settings))
     except StartupError as error:
         print(f"web_demo: {error}", file=sys.stderr)
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(settings: DemoSettings) -> int:
+    asyncio.get_running_loop().set_exception_handler(log_loop_error)
     benchmark = BenchmarkQueries.read(settings.known_queries)
     try:
         uploads = Uploads(

@@ -71,6 +71,15 @@ class ExampleService(Application, rpc.CombinerServiceServicer):
                     raise ServiceError(errors_pb2.OVERLOADED, "too much", retry_after=1.25)
                 case "bug":
                     raise ZeroDivisionError("a bug")
+                case "quote":
+                    raise ValueError(f"could not convert {request}")
+                case "quoting refusal":
+                    quoted = request.text_features.model_fingerprint
+                    raise ServiceError(
+                        errors_pb2.FIELD_INVALID,
+                        f"not {quoted}",
+                        field=f"text_features.model_fingerprint.{quoted}",
+                    )
                 case "hang":
                     await asyncio.to_thread(self.go.wait, 30)
                 case "block":

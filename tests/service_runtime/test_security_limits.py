@@ -179,6 +179,18 @@ async def test_a_message_over_the_limit_is_refused() -> None:
         assert await good_call(address) == "nobody"
 
 
+@pytest.mark.parametrize("algorithm", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_a_compressed_message_is_refused_with_what_to_do(algorithm: grpc.Compression) -> None:
+    application = Probe()
+    async with serving(application, settings()) as address:
+        async with grpc.aio.insecure_channel(address, compression=algorithm) as on:
+            refusal = await refused(combine(on, combiner="x" * 100_000))
+        assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+        assert refusal.message.startswith("Compression algorithm")
+        assert application.calls == 0
+        assert await good_call(address) == "nobody"
+
+
 def test_our_clients_say_so_before_sending() -> None:
     request = pb.CombineRequest(combiner="x" * (MAX_MESSAGE_BYTES + 1))
     # Nothing listens there: what is refused without a connection never left this machine.

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import qdrant_edge as edge
 
+from service_runtime.error_report import name_error
 from service_runtime.logging import get_logger
 from vector_store.edge import EdgeOptions
 from vector_store.edge.catalogs import EdgeCatalogs
@@ -107,7 +108,7 @@ class BackgroundIndex:
                     get_logger().warning(
                         "items written online not indexed",
                         version=self._name,
-                        error=str(error),
+                        error=name_error(error),
                         meanwhile="queries compare them one by one",
                         retry_seconds=pause,
                     )
