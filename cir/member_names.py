@@ -6,9 +6,9 @@ They hold in any letter case. Pure.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from enum import StrEnum
-from pathlib import PurePosixPath
 
 from cir.images.formats import IMAGE_SUFFIXES
 
@@ -45,19 +45,19 @@ _SYSTEM_NAMES = frozenset(
     (
         *(".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".temporaryitems"),
         *(".documentrevisions-v100", ".apdisk", "icon\r", "__macosx", "network trash folder"),
-        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler"),
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin"),
         *("system volume information", "picasa.ini", ".picasa.ini", "zbthumbnail.info"),
         *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", ".@__thumb"),
         *("lost+found", "pax_global_header", ".directory", ".nomedia"),
     )
 )
-# Extended headers that an old tar has unpacked as files, and names that WebDataset keeps for itself.
-_SYSTEM_PATTERN = re.compile(r"\._.*|paxheaders?(\.\w+)?|__.*__|~\$.*", re.DOTALL)
+# Companions of macOS, extended headers that an old tar has unpacked as files, locks of open documents.
+_SYSTEM_PATTERN = re.compile(r"\._.*|paxheaders?(\.\w+)?|~\$.*", re.DOTALL)
 
 
 def ending_of(name: str) -> str:
     """Return the ending of a file's name with its dot, in lower case; empty without one."""
-    return PurePosixPath(name).suffix.lower()
+    return posixpath.splitext(name)[1].lower()
 
 
 def is_image_name(name: str) -> bool:
@@ -77,12 +77,21 @@ def reason_for_path(path: str, *, hidden: bool = True) -> PassedOver | None:
     Without `hidden` names that begin with a dot are taken: where a person has named the file, rather than
     where a folder was walked.
     """
-    parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     if any(is_system_name(part) for part in parts):
         return PassedOver.SYSTEM_FILE
     if hidden and any(part.startswith(".") for part in parts):
         return PassedOver.HIDDEN
     return None
+
+
+def reason_for_named(image: str) -> PassedOver | None:
+    """Return why a path or URL in a list of images is no member; None if it may be one.
+
+    The file's own name counts, and those of the folders of a relative path: lists are made of listings.
+    """
+    named = image.rpartition("/")[2] if image.startswith("/") or "://" in image else image
+    return reason_for_path(named, hidden=False)
 
 
 def reason_for_file(path: str) -> PassedOver | None:

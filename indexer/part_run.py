@@ -148,6 +148,7 @@ class _PartRun:
             rejects_path=rejects.path if tally.rejected else None,
             seconds=time.monotonic() - started,
             notes=facts.notes,
+            passed_over=facts.passed_over,
         )
 
 

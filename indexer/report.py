@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.items import Change
+from indexer.sources.passed_over import NOTHING_PASSED_OVER, PassedOverFiles
 from vector_store.types import FieldType
 
 
@@ -63,6 +64,7 @@ class IndexReport:
     there, and stay as they were; `deleted` ones are gone. `seconds` runs from the first image to the
     publishing, so `images_per_second` includes building the vector index. `rejects_path` is None without
     rejects; `notes` are remarks that a person should see. `dry_run` says that nothing was done, only looked.
+    `passed_over` are files of the source that are no items, which `read` does not count.
     """
 
     catalog: str
@@ -84,6 +86,7 @@ class IndexReport:
     resumed: bool = False
     dry_run: bool = False
     near_duplicates: int | None = None
+    passed_over: PassedOverFiles = NOTHING_PASSED_OVER
 
     @property
     def complete(self) -> bool:
@@ -109,7 +112,15 @@ def reasons_text(reasons: Mapping[str, int]) -> str:
 
 
 def report_text(report: IndexReport) -> str:
-    """A run on one line, for people."""
+    """A run on one line, for people, and what was passed over on another."""
+    return _with_passed_over(_run_text(report), report.passed_over)
+
+
+def _with_passed_over(text: str, passed_over: PassedOverFiles) -> str:
+    return f"{text}\npassed over, as no images: {passed_over.text}" if passed_over.counts else text
+
+
+def _run_text(report: IndexReport) -> str:
     catalog, changes = report.catalog, {name: count for name, count in report.changes.items() if count}
     parts = [f"{count} {name.replace('_', ' ')}" for name, count in changes.items()]
     if report.carried and not changes.get(Change.CARRIED):
@@ -151,6 +162,7 @@ class PartReport:
     rejects_path: Path | None
     seconds: float
     notes: tuple[str, ...] = ()
+    passed_over: PassedOverFiles = NOTHING_PASSED_OVER
 
     @property
     def images_per_second(self) -> float:
@@ -165,9 +177,10 @@ class PartReport:
 
 
 def part_report_text(report: PartReport) -> str:
-    """A partition's run on one line, for people."""
-    return (
+    """A partition's run on one line, for people, and what was passed over on another."""
+    text = (
         f"{report.catalog}: partition {report.partition} is in {report.path}: {report.read} items read, "
         f"{report.indexed} embedded, {report.unchanged} unchanged, {report.rejected} rejected, "
         f"{report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
     )
+    return _with_passed_over(text, report.passed_over)

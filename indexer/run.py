@@ -449,6 +449,7 @@ class IndexRun:
             resumed=resumed,
             dry_run=self.options.dry_run,
             near_duplicates=near_duplicates,
+            passed_over=self.facts.passed_over,
         )
 
 

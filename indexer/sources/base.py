@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.rejects import IMAGE_EMPTY, IMAGE_MISSING, IMAGE_NOT_READABLE, IMAGE_TOO_MANY_BYTES, Reject
+from indexer.sources.passed_over import NOTHING_PASSED_OVER, PassedOverFiles
 from vector_store.types import FieldType, Payload
 
 
@@ -146,13 +147,15 @@ class SourceFacts:
     """Facts of a source before its first image is read: the number of items and their payload's schema.
 
     `notes` are remarks for a person, such as a column whose values are of several types. `image_folders` are
-    those that the items' locations lie in, to be recorded with the version.
+    those that the items' locations lie in, to be recorded with the version. `passed_over` are the files that
+    are no items.
     """
 
     total: int
     schema: Mapping[str, FieldType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     image_folders: tuple[str, ...] = ()
+    passed_over: PassedOverFiles = NOTHING_PASSED_OVER
 
 
 class Source(ABC):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cir.member_names import PassedOver, reason_for_named
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_OUTSIDE_ROOT, ROW_MALFORMED, URL_NOT_ALLOWED, Reject
 from indexer.sources.base import ImageRoot, OutsideRoot, Source, SourceFacts, SourceItem
 from indexer.sources.columns import ColumnTypes, UnusableValue, payload_of
 from indexer.sources.image_folders import ImageFolders
 from indexer.sources.parquet import parquet_rows
+from indexer.sources.passed_over import PassedOverCount
 from indexer.sources.rows import BadRow, Row, RowReader, csv_rows, jsonl_rows
 from indexer.sources.url import Fetching, UrlImage, UrlNotAllowed
 from vector_store.types import FieldType, Payload
@@ -70,8 +72,11 @@ class ManifestSource(Source):
         if not self._root.path.is_dir():
             raise SourceError(f"root {self._root.path} of manifest {self.name} is no folder")
         types, total, columns = ColumnTypes(), 0, set[str]()
-        folders = ImageFolders(self._root)
+        folders, passed_over = ImageFolders(self._root), PassedOverCount()
         for row in self._rows(self._path):
+            if reason := _reason_to_pass_over(row):
+                passed_over.add(reason, _image_of(row))
+                continue
             total += 1
             if isinstance(row, BadRow):
                 continue
@@ -93,13 +98,20 @@ class ManifestSource(Source):
         except UnusableValue as error:
             raise SourceError(f"manifest {self.name}: {error}") from None
         self._schema = schema
-        return SourceFacts(total=total, schema=schema, notes=tuple(notes), image_folders=folders.folded())
+        return SourceFacts(
+            total=total,
+            schema=schema,
+            notes=tuple(notes),
+            image_folders=folders.folded(),
+            passed_over=passed_over.files(),
+        )
 
     def items(self) -> Iterator[SourceItem | Reject]:
         """The rows as items; `survey` comes first where it was not called yet."""
         schema = self._schema if self._schema is not None else self.survey().schema
         for row in self._rows(self._path):
-            yield self._item(row, schema)
+            if not _reason_to_pass_over(row):
+                yield self._item(row, schema)
 
     def _item(self, row: Row | BadRow, schema: Mapping[str, FieldType]) -> SourceItem | Reject:
         if isinstance(row, BadRow):
@@ -139,6 +151,15 @@ class ManifestSource(Source):
             raise SourceError(
                 f"manifest {self.name} has no payload column {unknown[0]!r} with values; there are: {listed}"
             )
+
+
+def _image_of(row: Row | BadRow) -> str:
+    image = None if isinstance(row, BadRow) else row.cells.get(IMAGE)
+    return image.strip() if isinstance(image, str) else ""
+
+
+def _reason_to_pass_over(row: Row | BadRow) -> PassedOver | None:
+    return reason_for_named(_image_of(row))
 
 
 def _payload_cells(row: Row) -> dict[str, object]:

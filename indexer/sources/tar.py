@@ -5,120 +5,26 @@ Nothing is unpacked: a member is referred to by its place in the shard."""
 from __future__ import annotations
 
 import glob
-import io
 import json
 import os
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+from cir.member_names import PassedOver, is_image_name, reason_for_file, reason_for_path
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE, ROW_MALFORMED, Reject
-from indexer.sources.base import (
-    FileStat,
-    ImageError,
-    ImageRef,
-    Source,
-    SourceFacts,
-    SourceItem,
-    check_content,
-    too_large,
-)
+from indexer.sources.base import ImageError, Source, SourceFacts, SourceItem
 from indexer.sources.columns import ColumnTypes, UnusableValue, payload_of
-from indexer.sources.folder import IMAGE_EXTENSIONS
 from indexer.sources.image_folders import fold_folders
+from indexer.sources.passed_over import PassedOverCount
 from indexer.sources.rows import CellText
+from indexer.sources.shard import Member, members
 from vector_store.types import FieldType
-
-# A header of extended fields is read as a whole; real ones have a few hundred bytes.
-_MAX_HEADER_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class TarImage(ImageRef):
-    """A regular member of an uncompressed tar file, by its place in it."""
-
-    shard: Path
-    name: str
-    offset: int
-    size: int
-
-    def stat(self) -> FileStat:
-        try:
-            return FileStat(self.size, self.shard.stat().st_mtime_ns)
-        except FileNotFoundError:
-            raise ImageError(IMAGE_MISSING, "does not exist: its shard is gone") from None
-        except OSError as error:
-            raise ImageError(IMAGE_NOT_READABLE, f"cannot be read: {error.strerror}") from error
-
-    def read(self, max_bytes: int) -> bytes:
-        if self.size > max_bytes:
-            raise too_large(self.size, max_bytes)
-        try:
-            with self.shard.open("rb") as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
-        except FileNotFoundError:
-            raise ImageError(IMAGE_MISSING, "does not exist: its shard is gone") from None
-        except OSError as error:
-            raise ImageError(IMAGE_NOT_READABLE, f"cannot be read: {error.strerror}") from error
-        if len(content) < self.size:
-            raise ImageError(IMAGE_NOT_READABLE, "is cut off: its shard became shorter", len(content))
-        return check_content(content, max_bytes)
-
-    def __str__(self) -> str:
-        return f"{self.shard}!/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a shard; `problem` says why it cannot be used, '' when it can."""
-
-    image_ref: TarImage
-    problem: str = ""
-
-
-def members(shard: Path) -> Iterator[Member]:
-    """The files of a shard in order; folders are passed over. Nothing but headers is read.
-
-    Raises:
-        SourceError: a shard that is no tar file, is compressed, damaged or cut off.
-    """
-    try:
-        with _Headers(io.FileIO(shard)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            while (info := tar.next()) is not None:
-                # The module would remember every member; a shard may have a million.
-                tar.members.clear()  # type: ignore[attr-defined]
-                if not info.isdir():
-                    yield Member(TarImage(shard, info.name, info.offset_data, info.size), _problem(info))
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise SourceError(
-            f"shard {shard} cannot be read as an uncompressed tar file: {error}; fetch or write it again"
-        ) from error
-
-
-def _problem(info: tarfile.TarInfo) -> str:
-    path = PurePosixPath(info.name)
-    if path.is_absolute() or ".." in path.parts or "\0" in info.name:
-        return "its name leads out of the shard; expected a relative path without '..'"
-    if not info.isreg() or info.issparse():
-        return "it is no regular file (a link, a device, or sparse); put the file itself into the shard"
-    return ""
-
-
-class _Headers(io.BufferedReader):
-    """A file of which only so much may be read at once as headers have."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header has {size} bytes; expected at most {_MAX_HEADER_BYTES}")
-        return super().read(size)
-
 
 _MAX_TEXT_BYTES = 1024 * 1024
 _TEXT, _CLASS = "text", "cls"
+_PAYLOAD = (".json", ".txt", ".cls")
 
 
 class TarSource(Source):
@@ -126,8 +32,9 @@ class TarSource(Source):
 
     The key of a member is its path up to the first dot of its file name; it is the item's id, so it must be
     unique over all shards. The image is the member with an image's extension; `.json` holds the payload as
-    an object, `.txt` becomes its field `text`, `.cls` its field `cls`; all others are passed over. Fields
-    that hold objects are left out with a remark. Links, devices and names that lead elsewhere are rejects.
+    an object, `.txt` becomes its field `text`, `.cls` its field `cls`. All others are passed over and
+    counted, as are names that are no member of any data set (`cir.member_names`). Fields that hold objects
+    are left out with a remark. Links, devices and names that lead elsewhere are rejects.
     """
 
     def __init__(
@@ -155,7 +62,8 @@ class TarSource(Source):
             SourceError: a shard is missing or damaged.
         """
         types, total, left_out = ColumnTypes(), 0, set[str]()
-        for _, group in self._groups():
+        passed_over, unfinished = PassedOverCount(), list[str]()
+        for _, group in self._groups(passed_over, unfinished.append):
             total += 1
             try:
                 cells = _cells(group)
@@ -180,11 +88,18 @@ class TarSource(Source):
             schema, notes = types.schema(self._given)
         except UnusableValue as error:
             raise SourceError(f"{self.name}: {error}") from None
+        notes += unfinished
         notes += [f"field {name!r} is left out: it holds objects" for name in sorted(left_out)]
         self._schema = schema
         # Without a base the location is a place in a shard, which is no file of its own.
         folders = fold_folders([os.path.dirname(self._base)] if self._base else [])
-        return SourceFacts(total=total, schema=schema, notes=tuple(notes), image_folders=folders)
+        return SourceFacts(
+            total=total,
+            schema=schema,
+            notes=tuple(notes),
+            image_folders=folders,
+            passed_over=passed_over.files(),
+        )
 
     def items(self) -> Iterator[SourceItem | Reject]:
         """The items; `survey` comes first where it was not called yet."""
@@ -199,11 +114,11 @@ class TarSource(Source):
         for member in group:
             if member.problem:
                 return Reject(key, where, IMAGE_NOT_READABLE, f"{member.image_ref}: {member.problem}")
-        image_refs = [
-            m.image_ref for m in group if PurePosixPath(m.image_ref.name).suffix.lower() in IMAGE_EXTENSIONS
-        ]
+        image_refs = [member.image_ref for member in group if is_image_name(member.image_ref.name)]
         if not image_refs:
-            return Reject(key, where, IMAGE_MISSING, f"{where}: no member of this key is an image")
+            names = ", ".join(member.image_ref.name for member in group)
+            message = f"{where}: no member of this key is an image that is read (there are: {names})"
+            return Reject(key, where, IMAGE_MISSING, message)
         if len(image_refs) > 1:
             return Reject(
                 key, where, ROW_MALFORMED, f"{where}: {len(image_refs)} images of one key; expected one"
@@ -217,10 +132,35 @@ class TarSource(Source):
         payload = payload_of({name: cell for name, cell in cells.items() if name in schema}, schema)
         return SourceItem(key, image_ref, image, payload)
 
-    def _groups(self) -> Iterator[tuple[str, list[Member]]]:
+    def _groups(
+        self, passed_over: PassedOverCount | None = None, remark: Callable[[str], None] = lambda text: None
+    ) -> Iterator[tuple[str, list[Member]]]:
+        """Yield the members of each key that is an item; all others are passed over."""
+        count = passed_over or PassedOverCount()
         for shard in self._shards:
-            for key, group in groupby(members(shard), key=_key):
-                yield key, list(group)
+            for key, group in groupby(_usable(members(shard, remark), count), key=_key):
+                of_key = list(group)
+                # With a payload and without an image it is an item that cannot be read: a reject.
+                if any(member.problem or _reason(member) is None for member in of_key):
+                    yield key, of_key
+                for member in of_key:
+                    if not member.problem and (reason := _reason(member)):
+                        count.add(reason, member.image_ref.short)
+
+
+def _usable(found: Iterator[Member], passed_over: PassedOverCount) -> Iterator[Member]:
+    """Leave out what is no member by its name, so that it does not stand between members of one key."""
+    for member in found:
+        if reason := reason_for_path(member.image_ref.name):
+            passed_over.add(reason, member.image_ref.short)
+        else:
+            yield member
+
+
+def _reason(member: Member) -> PassedOver | None:
+    """Return why a member is no part of an item; None for images and for what makes the payload."""
+    name = member.image_ref.name
+    return None if PurePosixPath(name).suffix.lower() in _PAYLOAD else reason_for_file(name)
 
 
 def _key(member: Member) -> str:
@@ -232,7 +172,7 @@ def _cells(group: Sequence[Member]) -> dict[str, object]:
     cells: dict[str, object] = {}
     for member in group:
         kind = PurePosixPath(member.image_ref.name).suffix.lower()
-        if member.problem or kind not in (".json", ".txt", ".cls") or not member.image_ref.size:
+        if member.problem or kind not in _PAYLOAD or not member.image_ref.size:
             continue
         try:
             text = member.image_ref.read(_MAX_TEXT_BYTES).decode("utf-8-sig")

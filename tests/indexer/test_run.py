@@ -24,6 +24,7 @@ from indexer import (
     VersionIncomplete,
     index,
 )
+from indexer.report import report_text
 from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import DIMENSION, FINGERPRINT, FakeEmbedder, features_of, serve
 from tests.indexer.helpers import fill, jpeg, stored
@@ -43,6 +44,21 @@ async def versions(store: VectorStore, catalog: str) -> list[VersionState]:
         return [info.state for info in await store.list_versions(catalog)]
     except CatalogNotFoundError:
         return []
+
+
+async def test_what_was_passed_over_is_told_at_the_end(
+    tmp_path: Path, store: VectorStore, address: str
+) -> None:
+    fill(tmp_path / "photos", 2)
+    for name in ("._0001.jpg", "raw.NEF", "notes.txt"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)
+    assert (report.read, report.rejected, report.complete) == (2, 0, True)
+    assert report.passed_over.counts == {"system_file": 1, "format_not_read": 1, "no_image": 1}
+    document = json.loads(json.dumps(report.document()))
+    assert document["passed_over"]["counts"] == report.passed_over.counts
+    assert document["passed_over"]["names"]["format_not_read"] == ["raw.NEF"]
+    assert "\npassed over, as no images: format_not_read 1 (raw.NEF), " in report_text(report)
 
 
 async def test_a_folder_becomes_a_published_catalog(tmp_path: Path, store: VectorStore, address: str) -> None:

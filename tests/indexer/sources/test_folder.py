@@ -145,3 +145,41 @@ def test_whatever_resolves_lies_below_the_root(parts: list[str]) -> None:
         return
     assert path == root / relative
     assert ".." not in Path(relative).parts
+
+
+def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
+    members = ("a.jpg", "DSC0001.HIF", "b.heif", "c.jp2", "d.J2K", "e.apng", "sub/f.avif")
+    others = {
+        "system_file": (
+            "._a.jpg",
+            "Thumbs.db",
+            "@eaDir/a.jpg/SYNOFILE_THUMB_XL.jpg",
+            "__MACOSX/a.jpg",
+            ".DS_Store",
+        ),
+        "hidden": (".git/a.jpg", ".b.jpg"),
+        "format_not_read": ("x.psd", "sub/y.CR2", "z.svg", "w.dng"),
+        "no_image": ("notes.txt", "a.jpg.part"),
+    }
+    for name in (*members, *(name for names in others.values() for name in names)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    (tmp_path / "pipe-link.jpg").symlink_to(tmp_path / "pipe.jpg")
+    source = FolderSource(tmp_path)
+    facts = source.survey()
+    assert facts.total == len(members) == len(list(source.items()))
+    counted = {reason: len(names) for reason, names in others.items()}
+    counted |= {"special_file": 2, "linked_folder": 1}
+    assert facts.passed_over.counts == counted
+    assert facts.passed_over.names["format_not_read"] == ("sub/y.CR2", "w.dng", "x.psd")
+    assert "format_not_read 4 (sub/y.CR2, w.dng, x.psd, ...)" in facts.passed_over.text
+    assert "linked_folder 1 (linked/)" in facts.passed_over.text
+
+
+def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a.psd").write_bytes(b"x")
+    with pytest.raises(SourceError, match=r"holds no images.*passed over: format_not_read 1 \(a\.psd\)"):
+        FolderSource(tmp_path).survey()

@@ -271,3 +271,22 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
         open_source(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="for manifests only"):
         open_source(tmp_path, text_fields=("title",))
+
+
+def test_companions_in_a_listing_are_passed_over(tmp_path: Path) -> None:
+    names = [
+        "a.jpg",
+        "._a.jpg",
+        "sub/Thumbs.db",
+        "@eaDir/a.jpg/x.jpg",
+        ".named/b.jpg",
+        "https://shop/._c.jpg",
+    ]
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps({"image": name}) + "\n" for name in names))
+    source = ManifestSource(path)
+    facts = source.survey()
+    assert [item.id for item in source.items()] == ["a.jpg", ".named/b.jpg"]
+    assert facts.total == 2
+    assert facts.passed_over.counts == {"system_file": 4}
+    assert "._a.jpg" in facts.passed_over.text

@@ -145,3 +145,102 @@ def test_compressed_missing_and_empty_shards(tmp_path: Path) -> None:
     for name in ("a.tar.gz", "none-*.tar", "empty.tar"):
         with pytest.raises(SourceError, match=r"uncompressed|no items"):
             open_source(tmp_path / name).survey()
+
+
+APPLE = {
+    "./._000001.jpg": b"\0\5\x16\7",
+    "./000001.jpg": jpeg(1),
+    "./._000001.json": b"\0\5\x16\7",
+    "./000001.json": b'{"price": 1}',
+    "__MACOSX/._000001.jpg": b"x",
+    "PaxHeaders.77/000001.jpg": b"30 mtime=1",
+    "d.ir/sub/._2.x.png": b"x",
+    "d.ir/sub/2.x.png": jpeg(2),
+    "d.ir/sub/2.json": b'{"price": 2}',
+    "d.ir/.DS_Store": b"x",
+    ".hidden/3.jpg": jpeg(3),
+    "d.ir/readme.md": b"hello",
+    "4.HIF": jpeg(4),
+    "4.seg.npy": b"x",
+    "5.psd": b"x",
+    "6.psd": b"x",
+    "6.json": b'{"price": 6}',
+    "7.jp2": jpeg(7),
+}
+
+
+def test_companions_and_other_files_are_passed_over_and_counted(tmp_path: Path) -> None:
+    source = TarSource(str(write(tmp_path / "a.tar", APPLE)))
+    facts = source.survey()
+    found = list(source.items())
+    assert facts.total == len(found) == 5
+    items = {item.id: dict(item.payload) for item in found if isinstance(item, SourceItem)}
+    assert items == {"000001": {"price": 1}, "d.ir/sub/2": {"price": 2}, "4": {}, "7": {}}
+    (reject,) = [item for item in found if isinstance(item, Reject)]
+    assert (reject.id, reject.reason) == ("6", "IMAGE_MISSING")
+    assert "6.psd" in reject.message
+    counts = {"system_file": 6, "hidden": 1, "no_image": 2, "format_not_read": 2}
+    assert facts.passed_over.counts == counts
+    assert "5.psd" in facts.passed_over.text
+    assert facts.notes == ()
+
+
+def joined(tmp_path: Path, *parts: bytes) -> Path:
+    shard = tmp_path / "cat.tar"
+    shard.write_bytes(b"".join(parts))
+    return shard
+
+
+def test_shards_one_after_the_other_are_read_to_the_end(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.tar", {**sample(1), **sample(2)}).read_bytes()
+    two = write(tmp_path / "b.tar", sample(3)).read_bytes()
+    empty = write(tmp_path / "c.tar", {}).read_bytes()
+    without_mark = one.rstrip(b"\0")
+    without_mark += bytes(-len(without_mark) % 512)
+    for parts in (
+        (one, two),
+        (one, empty, two),
+        (one, bytes(3 << 20), two),
+        (without_mark, two),
+        (empty, one, two),
+    ):
+        source = TarSource(str(joined(tmp_path, *parts)))
+        facts = source.survey()
+        items = list(source.items())
+        assert [item.id for item in items] == ["000001", "000002", "000003"]
+        assert (facts.total, facts.notes) == (3, ())
+        for number, item in enumerate(items, start=1):
+            assert isinstance(item, SourceItem)
+            loaded = read_image(item, 100_000)
+            assert not isinstance(loaded, Reject)
+            assert loaded.content == jpeg(number)
+
+
+@pytest.mark.parametrize("rest", [b"trailing", b"x" * 512, b"\x1f\x8b" + bytes(600), bytes(511) + b"x"])
+def test_what_follows_a_shard_and_is_none_is_told(tmp_path: Path, rest: bytes) -> None:
+    shard = joined(tmp_path, write(tmp_path / "a.tar", sample(1)).read_bytes(), rest)
+    with pytest.raises(SourceError, match=r"cat\.tar cannot be read"):
+        TarSource(str(shard)).survey()
+
+
+def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
+    content = bytearray(write(tmp_path / "a.tar", {**sample(1), **sample(2), **sample(3)}).read_bytes())
+    content[content.index(b"000002.jpg") + 2] ^= 1
+    with pytest.raises(SourceError, match="damaged or cut off"):
+        TarSource(str(joined(tmp_path, bytes(content)))).survey()
+
+
+def test_wherever_a_shard_is_cut_it_is_told(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.tar", {**sample(1), **sample(2), "3.jpg": bytes(600)}).read_bytes()
+    end = len(whole.rstrip(b"\0")) + 1024
+    told = 0
+    for length in sorted({*range(0, end, 101), *range(512, end, 512)}):
+        shard = joined(tmp_path, whole[:length])
+        try:
+            facts = TarSource(str(shard)).survey()
+        except SourceError:
+            told += 1
+            continue
+        # At the border of a member nothing but the end mark is missing.
+        assert facts.total == 3 or any("no end mark" in note for note in facts.notes), length
+    assert told > 10
