@@ -1,4 +1,4 @@
-"""What a source passes over, counted by reason, with names to look for."""
+"""Files that a source passes over, counted by reason, with names to look for."""
 
 from __future__ import annotations
 
