@@ -180,19 +180,25 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def check_folders(root: Path, needed: Sequence[str], dataset: str) -> None:
-    """Check that `root` is a folder with these sub-folders of the official layout.
+_ANNOTATION = ("captions", "image_splits")
+
+
+def find_folder(root: Path, dataset: str, below: Sequence[str]) -> Path:
+    """Return the folder with the annotation's `captions` and `image_splits`: `root`, or one below it.
 
     Raises:
-        DatasetError: A folder is missing.
+        DatasetError: There is none.
     """
     if not root.is_dir():
         raise DatasetError(f"{root} does not exist or is not a folder; expected the {dataset} folder")
-    missing = [name for name in needed if not (root / name).is_dir()]
-    if missing:
-        raise DatasetError(
-            f"{root} has no folder {missing[0]!r}; expected the {dataset} layout with {', '.join(needed)}"
-        )
+    for folder in (root, *(root / name for name in below)):
+        if all((folder / name).is_dir() for name in _ANNOTATION):
+            return folder
+    missing = next(name for name in _ANNOTATION if not (root / name).is_dir())
+    raise DatasetError(
+        f"{root} has no folder {missing!r}; expected the {dataset} layout with {', '.join(_ANNOTATION)}, "
+        f"there or below {' or '.join(below)}"
+    )
 
 
 def _json_type(value: object) -> str:

@@ -1,8 +1,9 @@
-"""CIRR, release rc2, in its official folder layout: captions, captions_ext, image_splits and images."""
+"""CIRR, release rc2, in its official folder layout and in that of CLIP4Cir."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from combiner_training.datasets.base import (
     DatasetError,
@@ -12,8 +13,8 @@ from combiner_training.datasets.base import (
     as_name,
     as_object,
     as_text,
-    check_folders,
     field,
+    find_folder,
     in_order,
     read_json,
     unique,
@@ -21,6 +22,8 @@ from combiner_training.datasets.base import (
 
 NAME = "cirr"
 SPLITS = ("train", "val", "test1")
+#: Where the annotation lies below a root with more than it: CLIP4Cir's `cirr_dataset`, or its project's folder.
+BELOW = ("cirr", "cirr_dataset/cirr")
 # Where the images are; the authors' folder has them next to the annotation or below this one.
 _IMAGES = "img_raw"
 
@@ -28,23 +31,25 @@ _IMAGES = "img_raw"
 def load_cirr(root: Path, split: str) -> Split:
     """Load one split of CIRR, named as the split is.
 
-    `root` has `captions/cap.rc2.SPLIT.json` and `image_splits/split.rc2.SPLIT.json`, which says where each
-    image is (train in sub-folders), relative to `root` or, where there is one, to `root/img_raw`. A query's
-    id is its pair id, its one target the annotation's `target_hard` (test1 has none), its group the subset
-    of six with the reference. The gallery is all images of the split: 2,297 in val, 2,315 in test1.
+    `root` has `captions/cap.rc2.SPLIT.json` and `image_splits/split.rc2.SPLIT.json`, or a folder of `BELOW`
+    has them. The latter says where each image is (train in sub-folders): relative to the folder of the
+    annotation, to `img_raw` below it where that is there, or, as in CLIP4Cir's layout, to the folder above.
+    A query's id is its pair id, its one target the annotation's `target_hard` (test1 has none), its group the
+    subset of six with the reference. The gallery is all images of the split: 2,297 in val, 2,315 in test1.
 
     Raises:
         DatasetError: Files are missing, or an entry cannot be used.
     """
     if split not in SPLITS:
         raise DatasetError(f"CIRR has no split {split!r}; expected one of {', '.join(SPLITS)}")
-    check_folders(root, ("captions", "image_splits"), "CIRR")
+    root = find_folder(root, "CIRR", BELOW)
     listed = root / "image_splits" / f"split.rc2.{split}.json"
-    images = root / _IMAGES if (root / _IMAGES).is_dir() else root
-    paths = {
-        as_name(name, f"{listed}, key"): images / as_name(place, f"{listed}, key {name!r}")
+    places = {
+        as_name(name, f"{listed}, key"): as_name(place, f"{listed}, key {name!r}")
         for name, place in as_object(read_json(listed), str(listed)).items()
     }
+    images = _image_folder(root, {PurePosixPath(place).parts[0] for place in places.values()})
+    paths = {name: images / place for name, place in places.items()}
     captions = root / "captions" / f"cap.rc2.{split}.json"
     queries = tuple(
         _query(entry, f"{captions}, entry {number}", split)
@@ -59,6 +64,16 @@ def load_cirr(root: Path, split: str) -> Split:
                     "expected files of one release"
                 )
     return Split(NAME, split, queries, in_order(paths), paths)
+
+
+def _image_folder(root: Path, first_parts: Iterable[str]) -> Path:
+    """Return the folder that places are relative to; `first_parts` are the folders that they begin with."""
+    if (root / _IMAGES).is_dir():
+        return root / _IMAGES
+    wanted = sorted(first_parts)
+    above = root.parent if root.name else root.absolute().parent
+    found = (folder for folder in (root, above) if any((folder / name).exists() for name in wanted))
+    return next(found, root)
 
 
 def _query(entry: object, where: str, split: str) -> Query:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from cir.member_names import reason_for_file
 from combiner_training.datasets.base import (
     DatasetError,
     Query,
@@ -14,8 +16,8 @@ from combiner_training.datasets.base import (
     as_name,
     as_object,
     as_text,
-    check_folders,
     field,
+    find_folder,
     in_order,
     read_json,
     unique,
@@ -26,8 +28,11 @@ CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val", "test")
 Gallery = Literal["original", "val"]
 
+#: Where the annotation lies when the root is the folder of CLIP4Cir's project.
+BELOW = ("fashionIQ_dataset",)
 _CAPTIONS = 2
-# The authors' lists lead to JPEG files of the shop; the common copies of the data set are PNG.
+# The authors' lists lead to JPEG files of the shop; the common copies of the data set are PNG. Other endings come
+# after these.
 _ENDINGS = (".png", ".jpg", ".jpeg")
 
 
@@ -35,8 +40,8 @@ def load_fashioniq(root: Path, category: str, split: str, *, gallery: Gallery = 
     """Load one category and split of FashionIQ, named "CATEGORY/SPLIT".
 
     `root` has `captions/cap.CATEGORY.SPLIT.json`, `image_splits/split.CATEGORY.SPLIT.json` and
-    `images/NAME.png` (or .jpg; where there is neither, the .png is expected). Each query has its two captions
-    as they were written, of which some are empty. The test split has no targets.
+    `images/NAME.png` (or .jpg, or another ending of an image; without any, the .png is expected). Each query
+    has its two captions as they were written, of which some are empty. The test split has no targets.
 
     The gallery is the protocol: "original" takes all names of the split's file (dress 3,817, shirt 6,346,
     toptee 5,373 in val), "val" only references and targets of the split's queries (2,628, 3,089, 2,902),
@@ -51,7 +56,7 @@ def load_fashioniq(root: Path, category: str, split: str, *, gallery: Gallery = 
         raise DatasetError(f"FashionIQ has no split {split!r}; expected one of {', '.join(SPLITS)}")
     if gallery not in ("original", "val"):
         raise DatasetError(f"FashionIQ has no gallery {gallery!r}; expected original or val")
-    check_folders(root, ("captions", "image_splits"), "FashionIQ")
+    root = find_folder(root, "FashionIQ", BELOW)
     captions = root / "captions" / f"cap.{category}.{split}.json"
     queries = tuple(
         _query(entry, f"{captions}, entry {number}", f"{category}/{split}/{number}", split)
@@ -92,9 +97,12 @@ def _query(entry: object, where: str, query_id: str, split: str) -> Query:
 
 def _files(folder: Path) -> Mapping[str, Path]:
     """Find the image of each name in a folder; one look at the folder in place of one at each name."""
-    files: dict[str, Path] = {}
+    found: dict[str, tuple[int, str]] = {}
     if folder.is_dir():
-        found = {path.name for path in folder.iterdir()}
-        for ending in reversed(_ENDINGS):
-            files |= {name.removesuffix(ending): folder / name for name in found if name.endswith(ending)}
-    return files
+        for path in folder.iterdir():
+            stem, ending = os.path.splitext(path.name)
+            if reason_for_file(path.name) is None:
+                lowered = ending.lower()
+                worth = _ENDINGS.index(lowered) if lowered in _ENDINGS else len(_ENDINGS)
+                found[stem] = min(found.get(stem, (worth, path.name)), (worth, path.name))
+    return {stem: folder / name for stem, (_, name) in found.items()}

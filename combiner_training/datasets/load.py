@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from combiner_training.datasets import cirr, fashioniq
-from combiner_training.datasets.base import DatasetError, Split
+from combiner_training.datasets.base import DatasetError, Split, find_folder
 from combiner_training.datasets.cirr import load_cirr
 from combiner_training.datasets.fashioniq import load_fashioniq
 from combiner_training.datasets.triplets import DIALOGUES_FILE, Dialogue, load_dialogues, load_triplets
@@ -68,11 +68,13 @@ def available_splits(dataset: Dataset, root: Path) -> tuple[str | None, ...]:
     """The splits whose annotation is there: what is taken where none is named."""
     if dataset in _TRIPLETS:
         return (None,)
+    names: tuple[str, ...]
+    below: tuple[str, ...]
     if dataset is Dataset.CIRR:
-        names, pattern = cirr.SPLITS, "cap.rc2.{}.json"
+        names, pattern, below = cirr.SPLITS, "cap.rc2.{}.json", cirr.BELOW
     else:
-        names, pattern = fashioniq.SPLITS, "cap.*.{}.json"
-    captions = root / "captions"
+        names, pattern, below = fashioniq.SPLITS, "cap.*.{}.json", fashioniq.BELOW
+    captions = find_folder(root, dataset, below) / "captions"
     found = tuple(name for name in names if any(captions.glob(pattern.format(name))))
     if not found:
         raise DatasetError(f"{captions} has no annotation of {dataset}; expected {pattern.format(names[0])}")

@@ -10,7 +10,8 @@ import pytest
 
 from combiner_training.datasets.base import DatasetError, Query
 from combiner_training.datasets.cirr import load_cirr
-from tests.combiner_training.datasets.layouts import cirr_pair, real, write_cirr, write_json
+from combiner_training.datasets.load import Dataset, available_splits, load_splits
+from tests.combiner_training.datasets.layouts import cirr_pair, real, write_cirr, write_image, write_json
 
 
 def test_a_split_has_groups_and_the_images_places(tmp_path: Path) -> None:
@@ -27,6 +28,32 @@ def test_a_split_has_groups_and_the_images_places(tmp_path: Path) -> None:
 def test_images_below_img_raw_are_found_there(tmp_path: Path) -> None:
     (write_cirr(tmp_path) / "img_raw").mkdir()
     assert load_cirr(tmp_path, "val").paths["d"] == tmp_path / "img_raw/val/0/d.png"
+
+
+@pytest.mark.parametrize("root", ["cirr_dataset", "cirr_dataset/cirr", "."])
+@pytest.mark.parametrize("split", ["train", "val", "test1"])
+def test_the_layout_of_clip4cir_is_read_from_every_root(tmp_path: Path, split: str, root: str) -> None:
+    write_cirr(tmp_path / "cirr_dataset" / "cirr", split)
+    image = write_image(tmp_path / "cirr_dataset" / split / "0" / "d.png")
+    assert available_splits(Dataset.CIRR, tmp_path / root) == (split,)
+    (loaded,) = load_splits(Dataset.CIRR, tmp_path / root, split)
+    assert loaded.paths["d"].samefile(image)
+    assert {path.parents[1] for path in loaded.paths.values()} == {loaded.paths["d"].parents[1]}
+
+
+def test_the_annotations_folder_may_be_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_image(tmp_path / "val" / "0" / "d.png")
+    monkeypatch.chdir(write_cirr(tmp_path / "cirr"))
+    assert load_cirr(Path(), "val").paths["d"].samefile(image)
+
+
+def test_images_next_to_the_annotation_go_before_those_above(tmp_path: Path) -> None:
+    write_image(tmp_path / "val" / "0" / "d.png")
+    root = write_cirr(tmp_path / "cirr")
+    own = write_image(root / "val" / "0" / "d.png")
+    assert load_cirr(root, "val").paths["d"] == own
 
 
 def test_test1_has_no_targets(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from combiner_training.datasets.base import DatasetError, Query
 from combiner_training.datasets.fashioniq import CATEGORIES, Gallery, load_fashioniq
+from combiner_training.datasets.load import Dataset, available_splits
 from tests.combiner_training.datasets.layouts import real, write_fashioniq, write_image, write_json
 
 
@@ -37,6 +38,24 @@ def test_an_image_that_is_a_jpeg_is_found(tmp_path: Path) -> None:
     png = write_image(tmp_path / "images" / "B3.png")
     paths = load_fashioniq(tmp_path, "dress", "val").paths
     assert (paths["B2"], paths["B3"]) == (jpeg, png)
+
+
+def test_other_endings_in_any_letter_case_are_found_and_companions_are_not(tmp_path: Path) -> None:
+    write_fashioniq(tmp_path)
+    upper = write_image(tmp_path / "images" / "B2.PNG")
+    webp = write_image(tmp_path / "images" / "B3.webp")
+    (tmp_path / "images" / "B1.txt").write_text("no image")
+    (tmp_path / "images" / "._B1.jpg").write_bytes(b"x")
+    paths = load_fashioniq(tmp_path, "dress", "val").paths
+    assert (paths["B2"], paths["B3"]) == (upper, webp)
+    assert paths["B1"] == tmp_path / "images" / "B1.png"
+
+
+def test_the_folder_of_clip4cirs_project_is_read(tmp_path: Path) -> None:
+    write_fashioniq(tmp_path / "fashionIQ_dataset")
+    image = write_image(tmp_path / "fashionIQ_dataset" / "images" / "B1.png")
+    assert available_splits(Dataset.FASHIONIQ, tmp_path) == ("val",)
+    assert load_fashioniq(tmp_path, "dress", "val").paths["B1"] == image
 
 
 def test_targets_that_are_not_in_the_split_file_still_have_a_path(tmp_path: Path) -> None:
