@@ -11,8 +11,9 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 import grpc
 
 from cir import requests
-from cir.channel import TlsFiles, metadata, open_async_channel
-from cir.errors import from_rpc_error
+from cir.channel import TlsFiles, call_timeout, metadata, recipe
+from cir.connection import AsyncConnection
+from cir.errors import CirError, from_rpc_error
 from cir.models import SearchAnswer
 from cir.requests import Call, Page
 
@@ -79,7 +80,11 @@ def _listed(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, Awaitable[list[
 
 
 class AsyncClient:
-    """A client of the search service at "host:port" for asyncio. See `Client` for the arguments."""
+    """A client of the search service at "host:port" for asyncio. See `Client` for the arguments.
+
+    It may be built anywhere, such as in a module that a server imports before its event loop runs, and used
+    in any loop: each has connections of its own.
+    """
 
     def __init__(
         self,
@@ -91,10 +96,11 @@ class AsyncClient:
         wait_for_ready: bool = False,
     ) -> None:
         self.address = address
+        call_timeout(timeout)
         self.timeout = timeout
         self._metadata = metadata(api_key)
         self._wait_for_ready = wait_for_ready
-        self._channel = open_async_channel(address, tls=tls)
+        self._connection = AsyncConnection(recipe(address, tls))
 
     search = _answer(requests.search)
     search_pages = _pages(requests.search)
@@ -123,16 +129,23 @@ class AsyncClient:
             CirError: one of its subclasses, by the status of the answer.
         """
         timeout = call.timeout if call.timeout is not None else self.timeout
-        method: Any = self._channel.unary_unary(call.method)
+        limit = call_timeout(timeout)
+        request = call.encode()
+        method: Any = self._connection.channel().unary_unary(call.method)
         try:
             content = await method(
-                call.encode(),
-                timeout=timeout,
-                metadata=self._metadata,
-                wait_for_ready=self._wait_for_ready,
+                request, timeout=limit, metadata=self._metadata, wait_for_ready=self._wait_for_ready
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error, address=self.address, timeout=timeout) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._connection.closed and not (task and task.cancelling()):
+                # Nobody cancelled the caller: `close` ended the call.
+                raise CirError(
+                    "the client was closed during the call", code=grpc.StatusCode.CANCELLED
+                ) from None
+            raise
         return call.decode(content)
 
     async def run_pages(self, call: Call[Paged]) -> AsyncIterator[Paged]:
@@ -145,8 +158,8 @@ class AsyncClient:
             call = call.next_page(page.next_page_token)
 
     async def close(self) -> None:
-        """Close the connections; calls under way are cancelled."""
-        await self._channel.close()
+        """Close the connections; calls under way are cancelled, later ones are refused."""
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self

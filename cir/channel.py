@@ -1,4 +1,4 @@
-"""Channels to the services: addresses, TLS, keys, keep-alive, replicas, and the standard health check.
+"""Channels to the services: TLS, keys, timeouts, keep-alive, replicas, and the standard health check.
 
 `digest` is how API keys are compared and stored; `metadata` is how a key travels with a call."""
 
@@ -15,7 +15,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from cir.address import Address, parse_target
 from cir.errors import InvalidArgument
+from cir.proxy import proxy_options
 
 HEADER = "x-api-key"
 _PREFIX = "cir_"
@@ -46,6 +48,7 @@ def metadata(api_key: str) -> tuple[tuple[str, str], ...]:
 
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_LONGEST_TIMEOUT_S = 1e8
 
 _SERVICE_CONFIG = json.dumps(
     {
@@ -106,31 +109,68 @@ class TlsFiles:
         return grpc.ssl_channel_credentials(read(self.ca), read(self.key), read(self.certificate))
 
 
-def target(address: str) -> str:
-    """The gRPC target of "host:port"; targets with a scheme of their own stay as they are.
+def call_timeout(seconds: float) -> float | None:
+    """Return what gRPC takes as the timeout of a call: None where `seconds` sets no limit (math.inf).
 
-    Such as "ipv4:10.0.0.1:50050,10.0.0.2:50050": replicas that no name stands for.
+    Raises:
+        InvalidArgument: no number of seconds, or none above 0.
     """
-    has_scheme = "://" in address or address.startswith(("unix:", "ipv4:", "ipv6:"))
-    return address if has_scheme else f"dns:///{address}"
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise InvalidArgument(
+            f"timeout is {seconds!r}; expected seconds above 0, or math.inf for no limit", field="timeout"
+        )
+    # Beyond some hundred years the moment of a deadline overflows, and the call would end at once.
+    return float(seconds) if seconds <= _LONGEST_TIMEOUT_S else None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How every channel of the project is opened: gRPC's target, the options, and credentials for TLS."""
+
+    target: str
+    options: tuple[tuple[str, Any], ...]
+    credentials: grpc.ChannelCredentials | None
+
+    def open(self) -> grpc.Channel:
+        """Open a blocking channel of this process. Connects on the first call."""
+        if self.credentials is None:
+            return grpc.insecure_channel(self.target, options=self.options)
+        return grpc.secure_channel(self.target, self.credentials, options=self.options)
+
+    def open_async(self, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
+        """Open an asyncio channel of the running event loop. Connects on the first call."""
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.target, options=self.options, interceptors=interceptors)
+        return grpc.aio.secure_channel(
+            self.target, self.credentials, options=self.options, interceptors=interceptors
+        )
+
+
+def recipe(address: str, tls: TlsFiles | None = None) -> Recipe:
+    """Return how to reach an address (see `cir.address.parse_target`); `tls` None does not encrypt.
+
+    Raises:
+        InvalidArgument: the address names nothing that can be called, or half of a pair of `tls` is missing.
+        OSError: a file of `tls` cannot be read.
+    """
+    target = parse_target(address)
+    text = str(target)
+    if isinstance(target, Address):
+        # gRPC reads a URL, in which the zone of a link-local address has its percent sign quoted.
+        text = f"dns:///{text.replace('%', '%25')}"
+    return Recipe(text, OPTIONS + proxy_options(target), tls.credentials() if tls is not None else None)
 
 
 def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.Channel:
-    """A blocking channel to "host:port". Connects on the first call."""
-    if tls is None:
-        return grpc.insecure_channel(target(address), options=OPTIONS)
-    return grpc.secure_channel(target(address), tls.credentials(), options=OPTIONS)
+    """Open a blocking channel to an address. Raises as `recipe` does."""
+    return recipe(address, tls).open()
 
 
 def open_async_channel(
     address: str, *, tls: TlsFiles | None = None, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
 ) -> grpc.aio.Channel:
-    """An asyncio channel to "host:port". Connects on the first call."""
-    if tls is None:
-        return grpc.aio.insecure_channel(target(address), options=OPTIONS, interceptors=interceptors)
-    return grpc.aio.secure_channel(
-        target(address), tls.credentials(), options=OPTIONS, interceptors=interceptors
-    )
+    """Open an asyncio channel of the running loop to an address. Raises as `recipe` does."""
+    return recipe(address, tls).open_async(interceptors)
 
 
 def is_serving(address: str, service: str, *, timeout: float = 2.0, tls: TlsFiles | None = None) -> bool:
@@ -141,7 +181,8 @@ def is_serving(address: str, service: str, *, timeout: float = 2.0, tls: TlsFile
     with open_channel(address, tls=tls) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+            request = health_pb2.HealthCheckRequest(service=service)
+            answer = stub.Check(request, timeout=call_timeout(timeout))
         except grpc.RpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

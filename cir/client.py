@@ -10,7 +10,8 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 import grpc
 
 from cir import requests
-from cir.channel import TlsFiles, metadata, open_channel
+from cir.channel import TlsFiles, call_timeout, metadata, recipe
+from cir.connection import Connection
 from cir.errors import from_rpc_error
 from cir.models import SearchAnswer
 from cir.requests import Call, Page
@@ -59,17 +60,19 @@ def _listed(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, list[Entry]]:
 
 
 class Client:
-    """A client of the search service at "host:port"; safe to use from several threads.
+    """A client of the search service at "host:port"; safe to use from several threads and across forks.
 
     Args:
-        address: "host:port", or any gRPC target. Calls are spread over all addresses behind a name.
-        timeout: seconds for each call that does not name its own.
+        address: "host:port" ("[::1]:50050" with IPv6), "unix:/path", or any gRPC target. Calls are spread
+            over all addresses behind a name. They go there directly; `cir.proxy` says how to ask for a proxy.
+        timeout: seconds for each call that does not name its own; math.inf sets no limit.
         api_key: sent with each call, where the service asks for one.
         tls: connect with TLS; `TlsFiles()` trusts the usual authorities. Default: no encryption.
         wait_for_ready: while no replica takes calls, as when the only one is being replaced, a call waits
             within its timeout instead of failing at once.
 
-    Nothing is connected before the first call. Methods raise subclasses of `CirError`.
+    Nothing is connected before the first call, and each process connects for itself: a client may be built
+    before a server forks its workers. Methods raise subclasses of `CirError`.
     """
 
     def __init__(
@@ -82,10 +85,11 @@ class Client:
         wait_for_ready: bool = False,
     ) -> None:
         self.address = address
+        call_timeout(timeout)
         self.timeout = timeout
         self._metadata = metadata(api_key)
         self._wait_for_ready = wait_for_ready
-        self._channel = open_channel(address, tls=tls)
+        self._connection = Connection(recipe(address, tls))
 
     search = _answer(requests.search)
     search_pages = _pages(requests.search)
@@ -114,14 +118,14 @@ class Client:
             CirError: one of its subclasses, by the status of the answer.
         """
         timeout = call.timeout if call.timeout is not None else self.timeout
-        method: Any = self._channel.unary_unary(call.method)
+        limit = call_timeout(timeout)
+        request = call.encode()
         try:
-            content = method(
-                call.encode(),
-                timeout=timeout,
-                metadata=self._metadata,
-                wait_for_ready=self._wait_for_ready,
-            )
+            with self._connection.channel() as channel:
+                method: Any = channel.unary_unary(call.method)
+                content = method(
+                    request, timeout=limit, metadata=self._metadata, wait_for_ready=self._wait_for_ready
+                )
         except grpc.RpcError as error:
             raise from_rpc_error(error, address=self.address, timeout=timeout) from error
         return call.decode(content)
@@ -136,8 +140,8 @@ class Client:
             call = call.next_page(page.next_page_token)
 
     def close(self) -> None:
-        """Close the connections; calls under way are cancelled."""
-        self._channel.close()
+        """Close the connections; calls under way are cancelled, later ones are refused."""
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.channel import call_timeout
 from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc as rpc
@@ -77,7 +78,9 @@ class EmbedderClient:
 
         async def attempt() -> pb.GetEmbedderInfoResponse:
             request = pb.GetEmbedderInfoRequest()
-            sent = self._stub.GetEmbedderInfo(request, timeout=timeout, metadata=self._metadata())
+            sent = self._stub.GetEmbedderInfo(
+                request, timeout=call_timeout(timeout), metadata=self._metadata()
+            )
             return await self._answer(sent, timeout)
 
         return await (retry or self._retry).run(attempt)
@@ -105,7 +108,7 @@ class EmbedderClient:
         )
 
         async def attempt() -> EmbeddedBatch:
-            sent = self._stub.EmbedImages(request, timeout=timeout, metadata=self._metadata())
+            sent = self._stub.EmbedImages(request, timeout=call_timeout(timeout), metadata=self._metadata())
             answer = await self._answer(sent, timeout)
             return self._read(answer.features, answer.errors, len(images), fingerprint, dimension)
 
@@ -124,7 +127,7 @@ class EmbedderClient:
         request = pb.EmbedTextsRequest(texts=texts, priority=priority, expected_model_fingerprint=fingerprint)
 
         async def attempt() -> EmbeddedBatch:
-            sent = self._stub.EmbedTexts(request, timeout=timeout, metadata=self._metadata())
+            sent = self._stub.EmbedTexts(request, timeout=call_timeout(timeout), metadata=self._metadata())
             answer = await self._answer(sent, timeout)
             return self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
 

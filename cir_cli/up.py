@@ -43,7 +43,8 @@ def up(
         typer.Option(
             "--host",
             envvar="CIR_SEARCH_HOST",
-            help="Address that the search service listens on; 0.0.0.0 for all.",
+            help="Where search and web demo listen: a name or IP address; 0.0.0.0 or :: for all; unix:/path "
+            "for search alone.",
         ),
     ] = LOOPBACK,
     port: Annotated[
@@ -132,7 +133,7 @@ def up(
         search_tls=own_tls("search_service"),
     )
     if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
-        options = replace(options, web_port=web_port(web_port_, ports))
+        options = replace(options, web_port=web_port(web_port_, ports, host))
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
     for name in overruled(plan(options), os.environ):
         print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from service_runtime.settings import ServiceSettings
+from service_runtime.settings import CalledAddress, ServiceSettings
 from vector_store.edge import EdgeOptions
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
@@ -20,8 +20,8 @@ class SearchSettings(ServiceSettings):
     program: ClassVar[str] = "search_service"
 
     port: int = Field(50050, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    embedder: str = Field("127.0.0.1:50051", description="host:port of the embedder.")
-    combiner: str = Field("127.0.0.1:50052", description="host:port of the combiner service.")
+    embedder: CalledAddress = Field("127.0.0.1:50051", description="host:port of the embedder.")
+    combiner: CalledAddress = Field("127.0.0.1:50052", description="host:port of the combiner service.")
     store: str = Field(
         "edge:///var/lib/cir/store",
         description="Vector store: edge:///FOLDER (embedded) or qdrant://HOST:PORT (server or cluster).",

@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from cir.address import Address
 from service_runtime.errors import StartupError
 from service_runtime.settings import software_version
 
@@ -81,7 +82,7 @@ def create_registry(service: str, collectors: Sequence[Collector]) -> CollectorR
 
 
 @contextmanager
-def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Iterator[int]:
+def serve_metrics(registry: CollectorRegistry, address: Address) -> Iterator[int]:
     """Serve the registry over HTTP on its own threads while the block lasts; yield the port.
 
     Raises:
@@ -90,9 +91,9 @@ def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Itera
     server: WSGIServer
     thread: threading.Thread
     try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
+        server, thread = start_http_server(address.port, addr=address.host.bare, registry=registry)
     except OSError as error:
-        raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
+        raise StartupError(f"metrics cannot listen on {address}: {error.strerror}") from error
     try:
         yield server.server_port
     finally:

@@ -19,10 +19,12 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
+from cir.address import Address, UnixSocket
 from service_runtime.auth import create_authenticator
 from service_runtime.errors import ServiceError, StartupError
 from service_runtime.grpcio_patch import create_server
 from service_runtime.interceptor import CallInterceptor
+from service_runtime.listen import check_free_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.settings import ServiceSettings, startup_warnings
@@ -121,8 +123,9 @@ async def serving(
     on_stall: Callable[[], None] = exit_stalled,
     linger: float = 0.0,
 ) -> AsyncIterator[str]:
-    """Serve until the block ends; yield "host:port". Then health turns NOT_SERVING and calls finish.
+    """Serve until the block ends; yield "host:port" or "unix:/path".
 
+    Then health turns NOT_SERVING and calls finish.
     For `linger` seconds after that, new calls are still accepted.
 
     When work makes no progress (see watchdog.py) health turns NOT_SERVING too, and `on_stall` is called,
@@ -147,17 +150,20 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     application.register(server)
     reflection.enable_server_reflection((*application.service_names, HEALTH, reflection.SERVICE_NAME), server)
+    listener = settings.listener
+    if isinstance(listener, UnixSocket):
+        check_free_socket(listener)
     try:
         port = (
-            server.add_insecure_port(settings.address)
+            server.add_insecure_port(str(listener))
             if credentials is None
-            else server.add_secure_port(settings.address, credentials)
+            else server.add_secure_port(str(listener), credentials)
         )
     except RuntimeError as error:
         raise StartupError(
-            f"cannot listen on {settings.address}: it is in use or not an address of this machine"
+            f"cannot listen on {listener}: it is in use or not an address of this machine"
         ) from error
-    address = f"{settings.host}:{port}"
+    address = str(Address(listener.host, port) if isinstance(listener, Address) else listener)
     for warning in startup_warnings(settings):
         get_logger().warning(warning)
     loop = asyncio.get_running_loop()
@@ -203,8 +209,8 @@ def _observability(
             registry = create_registry(
                 settings.program, (*calls.metrics.collectors(), *application.collectors())
             )
-            stack.enter_context(serve_metrics(registry, host=settings.host, port=settings.metrics_port))
-            facts["metrics"] = f"http://{settings.host}:{settings.metrics_port}/metrics"
+            stack.enter_context(serve_metrics(registry, settings.metrics_address))
+            facts["metrics"] = f"{settings.metrics_address.url}/metrics"
         stack.enter_context(
             watch_progress(application.progress(), limit=settings.watchdog_seconds, on_stall=stall)
         )

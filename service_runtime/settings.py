@@ -5,13 +5,12 @@ One class per service; `--help`, the environment variables and the documentation
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -21,10 +20,22 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from cir.address import Address, Host, Listener, UnixSocket, parse_listener, parse_target
 from service_runtime.errors import StartupError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+
+def _read_host(text: str) -> str:
+    listener = parse_listener(text, 0)
+    return str(listener) if isinstance(listener, UnixSocket) else listener.host.bare
+
+
+ListenHost = Annotated[str, AfterValidator(_read_host)]
+"""A setting that names where to listen, in any spelling that `cir.address` reads; kept in one of them."""
+CalledAddress = Annotated[str, AfterValidator(lambda text: str(parse_target(text)))]
+"""A setting that names another service, likewise."""
 
 DISTRIBUTION = "composed-image-retrieval"
 
@@ -32,12 +43,16 @@ DISTRIBUTION = "composed-image-retrieval"
 class ProgramSettings(BaseSettings):
     """Settings that every process has. Subclasses set `program` and the environment prefix."""
 
-    model_config = SettingsConfigDict(extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="forbid", env_ignore_empty=True, allow_inf_nan=False)
 
     program: ClassVar[str] = "service"
     config_file: ClassVar[Path | None] = None
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or [::] for every interface.")
+    host: ListenHost = Field(
+        "127.0.0.1",
+        description="Name or IP address to listen on; 0.0.0.0 or :: for every interface; unix:/path for a "
+        "Unix socket, which has no port.",
+    )
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
@@ -98,7 +113,9 @@ class ProgramSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
-            raise StartupError(f"setting {name}: {first['msg']}{cls._got(first)}") from None
+            raise StartupError(
+                f"setting {name}: {first['msg'].removeprefix('Value error, ')}{cls._got(first)}"
+            ) from None
         except (SettingsError, OSError, ValueError) as error:
             raise StartupError(f"settings: {error}") from error
 
@@ -111,9 +128,14 @@ class ProgramSettings(BaseSettings):
         return f" (got {error.get('input')!r})"
 
     @property
+    def listener(self) -> Listener:
+        """The place to listen at."""
+        return parse_listener(self.host, self.port)
+
+    @property
     def address(self) -> str:
-        """Address to bind, "host:port"."""
-        return f"{self.host}:{self.port}"
+        """The place to listen at, as "host:port" or "unix:/path"."""
+        return str(self.listener)
 
 
 class ServiceSettings(ProgramSettings):
@@ -204,10 +226,17 @@ class ServiceSettings(ProgramSettings):
         1.0, ge=0, le=1, description="Share of calls that are traced where their caller has not decided."
     )
 
+    @property
+    def metrics_address(self) -> Address:
+        """The place of the metrics: on the host of the service, or with a Unix socket on loopback."""
+        listener = self.listener
+        host = listener.host if isinstance(listener, Address) else Host("127.0.0.1")
+        return Address(host, self.metrics_port)
+
 
 def startup_warnings(settings: ServiceSettings) -> list[str]:
     """Return a line for each protection that is off while the service listens beyond this machine."""
-    if is_loopback(settings.host):
+    if settings.listener.is_loopback:
         return []
     lines = []
     if settings.tls_certificate is None:
@@ -222,16 +251,6 @@ def startup_warnings(settings: ServiceSettings) -> list[str]:
             "the port may call; set api_keys_file or tls_client_ca, or keep others from the port"
         )
     return lines
-
-
-def is_loopback(host: str) -> bool:
-    """Return True when only this machine reaches a listener on `host`."""
-    if host == "localhost" or host.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def software_version() -> str:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from cir.address import parse_address
+from cir.errors import InvalidArgument
+from cir.proxy import proxy_options
 from service_runtime.errors import StartupError
 from service_runtime.settings import software_version
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import SpanContext
 
+# Where collectors listen for OTLP over gRPC.
+_OTLP_PORT = 4317
 _provider: TracerProvider | None = None
 
 
@@ -34,7 +39,7 @@ def tracing(
     caller has not decided.
 
     Raises:
-        StartupError: the extra is not installed.
+        StartupError: the extra is not installed, or the endpoint names no collector.
     """
     global _provider
     if not endpoint and exporter is None:
@@ -85,7 +90,17 @@ def _otlp(endpoint: str) -> SpanExporter:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise _missing(error) from error
-    return OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
+    scheme, separator, rest = endpoint.rpartition("://")
+    try:
+        if scheme not in ("http", "https", "") or (separator and not scheme):
+            raise InvalidArgument("expected http:// or https://")
+        address = parse_address(rest.partition("/")[0], default_port=_OTLP_PORT)
+        options: Any = proxy_options(address)
+    except InvalidArgument as error:
+        raise StartupError(f"tracing_endpoint {endpoint!r} names no collector: {error.message}") from None
+    return OTLPSpanExporter(
+        endpoint=f"{scheme or 'http'}://{address}", insecure=scheme != "https", channel_options=options
+    )
 
 
 def _build(service: str, exporter: SpanExporter, sample_ratio: float) -> TracerProvider:

@@ -8,9 +8,11 @@ from contextlib import suppress
 
 import uvicorn
 
+from cir.address import Address
 from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from service_runtime.errors import StartupError
+from service_runtime.listen import bound_listener, open_sockets, remove_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from web_demo.app import Pages, delete_expired_uploads
 from web_demo.backend import SearchBackend
@@ -66,26 +68,27 @@ async def _serve(settings: DemoSettings) -> int:
     except OSError as error:
         raise StartupError(f"{error.filename or settings.data}: {error.strerror or error}") from error
     async with client:
+        listener = settings.listener
+        sockets = open_sockets(listener)
         backend = SearchBackend(client, uploads, benchmark, page_size=settings.page_size)
         application = Pages(settings, backend, uploads, thumbnails).application()
         server = uvicorn.Server(
             uvicorn.Config(
                 application,
-                host=settings.host,
-                port=settings.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_grace_seconds,
             )
         )
-        get_logger().info("serving", address=f"http://{settings.address}", search=settings.search)
+        bound = bound_listener(listener, sockets)
+        address = bound.url if isinstance(bound, Address) else str(bound)
+        get_logger().info("serving", address=address, search=settings.search)
         deleting = asyncio.create_task(delete_expired_uploads(uploads, _DELETE_SECONDS))
         try:
-            await server.serve()
-        except SystemExit as error:
-            raise StartupError(f"cannot listen on {settings.address}: it is in use or not local") from error
+            await server.serve(sockets)
         finally:
+            remove_socket(listener)
             deleting.cancel()
             with suppress(asyncio.CancelledError):
                 await deleting

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from service_runtime.settings import ProgramSettings
+from service_runtime.settings import CalledAddress, ProgramSettings
 
 
 class DemoSettings(ProgramSettings):
@@ -18,7 +18,7 @@ class DemoSettings(ProgramSettings):
     program: ClassVar[str] = "web_demo"
 
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    search: str = Field("127.0.0.1:50050", description="host:port of the search service.")
+    search: CalledAddress = Field("127.0.0.1:50050", description="host:port of the search service.")
     search_api_key: SecretStr = Field(
         SecretStr(""), description="API key, where the search service asks for one; read scope is enough."
     )

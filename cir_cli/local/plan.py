@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cir.address import Address, Host, Listener, parse_listener
 from cir.channel import TlsFiles
 
-_ALL_INTERFACES = frozenset({"0.0.0.0", "[::]", "::"})  # noqa: S104  # compared with, not bound
 LOOPBACK = "127.0.0.1"
 # The CLIP that comes with the software, and the Combiner that was trained over it.
 SHIPPED_MODEL, SHIPPED = "cir-small", "shipped"
@@ -19,6 +19,8 @@ SHIPPED_COMBINER = "combiner/garments"
 @dataclass(frozen=True, slots=True)
 class UpOptions:
     """The request made to `cir up`. Embedder and combiner listen on loopback only; ports are final.
+
+    `host` is that of the search service, and of the web demo unless it is a Unix socket.
 
     With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it, and with
     `search_tls` it reaches the search service over TLS.
@@ -77,15 +79,30 @@ class ServiceSpec:
     defaults: dict[str, str] = field(default_factory=dict)
 
 
+def listeners(options: UpOptions) -> tuple[Listener, ...]:
+    """Return where each process of the plan listens.
+
+    Raises:
+        InvalidArgument: `host` names no host.
+    """
+    here = Host(LOOPBACK)
+    search = parse_listener(options.host, options.port)
+    web = search.host if isinstance(search, Address) else here
+    return (
+        Address(here, options.embedder_port),
+        Address(here, options.combiner_port),
+        search,
+        *((Address(web, options.web_port),) if options.web_port else ()),
+    )
+
+
 def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
     """Embedder, combiner, search, and the web demo where it is wanted, in the order they are shown."""
-    embedder = f"{LOOPBACK}:{options.embedder_port}"
-    combiner = f"{LOOPBACK}:{options.combiner_port}"
-    host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
+    embedder, combiner, search, *web_address = (str(each.dialled) for each in listeners(options))
     keys = {"API_KEYS_FILE": str(options.api_keys_file.resolve())} if options.api_keys_file else {}
     folder = options.served_checkpoints
     checkpoints = {"CHECKPOINT_DIR": folder} if folder else {}
-    web = (_web(options, f"{host}:{options.port}"),) if options.web_port else ()
+    web = tuple(_web(options, address, search) for address in web_address)
     return (
         ServiceSpec(
             "embedder",
@@ -118,7 +135,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
         ServiceSpec(
             "search",
             "search_service",
-            f"{host}:{options.port}",
+            search,
             "cir.search.v1.SearchService",
             _environment(
                 "CIR_SEARCH_",
@@ -136,16 +153,15 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
     )
 
 
-def _web(options: UpOptions, search: str) -> ServiceSpec:
-    host = LOOPBACK if options.host in _ALL_INTERFACES else options.host
+def _web(options: UpOptions, address: str, search: str) -> ServiceSpec:
     return ServiceSpec(
         "web",
         "web_demo",
-        f"{host}:{options.web_port}",
+        address,
         "",
         _environment(
             "CIR_DEMO_",
-            HOST=options.host,
+            HOST=LOOPBACK if search.startswith("unix") else options.host,
             PORT=str(options.web_port),
             SEARCH=search,
             DATA=str((options.data / "web").resolve()),

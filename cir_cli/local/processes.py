@@ -16,7 +16,7 @@ from types import FrameType
 
 from cir_cli.errors import Failure
 from cir_cli.local import up_file
-from cir_cli.local.plan import ServiceSpec, UpOptions, plan
+from cir_cli.local.plan import ServiceSpec, UpOptions, listeners, plan
 from cir_cli.local.readiness import check_free, own_tls, takes_calls
 
 _PR_SET_PDEATHSIG = 1
@@ -209,7 +209,7 @@ def running(
         asked.set()
 
     with up_file.claim(options.data), _signals(on_signal):
-        check_free([spec.address for spec in specs])
+        check_free(listeners(options))
         try:
             services.start()
             if not services.wait_until_serving(timeout=start_timeout, on_serving=on_serving):

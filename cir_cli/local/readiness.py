@@ -6,12 +6,24 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
+from cir.address import (
+    Address,
+    Host,
+    Listener,
+    Target,
+    UnixSocket,
+    parse_address,
+    parse_listener,
+    parse_target,
+)
 from cir.channel import TlsFiles, is_serving
 from cir_cli.errors import Failure
-from cir_cli.local.plan import ServiceSpec
+from cir_cli.local.plan import LOOPBACK, ServiceSpec
+from service_runtime.errors import StartupError
+from service_runtime.listen import open_sockets, remove_socket
 
 if TYPE_CHECKING:
     from service_runtime.settings import ServiceSettings
@@ -41,37 +53,36 @@ def resolve_ports(search: int, embedder: int | None, combiner: int | None) -> tu
     return first, second, third
 
 
-def web_port(asked: int | None, taken: Sequence[int]) -> int:
+def web_port(asked: int | None, taken: Sequence[int], host: str = LOOPBACK) -> int:
     """The web demo's port: the one asked for; a free one for 0; for None 8080, or else a free one."""
     if asked:
         return asked
-    if asked is None and 8080 not in taken and _is_free(8080):
+    if asked is None and 8080 not in taken and _is_free(host, 8080):
         return 8080
     return free_ports(1)[0]
 
 
-def _is_free(port: int) -> bool:
+def _is_free(host: str, port: int) -> bool:
+    listener = parse_listener(host, port)
     try:
-        check_free([f"127.0.0.1:{port}"])
+        check_free([listener if isinstance(listener, Address) else Address(Host(LOOPBACK), port)])
     except Failure:
         return False
     return True
 
 
-def check_free(addresses: Sequence[str]) -> None:
-    """Raise `Failure` for an address ("host:port") that something listens on already."""
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        with socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET) as probe:
-            # Connections that were closed a moment ago do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host.strip("[]"), int(port)))
-            except OSError as error:
-                raise Failure(
-                    f"cannot listen on {address}: {error.strerror}; stop what uses it, or give other "
-                    "ports with --port, --embedder-port, --combiner-port and --web-port"
-                ) from error
+def check_free(listeners: Sequence[Listener]) -> None:
+    """Raise `Failure` where something listens already, or that is no address of this machine."""
+    for listener in listeners:
+        try:
+            for opened in open_sockets(listener):
+                opened.close()
+        except StartupError as error:
+            raise Failure(
+                f"{error}; stop what uses it, or give others with --host, --port, --embedder-port, "
+                "--combiner-port and --web-port"
+            ) from error
+        remove_socket(listener)
 
 
 _SECONDS = 1.0
@@ -83,7 +94,6 @@ def own_tls(module: str) -> TlsFiles | None:
     Settings that it refuses read as None: it says so itself when it starts.
     """
     # Only here: no other command has a use for it.
-    from service_runtime.errors import StartupError
     from service_runtime.tls import local_tls_files
 
     try:
@@ -114,11 +124,7 @@ def takes_calls(spec: ServiceSpec, tls: TlsFiles | None) -> bool:
         Failure: a certificate that can never be accepted where the child is reached.
     """
     if not spec.health_name:
-        try:
-            with urlopen(f"http://{spec.address}/healthz", timeout=_SECONDS) as answer:  # our own address
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        return _page_lives(parse_address(spec.address))
     if is_serving(spec.address, spec.health_name, timeout=_SECONDS, tls=tls):
         return True
     if tls is not None and (problem := _refusal(spec.address, tls)):
@@ -129,9 +135,23 @@ def takes_calls(spec: ServiceSpec, tls: TlsFiles | None) -> bool:
     return False
 
 
+def _page_lives(address: Address) -> bool:
+    # Not by urllib, which would ask a proxy that the environment names for the web.
+    connection = HTTPConnection(address.host.bare, address.port, timeout=_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def _refusal(address: str, tls: TlsFiles) -> str:
     """Why one of the two sides refuses the other's certificate; empty where neither does so yet."""
-    host, _, port = address.rpartition(":")
+    target = parse_target(address)
+    # A Unix socket has the name that gRPC gives it.
+    name = target.host.bare if isinstance(target, Address) else "localhost"
     try:
         context = ssl.create_default_context(cafile=tls.ca)
         # As gRPC does: the server's own certificate is enough to trust it by.
@@ -140,8 +160,8 @@ def _refusal(address: str, tls: TlsFiles) -> str:
         if tls.certificate is not None:
             context.load_cert_chain(tls.certificate, tls.key)
         with (
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS) as connection,
-            context.wrap_socket(connection, server_hostname=host.strip("[]")) as encrypted,
+            _connect(target) as connection,
+            context.wrap_socket(connection, server_hostname=name) as encrypted,
         ):
             try:
                 # A server speaks first in HTTP/2; one that refuses our certificate hangs up here.
@@ -155,3 +175,14 @@ def _refusal(address: str, tls: TlsFiles) -> str:
         return error.verify_message
     except OSError:
         return ""
+
+
+def _connect(target: Target) -> socket.socket:
+    if isinstance(target, Address):
+        return socket.create_connection((target.host.bare, target.port), timeout=_SECONDS)
+    if not isinstance(target, UnixSocket):
+        raise OSError(f"{target} is not an address of this machine")
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_SECONDS)
+    connection.connect(target.bare)
+    return connection

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from cir.address import parse_address
 from cir_cli.errors import Failure
 from cir_cli.local import up_file
 from cir_cli.local.plan import (
@@ -164,8 +165,8 @@ def test_a_port_in_use_is_named() -> None:
         listening.listen()
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(Failure, match=f"cannot listen on {address}: Address already in use"):
-            check_free([address])
-    check_free([f"127.0.0.1:{port}" for port in free_ports(2)])
+            check_free([parse_address(address)])
+    check_free([parse_address(f"127.0.0.1:{port}") for port in free_ports(2)])
 
 
 NAME = "cir.search.v1.SearchService"

@@ -112,6 +112,7 @@ def test_health_checks_ask_each_service_under_its_name_and_port() -> None:
         (search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name, "CIR_SEARCH_"),
         (embedder_pb2.DESCRIPTOR.services_by_name["EmbedderService"].full_name, "CIR_EMBEDDER_"),
         (combiner_pb2.DESCRIPTOR.services_by_name["CombinerService"].full_name, "CIR_COMBINER_"),
+        ("http", "CIR_DEMO_"),
     }
     for _, prefix, port in checks:
         assert CLASSES[prefix].model_config["env_prefix"] == prefix

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cir.address import Address, Host
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.errors import CatalogNotFoundError
@@ -37,7 +38,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         stand_in = StandIn()
         await stand_in.start()
         opened = QdrantStore(
-            connect("127.0.0.1", stand_in.port, tls=False, api_key="", timeout_s=10),
+            connect(Address(Host("127.0.0.1"), stand_in.port), tls=False, api_key="", timeout_s=10),
             location="stand-in",
             options=QdrantOptions(poll_s=0.0),
         )

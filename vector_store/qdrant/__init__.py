@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from cir.address import Address, parse_address
+from cir.errors import InvalidArgument
 from vector_store.base import Engine, EngineOptions, StoreAccess, StoreUrlError, VectorStore
 from vector_store.types import NO_PLACEMENT, Placement
 
@@ -36,13 +37,13 @@ class QdrantEngine(Engine):
     def open(
         self, url: str, *, access: StoreAccess, options: Sequence[EngineOptions], quantize_above_bytes: int
     ) -> VectorStore:
-        host, port = _parse_address(url)
+        address = _parse_address(url)
         from vector_store.qdrant.client import connect
         from vector_store.qdrant.store import QdrantStore
 
-        tls = urlsplit(url).scheme == "qdrants"
+        tls = url.partition(":")[0].lower() == "qdrants"
         ca = _read_authorities(access.ca_file) if tls and access.ca_file is not None else b""
-        client = connect(host, port, tls=tls, api_key=access.api_key, timeout_s=access.timeout_s, ca=ca)
+        client = connect(address, tls=tls, api_key=access.api_key, timeout_s=access.timeout_s, ca=ca)
         own = next((given for given in options if isinstance(given, QdrantOptions)), QdrantOptions())
         return QdrantStore(client, location=url, options=own, quantize_above_bytes=quantize_above_bytes)
 
@@ -54,12 +55,9 @@ def _read_authorities(path: Path) -> bytes:
         raise ValueError(f"cannot read the authorities of the store's TLS: {error}") from error
 
 
-def _parse_address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
+def _parse_address(url: str) -> Address:
+    rest = url.partition("://")[2]
     try:
-        port = parts.port or _GRPC_PORT
-    except ValueError:
-        raise StoreUrlError("the port is not a number from 1 to 65535") from None
-    if not parts.hostname or parts.username or parts.path not in ("", "/") or parts.query:
-        raise StoreUrlError("expected a host and a port and nothing else")
-    return parts.hostname, port
+        return parse_address(rest.removesuffix("/"), default_port=_GRPC_PORT)
+    except InvalidArgument as error:
+        raise StoreUrlError(f"expected a host and a port and nothing else ({error.message})") from None

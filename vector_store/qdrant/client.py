@@ -14,6 +14,8 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
+from cir.address import Address
+from cir.proxy import proxy_options
 from vector_store.errors import InvalidQueryError, StoreError, StoreUnavailableError, VersionNotFoundError
 
 # Batches with payload and pages with vectors are larger than the 4 MB that gRPC allows by default.
@@ -41,11 +43,9 @@ _RETRIES = {
 _KEEPALIVE_MS = 3_000
 _PING_TIMEOUT_MS = 4_000
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 def connect(
-    host: str, port: int, *, tls: bool, api_key: str, timeout_s: float, ca: bytes = b""
+    address: Address, *, tls: bool, api_key: str, timeout_s: float, ca: bytes = b""
 ) -> AsyncQdrantClient:
     """A client that connects with its first call; `timeout_s` (rounded up to seconds) holds for each call.
 
@@ -64,16 +64,18 @@ def connect(
         "grpc.keepalive_time_ms": _KEEPALIVE_MS,
         # This one, and not keepalive_timeout_ms, is what grpcio 1.85 gives a connection up by.
         "grpc.http2.ping_timeout_ms": _PING_TIMEOUT_MS,
+        **dict(proxy_options(address)),
     }
     if ca:
         options["root_certificates"] = ca
     with warnings.catch_warnings():
-        if host in _LOOPBACK:
+        if address.is_loopback:
             # Nobody listens in between, so the warning would only be noise.
             warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
         return AsyncQdrantClient(
-            host=host,
-            grpc_port=port,
+            # It puts host and port together for gRPC, which wants brackets around IPv6.
+            host=str(address.host),
+            grpc_port=address.port,
             prefer_grpc=True,
             https=tls,
             api_key=api_key or None,
@@ -81,6 +83,8 @@ def connect(
             # The check would go to the REST port, which need not be reachable.
             check_compatibility=False,
             grpc_options=options,
+            # No call is made over REST, but its client would be set up for the proxies of the environment.
+            trust_env=False,
         )
 
 
