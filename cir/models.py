@@ -305,7 +305,11 @@ def _timings(timings: search_pb2.SearchTimings) -> Timings:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """An embedding model and what it runs on; `fingerprint` is its identity."""
+    """An embedding model and what it runs on; `fingerprint` is its identity.
+
+    `mean`, `std`, `interpolation`, `resize_mode` and `fill` are those of its pixels, `tokenizer`,
+    `text_cleaning` and `context_length` (in tokens) those of its texts, as in `cir.common.v1.ModelInfo`.
+    """
 
     fingerprint: str
     architecture: str
@@ -317,11 +321,21 @@ class ModelInfo:
     device: str
     dtype: str
     dtype_cosine: float
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: str = ""
+    resize_mode: str = ""
+    fill: int = 0
+    activation: str = ""
+    tokenizer: str = ""
+    text_cleaning: str = ""
+    context_length: int = 0
 
     @classmethod
     def read(cls, message: model_pb2.ModelInfo) -> ModelInfo:
         """Read the message."""
-        return cls(**{name: getattr(message, name) for name in cls.__dataclass_fields__})
+        values = {name: getattr(message, name) for name in cls.__dataclass_fields__}
+        return cls(**values | {"mean": tuple(message.mean), "std": tuple(message.std)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,21 @@ def _embedder(address: str, access: Access, timeout: float, findings: list[Findi
     findings.append(
         Finding("embedder", text, ok=is_serving(address, _EMBEDDER, timeout=timeout, tls=access.tls))
     )
+    findings += _weights(model)
     return model
+
+
+def _weights(model: ModelInfo) -> list[Finding]:
+    """What the model does to images and texts, which has to be what its weights were trained with."""
+    if not model.mean:
+        return []  # an older embedder
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (model.mean, model.std))
+    filled = f" filled up with {model.fill}" if model.resize_mode == "longest" else ""
+    pixels = (
+        f"{model.preprocessing}, {model.resize_mode}{filled}, {model.interpolation}, mean {mean}, std {std}"
+    )
+    words = f"tokenizer {model.tokenizer} ({model.text_cleaning}), {model.context_length} tokens"
+    return [Finding("images", f"{pixels}, {model.activation}"), Finding("texts", words)]
 
 
 def _combiner(address: str, access: Access, timeout: float, findings: list[Finding]) -> None:

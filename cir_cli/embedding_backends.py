@@ -43,6 +43,12 @@ def identity_of(info: ModelInfo) -> ModelIdentity:
             "preprocessing": info.preprocessing,
             "target_ratio": f"{info.target_ratio:g}",
             "image_size": str(info.image_size),
+            "resize_mode": info.resize_mode,
+            "interpolation": info.interpolation,
+            "mean": ", ".join(f"{value:g}" for value in info.mean),
+            "std": ", ".join(f"{value:g}" for value in info.std),
+            "activation": info.activation,
+            "tokenizer": info.tokenizer,
             "dtype": info.dtype,
         },
     )

@@ -17,6 +17,16 @@ from cir_cli.datasets import (
     report_errors,
 )
 from cir_cli.errors import require
+from cir_cli.model_options import (
+    InterpolationOption,
+    MeanOption,
+    ModelConfigOption,
+    QuickGeluOption,
+    ResizeModeOption,
+    StdOption,
+    TokenizerOption,
+    traits,
+)
 from cir_cli.options import EmbedderApiKey, EmbedderCaFile, EmbedderCertFile, EmbedderKeyFile, Json, access
 from cir_cli.output import WorkProgress, print_json
 
@@ -39,14 +49,27 @@ def extract(
     category: CategoryOption = None,
     dialogues: DialoguesOption = None,
     model: Annotated[
-        str, typer.Option("--model", help="open_clip architecture; default: the embedder's setting.")
+        str,
+        typer.Option(
+            "--model",
+            help="open_clip architecture, hf-hub:ORG/NAME, local-dir:PATH; default: the embedder's setting.",
+        ),
     ] = "",
     pretrained: Annotated[
         str,
         typer.Option(
-            "--pretrained", metavar="TAG|FILE|random[:SEED]", help="Weights; default: the embedder's setting."
+            "--pretrained",
+            metavar="auto|TAG|FILE|random[:SEED]",
+            help="Weights; default: the embedder's setting.",
         ),
     ] = "",
+    mean: MeanOption = "",
+    std: StdOption = "",
+    interpolation: InterpolationOption = "",
+    resize_mode: ResizeModeOption = "",
+    quick_gelu: QuickGeluOption = "",
+    tokenizer: TokenizerOption = "",
+    model_config_file: ModelConfigOption = None,
     embedder: Annotated[
         str,
         typer.Option(
@@ -92,6 +115,7 @@ def extract(
             out,
             model=model,
             pretrained=pretrained,
+            traits=traits(mean, std, interpolation, resize_mode, quick_gelu, tokenizer, model_config_file),
             embedder=embedder,
             access=access(
                 embedder_api_key,

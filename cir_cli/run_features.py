@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from cir_cli.embedding_backends import LocalModel, RemoteModel
-from cir_cli.options import Access
+from cir_cli.errors import Failure
+from cir_cli.options import NOTHING, Access
 from combiner_training.captions import training_texts
 from combiner_training.datasets.base import DatasetError
 from combiner_training.datasets.load import Dataset, available_splits, load_splits, own_dialogues
@@ -37,6 +41,7 @@ def run_extract(
     *,
     model: str,
     pretrained: str,
+    traits: Mapping[str, str] = NOTHING,
     embedder: str,
     access: Access,
     dtype: str,
@@ -45,6 +50,9 @@ def run_extract(
     progress: Progress,
 ) -> tuple[ExtractResult, ExtractResult]:
     """Extract images and texts into `folder`.
+
+    Empty `model` and `pretrained` leave the embedder's settings as they are; `traits` are further settings of
+    it.
 
     Raises:
         Failure: the model or the embedder cannot be used.
@@ -61,13 +69,22 @@ def run_extract(
     else:
         chosen: dict[str, Any] = {"architecture": model} if model else {}
         chosen |= {"pretrained": pretrained} if pretrained else {}
-        embedding = LocalModel(EmbedderSettings(**chosen), batch_items)
+        embedding = LocalModel(_settings(chosen | dict(traits)), batch_items)
     try:
         images = extract_images(folder, paths, embedding, dtype=dtype, fresh=fresh, progress=progress)
         return images, extract_texts(folder, texts, embedding, dtype=dtype, fresh=fresh, progress=progress)
     finally:
         progress.stop()
         embedding.close()
+
+
+def _settings(chosen: dict[str, Any]) -> EmbedderSettings:
+    try:
+        return EmbedderSettings(**chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0] if first["loc"] else "").replace("_", "-")
+        raise Failure(f"--{name} {first.get('input')!r}: {first['msg']}") from error
 
 
 def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:

@@ -12,9 +12,19 @@ from typing import Annotated
 import typer
 
 from cir_cli.errors import Failure, require
-from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, ServiceSpec, UpOptions, overruled, plan
+from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOptions, overruled, plan
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import own_tls, resolve_ports, web_port
+from cir_cli.model_options import (
+    InterpolationOption,
+    MeanOption,
+    ModelConfigOption,
+    QuickGeluOption,
+    ResizeModeOption,
+    StdOption,
+    TokenizerOption,
+    traits,
+)
 from cir_cli.options import DEFAULT_DATA, Data
 
 _STOPPED_WHILE_STARTING = 130
@@ -25,7 +35,9 @@ def up(
     model: Annotated[
         str,
         typer.Option(
-            "--model", envvar="CIR_EMBEDDER_ARCHITECTURE", help="open_clip architecture, or cir-small."
+            "--model",
+            envvar="CIR_EMBEDDER_ARCHITECTURE",
+            help="cir-small, an open_clip architecture, hf-hub:ORG/NAME, or local-dir:PATH of a folder.",
         ),
     ] = SHIPPED_MODEL,
     pretrained: Annotated[
@@ -33,11 +45,18 @@ def up(
         typer.Option(
             "--pretrained",
             envvar="CIR_EMBEDDER_PRETRAINED",
-            metavar="shipped|TAG|FILE|random[:SEED]",
-            help="Weights: those that come with cir-small, an open_clip tag (downloaded once), a local "
-            "checkpoint, or random ones. With --model ViT-B-32: openai.",
+            metavar="auto|TAG|FILE|shipped|random[:SEED]",
+            help="Weights: an open_clip tag (downloaded once), a local checkpoint, those that come with "
+            "cir-small, or random ones. auto: what comes with the model, else the tag openai.",
         ),
-    ] = SHIPPED,
+    ] = AUTO,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    interpolation: InterpolationOption = "",
+    resize_mode: ResizeModeOption = "",
+    quick_gelu: QuickGeluOption = "",
+    tokenizer: TokenizerOption = "",
+    model_config_file: ModelConfigOption = None,
     host: Annotated[
         str,
         typer.Option(
@@ -131,6 +150,7 @@ def up(
         default_combiner or "",
         api_keys_file,
         search_tls=own_tls("search_service"),
+        traits=traits(mean, std, interpolation, resize_mode, quick_gelu, tokenizer, model_config_file),
     )
     if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
         options = replace(options, web_port=web_port(web_port_, ports, host))

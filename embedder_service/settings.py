@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from embedder_service.images.normalisation import parse_mean, parse_std
 from service_runtime.settings import ServiceSettings
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -21,14 +22,39 @@ class EmbedderSettings(ServiceSettings):
     program: ClassVar[str] = "embedder_service"
 
     port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    architecture: str = Field("ViT-B-32", description="open_clip architecture, such as ViT-B-32 or RN50x4.")
+    architecture: str = Field(
+        "ViT-B-32",
+        description="open_clip architecture, such as ViT-B-32 or RN50x4; hf-hub:ORG/NAME for a repository of "
+        "the Hub; local-dir:PATH for a folder with open_clip_config.json.",
+    )
     pretrained: str = Field(
-        "openai",
+        "auto",
         description="Weights: an open_clip tag of the architecture, the path of a checkpoint (safetensors, "
-        "or a state dict saved by torch), or random[:SEED] for an untrained model.",
+        "or a state dict saved by torch), shipped, or random[:SEED] for an untrained model. auto takes those "
+        "of the repository or folder, else shipped ones, else the tag openai.",
     )
     model_config_file: Path | None = Field(
         None, description="JSON file in open_clip's layout with a custom architecture."
+    )
+    mean: str | None = Field(
+        None,
+        description="Mean of the pixels (0 to 1) in training: one number, or three with commas. It goes "
+        "before what is known of the weights, as do the four settings that follow; give it where nothing is.",
+    )
+    std: str | None = Field(None, description="Standard deviation of the pixels in training, like mean.")
+    interpolation: Literal["bicubic", "bilinear"] | None = Field(
+        None, description="Resizing filter of the training."
+    )
+    resize_mode: Literal["shortest", "longest", "squash"] | None = Field(
+        None,
+        description="How images became squares in training: by resizing the short side and cropping, the "
+        "long side and filling up, or both sides.",
+    )
+    quick_gelu: bool | None = Field(
+        None, description="Whether the activation is QuickGELU, as in OpenAI's own models."
+    )
+    tokenizer: str = Field(
+        "", description="Folder or Hub name of a Hugging Face tokenizer, instead of the model's own."
     )
     weights_cache: Path | None = Field(
         None, description="Folder for downloaded weights; the default is open_clip's own."
@@ -57,9 +83,10 @@ class EmbedderSettings(ServiceSettings):
         0, ge=0, description="Threads that decode and preprocess images; 0 takes one per core."
     )
 
-    preprocessing: Literal["targetpad", "squarepad", "clip"] = Field(
-        "targetpad",
-        description="targetpad (pad up to target_ratio), squarepad (pad to a square) or clip (crop).",
+    preprocessing: Literal["auto", "targetpad", "squarepad", "clip"] = Field(
+        "auto",
+        description="targetpad (pad up to target_ratio), squarepad (pad to a square) or clip (no padding, as "
+        "the model was trained). auto is targetpad where the model resizes the short side, else clip.",
     )
     target_ratio: float = Field(
         1.25, ge=1, le=100, description="Ratio of the sides above which targetpad pads."
@@ -121,6 +148,13 @@ class EmbedderSettings(ServiceSettings):
     def _check_colour(cls, value: str) -> str:
         if not _COLOUR.fullmatch(value):
             raise ValueError("expected a colour as #rrggbb, such as #ffffff")
+        return value
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _check_statistics(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            (parse_mean if info.field_name == "mean" else parse_std)(value)
         return value
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ from cir.channel import TlsFiles
 LOOPBACK = "127.0.0.1"
 # The CLIP that comes with the software, and the Combiner that was trained over it.
 SHIPPED_MODEL, SHIPPED = "cir-small", "shipped"
+# Weights that come with a model, which are the shipped ones for the shipped CLIP.
+AUTO = "auto"
 SHIPPED_COMBINER = "combiner/garments"
 
 
@@ -25,7 +27,8 @@ class UpOptions:
     With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it, and with
     `search_tls` it reaches the search service over TLS.
     Without `checkpoints`, the shipped Combiner is served next to the shipped CLIP. An empty
-    `default_combiner` is that Combiner where it is served, else "sum".
+    `default_combiner` is that Combiner where it is served, else "sum". `traits` are further settings of the
+    embedder, by name: what the weights were trained with.
     """
 
     data: Path
@@ -41,13 +44,15 @@ class UpOptions:
     web_port: int = 0
     known_queries: tuple[Path, ...] = ()
     search_tls: TlsFiles | None = None
+    traits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def served_checkpoints(self) -> str:
         """The combiner service's `checkpoint_dir`; empty for none."""
         if self.checkpoints:
             return str(self.checkpoints.resolve())
-        return SHIPPED if (self.model, self.pretrained) == (SHIPPED_MODEL, SHIPPED) else ""
+        is_shipped = self.model == SHIPPED_MODEL and self.pretrained in (AUTO, SHIPPED)
+        return SHIPPED if is_shipped else ""
 
     @property
     def combiner(self) -> str:
@@ -115,6 +120,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 PORT=str(options.embedder_port),
                 ARCHITECTURE=options.model,
                 PRETRAINED=options.pretrained,
+                **{name.upper(): value for name, value in options.traits.items()},
             ),
             _defaults("CIR_EMBEDDER_"),
         ),

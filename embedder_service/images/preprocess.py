@@ -1,9 +1,11 @@
-"""From a decoded image to the square RGB pixels that CLIP takes.
+"""From a decoded image to the square RGB pixels that a CLIP takes.
 
-Pixels are identical to the published transform of CLIP4Cir (`data_utils.py`: TargetPad or SquarePad, then
-Resize, CenterCrop, RGB), which this module implements with Pillow only. Two details of it matter: padding and
-resizing happen in the image's own mode, before the conversion to RGB, and padding is truncated with
-`int()`, so a padded image may be one pixel short of its ratio. Normalisation is left to the device.
+Two published transforms are combined here, pixel for pixel, with Pillow only. CLIP4Cir pads first
+(`data_utils.py`: TargetPad or SquarePad). Then the image becomes a square in the way that the model was
+trained with, which open_clip publishes with the weights as resize mode and interpolation (`transform.py`:
+`image_transform`). Two details matter: padding and resizing happen in the image's own mode, before the
+conversion to RGB, and CLIP4Cir's padding is truncated with `int()`, so a padded image may be one pixel short
+of its ratio. Normalisation is left to the device.
 """
 
 from __future__ import annotations
@@ -30,21 +32,50 @@ class PaddingMode(StrEnum):
     SQUAREPAD = "squarepad"
     """Pad the short side with black to a square."""
     CLIP = "clip"
-    """Crop the centre, as CLIP does."""
+    """Do not pad: the image is prepared as for the model's own training."""
+
+
+class ResizeMode(StrEnum):
+    """Way in which an image becomes a square."""
+
+    SHORTEST = "shortest"
+    """Resize the short side to the size of the model, crop the centre."""
+    LONGEST = "longest"
+    """Resize the long side to the size of the model, fill up the short side."""
+    SQUASH = "squash"
+    """Resize both sides to the size of the model, whatever the ratio."""
+
+
+class Interpolation(StrEnum):
+    """Filter of the resizing, with antialiasing as Pillow does it."""
+
+    BICUBIC = "bicubic"
+    BILINEAR = "bilinear"
+
+
+_FILTERS = {
+    Interpolation.BICUBIC: Image.Resampling.BICUBIC,
+    Interpolation.BILINEAR: Image.Resampling.BILINEAR,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessor:
     """The transform of one model.
 
-    `size` is the side of the result in pixels. `max_pixels` bounds every intermediate image: padding a
-    1 x 50,000 image to a square, or resizing its short side to 224, would take gigabytes.
+    `size` is the side of the result in pixels. `fill` is the grey level, 0 to 255, beside an image whose long
+    side was resized (`ResizeMode.LONGEST`); the padding of `mode` is black. `max_pixels` bounds every
+    intermediate image: padding a 1 x 50,000 image to a square, or resizing its short side to 224, would take
+    gigabytes.
     """
 
     mode: PaddingMode = PaddingMode.TARGETPAD
     size: int = 224
     target_ratio: float = 1.25
     max_pixels: int = 128_000_000
+    resize_mode: ResizeMode = ResizeMode.SHORTEST
+    interpolation: Interpolation = Interpolation.BICUBIC
+    fill: int = 0
 
     @property
     def padding_ratio(self) -> float:
@@ -61,16 +92,14 @@ class Preprocessor:
         """
         across, down = padding(image.width, image.height, self.mode, self.target_ratio)
         padded = (image.width + 2 * across, image.height + 2 * down)
-        resized = resized_size(*padded, self.size)
+        resized = resized_size(*padded, self.size, self.resize_mode)
         self._check_pixels(image, *padded)
         self._check_pixels(image, *resized)
         try:
             if across or down:
-                image = _pad(image, across, down)
-            image = image.resize(resized, Image.Resampling.BICUBIC)
-            left = round((resized[0] - self.size) / 2)
-            top = round((resized[1] - self.size) / 2)
-            image = image.crop((left, top, left + self.size, top + self.size))
+                image = _pad(image, (across, down, across, down), 0)
+            image = image.resize(resized, _FILTERS[self.interpolation])
+            image = self._crop_or_fill(image)
             return np.asarray(image.convert("RGB"))
         except MemoryError as error:
             raise ServiceError(
@@ -83,6 +112,16 @@ class Preprocessor:
                 pb.IMAGE_UNREADABLE,
                 f"images of pixel format {image.mode} cannot be resized ({error}); send 8-bit RGB",
             ) from error
+
+    def _crop_or_fill(self, image: Image.Image) -> Image.Image:
+        """Return the centre where a side is too long; fill up evenly where one is too short."""
+        size = self.size
+        if image.width < size or image.height < size:
+            left, top = (size - image.width) // 2, (size - image.height) // 2
+            right, bottom = size - image.width - left, size - image.height - top
+            return _pad(image, (left, top, right, bottom), self.fill)
+        left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+        return image.crop((left, top, left + size, top + size))
 
     def _check_pixels(self, image: Image.Image, width: int, height: int) -> None:
         if width * height > self.max_pixels:
@@ -107,19 +146,31 @@ def padding(width: int, height: int, mode: PaddingMode, target_ratio: float) -> 
     return max(int((side - width) / 2), 0), max(int((side - height) / 2), 0)
 
 
-def resized_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Return width and height with the short side resized to `size` and the ratio kept (truncated)."""
+def resized_size(
+    width: int, height: int, size: int, mode: ResizeMode = ResizeMode.SHORTEST
+) -> tuple[int, int]:
+    """Return width and height after resizing for a model of `size` x `size` pixels.
+
+    With the short side resized the other one is truncated, with the long side it is rounded, as published; it
+    has one pixel at least, where the published transform fails.
+    """
+    if mode is ResizeMode.SQUASH:
+        return size, size
+    if mode is ResizeMode.LONGEST:
+        ratio = max(width, height) / size
+        return max(round(width / ratio), 1), max(round(height / ratio), 1)
     if width <= height:
         return size, int(size * height / width)
     return int(size * width / height), size
 
 
-def _pad(image: Image.Image, across: int, down: int) -> Image.Image:
+def _pad(image: Image.Image, border: tuple[int, int, int, int], level: int) -> Image.Image:
+    """Return the image with `border` pixels of grey `level` on the left, the top, the right and the "
+    "bottom."""
     bands = len(image.getbands())
-    fill = 0 if bands == 1 else (0,) * bands
-    padded = ImageOps.expand(image, (across, down), fill)
+    padded = ImageOps.expand(image, border, level if bands == 1 else (level,) * bands)
     if image.mode == "P":
-        # The border is entry 0 of the palette, whatever its colour, as in the published transform.
+        # The border is an entry of the palette, whatever its colour, as in the published transform.
         palette = image.getpalette()
         if palette is not None:
             padded.putpalette(palette)

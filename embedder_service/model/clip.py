@@ -8,7 +8,6 @@ context of 77, several times faster for texts of usual length."""
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.images.preprocess import Pixels
 from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers, quantize
+from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel
 from service_runtime.errors import StartupError
 
@@ -86,12 +86,12 @@ class ClipModel:
         device: torch.device,
         dtype: torch.dtype,
         int8_layers: Int8Layers = Int8Layers.ALL,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self._module: Any = cast_module(loaded.module, device, dtype, int8_layers)
+        self.tokenizer = tokenizer or make_tokenizer(loaded.config, folder=loaded.folder)
         self._mean = torch.tensor(loaded.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(loaded.std, device=device).view(1, 3, 1, 1)
-        self._tokenizer = make_tokenizer(loaded)
-        self._tokenizer_lock = threading.Lock()
         self.device = device
         self.dtype = dtype
         self.image_size = image_size(loaded)
@@ -99,10 +99,11 @@ class ClipModel:
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
-        with self._tokenizer_lock:
-            # Its cache of words is not safe with threads.
-            tokens: Tokens = self._tokenizer(list(texts)).numpy()
-        return tokens
+        return self.tokenizer(texts)
+
+    def long_texts(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
+        """Return the number of tokens of each text that was cut, by its place."""
+        return self.tokenizer.long_texts(texts, tokens)
 
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
@@ -150,22 +151,6 @@ def image_size(loaded: LoadedModel) -> int:
             f"{loaded.architecture} takes images of {width} x {height}; only squares are served"
         )
     return int(width)
-
-
-def make_tokenizer(loaded: LoadedModel) -> Any:
-    """Return CLIP's tokenizer with the architecture's context length."""
-    text = loaded.config["text_cfg"]
-    if "hf_tokenizer_name" in text or "hf_model_name" in text:
-        try:
-            return open_clip.get_tokenizer(loaded.architecture)
-        except Exception as error:
-            # It needs another package and its files; either may be missing in different ways.
-            raise StartupError(
-                f"the tokenizer of {loaded.architecture} cannot be loaded: {str(error).splitlines()[0]}"
-            ) from error
-    return open_clip.SimpleTokenizer(
-        context_length=int(text.get("context_length", 77)), **text.get("tokenizer_kwargs", {})
-    )
 
 
 def _to_numpy(features: torch.Tensor) -> Features:

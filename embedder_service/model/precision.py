@@ -12,6 +12,7 @@ from embedder_service.images.preprocess import Pixels
 from embedder_service.model.clip import ClipModel
 from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers
+from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel
 
 _DTYPES = {
@@ -59,20 +60,26 @@ def choose_dtype(name: str, device: torch.device, cpu_flags: frozenset[str] | No
 
 
 def verify_dtype(
-    loaded: LoadedModel, device: torch.device, dtype: torch.dtype, bound: float
+    loaded: LoadedModel,
+    device: torch.device,
+    dtype: torch.dtype,
+    bound: float,
+    tokenizer: Tokenizer | None = None,
 ) -> VerifiedModel:
     """Put the model on the device in `dtype`, or in float32 if its features would fall below the bound.
 
-    int8 is tried on fewer and fewer layers before float32 is used instead.
+    int8 is tried on fewer and fewer layers before float32 is used instead. Without a `tokenizer` it is that
+    of the model's config.
     """
+    tokenizer = tokenizer or make_tokenizer(loaded.config, folder=loaded.folder)
     if dtype is torch.float32:
-        return VerifiedModel(ClipModel(loaded, device, dtype), 1.0)
+        return VerifiedModel(ClipModel(loaded, device, dtype, tokenizer=tokenizer), 1.0)
     choices = list(Int8Layers) if dtype is torch.int8 else [Int8Layers.ALL]
-    exact = ClipModel(loaded, device, torch.float32)
+    exact = ClipModel(loaded, device, torch.float32, tokenizer=tokenizer)
     expected = probe_features(exact)
     best = 0.0
     for layers in choices:
-        reduced = ClipModel(loaded, device, dtype, layers)
+        reduced = ClipModel(loaded, device, dtype, layers, tokenizer)
         cosine = smallest_cosine(probe_features(reduced), expected)
         if cosine >= bound:
             return VerifiedModel(reduced, cosine, int8_layers=str(layers) if dtype is torch.int8 else "")

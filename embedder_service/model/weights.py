@@ -1,250 +1,241 @@
-"""Sources of a CLIP model: an open_clip architecture, and its weights.
-
-Weights are read with safetensors or with `weights_only=True`: nothing is ever unpickled.
-"""
+"""A CLIP model of open_clip with its weights filled in, and everything that its features depend on."""
 
 from __future__ import annotations
 
 import copy
-import json
 import logging
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from embedder_service.model.checkpoint import Checkpoint, State, describe_state, one_line, read_checkpoint
+from embedder_service.model.description import (
+    Choices,
+    Traits,
+    agreed_traits,
+    flags,
+    read_traits,
+)
+from embedder_service.model.sources import RandomWeights, Source, Tag, find_source
 from service_runtime.errors import StartupError
 
-# Architectures of this project, and the weights that ship with them.
-_PACKAGE = Path(__file__).parents[1]
-open_clip.add_model_config(_PACKAGE / "architectures")
-SHIPPED = "shipped"
-
-_OPENAI_EXTRA_KEYS = frozenset({"input_resolution", "context_length", "vocab_size"})
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+_OPENAI = "openai"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A float32 open_clip model in evaluation mode on the CPU, with its architecture and normalisation."""
+    """A float32 open_clip model in evaluation mode on the CPU, and what its weights were trained with.
+
+    `config` is the effective architecture; with the weights and the traits it is the model's identity.
+    `folder` is where files are that the config names, such as those of a tokenizer.
+    """
 
     module: torch.nn.Module
     config: dict[str, Any]
-    """The effective architecture; with the weights it is the model's identity."""
     architecture: str
     pretrained: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    traits: Traits
+    folder: Path | None = None
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of the pixels, from 0 to 1, in training: red, green, blue."""
+        return self.traits.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of the pixels in training: red, green, blue."""
+        return self.traits.std
 
 
 def load_model(
-    architecture: str, pretrained: str, *, config_file: Path | None = None, cache_dir: Path | None = None
+    architecture: str,
+    pretrained: str,
+    *,
+    config_file: Path | None = None,
+    cache_dir: Path | None = None,
+    choices: Choices = Choices(),
 ) -> LoadedModel:
-    """Build the architecture and fill in the weights.
+    """Find a model (see `find_source`), build its architecture and fill in the weights.
 
-    `pretrained` is an open_clip tag, the path of a checkpoint (open_clip's or OpenAI's state-dict layout,
-    `{epoch, CLIP}` of a fine-tuned CLIP4Cir model included), "shipped" for the weights that ship with an
-    architecture of this project, or "random" or "random:SEED". `config_file` is a JSON file in open_clip's
-    layout that replaces a built-in architecture.
+    `choices` are stated by the operator and go before everything that is found.
 
     Raises:
-        StartupError: the model cannot be loaded; the message is one line.
+        StartupError: the model cannot be loaded, or nothing says what it was trained with; the message is one
+        line.
     """
-    config, preprocess = _read_config(architecture, config_file)
-    config["quick_gelu"] = bool(config.get("quick_gelu", False))
-    random_seed = _random_seed(pretrained)
-    if random_seed is not None:
-        module = _build(config, random_seed)
-        name = f"random:{random_seed}"
-    elif (tag := _tag(architecture, pretrained, config_file)) is not None:
-        # The activation is a property of the weights: OpenAI's were trained with QuickGELU.
-        config["quick_gelu"] = bool(tag.get("quick_gelu", False))
-        preprocess |= tag
-        module = _build(config, 0)
-        _fill_from_tag(module, architecture, pretrained, tag, cache_dir)
-        name = pretrained
-    else:
-        path = _shipped(architecture) if pretrained == SHIPPED else Path(pretrained)
-        state, is_openai = _read_checkpoint(path, architecture)
-        if is_openai:
-            config["quick_gelu"] = True
-        module = _build(config, 0)
-        _fill(module, state, path)
-        name = pretrained if pretrained == SHIPPED else path.name
-    mean, std = (tuple(float(v) for v in preprocess.get(key, default)) for key, default in _NORMALISATION)
-    return LoadedModel(module, config, architecture, name, mean, std)
+    source = find_source(architecture, pretrained, config_file=config_file, cache_dir=cache_dir)
+    config = source.config
+    checkpoint = read_checkpoint(source.weights) if isinstance(source.weights, Path) else None
+    traits = _traits(source, checkpoint, choices)
+    config["quick_gelu"] = traits.quick_gelu
+    module = _build(
+        config, source.weights.seed if isinstance(source.weights, RandomWeights) else 0, source.folder
+    )
+    if checkpoint is not None:
+        _fill(module, checkpoint)
+    elif isinstance(source.weights, Tag):
+        _fill_from_tag(module, architecture, source.weights, traits, cache_dir)
+    return LoadedModel(module, config, source.architecture, source.pretrained, traits, source.folder)
 
 
-_NORMALISATION = (("mean", _MEAN), ("std", _STD))
-
-
-def _read_config(architecture: str, config_file: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the architecture, and its preprocessing (mean, std) where it states one."""
-    if config_file is None:
-        config = open_clip.get_model_config(architecture.replace("/", "-"))
-        if config is None:
-            raise StartupError(
-                f"architecture {architecture!r} is not known to open_clip; give one of its names, such as "
-                "ViT-B-32 or RN50x4, or a JSON file with --model-config-file"
-            )
-        return copy.deepcopy(config), {}
-    try:
-        document = json.loads(config_file.read_text(encoding="utf-8"))
-        config = document.get("model_cfg", document)
-        preprocess = document.get("preprocess_cfg", {})
-        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
-            raise ValueError("it needs embed_dim, vision_cfg and text_cfg")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise StartupError(f"model config file {config_file} cannot be used: {error}") from error
-    return config, preprocess
-
-
-def _random_seed(pretrained: str) -> int | None:
-    name, _, seed = pretrained.partition(":")
-    if name != "random":
-        return None
-    try:
-        return int(seed or "0")
-    except ValueError as error:
-        raise StartupError(
-            f"pretrained {pretrained!r}: the seed must be a number, such as random:1"
-        ) from error
-
-
-def _tag(architecture: str, pretrained: str, config_file: Path | None) -> dict[str, Any] | None:
-    if config_file is not None:
-        return None
-    return dict(open_clip.get_pretrained_cfg(architecture.replace("/", "-"), pretrained)) or None
-
-
-def _shipped(architecture: str) -> Path:
-    path = _PACKAGE / "shipped" / f"{architecture}.safetensors"
-    if not path.is_file():
-        held = ", ".join(sorted(file.stem for file in path.parent.glob("*.safetensors"))) or "none"
-        raise StartupError(
-            f"no weights of {architecture!r} are shipped (there are: {held}); give an open_clip tag or the "
-            "path of a checkpoint as --pretrained"
+def _traits(source: Source, checkpoint: Checkpoint | None, choices: Choices) -> Traits:
+    """Return what the weights were trained with: as stated, as published, or as all published weights "
+    "agree."""
+    document, config = source.document, source.config
+    if isinstance(source.weights, Tag):
+        quick_gelu = config.get("quick_gelu", False) or source.weights.config.get("quick_gelu", False)
+        return choices.over(read_traits(source.weights.config, quick_gelu))
+    if document is not None and document.preprocess is not None:
+        stated = document.traits()
+    elif checkpoint is None:
+        stated = _random_traits(source)
+    elif checkpoint.is_openai:
+        stated = next(
+            (traits for tag, traits in source.published.items() if tag.endswith(_OPENAI)),
+            read_traits({}, True),
         )
-    return path
+    else:
+        if document is not None and "quick_gelu" in config and choices.quick_gelu is None:
+            choices = replace(choices, quick_gelu=bool(config["quick_gelu"]))
+        return agreed_traits(source.published, choices, config, of_what=f"checkpoint {checkpoint.path}")
+    if checkpoint is not None and checkpoint.is_openai and "quick_gelu" not in config:
+        stated = replace(stated, quick_gelu=True)
+    return choices.over(stated)
 
 
-def _build(config: Mapping[str, Any], seed: int) -> torch.nn.Module:
+def _random_traits(source: Source) -> Traits:
+    """Return the pixels that all published weights share, and the activation of the architecture itself."""
+    quick_gelu = bool(source.config.get("quick_gelu", False))
+    published = {replace(traits, quick_gelu=quick_gelu) for traits in source.published.values()}
+    return published.pop() if len(published) == 1 else read_traits({}, quick_gelu)
+
+
+def _build(config: Mapping[str, Any], seed: int, folder: Path | None) -> torch.nn.Module:
     parts = copy.deepcopy(dict(config))
-    is_custom = parts.pop("custom_text", False) or "hf_model_name" in parts["text_cfg"]
+    text, vision = parts["text_cfg"], parts["vision_cfg"]
     if "multimodal_cfg" in parts:
         raise StartupError("captioning models (multimodal_cfg) are not served; use a CLIP architecture")
+    is_custom = parts.pop("custom_text", False) or bool(text.get("hf_model_name"))
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False  # all weights come from the checkpoint
+    if text.get("hf_model_name"):
+        text |= {"hf_model_pretrained": False, "hf_model_name": local_name(text["hf_model_name"], folder)}
     kind = open_clip.CustomTextCLIP if is_custom else open_clip.CLIP
     try:
-        with torch.random.fork_rng(devices=[]), _quiet_open_clip():
+        with torch.random.fork_rng(devices=[]), quiet_open_clip():
             torch.manual_seed(seed)
             module: torch.nn.Module = kind(**parts)
-    except (TypeError, ValueError, RuntimeError, AssertionError, ImportError, OSError, KeyError) as error:
-        raise StartupError(f"the architecture cannot be built: {_one_line(error)}") from error
+    except Exception as error:
+        # Towers of timm and of transformers raise errors of their own.
+        raise StartupError(f"the architecture cannot be built: {one_line(error)}{_remedy(text)}") from error
     module.eval()
     return module.requires_grad_(False)
 
 
+def local_name(name: str, folder: Path | None) -> str:
+    """Return the path of a folder that a config names relative to its own, else the name as it is."""
+    if folder is not None and (folder / name).is_dir():
+        return str(folder / name)
+    return name
+
+
+def _remedy(text: Mapping[str, Any]) -> str:
+    if not text.get("hf_model_name"):
+        return ""
+    if find_spec("transformers") is None:
+        return "; install the extra [multilingual]"
+    name = text["hf_model_name"]
+    return f"; its text tower is {name!r} of the Hub, or a folder of that name with its config.json"
+
+
 def _fill_from_tag(
-    module: torch.nn.Module, architecture: str, pretrained: str, tag: dict[str, Any], cache_dir: Path | None
+    module: torch.nn.Module, architecture: str, tag: Tag, traits: Traits, cache_dir: Path | None
 ) -> None:
     try:
-        with _quiet_open_clip():
-            path = open_clip.download_pretrained(tag, cache_dir=None if cache_dir is None else str(cache_dir))
+        with quiet_open_clip():
+            path = open_clip.download_pretrained(
+                dict(tag.config), cache_dir=None if cache_dir is None else str(cache_dir)
+            )
             if not path:
                 raise OSError("open_clip knows no place to get them from")
             open_clip.load_checkpoint(module, path, strict=True, weights_only=True)
     except Exception as error:
         # Downloading goes through several libraries that share no base class of errors.
+        place = tag.config.get("hf_hub") or tag.config.get("url") or ""
         raise StartupError(
-            f"weights {pretrained!r} of {architecture} cannot be had: {_one_line(error)}; "
-            "download them on a machine with access and give the file's path as --pretrained"
+            f"weights {tag.name!r} of {architecture} cannot be had: {one_line(error)}; download them on a "
+            "machine with "
+            f"access{f' ({place})' if place else ''} and start with --pretrained FILE {flags(traits)}"
         ) from error
 
 
-def _read_checkpoint(path: Path, architecture: str) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the state dict, and True when it comes from OpenAI's CLIP code."""
-    if not path.is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture.replace("/", "-"))) or "none"
-        raise StartupError(
-            f"pretrained {str(path)!r} is neither a file, nor a tag of {architecture} (tags: {tags}), "
-            "nor random[:SEED]"
-        )
-    if _is_torchscript(path):
-        # OpenAI's own files are such archives. They contain code, which only torch.jit.load would read.
-        raise StartupError(
-            f"checkpoint {path} is a TorchScript archive, which holds code and is not opened; where you "
-            "trust it, write its weights alone: python -c \"import torch; torch.save(torch.jit.load('"
-            f"{path.name}', map_location='cpu').state_dict(), 'weights.pt')\""
-        )
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise StartupError(f"checkpoint {path} is not a safetensors file: {_one_line(error)}") from error
-    except Exception as error:
-        # torch raises many kinds of errors here: EOFError, KeyError, UnpicklingError, RuntimeError, ...
-        raise StartupError(
-            f"checkpoint {path} cannot be read as plain tensors ({type(error).__name__}); archives and "
-            "pickled objects are refused: save the model's state dict, best as safetensors"
-        ) from error
-    is_openai = isinstance(content, dict) and "CLIP" in content
-    for key in ("CLIP", "state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise StartupError(f"checkpoint {path} holds no state dict; expected tensors by name")
-    state = {key.removeprefix("module."): value for key, value in content.items()}
-    is_openai = is_openai or set(state) >= _OPENAI_EXTRA_KEYS
-    return {key: value for key, value in state.items() if key not in _OPENAI_EXTRA_KEYS}, is_openai
+def _fill(module: torch.nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the weights into the module.
 
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return False
-    return any(name.endswith("/constants.pkl") for name in names)
-
-
-def _fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    Raises:
+        StartupError: they are not those of this architecture; the message says what was found.
+    """
+    state = _in_layout_of(module, checkpoint)
     wanted = module.state_dict()
-    if "text.positional_embedding" in wanted and "positional_embedding" in state:
-        state = convert_to_custom_text_state_dict(state)
-    for scalar in ("logit_scale", "logit_bias"):
-        # Saved with shape () or (1,), depending on the version; no feature depends on it.
-        if scalar in wanted and scalar in state and wanted[scalar].numel() == state[scalar].numel():
-            state[scalar] = state[scalar].reshape(wanted[scalar].shape)
     missing = sorted(wanted.keys() - state.keys())
     unexpected = sorted(state.keys() - wanted.keys())
     shapes = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
     faults = [
         f"{len(keys)} {what} (first: {keys[0]})"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, keys in (("missing", missing), ("unexpected", unexpected))
         if keys
     ]
+    if shapes:
+        first = shapes[0]
+        sizes = f"{first}: {tuple(state[first].shape)} instead of {tuple(wanted[first].shape)}"
+        faults.append(f"{len(shapes)} of another shape (first: {sizes})")
     if faults:
         raise StartupError(
-            f"checkpoint {path} does not fit the architecture: weights {', '.join(faults)}; "
-            "set the architecture that it was trained with"
+            f"checkpoint {checkpoint.path} does not fit the architecture: weights {', '.join(faults)}; found "
+            f"{describe_state(checkpoint.state)}; give the architecture that they were trained with"
         )
     module.load_state_dict(state, strict=True)
 
 
+def _in_layout_of(module: torch.nn.Module, checkpoint: Checkpoint) -> State:
+    """Return the weights as the module names them, where only their layout differs."""
+    state = dict(checkpoint.state)
+    wanted = module.state_dict()
+    try:
+        state = dict(convert_state_dict(module, state))
+    except Exception as error:
+        # Apple's own files are converted for the towers that they were made for, and fail in many ways with
+        # others.
+        raise StartupError(
+            f"checkpoint {checkpoint.path} has the names of Apple's MobileCLIP and does not fit the "
+            "architecture: "
+            f"{one_line(error)}"
+        ) from error
+    if "text.positional_embedding" in wanted and "positional_embedding" in state:
+        state = convert_to_custom_text_state_dict(state)
+    for scalar in ("logit_scale", "logit_bias"):
+        # No feature depends on them. They are saved with shape () or (1,), or not at all.
+        if scalar not in wanted:
+            state.pop(scalar, None)
+        elif scalar not in state or state[scalar].numel() != wanted[scalar].numel():
+            state[scalar] = wanted[scalar]
+        else:
+            state[scalar] = state[scalar].reshape(wanted[scalar].shape)
+    # A buffer that transformers saved in former versions.
+    return {key: value for key, value in state.items() if key in wanted or not key.endswith(".position_ids")}
+
+
 @contextmanager
-def _quiet_open_clip() -> Iterator[None]:
+def quiet_open_clip() -> Iterator[None]:
     """Keep open_clip from logging on the root logger, which would also set up handlers there."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
@@ -252,8 +243,3 @@ def _quiet_open_clip() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]

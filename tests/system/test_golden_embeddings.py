@@ -109,6 +109,7 @@ class Checkpoint:
             "log_level": "error",
             "architecture": self.architecture,
             "pretrained": str(self.path),
+            "quick_gelu": False,
             "device": "cpu",
             "dtype": "float32",
             "image_cache_items": 0,

@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,13 +37,24 @@ class ModelInfo(_message.Message):
     REFUSED_DTYPE_FIELD_NUMBER: _builtins.int
     REFUSED_DTYPE_COSINE_FIELD_NUMBER: _builtins.int
     INT8_LAYERS_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    STD_FIELD_NUMBER: _builtins.int
+    INTERPOLATION_FIELD_NUMBER: _builtins.int
+    RESIZE_MODE_FIELD_NUMBER: _builtins.int
+    FILL_FIELD_NUMBER: _builtins.int
+    ACTIVATION_FIELD_NUMBER: _builtins.int
+    TOKENIZER_FIELD_NUMBER: _builtins.int
+    TEXT_CLEANING_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
-    """Identity: a hash over architecture, weights, preprocessing mode, target ratio, image size and
-    normalisation. Two services with the same fingerprint give features that can be compared.
-    Independent of device and dtype.
+    """Identity: a hash over architecture, weights, preprocessing (padding, target ratio, resize mode,
+    interpolation, image size, normalisation) and tokenizer. Two services with the same fingerprint give features that
+    can be compared. Independent of device and dtype.
     """
     architecture: _builtins.str
-    """open_clip architecture, for example "ViT-B-32"."""
+    """open_clip architecture, for example "ViT-B-32"; "hf-hub:ORG/NAME" for a repository of the Hub, "local-dir:NAME" for
+    a folder.
+    """
     pretrained: _builtins.str
     """Where the weights come from: a pretrained tag, the file name of a local checkpoint, or
     "random:<seed>". A name for people, no identity.
@@ -51,7 +64,7 @@ class ModelInfo(_message.Message):
     image_size: _builtins.int
     """Side of the square input image in pixels."""
     preprocessing: _builtins.str
-    """"targetpad", "squarepad" or "clip"."""
+    """How an image is padded before it is resized: "targetpad", "squarepad", or "clip" for no padding."""
     target_ratio: _builtins.float
     """Ratio above which targetpad pads (1.25 in the paper); 0 for the other modes."""
     device: _builtins.str
@@ -70,6 +83,32 @@ class ModelInfo(_message.Message):
     """What computes in int8 where `dtype` is "int8", for people to read: the most layers that keep the bound.
     Empty for every other dtype.
     """
+    interpolation: _builtins.str
+    """Filter of the resizing, with antialiasing as Pillow does it: "bicubic" or "bilinear"."""
+    resize_mode: _builtins.str
+    """How an image becomes a square after padding: "shortest" (resize the short side, crop the centre), "longest" (resize
+    the long side, fill up with `fill`) or "squash" (resize both sides).
+    """
+    fill: _builtins.int
+    """Grey level, 0 to 255, beside an image whose long side was resized."""
+    activation: _builtins.str
+    """"gelu", or "quick_gelu" as in OpenAI's models. Towers of other libraries have activations of their own."""
+    tokenizer: _builtins.str
+    """"clip" for the byte pairs of OpenAI's CLIP, else the name of a Hugging Face tokenizer."""
+    text_cleaning: _builtins.str
+    """What is done to a text before it is tokenised: "lower", "whitespace" or "canonicalize" (lower case, without
+    punctuation).
+    """
+    context_length: _builtins.int
+    """Tokens of a text that the model reads, its own marks of begin and end included; longer texts are cut."""
+    @_builtins.property
+    def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean and standard deviation of pixels from 0 to 1, for red, green and blue: (pixel / 255 - mean) / std is what the
+        model takes.
+        """
+
+    @_builtins.property
+    def std(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
         self,
         *,
@@ -86,10 +125,19 @@ class ModelInfo(_message.Message):
         refused_dtype: _builtins.str = ...,
         refused_dtype_cosine: _builtins.float = ...,
         int8_layers: _builtins.str = ...,
+        mean: _abc.Iterable[_builtins.float] | None = ...,
+        std: _abc.Iterable[_builtins.float] | None = ...,
+        interpolation: _builtins.str = ...,
+        resize_mode: _builtins.str = ...,
+        fill: _builtins.int = ...,
+        activation: _builtins.str = ...,
+        tokenizer: _builtins.str = ...,
+        text_cleaning: _builtins.str = ...,
+        context_length: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "device", b"device", "dimension", b"dimension", "dtype", b"dtype", "dtype_cosine", b"dtype_cosine", "fingerprint", b"fingerprint", "image_size", b"image_size", "int8_layers", b"int8_layers", "preprocessing", b"preprocessing", "pretrained", b"pretrained", "refused_dtype", b"refused_dtype", "refused_dtype_cosine", b"refused_dtype_cosine", "target_ratio", b"target_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "context_length", b"context_length", "device", b"device", "dimension", b"dimension", "dtype", b"dtype", "dtype_cosine", b"dtype_cosine", "fill", b"fill", "fingerprint", b"fingerprint", "image_size", b"image_size", "int8_layers", b"int8_layers", "interpolation", b"interpolation", "mean", b"mean", "preprocessing", b"preprocessing", "pretrained", b"pretrained", "refused_dtype", b"refused_dtype", "refused_dtype_cosine", b"refused_dtype_cosine", "resize_mode", b"resize_mode", "std", b"std", "target_ratio", b"target_ratio", "text_cleaning", b"text_cleaning", "tokenizer", b"tokenizer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from open_clip.transform import image_transform
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
 from cir.common.v1 import errors_pb2 as pb
-from embedder_service.images.preprocess import PaddingMode, Preprocessor
+from embedder_service.images.preprocess import Interpolation, PaddingMode, Preprocessor, ResizeMode
 from service_runtime.errors import ServiceError
 from tests.embedder_service.sample_images import sample_image
 
@@ -56,6 +58,65 @@ def test_pixels_are_those_of_the_published_transform(
     assert ours.dtype == np.uint8
     assert ours.shape == (size, size, 3)
     np.testing.assert_array_equal(ours, published(image, mode, size, ratio))
+
+
+def published_by_open_clip(image: Image.Image, size: int, mode: str, interpolation: str, fill: int) -> Any:
+    """What open_clip prepares for evaluation, before normalisation."""
+    transform = image_transform(
+        size, False, (0.0,) * 3, (1.0,) * 3, resize_mode=mode, interpolation=interpolation, fill_color=fill
+    )
+    return (transform(image) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@settings(max_examples=400)
+@given(
+    width=st.integers(1, 150),
+    height=st.integers(1, 150),
+    size=st.sampled_from([7, 32, 48]),
+    mode=st.sampled_from(list(ResizeMode)),
+    interpolation=st.sampled_from(list(Interpolation)),
+    fill=st.sampled_from([0, 0, 1, 127, 255]),
+    pixels=st.sampled_from(["RGB", "RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr", "I", "F"]),
+    seed=st.integers(0, 5),
+)
+def test_pixels_are_those_of_open_clip_in_every_mode(
+    width: int,
+    height: int,
+    size: int,
+    mode: ResizeMode,
+    interpolation: Interpolation,
+    fill: int,
+    pixels: str,
+    seed: int,
+) -> None:
+    # Of a long side resized nothing may be left of the short one: there open_clip fails.
+    assume(mode is not ResizeMode.LONGEST or round(min(width, height) * size / max(width, height)) > 0)
+    image = sample_image(width, height, pixels, seed)
+    preprocessor = Preprocessor(
+        PaddingMode.CLIP, size, resize_mode=mode, interpolation=interpolation, fill=fill
+    )
+    ours = preprocessor(image)
+    assert ours.dtype == np.uint8
+    assert ours.shape == (size, size, 3)
+    np.testing.assert_array_equal(ours, published_by_open_clip(image, size, mode, interpolation, fill))
+
+
+@pytest.mark.parametrize("size", [(400, 600), (533, 400), (900, 1200), (256, 256), (225, 224), (1, 1)])
+@pytest.mark.parametrize("mode", list(ResizeMode))
+@pytest.mark.parametrize("interpolation", list(Interpolation))
+def test_pixels_of_open_clip_at_the_size_of_models(
+    size: tuple[int, int], mode: ResizeMode, interpolation: Interpolation
+) -> None:
+    image = sample_image(*size)
+    ours = Preprocessor(PaddingMode.CLIP, 256, resize_mode=mode, interpolation=interpolation)(image)
+    np.testing.assert_array_equal(ours, published_by_open_clip(image, 256, mode, interpolation, 0))
+
+
+@pytest.mark.parametrize("size", [(1, 900), (2000, 3)])
+@pytest.mark.parametrize("mode", list(ResizeMode))
+@pytest.mark.parametrize("padding", list(PaddingMode))
+def test_every_mode_takes_thin_images(size: tuple[int, int], mode: ResizeMode, padding: PaddingMode) -> None:
+    assert Preprocessor(padding, 32, resize_mode=mode)(Image.new("RGB", size)).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("size", [(400, 533), (533, 400), (900, 1200), (224, 224), (225, 224), (1, 1)])

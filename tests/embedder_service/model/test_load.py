@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from embedder_service.images.preprocess import PaddingMode, Preprocessor
-from embedder_service.model.load import model_fingerprint
+from embedder_service.images.preprocess import Interpolation, PaddingMode, Preprocessor, ResizeMode
+from embedder_service.model.load import load, model_fingerprint
 from embedder_service.model.weights import LoadedModel
-from tests.embedder_service.small_model import load_small, save
+from embedder_service.settings import EmbedderSettings
+from tests.embedder_service.small_model import CONFIG, load_small, save
 
 pytestmark = pytest.mark.torch
 
@@ -43,10 +47,52 @@ def test_everything_that_features_depend_on_changes_it(tmp_path: Path) -> None:
         fingerprint(loaded, replace(PREPROCESSOR, mode=PaddingMode.CLIP)),
         fingerprint(loaded, replace(PREPROCESSOR, target_ratio=1.5)),
         fingerprint(loaded, replace(PREPROCESSOR, size=64)),
-        fingerprint(replace(loaded, mean=(0.5, 0.5, 0.5))),
-        fingerprint(replace(loaded, std=(0.5, 0.5, 0.5))),
+        fingerprint(replace(loaded, traits=replace(loaded.traits, mean=(0.5, 0.5, 0.5)))),
+        fingerprint(replace(loaded, traits=replace(loaded.traits, std=(0.5, 0.5, 0.5)))),
+        fingerprint(loaded, replace(PREPROCESSOR, interpolation=Interpolation.BILINEAR)),
+        fingerprint(loaded, replace(PREPROCESSOR, resize_mode=ResizeMode.SQUASH)),
+        fingerprint(loaded, replace(PREPROCESSOR, resize_mode=ResizeMode.LONGEST)),
+        fingerprint(loaded, replace(PREPROCESSOR, resize_mode=ResizeMode.LONGEST, fill=7)),
     ]
     assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "identity"),
+    [
+        ({}, "clip-fc3936d920c5a140b62e9daaf8e621d1"),
+        ({"preprocessing": "targetpad"}, "clip-fc3936d920c5a140b62e9daaf8e621d1"),
+        ({"preprocessing": "squarepad"}, "clip-300103b728f49d6e02e32c9a8f9bde8c"),
+        ({"preprocessing": "clip"}, "clip-ee956a6238f86b1f2160dc1d72ca1693"),
+        ({"target_ratio": 1.5}, "clip-a76ea5d26042ef6730d9956ec79ccefc"),
+    ],
+)
+def test_catalogs_of_the_shipped_model_stay_good(changes: dict[str, Any], identity: str) -> None:
+    """Catalogs and checkpoints in the world name these models."""
+    settings = EmbedderSettings(architecture="cir-small", device="cpu", dtype="float32", **changes)
+    assert load(settings).info.fingerprint == identity
+
+
+def test_a_model_with_the_pixels_of_clip_has_the_identity_that_it_always_had(tmp_path: Path) -> None:
+    """Resize mode, interpolation and tokenizer are written for models alone that differ from CLIP in them."""
+    loaded = load_small(tmp_path)
+    digests = []
+    for name, tensor in sorted(loaded.module.state_dict().items()):
+        digest = hashlib.sha256(repr(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().reshape(-1).numpy().tobytes())
+        digests.append([name, digest.hexdigest()])
+    identity = {
+        "scheme": 1,
+        "architecture": CONFIG | {"quick_gelu": False},
+        "weights": digests,
+        "preprocessing": "targetpad",
+        "target_ratio": 1.25,
+        "image_size": 32,
+        "mean": [0.48145466, 0.4578275, 0.40821073],
+        "std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    assert fingerprint(loaded) == f"clip-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def test_what_features_do_not_depend_on_does_not(tmp_path: Path) -> None:
