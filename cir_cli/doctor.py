@@ -139,7 +139,7 @@ def _embedder(address: str, access: Access, timeout: float, findings: list[Findi
 
 
 def _weights(model: ModelInfo) -> list[Finding]:
-    """What the model does to images and texts, which has to be what its weights were trained with."""
+    """Return what the model does to images and texts, which its weights must have been trained with."""
     if not model.mean:
         return []  # an older embedder
     mean, std = (",".join(f"{value:g}" for value in values) for values in (model.mean, model.std))

@@ -48,7 +48,7 @@ _WITHOUT_EFFECT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What weights were trained with besides their architecture.
+    """Preprocessing and activation that weights were trained with.
 
     `mean` and `std` are those of pixels from 0 to 1, for red, green and blue. `fill` is a grey level from 0
     to 255, used by `ResizeMode.LONGEST` alone. `quick_gelu` is the activation of OpenAI's own models.
@@ -87,11 +87,6 @@ class Document:
     path: Path
     config: dict[str, Any]
     preprocess: Mapping[str, Any] | None
-
-    @property
-    def states_activation(self) -> bool:
-        """Whether the file says which activation its weights were trained with."""
-        return "quick_gelu" in self.config or self.preprocess is not None
 
     def traits(self) -> Traits:
         """Return what is stated, with open_clip's defaults for what is not.
