@@ -22,7 +22,7 @@ from combiner_training.datasets.base import (
 
 NAME = "cirr"
 SPLITS = ("train", "val", "test1")
-#: Where the annotation lies below a root with more than it: CLIP4Cir's `cirr_dataset`, or its project's folder.
+#: Where the annotation lies below a root with more than it: CLIP4Cir's `cirr_dataset`, or what holds that.
 BELOW = ("cirr", "cirr_dataset/cirr")
 # Where the images are; the authors' folder has them next to the annotation or below this one.
 _IMAGES = "img_raw"

@@ -31,8 +31,8 @@ Gallery = Literal["original", "val"]
 #: Where the annotation lies when the root is the folder of CLIP4Cir's project.
 BELOW = ("fashionIQ_dataset",)
 _CAPTIONS = 2
-# The authors' lists lead to JPEG files of the shop; the common copies of the data set are PNG. Other endings come
-# after these.
+# The authors' lists lead to JPEG files of the shop; the common copies of the data set are PNG. Other endings
+# come after these.
 _ENDINGS = (".png", ".jpg", ".jpeg")
 
 
