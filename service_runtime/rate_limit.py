@@ -66,7 +66,12 @@ def peer_name(peer: str) -> str:
     kind, _, rest = peer.partition(":")
     if kind not in ("ipv4", "ipv6"):
         return peer
-    host = unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0]
+    return host_name(unquote(rest).rpartition(":")[0].strip("[]"))
+
+
+def host_name(address_text: str) -> str:
+    """Return the name that an IP address is counted under; a text that is none is its own name."""
+    host = address_text.partition("%")[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -45,6 +45,7 @@ async def _serve(settings: DemoSettings) -> int:
             settings.data / "uploads",
             max_pixels=settings.max_upload_pixels,
             max_files=settings.max_uploads,
+            max_total_bytes=settings.max_uploads_bytes,
             lifetime_seconds=settings.upload_minutes * 60,
         )
         thumbnails = Thumbnails(

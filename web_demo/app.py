@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -26,7 +26,7 @@ from starlette.templating import Jinja2Templates
 
 from cir.errors import CirError
 from service_runtime.logging import get_logger
-from service_runtime.rate_limit import TokenBuckets
+from service_runtime.rate_limit import TokenBuckets, host_name
 from web_demo.backend import NoCatalogError, SearchBackend, UploadGoneError
 from web_demo.i18n import choose_texts
 from web_demo.media import BadImageError, Format, Thumbnails, Uploads
@@ -95,6 +95,8 @@ class Pages:
         self._buckets = TokenBuckets(
             settings.uploads_per_minute / 60, max(1, round(settings.uploads_per_minute))
         )
+        self._receiving = 0
+        self._decoding = asyncio.Semaphore(settings.decoders)
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -158,7 +160,10 @@ class Pages:
         image = await self._backend.image_location(catalog, query.get("i", ""))
         folders = (await self._backend.context(catalog)).version.image_folders
         format: Format = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
-        content = await run_in_threadpool(self._thumbnails.get, image, folders, format)
+        content = await run_in_threadpool(self._thumbnails.kept, image, folders, format)
+        if content is None:
+            async with self._decoding:
+                content = await run_in_threadpool(self._thumbnails.make, image, folders, format)
         if content is None:
             raise HTTPException(404)
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}
@@ -168,29 +173,45 @@ class Pages:
         """Store an image and start a conversation from it."""
         if not is_same_origin(request):
             return self._problem(request, 403, "other_site")
-        caller = request.client.host if request.client else ""
-        if self._buckets.take(caller):
+        if self._buckets.take(host_name(request.client.host if request.client else "")):
             return self._problem(request, 429, "too_many_uploads")
-        max_bytes = self._settings.max_upload_bytes
         length = request.headers.get("content-length", "")
-        if not length.isdigit() or int(length) > max_bytes + _FORM_BYTES:
+        if not length.isdigit() or int(length) > self._settings.max_upload_bytes + _FORM_BYTES:
             return self._problem(request, 413, "too_many_bytes")
+        if self._receiving >= self._settings.uploads_at_once:
+            return self._problem(request, 503, "too_many_uploads")
+        self._receiving += 1
         try:
-            async with request.form(max_files=1, max_fields=4, max_part_size=_FORM_BYTES) as form:
-                file = form.get("picture")
-                if not isinstance(file, UploadFile) or not file.size:
-                    return self._problem(request, 400, "no_file")
-                if file.size > max_bytes:
-                    return self._problem(request, 413, "too_many_bytes")
-                content = await file.read()
-                query = form.get("state", "")
-            name = await run_in_threadpool(self._uploads.store, content)
+            content, query = await asyncio.wait_for(self._received(request), self._settings.upload_seconds)
+            if len(content) > self._settings.max_upload_bytes:
+                return self._problem(request, 413, "too_many_bytes")
+            async with self._decoding:
+                name = await run_in_threadpool(self._uploads.store, content)
         except BadImageError as error:
             return self._problem(request, 400, error.reason)
-        except (MultiPartException, HTTPException):
+        except (MultiPartException, HTTPException, ClientDisconnect):
             return self._problem(request, 400, "no_file")
-        state = parse(parse_qsl(query.removeprefix("?") if isinstance(query, str) else ""))
+        except TimeoutError:
+            return self._problem(request, 408, "no_file")
+        except OSError as error:
+            get_logger().warning("upload not kept", error=error.strerror or type(error).__name__)
+            return self._problem(request, 507, "upload_not_kept")
+        finally:
+            self._receiving -= 1
+        state = parse(parse_qsl(query.removeprefix("?")))
         return RedirectResponse(state.start_from(upload=name).url, 303)
+
+    async def _received(self, request: Request) -> tuple[bytes, str]:
+        """Return the image and the state of an upload's form.
+
+        Raises:
+            HTTPException: the form holds no image, or is none.
+        """
+        async with request.form(max_files=1, max_fields=4, max_part_size=_FORM_BYTES) as form:
+            file, query = form.get("picture"), form.get("state", "")
+            if not isinstance(file, UploadFile) or not file.size:
+                raise HTTPException(400)
+            return await file.read(), query if isinstance(query, str) else ""
 
     async def uploaded(self, request: Request) -> Response:
         """Serve an upload, as it was re-encoded."""

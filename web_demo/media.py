@@ -6,12 +6,14 @@ import io
 import os
 import re
 import secrets
+import stat
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -64,30 +66,31 @@ class Thumbnails:
         self._max_files = max_files
         self._made = 0
 
-    def get(self, image: str, image_folders: Sequence[str], format: Format) -> bytes | None:
-        """Return the thumbnail of an image, by its location in a catalog and the folders recorded with that.
+    def kept(self, image: str, image_folders: Sequence[str], format: Format) -> bytes | None:
+        """Return the thumbnail of an image that was made before; None where it has to be made, or cannot be.
 
-        None where there is none to show: `cir.local_images` says which files are read.
+        The image is named by its location in a catalog and the folders recorded with that.
         """
-        file = open_image(image, image_folders, within=self._within)
-        if file is None:
-            return None
-        with file:
+        with suppress(OSError), self._opened(image, image_folders) as file:
+            return None if file is None else self._path(file, format).read_bytes()
+        return None
+
+    def make(self, image: str, image_folders: Sequence[str], format: Format) -> bytes | None:
+        """Make, keep and return the thumbnail of an image; None where there is none to show.
+
+        `cir.local_images` says which files are read. Decoding takes time and memory, so that a caller bounds
+        how many of these calls run at once.
+        """
+        with self._opened(image, image_folders) as file:
+            if file is None:
+                return None
             try:
-                status = os.fstat(file.fileno())
-                # The file itself, whatever it is called: another one put in its place has another key.
-                key = f"{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}".encode()
-                kept = self._folder / f"{blake2b(key, digest_size=16).hexdigest()}.{format}"
-                if kept.is_file():
-                    return kept.read_bytes()
-                if status.st_size > self._max_bytes:
-                    return None
                 original = file.read(self._max_bytes + 1)
                 if len(original) > self._max_bytes:
                     return None
                 image_file = decode_image(original, max_pixels=self._max_pixels, fit=THUMBNAIL_SIZE)
                 content = encode_image(image_file, format)
-                write_bytes(kept, content, mode=0o600, durable=False)
+                write_bytes(self._path(file, format), content, mode=0o600, durable=False)
             except (BadImageError, OSError):
                 return None
         self._made += 1
@@ -95,13 +98,28 @@ class Thumbnails:
             delete_oldest(self._folder, self._max_files)
         return content
 
+    @contextmanager
+    def _opened(self, image: str, image_folders: Sequence[str]) -> Iterator[BinaryIO | None]:
+        file = open_image(image, image_folders, within=self._within)
+        try:
+            yield file
+        finally:
+            if file is not None:
+                file.close()
+
+    def _path(self, file: BinaryIO, format: Format) -> Path:
+        # The file itself, whatever it is called: another one put in its place has another key.
+        status = os.fstat(file.fileno())
+        key = f"{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}".encode()
+        return self._folder / f"{blake2b(key, digest_size=16).hexdigest()}.{format}"
+
 
 class Uploads:
     """Uploaded images: kept under random names, re-encoded, never served as they came.
 
     They are kept in `folder`, which is made when it is missing, for `lifetime_seconds` and at most
-    `max_files` of them; the oldest make room. One may have `max_pixels` (width times height). Every method
-    may block on files.
+    `max_files` of them with `max_total_bytes` in all; the oldest make room. One may have `max_pixels` (width
+    times height). Every method may block on files.
     """
 
     def __init__(
@@ -110,12 +128,14 @@ class Uploads:
         *,
         max_pixels: int,
         max_files: int,
+        max_total_bytes: int,
         lifetime_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._max_pixels = max_pixels
         self._max_files = max_files
+        self._max_total_bytes = max_total_bytes
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,14 +168,14 @@ class Uploads:
             return None
 
     def delete_expired(self) -> None:
-        """Delete uploads that are too old, and the oldest while there are too many."""
+        """Delete uploads that are too old, and the oldest while they are too many or have too many bytes."""
         for path in self._folder.glob("*.jpg"):
             try:
                 if self._clock() - path.stat().st_mtime > self._lifetime_seconds:
                     path.unlink(missing_ok=True)
             except OSError:
                 continue
-        delete_oldest(self._folder, self._max_files)
+        delete_oldest(self._folder, self._max_files, self._max_total_bytes)
 
     def _path(self, name: str) -> Path:
         if not _UPLOAD_NAME.fullmatch(name):
@@ -195,13 +215,20 @@ def encode_image(image: Image.Image, format: Format) -> bytes:
     return out.getvalue()
 
 
-def delete_oldest(folder: Path, max_files: int) -> None:
-    """Delete the oldest files of a folder until `max_files` are left."""
-    files = [entry for entry in os.scandir(folder) if entry.is_file()]
-    if len(files) <= max_files:
-        return
-    for entry in sorted(files, key=lambda entry: entry.stat().st_mtime)[: len(files) - max_files]:
-        Path(entry.path).unlink(missing_ok=True)
+def delete_oldest(folder: Path, max_files: int, max_bytes: int | None = None) -> None:
+    """Delete the oldest files of a folder until `max_files` are left, which have `max_bytes` in all."""
+    found: list[tuple[float, int, str]] = []
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):  # another request deletes as well
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime, status.st_size, entry.path))
+    size = sum(bytes_ for _, bytes_, _ in found)
+    for left, (_, bytes_, path) in zip(range(len(found), 0, -1), sorted(found), strict=True):
+        if left <= max_files and (max_bytes is None or size <= max_bytes):
+            return
+        Path(path).unlink(missing_ok=True)
+        size -= bytes_
 
 
 def _flatten(image: Image.Image) -> Image.Image:

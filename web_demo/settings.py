@@ -48,7 +48,15 @@ class DemoSettings(ProgramSettings):
     max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of one uploaded image.")
     max_upload_pixels: int = Field(64_000_000, ge=1, description="Width times height of one upload.")
     max_uploads: int = Field(500, ge=1, description="Uploads that are kept; the oldest make room.")
+    max_uploads_bytes: int = Field(
+        200_000_000, ge=1, description="Bytes of all uploads that are kept; the oldest make room."
+    )
+    uploads_at_once: int = Field(
+        8, ge=1, description="Uploads that are received at the same time, of all visitors together."
+    )
+    upload_seconds: float = Field(60.0, gt=0, description="Longest time of receiving one upload.")
+    decoders: int = Field(2, ge=1, description="Images that are decoded at the same time.")
     upload_minutes: float = Field(120.0, gt=0, description="Time after which an upload is deleted.")
-    uploads_per_minute: float = Field(20.0, gt=0, description="Uploads of one address.")
+    uploads_per_minute: float = Field(20.0, gt=0, description="Uploads of one address; IPv6 by /64.")
     max_thumbnails: int = Field(50_000, ge=1, description="Thumbnails that are kept on disk.")
     page_size: int = Field(24, ge=1, le=200, description="Results that are shown at a time.")

@@ -10,7 +10,16 @@ import pytest
 from PIL import Image
 
 from tests.clock import Clock
-from web_demo.media import THUMBNAIL_SIZE, UPLOAD_SIZE, BadImageError, Thumbnails, Uploads, decode_image
+from web_demo.media import (
+    THUMBNAIL_SIZE,
+    UPLOAD_SIZE,
+    BadImageError,
+    Format,
+    Thumbnails,
+    Uploads,
+    decode_image,
+    delete_oldest,
+)
 
 
 def image_file(size: tuple[int, int] = (40, 50), mode: str = "RGB", kind: str = "PNG") -> bytes:
@@ -20,7 +29,7 @@ def image_file(size: tuple[int, int] = (40, 50), mode: str = "RGB", kind: str = 
 
 
 def test_an_upload_is_kept_as_another_file_without_its_metadata(tmp_path: Path) -> None:
-    uploads = Uploads(tmp_path, max_pixels=10**7, max_files=10, lifetime_seconds=60)
+    uploads = Uploads(tmp_path, max_pixels=10**7, max_files=10, max_total_bytes=10**8, lifetime_seconds=60)
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "secret place"
@@ -37,7 +46,9 @@ def test_an_upload_is_kept_as_another_file_without_its_metadata(tmp_path: Path) 
 
 def test_uploads_are_forgotten_by_time_and_by_number(tmp_path: Path) -> None:
     clock = Clock()
-    uploads = Uploads(tmp_path, max_pixels=10**6, max_files=2, lifetime_seconds=60, clock=clock)
+    uploads = Uploads(
+        tmp_path, max_pixels=10**6, max_files=2, max_total_bytes=10**8, lifetime_seconds=60, clock=clock
+    )
     names = []
     for number in range(3):
         names.append(uploads.store(image_file()))
@@ -54,7 +65,7 @@ def test_uploads_are_forgotten_by_time_and_by_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "", "0" * 31, "/etc/passwd", "G" * 32])
 def test_only_names_of_ours_reach_the_disk(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not the name"):
-        Uploads(tmp_path, max_pixels=1, max_files=1, lifetime_seconds=1).read(name)
+        Uploads(tmp_path, max_pixels=1, max_files=1, max_total_bytes=10**8, lifetime_seconds=1).read(name)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +88,25 @@ def test_images_of_every_kind_become_rgb(mode: str, kind: str) -> None:
     assert decode_image(image_file(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
 
 
+def shown(thumbnails: Thumbnails, image: str, folders: list[str], format: Format) -> bytes | None:
+    """The thumbnail as the page asks for it."""
+    kept = thumbnails.kept(image, folders, format)
+    return thumbnails.make(image, folders, format) if kept is None else kept
+
+
+def test_uploads_are_forgotten_by_their_bytes_together_oldest_first(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number:032x}.jpg").write_bytes(bytes(100))
+        os.utime(tmp_path / f"{number:032x}.jpg", (number, number))
+    (tmp_path / "folder").mkdir()
+    delete_oldest(tmp_path, 10, 250)
+    assert sorted(path.name[31] for path in tmp_path.glob("*.jpg")) == ["2", "3"]
+    delete_oldest(tmp_path, 1, 250)
+    assert [path.name[31] for path in tmp_path.glob("*.jpg")] == ["3"]
+    delete_oldest(tmp_path, 1, 99)
+    assert list(tmp_path.glob("*.jpg")) == []
+
+
 def test_thumbnails_are_made_once_and_only_below_the_folders_of_the_catalog(tmp_path: Path) -> None:
     root, outside, kept = tmp_path / "root", tmp_path / "outside", tmp_path / "kept"
     for folder in (root, outside):
@@ -86,14 +116,14 @@ def test_thumbnails_are_made_once_and_only_below_the_folders_of_the_catalog(tmp_
     (root / "text.png").write_text("not an image")
     thumbnails = Thumbnails(kept, max_bytes=10**6, max_pixels=10**7, max_files=100)
     folders = [str(root)]
-    content = thumbnails.get(str(root / "a.png"), folders, "webp")
+    content = shown(thumbnails, str(root / "a.png"), folders, "webp")
     assert content is not None
     with Image.open(io.BytesIO(content)) as small:
         assert small.format == "WEBP"
         assert small.size == (THUMBNAIL_SIZE[0], THUMBNAIL_SIZE[0])
-    assert thumbnails.get(str(root / "a.png"), folders, "webp") == content
+    assert shown(thumbnails, str(root / "a.png"), folders, "webp") == content
     assert len(list(kept.iterdir())) == 1
-    assert thumbnails.get(str(root / "a.png"), folders, "jpeg") is not None
+    assert shown(thumbnails, str(root / "a.png"), folders, "jpeg") is not None
     for image in (
         str(outside / "a.png"),
         str(root / "link.png"),
@@ -105,17 +135,17 @@ def test_thumbnails_are_made_once_and_only_below_the_folders_of_the_catalog(tmp_
         "",
         "a\x00b",
     ):
-        assert thumbnails.get(image, folders, "webp") is None, image
+        assert shown(thumbnails, image, folders, "webp") is None, image
     for none in ([], ["/"], ["root"], [str(outside)]):
-        assert thumbnails.get(str(root / "a.png"), none, "webp") is None, none
+        assert shown(thumbnails, str(root / "a.png"), none, "webp") is None, none
     bounded = Thumbnails(kept, [outside], max_bytes=10**6, max_pixels=10**7, max_files=100)
-    assert bounded.get(str(root / "a.png"), folders, "webp") is None
+    assert shown(bounded, str(root / "a.png"), folders, "webp") is None
 
 
 def test_an_image_that_changed_gets_another_thumbnail(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     source.write_bytes(image_file())
     thumbnails = Thumbnails(tmp_path / "kept", max_bytes=10**6, max_pixels=10**7, max_files=100)
-    first = thumbnails.get(str(source), [str(tmp_path)], "jpeg")
+    first = shown(thumbnails, str(source), [str(tmp_path)], "jpeg")
     source.write_bytes(image_file((60, 20)))
-    assert thumbnails.get(str(source), [str(tmp_path)], "jpeg") != first
+    assert shown(thumbnails, str(source), [str(tmp_path)], "jpeg") != first

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
@@ -16,6 +18,7 @@ import grpc
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message
 
 from cir.errors import CirError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from cir.models import (
@@ -104,7 +107,9 @@ def search(tmp_path: Path) -> Search:
 @pytest.fixture
 def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     settings = DemoSettings(max_upload_bytes=50_000, uploads_per_minute=6, data=tmp_path / "web")
-    uploads = Uploads(tmp_path / "up", max_pixels=10**6, max_files=9, lifetime_seconds=60)
+    uploads = Uploads(
+        tmp_path / "up", max_pixels=10**6, max_files=9, max_total_bytes=10**6, lifetime_seconds=60
+    )
     thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
     reference = str(tmp_path / "i9.png")
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
@@ -426,3 +431,109 @@ def test_filters_that_a_catalog_does_not_have_are_said(client: TestClient, searc
     assert "no such filter" not in without
     # One that is set and no chip of a facet can be taken away as well.
     assert re.search(r'<a class="chip set" href="[^"]+" title="Remove this filter">colour: mauve', without)
+
+
+async def send_upload(
+    application: ASGIApp, pieces: AsyncIterator[bytes], length: int, host: str
+) -> tuple[int, dict[str, str]]:
+    """Send an upload piece by piece, as a slow visitor does; status and headers of the answer."""
+    answer: list[Message] = []
+
+    async def receive() -> Message:
+        piece = await anext(pieces, b"")
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
+    async def send(message: Message) -> None:
+        answer.append(message)
+
+    kind = b"multipart/form-data; boundary=b"
+    await application(
+        {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/upload",
+            "query_string": b"",
+            "headers": [(b"content-type", kind), (b"content-length", str(length).encode())],
+            "client": (host, 1),
+        },
+        receive,
+        send,
+    )
+    return answer[0]["status"], {name.decode(): value.decode() for name, value in answer[0]["headers"]}
+
+
+BODY = (
+    b'--b\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n'
+    + png()
+    + b"\r\n--b--\r\n"
+)
+
+
+async def test_uploads_are_bounded_over_all_visitors(tmp_path: Path, search: Search) -> None:
+    settings = DemoSettings(
+        uploads_at_once=2, upload_seconds=30, uploads_per_minute=60, data=tmp_path / "web"
+    )
+    uploads = Uploads(
+        tmp_path / "up", max_pixels=10**6, max_files=9, max_total_bytes=2000, lifetime_seconds=60
+    )
+    thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
+    backend = SearchBackend(search, uploads, BenchmarkQueries({}), page_size=3)  # type: ignore[arg-type]
+    application = Pages(settings, backend, uploads, thumbnails).application()
+    held, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield BODY[:50]
+        begun.release()
+        await held.wait()
+        yield BODY[50:]
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield BODY
+
+    waiting = [
+        asyncio.create_task(send_upload(application, slow(), len(BODY), f"10.0.0.{number}"))
+        for number in range(2)
+    ]
+    await asyncio.wait_for(begun.acquire(), 30)
+    await asyncio.wait_for(begun.acquire(), 30)
+    status, _ = await send_upload(application, whole(), len(BODY), "10.0.0.9")
+    assert status == 503
+    held.set()
+    assert [status for status, _ in await asyncio.gather(*waiting)] == [303, 303]
+    names = []
+    for number in range(8):
+        status, headers = await send_upload(application, whole(), len(BODY), f"10.0.1.{number}")
+        assert status == 303
+        names.append(headers["location"].rpartition("u0=")[2])
+        os.utime(tmp_path / "up" / f"{names[-1]}.jpg", (number, number))
+    kept = sorted((tmp_path / "up").iterdir())
+    assert sum(path.stat().st_size for path in kept) <= 2000
+    assert f"{names[-1]}.jpg" in [path.name for path in kept]
+    assert f"{names[0]}.jpg" not in [path.name for path in kept]
+
+
+async def test_an_upload_that_never_ends_is_given_up(tmp_path: Path, search: Search) -> None:
+    settings = DemoSettings(upload_seconds=0.05, data=tmp_path / "web")
+    uploads = Uploads(tmp_path / "up", max_pixels=10, max_files=9, max_total_bytes=10**6, lifetime_seconds=60)
+    thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
+    backend = SearchBackend(search, uploads, BenchmarkQueries({}), page_size=3)  # type: ignore[arg-type]
+    application = Pages(settings, backend, uploads, thumbnails).application()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield BODY[:50]
+        await asyncio.Event().wait()
+
+    status, _ = await send_upload(application, endless(), len(BODY), "10.0.0.1")
+    assert status == 408
+
+
+def test_an_upload_that_cannot_be_kept_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Uploads, content: bytes) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Uploads, "store", full)
+    answer = client.post("/upload", files=file(png()))
+    assert answer.status_code == 507
+    assert "no room" in answer.text
