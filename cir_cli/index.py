@@ -55,6 +55,7 @@ _OF_WHOLE_RUNS = (
     "rebuild_ledger",
 )
 _SPELLING = {
+    "columns": {"metavar": "NAME"},
     "allow_delete": {"also": "--force"},
     "near_duplicates_path": {"metavar": "FILE"},
     "ledger_path": {"metavar": "FILE", "show_default": "below the embedded store, or below --data"},

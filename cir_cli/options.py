@@ -158,8 +158,9 @@ def with_model(
     """Give a command one option for each field of a dataclass, which it gets as its parameter `name`.
 
     Defaults are those of the fields; help, minimum and maximum stand in their metadata. A switch that is on
-    by default has a flag that turns it off. `spelling` says what a model does not know, by field: `also`, a
-    second flag, and arguments of `typer.Option`. `without` has the fields that are no options, and why.
+    by default has a flag that turns it off; a flag of a tuple of texts is repeatable. `spelling` says what a
+    model does not know, by field: `also`, a second flag, and arguments of `typer.Option`. `without` has the
+    fields that are no options, and why.
     """
     hints = get_type_hints(model)
     parameters = [
@@ -167,19 +168,27 @@ def with_model(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=each.default,
-            annotation=Annotated[hints[each.name], _option_of(each, **spelling.get(each.name, {}))],
+            annotation=Annotated[
+                _REPEATED.get(hints[each.name], hints[each.name]),
+                _option_of(each, **spelling.get(each.name, {})),
+            ],
         )
         for each in fields(model)
         if each.name not in without
     ]
 
     def build(**given: Any) -> Any:
+        repeated = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
         try:
-            return model(**given)
+            return model(**{**given, **repeated})
         except ValueError as error:
             raise Failure(str(error)) from error
 
     return lambda command: expand(command, name, parameters, build)
+
+
+# Typer reads a tuple as an option with several arguments.
+_REPEATED = {tuple[str, ...]: list[str]}
 
 
 def _option_of(each: Field[Any], *, also: str = "", **more: Any) -> Any:

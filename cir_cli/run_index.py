@@ -19,7 +19,7 @@ from indexer.progress import progress_for
 from indexer.ray_engine import index_on_ray
 from indexer.report import IndexReport, PartReport, part_report_text, reasons_text, report_text
 from indexer.run import index
-from indexer.sources.columns import read_schema
+from indexer.sources.schema import read_schema
 from indexer.sources.source_factory import open_source
 from indexer.sources.url import Fetching, UrlRules
 from vector_store.errors import StoreError

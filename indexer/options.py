@@ -20,6 +20,9 @@ class IndexingOptions:
         ValueError: A number is out of its bounds.
     """
 
+    columns: tuple[str, ...] = option(
+        (), help="Column of the manifest, or field of the shards, to take as payload; default: all."
+    )
     sync: bool = option(False, help="Delete items that the source does not have; otherwise they stay.")
     max_delete_share: float = option(0.3, min=0, max=1, help="`sync` deletes no larger share than this.")
     allow_delete: bool = option(False, help="Let `sync` delete any share, even everything.")

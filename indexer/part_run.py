@@ -90,7 +90,7 @@ class _PartRun:
                 seen.clear()
 
         mine = PartitionSource(self.source, self.partition, see)
-        facts = await asyncio.to_thread(mine.survey)
+        facts = await asyncio.to_thread(mine.survey, self.options.columns)
         if await asyncio.to_thread(ledger.noted, _MODEL) != model.fingerprint:
             # Features of another model are of no use here.
             await asyncio.to_thread(ledger.keep_versions, [])
@@ -221,7 +221,7 @@ async def finish(
     try:
         parts = await asyncio.to_thread(opened.__enter__)
         try:
-            facts = await asyncio.to_thread(_survey_and_check, source, parts)
+            facts = await asyncio.to_thread(_survey_and_check, source, parts, options.columns)
             check_rejects(source, options)
             return await index_with(source, facts, catalog, store, parts, options, progress, parts=parts)
         finally:
@@ -230,8 +230,8 @@ async def finish(
         progress.stop()
 
 
-def _survey_and_check(source: Source, parts: Parts) -> SourceFacts:
-    facts = source.survey()
+def _survey_and_check(source: Source, parts: Parts, columns: Sequence[str]) -> SourceFacts:
+    facts = source.survey(columns)
     digest = SourceDigest(facts.schema)
     for item in source.items():
         digest.add(item)

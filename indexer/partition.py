@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -93,13 +93,13 @@ class PartitionSource(Source):
         self._on_id = on_id
         self._schema: Mapping[str, FieldType] = {}
 
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """The facts of the whole source.
 
         Raises:
             SourceError: the source cannot be used.
         """
-        facts = self._source.survey()
+        facts = self._source.survey(columns)
         self._schema = facts.schema
         return facts
 

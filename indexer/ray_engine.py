@@ -59,7 +59,7 @@ async def index_on_ray(
     check_name(catalog)
     work = [Partition(number, partitions) for number in range(1, partitions + 1)]
     try:
-        facts = await asyncio.to_thread(source.survey)
+        facts = await asyncio.to_thread(source.survey, options.columns)
         progress.start(facts.total)
         async with _cluster(ray_address) as ray:
             embed = ray.remote(num_cpus=1, max_retries=WORKER_RETRIES, scheduling_strategy="SPREAD")(_embed)

@@ -60,7 +60,7 @@ async def index(
     options, progress = options or IndexingOptions(), progress or SilentProgress()
     try:
         check_name(catalog)
-        facts = await asyncio.to_thread(source.survey)
+        facts = await asyncio.to_thread(source.survey, options.columns)
         check_rejects(source, options)
         async with open_embedder(embedder_address, options) as embedder:
             return await index_with(source, facts, catalog, store, embedder, options, progress)

@@ -54,4 +54,4 @@ def payload_bytes(payload: Payload) -> int:
 
 
 def _reject(item: SourceItem, reason: str, message: str) -> Reject:
-    return Reject(item.id, item.image, reason, message)
+    return Reject(item.id, item.image, reason, f"{item.where}: {message}" if item.where else message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,12 +129,13 @@ def _without_waiting(path: str, flags: int) -> int:
 @dataclass(frozen=True, slots=True)
 class SourceItem:
     """An item as a source describes it. `image` is the location that is stored, `path` the file to read, or
-    another place of an image (`indexer.sources.base`)."""
+    another place of an image (`indexer.sources.base`). `where` is its place in the source, for messages."""
 
     id: str
     path: Location
     image: str
     payload: Payload
+    where: str = ""
 
     @property
     def image_ref(self) -> ImageRef:
@@ -167,8 +168,11 @@ class Source(ABC):
     rejects_path: Path
 
     @abstractmethod
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """Look over everything but the images once.
+
+        `columns` are the payload fields that this survey and the items after it are restricted to; all
+        without.
 
         Raises:
             SourceError: the source cannot be used.

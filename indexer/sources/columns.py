@@ -1,211 +1,310 @@
-"""Types of a manifest's columns, and its cells as payload values of them.
+"""Types of a source's columns, found from all values, and its cells as payload values of them.
 
-Types are found from all values of a column, whatever the order of rows. Every single value has a kind; a
-column
-has the kind of its values when they agree. Integers and floats together are floats; everything else
-together is
-keyword, each value as its text, with a remark, because a stray 'n/a' in a column of prices should be
-seen by
-somebody. Places are the exception: they mix with nothing. Lists count by their elements.
+Every single value has a kind, and a column has the type that holds all of its values, whatever the order of
+rows. Lists count by their elements.
 
-A value that does not fit its column comes out as it is: the check of the payload then names item, field and
-value."""
+Numbers are integers if all were written so, floats if each can be one exactly, integers if each is whole. A
+column with a place is one of places. Everything else together is keyword, each value as its text, with a
+remark, because a stray 'n/a' in a column of prices should be seen by somebody.
+
+In formats without types, 12E12 and 7E5 may be codes: such a column is numeric only where other numbers in it
+have a decimal point. 'NaN' is an empty cell and 'inf' a bad one, unless the column holds other texts.
+
+A cell that its column's type cannot hold exactly is the reject of its row. A column of which no value can be
+held, such as one of objects, is left out with a remark, as is one whose name no payload field can have."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from decimal import Decimal
+from enum import StrEnum
 
-from indexer.errors import SourceError
-from indexer.sources.rows import CellText
+from cir.limits import field_name_problem
+from indexer.sources.cells import BadCell, CellText, Unsupported, is_exact, is_whole, number_of, shown
 from vector_store.types import FieldType, Payload, PayloadValue
 from vector_store.validation import INT64, has_type
 
-# No leading zeros: '007' is an article number.
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
-_FLOAT = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
-_NUMBERS = frozenset({FieldType.INTEGER, FieldType.FLOAT})
-
 
 class UnusableValue(ValueError):
-    """A value that no payload field can hold; the message says what was expected."""
+    """A cell that is no value of its column; the message names the column."""
 
 
-def kind_of(value: object) -> FieldType:
-    """The kind of one value that is no list.
+class Kind(StrEnum):
+    """Kinds of single values; their texts are for remarks."""
 
-    Raises:
-        UnusableValue: objects that are no places.
-    """
+    INTEGER = "integer"
+    LONG = "integer beyond 2^53"
+    WHOLE = "whole float"
+    FLOAT = "float"
+    DECIMAL = "decimal number that no float holds"
+    CODE = "number or code"
+    NAN = "NaN"
+    INFINITE = "infinity"
+    BOOL = "bool"
+    DATETIME = "datetime"
+    KEYWORD = "keyword"
+    GEO = "geo"
+
+
+_SAME = {
+    Kind.INTEGER: FieldType.INTEGER,
+    Kind.LONG: FieldType.INTEGER,
+    Kind.WHOLE: FieldType.FLOAT,
+    Kind.FLOAT: FieldType.FLOAT,
+    Kind.BOOL: FieldType.BOOL,
+    Kind.DATETIME: FieldType.DATETIME,
+    Kind.GEO: FieldType.GEO,
+}
+_NUMBERS = frozenset({Kind.INTEGER, Kind.LONG, Kind.WHOLE, Kind.FLOAT})
+_FLOATS = frozenset({Kind.INTEGER, Kind.WHOLE, Kind.FLOAT})
+_INTEGERS = frozenset({Kind.INTEGER, Kind.LONG, Kind.WHOLE})
+_TEXTS = frozenset({FieldType.KEYWORD, FieldType.TEXT})
+
+# No leading zeros: '007' is an article number.
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
+_FLOAT = re.compile(r"-?(0|[1-9]\d*)(?=[.eE])(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
+_CODE = re.compile(r"-?\d+[eE]\d+", re.ASCII)
+_NAN = re.compile(r"[+-]?nan", re.ASCII | re.IGNORECASE)
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+
+
+def kind_of(value: object) -> Kind:
+    """Return the kind of one value that is no list: a cell, neither bad nor unsupported."""
     match value:
         case bool():
-            return FieldType.BOOL
+            return Kind.BOOL
         case int():
-            # Longer than 64 bits: an identifier rather than an amount.
-            return FieldType.INTEGER if value in INT64 else FieldType.KEYWORD
+            if value not in INT64:  # an identifier rather than an amount
+                return Kind.KEYWORD
+            return Kind.INTEGER if is_exact(value) else Kind.LONG
         case float():
-            return FieldType.FLOAT
+            return Kind.WHOLE if value.is_integer() and int(value) in INT64 else Kind.FLOAT
+        case Decimal():
+            return _kind_of_decimal(value)
         case CellText():
             return _kind_of_text(value.strip())
         case str():
-            return FieldType.DATETIME if has_type(value, FieldType.DATETIME) else FieldType.KEYWORD
-        case dict() if set(value) == {"lat", "lon"}:
-            return FieldType.GEO
+            return Kind.DATETIME if has_type(value, FieldType.DATETIME) else Kind.KEYWORD
         case dict():
-            raise UnusableValue(
-                'an object that is no place {"lat": .., "lon": ..}; write its members as columns of their own'
-            )
-    raise UnusableValue(
-        f"a value of type {type(value).__name__}; expected text, number, boolean, date, place, or a list"
-    )
+            return Kind.GEO
+    raise TypeError(f"{value!r} is no cell")
 
 
-def elements(value: object) -> list[object]:
-    """The single values of a cell: those of a list, without its nulls, or the cell itself."""
-    return [element for element in value if element is not None] if isinstance(value, list) else [value]
+def _kind_of_decimal(value: Decimal) -> Kind:
+    whole = is_whole(value) and int(value) in INT64
+    if is_exact(value):
+        return Kind.WHOLE if whole else Kind.FLOAT
+    return Kind.LONG if whole else Kind.DECIMAL
+
+
+def _kind_of_text(text: str) -> Kind:
+    if _INTEGER.fullmatch(text):
+        return kind_of(int(text))
+    if _FLOAT.fullmatch(text):
+        if _CODE.fullmatch(text):
+            return Kind.CODE
+        number = number_of(text)
+        return Kind.INFINITE if isinstance(number, BadCell) else kind_of(number)
+    if text.lower() in ("true", "false"):
+        return Kind.BOOL
+    if _NAN.fullmatch(text):
+        return Kind.NAN
+    if _INFINITE.fullmatch(text):
+        return Kind.INFINITE
+    return Kind.DATETIME if has_type(text, FieldType.DATETIME) else Kind.KEYWORD
+
+
+def elements(cell: object) -> list[object]:
+    """Return the single values of a cell: those of a list, or the cell itself."""
+    return cell if isinstance(cell, list) else [cell]
+
+
+def type_of(kinds: Collection[Kind]) -> FieldType | None:
+    """Return the type that holds values of these kinds; None where there are none but empty ones."""
+    sure = set(kinds) - {Kind.NAN}
+    if Kind.GEO in sure:
+        return FieldType.GEO
+    if not sure:
+        return None
+    # Infinity and possible codes are numbers where others are, beyond doubt.
+    numbers = sure - {Kind.INFINITE, Kind.CODE}
+    if numbers and numbers <= _NUMBERS and not (Kind.CODE in sure and not numbers & {Kind.WHOLE, Kind.FLOAT}):
+        if numbers <= {Kind.INTEGER, Kind.LONG}:
+            return FieldType.INTEGER
+        if numbers <= _FLOATS:
+            return FieldType.FLOAT
+        if numbers <= _INTEGERS and Kind.CODE not in sure:
+            return FieldType.INTEGER
+    same = {_SAME.get(kind, FieldType.KEYWORD) for kind in sure}
+    return same.pop() if len(same) == 1 and not sure & _NUMBERS else FieldType.KEYWORD
 
 
 @dataclass(slots=True)
 class ColumnTypes:
-    """Kinds seen in each column, and the row where each came first."""
+    """Kinds seen in each column with the row where each came first, and what came that no field holds."""
 
-    seen: dict[str, dict[FieldType, int]] = field(default_factory=dict)
+    seen: dict[str, dict[Kind, int]] = field(default_factory=dict)
+    unsupported: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def see(self, cells: Mapping[str, object], row: int) -> None:
-        """Take one row's payload cells into account.
-
-        Raises:
-            UnusableValue: a cell that cannot be used; it names the column.
-        """
-        for name, value in cells.items():
+        """Take one row's payload cells into account."""
+        for name, cell in cells.items():
             kinds = self.seen.setdefault(name, {})
-            for element in elements(value):
-                try:
+            if isinstance(cell, Unsupported):
+                self.unsupported.setdefault(name, (cell.what, row))
+            elif not isinstance(cell, BadCell):
+                for element in elements(cell):
                     kinds.setdefault(kind_of(element), row)
-                except UnusableValue as error:
-                    raise UnusableValue(f"column {name!r} holds {error}") from None
 
-    def schema(self, given: Mapping[str, FieldType]) -> tuple[dict[str, FieldType], list[str]]:
-        """The type of every column that has values, and remarks on those that hold several kinds.
+    def columns(self, given: Mapping[str, FieldType], chosen: Collection[str] = ()) -> Columns:
+        """Return the type of every column that has values, and remarks.
 
-        Types in `given` are taken as they are.
-
-        Raises:
-            UnusableValue: places among other values.
+        Types in `given` are taken as they are; a column named there or in `chosen` is left out only where it
+        must be.
         """
         schema: dict[str, FieldType] = {}
+        left_out: set[str] = set()
         notes: list[str] = []
         for name in sorted(self.seen.keys() | given.keys()):
             kinds = self.seen.get(name, {})
-            if name in given:
+            if reason := self._left_out(name, asked_for=name in given or name in chosen):
+                left_out.add(name)
+                notes.append(reason)
+            elif name in given:
                 schema[name] = given[name]
-            elif len(kinds) == 1:
-                schema[name] = next(iter(kinds))
-            elif kinds and kinds.keys() <= _NUMBERS:
-                schema[name] = FieldType.FLOAT
-            elif kinds:
-                schema[name] = FieldType.KEYWORD
-                found = ", ".join(f"{kind} (row {kinds[kind]})" for kind in sorted(kinds))
-                if FieldType.GEO in kinds:
-                    raise UnusableValue(f"column {name!r} holds {found}; places mix with nothing else")
-                notes.append(
-                    f"column {name!r} is keyword because it holds {found}; a given type changes that"
-                )
-        return schema, notes
+            elif kind := type_of(kinds):
+                schema[name] = kind
+                notes += _remark(name, kind, kinds)
+        return Columns(schema, frozenset(left_out), tuple(notes))
+
+    def _left_out(self, name: str, *, asked_for: bool) -> str:
+        if problem := field_name_problem(name):
+            return f"column {shown(name)} is left out: {problem}"
+        if _INDEX.fullmatch(name) and not asked_for:
+            return f"column {name!r} is left out: it is the index of a data frame"
+        if name in self.unsupported and not self.seen[name]:
+            what, row = self.unsupported[name]
+            return f"column {name!r} is left out: it holds {what} (row {row}), which no payload field can"
+        return ""
 
 
-def _kind_of_text(text: str) -> FieldType:
-    if _INTEGER.fullmatch(text):
-        return FieldType.INTEGER if int(text) in INT64 else FieldType.KEYWORD
-    if _FLOAT.fullmatch(text) and has_type(float(text), FieldType.FLOAT) and not text.isdigit():
-        return FieldType.FLOAT
-    if text.lower() in ("true", "false"):
-        return FieldType.BOOL
-    return FieldType.DATETIME if has_type(text, FieldType.DATETIME) else FieldType.KEYWORD
+# How pandas writes an index that has no name.
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
-_PLACE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[,;]\s*(-?\d+(?:\.\d+)?)\s*", re.ASCII)
+def _remark(name: str, kind: FieldType, kinds: Mapping[Kind, int]) -> list[str]:
+    odd = kinds.keys() & {Kind.CODE, Kind.DECIMAL}
+    same = {_SAME.get(each, FieldType.KEYWORD) for each in kinds.keys() - {Kind.NAN}}
+    if kind is not FieldType.KEYWORD or not (len(same) > 1 or odd or kinds.keys() & _NUMBERS):
+        return []
+    found = ", ".join(f"{each} (row {kinds[each]})" for each in sorted(kinds))
+    return [f"column {name!r} is keyword because it holds {found}; a given type changes that"]
 
 
-def payload_of(cells: Mapping[str, object], schema: Mapping[str, FieldType]) -> Payload:
-    """The payload of a row; cells outside the schema keep the type that the file gives them."""
-    return {name: _value(cell, schema.get(name)) for name, cell in cells.items()}
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The payload fields of a source: their types, the columns that are no fields, and remarks on both."""
+
+    schema: Mapping[str, FieldType]
+    left_out: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def payload(self, cells: Mapping[str, object]) -> Payload:
+        """Return the payload of a row.
+
+        Raises:
+            UnusableValue: a cell that its column's type cannot hold.
+        """
+        payload: dict[str, PayloadValue] = {}
+        for name, cell in cells.items():
+            if name in self.left_out:
+                continue
+            try:
+                value = _value(cell, self.schema.get(name))
+            except ValueError as error:
+                raise UnusableValue(f"column {name!r} holds {error}") from None
+            if value is not None:
+                payload[name] = value
+        return payload
 
 
 def _value(cell: object, kind: FieldType | None) -> PayloadValue:
     if isinstance(cell, list):
-        return [_single(element, kind) for element in elements(cell)]
+        values = [_single(element, kind) for element in cell]
+        return [value for value in values if value is not None]
     return _single(cell, kind)
 
 
 def _single(value: object, kind: FieldType | None) -> PayloadValue:
-    if kind is FieldType.KEYWORD or kind is FieldType.TEXT:
-        return _text(value)
-    if kind is FieldType.FLOAT and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return value
-    if isinstance(value, CellText):
-        return _typed(value, kind)
-    return value  # type: ignore[return-value]  # JSON value; the payload check refuses what is left over
+    match value:
+        case BadCell(problem):
+            raise ValueError(problem)
+        case Unsupported(what):
+            raise ValueError(f"{what}, which no payload field can")
+    if isinstance(value, CellText) and kind not in _TEXTS and (kind is None or _NAN.fullmatch(value.strip())):
+        return None
+    typed = _typed(value, kind)
+    if kind is None or typed is None or not has_type(typed, kind):
+        raise ValueError(f"{shown(value)}; expected {_EXPECTED[kind] if kind else 'no value'}")
+    return typed
 
 
-def _text(value: object) -> str:
+_EXPECTED = {
+    FieldType.KEYWORD: "a text, as other values are",
+    FieldType.TEXT: "a text",
+    FieldType.INTEGER: "a whole number of 64 bits",
+    FieldType.FLOAT: "a finite number, a whole one only if a float of 64 bits holds it exactly",
+    FieldType.BOOL: "true or false",
+    FieldType.DATETIME: "RFC 3339 such as 2024-05-01T12:00:00Z or 2024-05-01",
+    FieldType.GEO: 'a place such as {"lat": 52.5, "lon": 13.4}',
+}
+_GIVEN_NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_PLACE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[,;]\s*(-?\d+(?:\.\d+)?)\s*", re.ASCII)
+
+
+def _typed(value: object, kind: FieldType | None) -> PayloadValue:
+    """Return a value in the form of its column's type, or None where there is none."""
+    bare = value.strip() if isinstance(value, CellText) else value
+    match kind:
+        case FieldType.KEYWORD | FieldType.TEXT:
+            return _text(value)
+        case FieldType.INTEGER:
+            number = _number(bare)
+            return int(number) if number is not None and is_whole(number) else None
+        case FieldType.FLOAT:
+            number = _number(bare)
+            if isinstance(number, (int, Decimal)):
+                # Whoever gives the type takes the nearest float for a fraction.
+                return float(number) if is_exact(number) or not is_whole(number) else None
+            return number
+        case FieldType.BOOL if isinstance(value, CellText):
+            return {"true": True, "false": False}.get(str(bare).lower())
+        case FieldType.GEO if isinstance(value, CellText):
+            place = _PLACE.fullmatch(value)
+            return {"lat": float(place[1]), "lon": float(place[2])} if place else None
+        case FieldType.DATETIME if isinstance(bare, str):
+            return str(bare)
+    return bare  # type: ignore[return-value]  # the caller asks for its type
+
+
+def _number(value: object) -> int | float | Decimal | None:
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or not _GIVEN_NUMBER.fullmatch(value):
+        return None
+    if value.lstrip("+-").isdigit():
+        return int(value)
+    number = number_of(value)
+    return None if isinstance(number, BadCell) else number
+
+
+def _text(value: object) -> str | None:
     # As JSON writes it, so that 1 and true read alike whatever the format of the manifest.
-    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _typed(text: str, kind: FieldType | None) -> PayloadValue:
-    bare = text.strip()
-    try:
-        match kind:
-            case FieldType.INTEGER:
-                return int(bare)
-            case FieldType.FLOAT:
-                return float(bare)
-            case FieldType.BOOL:
-                return {"true": True, "false": False}.get(bare.lower(), bare)
-            case FieldType.DATETIME:
-                return bare
-            case FieldType.GEO if place := _PLACE.fullmatch(text):
-                return {"lat": float(place[1]), "lon": float(place[2])}
-    except ValueError:
-        pass
-    return str(text)
-
-
-def read_schema(texts: Sequence[str]) -> dict[str, FieldType]:
-    """Types by field from "field=type" texts and names of JSON files that hold {"field": "type"}.
-
-    Later ones win.
-
-    Raises:
-        SourceError: a type that there is not, or a file that cannot be read.
-    """
-    schema: dict[str, FieldType] = {}
-    for text in texts:
-        name, separator, kind = text.rpartition("=")
-        pairs: Mapping[str, object] = {name: kind} if separator else _read(Path(text))
-        for column, value in pairs.items():
-            if not isinstance(value, str) or value not in list(FieldType):
-                raise SourceError(
-                    f"`schema`: field {column!r} has type {value!r}; expected one of {', '.join(FieldType)}"
-                )
-            schema[column.strip()] = FieldType(value)
-    return schema
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(
-            f"`schema`: {path} is neither FIELD=TYPE nor a JSON file that can be read: {error}"
-        ) from error
-    if not isinstance(document, dict):
-        raise SourceError(f'`schema`: {path} holds no JSON object such as {{"price": "float"}}')
-    return document
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, str):
+        return str(value)
+    return None if isinstance(value, dict) else json.dumps(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from cir.images.formats import IMAGE_SUFFIXES
@@ -33,12 +33,14 @@ class FolderSource(Source):
         self.name = str(root)
         self.rejects_path = self._root.path.parent / f"{self._root.path.name or 'root'}.rejects.jsonl"
 
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """Count the images.
 
         Raises:
-            SourceError: a folder that is missing, unreadable or empty.
+            SourceError: a folder that is missing, unreadable or empty; columns, which a folder does not have.
         """
+        if columns:
+            raise SourceError(f"{self.name} is a folder; columns are chosen of manifests and shards only")
         if not self._root.path.is_dir():
             what = "is no folder" if self._root.path.exists() else "does not exist"
             raise SourceError(f"folder {self.name} {what}; give a folder of images, or a manifest file")

@@ -5,7 +5,6 @@ Nothing is unpacked: a member is referred to by its place in the shard."""
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -13,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from cir.member_names import PassedOver, is_image_name, reason_for_file, reason_for_path
 from indexer.errors import SourceError
-from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE, ROW_MALFORMED, Reject
+from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE, PAYLOAD_INVALID, ROW_MALFORMED, Reject
 from indexer.sources.base import ImageError, Source, SourceFacts, SourceItem
-from indexer.sources.columns import ColumnTypes, UnusableValue, payload_of
+from indexer.sources.cells import BadCell, CellText, cell_of, parse_json, text_cell
+from indexer.sources.columns import Columns, ColumnTypes, UnusableValue
 from indexer.sources.image_folders import fold_folders
 from indexer.sources.passed_over import PassedOverCount
-from indexer.sources.rows import CellText
 from indexer.sources.shard import Member, members
 from vector_store.types import FieldType
 
@@ -33,8 +32,9 @@ class TarSource(Source):
     The key of a member is its path up to the first dot of its file name; it is the item's id, so it must be
     unique over all shards. The image is the member with an image's extension; `.json` holds the payload as
     an object, `.txt` becomes its field `text`, `.cls` its field `cls`. All others are passed over and
-    counted, as are names that are no member of any data set (`cir.member_names`). Fields that hold objects
-    are left out with a remark. Links, devices and names that lead elsewhere are rejects.
+    counted, as are names that are no member of any data set (`cir.member_names`). Values are cells as
+    those of a manifest are (`indexer.sources.cells`). Links, devices and names that lead elsewhere are
+    rejects.
     """
 
     def __init__(
@@ -49,19 +49,24 @@ class TarSource(Source):
         self._shards = [Path(name).resolve() for name in sorted(glob.glob(pattern))] or [Path(pattern)]
         self._base = image_base
         self._given = {**dict.fromkeys(text_fields, FieldType.TEXT), **(schema or {})}
-        self._schema: Mapping[str, FieldType] | None = None
+        self._columns: Columns | None = None
+        self._chosen: frozenset[str] = frozenset()
         first = self._shards[0]
         self.rejects_path = (
             first.parent / f"{first.stem if len(self._shards) == 1 else 'shards'}.rejects.jsonl"
         )
 
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """Find types and count items.
 
         Raises:
-            SourceError: a shard is missing or damaged.
+            SourceError: a shard is missing or damaged, or a typed or chosen field is not there.
         """
-        types, total, left_out = ColumnTypes(), 0, set[str]()
+        return self._survey(columns)[0]
+
+    def _survey(self, columns: Sequence[str]) -> tuple[SourceFacts, Columns]:
+        self._chosen = frozenset(columns)
+        types, total, names = ColumnTypes(), 0, set[str]()
         passed_over, unfinished = PassedOverCount(), list[str]()
         for _, group in self._groups(passed_over, unfinished.append):
             total += 1
@@ -69,47 +74,42 @@ class TarSource(Source):
                 cells = _cells(group)
             except ValueError:
                 continue  # reported as a reject when the items come
-            for name, cell in cells.items():
-                try:
-                    types.see({name: cell}, total)
-                except UnusableValue:
-                    left_out.add(name)
+            names |= cells.keys()
+            types.see(self._wanted(cells), total)
         if not total:
             raise SourceError(
                 f"{self.name} holds no items; expected members such as 000001.jpg and 000001.json"
             )
-        for name in left_out:
-            types.seen.pop(name, None)
-        if unknown := sorted(self._given.keys() - types.seen.keys()):
-            raise SourceError(
-                f"{self.name} has no payload field {unknown[0]!r}; there are: {sorted(types.seen)}"
-            )
-        try:
-            schema, notes = types.schema(self._given)
-        except UnusableValue as error:
-            raise SourceError(f"{self.name}: {error}") from None
-        notes += unfinished
-        notes += [f"field {name!r} is left out: it holds objects" for name in sorted(left_out)]
-        self._schema = schema
+        found = types.columns(self._given, self._chosen)
+        fields = types.seen.keys() - found.left_out
+        if unknown := sorted((self._given.keys() - fields) | (self._chosen - names)):
+            raise SourceError(f"{self.name} has no payload field {unknown[0]!r}; there are: {sorted(fields)}")
+        self._columns = found
         # Without a base the location is a place in a shard, which is no file of its own.
         folders = fold_folders([os.path.dirname(self._base)] if self._base else [])
-        return SourceFacts(
+        facts = SourceFacts(
             total=total,
-            schema=schema,
-            notes=tuple(notes),
+            schema=found.schema,
+            notes=(*found.notes, *unfinished),
             image_folders=folders,
             passed_over=passed_over.files(),
         )
+        return facts, found
 
     def items(self) -> Iterator[SourceItem | Reject]:
         """The items; `survey` comes first where it was not called yet."""
-        schema = self._schema if self._schema is not None else self.survey().schema
-        for key, group in self._groups():
-            yield self._item(key, group, schema)
+        columns = self._columns or self._survey(())[1]
+        for number, (key, group) in enumerate(self._groups(), start=1):
+            yield self._item(key, group, columns, f"row {number}")
 
-    def _item(
-        self, key: str, group: Sequence[Member], schema: Mapping[str, FieldType]
-    ) -> SourceItem | Reject:
+    def _wanted(self, cells: Mapping[str, object]) -> dict[str, object]:
+        return {
+            name: cell
+            for name, cell in cells.items()
+            if cell is not None and (not self._chosen or name in self._chosen)
+        }
+
+    def _item(self, key: str, group: Sequence[Member], columns: Columns, row: str) -> SourceItem | Reject:
         where = str(group[0].image_ref)
         for member in group:
             if member.problem:
@@ -129,8 +129,11 @@ class TarSource(Source):
             cells = _cells(group)
         except ValueError as error:
             return Reject(key, image, ROW_MALFORMED, f"{image_ref}: {error}")
-        payload = payload_of({name: cell for name, cell in cells.items() if name in schema}, schema)
-        return SourceItem(key, image_ref, image, payload)
+        try:
+            payload = columns.payload(self._wanted(cells))
+        except UnusableValue as error:
+            return Reject(key, image, PAYLOAD_INVALID, f"{row}: {error}")
+        return SourceItem(key, image_ref, image, payload, row)
 
     def _groups(
         self, passed_over: PassedOverCount | None = None, remark: Callable[[str], None] = lambda text: None
@@ -175,25 +178,25 @@ def _cells(group: Sequence[Member]) -> dict[str, object]:
         if member.problem or kind not in _PAYLOAD or not member.image_ref.size:
             continue
         try:
-            text = member.image_ref.read(_MAX_TEXT_BYTES).decode("utf-8-sig")
+            text = member.image_ref.read(_MAX_TEXT_BYTES).decode("utf-8-sig", errors="surrogateescape")
         except ImageError as error:
             raise ValueError(f"{member.image_ref.name} {error}") from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{member.image_ref.name} is not UTF-8: byte {error.start}") from None
         if kind == ".json":
             cells.update(_object(text, member.image_ref.name))
         else:
-            cells[_TEXT if kind == ".txt" else _CLASS] = (
+            cells[_TEXT if kind == ".txt" else _CLASS] = text_cell(
                 CellText(text.strip()) if kind == ".cls" else text.strip()
             )
-    return {name: cell for name, cell in cells.items() if cell is not None and cell != ""}
+    return cells
 
 
 def _object(text: str, name: str) -> dict[str, object]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"{name} is no JSON: {error}") from None
+    if isinstance(document, BadCell):
+        raise ValueError(f"{name} has {document.problem}")
     if not isinstance(document, dict):
         raise ValueError(f"{name} is a JSON {type(document).__name__}; expected an object")
-    return document
+    return {field: cell_of(value) for field, value in document.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class DealtSource(Source):
                 content = {"empty": b"", "too large": bytes(2000)}.get(fate, f"{fate} {number}".encode())
                 (folder / str(number)).write_bytes(content)
 
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         return SourceFacts(len(self._fates), {"n": FieldType.INTEGER})
 
     def items(self) -> Any:
@@ -153,7 +154,7 @@ class Shop(Source):
         self._folder = folder
         self.items_now: dict[str, tuple[int, int]] = {}
 
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         return SourceFacts(len(self.items_now), {"price": FieldType.INTEGER})
 
     def items(self) -> Any:

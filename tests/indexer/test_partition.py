@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Given(Source):
     def __init__(self, items: list[SourceItem | Reject]) -> None:
         self._items = items
 
-    def survey(self) -> SourceFacts:
+    def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         return SourceFacts(len(self._items), SCHEMA)
 
     def items(self) -> Any:

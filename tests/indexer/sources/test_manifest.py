@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,6 @@ from vector_store.types import FieldType as K
 def write(tmp_path: Path, text: str | bytes, name: str = "m.csv") -> Path:
     path = tmp_path / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def write_parquet(path: Path, columns: dict[str, Any]) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table(columns), path)
     return path
 
 
@@ -109,11 +99,10 @@ def test_rows_with_too_few_or_many_cells_are_rejected_rather_than_guessed(tmp_pa
         ("photo,n\n1.jpg,1\n", r"no column 'image' with values \(columns: n, photo\)"),
         ("image,n\n,1\n", "no column 'image' with values"),
         ("image,n,n\n1.jpg,1,2\n", "column 'n' twice"),
-        ("image,,n\n1.jpg,1,2\n", "column 2 has no name"),
         ('image,n\n"1.jpg,1\n', "line 2"),
-        ("image,n\n1.jpg," + "x" * 200_000 + "\n", "line 2"),
-        ("image,n\n1.jpg," + "x" * 2_000_000 + "\n", "longer than 1 MiB"),
-        ("image,n\n1.jpg,größe\n".encode("latin-1"), r"not UTF-8: line 2 has byte 0xf6"),
+        ('image,n\n1.jpg,"' + "x" * 2_000_000 + '\n2.jpg,"', "line 2: longer than 1 MiB"),
+        ("x" * 2_000_000 + "\n", "line 1 is longer than 1 MiB"),
+        ("image,größe\n1.jpg,1\n".encode("latin-1"), r"not UTF-8: line 1 has byte 0xf6"),
         ("image,n\n1.jpg,1\n".encode("utf-16"), "UTF-8"),
         ("image,n\n1.jpg,1\n".encode("utf-16-le"), "UTF-8"),
     ],
@@ -160,7 +149,9 @@ def test_json_lines(tmp_path: Path) -> None:
         {"image": "2.jpg", "n": 2.5, "tags": []},
     ]
     text = (
-        "\n".join(json.dumps(row) for row in rows) + "\n\n[1]\n{broken\n" + '{"image": "3.jpg", "n": NaN}\n'
+        "\n".join(json.dumps(row) for row in rows)
+        + "\n\n[1]\n{broken\n"
+        + '{"image": "3.jpg", "n": Infinity}\n'
     )
     source = ManifestSource(write(tmp_path, text, "m.jsonl"))
     facts = source.survey()
@@ -170,7 +161,7 @@ def test_json_lines(tmp_path: Path) -> None:
         "7": {"n": 1.0, "where": {"lat": 1, "lon": 2}, "tags": ["a"]},
         "2.jpg": {"n": 2.5, "tags": []},
     }
-    assert [reject.reason for reject in rejects(source)] == ["ROW_MALFORMED"] * 3
+    assert [reject.reason for reject in rejects(source)] == ["ROW_MALFORMED"] * 2 + ["PAYLOAD_INVALID"]
     assert [reject.message.partition(":")[0] for reject in rejects(source)] == ["row 4", "row 5", "row 6"]
 
 
@@ -182,10 +173,172 @@ def test_a_json_line_of_ten_megabytes_is_rejected_alone(tmp_path: Path) -> None:
     assert "1 MiB" in rejects(source)[0].message
 
 
-def test_json_objects_that_are_no_places_end_the_survey_with_row_and_column(tmp_path: Path) -> None:
-    path = write(tmp_path, '{"image": "1.jpg"}\n{"image": "2.jpg", "size": {"w": 1}}\n', "m.jsonl")
-    with pytest.raises(SourceError, match="row 2: column 'size' holds an object that is no place"):
-        ManifestSource(path).survey()
+def test_columns_of_objects_are_left_out_and_single_objects_are_rejects(tmp_path: Path) -> None:
+    rows = [
+        {"image": "1.jpg", "size": {"w": 1}, "boxes": [[1, 2]], "n": 1, "at": {"lat": 1, "lon": 2}},
+        {"image": "2.jpg", "size": {"w": 2}, "n": {"value": 2}},
+        {"image": "3.jpg", "at": "Berlin"},
+    ]
+    source = ManifestSource(write(tmp_path, "\n".join(map(json.dumps, rows)), "m.jsonl"))
+    facts = source.survey()
+    assert facts.schema == {"n": K.INTEGER, "at": K.GEO}
+    assert facts.notes == (
+        "column 'boxes' is left out: it holds a list of lists (row 1), which no payload field can",
+        "column 'size' is left out: it holds an object (row 1), which no payload field can",
+    )
+    assert payloads(source) == {"1.jpg": {"n": 1, "at": {"lat": 1, "lon": 2}}}
+    assert [(r.id, r.reason, r.message) for r in rejects(source)] == [
+        ("2.jpg", "PAYLOAD_INVALID", "row 2: column 'n' holds an object, which no payload field can"),
+        (
+            "3.jpg",
+            "PAYLOAD_INVALID",
+            "row 3: column 'at' holds 'Berlin'; expected a place such as {\"lat\": 52.5, \"lon\": 13.4}",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
+def test_a_byte_that_is_not_utf_8_is_the_reject_of_its_row(tmp_path: Path, name: str) -> None:
+    texts = {
+        "m.csv": "image,n\n1.jpg,grösse\nß.jpg,x\n3.jpg,x\n",
+        "m.jsonl": '\n{"image":"1.jpg","n":"grösse"}\n{"image":"ß.jpg","n":"x"}\n{"image":"3.jpg","n":"x"}\n',
+    }
+    source = ManifestSource(write(tmp_path, texts[name].encode("latin-1"), name))
+    assert source.survey().total == 3
+    assert payloads(source) == {"3.jpg": {"n": "x"}}
+    first, second = rejects(source)
+    assert first.message.startswith("row 2: column 'n' holds 'gr\\udcf6sse', which is no text in UTF-8")
+    assert second.message.startswith("row 3: column 'image' holds '\\udcdf.jpg', which is no text in UTF-8")
+
+
+def test_half_a_surrogate_pair_is_the_reject_of_its_row(tmp_path: Path) -> None:
+    rows = [{"image": "caf\udce9.jpg"}, {"image": "1.jpg", "t": "\ud800"}, {"image": "2.jpg", "id": "\udfff"}]
+    text = "\n".join(map(json.dumps, [*rows, {"image": "3.jpg", "caf\udce9": 1}]))
+    source = ManifestSource(write(tmp_path, text, "m.jsonl"))
+    assert source.survey().notes == ("column 'caf\\udce9' is left out: a field name must be valid Unicode",)
+    assert payloads(source) == {"3.jpg": {}}
+    assert [reject.message.partition(" holds")[0] for reject in rejects(source)] == [
+        "row 1: column 'image'",
+        "row 2: column 't'",
+        "row 3: column 'id'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('"2.jpg"x,1', "',' expected after '\"'"),
+        ("2.jpg," + "x" * 2_000_000, "the line is longer than 1 MiB"),
+        ('2.jpg,"' + "x" * 2_000_000 + '"', "the line is longer than 1 MiB"),
+        ("2.jpg,a\0b", "column 'n' holds a zero byte"),
+        ("2.jpg,[1e400]", "column 'n' holds the number '1e400', which is larger than any float of 64 bits"),
+        ('2.jpg,"[""a"", {""b"": 1}]"', "column 'n' holds a list with an object, which no payload field can"),
+    ],
+    ids=["quotes", "long", "long and quoted", "zero byte", "infinite", "object"],
+)
+def test_a_bad_row_of_a_csv_is_rejected_alone(tmp_path: Path, line: str, problem: str) -> None:
+    source = ManifestSource(write(tmp_path, f"image,n\n1.jpg,1\n{line}\n3.jpg,3\n"))
+    assert source.survey().total == 3
+    assert list(payloads(source)) == ["1.jpg", "3.jpg"]
+    (reject,) = rejects(source)
+    assert reject.message == f"row 3: {problem}"
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    source = ManifestSource(write(tmp_path, "image,n\n1.jpg," + "x" * 200_000 + "\n"))
+    assert payloads(source) == {"1.jpg": {"n": "x" * 200_000}}
+
+
+def test_codes_that_look_like_numbers_stay_texts(tmp_path: Path) -> None:
+    source = ManifestSource(write(tmp_path, "image,sku\n1.jpg,12E12\n2.jpg,7E5\n3.jpg,3E8\n"))
+    assert source.survey().schema == {"sku": K.KEYWORD}
+    assert [payload["sku"] for payload in payloads(source).values()] == ["12E12", "7E5", "3E8"]
+    assert "number or code (row 2)" in source.survey().notes[0]
+
+
+def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    source = ManifestSource(write(tmp_path, ",image,n,,\n0,1.jpg,1,,\n1,2.jpg,2,,x\n"))
+    assert source.survey().notes == (
+        "column '' is left out: a field name has 1 to 128 characters, this one has 0",
+    )
+    assert payloads(source) == {"1.jpg": {"n": 1}, "2.jpg": {"n": 2}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "item_id"),
+    [
+        ("108775015.0", "108775015"),
+        ("9007199254740993", "9007199254740993"),
+        ("9007199254740993.0", "9007199254740993"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ('" a b "', "a b"),
+        ('""', "1.jpg"),
+        ("NaN", "1.jpg"),
+        ("null", "1.jpg"),
+    ],
+)
+def test_whole_numbers_are_ids(tmp_path: Path, cell: str, item_id: str) -> None:
+    source = ManifestSource(write(tmp_path, f'{{"id": {cell}, "image": "1.jpg"}}', "m.jsonl"))
+    assert list(payloads(source)) == [item_id]
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("1.5", "1.5"),
+        ("1e22", "1e+22, a float that does not tell all digits"),
+        ("true", "True"),
+        ('{"a": 1}', "an object"),
+        ("[1]", "[1]"),
+        ("1e999", "the number '1e999', which is larger than any float of 64 bits"),
+    ],
+)
+def test_what_cannot_be_an_id_is_told(tmp_path: Path, cell: str, found: str) -> None:
+    (reject,) = rejects(ManifestSource(write(tmp_path, f'{{"id": {cell}, "image": "1.jpg"}}', "m.jsonl")))
+    assert (reject.reason, reject.image) == ("ID_INVALID", "1.jpg")
+    assert reject.message.startswith(f"row 1: column 'id' holds {found}")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"image": "1.jpg", "n": 1, "n": 2}', "the line has the name 'n' twice in one object"),
+        ('{"image": "1.jpg", "n": ' + "[" * 100_000, "the line is no JSON: it nests too deeply"),
+        ('{"image": "1.jpg", "n": [1, -Infinity]}', "column 'n' holds -inf; expected a finite number"),
+        ('{"image": "1.jpg", "n": ' + "9" * 5000 + "}", "column 'n' holds an integer of 5000 digits"),
+        ('{"image": "1.jpg", "n": {"lat": 1, "lat": 2}}', "column 'n' holds the name 'lat' twice"),
+        ('{"image": "1.jpg", "n": {"lat": 1}}', "column 'n' holds an object"),
+        (
+            '{"image": {"bytes": "abc", "path": "1.jpg"}}',
+            "column 'image' holds an object; expected a file path",
+        ),
+    ],
+    ids=["doubled", "deep", "infinite", "digits", "doubled inside", "object", "bytes"],
+)
+def test_a_bad_line_of_json_is_rejected_alone(tmp_path: Path, line: str, problem: str) -> None:
+    text = f'{{"image": "0.jpg", "n": 1}}\n{line}\n{{"image": {{"bytes": null, "path": "2.jpg"}}}}\n'
+    source = ManifestSource(write(tmp_path, text, "m.jsonl"))
+    assert source.survey().total == 3
+    assert payloads(source) == {"0.jpg": {"n": 1}, "2.jpg": {}}
+    (reject,) = rejects(source)
+    assert reject.message.startswith(f"row 2: {problem}")
+
+
+CHOSEN = {
+    "m.csv": "id,image,a,a,b\nx,1.jpg,1,2,3\n",
+    "m.jsonl": '{"id": "x", "image": "1.jpg", "a": Infinity, "b": 3}\n',
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_columns_are_chosen_and_the_others_do_not_matter(tmp_path: Path, name: str) -> None:
+    source = ManifestSource(write(tmp_path, CHOSEN[name], name))
+    assert source.survey(["b"]).schema == {"b": K.INTEGER}
+    assert payloads(source) == {"x": {"b": 3}}
+    assert source.survey(["id"]).schema == {}
+    assert payloads(source) == {"x": {}}
+    with pytest.raises(SourceError, match=r"has no column 'c'; there are: a, .*b, id, image"):
+        source.survey(["b", "c"])
 
 
 @pytest.mark.parametrize("row", [{"id": "a", "image": 3}, {"id": "a"}, {"id": "a", "image": " "}])
@@ -193,59 +346,6 @@ def test_rows_without_a_usable_image_are_rejected(tmp_path: Path, row: dict[str,
     text = json.dumps(row) + '\n{"id": "b", "image": "1.jpg"}\n'
     (reject,) = rejects(ManifestSource(write(tmp_path, text, "m.jsonl")))
     assert (reject.id, reject.reason) == ("a", "ROW_MALFORMED")
-
-
-def test_parquet(tmp_path: Path) -> None:
-    import pyarrow as pa
-
-    path = write_parquet(
-        tmp_path / "m.parquet",
-        {
-            "id": [1, 2],
-            "image": ["1.jpg", "2.jpg"],
-            "price": pa.array([Decimal("1.50"), None], pa.decimal128(6, 2)),
-            "since": pa.array([date(2024, 5, 1), None]),
-            "at": pa.array([1, 1_000_000_007], pa.timestamp("ns")),
-            "zoned": pa.array([datetime(2024, 5, 1, 12, tzinfo=UTC), None], pa.timestamp("ms", "UTC")),
-            "tags": pa.array([["a", "b"], []]),
-            "where": pa.array([{"lat": 1.0, "lon": 2.0}, None]),
-            "weight": [float("nan"), 2.0],
-            "kind": pa.array(["x", "y"]).dictionary_encode(),
-        },
-    )
-    source = ManifestSource(path)
-    facts = source.survey()
-    assert facts.total == 2
-    assert facts.schema == {
-        "price": K.FLOAT,
-        "since": K.DATETIME,
-        "at": K.DATETIME,
-        "zoned": K.DATETIME,
-        "tags": K.KEYWORD,
-        "where": K.GEO,
-        "weight": K.FLOAT,
-        "kind": K.KEYWORD,
-    }
-    assert payloads(source) == {
-        "1": {
-            "price": 1.5,
-            "since": "2024-05-01",
-            "at": "1970-01-01T00:00:00Z",
-            "zoned": "2024-05-01T12:00:00+00:00",
-            "tags": ["a", "b"],
-            "where": {"lat": 1.0, "lon": 2.0},
-            "kind": "x",
-        },
-        "2": {"at": "1970-01-01T00:00:01Z", "tags": [], "weight": 2.0, "kind": "y"},
-    }
-
-
-def test_damaged_parquet_and_bytes_in_it_are_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="as Parquet"):
-        ManifestSource(write(tmp_path, "no parquet", "m.parquet")).survey()
-    path = write_parquet(tmp_path / "b.parquet", {"image": ["1.jpg"], "raw": [b"\xff"]})
-    with pytest.raises(SourceError, match="row 1: column 'raw' holds a value of type bytes"):
-        ManifestSource(path).survey()
 
 
 def test_parquet_without_pyarrow_says_what_to_install(

@@ -102,7 +102,7 @@ def test_hostile_members_are_rejects(tmp_path: Path) -> None:
         "only": "IMAGE_MISSING",
         "two": "ROW_MALFORMED",
         "broken": "ROW_MALFORMED",
-        "latin": "ROW_MALFORMED",
+        "latin": "PAYLOAD_INVALID",
         "link": "IMAGE_NOT_READABLE",
         "hard": "IMAGE_NOT_READABLE",
         "device": "IMAGE_NOT_READABLE",

@@ -1,0 +1,185 @@
+"""Columns of Arrow as cells. Imports pyarrow when it is called.
+
+Values are exact or bad cells: nothing here raises for what a cell holds. Moments and dates become RFC 3339
+texts in UTC (without a zone they are in UTC already; digits beyond microseconds are cut), decimals whose type
+has no fraction ints, UUIDs and other binary values of fixed length hexadecimal texts. Of structs only places
+are values; maps, times of day, durations and binary values of any length are not.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from indexer.sources.cells import PLACE, BadCell, Unsupported, cell_of, shown
+
+Cells = list[object]
+
+# A longer value of fixed length is data rather than an identifier.
+MAX_HEX_BYTES = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEARS = range(-62_135_596_800, 253_402_300_800)  # seconds from 0001-01-01 to the end of 9999-12-31
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Cells:
+    """Return the cells of an Arrow array; None where one is empty.
+
+    `millis` is the same column with its INT96 moments in milliseconds, which tell whether those in
+    microseconds have overflowed. `binary` takes binary values of any length as texts in UTF-8.
+    """
+    import pyarrow.types as pt
+
+    kind = column.type
+    match kind:
+        case _ if pt.is_null(kind):
+            return [None] * len(column)
+        case _ if pt.is_boolean(kind) or pt.is_integer(kind) or pt.is_floating(kind):
+            return [cell_of(value) for value in column.to_pylist()]
+        case _ if pt.is_decimal(kind):
+            return [_decimal(value, kind.scale) for value in column.to_pylist()]
+        case _ if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+            return _texts(column)
+        case _ if pt.is_timestamp(kind):
+            return _moments(column, kind.unit, millis)
+        case _ if pt.is_date(kind):
+            return _dates(column)
+        case _ if pt.is_dictionary(kind):
+            return column_cells(column.dictionary.take(column.indices), binary=binary)
+        case _ if isinstance(kind, _extension_type()):
+            if kind.extension_name == "arrow.uuid":
+                return [_uuid(value) for value in column.storage.to_pylist()]
+            if kind.extension_name == "arrow.bool8":
+                return [None if value is None else bool(value) for value in column.storage.to_pylist()]
+            return column_cells(column.storage, binary=binary)
+        case _ if pt.is_fixed_size_binary(kind) and kind.byte_width <= MAX_HEX_BYTES:
+            return [None if value is None else value.hex() for value in column.to_pylist()]
+        case _ if binary and (pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)):
+            return [_decoded(value) for value in column.to_pylist()]
+        case _ if _is_list(kind) and not _is_list(kind.value_type):
+            return _lists(column, millis)
+        case _ if pt.is_struct(kind) and {child.name for child in kind} == PLACE and kind.num_fields == 2:
+            return _places(column)
+    what = Unsupported(f"a value of the type {_short(kind)}")
+    return [what if valid else None for valid in column.is_valid().to_pylist()]
+
+
+def _extension_type() -> Any:
+    import pyarrow as pa
+
+    return pa.BaseExtensionType
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as pt
+
+    return any(
+        test(kind)
+        for test in (
+            pt.is_list,
+            pt.is_large_list,
+            pt.is_fixed_size_list,
+            pt.is_list_view,
+            pt.is_large_list_view,
+        )
+    )
+
+
+def _short(kind: Any) -> str:
+    text = str(kind)
+    return f"{text[:80]}…" if len(text) > 80 else text
+
+
+def _decimal(value: Decimal | None, scale: int) -> object:
+    return int(value) if value is not None and scale <= 0 else value
+
+
+def _uuid(value: bytes | None) -> str | None:
+    return None if value is None else str(UUID(bytes=value))
+
+
+def _texts(column: Any) -> Cells:
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.cast(_binary_twin(column.type)).to_pylist()]
+    return [cell_of(value) for value in values]
+
+
+def _binary_twin(kind: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    return pa.large_binary() if pt.is_large_string(kind) else pa.binary()
+
+
+def _decoded(value: bytes | None) -> object:
+    if value is None:
+        return None
+    try:
+        return cell_of(value.decode())
+    except UnicodeDecodeError as error:
+        return BadCell(f"{shown(value)}, which is no text in UTF-8: byte {error.start + 1}")
+
+
+def _moments(column: Any, unit: str, millis: Any) -> Cells:
+    import pyarrow as pa
+
+    per_second = _PER_SECOND[unit]
+    ticks = column.cast(pa.int64()).to_pylist()
+    cells = [None if tick is None else _moment(tick, per_second) for tick in ticks]
+    if millis is not None and millis.type != column.type:
+        for row, milli in enumerate(millis.cast(pa.int64()).to_pylist()):
+            if milli is not None and milli != ticks[row] * 1000 // per_second:
+                cells[row] = _outside(milli, 1000)
+    return cells
+
+
+def _moment(tick: int, per_second: int) -> object:
+    seconds, rest = divmod(tick, per_second)
+    if seconds not in _YEARS:
+        return _outside(tick, per_second)
+    moment = _EPOCH + timedelta(seconds=seconds, microseconds=rest * 1_000_000 // per_second)
+    return f"{moment.replace(tzinfo=None).isoformat()}Z"
+
+
+def _dates(column: Any) -> Cells:
+    import pyarrow as pa
+
+    days = column.cast(pa.date32()).cast(pa.int32()).to_pylist()
+    return [None if day is None else _date(day) for day in days]
+
+
+def _date(day: int) -> object:
+    seconds = day * 86_400
+    if seconds not in _YEARS:
+        return _outside(seconds, 1)
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
+
+
+def _outside(tick: int, per_second: int) -> BadCell:
+    return BadCell(f"the moment {tick // per_second} s from 1970, outside the years 1 to 9999")
+
+
+def _lists(column: Any, millis: Any) -> Cells:
+    import pyarrow.compute as pc
+
+    single = iter(column_cells(column.flatten(), None if millis is None else millis.flatten()))
+    lengths = pc.list_value_length(column).to_pylist()
+    return [None if length is None else _list([next(single) for _ in range(length)]) for length in lengths]
+
+
+def _list(cells: Cells) -> object:
+    return cell_of(cells)
+
+
+def _places(column: Any) -> Cells:
+    members = [column_cells(child) for child in column.flatten()]
+    names = [child.name for child in column.type]
+    valid = column.is_valid().to_pylist()
+    return [
+        cell_of(dict(zip(names, values, strict=True))) if there else None
+        for there, *values in zip(valid, *members, strict=True)
+    ]
