@@ -152,7 +152,8 @@ def up(
         search_tls=own_tls("search_service"),
         traits=traits(mean, std, interpolation, resize_mode, quick_gelu, tokenizer, model_config_file),
     )
-    if web and (not api_keys_file or "CIR_DEMO_SEARCH_API_KEY" in os.environ):
+    has_keys = bool(api_keys_file or os.environ.get("CIR_SEARCH_API_KEYS"))
+    if web and (not has_keys or os.environ.get("CIR_DEMO_SEARCH_API_KEY")):
         options = replace(options, web_port=web_port(web_port_, ports, host))
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
     for name in overruled(plan(options), os.environ):

@@ -170,11 +170,10 @@ def _web(options: UpOptions, address: str, search: str) -> ServiceSpec:
             HOST=LOOPBACK if search.startswith("unix") else options.host,
             PORT=str(options.web_port),
             SEARCH=search,
-            DATA=str((options.data / "web").resolve()),
             **_known_queries(options.known_queries),
             **_search_tls(options.search_tls),
         ),
-        _defaults("CIR_DEMO_"),
+        _defaults("CIR_DEMO_", DATA=str((options.data / "web").resolve())),
     )
 
 
@@ -192,8 +191,8 @@ def _environment(prefix: str, **settings: str) -> dict[str, str]:
     return {f"{prefix}{name}": value for name, value in settings.items()}
 
 
-def _defaults(prefix: str) -> dict[str, str]:
-    return _environment(prefix, LOG_FORMAT="console", SHUTDOWN_GRACE_SECONDS="5")
+def _defaults(prefix: str, **settings: str) -> dict[str, str]:
+    return _environment(prefix, LOG_FORMAT="console", SHUTDOWN_GRACE_SECONDS="5", **settings)
 
 
 def overruled(specs: Sequence[ServiceSpec], environment: Mapping[str, str]) -> list[str]:

@@ -92,9 +92,32 @@ def members(shard: Path, remark: Callable[[str], None] = lambda text: None) -> I
                     end: int = tar.offset
                 start = _next_archive(file, end, lambda: remark(f"shard {shard} {_NO_END_MARK}"))
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise SourceError(
-            f"shard {shard} cannot be read as an uncompressed tar file: {error}; fetch or write it again"
-        ) from error
+        kind = _compression(shard)
+        advice = (
+            f"it is compressed with {kind}: uncompress it" if kind else f"{error}; fetch or write it again"
+        )
+        raise SourceError(f"shard {shard} cannot be read as an uncompressed tar file: {advice}") from error
+
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+
+
+def _compression(shard: Path) -> str:
+    """Return the compression of a file that is no tar file, by its first bytes; empty where none is known."""
+    try:
+        with shard.open("rb") as file:
+            first = file.read(tarfile.BLOCKSIZE)
+    except OSError:
+        return ""
+    is_header = first[257:262] == b"ustar"
+    found = (kind for magic, kind in _COMPRESSED.items() if first.startswith(magic))
+    return "" if is_header else next(found, "")
 
 
 _NO_END_MARK = "has no end mark: if it was cut off, members are missing"

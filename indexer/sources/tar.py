@@ -77,8 +77,10 @@ class TarSource(Source):
             names |= cells.keys()
             types.see(self._wanted(cells), total)
         if not total:
+            seen = passed_over.files()
+            others = f"; passed over: {seen.text}" if seen.counts else ""
             raise SourceError(
-                f"{self.name} holds no items; expected members such as 000001.jpg and 000001.json"
+                f"{self.name} holds no items; expected members such as 000001.jpg and 000001.json{others}"
             )
         found = types.columns(self._given, self._chosen)
         fields = types.seen.keys() - found.left_out

@@ -244,3 +244,25 @@ def test_wherever_a_shard_is_cut_it_is_told(tmp_path: Path) -> None:
         # At the border of a member nothing but the end mark is missing.
         assert facts.total == 3 or any("no end mark" in note for note in facts.notes), length
     assert told > 10
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("w:gz", "gzip"), ("w:bz2", "bzip2"), ("w:xz", "xz")])
+def test_compressed_shards_are_told_as_such(tmp_path: Path, mode: Any, kind: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", mode) as tar:
+        tar.addfile(tarfile.TarInfo("000001.jpg"))
+    with pytest.raises(SourceError, match=f"compressed with {kind}"):
+        TarSource(str(tmp_path / "a.tar")).survey()
+
+
+def test_a_name_that_begins_like_a_compression_is_a_name(tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {"BZh.jpg": jpeg(1), "2.jpg": jpeg(2)})
+    assert TarSource(str(shard)).survey().total == 2
+    shard.write_bytes(shard.read_bytes()[:1100])
+    with pytest.raises(SourceError, match=r"unexpected end of data|cut off"):
+        TarSource(str(shard)).survey()
+
+
+def test_a_shard_without_items_says_what_it_has(tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {"._1.jpg": b"x", "2.psd": b"x"})
+    with pytest.raises(SourceError, match=r"holds no items.*format_not_read 1 \(a\.tar!/2\.psd\)"):
+        TarSource(str(shard)).survey()
