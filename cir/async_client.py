@@ -15,7 +15,7 @@ from cir.channel import TlsFiles, call_timeout, metadata, recipe
 from cir.connection import AsyncConnection
 from cir.errors import CirError, from_rpc_error
 from cir.models import SearchAnswer
-from cir.requests import Call, Page
+from cir.requests import Call, Page, build_call
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -43,8 +43,8 @@ class _Method(Generic[P, Answer]):
 
     async def _call(self, *args: P.args, **kwargs: P.kwargs) -> Call[Any]:
         if self._build in _SLOW_TO_BUILD:
-            return await asyncio.to_thread(self._build, *args, **kwargs)
-        call: Call[Any] = self._build(*args, **kwargs)
+            return await asyncio.to_thread(lambda: build_call(self._build, *args, **kwargs))
+        call: Call[Any] = build_call(self._build, *args, **kwargs)
         return call
 
 

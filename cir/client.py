@@ -14,7 +14,7 @@ from cir.channel import TlsFiles, call_timeout, metadata, recipe
 from cir.connection import Connection
 from cir.errors import from_rpc_error
 from cir.models import SearchAnswer
-from cir.requests import Call, Page
+from cir.requests import Call, Page, build_call
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -32,7 +32,7 @@ class _Method(Generic[P, Answer]):
     def __get__(self, client: Client, owner: type[Client] | None = None) -> Callable[P, Answer]:
         @functools.wraps(self._build)
         def method(*args: P.args, **kwargs: P.kwargs) -> Answer:
-            return self._finish(client, self._build(*args, **kwargs))
+            return self._finish(client, build_call(self._build, *args, **kwargs))
 
         return method
 

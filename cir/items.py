@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from numpy.typing import ArrayLike
 
+from cir.errors import InvalidArgument
+from cir.limits import field_name_problem
 from cir.payload import to_payload
 from cir.search.v1 import catalog_pb2 as pb
 from cir.turns import ImageSource, encode_image
@@ -67,5 +69,14 @@ class ItemUpdate:
 
 
 def payload_path(field: str) -> str:
-    """The path of one payload field in an update mask (AIP-161)."""
-    return f"payload.fields.{field}" if re.fullmatch(r"\w+", field, re.ASCII) else f"payload.fields.`{field}`"
+    """The path of one payload field in an update mask (AIP-161).
+
+    Raises:
+        InvalidArgument: no field can have this name.
+    """
+    if problem := field_name_problem(field):
+        raise InvalidArgument(f"{field!a:.200}: {problem}", reason="FIELD_INVALID", field="update_mask")
+    if re.fullmatch(r"\w+", field, re.ASCII):
+        return f"payload.fields.{field}"
+    quoted = field.replace("`", "``")
+    return f"payload.fields.`{quoted}`"

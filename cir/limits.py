@@ -1,4 +1,4 @@
-"""Rules that every door of the system shares: item ids, names of payload fields, sizes, depth of filters.
+"""Rules that every door of the system shares: item ids, names of payload fields, image locations, sizes.
 
 The client, the search service, the store and the indexer check by these functions alone, so that what one of
 them takes can be read, searched, changed and deleted through every other. Pure. Each function returns what is
@@ -7,6 +7,7 @@ wrong in words that can be shown to a user, or an empty string; the caller adds 
 
 from __future__ import annotations
 
+import json
 import re
 
 # A text of 512 characters always fits.
@@ -14,6 +15,8 @@ MAX_ITEM_ID_BYTES = 2048
 MAX_FIELD_NAME_CHARACTERS = 128
 # Bytes of one item's payload as JSON in UTF-8.
 MAX_PAYLOAD_BYTES = 1024 * 1024
+# Bytes of an image's location in UTF-8.
+MAX_LOCATION_BYTES = 4096
 # Levels of a filter, the outermost one counted.
 MAX_FILTER_DEPTH = 8
 
@@ -33,7 +36,7 @@ def item_id_problem(item_id: str) -> str:
 
     An id is any valid Unicode text of 1 to `MAX_ITEM_ID_BYTES` bytes in UTF-8 without control characters
     (category Cc). Spaces of all kinds, slashes, emoji and invisible format characters are allowed. Two ids
-    are equal if and only if their code points are: composed and decomposed letters differ.
+    are equal if and only if their code points are: composed (NFC) and decomposed (NFD) letters differ.
     """
     if not is_text(item_id):
         return "an item id must be valid Unicode"
@@ -57,4 +60,28 @@ def field_name_problem(name: str) -> str:
         return f"a field name has 1 to {MAX_FIELD_NAME_CHARACTERS} characters, this one has {len(name)}"
     if _CONTROL.search(name):
         return "a field name has no control characters"
+    return ""
+
+
+def location_problem(location: str) -> str:
+    """Return what keeps a text from being an item's image location, or an empty string.
+
+    A location is a path or a URL of at most `MAX_LOCATION_BYTES` bytes in UTF-8, empty where unknown.
+    """
+    if not is_text(location):
+        return "an image location must be valid Unicode"
+    if (size := len(location.encode())) > MAX_LOCATION_BYTES:
+        return f"an image location has at most {MAX_LOCATION_BYTES} bytes, this one has {size}"
+    return ""
+
+
+def payload_bytes(payload: object) -> int:
+    """Return the size of a payload: the bytes of its JSON in UTF-8, as the store keeps it."""
+    return len(json.dumps(payload, ensure_ascii=False, default=str).encode(errors="replace"))
+
+
+def payload_problem(payload: object) -> str:
+    """Return a remark on a payload in its stored form that is too large, or an empty string."""
+    if (size := payload_bytes(payload)) > MAX_PAYLOAD_BYTES:
+        return f"the payload has {size} bytes as JSON, at most {MAX_PAYLOAD_BYTES} are allowed"
     return ""

@@ -1,6 +1,7 @@
 """Payload values between plain Python and the wire (protos/cir/common/v1/payload.proto).
 
-None, bool, int, float, str, aware `datetime`, `GeoPoint`, and lists of one of these types.
+None, bool, int, float, str, aware `datetime`, `GeoPoint`, and lists of one of these types without None. A
+list of floats may be written with ints among them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy as np
 from google.protobuf import struct_pb2, timestamp_pb2
 
 from cir.common.v1 import payload_pb2 as pb
+from cir.datetimes import in_utc
 from cir.errors import InvalidArgument
+from cir.limits import field_name_problem, is_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,17 @@ def to_value(value: object, *, field: str) -> pb.Value:
     Raises:
         InvalidArgument: a value that has no form on the wire; it names `field`.
     """
-    if isinstance(value, (list, tuple, np.ndarray)):
-        values = [to_value(element, field=field) for element in value]
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
+        elements = list(value)
+        if any(isinstance(element, (float, np.floating)) for element in elements):
+            elements = [_as_float(element) for element in elements]
+        values = [to_value(element, field=field) for element in elements]
         if len({element.WhichOneof("kind") for element in values}) > 1:
             raise _invalid(field, "the values of a list must have one type")
         if any(element.WhichOneof("kind") in ("list_value", "null_value") for element in values):
             raise _invalid(field, "a list holds neither lists nor None")
         return pb.Value(list_value=pb.ListValue(values=values))
-    if isinstance(value, np.generic):
+    if isinstance(value, (np.generic, np.ndarray)) and value.dtype.kind not in "mM":
         value = value.item()
     if value is None:
         return pb.Value(null_value=struct_pb2.NULL_VALUE)
@@ -63,6 +69,8 @@ def to_value(value: object, *, field: str) -> pb.Value:
             raise _invalid(field, f"{value} is not a finite number")
         return pb.Value(float_value=value)
     if isinstance(value, str):
+        if not is_text(value):
+            raise _invalid(field, f"{value!a:.200} is no valid Unicode text")
         return pb.Value(string_value=value)
     if isinstance(value, datetime):
         return pb.Value(datetime_value=_timestamp(value, field))
@@ -76,19 +84,27 @@ def to_value(value: object, *, field: str) -> pb.Value:
 
 
 def from_value(value: pb.Value) -> Value:
-    """Read a value. Datetimes come in UTC; a value of a kind that this client does not know reads as None."""
-    kind = value.WhichOneof("kind")
-    if kind == "list_value":
-        return [_from_scalar(element) for element in value.list_value.values]
-    return None if kind is None or kind == "null_value" else _from_scalar(value)
+    """Read a value. Datetimes come in UTC.
+
+    A value that has no form in Python (of a kind that this client does not know, or a moment outside the
+    years 1 to 9999) reads as None, and is left out of a list.
+    """
+    if value.WhichOneof("kind") == "list_value":
+        elements = [_from_scalar(element) for element in value.list_value.values]
+        return [element for element in elements if element is not None]
+    return _from_scalar(value)
 
 
 def to_payload(payload: Mapping[str, object]) -> pb.Payload:
     """Write a payload: values by field name.
 
     Raises:
-        InvalidArgument: a value that has no form on the wire.
+        InvalidArgument: a name that no field can have, or a value that has no form on the wire.
     """
+    for name in payload:
+        problem = field_name_problem(name) if isinstance(name, str) else "a field name must be a text"
+        if problem:
+            raise _invalid(f"{name!a:.200}", problem)
     return pb.Payload(fields={name: to_value(value, field=name) for name, value in payload.items()})
 
 
@@ -97,21 +113,41 @@ def from_payload(payload: pb.Payload) -> dict[str, Value]:
     return {name: from_value(payload.fields[name]) for name in sorted(payload.fields)}
 
 
-def _from_scalar(value: pb.Value) -> Scalar:
-    kind = value.WhichOneof("kind")
-    if kind == "datetime_value":
-        return value.datetime_value.ToDatetime(tzinfo=UTC)
-    if kind == "geo_value":
-        return GeoPoint(value.geo_value.latitude, value.geo_value.longitude)
-    scalar: Scalar = getattr(value, kind) if kind else ""
-    return scalar
+def _from_scalar(value: pb.Value) -> Scalar | None:
+    match value.WhichOneof("kind"):
+        case "datetime_value":
+            try:
+                return value.datetime_value.ToDatetime(tzinfo=UTC)
+            except (ValueError, OverflowError):
+                return None
+        case "geo_value":
+            return GeoPoint(value.geo_value.latitude, value.geo_value.longitude)
+        case "string_value" | "integer_value" | "float_value" | "bool_value" as kind:
+            scalar: Scalar = getattr(value, kind)
+            return scalar
+    return None
+
+
+def _as_float(element: object) -> object:
+    """Return an int among floats as a float, where that is exact; anything else as it is."""
+    if isinstance(element, (int, np.integer)) and not isinstance(element, bool):
+        whole = int(element)
+        return float(whole) if abs(whole) <= _EXACT_IN_FLOAT else element
+    return element
+
+
+# Every integer up to here is a float.
+_EXACT_IN_FLOAT = 2**53
 
 
 def _timestamp(value: datetime, field: str) -> timestamp_pb2.Timestamp:
     if value.tzinfo is None:
         raise _invalid(field, "a datetime needs a time zone, for example datetime(..., tzinfo=UTC)")
     timestamp = timestamp_pb2.Timestamp()
-    timestamp.FromDatetime(value)
+    try:
+        timestamp.FromDatetime(in_utc(value))
+    except (ValueError, OverflowError) as error:
+        raise _invalid(field, str(error)) from error
     return timestamp
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
@@ -32,6 +32,7 @@ from cir.search.v1 import catalog_pb2, search_pb2
 from cir.turns import ImageSource, Turn
 from cir.vectors import Features
 
+P = ParamSpec("P")
 Answer = TypeVar("Answer", covariant=True)
 Entry = TypeVar("Entry", covariant=True)
 
@@ -71,6 +72,26 @@ class Call(Generic[Answer]):
         request.CopyFrom(self.request)
         request.page_token = token
         return replace(self, request=request)
+
+
+def build_call(build: Callable[P, Call[Answer]], *args: P.args, **kwargs: P.kwargs) -> Call[Answer]:
+    """Build a call by one of the functions below.
+
+    Raises:
+        InvalidArgument: no message can hold the arguments, such as text that is no Unicode or an integer that
+            is too large; `TypeError` remains for a value of the wrong type.
+    """
+    try:
+        return build(*args, **kwargs)
+    except InvalidArgument:
+        raise
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(
+            f"the text {error.object!a:.200} is no valid Unicode and cannot be sent",
+            reason="FIELD_INVALID",
+        ) from error
+    except ValueError as error:
+        raise InvalidArgument(f"the request cannot be sent: {error}", reason="FIELD_INVALID") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,23 @@
-"""Validation of items: usable ids, each once, with a payload that fits the schema."""
+"""Validation of items: usable ids, each once, with a usable location and a payload that fits the schema."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 
-from cir.limits import MAX_PAYLOAD_BYTES, item_id_problem
-from indexer.rejects import ID_DUPLICATE, ID_INVALID, PAYLOAD_INVALID, Reject
+from cir.limits import item_id_problem, location_problem
+from indexer.rejects import ID_DUPLICATE, ID_INVALID, LOCATION_INVALID, PAYLOAD_INVALID, Reject
 from indexer.sources.base import SourceItem
 from vector_store.errors import InvalidQueryError
-from vector_store.types import FieldType, Payload
-from vector_store.validation import check_payload
+from vector_store.types import FieldType
+from vector_store.validation import parse_payload
 
 
 def validate_items(
     found: Iterable[SourceItem | Reject], schema: Mapping[str, FieldType]
 ) -> Iterator[SourceItem | Reject]:
-    """Pass items through, turning those that no version can hold into rejects.
+    """Pass items through, payloads as they are stored; those that no version can hold become rejects.
 
     The first item of an id is taken and later ones are rejected. Remembering the ids costs about 100 bytes
     an item; nothing else grows with the source.
@@ -36,21 +36,16 @@ def validate_items(
             yield _reject(item, ID_DUPLICATE, f"the id {item.id!r} came before; ids must be unique")
             continue
         seen.add(digest)
+        if problem := location_problem(item.image) or location_problem(str(item.image_ref)):
+            message = f"image location {item.image!r}: {problem}; rename the file or its folder"
+            yield _reject(item, LOCATION_INVALID, message)
+            continue
         try:
-            check_payload(item.payload, schema, item=item.id)
+            payload = parse_payload(item.payload, schema, item=item.id)
         except InvalidQueryError as error:
             yield _reject(item, PAYLOAD_INVALID, str(error))
             continue
-        if (size := payload_bytes(item.payload)) > MAX_PAYLOAD_BYTES:
-            message = f"the payload has {size} bytes; expected at most {MAX_PAYLOAD_BYTES}"
-            yield _reject(item, PAYLOAD_INVALID, message)
-            continue
-        yield item
-
-
-def payload_bytes(payload: Payload) -> int:
-    """About how large a payload is: the UTF-8 bytes of its JSON."""
-    return len(json.dumps(payload, ensure_ascii=False, default=str).encode())
+        yield replace(item, payload=payload)
 
 
 def _reject(item: SourceItem, reason: str, message: str) -> Reject:

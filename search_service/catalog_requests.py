@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cir.common.v1 import errors_pb2 as errors
-from cir.common.v1 import payload_pb2
+from cir.limits import MAX_PAYLOAD_BYTES, field_name_problem, location_problem, payload_problem
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.convert import parse_payload
 from search_service.filters import parse_filter
@@ -32,10 +32,12 @@ from vector_store.types import Payload, PayloadValue
 
 DEFAULT_FACET_VALUES = 20
 MAX_FACETS = 16
-MAX_LOCATION = 4096
 MAX_PATHS = 256
 
-_FIELD_PATH = re.compile(r"payload\.fields\.(?:(\w+)|`([^`]+)`)", re.ASCII)
+# AIP-161: a backtick within backticks is written twice.
+_FIELD_PATH = re.compile(r"payload\.fields\.(?:(\w+)|`((?:[^`]|``)+)`)", re.ASCII)
+# A payload on the wire has at most this many times the bytes of its JSON: -1 in a list has 13 in place of 4.
+_WIRE_TO_JSON = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def parse_updates(
     failed: dict[int, errors.ItemError] = {}
     for index, message in enumerate(messages):
         try:
-            updates.append(_parse_update(index, message, common, settings))
+            updates.append(_parse_update(index, message, common))
         except ServiceError as error:
             failed[index] = error.item_error(index, item_id=message.id)
     return updates, failed
@@ -214,26 +216,26 @@ def parse_update_mask(mask: FieldMask) -> UpdateMask | None:
                 "(vectors are changed by UpsertItems)",
                 field="update_mask",
             )
-        fields[named[1] or named[2]] = None
+        name = named[1] or named[2].replace("``", "`")
+        if problem := field_name_problem(name):
+            raise ServiceError(errors.FIELD_INVALID, f"update_mask: {problem}", field="update_mask")
+        fields[name] = None
     return UpdateMask("payload" in mask.paths, tuple(fields), "image" in mask.paths)
 
 
-def check_payload_bytes(payload: payload_pb2.Payload, settings: SearchSettings, field: str) -> None:
+def check_payload_bytes(payload: Payload, field: str) -> None:
     """Check the size of the payload of the item `field`.
 
     Raises:
         ServiceError: OUT_OF_RANGE.
     """
-    if payload.ByteSize() > settings.max_payload_bytes:
-        raise ServiceError(
-            errors.OUT_OF_RANGE,
-            f"{field}.payload has {payload.ByteSize()} bytes; at most {settings.max_payload_bytes} are taken",
-        )
+    if problem := payload_problem(payload):
+        raise ServiceError(errors.OUT_OF_RANGE, f"{field}.payload: {problem}")
 
 
 def _parse_write(index: int, message: pb.ItemWrite, settings: SearchSettings) -> ItemWrite:
     field = f"items[{index}]"
-    payload = _parse_item(message.item, settings, f"{field}.item")
+    payload = _parse_item(message.item, f"{field}.item")
     has_features = message.item.HasField("features")
     if bool(message.content) == has_features:
         raise ServiceError(
@@ -252,27 +254,31 @@ def _parse_write(index: int, message: pb.ItemWrite, settings: SearchSettings) ->
     return ItemWrite(index, message.item.id, payload, message.item.image, source)
 
 
-def _parse_update(
-    index: int, message: pb.Item, mask: UpdateMask | None, settings: SearchSettings
-) -> ItemUpdate:
+def _parse_update(index: int, message: pb.Item, mask: UpdateMask | None) -> ItemUpdate:
     field = f"items[{index}]"
     if message.HasField("features"):
         check_item_id(message.id, field=f"{field}.id")
         raise ServiceError(
             errors.FIELD_INVALID, f"{field}.features: vectors are not updated; use UpsertItems"
         )
-    payload = _parse_item(message, settings, field)
+    payload = _parse_item(message, field)
     own = mask or UpdateMask(message.HasField("payload"), (), bool(message.image))
     return ItemUpdate(index, message.id, payload, message.image, own)
 
 
-def _parse_item(message: pb.Item, settings: SearchSettings, field: str) -> Payload:
+def _parse_item(message: pb.Item, field: str) -> Payload:
     """Check an item's id, location and size; returns its payload."""
     check_item_id(message.id, field=f"{field}.id")
-    if len(message.image) > MAX_LOCATION:
-        raise ServiceError(errors.OUT_OF_RANGE, f"{field}.image has at most {MAX_LOCATION} characters")
-    check_payload_bytes(message.payload, settings, field)
-    return parse_payload(message.payload, field=f"{field}.payload")
+    if problem := location_problem(message.image):
+        raise ServiceError(errors.OUT_OF_RANGE, f"{field}.image: {problem}")
+    if (size := message.payload.ByteSize()) > _WIRE_TO_JSON * MAX_PAYLOAD_BYTES:
+        raise ServiceError(
+            errors.OUT_OF_RANGE,
+            f"{field}.payload has {size} bytes; at most {MAX_PAYLOAD_BYTES} as JSON are allowed",
+        )
+    payload = parse_payload(message.payload, field=f"{field}.payload")
+    check_payload_bytes(payload, field)
+    return payload
 
 
 def _parse_which(message: pb.DeleteItemsRequest, settings: SearchSettings) -> list[str] | Filter:

@@ -48,7 +48,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self._store = store
         self._embedder = embedder
         self._settings = settings
-        self._updates = ItemUpdates(settings)
+        self._updates = ItemUpdates()
 
     async def ListCatalogs(
         self, request: pb.ListCatalogsRequest, context: Context

@@ -1,18 +1,23 @@
 """Catalogs, items and payloads between the wire and the store. Pure.
 
 In the store datetimes are RFC 3339 strings and geo points {"lat", "lon"}; on the wire they are typed.
-The catalog's schema says which strings are datetimes.
+The catalog's schema says which strings are datetimes. What is read from the store is sent as best it can be:
+a value that no rule of today admits never fails its page.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from cir.common.v1 import errors_pb2, payload_pb2
-from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem
+from cir.datetimes import format_datetime
+from cir.datetimes import parse_datetime as read_datetime
+from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem, is_text
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import pack
 from search_service.names import catalog_name, version_name
@@ -27,7 +32,10 @@ from vector_store.types import (
     VersionSpec,
     VersionState,
 )
+from vector_store.validation import has_type
 
+# Every integer up to here is a float.
+_EXACT_IN_FLOAT = 2**53
 _STATES = {
     VersionState.BUILDING: pb.BUILDING,
     VersionState.READY: pb.READY,
@@ -61,7 +69,7 @@ def version_message(info: VersionInfo) -> pb.CatalogVersion:
 
 def item_message(item: Item, spec: VersionSpec) -> pb.Item:
     """Return an item as a message; with its features where the store was asked for them."""
-    message = pb.Item(id=item.id, payload=payload_message(item.payload, spec.schema), image=item.image)
+    message = pb.Item(id=item.id, payload=payload_message(item.payload, spec.schema), image=_text(item.image))
     if item.features is not None:
         message.features.CopyFrom(pack(item.features[None, :], fingerprint=spec.model_fingerprint))
     return message
@@ -70,35 +78,54 @@ def item_message(item: Item, spec: VersionSpec) -> pb.Item:
 def payload_message(payload: Payload, schema: Mapping[str, FieldType]) -> payload_pb2.Payload:
     """Return a stored payload as a message."""
     return payload_pb2.Payload(
-        fields={name: value_message(value, schema.get(name)) for name, value in payload.items()}
+        fields={_text(name): value_message(value, schema.get(name)) for name, value in payload.items()}
     )
 
 
 def value_message(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Value:
-    """Return a stored value as a message; values that do not fit their field's type stay what they are."""
+    """Return a stored value as a message.
+
+    A value that does not fit its field's type stays what it is. What is no payload value at all (an object
+    that is no place, a list within a list, an integer of more than 64 bits, NaN) becomes its JSON as text.
+    """
+    if value is None:
+        return payload_pb2.Value(null_value=0)  # type: ignore[arg-type]
+    if isinstance(value, (list, tuple)):
+        elements = [_scalar_message(element, kind) for element in value]
+        return payload_pb2.Value(list_value=payload_pb2.ListValue(values=elements))
+    return _scalar_message(value, kind)
+
+
+def _scalar_message(value: object, kind: FieldType | None) -> payload_pb2.Value:
     match value:
-        case None:
-            return payload_pb2.Value(null_value=0)  # type: ignore[arg-type]
         case bool():
             return payload_pb2.Value(bool_value=value)
-        case int() if kind is FieldType.FLOAT or not -(2**63) <= value < 2**63:
+        case int() if kind is FieldType.FLOAT and abs(value) <= _EXACT_IN_FLOAT:
             return payload_pb2.Value(float_value=float(value))
-        case int():
+        case int() if -(2**63) <= value < 2**63:
             return payload_pb2.Value(integer_value=value)
-        case float():
+        case float() if math.isfinite(value):
             return payload_pb2.Value(float_value=value)
         case str():
-            moment = _datetime_of(value) if kind is FieldType.DATETIME else None
-            if moment is None:
-                return payload_pb2.Value(string_value=value)
-            message = payload_pb2.Value()
-            message.datetime_value.FromDatetime(moment)
-            return message
-        case Mapping():
-            point = payload_pb2.GeoPoint(latitude=value.get("lat", 0.0), longitude=value.get("lon", 0.0))
+            return _string_message(value, kind)
+        case Mapping() if has_type(value, FieldType.GEO):
+            point = payload_pb2.GeoPoint(latitude=value["lat"], longitude=value["lon"])
             return payload_pb2.Value(geo_value=point)
-    values = [value_message(element, kind) for element in value]
-    return payload_pb2.Value(list_value=payload_pb2.ListValue(values=values))
+    return payload_pb2.Value(string_value=_text(json.dumps(value, ensure_ascii=False, default=str)))
+
+
+def _string_message(value: str, kind: FieldType | None) -> payload_pb2.Value:
+    if kind is FieldType.DATETIME:
+        with suppress(ValueError):
+            message = payload_pb2.Value()
+            message.datetime_value.FromDatetime(read_datetime(value))
+            return message
+    return payload_pb2.Value(string_value=_text(value))
+
+
+def _text(value: str) -> str:
+    """Return a text as it can be sent: lone surrogates, which UTF-8 cannot write, become "?"."""
+    return value if is_text(value) else value.encode(errors="replace").decode()
 
 
 def parse_payload(payload: payload_pb2.Payload, *, field: str) -> dict[str, PayloadValue]:
@@ -137,12 +164,17 @@ def parse_value(value: payload_pb2.Value, *, field: str) -> Any:
                 raise _invalid(field, "a float must be finite")
             return value.float_value
         case "datetime_value":
-            return parse_datetime(value, field=field).isoformat().replace("+00:00", "Z")
+            return format_datetime(parse_datetime(value, field=field))
         case "geo_value":
             return parse_geo_point(value.geo_value, field=field)
         case "list_value":
-            if any(element.WhichOneof("kind") == "list_value" for element in value.list_value.values):
+            kinds = {element.WhichOneof("kind") for element in value.list_value.values}
+            if "list_value" in kinds:
                 raise _invalid(field, "lists do not nest")
+            if "null_value" in kinds:
+                raise _invalid(field, "a list holds no null")
+            if len(kinds) > 1 and kinds != {"integer_value", "float_value"}:
+                raise _invalid(field, "the values of a list have one type")
             return [parse_value(element, field=field) for element in value.list_value.values]
     raise ServiceError(errors_pb2.FIELD_REQUIRED, f"{field} has no value; set one of its kinds", field=field)
 
@@ -168,14 +200,6 @@ def parse_geo_point(point: payload_pb2.GeoPoint, *, field: str) -> dict[str, flo
     if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
         raise _invalid(field, "latitude lies in -90 to 90 degrees, longitude in -180 to 180")
     return {"lat": point.latitude, "lon": point.longitude}
-
-
-def _datetime_of(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _invalid(field: str, expected: str) -> ServiceError:

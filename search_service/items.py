@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from search_service.catalog_requests import Deletion, ItemUpdate, ItemWrite, check_payload_bytes
-from search_service.convert import payload_message
 from search_service.embedder_client import EmbedderClient
 from search_service.request import ImageReference
-from search_service.settings import SearchSettings
 from search_service.store import check_features_fit, check_filter_fits, to_service_error
 from service_runtime.errors import ServiceError
 from vector_store.base import CatalogVersion
@@ -155,8 +153,7 @@ class ItemUpdates:
     search services over one server have no such lock, and the later one wins.
     """
 
-    def __init__(self, settings: SearchSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def update(self, updates: Sequence[ItemUpdate], failed: Failed, version: CatalogVersion) -> int:
@@ -184,8 +181,7 @@ class ItemUpdates:
                     )
                 after = update.mask.apply(before.payload, update.payload)
                 if update.mask.fields:
-                    message = payload_message(after, version.info.spec.schema)
-                    check_payload_bytes(message, self._settings, f"items[{index}]")
+                    check_payload_bytes(after, f"items[{index}]")
             except ServiceError as error:
                 failed[index] = error.item_error(index, item_id=item_id)
                 continue

@@ -82,4 +82,8 @@ class SearchSettings(ServiceSettings):
     )
     max_feedback_items: int = Field(100, ge=0, description="Liked plus disliked items over all turns.")
     max_write_items: int = Field(256, ge=1, description="Items of one UpsertItems call.")
-    max_payload_bytes: int = Field(64 * 1024, ge=1, description="Bytes of one item's payload message.")
+    max_page_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=1,
+        description="Bytes of the items or values in one answer; a page that holds as much ends early.",
+    )

@@ -7,7 +7,7 @@ published meanwhile is seen by the next one that is opened, and the pinned one s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +62,20 @@ class VersionItems(ABC):
 
     @abstractmethod
     async def scroll(
-        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
+        self,
+        *,
+        limit: int,
+        after: str = "",
+        where: Filter | None = None,
+        with_features: bool = False,
+        take: Callable[[Item], bool] | None = None,
     ) -> tuple[list[Item], str]:
         """A page of all items in a stable order, the same on every engine, and the next cursor ('' at the
-        end). What is written meanwhile is seen or not, everything else exactly once."""
+        end). What is written meanwhile is seen or not, everything else exactly once.
+
+        `take` sees each item in its turn; the page ends before the first one that it refuses, which the next
+        page begins with. So a page can be bounded in bytes, and what is read for it is bounded as well.
+        """
 
     @abstractmethod
     async def count(self, where: Filter | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from vector_store.backend import Hit, PointsBackend, SearchPlan
 from vector_store.base import CatalogVersion, SearchOptions, VersionItems
 from vector_store.codec import decode_item, encode_payloads, encode_points, unit_vector
 from vector_store.errors import InvalidQueryError
+from vector_store.exact_ranges import exact_filter
 from vector_store.filters import Filter
+from vector_store.payload_index import data_path
 from vector_store.ranking import (
     MAX_DIVERSE,
     MAX_FETCH,
@@ -39,6 +42,8 @@ from vector_store.validation import check_facet_field, check_filter, check_group
 
 # Items that are checked and encoded in the time that a thread would take to start on them.
 _FEW = 16
+# Items that are read at once, each of which may be as large as an item can be.
+_READ = 64
 
 
 class BackendItems(VersionItems):
@@ -70,28 +75,55 @@ class BackendItems(VersionItems):
         if not ids:
             return {}
         engine_ids = [point_id(item_id) for item_id in dict.fromkeys(ids)]
-        records = await self._engine.retrieve(engine_ids, with_vectors=with_features)
-        items = {item.id: item for item in (decode_item(r.payload, r.vector) for r in records)}
+        items: dict[str, Item] = {}
+        for start in range(0, len(engine_ids), _READ):
+            part = engine_ids[start : start + _READ]
+            for record in await self._engine.retrieve(part, with_vectors=with_features):
+                if item := decode_item(record.payload, record.vector):
+                    items[item.id] = item
         return {item_id: items[item_id] for item_id in ids if item_id in items}
 
     async def scroll(
-        self, *, limit: int, after: str = "", where: Filter | None = None, with_features: bool = False
+        self,
+        *,
+        limit: int,
+        after: str = "",
+        where: Filter | None = None,
+        with_features: bool = False,
+        take: Callable[[Item], bool] | None = None,
     ) -> tuple[list[Item], str]:
         self._check_open()
         if limit < 1:
             raise InvalidQueryError(f"limit {limit}: expected 1 or more", field="limit")
         if after:
             after = _cursor(after)
-        check_filter(where, self.info.spec.schema)
-        records, cursor = await self._engine.scroll(
-            limit=limit, after=after, where=where, with_vectors=with_features
-        )
-        return [decode_item(r.payload, r.vector) for r in records], cursor
+        where = self._checked(where)
+        items: list[Item] = []
+        left, size = limit, limit if take is None else _READ
+        while True:
+            records, after = await self._engine.scroll(
+                limit=min(left, size), after=after, where=where, with_vectors=with_features
+            )
+            for record in records:
+                item = decode_item(record.payload, record.vector)
+                if item is None:
+                    continue
+                if take is not None and not take(item):
+                    return items, str(record.id)
+                items.append(item)
+            left -= len(records)
+            if not after or left <= 0:
+                return items, after
+            size *= 2  # all that came was taken, so the items are small enough
 
     async def count(self, where: Filter | None = None) -> int:
         self._check_open()
+        return await self._engine.count(self._checked(where))
+
+    def _checked(self, where: Filter | None) -> Filter | None:
+        """Return a filter as engines answer it exactly; raise `InvalidQueryError` where it does not fit."""
         check_filter(where, self.info.spec.schema)
-        return await self._engine.count(where)
+        return exact_filter(where, self.info.spec.schema)
 
     async def upsert(self, batch: PointBatch) -> None:
         self._check_open()
@@ -111,7 +143,7 @@ class BackendItems(VersionItems):
             return 0
         documents = encode_payloads(batch, self.info.spec)
         found = await self._engine.retrieve(list(documents), with_vectors=False)
-        existing = {point_id(record.payload["id"]) for record in found}
+        existing = {str(record.id) for record in found}
         if existing:
             await self._changing()
             await self._engine.set_payloads({key: documents[key] for key in documents if key in existing})
@@ -139,7 +171,7 @@ class BackendItems(VersionItems):
                 "the filter is empty and would delete every item; delete the version or catalog instead",
                 field="where",
             )
-        check_filter(where, self.info.spec.schema)
+        where = self._checked(where) or where
         existed = await self._engine.count(where)
         if existed:
             await self._changing()
@@ -158,6 +190,8 @@ def _cursor(after: str) -> str:
 # Values of equal count beyond the limit are fetched too, so that which of them are shown is settled here.
 _FACET_TIES = 256
 _MAX_FACETS = 10_000
+# Hits that are read whole. Of more, only what orders them is read, and then the items of the page.
+_WHOLE_HITS = 64
 
 
 async def _nothing() -> None:
@@ -208,7 +242,7 @@ class BackendVersion(BackendItems, CatalogVersion):
         unit = unit_vector(vector, self.info.spec.dimension)
         window = check_window(limit, offset)
         check_options(options)
-        check_filter(where, schema)
+        where = self._checked(where)
         if options.group_by:
             check_group_field(options.group_by, schema)
         if limit == 0:
@@ -217,6 +251,7 @@ class BackendVersion(BackendItems, CatalogVersion):
         # Scores of binary vectors count bits; they are no cosines.
         rescore = options.rescore or self.info.spec.index.quantization is Quantization.BINARY
         with_vectors = options.with_features or options.diversity > 0.0
+        members = ("id", "norm", *([data_path(options.group_by)] if options.group_by else ()))
         while True:
             plan = SearchPlan(
                 unit,
@@ -227,6 +262,7 @@ class BackendVersion(BackendItems, CatalogVersion):
                 oversampling=options.oversampling,
                 where=where,
                 with_vectors=with_vectors,
+                members=None if fetch <= _WHOLE_HITS else members,
             )
             hits = await self._engine.search(plan)
             if options.diversity > 0.0:
@@ -234,30 +270,43 @@ class BackendVersion(BackendItems, CatalogVersion):
             else:
                 found, enough = _arrange(hits, window, options)
             if enough or len(hits) < fetch or fetch >= MAX_FETCH:
-                return found[offset:window]
+                page = found[offset:window]
+                return page if plan.members is None else await self._read_whole(page)
             fetch = min(2 * fetch, MAX_FETCH)
+
+    async def _read_whole(self, page: Sequence[ScoredItem]) -> list[ScoredItem]:
+        """Return the hits with payload and image; of one that was deleted meanwhile the id is left."""
+        whole = await self.retrieve([scored.item.id for scored in page])
+        return [
+            replace(
+                scored,
+                item=replace(whole.get(scored.item.id, scored.item), features=scored.item.features),
+            )
+            for scored in page
+        ]
 
     async def unindexed(self) -> int:
         return await self._engine.unindexed()
 
     async def facet(self, field: str, *, limit: int, where: Filter | None = None) -> list[FacetValue]:
         check_facet_field(field, self.info.spec.schema)
-        check_filter(where, self.info.spec.schema)
+        where = self._checked(where)
         if not 1 <= limit <= _MAX_FACETS:
             raise InvalidQueryError(f"limit {limit}: expected 1 to {_MAX_FACETS}", field="limit")
         values = await self._engine.facet(field, limit=limit + _FACET_TIES, where=where)
-        return sorted(values, key=lambda facet: (-facet.count, facet.value))[:limit]
+        return sorted(values, key=lambda facet: (-facet.count, isinstance(facet.value, str), facet.value))[
+            :limit
+        ]
 
 
 def _arrange(hits: Sequence[Hit], window: int, options: SearchOptions) -> tuple[list[ScoredItem], bool]:
     """The hits in final order, and whether the first `window` of them are settled."""
     with_features = options.with_features
+    items = (decode_item(hit.record.payload, hit.record.vector if with_features else None) for hit in hits)
     ranked = by_score(
-        ScoredItem(
-            decode_item(hit.record.payload, hit.record.vector if with_features else None),
-            min(1.0, max(-1.0, hit.score)),
-        )
-        for hit in hits
+        ScoredItem(item, min(1.0, max(-1.0, hit.score)))
+        for item, hit in zip(items, hits, strict=True)
+        if item is not None
     )
     threshold = options.score_threshold
     chosen = ranked if threshold is None else [s for s in ranked if s.score >= threshold]
@@ -265,7 +314,7 @@ def _arrange(hits: Sequence[Hit], window: int, options: SearchOptions) -> tuple[
     complete = len(chosen) < len(ranked)
     if options.diversity > 0.0:
         head = chosen[:MAX_DIVERSE]
-        vectors = {hit.record.payload["id"]: hit.record.vector for hit in hits}
+        vectors = {hit.record.payload.get("id"): hit.record.vector for hit in hits}
         matrix = np.asarray([vectors[s.item.id] for s in head], dtype=np.float32)
         count = len(head) if options.group_by else window
         chosen = diversify(head, matrix, options.diversity, count) + chosen[MAX_DIVERSE:]

@@ -7,6 +7,8 @@ none can collide with ours. Terms are explained in `payload_index`.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,9 @@ from cir.vectors import NoDirectionError, normalize, split_lengths
 from vector_store.errors import InvalidQueryError
 from vector_store.payload_index import DATA, TERMS, escape_key, terms_of, unescape_key
 from vector_store.types import FieldType, Item, Payload, PayloadBatch, PointBatch, VersionSpec, point_id
-from vector_store.validation import check_item_id, check_payload, check_payload_size
+from vector_store.validation import check_item_id, check_location, parse_payload
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,12 @@ def encode_points(batch: PointBatch, spec: VersionSpec, *, online: bool) -> Stor
         document = {"id": item_id, "norm": float(norms[row]), "image": batch.images[row]}
         if online:
             document["online"] = True
-        payloads.append(document | _data_and_terms(item_id, batch.payloads[row], spec))
-        _check_image(item_id, batch.images[row])
+        if batch.as_stored:
+            stored = dict(batch.payloads[row])
+        else:
+            stored = parse_payload(batch.payloads[row], spec.schema, item=item_id)
+            check_location(batch.images[row], item=item_id)
+        payloads.append(document | _data_and_terms(stored, spec))
     ids = [point_id(batch.ids[row]) for row in last_rows]
     return StoredPoints(ids, vectors[last_rows], payloads)
 
@@ -67,22 +75,34 @@ def encode_payloads(batch: PayloadBatch, spec: VersionSpec) -> dict[str, dict[st
     documents = {}
     for row, item_id in enumerate(batch.ids):
         check_item_id(item_id)
-        document = _data_and_terms(item_id, batch.payloads[row], spec)
+        stored = parse_payload(batch.payloads[row], spec.schema, item=item_id)
+        document = _data_and_terms(stored, spec)
         if batch.images is not None:
-            _check_image(item_id, batch.images[row])
+            check_location(batch.images[row], item=item_id)
             document["image"] = batch.images[row]
         documents[point_id(item_id)] = document
     return documents
 
 
-def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> Item:
-    """The item of a stored payload; `vector` is the unit vector where it was read."""
-    norm = float(payload["norm"])
+def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> Item | None:
+    """Return the item of a stored payload; `vector` is the unit vector where it was read.
+
+    Returns None, with a remark in the log, for a document that names no item. Of one that is damaged
+    otherwise what can be used is returned: no image, an empty payload, a vector of length one.
+    """
+    item_id, data, image, norm = (payload.get(key) for key in ("id", DATA, "image", "norm"))
+    if not isinstance(item_id, str) or not item_id or not is_text(item_id):
+        _LOG.warning("a stored document without a usable item id is left out")
+        return None
+    if not isinstance(norm, (int, float)) or not 0.0 < norm < math.inf:
+        norm = 1.0
     features = None if vector is None else np.asarray(vector, dtype=np.float32) * np.float32(norm)
-    data = payload[DATA]
-    if any("%" in key for key in data):
+    if not isinstance(data, Mapping):
+        data = {}
+    elif any("%" in key for key in data):
         data = {unescape_key(key): value for key, value in data.items()}
-    return Item(payload["id"], data, payload["image"], norm, features, "online" in payload)
+    where = image if isinstance(image, str) else ""
+    return Item(item_id, data, where, float(norm), features, "online" in payload)
 
 
 def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
@@ -104,23 +124,16 @@ def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float
         raise InvalidQueryError("'query': a zero vector has no direction", field="vector") from error
 
 
-def _data_and_terms(item_id: str, payload: Payload, spec: VersionSpec) -> dict[str, Any]:
-    check_payload(payload, spec.schema, item=item_id)
-    document: dict[str, Any] = {DATA: {escape_key(name): _plain(value) for name, value in payload.items()}}
-    check_payload_size(document[DATA], item=item_id)
+def _data_and_terms(stored: Payload, spec: VersionSpec) -> dict[str, Any]:
+    document: dict[str, Any] = {DATA: {escape_key(name): value for name, value in stored.items()}}
     terms = {
-        escape_key(name): terms_of(payload.get(name), kind)
+        escape_key(name): terms_of(stored.get(name), kind)
         for name, kind in spec.schema.items()
         if kind in (FieldType.TEXT, FieldType.BOOL)
     }
     if terms:
         document[TERMS] = terms
     return document
-
-
-def _check_image(item_id: str, image: object) -> None:
-    if not isinstance(image, str) or not is_text(image):
-        raise InvalidQueryError(f"item {item_id!r}: image location is not a text", field="image")
 
 
 def _split_norms(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -139,12 +152,3 @@ def _split_norms(batch: PointBatch, dimension: int) -> tuple[NDArray[np.float32]
     if zero.size:
         raise InvalidQueryError(f"{batch.ids[zero[0]]!r}: a zero vector has no direction", field="features")
     return units, norms
-
-
-def _plain(value: object) -> Any:
-    """Convert mappings and sequences of any kind to the dicts and lists that engines take."""
-    if isinstance(value, Mapping):
-        return {key: _plain(element) for key, element in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(element) for element in value]
-    return value

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cir.limits import payload_bytes
 from vector_store.base import VectorStore, VersionItems, VersionWriter
 from vector_store.errors import CopyMismatchError
 from vector_store.types import (
@@ -22,11 +23,33 @@ from vector_store.types import (
 PAGE_ITEMS = 1000
 
 
+# Bytes of a page's payloads and features.
+_PAGE_BYTES = 16 << 20
+
+
+class _Budget:
+    """Takes items until their bytes are used up, the first one always."""
+
+    def __init__(self) -> None:
+        self._left = _PAGE_BYTES
+
+    def take(self, item: Item) -> bool:
+        """Return whether the item still belongs to the page."""
+        is_first = self._left == _PAGE_BYTES
+        self._left -= 1 + payload_bytes(item.payload) + (0 if item.features is None else item.features.nbytes)
+        return is_first or self._left >= 0
+
+
 async def iterate_pages(items: VersionItems, *, with_features: bool = False) -> AsyncIterator[list[Item]]:
-    """Pages of at least one and at most `PAGE_ITEMS` items, by ascending position in the store."""
+    """Pages of at least one and at most `PAGE_ITEMS` items, by ascending position in the store.
+
+    A page of large items ends early, so that no page holds much more than 16 MiB.
+    """
     cursor = ""
     while True:
-        page, cursor = await items.scroll(limit=PAGE_ITEMS, after=cursor, with_features=with_features)
+        page, cursor = await items.scroll(
+            limit=PAGE_ITEMS, after=cursor, with_features=with_features, take=_Budget().take
+        )
         if page:
             yield page
         if not cursor:
@@ -139,6 +162,7 @@ def to_batch(items: Sequence[Item]) -> PointBatch:
         features=np.stack([_features(item) for item in items]),
         payloads=[item.payload for item in items],
         images=[item.image for item in items],
+        as_stored=True,
     )
 
 

@@ -139,6 +139,5 @@ def group(ranked: Iterable[ScoredItem], field: str, size: int) -> list[ScoredIte
 def _values(value: object) -> list[object]:
     if value is None:
         return []
-    if isinstance(value, (list, tuple)):
-        return [element for element in value if element is not None]
-    return [value]
+    elements = value if isinstance(value, (list, tuple)) else [value]
+    return [element for element in elements if isinstance(element, (str, int, float))]

@@ -154,7 +154,7 @@ def check_catalog_name(name: str) -> None:
         )
 
 
-# A value of the payload. Datetimes travel as RFC 3339 strings, geo points as {"lat": .., "lon": ..}.
+# A value of the payload. Moments are RFC 3339 texts in UTC, places {"lat": .., "lon": ..}.
 PayloadValue = str | int | float | bool | None | Mapping[str, float] | Sequence["PayloadValue"]
 Payload = Mapping[str, PayloadValue]
 
@@ -171,13 +171,15 @@ class PointBatch:
     """Items to write, row i of every member belonging to the same item.
 
     `features` is float32 (n, d), the raw features of the model. The store keeps the L2-normalised
-    vector and the norm. `images` are the items' image locations, empty where unknown.
+    vector and the norm. `images` are the items' image locations, empty where unknown. `as_stored` says that
+    payloads and locations come from a store and are written as they are, whatever the rules are by now.
     """
 
     ids: Sequence[str]
     features: NDArray[np.float32]
     payloads: Sequence[Payload]
     images: Sequence[str]
+    as_stored: bool = False
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.features), len(self.payloads), len(self.images)}

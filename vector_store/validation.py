@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
-from cir.limits import MAX_FILTER_DEPTH, MAX_PAYLOAD_BYTES, field_name_problem, is_text, item_id_problem
+from cir.datetimes import EXPECTED, format_datetime, in_utc, parse_datetime
+from cir.limits import (
+    MAX_FILTER_DEPTH,
+    field_name_problem,
+    is_text,
+    item_id_problem,
+    location_problem,
+    payload_problem,
+)
 from vector_store.errors import InvalidQueryError, UnknownFieldError, WrongFieldTypeError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 from vector_store.payload_index import tokenize
-from vector_store.types import FieldType, Quantization, VersionSpec
+from vector_store.types import FieldType, PayloadValue, Quantization, VersionSpec
 
 MAX_DIMENSION = 65_536
 MAX_NODES = 1024
 INT64 = range(-(2**63), 2**63)
-
-# RFC 3339, with date alone and a missing offset (taken as UTC) allowed: what both engines can compare.
-_DATETIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?)?")
 
 
 def check_spec(spec: VersionSpec) -> None:
@@ -55,48 +58,101 @@ def check_item_id(item_id: str) -> None:
         raise InvalidQueryError(f"item id {item_id!r}: {problem}", field="id")
 
 
-def check_payload_size(data: Mapping[str, Any], *, item: str) -> None:
-    """Raise `InvalidQueryError` for a payload that is larger than an item's may be."""
-    size = len(json.dumps(data, ensure_ascii=False).encode())
-    if size > MAX_PAYLOAD_BYTES:
-        raise InvalidQueryError(
-            f"item {item!r}: the payload has {size} bytes as JSON, at most {MAX_PAYLOAD_BYTES} are allowed",
-            field="payload",
-        )
+def check_location(location: object, *, item: str) -> None:
+    """Raise `InvalidQueryError` unless `location` can be the location of an item's image."""
+    problem = location_problem(location) if isinstance(location, str) else "an image location is a text"
+    if problem:
+        raise InvalidQueryError(f"item {item!r}: {problem}", field="image")
+
+
+def parse_payload(
+    payload: Mapping[str, Any], schema: Mapping[str, FieldType], *, item: str
+) -> dict[str, PayloadValue]:
+    """Return a payload as it is stored: moments in UTC, any mappings and sequences as dicts and lists.
+
+    A value is null, a bool, an integer of 64 bits, a finite float, a text, a place, or a list of these of one
+    type without nulls. A field of the schema has the schema's type; fields outside the schema cannot be
+    filtered. An integer in a float field is one that a float holds exactly.
+
+    Raises:
+        InvalidQueryError: it names item and field of a value that cannot be stored or found again, or the
+            payload is too large.
+    """
+    check_payload(payload, schema, item=item)
+    stored = canonical_payload(payload, schema)
+    if problem := payload_problem(stored):
+        raise InvalidQueryError(f"item {item!r}: {problem}", field="payload")
+    return stored
+
+
+def canonical_payload(
+    payload: Mapping[str, PayloadValue], schema: Mapping[str, FieldType]
+) -> dict[str, PayloadValue]:
+    """Return a payload in the form in which it is stored; values that do not fit stay as they are."""
+    return {name: _stored(value, schema.get(name)) for name, value in payload.items()}
+
+
+def _stored(value: Any, kind: FieldType | None) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_stored(element, kind) for element in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if kind is FieldType.DATETIME and isinstance(value, str):
+        try:
+            return format_datetime(parse_datetime(value))
+        except ValueError:
+            return value
+    return value
 
 
 def check_payload(payload: Mapping[str, Any], schema: Mapping[str, FieldType], *, item: str) -> None:
-    """Raise `InvalidQueryError` that names item and field for a value that cannot be stored or found again.
-
-    A field of the schema must have the schema's type, or be null, or a list of the type. Fields outside
-    the schema are kept as they are and cannot be filtered.
-    """
+    """Raise `InvalidQueryError` for a field name or a value that `parse_payload` refuses."""
     for name, value in payload.items():
         problem = field_name_problem(name) if isinstance(name, str) else "a field name must be a text"
         if problem:
             raise InvalidQueryError(f"item {item!r}: payload field name {name!r}: {problem}", field=str(name))
         kind = schema.get(name)
-        values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-        for element in values:
-            if kind is not None and element is not None and not has_type(element, kind):
+        if value is None:
+            continue
+        elements = value if isinstance(value, (list, tuple)) else (value,)
+        for element in elements:
+            if kind is not None and not has_type(element, kind):
                 raise InvalidQueryError(
-                    f"item {item!r}: field {name!r} has type {kind}, got {element!r}; {_EXPECTED[kind]}",
+                    f"item {item!r}: field {name!r} has type {kind}, got {_shown(element)}; "
+                    f"{_EXPECTED[kind]}",
                     field=name,
                 )
-        if kind is None and not _is_storable(value):
+        kinds = {_kind(element) for element in elements} if kind is None else set()
+        if None in kinds or len(kinds) > 1:
             raise InvalidQueryError(
-                f"item {item!r}: field {name!r} holds {value!r}; expected JSON values with finite numbers "
-                "and integers of 64 bits",
+                f"item {item!r}: field {name!r} holds {_shown(value)}; expected a text, a finite number, an "
+                "integer of 64 bits, a bool, a place {'lat': degrees, 'lon': degrees}, or a list of one of "
+                "these without nulls",
                 field=name,
             )
+
+
+def _kind(element: object) -> FieldType | None:
+    """Return the type of a single value outside the schema; None for what is no payload value."""
+    kinds = (FieldType.BOOL, FieldType.INTEGER, FieldType.FLOAT, FieldType.TEXT, FieldType.GEO)
+    return next((kind for kind in kinds if has_type(element, kind)), None)
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message: cut, and without what no message could hold."""
+    text = ascii(value) if isinstance(value, str) and not is_text(value) else repr(value)
+    return f"{text[:_SHOWN]}…" if len(text) > _SHOWN else text
+
+
+_SHOWN = 200
 
 
 _EXPECTED = {
     FieldType.KEYWORD: "expected a text",
     FieldType.INTEGER: "expected a whole number of 64 bits",
-    FieldType.FLOAT: "expected a finite number",
+    FieldType.FLOAT: "expected a finite number, an integer only where a float holds it exactly",
     FieldType.BOOL: "expected true or false",
-    FieldType.DATETIME: "expected RFC 3339 such as '2024-05-01T12:00:00Z' or '2024-05-01'",
+    FieldType.DATETIME: f"expected {EXPECTED}",
     FieldType.GEO: "expected {'lat': degrees, 'lon': degrees}",
     FieldType.TEXT: "expected a text",
 }
@@ -110,7 +166,7 @@ def has_type(value: object, kind: FieldType) -> bool:
         case FieldType.INTEGER:
             return isinstance(value, int) and not isinstance(value, bool) and value in INT64
         case FieldType.FLOAT:
-            return is_number(value)
+            return is_number(value) and float(value) == value
         case FieldType.BOOL:
             return isinstance(value, bool)
         case FieldType.DATETIME:
@@ -119,7 +175,7 @@ def has_type(value: object, kind: FieldType) -> bool:
             return _is_geo(value)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether `value` is a finite number; booleans are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -127,10 +183,8 @@ def is_number(value: object) -> bool:
 
 
 def _is_datetime(value: str) -> bool:
-    if not _DATETIME.fullmatch(value):
-        return False
     try:
-        datetime.fromisoformat(value)
+        parse_datetime(value)
     except ValueError:
         return False
     return True
@@ -141,18 +195,6 @@ def _is_geo(value: object) -> bool:
         return False
     lat, lon = value["lat"], value["lon"]
     return is_number(lat) and is_number(lon) and abs(lat) <= 90 and abs(lon) <= 180
-
-
-def _is_storable(value: object, depth: int = 0) -> bool:
-    if depth > 32:
-        return False
-    if value is None or isinstance(value, bool) or is_number(value):
-        return True
-    if isinstance(value, str):
-        return is_text(value)
-    if isinstance(value, Mapping):
-        return all(isinstance(k, str) and is_text(k) and _is_storable(v, depth + 1) for k, v in value.items())
-    return isinstance(value, (list, tuple)) and all(_is_storable(v, depth + 1) for v in value)
 
 
 _MATCHABLE = (FieldType.KEYWORD, FieldType.INTEGER, FieldType.BOOL)
@@ -227,6 +269,12 @@ def _check_range(condition: Range, schema: Mapping[str, FieldType]) -> None:
         )
     for bound in bounds:
         if kind is FieldType.DATETIME and isinstance(bound, datetime):
+            try:
+                in_utc(bound)
+            except ValueError as error:
+                raise InvalidQueryError(
+                    f"range on field {condition.field!r}: {error}", field=condition.field
+                ) from None
             continue
         if kind is not FieldType.DATETIME and is_number(bound):
             continue
@@ -234,7 +282,8 @@ def _check_range(condition: Range, schema: Mapping[str, FieldType]) -> None:
 
 
 def _wrong_value(field: str, kind: FieldType, value: object) -> WrongFieldTypeError:
-    return WrongFieldTypeError(f"field {field!r} has type {kind}, the filter gives {value!r}", field=field)
+    message = f"field {field!r} has type {kind}, the filter gives {_shown(value)}"
+    return WrongFieldTypeError(message, field=field)
 
 
 def _typed(

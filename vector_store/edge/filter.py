@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import qdrant_edge as edge
 
+from cir.datetimes import format_datetime
 from vector_store.filters import (
     Condition,
     Exists,
@@ -69,12 +70,7 @@ def _match_any(field: str, values: tuple[Scalar, ...]) -> edge.FieldCondition:
 
 def _range(bounds: Range) -> edge.RangeFloat | edge.RangeDateTime:
     sides = {"gt": bounds.gt, "gte": bounds.gte, "lt": bounds.lt, "lte": bounds.lte}
-    moments = {name: _rfc3339(b) for name, b in sides.items() if isinstance(b, datetime)}
+    moments = {name: format_datetime(b) for name, b in sides.items() if isinstance(b, datetime)}
     if moments:
         return edge.RangeDateTime(**moments)
     return edge.RangeFloat(**{name: float(b) for name, b in sides.items() if isinstance(b, (int, float))})
-
-
-def _rfc3339(moment: datetime) -> str:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

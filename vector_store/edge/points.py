@@ -51,7 +51,9 @@ class EdgePoints(PointsBackend):
                 exact=plan.exact,
                 quantization=_UNQUANTIZED if plan.exact else _quantized(plan),
             ),
-            with_payload=_PAYLOAD,
+            with_payload=_PAYLOAD
+            if plan.members is None
+            else edge.PayloadSelector.Include(list(plan.members)),
             with_vector=plan.with_vectors,
         )
         return await self._run(
@@ -159,4 +161,4 @@ def _quantized(plan: SearchPlan) -> edge.QuantizationSearchParams:
 
 def _record(point: edge.ScoredPoint | edge.Record) -> Record:
     # A shard of ours has one unnamed vector and always a payload.
-    return Record(cast(dict[str, Any], point.payload), cast("Sequence[float] | None", point.vector))
+    return Record(point.id, cast(dict[str, Any], point.payload), cast("Sequence[float] | None", point.vector))

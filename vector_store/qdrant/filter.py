@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from qdrant_client import models
 
+from cir.datetimes import in_utc
 from vector_store.filters import (
     Condition,
     Exists,
@@ -70,11 +71,7 @@ def _equals(key: str, value: Scalar) -> models.FieldCondition:
 
 def _range(bounds: Range) -> models.Range | models.DatetimeRange:
     sides = {"gt": bounds.gt, "gte": bounds.gte, "lt": bounds.lt, "lte": bounds.lte}
-    moments = {name: _aware(b) for name, b in sides.items() if isinstance(b, datetime)}
+    moments = {name: in_utc(b) for name, b in sides.items() if isinstance(b, datetime)}
     if moments:
         return models.DatetimeRange(**moments)
     return models.Range(**{name: float(b) for name, b in sides.items() if isinstance(b, (int, float))})
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -46,7 +46,9 @@ class QdrantPoints(PointsBackend):
                 query_filter=qdrant_filter(plan.where),
                 search_params=None if self._local else params,
                 limit=plan.limit,
-                with_payload=_PAYLOAD,
+                with_payload=_PAYLOAD
+                if plan.members is None
+                else models.PayloadSelectorInclude(include=list(plan.members)),
                 with_vectors=plan.with_vectors,
             )
         return [Hit(_record(point), point.score) for point in answer.points]
@@ -137,4 +139,4 @@ def _quantized(plan: SearchPlan) -> models.QuantizationSearchParams:
 
 def _record(point: models.ScoredPoint | models.Record) -> Record:
     # A collection of ours has one unnamed vector and always a payload.
-    return Record(cast(dict[str, Any], point.payload), cast("Sequence[float] | None", point.vector))
+    return Record(point.id, cast(dict[str, Any], point.payload), cast("Sequence[float] | None", point.vector))

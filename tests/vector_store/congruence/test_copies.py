@@ -30,7 +30,7 @@ PAYLOADS: list[dict[str, Any]] = [
         "title": f"Naïve Größe {row}\u2028\n",
         "shop": {"lat": 1.5, "lon": -2.0},
         "added": "2024-05-01T10:00:00Z",
-        "free": {"nested": [1, None, "x"]},
+        "free": ["a", "x"],
         ODD: [f"v{row}"],
     }
     for row in range(COUNT)

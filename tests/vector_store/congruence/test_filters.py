@@ -42,6 +42,10 @@ CASES: list[tuple[Condition, set[str]]] = [
     (MatchAny(ODD, ('a "quoted" value',)), {"void"}),
     (Range("size", gte=38, lt=40), {"dress", "shirt"}),
     (Range("size", gt=38), {"shirt"}),
+    (Range("size", gte=37.5, lt=38.5), {"dress", "shirt"}),
+    (Range("size", gte=1e300), set()),
+    (Range("size", lt=2**63 - 1), {"dress", "shirt"}),
+    (Range("size", gt=40, lt=38), set()),
     (Range("price", gt=20), {"dress"}),
     (Range("price", gte=20, lte=59.5), {"dress", "shirt"}),
     (Range("added", gte=datetime(2024, 5, 1, 10, tzinfo=UTC)), {"dress", "coat"}),
@@ -148,9 +152,22 @@ async def test_nesting_has_a_limit(store: VectorStore, shop: str) -> None:
 
 
 _COLOURS = st.sampled_from(["red", "blue", "white", "Red"])
-_SIZES = st.integers(36, 42)
-_PRICES = st.sampled_from([-1.5, 0.0, 9.99, 10.0, 1e6])
-_MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2024, 1, 9)).map(lambda m: m.replace(microsecond=0))
+# Also integers that doubles cannot tell apart, at the ends of what 64 bits hold.
+_SIZES = st.one_of(
+    st.integers(36, 42),
+    st.integers(2**53 - 2, 2**53 + 4),
+    st.integers(-(2**53) - 4, 2 - 2**53),
+    st.integers(1_766_000_000_000_000_000, 1_766_000_000_000_000_900),
+    st.integers(2**63 - 1500, 2**63 - 1),
+    st.integers(-(2**63), 3 - 2**63),
+)
+_PRICES = st.sampled_from([-1.5, 0.0, 9.99, 10.0, 1e6, 2.0**53, 2.0**53 + 2])
+_PRICE_BOUNDS = st.one_of(_PRICES, st.sampled_from([2**53 - 1, 2**53 + 1, 2**53 + 3, -3]))
+_SIZE_BOUNDS = st.one_of(_SIZES, st.floats(36, 42), st.sampled_from([2.0**53, -(2.0**63), 1e300, -1e300]))
+_MOMENTS = st.one_of(
+    st.datetimes(datetime(2024, 1, 1), datetime(2024, 1, 9)).map(lambda m: m.replace(microsecond=0)),
+    st.sampled_from([datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999), datetime(999, 9, 9, 9)]),
+)
 _PLACES = st.builds(lambda lat, lon: {"lat": lat, "lon": lon}, st.integers(-80, 80), st.integers(-170, 170))
 _TITLES = st.lists(st.sampled_from(["Red", "dress", "long-sleeved", "42"]), max_size=3).map(" ".join)
 
@@ -185,8 +202,8 @@ _LEAVES: st.SearchStrategy[Condition] = st.one_of(
     st.builds(MatchAny, st.sampled_from(["colour", ODD]), st.lists(_COLOURS, max_size=2).map(tuple)),
     st.builds(MatchAny, st.just("size"), st.lists(_SIZES, max_size=3).map(tuple)),
     st.builds(MatchAny, st.just("sale"), st.lists(st.booleans(), max_size=2).map(tuple)),
-    _range("size", _SIZES),
-    _range("price", _PRICES),
+    _range("size", _SIZE_BOUNDS),
+    _range("price", _PRICE_BOUNDS),
     _range("added", _MOMENTS.map(lambda m: m.replace(tzinfo=UTC))),
     st.builds(Exists, st.sampled_from(["colour", "size", "price", "sale", "added", "shop", "title", ODD])),
     st.builds(HasId, st.lists(st.sampled_from(["i0", "i1", "i5", "other"]), max_size=3).map(tuple)),

@@ -126,13 +126,13 @@ async def test_close_lets_running_calls_finish(tmp_path: Path) -> None:
     store = open_store(f"edge://{tmp_path}")
     await build(store, "shop", batch(numbered(300), features(300)))
     async with store.open_version("shop") as pinned:
-        running = [asyncio.create_task(pinned.query(v, limit=100)) for v in features(8)]
+        running = [asyncio.create_task(pinned.query(v, limit=60)) for v in features(8)]
         await asyncio.sleep(0)
-        cancelled = asyncio.create_task(pinned.query(features(1)[0], limit=100))
+        cancelled = asyncio.create_task(pinned.query(features(1)[0], limit=60))
         await asyncio.sleep(0)
         cancelled.cancel()
         await store.close()
-        assert [len(found) for found in await asyncio.gather(*running)] == [100] * 8
+        assert [len(found) for found in await asyncio.gather(*running)] == [60] * 8
         with pytest.raises(StoreUnavailableError, match="closed"):
             await pinned.count()
     with pytest.raises(StoreUnavailableError, match="closed"):
