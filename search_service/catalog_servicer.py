@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -18,9 +19,10 @@ from search_service.catalog_requests import (
     parse_updates,
     parse_writes,
 )
-from search_service.convert import catalog_message, item_message, value_message, version_message
+from search_service.convert import catalog_message, item_message, version_message
 from search_service.embedder_client import EmbedderClient
 from search_service.items import ItemUpdates, delete_items, write_items
+from search_service.pages import ItemsMessage, check_fits, facet_message, page_bytes
 from search_service.request import parse_item_ids
 from search_service.settings import SearchSettings
 from search_service.store import (
@@ -131,11 +133,10 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         ids = parse_item_ids(request.item_ids)
         async with open_version(self._store, catalog) as version:
             items = await version.retrieve(ids, with_features=request.with_features)
+            found = [item_message(items[item_id], version.info.spec) for item_id in ids if item_id in items]
+            check_fits(found, self._settings)
             return pb.BatchGetItemsResponse(
-                items=[
-                    item_message(items[item_id], version.info.spec) for item_id in ids if item_id in items
-                ],
-                missing_ids=[item_id for item_id in ids if item_id not in items],
+                items=found, missing_ids=[item_id for item_id in ids if item_id not in items]
             )
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
@@ -146,21 +147,27 @@ class CatalogServicer(rpc.CatalogServiceServicer):
             self._store, page.catalog, start.version, from_token=bool(start.version)
         ) as version:
             check_filter_fits(page.where, version.info.spec)
+            found = ItemsMessage(version.info.spec, page_bytes(self._settings))
             try:
-                items, after = await version.scroll(
-                    limit=page.size, after=start.cursor, where=page.where, with_features=page.with_features
+                _, after = await version.scroll(
+                    limit=page.size,
+                    after=start.cursor,
+                    where=page.where,
+                    with_features=page.with_features,
+                    take=found.take,
                 )
             except InvalidQueryError as error:  # the filter fits, so the token's cursor does not
                 raise to_service_error(error, field="page_token") from error
             return pb.ListItemsResponse(
-                items=[item_message(item, version.info.spec) for item in items],
+                items=found.items,
                 next_page_token=PageToken(version.info.version, after).encode(page.digest) if after else "",
             )
 
     async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:
         """Write items into the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        writes, failed = parse_writes(request.items, self._settings)
+        # Many values take their time, in which other calls go on.
+        writes, failed = await asyncio.to_thread(parse_writes, request.items, self._settings)
         timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
         async with open_version(self._store, catalog) as version:
             written = await write_items(
@@ -171,7 +178,9 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     async def UpdateItems(self, request: pb.UpdateItemsRequest, context: Context) -> pb.UpdateItemsResponse:
         """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        updates, failed = parse_updates(request.items, request.update_mask, self._settings)
+        updates, failed = await asyncio.to_thread(
+            parse_updates, request.items, request.update_mask, self._settings
+        )
         async with open_version(self._store, catalog) as version:
             updated = await self._updates.update(updates, failed, version)
         return pb.UpdateItemsResponse(updated=updated, errors=[failed[index] for index in sorted(failed)])
@@ -190,13 +199,10 @@ class CatalogServicer(rpc.CatalogServiceServicer):
             check_facets_fit(query.fields, spec)
             check_filter_fits(query.where, spec)
             response = pb.FacetItemsResponse()
+            each_bytes = page_bytes(self._settings) // len(query.fields)
             for field in query.fields:
                 values = await version.facet(field, limit=query.limit, where=query.where)
-                counts = [
-                    pb.FacetCount(value=value_message(entry.value, spec.schema.get(field)), count=entry.count)
-                    for entry in values
-                ]
-                response.facets.append(pb.Facet(field=field, values=counts))
+                response.facets.append(facet_message(field, values, spec.schema.get(field), each_bytes))
         return response
 
 

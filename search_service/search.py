@@ -10,6 +10,7 @@ from search_service.convert import item_message
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import StageTimer
 from search_service.names import version_name
+from search_service.pages import fitting, page_bytes
 from search_service.query import FEEDBACK, ComposedQuery, FeedbackMethod, TurnKind, Vector, fold
 from search_service.request import SearchQuery, parse_search
 from search_service.settings import SearchSettings
@@ -109,13 +110,14 @@ class SearchHandler:
     ) -> pb.SearchResponse:
         """Build the answer but its timings. Each field of a `SearchResponse` is filled in here alone."""
         info = version.info
+        results = (
+            pb.SearchResult(
+                item=item_message(hit.item, info.spec), score=hit.score, rank=query.offset + place
+            )
+            for place, hit in enumerate(found[: query.limit], start=1)
+        )
         response = pb.SearchResponse(
-            results=[
-                pb.SearchResult(
-                    item=item_message(hit.item, info.spec), score=hit.score, rank=query.offset + place
-                )
-                for place, hit in enumerate(found[: query.limit], start=1)
-            ],
+            results=fitting(results, page_bytes(self._settings)),
             explanation=pb.SearchExplanation(
                 turns=[
                     pb.TurnExplanation(kind=_KINDS[turn.kind], text_weight=turn.text_weight)
@@ -129,8 +131,8 @@ class SearchHandler:
                 feedback=_FEEDBACK[query.feedback] if query.has_feedback else pb.FEEDBACK_METHOD_UNSPECIFIED,
             ),
         )
-        end = query.offset + query.limit
-        if len(found) > query.limit and end < self._settings.max_result_window:
+        end = query.offset + len(response.results)
+        if len(found) > len(response.results) and end < self._settings.max_result_window:
             response.next_page_token = PageToken(info.version, str(end)).encode(query.digest)
         if query.with_query_vector:
             response.query_vector.CopyFrom(

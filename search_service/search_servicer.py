@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc.aio
 
+from cir.limits import MAX_PAYLOAD_BYTES
 from cir.search.v1 import search_pb2 as pb
 from cir.search.v1 import search_pb2_grpc as rpc
 from search_service.embedder_client import EmbedderClient
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
+from search_service.pages import page_bytes
 from search_service.search import SearchHandler
 from search_service.settings import SearchSettings
 from search_service.store import UnindexedItems, to_service_error
@@ -99,4 +101,6 @@ def limits_message(settings: SearchSettings) -> pb.SearchLimits:
         max_write_items=settings.max_write_items,
         max_message_bytes=settings.max_message_bytes,
         max_concurrent_calls=settings.max_concurrent_calls,
+        max_page_bytes=page_bytes(settings),
+        max_payload_bytes=MAX_PAYLOAD_BYTES,
     )

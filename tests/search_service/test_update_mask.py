@@ -11,7 +11,7 @@ from cir.items import payload_path
 from search_service.catalog_requests import UpdateMask, parse_update_mask
 from service_runtime.errors import ServiceError
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters="`"), min_size=1, max_size=20)
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
 PAYLOADS = st.dictionaries(NAMES, st.integers(), max_size=5)
 
 

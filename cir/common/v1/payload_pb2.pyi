@@ -50,7 +50,9 @@ class Payload(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Value]:
-        """Value by field name. Names: 1 to 128 characters, no '"', no control characters. Limits on count and size are in the info answer."""
+        """Value by field name. Names: 1 to 128 characters, no control characters. All of it has at most 1 MiB as
+        JSON in UTF-8.
+        """
 
     def __init__(
         self,
@@ -67,7 +69,9 @@ Global___Payload: _TypeAlias = Payload  # noqa: Y015
 
 @_typing.final
 class Value(_message.Message):
-    """One payload value. Integers stay integers (64 bits, signed)."""
+    """One payload value. Integers stay integers (64 bits, signed). Strings are kept by their code points, so a filter
+    and a facet tell composed and decomposed letters (NFC, NFD) apart; text fields are searched in NFKC.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -86,12 +90,12 @@ class Value(_message.Message):
     integer_value: _builtins.int
     """Integer fields."""
     float_value: _builtins.float
-    """Float fields. NaN and infinity are refused."""
+    """Float fields, which take integers that a double holds exactly. NaN and infinity are refused."""
     bool_value: _builtins.bool
     """Bool fields."""
     @_builtins.property
     def datetime_value(self) -> _timestamp_pb2.Timestamp:
-        """Datetime fields, UTC."""
+        """Datetime fields, UTC, to the microsecond. In a field that the schema lacks it is kept as its RFC 3339 text."""
 
     @_builtins.property
     def geo_value(self) -> Global___GeoPoint:
@@ -125,7 +129,7 @@ Global___Value: _TypeAlias = Value  # noqa: Y015
 
 @_typing.final
 class ListValue(_message.Message):
-    """Values of one type. Lists do not nest."""
+    """Values of one type, or integers and floats. Lists hold no null and do not nest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

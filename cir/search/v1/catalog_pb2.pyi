@@ -247,9 +247,13 @@ class Item(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id, unique in its catalog: 1 to 2,048 bytes in UTF-8, no control characters."""
+    """The item's id, unique in its catalog: 1 to 2,048 bytes in UTF-8, no control characters. Ids are told
+    apart by their code points: composed and decomposed letters (NFC, NFD) differ.
+    """
     image: _builtins.str
-    """Where its image is: path or URL as the indexer found it. Services never open it."""
+    """Where its image is: path or URL as the indexer found it, at most 4,096 bytes in UTF-8. Services never
+    open it.
+    """
     @_builtins.property
     def payload(self) -> _payload_pb2.Payload:
         """Facts about the item."""
@@ -638,7 +642,10 @@ class ListItemsRequest(_message.Message):
     parent: _builtins.str
     """"catalogs/{catalog}"."""
     page_size: _builtins.int
-    """Items in a page: 1 to 1000, 0 means 100; larger values are cut, negative ones refused."""
+    """Items in a page: 1 to 1000, 0 means 100; larger values are cut, negative ones refused. A page has
+    fewer, but at least one, where `max_page_bytes` (of SearchLimits) are used up; only the last page has
+    no token.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first. PAGE_TOKEN_INVALID when damaged, or
     when another version was published since.
@@ -799,8 +806,8 @@ class UpdateItemsRequest(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """What changes in every item, by the item's contents: "payload" replaces the whole payload,
         "payload.fields.NAME" sets one field and removes it where the item has no value for it, "image"
-        replaces the image location. NAME goes in backticks when it is more than letters, digits and '_'
-        (AIP-161). Empty: `payload` and `image` of each item that has them.
+        replaces the image location. NAME goes in backticks when it is more than letters, digits and '_',
+        and a backtick in it is written twice (AIP-161). Empty: `payload` and `image` of each item that has them.
         """
 
     def __init__(
@@ -980,7 +987,9 @@ class Facet(_message.Message):
     """Name of the field."""
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetCount]:
-        """Values, most frequent first."""
+        """Values, most frequent first. The rarest are left out where all of them would have more bytes than the
+        field's share of `max_page_bytes` (of SearchLimits).
+        """
 
     def __init__(
         self,

@@ -181,6 +181,7 @@ class CatalogServiceServicer:
 
     def BatchGetItems(self, request, context):
         """Several items of the published version (AIP-231); those that do not exist are listed as missing.
+        INVALID_ARGUMENT (TOO_MANY_ITEMS) where the items do not fit into one message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,9 @@ class CatalogServiceStub:
     GetItem: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetItemRequest, _catalog_pb2.Item]
     """One item of the published version. NOT_FOUND (ITEM_NOT_FOUND)."""
     BatchGetItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetItemsRequest, _catalog_pb2.BatchGetItemsResponse]
-    """Several items of the published version (AIP-231); those that do not exist are listed as missing."""
+    """Several items of the published version (AIP-231); those that do not exist are listed as missing.
+    INVALID_ARGUMENT (TOO_MANY_ITEMS) where the items do not fit into one message.
+    """
     ListItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListItemsRequest, _catalog_pb2.ListItemsResponse]
     """Items page by page, in an order that stays the same within a version (AIP-132)."""
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]
@@ -113,7 +115,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     GetItem: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetItemRequest, _catalog_pb2.Item]  # type: ignore[assignment]
     """One item of the published version. NOT_FOUND (ITEM_NOT_FOUND)."""
     BatchGetItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetItemsRequest, _catalog_pb2.BatchGetItemsResponse]  # type: ignore[assignment]
-    """Several items of the published version (AIP-231); those that do not exist are listed as missing."""
+    """Several items of the published version (AIP-231); those that do not exist are listed as missing.
+    INVALID_ARGUMENT (TOO_MANY_ITEMS) where the items do not fit into one message.
+    """
     ListItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListItemsRequest, _catalog_pb2.ListItemsResponse]  # type: ignore[assignment]
     """Items page by page, in an order that stays the same within a version (AIP-132)."""
     UpsertItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]  # type: ignore[assignment]
@@ -216,7 +220,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.BatchGetItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.BatchGetItemsResponse, _abc.Awaitable[_catalog_pb2.BatchGetItemsResponse]]:
-        """Several items of the published version (AIP-231); those that do not exist are listed as missing."""
+        """Several items of the published version (AIP-231); those that do not exist are listed as missing.
+        INVALID_ARGUMENT (TOO_MANY_ITEMS) where the items do not fit into one message.
+        """
 
     @_abc_1.abstractmethod
     def ListItems(

@@ -152,7 +152,9 @@ Global___MatchAny: _TypeAlias = MatchAny  # noqa: Y015
 
 @_typing.final
 class Range(_message.Message):
-    """Between bounds. Integer, float and datetime fields. At least one bound is set."""
+    """Between bounds. Integer, float and datetime fields. At least one bound is set. Integers are compared exactly,
+    those beyond 2^53 as well.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

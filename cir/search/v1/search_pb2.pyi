@@ -221,6 +221,8 @@ class SearchLimits(_message.Message):
     MAX_WRITE_ITEMS_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _builtins.int
+    MAX_PAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     max_turns: _builtins.int
     """Turns in one request."""
     max_text_characters: _builtins.int
@@ -241,6 +243,10 @@ class SearchLimits(_message.Message):
     """Bytes of one request message."""
     max_concurrent_calls: _builtins.int
     """Calls worked on at the same time."""
+    max_page_bytes: _builtins.int
+    """Bytes of the items, results or values in one answer; a page that would have more ends early."""
+    max_payload_bytes: _builtins.int
+    """Bytes of one item's payload, as JSON in UTF-8."""
     def __init__(
         self,
         *,
@@ -254,10 +260,12 @@ class SearchLimits(_message.Message):
         max_write_items: _builtins.int = ...,
         max_message_bytes: _builtins.int = ...,
         max_concurrent_calls: _builtins.int = ...,
+        max_page_bytes: _builtins.int = ...,
+        max_payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_calls", b"max_concurrent_calls", "max_feedback_items", b"max_feedback_items", "max_filter_conditions", b"max_filter_conditions", "max_image_bytes", b"max_image_bytes", "max_message_bytes", b"max_message_bytes", "max_result_window", b"max_result_window", "max_results", b"max_results", "max_text_characters", b"max_text_characters", "max_turns", b"max_turns", "max_write_items", b"max_write_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_calls", b"max_concurrent_calls", "max_feedback_items", b"max_feedback_items", "max_filter_conditions", b"max_filter_conditions", "max_image_bytes", b"max_image_bytes", "max_message_bytes", b"max_message_bytes", "max_page_bytes", b"max_page_bytes", "max_payload_bytes", b"max_payload_bytes", "max_result_window", b"max_result_window", "max_results", b"max_results", "max_text_characters", b"max_text_characters", "max_turns", b"max_turns", "max_write_items", b"max_write_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,7 +388,10 @@ class SearchRequest(_message.Message):
     need no combiner.
     """
     limit: _builtins.int
-    """Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused."""
+    """Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused. A page has
+    fewer, but at least one, where `max_page_bytes` are used up; `next_page_token` then leads to the next
+    result of the ranking, so that none is lost. Only the last page has no token.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before, with otherwise the same request; empty for the first.
     The token is bound to the query and to the version that the first page came from.
