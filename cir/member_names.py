@@ -45,9 +45,25 @@ _SYSTEM_NAMES = frozenset(
     (
         *(".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".temporaryitems"),
         *(".documentrevisions-v100", ".apdisk", "icon\r", "__macosx", "network trash folder"),
-        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin"),
+        *(
+            "thumbs.db",
+            "thumbs.db:encryptable",
+            "ehthumbs.db",
+            "ehthumbs_vista.db",
+            "desktop.ini",
+            "$recycle.bin",
+        ),
         *("system volume information", "picasa.ini", ".picasa.ini", "zbthumbnail.info"),
-        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", ".@__thumb"),
+        *(
+            "@eadir",
+            "#recycle",
+            "#snapshot",
+            "~snapshot",
+            "@recycle",
+            "@recently-snapshot",
+            "@tmp",
+            ".@__thumb",
+        ),
         *("lost+found", "pax_global_header", ".directory", ".nomedia"),
     )
 )

@@ -67,21 +67,21 @@ class FolderSource(Source):
     def _walk(
         self, folder: Path, relative: PurePosixPath, pass_over: PassOver
     ) -> Iterator[SourceItem | Reject]:
-        try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            raise SourceError(
-                f"folder {folder} cannot be read: {error.strerror}; make it readable, or move it elsewhere"
-            ) from error
-        for entry in entries:
+        # No recursion: folders may be nested deeper than calls may be.
+        entered = [(_entries(folder), relative)]
+        while entered:
+            entries, relative = entered[-1]
+            entry = next(entries, None)
+            if entry is None:
+                entered.pop()
+                continue
             path = relative / entry.name
             if reason := reason_for_path(entry.name):
                 pass_over(reason, f"{path}/" if entry.is_dir(follow_symlinks=False) else str(path))
             elif entry.is_symlink():
                 yield from self._linked(entry, path, pass_over)
             elif entry.is_dir():
-                yield from self._walk(Path(entry.path), path, pass_over)
+                entered.append((_entries(Path(entry.path)), path))
             elif reason := reason_for_file(entry.name):
                 pass_over(reason, str(path))
             elif entry.is_file():
@@ -120,3 +120,18 @@ class FolderSource(Source):
         if path.parent.name:
             payload["folder"] = str(path.parent)
         return SourceItem(str(path), Path(entry.path), self._root.location(str(path)), payload)
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Return what a folder holds, by name.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return iter(sorted(found, key=lambda entry: entry.name))
+    except OSError as error:
+        raise SourceError(
+            f"folder {folder} cannot be read: {error.strerror}; make it readable, or move it elsewhere"
+        ) from error

@@ -9,6 +9,7 @@ from cir.member_names import PassedOver
 
 # Names of each reason that are kept.
 _NAMED = 3
+_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class PassedOverFiles:
 
     def _named(self, reason: str, count: int) -> str:
         names = self.names.get(reason, ())
-        return ", ".join([*map(_shown, names), *(["..."] if count > len(names) else [])])
+        return ", ".join([*names, *(["..."] if count > len(names) else [])])
 
 
 NOTHING_PASSED_OVER = PassedOverFiles()
@@ -47,7 +48,7 @@ class PassedOverCount:
         self._counts[reason.value] = self._counts.get(reason.value, 0) + 1
         names = self._names.setdefault(reason.value, [])
         if len(names) < _NAMED:
-            names.append(path)
+            names.append(_shown(path))
 
     def files(self) -> PassedOverFiles:
         """Return what was counted so far."""
@@ -57,5 +58,6 @@ class PassedOverCount:
 
 
 def _shown(name: str) -> str:
-    # Names that are no Unicode, or hold line ends, come from file systems as well.
-    return name if name.isprintable() else ascii(name)[1:-1]
+    # Names that are no Unicode, or hold line ends, come from file systems; those in a tar file may be long.
+    cut = name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}…"
+    return cut if cut.isprintable() else ascii(cut)[1:-1]

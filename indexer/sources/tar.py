@@ -118,8 +118,8 @@ class TarSource(Source):
                 return Reject(key, where, IMAGE_NOT_READABLE, f"{member.image_ref}: {member.problem}")
         image_refs = [member.image_ref for member in group if is_image_name(member.image_ref.name)]
         if not image_refs:
-            names = ", ".join(member.image_ref.name for member in group)
-            message = f"{where}: no member of this key is an image that is read (there are: {names})"
+            names = ", ".join(ascii(member.image_ref.name)[1:-1][-200:] for member in group[:5])
+            message = f"{where}: no member of this key is an image that is read; there are: {names}"
             return Reject(key, where, IMAGE_MISSING, message)
         if len(image_refs) > 1:
             return Reject(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,28 @@ def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "a.psd").write_bytes(b"x")
     with pytest.raises(SourceError, match=r"holds no images.*passed over: format_not_read 1 \(a\.psd\)"):
         FolderSource(tmp_path).survey()
+
+
+def test_folders_nested_deeper_than_calls_are_read(tmp_path: Path) -> None:
+    folders = [str(tmp_path)]
+    for _ in range(1200):
+        folders.append(f"{folders[-1]}/a")
+        os.mkdir(folders[-1])
+    image = Path(folders[-1]) / "x.jpg"
+    image.write_bytes(jpeg(1))
+    try:
+        assert FolderSource(tmp_path).survey().total == 1
+    finally:
+        # What removes temporary folders calls itself for each level.
+        image.unlink()
+        for folder in reversed(folders[1:]):
+            os.rmdir(folder)
+
+
+def test_names_that_are_no_text_are_told_as_text(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9\n.psd")
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.psd")).write_bytes(b"x")
+    facts = FolderSource(tmp_path).survey()
+    assert json.loads(json.dumps(dict(facts.passed_over.names))) == {"format_not_read": ["\\udcff.psd"]}
+    assert facts.passed_over.text.encode() == b"format_not_read 1 (\\udcff.psd)"
