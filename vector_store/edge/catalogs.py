@@ -81,7 +81,7 @@ class EdgeCatalogs:
             try:
                 info = self._info(catalog, version, history)
             except StoreDamagedError as error:
-                get_logger().error("a damaged version is not listed", error=str(error))
+                get_logger().error("a damaged version is not listed", version=version_label(catalog, version))
                 problem = error
             else:
                 infos += [] if info is None else [info]
@@ -151,8 +151,8 @@ class EdgeCatalogs:
         """Return the publish history and True; an empty one and False where its file is damaged."""
         try:
             return self.history(catalog), True
-        except StoreDamagedError as error:
-            get_logger().error("a publish history cannot be read", error=str(error))
+        except StoreDamagedError:
+            get_logger().error("a publish history cannot be read", file=str(self.layout.current(catalog)))
             return PublishHistory(), False
 
     def allocate(self, catalog: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from service_runtime.error_report import name_error
 from service_runtime.logging import get_logger
 from vector_store.edge import EdgeOptions
 from vector_store.edge.background import BackgroundIndex, remove_other_shards
@@ -260,8 +261,8 @@ class EdgeVersions:
             write_lock = WriteLock(layout.write_lock(catalog, version))
             try:
                 loaded = OpenShard.load(shard, write_lock, name, before_write)
-            except StoreDamagedError as error:
-                files.mark(str(error))
+            except StoreDamagedError:
+                files.mark(f"the engine cannot open {shard}")
                 raise
             if marked:
                 files.unmark()
@@ -337,7 +338,7 @@ class EdgeVersions:
             get_logger().warning(
                 "files that were changed online have no checksums",
                 version=opened.info.label,
-                error=str(error),
+                error=name_error(error),
                 meanwhile="damage to them is found when the version is closed again, or not",
             )
 
