@@ -147,7 +147,7 @@ def header_from_bytes(text: bytes) -> FeatureHeader:
 
 
 def _crc_place(begin: bytes) -> int:
-    """Where the checksum is in the bytes before the matrix, 0 for files without one.
+    """Position of the checksum in the bytes before the matrix, 0 for files without one.
 
     Quotes inside names and texts are escaped, so that only the key itself looks like this.
     """
