@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -40,7 +40,7 @@ class EdgeOptions(EngineOptions):
     max_retry_s: float = 3_600.0
     verify_open_s: float = 1.0
     verify_bytes_per_s: int = 64 << 20
-    on_damage: Callable[[str, bool], None] = _ignore_damage
+    on_damage: Callable[[str, bool], None] = field(default=_ignore_damage, compare=False)
 
 
 class EdgeEngine(Engine):

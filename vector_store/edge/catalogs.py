@@ -64,6 +64,24 @@ class EdgeCatalogs:
             if CATALOG_NAME.fullmatch(name) and self._live(name)
         ]
 
+    def version_names(self, catalog: str) -> list[str]:
+        """Return the names of all versions that are there, or should be because they were published.
+
+        Raises:
+            CatalogNotFoundError: the catalog has none.
+        """
+        live = self._live(catalog)
+        history = PublishHistory()
+        if CATALOG_NAME.fullmatch(catalog):
+            history, _ = self._readable_history(catalog)
+        lost = []
+        for version in (history.published, *history.earlier):
+            try:
+                self._check_lost(catalog, version, history)
+            except StoreDamagedError:
+                lost.append(version)
+        return sorted({*live, *lost}) or self._existing(catalog)
+
     def versions(self, catalog: str) -> list[VersionInfo]:
         """Return every version, oldest first, save for those whose documents are damaged.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service_runtime.files import sync_directory, write_json
 from service_runtime.logging import get_logger
+from vector_store.base import FileCheck
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.sums import (
     Coverage,
@@ -21,8 +22,8 @@ from vector_store.edge.sums import (
     read_sums,
     write_sums,
 )
-from vector_store.errors import StoreDamagedError, damaged
-from vector_store.types import version_label
+from vector_store.errors import StoreDamagedError, VersionNotFoundError, damaged
+from vector_store.types import VersionState, version_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,34 @@ class VersionFiles:
         except FileDamageError as error:
             raise self.found(error, noted.shard) from None
 
+    def verify(self) -> FileCheck | None:
+        """Compare all files, also of a version that is open in another process; None while it is built.
+
+        A version with damage is marked.
+        """
+        version = self._key[1]
+        document = self._layout.document(*self._key)
+        while True:
+            before = _content(document)
+            try:
+                if self._catalogs.version(*self._key).state is VersionState.BUILDING:
+                    return None
+                noted = self.noted()
+                compared = sum(check_files(noted.shard, noted.sums))
+            except VersionNotFoundError:
+                return None  # dropped meanwhile
+            except StoreDamagedError as error:
+                problem = str(error)
+            except FileDamageError as error:
+                problem = f"{noted.shard / error.name} {error.problem}"
+                self._mark(problem)
+                problem = str(damaged(self.label, problem))
+            else:
+                return FileCheck(version, "", compared, _bytes_without(noted))
+            # Before anything changes online the document says so.
+            if _content(document) == before:
+                return FileCheck(version, problem)
+
     def found(self, error: FileDamageError, shard: Path) -> StoreDamagedError:
         """Mark the version, which is then compared wholly before it is opened; return the error to raise."""
         problem = f"{shard / error.name} {error.problem}"
@@ -96,8 +125,11 @@ class VersionFiles:
         return damaged(self.label, problem)
 
     def mark(self, problem: str) -> None:
-        """Mark the version as damaged, as far as the disk lets one."""
+        """Mark the version as damaged, as far as the disk lets one, with a line in the log."""
         get_logger().error("damage found", version=self.label, problem=problem)
+        self._mark(problem)
+
+    def _mark(self, problem: str) -> None:
         with suppress(OSError):
             write_json(self._layout.damage(*self._key), {"problem": problem})
 
@@ -125,3 +157,17 @@ class VersionFiles:
         if path.exists():
             path.unlink()
             sync_directory(path.parent)
+
+
+def _bytes_without(noted: NotedFiles) -> int:
+    """Bytes on the disk of files that have no checksums."""
+    named = {noted.shard / name for name, file in noted.sums.items() if file.blocks or not file.size}
+    files = (path for path in noted.shard.rglob("*") if path.is_file() and path not in named)
+    return sum(512 * path.stat().st_blocks for path in files)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from weakref import WeakSet
 
-from vector_store.base import CatalogVersion, VectorStore
+from vector_store.base import CatalogVersion, FileCheck, VectorStore
 from vector_store.catalog_version import BackendVersion
 from vector_store.edge import EdgeOptions
 from vector_store.edge.background_check import check_for
@@ -151,6 +151,10 @@ class EdgeStore(VectorStore):
         # The other catalogs are served; a request for the damaged one is refused with the same text.
         return facts | {"damaged": " / ".join(damage)} if damage else facts
 
+    async def check_files(self, catalog: str, version: str = "") -> list[FileCheck]:
+        self._check_open()
+        return await self._executor.run(self._check_files, catalog, version)
+
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -236,6 +240,18 @@ class EdgeStore(VectorStore):
             except CatalogNotFoundError:
                 continue
         return found
+
+    def _check_files(self, catalog: str, version: str) -> list[FileCheck]:
+        checks = []
+        try:
+            self._catalogs.history(catalog)
+        except StoreDamagedError as error:
+            checks.append(FileCheck("", str(error)))
+        for name in self._catalogs.version_names(catalog):
+            if version in ("", name):
+                check = VersionFiles(self._catalogs, catalog, name).verify()
+                checks += [] if check is None else [check]
+        return checks
 
     def _lock(self, info: VersionInfo, purpose: str) -> FileLock:
         path = self._layout.lock(info.catalog, info.version)
