@@ -24,7 +24,7 @@ _LEAST_COSINE = 0.999
 
 @dataclass(frozen=True, slots=True)
 class VersionCheck:
-    """What was found of a version ("" for what belongs to the catalog as a whole).
+    """Finding about a version ("" for what belongs to the catalog as a whole).
 
     `problem` is "" for nothing. `bytes_compared` are of files with checksums, `bytes_without` of files
     without; `items` were read, where that was needed.
