@@ -55,6 +55,7 @@ def _count(client: cir.Client, catalog: str) -> int:
     return version.item_count
 
 
+@pytest.mark.torch
 def test_what_is_found_from_outside_is_what_this_process_finds(stack: Stack, pictures: Path) -> None:
     rows = [json.loads(line) for line in (pictures / "triplets.jsonl").read_text().splitlines()]
     asked = [row for row in rows if "reference" in row and row["split"] == "test"][:25]
@@ -79,7 +80,11 @@ def _found_in_process(
     pictures: Path, asked: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, str], list[list[str]]]:
     """The ids by picture, and the best ten of each triplet by the same models without any service."""
-    held = load(EmbedderSettings.load(["--architecture", "cir-small", "--pretrained", "shipped"]))
+    held = load(
+        EmbedderSettings.load(
+            ["--architecture", "cir-small", "--pretrained", "shipped", "--dtype", "float32"]
+        )
+    )
     rows = [json.loads(line) for line in (pictures / "garments.jsonl").read_text().splitlines()]
     ids = {row["image"]: row["id"] for row in rows}
     pixels = np.stack([held.preprocessor(Decoder()((pictures / name).read_bytes())) for name in ids])
