@@ -38,7 +38,7 @@ CATALOG = "garments"
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 SHIPPED = Path(combiner_service.__file__).parent / "shipped"
 
-pytestmark = IN_CONTAINERS
+pytestmark = [*IN_CONTAINERS, pytest.mark.torch]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,6 @@ def _count(client: cir.Client, catalog: str) -> int:
     return version.item_count
 
 
-@pytest.mark.torch
 def test_what_is_found_from_outside_is_what_this_process_finds(stack: Stack, pictures: Path) -> None:
     rows = [json.loads(line) for line in (pictures / "triplets.jsonl").read_text().splitlines()]
     asked = [row for row in rows if "reference" in row and row["split"] == "test"][:25]
