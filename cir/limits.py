@@ -19,6 +19,8 @@ MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_LOCATION_BYTES = 4096
 # Levels of a filter, the outermost one counted.
 MAX_FILTER_DEPTH = 8
+#: Characters of the words that a filter looks for in a text field.
+MAX_FILTER_TEXT_CHARACTERS = 1000
 
 # Unicode's control characters (category Cc).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -22,6 +22,7 @@ from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
 from embedder_service.servicer import EmbedderServicer, to_duration
 from embedder_service.settings import EmbedderSettings
+from service_runtime.contract import SMALL_BYTES
 from service_runtime.errors import StartupError
 from service_runtime.logging import get_logger
 from service_runtime.server import Application
@@ -52,6 +53,12 @@ class EmbedderApplication(Application):
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""
         embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(self._servicer, server)
+
+    def message_limits(self) -> Mapping[str, int]:
+        """Return the bytes of a call of texts, which follow from the limits of a batch and of a text."""
+        settings = self._settings
+        texts = settings.max_batch_items * (4 * settings.max_text_characters + 16)
+        return {f"/{self.service_names[0]}/EmbedTexts": SMALL_BYTES + texts}
 
     async def start(self) -> Mapping[str, object]:
         """Load the model and run both towers once, at the largest batch.

@@ -35,6 +35,7 @@ from search_service.store import (
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken, check_page_size, request_digest
+from service_runtime.receive import parse_aside
 from vector_store.base import VectorStore
 from vector_store.errors import CatalogNotFoundError, InvalidQueryError
 from vector_store.types import CatalogInfo
@@ -141,7 +142,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
         """List items page by page; the pages of one listing are all of one version."""
-        page = parse_list_items(request, self._settings)
+        page = await parse_aside(parse_list_items, request, self._settings)
         start = page.start
         async with open_version(
             self._store, page.catalog, start.version, from_token=bool(start.version)
@@ -187,13 +188,13 @@ class CatalogServicer(rpc.CatalogServiceServicer):
 
     async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
         """Delete items of the published version, by id or by filter."""
-        deletion = parse_deletion(request, self._settings)
+        deletion = await parse_aside(parse_deletion, request, self._settings)
         async with open_version(self._store, deletion.catalog) as version:
             return pb.DeleteItemsResponse(deleted=await delete_items(deletion, version))
 
     async def FacetItems(self, request: pb.FacetItemsRequest, context: Context) -> pb.FacetItemsResponse:
         """Return the commonest values of fields."""
-        query = parse_facets(request, self._settings)
+        query = await parse_aside(parse_facets, request, self._settings)
         async with open_version(self._store, query.catalog) as version:
             spec = version.info.spec
             check_facets_fit(query.fields, spec)

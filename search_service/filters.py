@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import payload_pb2
-from cir.limits import MAX_FILTER_DEPTH
+from cir.limits import MAX_FILTER_DEPTH, MAX_FILTER_TEXT_CHARACTERS
 from cir.search.v1 import filter_pb2 as pb
 from search_service.convert import parse_datetime, parse_geo_point, parse_value
 from service_runtime.errors import ServiceError
@@ -69,9 +69,8 @@ class _FilterParser:
             case "geo_radius":
                 return _geo_radius(message.geo_radius, field)
             case "match_text":
-                if not message.match_text.text.strip():
-                    raise _required(f"{field}.text", "give one or more words")
-                return MatchText(_named(message.match_text.field, field), message.match_text.text)
+                words = message.match_text
+                return MatchText(_named(words.field, field), _words(words.text, field))
             case "filter":
                 return self.filter(message.filter, f"{field}.filter", depth + 1)
         raise _required(field, "the condition is empty; set one of its kinds")
@@ -79,10 +78,8 @@ class _FilterParser:
 
 def _match_any(message: pb.MatchAny, field: str) -> MatchAny:
     name = _named(message.field, field)
-    values = _some(
-        [parse_value(value, field=f"{field}.values[{i}]") for i, value in enumerate(message.values)],
-        f"{field}.values",
-    )
+    messages = _some(message.values, f"{field}.values")
+    values = tuple(parse_value(value, field=f"{field}.values[{i}]") for i, value in enumerate(messages))
     for value in values:
         if not isinstance(value, (str, int, bool)):
             raise ServiceError(
@@ -136,13 +133,25 @@ def _named(name: str, field: str) -> str:
     return name
 
 
-def _some(values: Iterable[_T], field: str) -> tuple[_T, ...]:
-    some = tuple(values)
-    if not some:
+def _words(text: str, field: str) -> str:
+    # Before anything reads it: what follows normalises it.
+    if len(text) > MAX_FILTER_TEXT_CHARACTERS:
+        raise ServiceError(
+            errors.TEXT_TOO_LONG,
+            f"{field}.text has {len(text)} characters; at most {MAX_FILTER_TEXT_CHARACTERS} are taken",
+            field=f"{field}.text",
+        )
+    if not text.strip():
+        raise _required(f"{field}.text", "give one or more words")
+    return text
+
+
+def _some(values: Sequence[_T], field: str) -> tuple[_T, ...]:
+    if not values:
         raise _required(field, "give at least one value")
-    if len(some) > MAX_VALUES:
+    if len(values) > MAX_VALUES:
         raise ServiceError(errors.OUT_OF_RANGE, f"{field} has at most {MAX_VALUES} values", field=field)
-    return some
+    return tuple(values)
 
 
 def _required(field: str, expected: str) -> ServiceError:

@@ -19,6 +19,7 @@ from search_service.turn_features import look_up_turns
 from search_service.upstreams import CombinerClient
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken
+from service_runtime.receive import parse_aside
 from vector_store.base import CatalogVersion, VectorStore
 from vector_store.types import ScoredItem
 
@@ -53,7 +54,7 @@ class SearchHandler:
             StoreError: The catalog or version does not exist, or the store cannot be used.
         """
         timer = StageTimer()
-        query = parse_search(request, self._settings)
+        query = await parse_aside(parse_search, request, self._settings)
         async with open_version(
             self._store, query.catalog, query.version, from_token=query.from_token
         ) as version:

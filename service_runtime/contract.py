@@ -1,15 +1,27 @@
-"""Requests as the contract describes them: the message of each method, and its fields."""
+"""Requests as the contract describes them: the message of each method, its fields, its largest size."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+#: Largest message of the methods that are open to all: health and reflection.
+OPEN_BYTES = 4 * 1024
+#: Largest message of methods that take names, numbers and page tokens, such as Get and List.
+SMALL_BYTES = 64 * 1024
+#: Largest message of methods that also take lists of names or filters, but no images, vectors or payloads.
+MEDIUM_BYTES = 4 * 1024 * 1024
+#: Prefixes of methods that need no key.
+OPEN_METHODS = ("/grpc.health.", "/grpc.reflection.")
 
 _PART = re.compile(r"(\w+)(?:\[\d+\])?", re.ASCII)
+_PAYLOAD = "cir.common.v1.Payload"
 
 
+@cache
 def request_of(method: str) -> Descriptor | None:
     """Return the message that a method ("/package.Service/Method") takes, None for an unknown method."""
     service, _, name = method.removeprefix("/").rpartition("/")
@@ -35,3 +47,32 @@ def named_part(request: Descriptor | None, path: str) -> str:
         kind = message.fields_by_name[match[1]].message_type
         message = None if kind is None or kind.GetOptions().map_entry else kind
     return ".".join(named)
+
+
+def largest_message(method: str, request: Descriptor | None, max_bytes: int) -> int:
+    """Return the bytes that a message of a method may have, by what the contract lets it hold.
+
+    `max_bytes` is for those with images, vectors or payloads, and a bound of all.
+    """
+    if method.startswith(OPEN_METHODS):
+        return min(OPEN_BYTES, max_bytes)
+    if request is None or _holds_content(request, set()):
+        return max_bytes
+    plain = all(field.message_type is None and not field.is_repeated for field in request.fields)
+    return min(SMALL_BYTES if plain else MEDIUM_BYTES, max_bytes)
+
+
+def _holds_content(kind: Descriptor, seen: set[str]) -> bool:
+    """Return whether a message holds bytes or payloads, at any depth."""
+    if kind.full_name == _PAYLOAD:
+        return True
+    seen.add(kind.full_name)
+    return any(
+        field.type == FieldDescriptor.TYPE_BYTES
+        or (
+            field.message_type is not None
+            and field.message_type.full_name not in seen
+            and _holds_content(field.message_type, seen)
+        )
+        for field in kind.fields
+    )

@@ -44,6 +44,12 @@ def report_error(error: BaseException) -> str:
     return "\n".join(lines)
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error, and of those it came from, hold."""
+    for _, one in _related(error):
+        one.__traceback__ = None
+
+
 def name_error(error: BaseException) -> str:
     """Return the type of an error, with its code where it has one: "OSError ENOSPC"."""
     kind = type(error)

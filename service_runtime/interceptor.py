@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -17,12 +18,14 @@ from structlog.contextvars import bound_contextvars
 
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.auth import ApiKey, Authenticator, key_context
-from service_runtime.contract import named_part, request_of
-from service_runtime.deserialize import deserialize_inside
-from service_runtime.error_report import name_error
+from service_runtime.contract import OPEN_METHODS, named_part, request_of
+from service_runtime.error_report import forget_frames, name_error
 from service_runtime.errors import ServiceError, internal_status
 from service_runtime.logging import get_logger
 from service_runtime.metrics import CallMetrics
+from service_runtime.open_methods import OpenMethods
+from service_runtime.rate_limit import peer_name
+from service_runtime.receive import Inbox, Messages, Method
 from service_runtime.tracing import trace_facts
 
 REQUEST_ID = "x-request-id"
@@ -34,7 +37,6 @@ ANSWER_MARGIN = 0.02
 _FOREVER = 86_400.0
 # Codes of refusals that no caller can do anything about.
 _OURS = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL})
-_OPEN_TO_ALL = ("/grpc.health.", "/grpc.reflection.")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -49,23 +51,29 @@ def call_metadata() -> tuple[tuple[str, str], ...]:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wrapper of every method but health and reflection.
+    """Wrapper of every method; health and reflection have one of their own.
 
-    `translate` turns an exception of the application's own layers into the refusal that the caller gets, and
-    returns None for a bug (see `Application.translate`).
+    A call is let in, then its message is received (`receive.py`), then it is admitted and counted: those
+    whose message never comes hold no place. `translate` turns an exception of the application's own layers
+    into the refusal that the caller gets, and returns None for a bug (see `Application.translate`).
     """
 
     def __init__(
         self,
+        inbox: Inbox,
         *,
         max_concurrent_calls: int,
+        max_open_calls: int,
         authenticator: Authenticator | None = None,
         translate: Callable[[Exception], ServiceError | None] = lambda _: None,
     ) -> None:
         self._translate = translate
         self._limit = max_concurrent_calls
         self._authenticator = authenticator or Authenticator()
+        self._inbox = inbox
+        self._open = OpenMethods(inbox, max_open_calls)
         self._running = 0
+        self._streams: Counter[str] = Counter()
         self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
         self.ready = False
 
@@ -84,83 +92,121 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(details.method)
         if handler is None:
             return None
-        if method.startswith(_OPEN_TO_ALL):
-            return deserialize_inside(handler, abort=True)
+        if method.startswith(OPEN_METHODS):
+            return self._open.wrap(method, handler)
         key = self._authenticator.authenticate(method, details.invocation_metadata)
-        if isinstance(key, ServiceError):
-            # As a stream, whose messages are read when they are asked for: of this call, never.
-            return grpc.stream_stream_rpc_method_handler(self._stream(method, _unreachable, key))
-        handler = deserialize_inside(handler)
+        received = self._inbox.method(method, handler.request_deserializer or bytes)
+        # To gRPC each is a stream, whose messages are read when they are asked for: of a refused call, never.
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary, key),
-                request_deserializer=handler.request_deserializer,
+            return grpc.stream_unary_rpc_method_handler(
+                self._unary(received, handler.unary_unary, key),
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, handler.stream_stream, key),
-                request_deserializer=handler.request_deserializer,
+                self._stream(received, handler.stream_stream, key),
                 response_serializer=handler.response_serializer,
             )
         raise NotImplementedError(f"{method}: only unary and bidirectional methods are served")
 
     def _unary(
-        self, method: str, inner: Callable[..., Any], key: Identity
+        self, method: Method, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def serve(request: Any, context: Context) -> Any:
-            async with self._observe(method, key, context):
-                return await inner(request, context)
+        async def serve(_requests: Any, context: Context) -> Any:
+            async with self._observe(method.name, key, context):
+                admitted, caller = self._let_in(method.name, key, context)
+                content = await self._inbox.receive(context, method)
+                size = len(content)
+                self._inbox.hold(caller, size)
+                try:
+                    with self._admit(method.name, admitted):
+                        request = await self._inbox.parsed(content, method)
+                        del content
+                        return await inner(request, context)
+                finally:
+                    self._inbox.release(caller, size)
 
         return serve
 
     def _stream(
-        self, method: str, inner: Callable[..., Any], key: Identity
+        self, method: Method, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
-            # Closed with the call, or its clean-up would wait for garbage collection.
-            async with self._observe(method, key, context), aclosing(inner(requests, context)) as answers:
-                async for answer in answers:
-                    yield answer
+            async with self._observe(method.name, key, context):
+                admitted, caller = self._let_in(method.name, key, context)
+                messages = Messages(self._inbox, requests, method, caller)
+                try:
+                    with self._share_of_streams(caller), self._admit(method.name, admitted):
+                        # Closed with the call, or its clean-up would wait for garbage collection.
+                        async with aclosing(inner(messages, context)) as answers:
+                            async for answer in answers:
+                                yield answer
+                finally:
+                    messages.close()
 
         return serve
 
     @asynccontextmanager
     async def _observe(self, method: str, key: Identity, context: Context) -> AsyncIterator[None]:
-        """Run a call's body: request id, admission, log line, and the status of its end."""
+        """Run a call's body: request id, log line, and the status of its end."""
         with (
             _request(context) as request_id,
             bound_contextvars(request_id=request_id, method=method, **_caller(key, context), **trace_facts()),
         ):
             started = time.perf_counter()
             try:
-                with self._admit(method, key, context):
-                    yield
+                yield
             except BaseException as error:
                 await self._fail(method, context, error, started)
                 raise
             self._record_end(method, "OK", started)
 
-    @contextmanager
-    def _admit(self, method: str, key: Identity, context: Context) -> Iterator[None]:
-        """Count the call, or refuse it. Our own count, because gRPC's would refuse health checks too."""
+    def _let_in(self, method: str, key: Identity, context: Context) -> tuple[ApiKey | None, str]:
+        """Return a call's key and the name that its caller is counted under, or refuse the call."""
         if isinstance(key, ServiceError):
             raise key
         self._authenticator.check_rate(key, context.peer())
         if not self.ready:
             raise ServiceError(pb.NOT_READY, "the service is starting or stopping; try another replica")
+        self._check_room(method)
+        return key, f"key {key.name}" if key is not None else f"peer {peer_name(context.peer())}"
+
+    def _check_room(self, method: str) -> None:
         if self._running >= self._limit and "/Get" not in method:
             raise ServiceError(
                 pb.OVERLOADED,
                 f"{self._running} calls are under way, the limit is {self._limit}; try again later",
                 retry_after=0.2,
             )
+
+    @contextmanager
+    def _admit(self, method: str, key: ApiKey | None) -> Iterator[None]:
+        """Count the call, or refuse it. Our own count, because gRPC's would refuse health checks too."""
+        self._check_room(method)
         self._running += 1
         try:
             with key_context(key):
                 yield
         finally:
             self._running -= 1
+
+    @contextmanager
+    def _share_of_streams(self, caller: str) -> Iterator[None]:
+        """Count a stream, which may idle: those of one caller take half of all places at most."""
+        if self._streams[caller] >= max(1, self._limit // 2):
+            raise ServiceError(
+                pb.OVERLOADED,
+                f"{self._streams[caller]} streams of this caller are open, half of the calls that are taken; "
+                "end one",
+                retry_after=1.0,
+            )
+        self._streams[caller] += 1
+        try:
+            yield
+        finally:
+            self._streams[caller] -= 1
+            if not self._streams[caller]:
+                del self._streams[caller]
 
     async def _fail(self, method: str, context: Context, error: BaseException, started: float) -> None:
         """End the call for `error`: a refusal with its status, a bug as INTERNAL."""
@@ -171,6 +217,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._record_end(
                 method, refusal.code.name, started, reason=reason, **_facts(method, refusal, error)
             )
+            # Its frames hold the message, and ending the call can take a while.
+            forget_frames(error)
             await _abort(context, refusal.status())
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             self._record_end(method, "CANCELLED", started)
@@ -203,11 +251,6 @@ def _facts(method: str, refusal: ServiceError, error: BaseException) -> dict[str
     if refusal.code in _OURS and cause is not None:
         facts["cause"] = name_error(cause)
     return facts
-
-
-def _unreachable(_requests: Any, _context: Context) -> Any:
-    """Stand in for the handler of a call that is refused before it would be called."""
-    raise AssertionError
 
 
 def _caller(key: Identity, context: Context) -> dict[str, str]:

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
@@ -27,6 +26,8 @@ from service_runtime.interceptor import CallInterceptor
 from service_runtime.listen import check_free_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from service_runtime.metrics import create_registry, serve_metrics
+from service_runtime.open_methods import Health
+from service_runtime.receive import Inbox
 from service_runtime.settings import ServiceSettings, startup_warnings
 from service_runtime.tls import server_credentials
 from service_runtime.tracing import server_interceptors, tracing
@@ -60,6 +61,11 @@ class Application(ABC):
     def collectors(self) -> Sequence[Collector]:
         """Return the service's own metrics. Asked for after `start`."""
         return ()
+
+    def message_limits(self) -> Mapping[str, int]:
+        """Return the bytes that a message of a method ("/package.Service/Method") may have, where others than
+        what the contract's fields suggest. Asked for before `start`."""
+        return {}
 
     def progress(self) -> Mapping[str, Progress]:
         """Return the progress of queues, pools and device threads by name. Asked for after `start`."""
@@ -136,17 +142,18 @@ async def serving(
     """
     authenticator = create_authenticator(settings, application.write_methods)
     credentials = server_credentials(settings)
+    inbox = Inbox(settings, application.message_limits())
     calls = CallInterceptor(
+        inbox,
         max_concurrent_calls=settings.max_concurrent_calls,
+        max_open_calls=settings.max_open_calls_per_connection,
         authenticator=authenticator,
         translate=application.translate,
     )
     server = create_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
-    health = health_aio.HealthServicer()
     names = ("", *application.service_names)
     # The empty name says that the process lives; a service's name that it is ready.
-    await _set_health(health, ("",), _SERVING)
-    await _set_health(health, application.service_names, _NOT_SERVING)
+    health = Health(dict.fromkeys(names, _NOT_SERVING) | {"": _SERVING})
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     application.register(server)
     reflection.enable_server_reflection((*application.service_names, HEALTH, reflection.SERVICE_NAME), server)
@@ -180,7 +187,7 @@ async def serving(
         facts = await application.start()
         with _observability(application, calls, settings, stall) as observed:
             calls.ready = True
-            await _set_health(health, application.service_names, _SERVING)
+            health.set(application.service_names, _SERVING)
             get_logger().info("serving", service=settings.program, address=address, **observed, **facts)
             stopping_health = asyncio.create_task(_stop_serving_when(unhealthy, health, names))
             try:
@@ -188,7 +195,7 @@ async def serving(
             finally:
                 stopping_health.cancel()
     finally:
-        await _set_health(health, names, _NOT_SERVING)
+        health.set(names, _NOT_SERVING)
         if calls.ready:
             get_logger().info("stopping", service=settings.program, calls_under_way=calls.running)
             # A call that reaches a server as it stops is cancelled by gRPC, which nobody may retry. Clients
@@ -196,6 +203,7 @@ async def serving(
             await asyncio.sleep(linger)
         await server.stop(settings.shutdown_grace_seconds)
         await application.close()
+        inbox.close()
 
 
 @contextmanager
@@ -217,16 +225,9 @@ def _observability(
         yield facts
 
 
-async def _set_health(health: health_aio.HealthServicer, names: Sequence[str], status: int) -> None:
-    for name in names:
-        await health.set(name, status)
-
-
-async def _stop_serving_when(
-    unhealthy: asyncio.Event, health: health_aio.HealthServicer, names: Sequence[str]
-) -> None:
+async def _stop_serving_when(unhealthy: asyncio.Event, health: Health, names: Sequence[str]) -> None:
     await unhealthy.wait()
-    await _set_health(health, names, _NOT_SERVING)
+    health.set(names, _NOT_SERVING)
 
 
 async def _run_until_signal(settings: Settings, build: Callable[[Settings], Application]) -> None:

@@ -207,6 +207,30 @@ class ServiceSettings(ProgramSettings):
         description="Bytes of one call's metadata; more is refused with RESOURCE_EXHAUSTED.",
     )
 
+    max_message_parts: int = Field(
+        100_000,
+        ge=1000,
+        description="Fields and elements of one request message in all, at any depth; more is refused before "
+        "it is parsed.",
+    )
+    max_caller_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of messages of one API key (of one address, without keys) that are worked on at "
+        "the same time; more is refused with RESOURCE_EXHAUSTED.",
+    )
+    receive_timeout_seconds: float = Field(
+        60.0, gt=0, description="Seconds in which a call's message must have come in whole."
+    )
+    stream_idle_seconds: float = Field(
+        300.0, gt=0, description="Seconds that a stream may send no message before it is ended."
+    )
+    max_open_calls_per_connection: int = Field(
+        16,
+        ge=1,
+        description="Calls of health and reflection, which need no key, under way on one connection.",
+    )
+
     metrics_port: int = Field(
         0, ge=0, le=65535, description="Port of the Prometheus metrics, on the same host; 0 serves none."
     )

@@ -141,7 +141,10 @@ class BackendItems(VersionItems):
         self._check_open()
         if not len(batch):
             return 0
-        documents = encode_payloads(batch, self.info.spec)
+        if len(batch) <= _FEW:
+            documents = encode_payloads(batch, self.info.spec)
+        else:
+            documents = await asyncio.to_thread(encode_payloads, batch, self.info.spec)
         found = await self._engine.retrieve(list(documents), with_vectors=False)
         existing = {str(record.id) for record in found}
         if existing:

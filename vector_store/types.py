@@ -116,8 +116,7 @@ class VersionSpec:
 class VersionInfo:
     """A version as it stands. `points` is exact for a version that is not being built.
 
-    `changed_online` says that items were written, changed or deleted after it was finished, `damaged` that it
-    was refused because its files are not what they were.
+    `changed_online` says that items were written, changed or deleted after it was finished.
     """
 
     catalog: str
@@ -127,7 +126,6 @@ class VersionInfo:
     points: int
     created: datetime
     changed_online: bool = False
-    damaged: bool = False
 
     @property
     def label(self) -> str:

@@ -65,6 +65,16 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
         "turns[0].reference",
     ),
     "too many turns": (SearchRequest(catalog=SHOP, turns=[TEXT] * 17), "TOO_MANY_ITEMS", "turns"),
+    "long text in a filter": (
+        where(Condition(match_text=filter_pb2.MatchText(field="caption", text="\u0301\u0316" * 501))),
+        "TEXT_TOO_LONG",
+        "filter.must[0].text",
+    ),
+    "many values in a filter": (
+        where(Condition(match_any=MatchAny(field="colour", values=[STRING] * 20_000))),
+        "OUT_OF_RANGE",
+        "filter.must[0].values",
+    ),
     "long text": (
         SearchRequest(catalog=SHOP, turns=[Turn(text="x" * 1001)]),
         "TEXT_TOO_LONG",

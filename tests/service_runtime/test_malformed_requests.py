@@ -12,10 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from cir.combiner.v1 import combiner_pb2
-from cir.embedder.v1 import embedder_pb2
 from combiner_service.application import CombinerApplication
 from combiner_service.settings import CombinerSettings
-from service_runtime.deserialize import deserialize_inside
 from service_runtime.server import serving
 from tests.refused import refused
 from tests.robustness import raw_http2
@@ -71,45 +69,6 @@ async def test_health_watch_still_streams(channel: grpc.aio.Channel) -> None:
     answer = health_pb2.HealthCheckResponse.FromString(await call.read())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     call.cancel()
-
-
-@pytest.mark.service
-async def test_a_stream_answers_what_came_before_the_broken_message() -> None:
-    seen: list[int] = []
-
-    async def echo(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for request in requests:
-            seen.append(request.batch_id)
-            yield embedder_pb2.EmbedStreamResponse(batch_id=request.batch_id)
-
-    handler = deserialize_inside(
-        grpc.stream_stream_rpc_method_handler(
-            echo,
-            request_deserializer=embedder_pb2.EmbedStreamRequest.FromString,
-            response_serializer=embedder_pb2.EmbedStreamResponse.SerializeToString,
-        ),
-        abort=True,
-    )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Run": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        run: Any = channel.stream_stream("/test.Echo/Run")
-        sound = embedder_pb2.EmbedStreamRequest(batch_id=7).SerializeToString()
-        call = run(iter([sound, BROKEN, sound]), timeout=10)
-        assert embedder_pb2.EmbedStreamResponse.FromString(await call.read()).batch_id == 7
-        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert seen == [7]
-    await server.stop(None)
-
-
-def test_a_handler_that_takes_bytes_stays_as_it_is() -> None:
-    async def raw(request: bytes, context: Any) -> bytes:
-        return request
-
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(raw)
-    assert deserialize_inside(handler) is handler
 
 
 @pytest.mark.service

@@ -287,7 +287,7 @@ class MatchText(_message.Message):
     field: _builtins.str
     """Name of the payload field."""
     text: _builtins.str
-    """One or more words."""
+    """One or more words, at most 1000 characters."""
     def __init__(
         self,
         *,

@@ -1,0 +1,46 @@
+"""Memory that large messages took, given back to the system once they are gone.
+
+glibc keeps what was freed in its arenas, which threads of ours and of gRPC share out among themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable
+
+#: Bytes of messages after which memory is given back, and seconds between two times.
+TRIM_BYTES = 16 << 20
+TRIM_SECONDS = 2.0
+
+
+def _find_trim() -> Callable[[int], int] | None:
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None  # another C library, which returns memory by its own rules
+    return trim
+
+
+_trim = _find_trim()
+
+
+class MemoryReturn:
+    """Counts bytes of messages that are gone, and gives their memory back when they were many."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._waiting = False
+
+    def freed(self, size: int) -> None:
+        """Count a message that is gone. On an event loop."""
+        self._bytes += size
+        if self._bytes >= TRIM_BYTES and not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().call_later(TRIM_SECONDS, self._give_back)
+
+    def _give_back(self) -> None:
+        self._bytes, self._waiting = 0, False
+        if _trim is not None:
+            # On a thread: it takes milliseconds, and lets the interpreter go meanwhile.
+            asyncio.get_running_loop().run_in_executor(None, _trim, 0)
