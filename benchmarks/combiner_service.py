@@ -4,7 +4,8 @@ Usage: python -m benchmarks.combiner_service [--batch-sizes 1 256] [--clients 1 
     [--json FILE]
 
 Three tables: every kind of combiner, over gRPC and in this process; calls of one pair by several clients at
-once, with forward passes shared and without; the network with narrow weights in this process.
+once, with forward passes shared and without; the network as CPUs serve it, with each type of weights, next to
+the same network in torch, in this process.
 
 The service runs as a process of its own, as in production, with the published sizes and seeded random
 weights (speed does not depend on their values). Calls of the service and of the bare network alternate, so
@@ -38,9 +39,9 @@ from cir.vectors import pack, unpack
 from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
 from combiner_service.combiner import Combiner
-from combiner_service.network import CombinerNetwork
+from combiner_service.cpu_network import CpuNetwork, smallest_cosine
 from combiner_service.network_spec import NetworkSizes, WeightType
-from combiner_service.quantize import quantize, smallest_cosine
+from combiner_service.torch_network import CombinerNetwork
 
 NETWORK = "combiner/benchmark"
 Features = NDArray[np.float32]
@@ -120,6 +121,11 @@ def bare_network(network: CombinerNetwork) -> Callable[[Features, Features], Fea
     return call
 
 
+def bare_served(network: CpuNetwork) -> Callable[[Features, Features], Features]:
+    """The network as it is served on CPUs."""
+    return lambda image, text: network(image, text, None)[0]
+
+
 def bare_combiner(combiner: Combiner) -> Callable[[Features, Features], Features]:
     """A simple combiner, called without the service."""
     return lambda image, text: combiner.combine(image, text).query_vectors
@@ -138,12 +144,12 @@ class ClientsRow:
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """The network in this process with weights of one type."""
+    """The network in this process with weights of one type, next to torch in float32."""
 
     weights: str
     batch_size: int
     p50_ms: float
-    float32_p50_ms: float
+    torch_p50_ms: float
     smallest_cosine: float
 
 
@@ -190,13 +196,17 @@ def clients_row(clients: int, alone: str, shared: str, dimension: int, seconds: 
     )
 
 
-def weights_rows(network: CombinerNetwork, batch_sizes: list[int], seconds: float) -> list[WeightsRow]:
-    """Every type of weights beside float32, call by call in turns."""
+def weights_rows(
+    network: CombinerNetwork, batch_sizes: list[int], threads: int, seconds: float
+) -> list[WeightsRow]:
+    """Every type of weights beside torch in float32, call by call in turns."""
     rows = []
-    for weight_type in (WeightType.BFLOAT16, WeightType.INT8):
-        narrow = quantize(network, weight_type)
-        cosine = smallest_cosine(network, narrow)
-        calls = bare_network(narrow), bare_network(network)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    exact = CpuNetwork(weights, threads=threads)
+    for weight_type in WeightType:
+        served = CpuNetwork(weights, weight_type=weight_type, threads=threads)
+        cosine = smallest_cosine(exact, served)
+        calls = bare_served(served), bare_network(network)
         for batch_size in batch_sizes:
             generator = np.random.default_rng(batch_size)
             features = generator.standard_normal((2, batch_size, network.sizes.feature_dim)) * 0.4
@@ -239,9 +249,10 @@ def run(arguments: argparse.Namespace) -> tuple[list[Row], list[ClientsRow], lis
     bare: dict[str, Callable[[Features, Features], Features]] = {NETWORK: bare_network(network)}
     for combiner in (SumCombiner(), SlerpCombiner(), ImageCombiner(), TextCombiner()):
         bare[combiner.info.name] = bare_combiner(combiner)
-    threads = ("--torch-threads", str(arguments.threads))
+    threads = ("--threads", str(arguments.threads))
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder, "benchmark.safetensors"), network.state_dict(), CheckpointMetadata())
+        weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+        write_checkpoint(Path(folder, "benchmark.safetensors"), weights, CheckpointMetadata())
         with (
             serving(folder, *threads) as shared,
             serving(folder, *threads, "--max-forward-items", "1") as alone,
@@ -256,7 +267,7 @@ def run(arguments: argparse.Namespace) -> tuple[list[Row], list[ClientsRow], lis
             clients = [
                 clients_row(n, alone, shared, sizes.feature_dim, arguments.seconds) for n in arguments.clients
             ]
-    return rows, clients, weights_rows(network, arguments.batch_sizes, arguments.seconds)
+    return rows, clients, weights_rows(network, arguments.batch_sizes, arguments.threads, arguments.seconds)
 
 
 def print_table(rows: list[Row]) -> None:
@@ -285,12 +296,12 @@ def print_clients(rows: list[ClientsRow]) -> None:
 
 
 def print_weights(rows: list[WeightsRow]) -> None:
-    """Narrow weights, for people."""
-    print("\nThe network in this process, narrow weights beside float32 (baseline)")
-    print(f"{'weights':>9} {'batch':>6} {'p50 ms':>8} {'float32 p50 ms':>15} {'smallest cosine':>16}")
+    """Types of weights, for people."""
+    print("\nThe network in this process as CPUs serve it, next to torch in float32 (baseline)")
+    print(f"{'weights':>9} {'batch':>6} {'p50 ms':>8} {'torch p50 ms':>15} {'smallest cosine':>16}")
     for item in rows:
         print(
-            f"{item.weights:>9} {item.batch_size:6} {item.p50_ms:8.2f} {item.float32_p50_ms:15.2f} "
+            f"{item.weights:>9} {item.batch_size:6} {item.p50_ms:8.2f} {item.torch_p50_ms:15.2f} "
             f"{item.smallest_cosine:16.7f}"
         )
 
@@ -305,9 +316,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=640, help="feature width (640: RN50x4)")
     parser.add_argument("--projection", type=int, default=2560)
     parser.add_argument("--hidden", type=int, default=5120)
-    parser.add_argument(
-        "--threads", type=int, default=2, help="torch threads of the service and of the baseline"
-    )
+    parser.add_argument("--threads", type=int, default=2, help="threads of the service and of the baseline")
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each row")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
     arguments = parser.parse_args()

@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 
 from cir_cli.embedding_backends import LocalModel
-from combiner_service.network import CombinerNetwork
 from combiner_service.network_loading import choose_device
 from combiner_service.network_spec import NetworkSizes
+from combiner_service.torch_network import CombinerNetwork
 from combiner_training.data import Batch, training_data
 from combiner_training.datasets.load import Dataset, load_splits
 from combiner_training.extract import extract_images, extract_texts

@@ -1,4 +1,4 @@
-"""`cir catalogs copy`, `snapshot` and `restore`, and the options of the versions that they write."""
+"""`cir catalogs copy`, `snapshot`, `restore` and `verify`, and the options of versions that are written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_cli.errors import require
+from cir_cli.errors import Failure, require
+from cir_cli.local import up_file
+from cir_cli.options import DEFAULT_DATA, Data, Json
+from cir_cli.output import print_json
 from vector_store.types import Placement, Quantization
 
 Quantize = Annotated[
@@ -154,7 +157,51 @@ def restore(
     )
 
 
+def verify(
+    name: Name,
+    version: Annotated[
+        str, typer.Option("--version", help="Version to verify; default: all finished ones.")
+    ] = "",
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            envvar="CIR_STORE",
+            metavar="URL",
+            help="edge:///FOLDER or qdrant://HOST:PORT; default: that of the services that are up on --data.",
+        ),
+    ] = "",
+    data: Data = DEFAULT_DATA,
+    store_api_key: StoreApiKey = "",
+    store_ca_file: StoreCaFile = None,
+    as_json: Json = False,
+) -> None:
+    """Compare all files of a catalog's versions with their checksums; exit code 1 when one is damaged."""
+    require("search", what="cir catalogs verify")
+    from cir_cli.run_copy import Access, run_verify
+
+    if not store:
+        up = up_file.read(data)
+        if up is None:
+            raise Failure(f"nothing is up on {data}; name the store with --store")
+        store = up.store
+    checks = run_verify(name, Access(store, store_api_key, store_ca_file), version=version)
+    if as_json:
+        print_json(checks)
+    for check in checks if not as_json else ():
+        label = f"{check.catalog} {check.version}".rstrip()
+        found = "damaged" if check.problem else "sound"
+        facts = [f"{check.bytes_compared / (1 << 20):,.1f} MiB compared with checksums"]
+        if check.items:
+            facts.append(f"{check.items} items read")
+        if check.remark:
+            facts.append(check.remark)
+        print(f"{label}: {found} ({'; '.join(facts)})")
+    if problems := [check.problem for check in checks if check.problem]:
+        raise Failure("; ".join(problems))
+
+
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `app`."""
-    for command in (copy, snapshot, restore):
+    for command in (copy, snapshot, restore, verify):
         app.command(command.__name__)(command)

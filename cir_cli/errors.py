@@ -17,8 +17,8 @@ DISTRIBUTION = "composed-image-retrieval"
 # One module of each requirement that is not in the base install.
 _MODULES = {
     "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
-    "combiner": ("safetensors", "torch"),
-    "train": ("matplotlib",),
+    "combiner": ("openvino", "safetensors"),
+    "train": ("matplotlib", "torch"),
     "search": ("qdrant_client", "qdrant_edge"),
     "indexer": ("pyarrow",),
     "web": ("jinja2", "multipart", "starlette", "uvicorn"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import typer
 
 from cir.channel import TlsFiles
 from cir.client import Client
+from cir.limits import is_text
 from cir_cli.errors import Failure
 
 
@@ -132,7 +134,11 @@ def expand(
 
 
 def with_connection(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Connection` in place of its parameter `connection`."""
+    """Give a command the options of `Connection` in place of its parameter `connection`.
+
+    What such a command gets as text is sent to a service, so bytes that the shell's encoding has no character
+    for are refused here, as wrong usage. Paths may hold them.
+    """
     hints = get_type_hints(Connection, include_extras=True)
     parameters = [
         inspect.Parameter(
@@ -140,7 +146,19 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
         )
         for each in fields(Connection)
     ]
-    return expand(command, "connection", parameters, Connection)
+    return expand(_with_text(command), "connection", parameters, Connection)
+
+
+def _with_text(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        for name, value in kwargs.items():
+            for text in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(text, str) and not is_text(text):
+                    raise Failure(f"`{name}` is {text!a}, which is no text in UTF-8", exit_code=2)
+        command(*args, **kwargs)
+
+    return run
 
 
 def flag_of(field_name: str) -> str:

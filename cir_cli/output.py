@@ -49,16 +49,19 @@ def print_json(value: object) -> None:
 
 
 def value_text(value: Value) -> str:
-    """A payload value for people."""
+    """A payload value for people, as `--filter` and `--set` read it: numbers with all their digits."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, GeoPoint):
-        return f"{value.latitude:g},{value.longitude:g}"
+        return f"{value.latitude!r},{value.longitude!r}"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(value_text(element) for element in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return ",".join(
+            element.replace(",", "\\,") if isinstance(element, str) else value_text(element)
+            for element in value
+        )
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def payload_text(payload: Mapping[str, Value]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from cir.datetimes import parse_datetime
 from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
 from cir.payload import GeoPoint, Scalar, Value
 from cir.turns import Turn
@@ -50,13 +51,7 @@ def number(text: str) -> float:
 
 def moment(text: str) -> datetime:
     """A point in time; in UTC where the text names no offset."""
-    try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is no point in time; write 2026-01-31 or 2026-01-31T12:00+01:00"
-        ) from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return parse_datetime(text)
 
 
 def numbers(text: str, count: int, expected: str) -> list[float]:
@@ -69,6 +64,22 @@ def numbers(text: str, count: int, expected: str) -> list[float]:
 
 _FORM = re.compile(r"(?P<field>.+?)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+# The longer of two that begin alike comes first.
+_OPERATORS = ("!=", "<=", ">=", "=", "<", ">")
+
+
+def _of_field(text: str, schema: Mapping[str, str], operators: Sequence[str]) -> tuple[str, str, str] | None:
+    """Return field, operator and value of a text that begins with a field of the schema.
+
+    Of several the longest is taken, so a field's name may hold what looks like an operator.
+    """
+    for field in sorted(schema, key=len, reverse=True):
+        if text.startswith(field):
+            rest = text.removeprefix(field).lstrip()
+            for operator in operators:
+                if rest.startswith(operator):
+                    return field, operator, rest.removeprefix(operator).strip()
+    return None
 
 
 def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | None:
@@ -82,10 +93,12 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
     must: list[Condition] = []
     must_not: list[Condition] = []
     for text in texts:
-        match = _FORM.fullmatch(text)
-        if match is None:
+        if (read := _of_field(text, schema, _OPERATORS)) is not None:
+            field, operator, value = read
+        elif (match := _FORM.fullmatch(text)) is not None:
+            field, operator, value = match["field"].strip(), match["operator"], match["value"].strip()
+        else:
             raise Failure(f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =")
-        field, operator, value = match["field"].strip(), match["operator"], match["value"].strip()
         if field not in schema:
             known = ", ".join(schema) or "none"
             raise Failure(f"filter {text!r}: the catalog has no field {field!r}; its fields: {known}")
@@ -137,7 +150,7 @@ def read_turns(path: Path) -> list[Turn]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Failure(f"turns file {path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Failure(f"turns file {path} is not JSON: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Failure(f"turns file {path}: expected a list of objects")
@@ -195,8 +208,8 @@ def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, V
     """
     fields: dict[str, Value] = {}
     for text in texts:
-        field, separator, value = text.partition("=")
-        field = field.strip()
+        field, separator, value = _of_field(text, schema, ("=",)) or text.partition("=")
+        field = field if field in schema else field.strip()
         if not separator or not field:
             raise Failure(f"--set {text!r}: expected FIELD=VALUE")
         if field not in schema:
@@ -215,14 +228,14 @@ def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, V
 
 
 def parse_payload(text: str) -> dict[str, object]:
-    """A whole payload from a JSON object; {"lat": ..., "lon": ...} is a place.
+    """A whole payload from a JSON object; {"lat": ..., "lon": ...} is a place, and so is the form of --json.
 
     Raises:
         Failure: it cannot be read.
     """
     try:
         read = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Failure(f"--payload is no JSON: {error}") from error
     if not isinstance(read, dict):
         raise Failure('--payload: expected a JSON object, such as {"colour": "red"}')
@@ -247,6 +260,11 @@ def _scalar(text: str, kind: str) -> Scalar:
 def _with_places(value: object) -> object:
     if isinstance(value, list):
         return [_with_places(element) for element in value]
-    if isinstance(value, dict) and value.keys() == {"lat", "lon"}:
-        return GeoPoint(value["lat"], value["lon"])
+    if isinstance(value, dict) and value.keys() in _PLACES:
+        latitude, longitude = (value[key] for key in sorted(value))
+        if all(type(degrees) in (int, float) for degrees in (latitude, longitude)):
+            return GeoPoint(latitude, longitude)
     return value
+
+
+_PLACES = ({"lat", "lon"}, {"latitude", "longitude"})

@@ -16,6 +16,7 @@ from vector_store.errors import StoreError
 from vector_store.open_store import open_store
 from vector_store.snapshot import restore_snapshot, write_snapshot
 from vector_store.types import Placement, VersionInfo
+from vector_store.verify import VersionCheck, verify_catalog
 
 T = TypeVar("T")
 
@@ -96,6 +97,20 @@ def run_restore(
                 store, folder, catalog=new_name, resume=resume, placement=placement, on_progress=_show
             )
             return await _published(store, info, publish)
+
+    return _run(run())
+
+
+def run_verify(name: str, access: Access, *, version: str) -> list[VersionCheck]:
+    """Verify versions; returns what was found of each.
+
+    Raises:
+        Failure: it could not be found out.
+    """
+
+    async def run() -> list[VersionCheck]:
+        async with access.open() as store:
+            return await verify_catalog(store, name, version)
 
     return _run(run())
 

@@ -1,4 +1,4 @@
-"""Evaluating for commands. Imports what only the extras bring, and torch only for a network."""
+"""Evaluating for commands. Imports what only the extras bring, and a runtime only for a network."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from cir.client import Client
 from cir.filters import Filter
+from cir.models import SearchAnswer
 from cir.turns import Turn
 from cir_cli.contact_sheet import write_sheet
 from cir_cli.options import Connection, Json, with_connection
@@ -91,7 +93,7 @@ def search(
     given = Turn(image, item, None, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])
     with connection.open() as client:
-        answer = client.search(
+        pages = client.search_pages(
             catalog,
             turns=asked,
             combiner=combiner,
@@ -100,6 +102,7 @@ def search(
             exact=exact,
             feedback=feedback.value,
         )
+        answer = _first_results(pages, limit)
         if as_json:
             print_json(answer_document(answer))
         else:
@@ -115,6 +118,16 @@ def search(
             )
             if not as_json:
                 print(f"contact sheet: {sheet}")
+
+
+def _first_results(pages: Iterator[SearchAnswer], limit: int) -> SearchAnswer:
+    """Return the first answer with `limit` results, where large items make its page end early."""
+    first = last = next(pages)
+    results = [*first]
+    while len(results) < limit and len(last) and last.next_page_token:
+        last = next(pages)
+        results += last
+    return replace(first, results=tuple(results[:limit]), next_page_token=last.next_page_token)
 
 
 def _where(filters: Sequence[str], client: Client, catalog: str) -> Filter | None:

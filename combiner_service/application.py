@@ -102,7 +102,7 @@ class CombinerApplication(Application):
         return {"combiner workers": self._queue.progress}
 
     def _load(self, entry: CheckpointEntry) -> Combiner:
-        # Imported here, so that torch is only needed where a network is used.
+        # Imported here, so that their runtime is only needed where a network is used.
         from combiner_service.network_loading import LoadOptions, load_network
 
         settings = self._settings
@@ -110,7 +110,7 @@ class CombinerApplication(Application):
             device=settings.device,
             weight_type=settings.network_weights,
             min_cosine=settings.min_weights_cosine,
-            max_threads=settings.torch_threads_per_call,
+            max_threads=settings.threads_per_call,
         )
         return load_network(entry.path, entry.info, options)
 
@@ -142,7 +142,7 @@ class CombinerApplication(Application):
             "max_forward_items": settings.max_forward_items,
             "device": device,
             "network_weights": settings.network_weights.value,
-            "torch_threads": settings.torch_threads_per_call if settings.checkpoint_dir else 0,
+            "threads": settings.threads_per_call if settings.checkpoint_dir else 0,
         }
 
     def _check_folder(self) -> None:
@@ -154,7 +154,7 @@ class CombinerApplication(Application):
                 f"checkpoint_dir {folder} is not a folder that can be read; create it, or leave the setting "
                 f"out to serve the combiners without a checkpoint alone: {', '.join(self._registry.named)}"
             )
-        missing = [module for module in ("torch", "safetensors") if find_spec(module) is None]
+        missing = [module for module in ("openvino", "safetensors") if find_spec(module) is None]
         if missing:
             raise StartupError(
                 f"checkpoint_dir is set but {' and '.join(missing)} cannot be imported; install the extra "
@@ -162,8 +162,8 @@ class CombinerApplication(Application):
             )
 
     def _check_device(self) -> str:
-        """The device setting; one that was asked for by name must be there. Imports torch only for that."""
-        if self._settings.checkpoint_dir is None or not self._settings.device.startswith("cuda"):
+        """Return the device of networks; one that was asked for by name must be there."""
+        if self._settings.checkpoint_dir is None:
             return self._settings.device
         from combiner_service.network_loading import choose_device
 

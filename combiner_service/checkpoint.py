@@ -13,16 +13,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+from safetensors import SafetensorError, deserialize, safe_open
+from safetensors.numpy import save
+
+from combiner_service.combiner import Float32
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
+from combiner_service.torch_archive import inspect_archive, read_archive, widen
 from service_runtime.files import replace_file
 from service_runtime.settings import software_version
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 FORMAT_KEY = "cir_format"
 FORMAT = "combiner/1"
@@ -139,7 +140,7 @@ CLIP4CIR_ENDINGS = (".pt", ".pth")
 ENDINGS = (SAFETENSORS_ENDING, *CLIP4CIR_ENDINGS)
 # A header of ours has about 2,000 bytes; its reader would take 100 MB of JSON.
 _MAX_HEADER_BYTES = 1 << 20
-_FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+_DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,35 +153,29 @@ class CheckpointSummary:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint with its weights: float32 tensors on the CPU under the published names, all finite."""
+    """A checkpoint with its weights: float32 arrays under the published names, all finite."""
 
     sizes: NetworkSizes
     metadata: CheckpointMetadata
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Float32]
 
 
 def inspect_checkpoint(path: Path) -> CheckpointSummary:
     """Read names, shapes and metadata of a checkpoint, without its weights.
-
-    For `.safetensors` torch is not imported.
 
     Raises:
         InvalidCheckpointError: The file is not a checkpoint that can be used.
         OSError: The file cannot be read.
     """
     if path.suffix in CLIP4CIR_ENDINGS:
-        from combiner_service.clip4cir_checkpoint import inspect_clip4cir
-
-        shapes, epoch = inspect_clip4cir(path)
+        shapes, epoch = inspect_archive(path)
         return CheckpointSummary(sizes_from_shapes(shapes), CheckpointMetadata(epoch=epoch))
     _check_ending(path)
     _check_header_length(path)
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            wrong = [name for name, part in slices.items() if part.get_dtype() not in _FLOAT_DTYPES]
+            wrong = [name for name, part in slices.items() if part.get_dtype() not in _DTYPES]
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
             header = file.metadata() or {}
     except SafetensorError as error:
@@ -199,36 +194,35 @@ def read_checkpoint(path: Path) -> Checkpoint:
         OSError: The file cannot be read.
     """
     if path.suffix in CLIP4CIR_ENDINGS:
-        from combiner_service.clip4cir_checkpoint import read_clip4cir
-
-        tensors, epoch = read_clip4cir(path)
-        sizes = sizes_from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        weights, epoch = read_archive(path)
+        sizes = sizes_from_shapes({name: array.shape for name, array in weights.items()})
         metadata = CheckpointMetadata(epoch=epoch)
     else:
         summary = inspect_checkpoint(path)
         sizes, metadata = summary.sizes, summary.metadata
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         try:
             # Read whole, not mapped: a file that is cut short while it is mapped kills the process.
-            tensors = load(path.read_bytes())
-        except SafetensorError as error:
+            tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+            weights = {
+                name: widen(part["data"], _DTYPES[part["dtype"]]).reshape(part["shape"])
+                for name, part in tensors
+            }
+        except (SafetensorError, KeyError) as error:
+            # Of another type than inspected: the file was replaced meanwhile.
             raise InvalidCheckpointError(_damaged(error)) from error
-    weights = {name: tensor.float() for name, tensor in tensors.items()}
-    for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
             raise InvalidCheckpointError(
                 f"{name} has NaN or infinity; the training diverged or the file is damaged"
             )
     return Checkpoint(sizes, metadata, weights)
 
 
-def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
+def write_checkpoint(path: Path, weights: Mapping[str, Float32], metadata: CheckpointMetadata) -> None:
     """Write our own format, whole or not at all: into a file next to `path` that is then renamed.
 
     A service that watches the folder never sees half of it. Metadata without a `software_version` gets that
-    of this software.
+    of this software. Arrays of float16 and float64 keep their type.
 
     Raises:
         InvalidCheckpointError: The weights are not those of a Combiner.
@@ -237,12 +231,10 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Checkp
     """
     if path.suffix != SAFETENSORS_ENDING:
         raise ValueError(f"{path.name} must end in {SAFETENSORS_ENDING}, the format that carries metadata")
-    sizes = sizes_from_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()})
+    sizes = sizes_from_shapes({name: array.shape for name, array in weights.items()})
     metadata = replace(metadata, software_version=metadata.software_version or software_version())
-    from safetensors.torch import save
-
     content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+        {name: np.ascontiguousarray(array) for name, array in weights.items()},
         metadata=metadata_to_header(metadata, sizes),
     )
     with replace_file(path) as temporary:

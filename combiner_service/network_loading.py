@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
 from combiner_service.checkpoint import read_checkpoint
-from combiner_service.combiner import CombinerInfo
-from combiner_service.network import CombinerNetwork, NetworkCombiner
+from combiner_service.combiner import CombinerInfo, Float32
+from combiner_service.cpu_network import CpuNetwork, smallest_cosine
+from combiner_service.network import NetworkCombiner
 from combiner_service.network_spec import WeightType
-from combiner_service.quantize import quantize, smallest_cosine
-from combiner_service.thread_tuning import ThreadCounts, tune_threads
 from service_runtime.logging import get_logger
+
+# Where a driver of CUDA shows its devices: on Linux, and on Windows' Linux.
+_CUDA_NODES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """Device, weights and threads of networks; each is a setting of the service.
 
-    `device` is a device of torch or "auto"; `max_threads` 0 leaves the number of threads to torch.
+    `device` is "cpu", "cuda", "cuda:N" or "auto"; `max_threads` 0 takes every core.
     """
 
     device: str = "cpu"
@@ -31,11 +34,24 @@ class LoadOptions:
 
 
 def choose_device(wanted: str) -> str:
-    """The device for a setting: "auto" is CUDA where there is one. ValueError for one that is not there."""
+    """Return the device for a setting: "auto" is CUDA where there is one.
+
+    torch, which runs networks on CUDA, is imported only where a driver shows that there may be a device.
+
+    Raises:
+        ValueError: The device is not there, or torch is not installed.
+    """
+    if wanted == "cpu":
+        return wanted
+    if wanted == "auto" and not (find_spec("torch") and any(node.exists() for node in _CUDA_NODES)):
+        return "cpu"
+    if find_spec("torch") is None:
+        raise ValueError(f"device {wanted} needs torch; install the extra [torch], or use cpu or auto")
+    import torch
+
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if (torch.device(wanted).index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {wanted} is not there; torch sees {torch.cuda.device_count()} CUDA devices, "
             "use cpu or auto"
@@ -49,27 +65,27 @@ def load_network(path: Path, info: CombinerInfo, options: LoadOptions | None = N
     Raises:
         InvalidCheckpointError: The file is not a checkpoint that can be used.
         OSError: The file cannot be read.
-        MemoryError, RuntimeError: The network does not fit into memory, or torch fails otherwise.
+        MemoryError, RuntimeError: The network does not fit into memory, or its runtime fails otherwise.
     """
     options = options or LoadOptions()
     device = choose_device(options.device)
-    exact = CombinerNetwork.from_weights(read_checkpoint(path).weights).to(device)
-    network = _narrowed(exact, info.name, options, on_cpu=device == "cpu")
-    if device != "cpu" or not options.max_threads:
-        return NetworkCombiner(info, network)
-    many = options.max_threads
-    few = _threads_for_one_row(network, many) if many > 1 else 1
-    return NetworkCombiner(info, network, threads=ThreadCounts(few, many))
+    weights = read_checkpoint(path).weights
+    if device == "cpu":
+        return NetworkCombiner(info, _on_cpu(weights, info.name, options))
+    if options.weight_type is not WeightType.FLOAT32:
+        get_logger().warning("narrow weights are for the CPU alone, float32 is used", combiner=info.name)
+    from combiner_service.torch_network import CombinerNetwork, TorchRuntime
+
+    return NetworkCombiner(info, TorchRuntime(CombinerNetwork.from_weights(weights).to(device)))
 
 
-def _narrowed(exact: CombinerNetwork, name: str, options: LoadOptions, *, on_cpu: bool) -> CombinerNetwork:
+def _on_cpu(weights: Mapping[str, Float32], name: str, options: LoadOptions) -> CpuNetwork:
+    threads = options.max_threads or len(os.sched_getaffinity(0))
+    exact = CpuNetwork(weights, threads=threads)
     wanted = options.weight_type
     if wanted is WeightType.FLOAT32:
         return exact
-    if wanted is WeightType.INT8 and not on_cpu:
-        get_logger().warning("weights in int8 are for the CPU alone, float32 is used", combiner=name)
-        return exact
-    narrow = quantize(exact, wanted)
+    narrow = CpuNetwork(weights, weight_type=wanted, threads=threads)
     cosine = smallest_cosine(exact, narrow)
     # Written so that NaN, which compares with nothing, is refused too.
     if not (math.isfinite(cosine) and cosine >= options.min_cosine):
@@ -83,14 +99,3 @@ def _narrowed(exact: CombinerNetwork, name: str, options: LoadOptions, *, on_cpu
         return exact
     get_logger().info("weights narrowed", combiner=name, weight_type=wanted.value, cosine=cosine)
     return narrow
-
-
-def _threads_for_one_row(network: CombinerNetwork, most: int) -> int:
-    row = torch.ones((1, network.sizes.feature_dim))
-
-    def run(threads: int) -> None:
-        torch.set_num_threads(threads)
-        with torch.inference_mode():
-            network(row, row)
-
-    return tune_threads(run, most)

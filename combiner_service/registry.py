@@ -32,7 +32,7 @@ Load = Callable[[CheckpointEntry], Combiner]
 
 
 def _load(entry: CheckpointEntry) -> Combiner:
-    # Imported here and not at the top, so that torch is only needed where there are checkpoints.
+    # Imported here and not at the top, so that their runtime is only needed where there are checkpoints.
     from combiner_service.network_loading import load_network
 
     return load_network(entry.path, entry.info)
@@ -42,9 +42,9 @@ class Registry:
     """Combiners by name. Safe to use from several threads; every method may block on files.
 
     `named` are the combiners without a checkpoint by name, by default all that are installed. `directory` has
-    the checkpoints; without one torch is never imported. `max_loaded` networks are held in memory; the least
-    recently used makes room for the next. `load` reads the network of an entry, and raises one of
-    `FILE_ERRORS` where it cannot be used. `metrics` counts loads.
+    the checkpoints; without one no runtime of networks is imported. `max_loaded` networks are held in
+    memory; the least recently used makes room for the next. `load` reads the network of an entry, and raises
+    one of `FILE_ERRORS` where it cannot be used. `metrics` counts loads.
     """
 
     def __init__(

@@ -27,8 +27,7 @@ class CombinerSettings(ServiceSettings):
     checkpoint_dir: Path | None = Field(
         None,
         description="Folder of checkpoints, each served as combiner/NAME; `shipped` is the folder that comes "
-        f"with the software, for the shipped CLIP. Unset: {', '.join(builtin_names())} and plug-ins alone; "
-        "then torch is not needed.",
+        f"with the software, for the shipped CLIP. Unset: {', '.join(builtin_names())} and plug-ins alone.",
     )
     checkpoint_fingerprints: dict[str, str] = Field(
         default_factory=dict,
@@ -74,7 +73,8 @@ class CombinerSettings(ServiceSettings):
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
-        description="Where networks run: cpu, cuda, cuda:N, or auto: CUDA if there is one.",
+        description="Where networks run: cpu, cuda, cuda:N, or auto: CUDA if there is one and torch is "
+        "installed.",
     )
     network_weights: WeightType = Field(
         WeightType.FLOAT32,
@@ -88,11 +88,8 @@ class CombinerSettings(ServiceSettings):
         description="Smallest cosine to float32 with which narrow weights are used; below it the network is "
         "held in float32, and the log says so.",
     )
-    torch_threads: int = Field(
-        0,
-        ge=0,
-        description="Most threads of torch in one computation; 0 takes every core. Passes of few pairs get "
-        "fewer where more do not pay, which is measured when a network is loaded.",
+    threads: int = Field(
+        0, ge=0, description="Most threads of one computation of a network; 0 takes every core."
     )
 
     @field_validator("checkpoint_dir")
@@ -101,6 +98,6 @@ class CombinerSettings(ServiceSettings):
         return _SHIPPED if value == Path("shipped") else value
 
     @property
-    def torch_threads_per_call(self) -> int:
-        """`torch_threads`, or every core that this process may use."""
-        return self.torch_threads or len(os.sched_getaffinity(0))
+    def threads_per_call(self) -> int:
+        """`threads`, or every core that this process may use."""
+        return self.threads or len(os.sched_getaffinity(0))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from combiner_service.combiner import Float32
-from combiner_service.network import CombinerNetwork
+from combiner_service.torch_network import CombinerNetwork
 from combiner_training.data import Rows, TrainingData
 from combiner_training.evaluation.ranking import NONE
 

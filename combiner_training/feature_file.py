@@ -1,13 +1,15 @@
 """Feature files: the features of a data set's images or texts, written row by row, mapped when read.
 
 A feature file is a safetensors file with one matrix, "features", so that other tools read it too. Its
-metadata say whose rows they are and which model made them.
+metadata say whose rows they are and which model made them, and have a CRC-32 of the whole file, taken with
+zeros in its own place.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +24,12 @@ from combiner_service.combiner import Float32
 from service_runtime.files import commit_file
 
 FORMAT_KEY = "cir_format"
-FORMAT = "features/1"
+FORMAT = "features/2"
+CRC_KEY = "crc32"
+# Before there was a checksum.
+_OLDER_FORMAT = "features/1"
+_NO_CRC = "00000000"
+_CRC_PLACE = f'"{CRC_KEY}":"'.encode()
 TENSOR = "features"
 #: What safetensors' own readers take.
 MAX_HEADER_BYTES = 100_000_000
@@ -78,6 +85,7 @@ def header_to_bytes(header: FeatureHeader) -> bytes:
     document = {
         "__metadata__": {
             FORMAT_KEY: FORMAT,
+            CRC_KEY: _NO_CRC,
             "kind": str(header.kind),
             "model_fingerprint": header.model_fingerprint,
             "model": json.dumps(dict(header.model), sort_keys=True),
@@ -108,9 +116,10 @@ def header_from_bytes(text: bytes) -> FeatureHeader:
     try:
         document = json.loads(text)
         metadata, tensor = document["__metadata__"], document[TENSOR]
-        if metadata[FORMAT_KEY] != FORMAT:
+        expected = FORMAT if CRC_KEY in metadata else _OLDER_FORMAT
+        if metadata[FORMAT_KEY] != expected:
             raise FeatureFileError(
-                f"the header says {FORMAT_KEY}={metadata[FORMAT_KEY]!r}; this version reads {FORMAT!r}"
+                f"the header says {FORMAT_KEY}={metadata[FORMAT_KEY]!r}; this version reads {expected!r}"
             )
         names = tuple(json.loads(metadata["names"]))
         count, dimension = (int(size) for size in tensor["shape"])
@@ -137,8 +146,17 @@ def header_from_bytes(text: bytes) -> FeatureHeader:
     return header
 
 
+def _crc_place(begin: bytes) -> int:
+    """Position of the checksum in the bytes before the matrix, 0 for files without one.
+
+    Quotes inside names and texts are escaped, so that only the key itself looks like this.
+    """
+    return begin.find(_CRC_PLACE) + len(_CRC_PLACE) if _CRC_PLACE in begin else 0
+
+
 Rows = NDArray[np.int64]
 _ROWS_AT_ONCE = 8192
+_BYTES_AT_ONCE = 1 << 20
 
 
 class FeatureTable:
@@ -191,12 +209,14 @@ def read_table(path: Path) -> FeatureTable:
     """Open a feature file. Its rows stay on the disk until they are used.
 
     Raises:
-        FeatureFileError: The file is not one, is cut short, or has values that are not finite in a row that
-            is not wholly NaN.
+        FeatureFileError: The file is not one, is cut short or altered, or has values that are not finite in a
+            row that is not wholly NaN.
     """
     try:
         with path.open("rb") as file:
             header, start = _read_header(file, path)
+            file.seek(0)
+            begin = file.read(start)
         size = path.stat().st_size
     except FileNotFoundError:
         raise FeatureFileError(f"{path} does not exist; make it with: cir features extract") from None
@@ -209,7 +229,7 @@ def read_table(path: Path) -> FeatureTable:
         )
     matrix = np.memmap(path, header.dtype, "r", start, (len(header.names), header.dimension))
     table = FeatureTable(header, matrix, str(path))
-    _check_rows(table)
+    _check_rows(table, begin)
     return table
 
 
@@ -225,9 +245,12 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[FeatureHeader, int]:
         raise FeatureFileError(f"{path}: {error}") from None
 
 
-def _check_rows(table: FeatureTable) -> None:
+def _check_rows(table: FeatureTable, begin: bytes) -> None:
+    place = _crc_place(begin)
+    crc = zlib.crc32(begin[:place] + _NO_CRC.encode() + begin[place + len(_NO_CRC) :])
     for start in range(0, len(table.matrix), _ROWS_AT_ONCE):
         part = np.asarray(table.matrix[start : start + _ROWS_AT_ONCE])
+        crc = zlib.crc32(np.ascontiguousarray(part).data, crc)
         finite = np.isfinite(part)
         wrong = np.flatnonzero(finite.any(axis=1) & ~finite.all(axis=1))
         if wrong.size:
@@ -235,6 +258,11 @@ def _check_rows(table: FeatureTable) -> None:
                 f"{table.origin}: the features of {table.header.names[start + wrong[0]]!r} have values that "
                 "are not finite; extract them again with float32"
             )
+    if place and begin[place : place + len(_NO_CRC)] != f"{crc:08x}".encode():
+        raise FeatureFileError(
+            f"{table.origin} is damaged: its checksum is not that of its content; copy it again or extract "
+            "it again"
+        )
 
 
 _ENDING = ".partial"
@@ -300,6 +328,14 @@ class FeatureWriter:
                 f"{self.done} of {len(self._header.names)} rows are written; append the rest"
             )
         self._file.close()
+        begin = header_to_bytes(self._header)
+        crc = zlib.crc32(begin)
+        with self._partial.open("rb+") as file:
+            file.seek(len(begin))
+            while chunk := file.read(_BYTES_AT_ONCE):
+                crc = zlib.crc32(chunk, crc)
+            file.seek(_crc_place(begin))
+            file.write(f"{crc:08x}".encode())
         commit_file(self._partial, self._path)
 
     def __enter__(self) -> Self:

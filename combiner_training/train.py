@@ -23,9 +23,10 @@ from torch.nn import functional
 
 from combiner_service.checkpoint import CheckpointMetadata, read_checkpoint, write_checkpoint
 from combiner_service.combiner import CombinerInfo
-from combiner_service.network import CombinerNetwork, NetworkCombiner
+from combiner_service.network import NetworkCombiner
 from combiner_service.network_loading import choose_device
 from combiner_service.network_spec import NetworkSizes
+from combiner_service.torch_network import CombinerNetwork, TorchRuntime
 from combiner_training.data import Batch, TrainingData
 from combiner_training.dialogue_references import DialogueReferences
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
@@ -69,7 +70,7 @@ class Validation:
         info = CombinerInfo("combiner", "in training", takes_text_weight=True)
         network.eval()
         try:
-            return evaluate(NetworkCombiner(info, network), self.parts, self.protocol)
+            return evaluate(NetworkCombiner(info, TorchRuntime(network)), self.parts, self.protocol)
         finally:
             network.train()
 
@@ -126,7 +127,7 @@ def train(
         first = read_checkpoint(begin_with)
         if first.sizes != sizes:
             raise TrainingError(f"{begin_with} has the sizes {first.sizes}, this training has {sizes}")
-        network.load_state_dict(dict(first.weights))
+        network.load_state_dict({name: torch.from_numpy(each) for name, each in first.weights.items()})
     network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=mixed)
@@ -261,7 +262,7 @@ def _write(
 ) -> None:
     write_checkpoint(
         path,
-        network.state_dict(),
+        {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()},
         CheckpointMetadata(
             model_fingerprint=data.features.model_fingerprint,
             training_data=data.text,

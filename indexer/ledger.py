@@ -1,5 +1,8 @@
 """The ledger: what each version of a catalog holds, item by item, as far as this indexer wrote it.
 
+Kept features have a checksum each: vectors of a damaged ledger would be those of the next version. A sealed
+copy, which nobody writes any more, has one of the whole file at its end.
+
 A SQLite file in WAL mode, held by one process at a time. It is a memory, never the truth: the store is
 asked first, a row says "written" only after the store has acknowledged the item, and a lost ledger costs
 encoding, never items.
@@ -10,11 +13,13 @@ is identified by name and time of creation: names come again after a catalog was
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +35,7 @@ from vector_store.open_store import embedded_folder
 from vector_store.types import VersionInfo
 
 SCHEMA = 1
+_SEALED = "sealed"
 _LOCK_WAIT_S = 0.5
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -125,6 +131,7 @@ class Ledger:
             raise _to_ledger_error(path, error) from error
         with _closed_on_error(path, connection):
             _check_sealed(connection, path)
+            _check_digest(connection, path)
         return cls(path, connection)
 
     def copy_to(self, path: Path) -> None:
@@ -136,8 +143,11 @@ class Ledger:
         new = path.with_name(f".{path.name}.new")
         try:
             new.unlink(missing_ok=True)
+            self.note(_SEALED, True)
             with self._lock:
                 self._connection.execute("VACUUM INTO ?", (str(new),))
+            self.note(_SEALED, None)
+            _append_digest(new)
             _make_durable(new)
             new.replace(path)
             _make_durable(path.parent)
@@ -241,15 +251,15 @@ class Ledger:
         with self._writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO features VALUES (?, ?, ?)",
-                [(content, fingerprint, features.astype("<f4").tobytes()) for content, features in rows],
+                [(content, fingerprint, _pack(features)) for content, features in rows],
             )
 
     def kept_features(self, fingerprint: str, content: str) -> NDArray[np.float32] | None:
-        """Return features of a model for an image's bytes, float32 (d,)."""
+        """Return features of a model for an image's bytes, float32 (d,); None without undamaged ones."""
         rows = self._query(
             "SELECT vector FROM features WHERE content = ? AND fingerprint = ?", content, fingerprint
         )
-        return np.frombuffer(rows[0][0], dtype="<f4").astype(np.float32) if rows else None
+        return _unpack(rows[0][0]) if rows else None
 
     def take_rejects(self, version: int, base: int) -> None:
         """Remember the rejects of a version that is dropped for the one it was built upon."""
@@ -345,6 +355,53 @@ def _check_sealed(connection: sqlite3.Connection, path: Path) -> None:
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise LedgerError(f"{path} is damaged ({damage})")
+
+
+_DIGEST_MARK = b"cir-sealed-sha256"
+
+
+def _append_digest(path: Path) -> None:
+    """End a file with a digest of all that is before; SQLite reads no further than its own pages."""
+    with path.open("rb+") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0, os.SEEK_END)
+        file.write(_DIGEST_MARK + digest)
+
+
+def _check_digest(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `LedgerError` where a sealed file is not what it was; those of older programs have no digest."""
+    expected = connection.execute("SELECT 1 FROM meta WHERE name = ?", (_SEALED,)).fetchone() is not None
+    mark = len(_DIGEST_MARK)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            left = max(0, file.seek(0, os.SEEK_END) - mark - digest.digest_size)
+            file.seek(left)
+            end = file.read()
+            file.seek(0)
+            while left and (chunk := file.read(min(left, 1 << 20))):
+                digest.update(chunk)
+                left -= len(chunk)
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be read: {error}") from error
+    sealed = end[:mark] == _DIGEST_MARK
+    if (expected or sealed) and end != _DIGEST_MARK + digest.digest():
+        raise LedgerError(f"{path} is damaged (its checksum is not that of its content)")
+
+
+def _pack(features: NDArray[np.float32]) -> bytes:
+    """Values, and a byte and their CRC-32 behind them, so that no number of values alone has this length."""
+    values = features.astype("<f4").tobytes()
+    return values + b"\x01" + zlib.crc32(values).to_bytes(4, "little")
+
+
+def _unpack(packed: bytes) -> NDArray[np.float32] | None:
+    values = packed
+    if len(packed) % 4:  # else kept by an older program, without a checksum
+        values = packed[:-5]
+        if packed != values + b"\x01" + zlib.crc32(values).to_bytes(4, "little"):
+            return None
+    return np.frombuffer(values, dtype="<f4").astype(np.float32)
 
 
 def _make_durable(path: Path) -> None:

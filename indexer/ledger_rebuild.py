@@ -45,7 +45,7 @@ async def rebuild(
     """
     if (reader := await previous.reader()) is None:
         raise LedgerError(
-            f"the ledger is rebuilt from version {previous.info.version}, and {previous.locked}"
+            f"the ledger is rebuilt from version {previous.info.version}, and {previous.unreadable}"
         )
     known = 0
     begun_ns = int(previous.info.created.timestamp() * 1e9)

@@ -80,7 +80,7 @@ class FeatureReuse:
             return {item_id: item for item_id, item in stored.items() if not item.online}
         if not self._remarked:
             self._remarked = True
-            self._remark(f"images that have not changed are encoded again: {self._base.locked}")
+            self._remark(f"images that have not changed are encoded again: {self._base.unreadable}")
         return {}
 
     def _kept(self, items: Sequence[KnownItem]) -> list[NDArray[np.float32] | None]:
@@ -154,7 +154,7 @@ async def carry_over(
             if held or not await previous.is_known(ledger):
                 raise CarryFailed(
                     f"items such as {(held or missing)[0]!r} must be taken over from version "
-                    f"{previous.info.version}; {previous.locked}. Nothing was published"
+                    f"{previous.info.version}; {previous.unreadable}. Nothing was published"
                 )
             continue
         stored = await reader.retrieve(missing, with_features=True)

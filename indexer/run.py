@@ -199,6 +199,7 @@ class IndexRun:
                     or (options.sync and missing)
                     or previous is None
                     or not _same_kind(previous.info.spec, spec)
+                    or previous.info.damaged
                     or not await previous.is_known(self.ledger)
                 )
                 if options.dry_run or not (changes or options.always_publish or left):
@@ -366,6 +367,7 @@ class IndexRun:
             and not (self.options.sync and missing)
             and previous.info.state is VersionState.PUBLISHED
             and not previous.info.changed_online
+            and not previous.info.damaged
             and _same_kind(previous.info.spec, spec)
             and tally.changes.keys() <= same
             and tally.changes.total() == previous.info.points

@@ -16,7 +16,7 @@ from indexer.options import IndexingOptions
 from indexer.sources.base import SourceFacts
 from vector_store.base import CatalogVersion, VectorStore, VersionWriter
 from vector_store.copy import iterate_pages
-from vector_store.errors import CatalogNotFoundError, StoreError, StoreLockedError
+from vector_store.errors import CatalogNotFoundError, StoreDamagedError, StoreError, StoreLockedError
 from vector_store.types import VersionInfo, VersionSpec, VersionState
 from vector_store.versions import spec_to_document
 
@@ -51,23 +51,23 @@ class PreviousVersion:
     def __init__(self, store: VectorStore, info: VersionInfo, key: int, opened: AsyncExitStack) -> None:
         self.info = info
         self.key = key
-        #: Who holds the version, once opening it has failed for that.
-        self.locked = ""
+        #: Who holds the version, or what is damaged, once opening it has failed for that.
+        self.unreadable = ""
         self._store = store
         self._opened = opened
         self._reader: CatalogVersion | None = None
         self._gate = asyncio.Lock()
 
     async def reader(self) -> CatalogVersion | None:
-        """The version, open for reading; None where another process does not let it be copied."""
+        """The version, open for reading; None where it is damaged, or another process lets nobody copy it."""
         async with self._gate:
-            if self._reader is None and not self.locked:
+            if self._reader is None and not self.unreadable:
                 try:
                     self._reader = await self._opened.enter_async_context(
                         self._store.open_frozen_version(self.info.catalog, self.info.version)
                     )
-                except StoreLockedError as error:
-                    self.locked = str(error)
+                except (StoreLockedError, StoreDamagedError) as error:
+                    self.unreadable = str(error)
         return self._reader
 
     async def is_known(self, ledger: Ledger) -> bool:
@@ -99,7 +99,7 @@ async def missing_ids(previous: PreviousVersion | None, ledger: Ledger) -> list[
 
     Raises:
         CarryFailed: the ledger knows other items than the version holds (it is new, or the version was
-            changed online), and the version is open in another process.
+            changed online), and the version cannot be read.
     """
     if previous is None:
         return []
@@ -109,7 +109,7 @@ async def missing_ids(previous: PreviousVersion | None, ledger: Ledger) -> list[
     if reader is None:
         raise CarryFailed(
             f"the ledger {ledger.path} does not know all items of version {previous.info.version}, which "
-            f"must be read for that; {previous.locked}. Nothing was changed"
+            f"must be read for that; {previous.unreadable}. Nothing was changed"
         )
     missing: list[str] = []
     async for page in iterate_pages(reader):

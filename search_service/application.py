@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import grpc.aio
 from google.protobuf.json_format import MessageToDict
+from prometheus_client import Gauge
 from prometheus_client.registry import Collector
 
 from cir.search.v1 import catalog_pb2, catalog_pb2_grpc, search_pb2, search_pb2_grpc
@@ -52,6 +54,12 @@ class SearchApplication(Application):
         """
         self._settings = settings
         self._upstream = load_upstream_access(settings)
+        self._damaged = Gauge(
+            "cir_search_damaged",
+            "1 for a catalog of which a version was refused because its files are damaged.",
+            ["catalog"],
+            registry=None,
+        )
         try:
             self._store: VectorStore = open_store(
                 settings.store,
@@ -63,6 +71,9 @@ class SearchApplication(Application):
                     EdgeOptions(
                         min_free_bytes=settings.store_min_free_bytes,
                         index_above_items=settings.store_index_above_items,
+                        verify_open_s=settings.store_verify_open_seconds,
+                        verify_bytes_per_s=settings.store_verify_bytes_per_second,
+                        on_damage=self._show_damage,
                     ),
                 ),
                 quantize_above_bytes=settings.store_quantize_above_bytes,
@@ -107,5 +118,12 @@ class SearchApplication(Application):
         return to_service_error(error) if isinstance(error, StoreError) else None
 
     def collectors(self) -> Sequence[Collector]:
-        """Metrics of searches."""
-        return self._metrics.collectors()
+        """Metrics of searches and of the store."""
+        return (*self._metrics.collectors(), self._damaged)
+
+    def _show_damage(self, catalog: str, damaged: bool) -> None:
+        if damaged:
+            self._damaged.labels(catalog).set(1)
+        else:
+            with suppress(KeyError):
+                self._damaged.remove(catalog)

@@ -53,6 +53,17 @@ class SearchSettings(ServiceSettings):
         ge=0,
         description="Embedded store: bytes of the disk that writes leave free; they are refused below that.",
     )
+    store_verify_open_seconds: float = Field(
+        EdgeOptions().verify_open_s,
+        ge=0,
+        description="Embedded store: seconds for comparing a version's large files with their checksums when "
+        "it is opened; what is left is compared afterwards.",
+    )
+    store_verify_bytes_per_second: int = Field(
+        EdgeOptions().verify_bytes_per_s,
+        ge=0,
+        description="Embedded store: bytes a second that are compared while a version is open; 0 for none.",
+    )
     upstream_tls: bool = Field(False, description="Connect to embedder and combiner with TLS.")
     upstream_ca: Path | None = Field(
         None,

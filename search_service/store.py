@@ -22,6 +22,7 @@ from vector_store.errors import (
     CatalogNotFoundError,
     FingerprintMismatchError,
     InvalidQueryError,
+    StoreDamagedError,
     StoreError,
     UnknownFieldError,
     VersionConflictError,
@@ -58,7 +59,9 @@ def to_service_error(error: StoreError, *, field: str = "") -> ServiceError:
             if isinstance(error, InvalidQueryError):
                 field = field or error.field
             return ServiceError(reason, str(error), field=field)
-    return ServiceError(errors.STORE_UNAVAILABLE, str(error), field=field, retry_after=_RETRY_SECONDS)
+    # Damage does not pass by waiting.
+    retry_after = None if isinstance(error, StoreDamagedError) else _RETRY_SECONDS
+    return ServiceError(errors.STORE_UNAVAILABLE, str(error), field=field, retry_after=retry_after)
 
 
 @asynccontextmanager

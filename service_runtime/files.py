@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,35 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+SEAL = "sum"
+"""Name of the member with the checksum of a sealed document's others."""
+
+
+def seal(document: Mapping[str, object]) -> dict[str, object]:
+    """Return a JSON object with a checksum of all its members, which `check_seal` compares."""
+    return {**document, SEAL: _seal_of(document)}
+
+
+def check_seal(document: Mapping[str, Any], *, unsealed: Collection[str]) -> dict[str, Any]:
+    """Return the members of a sealed document without the seal.
+
+    A document without a seal passes when it has no other members than `unsealed`, which are those of the time
+    before there were seals: damage to the seal's own name does not make it one.
+
+    Raises:
+        ValueError: the document is not what was sealed.
+    """
+    members = {name: value for name, value in document.items() if name != SEAL}
+    if SEAL in document:
+        if document[SEAL] != _seal_of(members):
+            raise ValueError("its checksum is not that of its content")
+    elif unknown := sorted(set(members) - set(unsealed)):
+        raise ValueError(f"it has no checksum and an unknown member {unknown[0]!r}")
+    return members
+
+
+def _seal_of(document: Mapping[str, object]) -> str:
+    text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode(errors='surrogatepass')):08x}"

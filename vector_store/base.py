@@ -164,6 +164,19 @@ class VersionWriter(VersionItems):
         """Close the writer and keep the version BUILDING, to be resumed later."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """Files of a version compared with their checksums; "" for the version is the catalog's own file.
+
+    `problem` is "" where they are what they were. Bytes are those of files with checksums and without.
+    """
+
+    version: str
+    problem: str = ""
+    bytes_compared: int = 0
+    bytes_without: int = 0
+
+
 class EngineOptions:
     """Base of the options of one engine."""
 
@@ -323,6 +336,14 @@ class VectorStore(ABC):
         Raises:
             CatalogNotFoundError: there is none of that name.
         """
+
+    async def check_files(self, catalog: str, version: str = "") -> list[FileCheck]:
+        """Compare the files of finished versions with their checksums; nothing where a server has the files.
+
+        Raises:
+            CatalogNotFoundError: there is none of that name.
+        """
+        return []
 
     @abstractmethod
     async def check(self) -> Mapping[str, str]:

@@ -57,6 +57,14 @@ class StoreDamagedError(StoreUnavailableError):
     """An embedded version with files that are missing or altered; the message says how to restore it."""
 
 
+def damaged(label: str, problem: str) -> StoreDamagedError:
+    """Return the error of a version, with what to do about it."""
+    return StoreDamagedError(
+        f"{label} is damaged: {problem}; roll back to an earlier version (cir catalogs rollback), restore a "
+        "snapshot (cir catalogs restore), or index the catalog again"
+    )
+
+
 class CopyMismatchError(StoreError):
     """A copied version is not equal to its source."""
 

@@ -1,7 +1,8 @@
 """A version as portable files, and back: independent of engine, machine and version of either.
 
 ```
-FOLDER/manifest.json            specification, number of items, and each page with its checksums; written last
+FOLDER/manifest.json            specification, number of items, each page with its checksums; written last,
+                                with a checksum of its own
 FOLDER/page-000000.f32          raw features of a page, float32 little-endian (n, d), row-major
 FOLDER/page-000000.jsonl        its items in the same order: {"id", "image", "payload"}
 ```
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from service_runtime.files import read_json, write_json
+from service_runtime.files import check_seal, read_json, seal, write_json
 from vector_store.base import VectorStore
 from vector_store.copy import (
     ProgressCallback,
@@ -38,6 +39,8 @@ from vector_store.versions import spec_from_document, spec_to_document
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
+# Members of manifests from before they were sealed.
+_UNSEALED = frozenset({"format", "catalog", "version", "created", "written", "points", "spec", "pages"})
 
 
 async def write_snapshot(
@@ -115,6 +118,7 @@ def check_snapshot(folder: Path) -> Mapping[str, Any]:
             raise SnapshotDamagedError(
                 f"{folder} has no {_MANIFEST}: it is no snapshot, or one that was interrupted; write it again"
             )
+        manifest = check_seal(manifest, unsealed=_UNSEALED)
         if manifest["format"] != _FORMAT:
             raise SnapshotDamagedError(
                 f"{folder} has format {manifest['format']}; this program reads {_FORMAT}"
@@ -191,7 +195,7 @@ def _write_file(path: Path, content: bytes) -> dict[str, str]:
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     try:
-        write_json(folder / _MANIFEST, manifest)
+        write_json(folder / _MANIFEST, seal(manifest))
     except OSError as error:
         raise SnapshotDamagedError(f"cannot write the snapshot {folder}: {error}") from error
 

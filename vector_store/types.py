@@ -116,7 +116,8 @@ class VersionSpec:
 class VersionInfo:
     """A version as it stands. `points` is exact for a version that is not being built.
 
-    `changed_online` says that items were written, changed or deleted after it was finished.
+    `changed_online` says that items were written, changed or deleted after it was finished, `damaged` that it
+    was refused because its files are not what they were.
     """
 
     catalog: str
@@ -126,6 +127,7 @@ class VersionInfo:
     points: int
     created: datetime
     changed_online: bool = False
+    damaged: bool = False
 
     @property
     def label(self) -> str:

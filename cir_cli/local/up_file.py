@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from cir_cli.errors import Failure
-from service_runtime.files import write_text
+from service_runtime.files import check_seal, seal, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,17 @@ def claim(data: Path) -> Iterator[None]:
 
 def write(data: Path, up: UpFile) -> None:
     """Write DIR/up.json, whole or not at all. The directory must be claimed."""
-    write_text(_path(data), json.dumps(asdict(up), indent=2) + "\n", durable=False)
+    write_text(_path(data), json.dumps(seal(asdict(up)), indent=2) + "\n", durable=False)
 
 
 def read(data: Path) -> UpFile | None:
     """Read what runs on a data directory; None when nothing does."""
     try:
-        up = UpFile(**json.loads(_path(data).read_text()))
+        document = json.loads(_path(data).read_text())
+        up = UpFile(**check_seal(document, unsealed=[member.name for member in fields(UpFile)]))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Failure(f"{_path(data)} cannot be read: {error}; delete it when nothing is up") from error
     try:
         os.kill(up.pid, 0)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 
 class DatasetError(ValueError):
@@ -249,12 +250,33 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
+            if repeat := _first_repeat(file.schema_arrow.names):
+                raise DatasetError(f"{path} has the column {repeat[1]!r} twice; names must be unique")
             for batch in file.iter_batches():
-                for row in batch.to_pylist():
+                for row in _python_rows(batch):
                     number += 1
-                    yield f"{path}, row {number}", _without_nulls(row)
-    except (pa.ArrowException, OSError) as error:
+                    where = f"{path}, row {number}"
+                    if isinstance(row, Exception):
+                        raise DatasetError(f"{where} holds a value that cannot be read: {row}") from row
+                    yield where, _without_nulls(row)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _python_rows(batch: Any) -> Iterator[Row | Exception]:
+    """Yield the rows of an Arrow batch; the first that Python cannot hold as its error, which ends them."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError):
+        pass  # bytes that are not UTF-8, moments of far years
+    for position in range(batch.num_rows):
+        try:
+            (row,) = batch.slice(position, 1).to_pylist()
+        except (ValueError, OverflowError) as error:
+            yield error
+            return
+        yield row
 
 
 def _without_nulls(row: Row) -> Row:

@@ -53,7 +53,7 @@ def load_combiner(choice: str, features: FeatureFolder, *, device: str = "auto")
         model_fingerprint=fingerprint,
         metadata=summary.metadata.texts(),
     )
-    # Only here: what needs no network does without torch, which takes seconds to load.
+    # Only here: what needs no network does without its runtime.
     from combiner_service.network_loading import LoadOptions, load_network
 
     return load_network(path, info, LoadOptions(device=device))

@@ -12,7 +12,7 @@ from typing import Any
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE
 from indexer.sources.base import FileStat, ImageError, ImageRef, check_content, too_large
-from indexer.sources.parquet_cells import Cells, column_cells
+from indexer.sources.parquet_cells import Cells, column_cells, is_text, unsupported_cells
 from indexer.sources.rows import ID, IMAGE, Row, check_chosen, check_unique, wanted
 
 _BATCH_ROWS = 1024
@@ -69,7 +69,8 @@ class _File:
         wants = wanted(columns)
         self.names = [name for name in schema.names if wants(name)]
         check_unique(self.names, path)
-        self._millis = _open(path, "ms") if _has_int96(self._file) else None
+        self._millis = _open(path, "ms") if "INT96" in _leaves(self._file, "physical_type").values() else None
+        self._foreign = _foreign_types(self._file)
         self._batch_rows = _batch_rows(self._file)
         self._images: _Images | None = None
 
@@ -101,6 +102,8 @@ class _File:
             if self._images is None:
                 self._images = _Images(self.path, self._batch_rows)
             return self._images.cells(*embedded, first_row)
+        if name in self._foreign:
+            return unsupported_cells(column, self._foreign[name])
         return column_cells(column, millis, binary=name == ID)
 
 
@@ -110,9 +113,30 @@ def _open(path: Path, int96_unit: str) -> Any:
     return pq.ParquetFile(path, coerce_int96_timestamp_unit=int96_unit, arrow_extensions_enabled=True)
 
 
-def _has_int96(file: Any) -> bool:
+def _leaves(file: Any, attribute: str) -> dict[str, Any]:
     schema = file.schema
-    return any(schema.column(leaf).physical_type == "INT96" for leaf in range(len(schema)))
+    leaves = (schema.column(leaf) for leaf in range(len(schema)))
+    return {leaf.path: getattr(leaf, attribute) for leaf in leaves}
+
+
+def _foreign_types(file: Any) -> dict[str, str]:
+    """Return the columns, and what they are, whose Arrow types do not tell what their values mean."""
+    intervals = [path for path, kind in _leaves(file, "logical_type").items() if str(kind) == "Interval"]
+    foreign = {}
+    for field_ in file.schema_arrow:
+        if any(path == field_.name or path.startswith(f"{field_.name}.") for path in intervals):
+            foreign[field_.name] = "interval"
+        elif extension := _unknown_extension(field_):
+            foreign[field_.name] = extension
+    return foreign
+
+
+def _unknown_extension(field_: Any) -> str:
+    name = (field_.metadata or {}).get(b"ARROW:extension:name")
+    if name is not None and not is_text(field_.type):
+        return str(name.decode(errors="replace"))
+    inside = getattr(field_.type, "value_field", None)
+    return _unknown_extension(inside) if inside is not None else ""
 
 
 def _batch_rows(file: Any) -> int:

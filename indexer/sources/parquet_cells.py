@@ -3,7 +3,8 @@
 Values are exact or bad cells: nothing here raises for what a cell holds. Moments and dates become RFC 3339
 texts in UTC (without a zone they are in UTC already; digits beyond microseconds are cut), decimals whose type
 has no fraction ints, UUIDs and other binary values of fixed length hexadecimal texts. Of structs only places
-are values; maps, times of day, durations and binary values of any length are not.
+are values; maps, times of day, durations, binary values of any length and what other programs mean by numbers
+(pandas' periods) are not.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Ce
             return [cell_of(value) for value in column.to_pylist()]
         case _ if pt.is_decimal(kind):
             return [_decimal(value, kind.scale) for value in column.to_pylist()]
-        case _ if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        case _ if is_text(kind):
             return _texts(column)
         case _ if pt.is_timestamp(kind):
             return _moments(column, kind.unit, millis)
@@ -53,7 +54,8 @@ def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Ce
                 return [_uuid(value) for value in column.storage.to_pylist()]
             if kind.extension_name == "arrow.bool8":
                 return [None if value is None else bool(value) for value in column.storage.to_pylist()]
-            return column_cells(column.storage, binary=binary)
+            if is_text(kind.storage_type):
+                return _texts(column.storage)
         case _ if pt.is_fixed_size_binary(kind) and kind.byte_width <= MAX_HEX_BYTES:
             return [None if value is None else value.hex() for value in column.to_pylist()]
         case _ if binary and (pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)):
@@ -62,8 +64,20 @@ def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Ce
             return _lists(column, millis)
         case _ if pt.is_struct(kind) and {child.name for child in kind} == PLACE and kind.num_fields == 2:
             return _places(column)
-    what = Unsupported(f"a value of the type {_short(kind)}")
+    return unsupported_cells(column, str(kind))
+
+
+def unsupported_cells(column: Any, name: str) -> Cells:
+    """Return the cells of a column of a type that no payload field can hold."""
+    what = Unsupported(f"a value of the type {name[:80]}{'…' * (len(name) > 80)}")
     return [what if valid else None for valid in column.is_valid().to_pylist()]
+
+
+def is_text(kind: Any) -> bool:
+    """Return whether an Arrow type is one of texts."""
+    import pyarrow.types as pt
+
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def _extension_type() -> Any:
@@ -85,11 +99,6 @@ def _is_list(kind: Any) -> bool:
             pt.is_large_list_view,
         )
     )
-
-
-def _short(kind: Any) -> str:
-    text = str(kind)
-    return f"{text[:80]}…" if len(text) > 80 else text
 
 
 def _decimal(value: Decimal | None, scale: int) -> object:

@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from cir.limits import (
     MAX_FIELD_NAME_CHARACTERS,
     MAX_ITEM_ID_BYTES,
+    MAX_LOCATION_BYTES,
+    MAX_PAYLOAD_BYTES,
     field_name_problem,
     is_text,
     item_id_problem,
+    location_problem,
+    payload_problem,
 )
 
 
@@ -52,3 +56,16 @@ def test_control_characters_are_refused(text: str) -> None:
 def test_lone_surrogates_are_refused() -> None:
     assert item_id_problem("a\udce9") == "an item id must be valid Unicode"
     assert field_name_problem("\ud800") == "a field name must be valid Unicode"
+
+
+def test_a_location_is_any_text_up_to_its_bytes() -> None:
+    assert location_problem("") == location_problem("a\nb") == ""
+    assert location_problem("é" * (MAX_LOCATION_BYTES // 2)) == ""
+    assert "4098" in location_problem("é" * (MAX_LOCATION_BYTES // 2 + 1))
+    assert location_problem("caf\udce9.jpg") == "an image location must be valid Unicode"
+
+
+def test_a_payload_is_as_large_as_its_json() -> None:
+    frame = len('{"a": ""}')
+    assert payload_problem({"a": "x" * (MAX_PAYLOAD_BYTES - frame)}) == ""
+    assert "bytes as JSON" in payload_problem({"a": "é" * (MAX_PAYLOAD_BYTES // 2)})

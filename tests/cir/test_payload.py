@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from google.protobuf import timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,13 @@ def test_datetimes_come_back_in_utc() -> None:
         ([[1]], "neither lists"),
         ([None], "neither lists"),
         (object(), "no payload value"),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "years 1 to 9999"),
+        (datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=1))), "years 1 to 9999"),
+        ("caf\udce9", "no valid Unicode"),
+        (["a", "\ud800"], "no valid Unicode"),
+        (np.datetime64("2026-01-01", "ns"), "no payload value"),
+        ([2.5, True], "one type"),
+        ([2.5, 2**53 + 1], "one type"),
         ({"a": 1}, "no payload value"),
     ],
 )
@@ -66,3 +74,23 @@ def test_values_without_a_form_on_the_wire_are_refused(value: object, message: s
 def test_a_payload_is_read_by_name_in_order() -> None:
     payload = {"b": [1, 2], "a": None, "c": "x"}
     assert list(from_payload(to_payload(payload)).items()) == [("a", None), ("b", [1, 2]), ("c", "x")]
+
+
+def test_integers_among_floats_are_floats() -> None:
+    assert from_value(to_value([1, 2.5, np.int64(3)], field="f")) == [1.0, 2.5, 3.0]
+    assert to_value(np.array(2.5), field="f").float_value == 2.5
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 129, "\udce9"])
+def test_names_that_no_field_can_have_are_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="a field name"):
+        to_payload({name: 1})
+
+
+def test_what_has_no_form_in_python_reads_as_none() -> None:
+    far = pb.Value(datetime_value=timestamp_pb2.Timestamp(seconds=2**40))
+    null = pb.Value(null_value=0)  # type: ignore[arg-type]
+    assert from_value(far) is None
+    assert from_value(pb.Value()) is None
+    mixed = pb.ListValue(values=[null, pb.Value(integer_value=1), far, pb.Value()])
+    assert from_value(pb.Value(list_value=mixed)) == [1]

@@ -258,6 +258,20 @@ def test_what_is_up_can_be_read_until_it_ends(tmp_path: Path) -> None:
     assert up_file.read(data) is None
 
 
+def test_a_flipped_byte_never_leads_elsewhere(tmp_path: Path) -> None:
+    with up_file.claim(tmp_path):
+        up_file.write(tmp_path, UP)
+        path = tmp_path / "up.json"
+        content = path.read_bytes()
+        for at in range(len(content)):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            try:
+                found = up_file.read(tmp_path)
+            except Failure:
+                continue
+            assert found == UP
+
+
 def test_a_second_owner_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
     with up_file.claim(tmp_path):
         with pytest.raises(Failure, match="already up; use them"), up_file.claim(tmp_path):

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from PIL import Image
 
+from cir.payload import GeoPoint, to_payload
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir_cli.main import flags_of, run, spell_flags
 from tests.cir import messages
@@ -116,6 +117,23 @@ def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFix
         (["search", "-c", "shop", "--image", "missing.jpg"], 1, "missing.jpg cannot be read"),
         (["search", "-c", "shop", "--text", "x", "--turns", "none.json"], 1, "none.json cannot be read"),
         (["search", "-c", "shop", "--text", "x", "--sheet", "/dev/null/x.png"], 1, "cannot be written"),
+        (
+            ["search", "-c", "shop", "--text", "caf\udce9"],
+            2,
+            r"--text is 'caf\udce9', which is no text in UTF-8",
+        ),
+        (
+            ["search", "-c", "shop", "--text", "x", "--like", "\udce9"],
+            2,
+            r"--like is '\udce9', which is no text",
+        ),
+        (
+            ["search", "-c", "shop", "--text", "x", "--filter", "a=\udce9"],
+            2,
+            r"is 'a=\udce9', which is no text",
+        ),
+        (["items", "shop", "\udce9"], 2, r"is '\udce9', which is no text in UTF-8"),
+        (["items", "delete", "shop", "\udce9"], 2, r"is '\udce9', which is no text in UTF-8"),
         (["serch"], 2, "No such command 'serch'"),
         (["search", "--bogus"], 2, "No such option"),
         (
@@ -234,3 +252,34 @@ def test_parameters_that_a_library_names_are_shown_as_flags(
     command: list[str], message: str, shown: str
 ) -> None:
     assert spell_flags(message, flags_of([*command, "--quiet", "x"])) == shown
+
+
+def test_search_goes_on_where_large_results_end_a_page_early(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def page(request: Any, _context: Any) -> search_pb2.SearchResponse:
+        rank = int(request.page_token or 1)
+        result = search_pb2.SearchResult(item=messages.item(f"i{rank}"), score=0.5, rank=rank)
+        return search_pb2.SearchResponse(results=[result], next_page_token=str(rank + 1) if rank < 9 else "")
+
+    search_service.answers["Search"] = page
+    assert run(["search", "-c", "shop", "--text", "x", "-n", "4", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [result["id"] for result in answer["results"]] == ["i1", "i2", "i3", "i4"]
+    assert answer["next_page_token"] == "5"
+    assert run(["search", "-c", "shop", "--text", "x", "-n", "40", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 9
+
+
+def test_numbers_are_shown_with_all_their_digits(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = to_payload(
+        {"price": 19999.95, "sum": 1234567.89, "n": 2**53 + 1, "at": GeoPoint(1.23456789, 2)}
+    )
+    item = catalog_pb2.Item(id="a", payload=payload)
+    search_service.answers["ListItems"] = catalog_pb2.ListItemsResponse(items=[item])
+    assert run(["items", "shop"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("price=19999.95", "sum=1234567.89", "n=9007199254740993", "at=1.23456789,2.0"):
+        assert text in shown

@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
-from cir.payload import GeoPoint
+from cir.payload import GeoPoint, Scalar
 from cir.turns import Turn
 from cir_cli.errors import Failure
+from cir_cli.output import value_text
 from cir_cli.parse import all_turns, parse_fields, parse_filters, parse_payload, read_turns
 
 SCHEMA = {
@@ -22,6 +25,9 @@ SCHEMA = {
     "added": "datetime",
     "title": "text",
     "place": "geo",
+    'Size "EU"': "integer",
+    "a=b": "keyword",
+    "price<now": "float",
 }
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -45,6 +51,12 @@ MAY = datetime(2026, 5, 1, tzinfo=UTC)
         ("sale=No", MatchAny("sale", [False])),
         ("added>2026-05-01", Range("added", gt=MAY)),
         ("added<2026-05-01T02:00+02:00", Range("added", lt=MAY)),
+        ("added>2026-05-01t00:00z", Range("added", gt=MAY)),
+        ("added>2026-05-01T00:00:00.000000000Z", Range("added", gt=MAY)),
+        ('Size "EU">=9007199254740993', Range('Size "EU"', gte=2**53 + 1)),
+        ("a=b=c", MatchAny("a=b", ["c"])),
+        ("price<now<3", Range("price<now", lt=3.0)),
+        ("price<3", Range("price", lt=3.0)),
         ("title=summer dress", MatchText("title", "summer dress")),
         ("place=52.5,13.4,1000", GeoRadius("place", GeoPoint(52.5, 13.4), 1000.0)),
     ],
@@ -74,6 +86,8 @@ def test_no_texts_are_no_filter() -> None:
         ("price<cheap", "'cheap' is not a number"),
         ("sale=maybe", "not true or false"),
         ("added>spring", "no point in time"),
+        ("added>0001-01-01T00:00:00+01:00", "years 1 to 9999"),
+        ("added>2026-W01-1", "no point in time"),
         ("colour<red", "a keyword field has no order"),
         ("title>x", "a text field has no order"),
         ("place=here", "LATITUDE,LONGITUDE,METRES"),
@@ -185,3 +199,38 @@ def test_a_whole_payload_is_a_json_object() -> None:
     for text in ("[1]", "red", "{"):
         with pytest.raises(Failure, match="--payload"):
             parse_payload(text)
+
+
+@given(
+    st.one_of(
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.integers(-(2**63), 2**63 - 1),
+        st.booleans(),
+        st.datetimes(timezones=st.just(UTC)),
+        st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1),
+        st.builds(GeoPoint, st.floats(-90, 90), st.floats(-180, 180)),
+    )
+)
+def test_what_is_shown_is_read_as_the_same_value(value: Scalar) -> None:
+    kinds = {
+        float: "float",
+        int: "integer",
+        bool: "bool",
+        datetime: "datetime",
+        str: "keyword",
+        GeoPoint: "geo",
+    }
+    kind = kinds[type(value)]
+    # A comma of a single text is shown as it is; in a list it is marked.
+    shown = value_text([value]) if kind == "keyword" else value_text(value)
+    (read,) = parse_fields([f"x={shown}"], {"x": kind}).values()
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_a_payload_as_it_is_shown_in_json_can_be_written_again() -> None:
+    place = {"lat": 52.5, "lon": 13}
+    assert parse_payload(json.dumps({"a": place})) == {"a": GeoPoint(52.5, 13)}
+    assert parse_payload(json.dumps({"a": {"latitude": 1, "longitude": 2}})) == {"a": GeoPoint(1, 2)}
+    assert parse_payload('{"a": {"lat": "x", "lon": 1}}') == {"a": {"lat": "x", "lon": 1}}
+    with pytest.raises(Failure, match="no JSON"):
+        parse_payload("[" * 100_000)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from combiner_service.network_spec import NetworkSizes
 
+if TYPE_CHECKING:
+    import torch
+
 SMALL = NetworkSizes(feature_dim=8, projection_dim=12, hidden_dim=16)
 
 
-def weights_of(sizes: NetworkSizes = SMALL, seed: int = 0) -> dict[str, torch.Tensor]:
+def weights_of(sizes: NetworkSizes = SMALL, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Seeded weights of about the scale that training leaves, float32."""
     generator = np.random.default_rng(seed)
     return {
-        name: torch.from_numpy((generator.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32))
+        name: (generator.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
         for name, shape in sizes.shapes().items()
     }
 
@@ -28,20 +32,32 @@ def features_of(count: int, dimension: int = SMALL.feature_dim, seed: int = 0) -
     return (generator.standard_normal((count, dimension)) * 3).astype(np.float32)
 
 
-def save_published(path: Path, weights: dict[str, torch.Tensor], epoch: int = 7) -> Path:
+def tensors_of(weights: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    """Return the weights as torch holds them."""
+    import torch
+
+    return {name: torch.tensor(array) for name, array in weights.items()}
+
+
+def save_published(
+    path: Path, weights: Mapping[str, NDArray[np.float32]], epoch: int = 7, dtype: torch.dtype | None = None
+) -> Path:
     """Write the dictionary that the method's authors publish."""
-    torch.save({"epoch": epoch, "Combiner": weights}, path)
+    import torch
+
+    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors_of(weights).items()}
+    torch.save({"epoch": epoch, "Combiner": state}, path)
     return path
 
 
 def combine_by_formulae(
-    weights: dict[str, torch.Tensor],
+    weights: Mapping[str, NDArray[np.floating]],
     image: NDArray[np.floating],
     text: NDArray[np.floating],
     text_weight: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The network by its formulae alone, in float64 and without torch's layers: (query, lambda)."""
-    w = {name: tensor.double().numpy() for name, tensor in weights.items()}
+    w = {name: array.astype(np.float64) for name, array in weights.items()}
     image64, text64 = image.astype(np.float64), text.astype(np.float64)
 
     def linear(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,11 +39,11 @@ async def start(**settings: Any) -> Any:
 async def test_start_tells_what_is_served_and_every_limit(tmp_path: Path) -> None:
     save_published(tmp_path / "good.pt", weights_of())
     (tmp_path / "bad.pt").write_bytes(b"")
-    facts = await start(checkpoint_dir=tmp_path, preload=["combiner/good"], torch_threads=1)
+    facts = await start(checkpoint_dir=tmp_path, preload=["combiner/good"], threads=1)
     assert facts["combiners"] == ["sum", "slerp", "image", "text", "combiner/good"]
     assert list(facts["unusable"]) == ["combiner/bad"]
     assert (facts["max_batch_items"], facts["max_dimension"]) == (1024, 4096)
-    assert facts["torch_threads"] == 1
+    assert facts["threads"] == 1
 
 
 async def test_what_keeps_it_from_starting_is_told(tmp_path: Path) -> None:
@@ -69,16 +69,18 @@ async def test_what_keeps_it_from_starting_is_told(tmp_path: Path) -> None:
             await start(**settings)
 
 
-async def test_checkpoints_without_torch_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checkpoints_without_a_runtime_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("combiner_service.application.find_spec", lambda _: None)
-    with pytest.raises(StartupError, match=r"torch and safetensors cannot be imported; install the extra"):
+    with pytest.raises(StartupError, match=r"openvino and safetensors cannot be imported; install the extra"):
         await start(checkpoint_dir=tmp_path)
     await start()
 
 
 def test_a_computation_may_take_every_core_unless_set() -> None:
-    assert chosen().torch_threads_per_call == len(os.sched_getaffinity(0))
-    assert chosen(torch_threads=3).torch_threads_per_call == 3
+    assert chosen().threads_per_call == len(os.sched_getaffinity(0))
+    assert chosen(threads=3).threads_per_call == 3
 
 
 @pytest.mark.service

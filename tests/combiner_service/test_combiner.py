@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from combiner_service.builtin import BUILTIN, ImageCombiner, TextCombiner
 from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs
+from combiner_service.cpu_network import CpuNetwork
 from combiner_service.errors import (
     InvalidFeaturesError,
     NotFiniteError,
@@ -17,7 +18,7 @@ from combiner_service.errors import (
     TextWeightOutOfRangeError,
     WrongDimensionError,
 )
-from combiner_service.network import CombinerNetwork, NetworkCombiner
+from combiner_service.network import NetworkCombiner
 from tests.combiner_service.examples import SMALL, features_of, weights_of
 
 pytestmark = pytest.mark.torch
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.torch
 
 def network_combiner() -> Combiner:
     info = CombinerInfo("combiner/small", "", takes_text_weight=True, dimension=SMALL.feature_dim)
-    return NetworkCombiner(info, CombinerNetwork.from_weights(weights_of()))
+    return NetworkCombiner(info, CpuNetwork(weights_of()))
 
 
 def ready(combiner: Combiner) -> Callable[[], Combiner]:

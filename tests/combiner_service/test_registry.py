@@ -256,10 +256,13 @@ def test_a_folder_that_vanishes_keeps_its_last_scan(tmp_path: Path) -> None:
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("with_own_checkpoint", [False, True])
-def test_torch_is_not_imported_before_a_network_is_used(tmp_path: Path, with_own_checkpoint: bool) -> None:
-    if with_own_checkpoint:
+@pytest.mark.parametrize("with_checkpoints", [False, True])
+def test_networks_are_served_without_torch_and_others_without_a_runtime(
+    tmp_path: Path, with_checkpoints: bool
+) -> None:
+    if with_checkpoints:
         write_checkpoint(tmp_path / "a.safetensors", weights_of(), CheckpointMetadata())
+        save_published(tmp_path / "b.pt", weights_of())
     program = (
         "import sys, pathlib, numpy\n"
         "import combiner_service.application\n"
@@ -270,6 +273,9 @@ def test_torch_is_not_imported_before_a_network_is_used(tmp_path: Path, with_own
         "for info in registry.infos():\n"
         "    assert not info.problem\n"
         "    if not info.dimension: registry.get(info.name).combine(ones, ones)\n"
+        "assert 'openvino' not in sys.modules\n"
+        "for info in registry.infos():\n"
+        "    if info.dimension: registry.get(info.name).combine(ones, ones)\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from combiner_service.network import CombinerNetwork
 from combiner_service.network_spec import NetworkSizes
+from combiner_service.torch_network import CombinerNetwork
 from combiner_training.data import training_data
 from combiner_training.datasets.base import Query
 from combiner_training.dialogue_references import DialogueReferences

@@ -76,6 +76,28 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         read_table(path)
 
 
+def test_a_file_with_a_flipped_byte_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    whole = written(path)
+    for at in range(len(whole)):
+        for bits in (1, 3, 32, 128):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ bits]) + whole[at + 1 :])
+            with pytest.raises(FeatureFileError):
+                read_table(path)
+
+
+def test_a_file_from_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    whole = written(path)
+    length = int.from_bytes(whole[:8], "little")
+    document = json.loads(whole[8 : 8 + length])
+    del document["__metadata__"]["crc32"]
+    document["__metadata__"]["cir_format"] = "features/1"
+    text = json.dumps(document).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+    assert read_table(path).take(np.array([1])).tolist() == [[4, 5, 6]]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from combiner_service.checkpoint import read_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
-from combiner_service.network import CombinerNetwork
 from combiner_service.network_spec import NetworkSizes
 from combiner_service.registry import Registry
+from combiner_service.torch_network import CombinerNetwork
 from combiner_training import train as module
 from combiner_training.data import TrainingData
 from combiner_training.evaluation.evaluate import evaluate
@@ -73,27 +73,25 @@ def test_the_loss_is_not_the_symmetric_one() -> None:
 
 
 def test_the_gradient_points_where_finite_differences_of_numpy_do() -> None:
-    weights = {name: tensor.double() for name, tensor in weights_of().items()}
+    weights = {name: array.astype(np.float64) for name, array in weights_of().items()}
     image, text, target = (features_of(6, seed=shift).astype(np.float64) * 0.1 for shift in range(3))
     network = CombinerNetwork(
         NetworkSizes(**{f: getattr(SMALL, f) for f in SMALL.__dataclass_fields__})
     ).double()
-    network.load_state_dict(weights)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     network.eval()
     queries, _ = network(torch.from_numpy(image), torch.from_numpy(text))
     batch_classification_loss(queries, torch.from_numpy(target)).backward()  # type: ignore[no-untyped-call]
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     random = np.random.default_rng(0)
-    direction = {
-        name: torch.from_numpy(random.standard_normal(tensor.shape)) for name, tensor in weights.items()
-    }
+    direction = {name: random.standard_normal(array.shape) for name, array in weights.items()}
     ahead = 0.0
     for name, gradient in gradients.items():
         assert gradient is not None
-        ahead += float((gradient * direction[name]).sum())
+        ahead += float((gradient.numpy() * direction[name]).sum())
 
     def at(step: float) -> float:
-        moved = {name: tensor + step * direction[name] for name, tensor in weights.items()}
+        moved = {name: array + step * direction[name] for name, array in weights.items()}
         return loss_by_the_facts(combine_by_formulae(moved, image, text)[0], target)
 
     step = 1e-6
@@ -368,8 +366,8 @@ def test_validation_leaves_the_training_as_it_is(tmp_path: Path) -> None:
     often, seldom = (
         read_checkpoint(tmp_path / name / "last.safetensors").weights for name in ("often", "seldom")
     )
-    for key, tensor in often.items():
-        assert torch.equal(tensor, seldom[key])
+    for key, array in often.items():
+        assert np.array_equal(array, seldom[key])
     assert not any(math.isnan(entry["loss"]) for entry in without_time(tmp_path / "often"))
 
 

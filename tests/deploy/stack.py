@@ -57,6 +57,8 @@ def environment(pictures: Path, *, number: int = 0) -> dict[str, str]:
         "BASE_IMAGE": os.environ.get("BASE_IMAGE", base),
         "CIR_PICTURES": str(pictures),
         "CIR_CONNECTION_AGE_SECONDS": "3",
+        # Narrower types round by the shape of a pass, which no answer of this process could repeat.
+        "CIR_EMBEDDER_DTYPE": "float32",
         "CIR_SEARCH_PORTS": f"{50150 + 10 * number}",
         "CIR_DEMO_PORT": f"{18080 + number}",
     }

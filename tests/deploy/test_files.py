@@ -155,6 +155,7 @@ OVERLAYS = [
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+@pytest.mark.service
 @pytest.mark.parametrize("overlays", OVERLAYS, ids=lambda overlays: "+".join(overlays) or "base")
 def test_compose_takes_the_files(overlays: list[str]) -> None:
     names = ["docker-compose.yml", *(f"docker-compose.{name}.yml" for name in overlays)]

@@ -38,7 +38,7 @@ CATALOG = "garments"
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 SHIPPED = Path(combiner_service.__file__).parent / "shipped"
 
-pytestmark = IN_CONTAINERS
+pytestmark = [*IN_CONTAINERS, pytest.mark.torch]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,11 @@ def _found_in_process(
     pictures: Path, asked: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, str], list[list[str]]]:
     """The ids by picture, and the best ten of each triplet by the same models without any service."""
-    held = load(EmbedderSettings.load(["--architecture", "cir-small", "--pretrained", "shipped"]))
+    held = load(
+        EmbedderSettings.load(
+            ["--architecture", "cir-small", "--pretrained", "shipped", "--dtype", "float32"]
+        )
+    )
     rows = [json.loads(line) for line in (pictures / "garments.jsonl").read_text().splitlines()]
     ids = {row["image"]: row["id"] for row in rows}
     pixels = np.stack([held.preprocessor(Decoder()((pictures / name).read_bytes())) for name in ids])

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.rpc import status_pb2
 
 from cir.channel import new_key
+from cir.common.v1 import errors_pb2
 from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
+from search_service.store import to_service_error
 from search_service.upstreams import load_upstream_access
-from service_runtime.errors import StartupError
+from service_runtime.errors import ServiceError, StartupError
 from tests.service_runtime.certificates import Authority
 from vector_store.edge import EdgeOptions
+from vector_store.errors import damaged
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 
 
@@ -38,10 +42,45 @@ def test_settings_reach_the_embedded_store(
     monkeypatch.setenv("CIR_SEARCH_STORE_INDEX_ABOVE_ITEMS", "5000")
     monkeypatch.setenv("CIR_SEARCH_STORE_MIN_FREE_BYTES", "1000")
     monkeypatch.setenv("CIR_SEARCH_STORE_QUANTIZE_ABOVE_BYTES", "2000")
+    monkeypatch.setenv("CIR_SEARCH_STORE_VERIFY_OPEN_SECONDS", "0.5")
+    monkeypatch.setenv("CIR_SEARCH_STORE_VERIFY_BYTES_PER_SECOND", "3000")
     SearchApplication(SearchSettings(store=f"edge://{tmp_path}"))
     [given] = opened
-    assert EdgeOptions(index_above_items=5000, min_free_bytes=1000) in given["options"]
+    expected = EdgeOptions(
+        index_above_items=5000, min_free_bytes=1000, verify_open_s=0.5, verify_bytes_per_s=3000
+    )
+    assert expected in given["options"]
     assert given["quantize_above_bytes"] == 2000
+
+
+def test_damage_is_shown_until_a_version_opens_well(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
+    application = SearchApplication(SearchSettings(store=f"edge://{tmp_path}"))
+    (options,) = (given for given in opened[0]["options"] if isinstance(given, EdgeOptions))
+
+    def shown() -> list[str]:
+        (metric,) = application._damaged.collect()
+        return [sample.labels["catalog"] for sample in metric.samples]
+
+    options.on_damage("shop", False)
+    assert shown() == []
+    options.on_damage("shop", True)
+    options.on_damage("other", True)
+    assert shown() == ["shop", "other"]
+    options.on_damage("shop", False)
+    assert shown() == ["other"]
+
+
+def test_damage_is_unavailable_and_no_reason_to_wait() -> None:
+    refusal = to_service_error(damaged("version v0001 of catalog 'shop'", "/x is missing"))
+    status = {detail.type_url.rpartition("/")[2] for detail in details_of(refusal)}
+    assert refusal.reason == errors_pb2.STORE_UNAVAILABLE
+    assert status == {"google.rpc.ErrorInfo"}
+
+
+def details_of(refusal: ServiceError) -> list[Any]:
+    trailing = dict(refusal.status().trailing_metadata or ())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    return list(status.details)
 
 
 def test_nothing_is_encrypted_or_sent_unless_set() -> None:

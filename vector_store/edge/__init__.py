@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,6 +16,10 @@ MIN_FREE_BYTES = 256 << 20
 left for one of them the operating system ends the process (SIGBUS), so a full disk must not be reached."""
 
 
+def _ignore_damage(_catalog: str, _damaged: bool) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeOptions(EngineOptions):
     """Options of an embedded store. `min_free_bytes` is the disk space that writes leave free.
@@ -23,12 +27,20 @@ class EdgeOptions(EngineOptions):
     When queries of an open version compare more than `index_above_items` items one by one because they were
     written online, these are indexed in the background; 0 never does that. A failed attempt is repeated
     after `retry_s` seconds, doubled with each failure up to `max_retry_s`.
+
+    The blocks of a version's large files are compared with their checksums for `verify_open_s` seconds when
+    it is opened, and the rest while it is open, `verify_bytes_per_s` at most; 0 leaves that out. `on_damage`
+    is called from any thread with a catalog, and with whether a version of it was refused for damage or
+    opened well.
     """
 
     min_free_bytes: int = MIN_FREE_BYTES
     index_above_items: int = 10_000
     retry_s: float = 60.0
     max_retry_s: float = 3_600.0
+    verify_open_s: float = 1.0
+    verify_bytes_per_s: int = 64 << 20
+    on_damage: Callable[[str, bool], None] = field(default=_ignore_damage, compare=False)
 
 
 class EdgeEngine(Engine):

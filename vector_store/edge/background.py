@@ -25,9 +25,11 @@ from vector_store.edge import EdgeOptions
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.config import INDEXING_THRESHOLD_KB
 from vector_store.edge.executor import StoreExecutor, optimize_in_subprocess
-from vector_store.edge.files import check_disk_space, remove_checksums, sync_files, used_bytes
+from vector_store.edge.files import check_disk_space, sync_files, used_bytes
+from vector_store.edge.noted import VersionFiles
 from vector_store.edge.points import EdgePoints
 from vector_store.edge.shard import engine_errors
+from vector_store.edge.sums import Coverage
 from vector_store.errors import StoreError
 from vector_store.types import VersionInfo
 from vector_store.versions import wants_int8
@@ -35,6 +37,7 @@ from vector_store.versions import wants_int8
 T = TypeVar("T")
 
 _SHARD_FOLDER = re.compile(r"shard(-[0-9a-f]{8})?")
+_SHARD_SUMS = re.compile(r"sums-(shard(-[0-9a-f]{8})?)\.json")
 _NICE = 10
 
 
@@ -44,7 +47,7 @@ class Serving(Protocol):
     info: VersionInfo
     points: EdgePoints
     shard: str
-    changed: bool
+    coverage: Coverage
 
 
 class BackgroundIndex:
@@ -67,6 +70,7 @@ class BackgroundIndex:
         self._name = opened.info.label
         self._catalogs = catalogs
         self._layout = catalogs.layout
+        self._files = VersionFiles(catalogs, *self._key)
         self._executor = executor
         self._exclusive = exclusive
         self._options = options
@@ -140,6 +144,7 @@ class BackgroundIndex:
             target = await self._executor.run(self._load, path)
             await opened.points.catch_up(target)
             await self._executor.run(sync_files, path)
+            await self._executor.run(self._files.note_copy, name)
             await self._abortable(self._exclusive.acquire())
             try:
                 await opened.points.switch(target, path, partial(self._commit, name))
@@ -162,15 +167,14 @@ class BackgroundIndex:
             return edge.EdgeShard.load(str(path))
 
     def _commit(self, name: str) -> None:
-        remove_checksums(self._layout.checksums(*self._key))
-        self._opened.changed = True
+        self._files.forget_older()
         try:
-            self._catalogs.write(self._opened.info, name)
+            self._catalogs.write(self._opened.info, name, Coverage.UNCHANGING)
         except OSError:
             # Replaced, but perhaps not durably: what is read from now on is the new document.
             if self._catalogs.shard_name(*self._key) != name:
                 raise
-        self._opened.shard = name
+        self._opened.shard, self._opened.coverage = name, Coverage.UNCHANGING
 
     def _check_space(self, shard: Path) -> None:
         # The copy and the index that is built next to it.
@@ -191,7 +195,9 @@ class BackgroundIndex:
 
 
 def remove_other_shards(version: Path, kept: str) -> None:
-    """Remove folders of shards that are not the version's, as the holder of the version's lock. Blocks."""
-    for folder in version.iterdir():
-        if _SHARD_FOLDER.fullmatch(folder.name) and folder.name != kept:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove shards that are not the version's, with their sums, as the holder of its lock. Blocks."""
+    for path in version.iterdir():
+        if _SHARD_FOLDER.fullmatch(path.name) and path.name != kept:
+            shutil.rmtree(path, ignore_errors=True)
+        elif (sums := _SHARD_SUMS.fullmatch(path.name)) and sums[1] != kept:
+            path.unlink(missing_ok=True)

@@ -2,6 +2,10 @@
 
 The only state in a version's own file is whether it is complete; whether it is published or retired
 follows from the catalog's `CURRENT`, so that one replaced file is the whole switch.
+
+Both are sealed with a checksum. A damaged document of one version costs the others nothing: lists leave it
+out with a line in the log, and a call that names it is refused. After damage to `CURRENT` nothing counts as
+published until a version is published anew.
 """
 
 from __future__ import annotations
@@ -13,15 +17,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from service_runtime.files import read_json, sync_directory, write_json
+from service_runtime.files import check_seal, read_json, seal, sync_directory, write_json
+from service_runtime.logging import get_logger
 from vector_store.edge.files import FIRST_SHARD, EdgeLayout
 from vector_store.edge.locks import FileLock, holder_of
+from vector_store.edge.sums import Coverage
 from vector_store.errors import (
     CatalogNotFoundError,
+    StoreDamagedError,
     StoreLockedError,
     VersionConflictError,
     VersionNotFoundError,
+    damaged,
 )
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionSpec, VersionState, version_label
 from vector_store.versions import (
@@ -34,6 +43,11 @@ from vector_store.versions import (
 )
 
 _STORE_LOCK_WAIT_S = 10.0
+
+# Members of the documents from before they were sealed.
+_UNSEALED_VERSION = frozenset({"format", "created", "complete", "points", "shard", "spec"})
+_UNSEALED_HISTORY = frozenset({"published", "earlier"})
+_FORMAT = 2
 
 
 class EdgeCatalogs:
@@ -50,20 +64,48 @@ class EdgeCatalogs:
             if CATALOG_NAME.fullmatch(name) and self._live(name)
         ]
 
-    def versions(self, catalog: str) -> list[VersionInfo]:
-        """Return every version, oldest first.
+    def version_names(self, catalog: str) -> list[str]:
+        """Return the names of all versions that are there, or should be because they were published.
 
         Raises:
             CatalogNotFoundError: the catalog has none.
         """
         live = self._live(catalog)
-        if not live:
-            raise CatalogNotFoundError(
-                f"no catalog {catalog!r}; index it first, or list the catalogs there are"
-            )
-        history = self.history(catalog)
-        infos = (self._info(catalog, version, history) for version in live)
-        return [info for info in infos if info is not None]
+        history = PublishHistory()
+        if CATALOG_NAME.fullmatch(catalog):
+            history, _ = self._readable_history(catalog)
+        lost = []
+        for version in (history.published, *history.earlier):
+            try:
+                self._check_lost(catalog, version, history)
+            except StoreDamagedError:
+                lost.append(version)
+        return sorted({*live, *lost}) or self._existing(catalog)
+
+    def versions(self, catalog: str) -> list[VersionInfo]:
+        """Return every version, oldest first, save for those whose documents are damaged.
+
+        Where the publish history is damaged, none of them is shown as published.
+
+        Raises:
+            CatalogNotFoundError: the catalog has none.
+            StoreDamagedError: nothing can be said of any of them.
+        """
+        live = self._existing(catalog)
+        history, _ = self._readable_history(catalog)
+        infos = []
+        problem: StoreDamagedError | None = None
+        for version in live:
+            try:
+                info = self._info(catalog, version, history)
+            except StoreDamagedError as error:
+                get_logger().error("a damaged version is not listed", version=version_label(catalog, version))
+                problem = error
+            else:
+                infos += [] if info is None else [info]
+        if problem is not None and not infos:
+            raise problem
+        return infos
 
     def version(self, catalog: str, version: str) -> VersionInfo:
         """Return one version.
@@ -71,29 +113,65 @@ class EdgeCatalogs:
         Raises:
             CatalogNotFoundError: the catalog has no version at all.
             VersionNotFoundError: it has no such version.
+            StoreDamagedError: its document is damaged, or missing although it was published.
         """
-        for info in self.versions(catalog):
-            if info.version == version:
-                return info
-        raise VersionNotFoundError(f"catalog {catalog!r} has no version {version!r}")
+        live = self._existing(catalog)
+        history, _ = self._readable_history(catalog)
+        info = self._info(catalog, version, history) if version in live else None
+        if info is None:
+            self._check_lost(catalog, version, history)
+            raise VersionNotFoundError(f"catalog {catalog!r} has no version {version!r}")
+        return info
 
     def shard_name(self, catalog: str, version: str) -> str:
-        """Name of the folder with a version's shard."""
-        document = read_json(self.layout.document(catalog, version)) or {}
+        """Name of the folder with a version's shard.
+
+        Raises:
+            StoreDamagedError: the version's document is damaged.
+        """
         # Documents of older versions do not say.
-        name = str(document.get("shard", FIRST_SHARD))
+        name = str((self._document(catalog, version) or {}).get("shard", FIRST_SHARD))
         if Path(name).name != name:
-            raise ValueError(f"{name!r} names no shard of {version_label(catalog, version)}")
+            raise damaged(version_label(catalog, version), f"{name!r} is no name of a shard")
         return name
 
     def shard(self, catalog: str, version: str) -> Path:
         """The folder with a version's shard."""
         return self.layout.shard(catalog, version, self.shard_name(catalog, version))
 
+    def coverage(self, catalog: str, version: str) -> Coverage:
+        """Files of a version that have sums to compare them with.
+
+        Raises:
+            StoreDamagedError: the version's document is damaged.
+        """
+        return Coverage((self._document(catalog, version) or {}).get("sums", Coverage.OLDER))
+
     def history(self, catalog: str) -> PublishHistory:
-        """Return the publish history; empty for a catalog that does not exist."""
-        document = read_json(self.layout.current(catalog)) or {}
-        return PublishHistory(document.get("published", ""), tuple(document.get("earlier", ())))
+        """Return the publish history; empty for a catalog that does not exist.
+
+        Raises:
+            StoreDamagedError: its file is damaged.
+        """
+        path = self.layout.current(catalog)
+        try:
+            document = check_seal(read_json(path) or {}, unsealed=_UNSEALED_HISTORY)
+            earlier = tuple(str(version) for version in document.get("earlier", ()))
+            return PublishHistory(str(document.get("published", "")), earlier)
+        except (ValueError, TypeError) as error:
+            raise StoreDamagedError(
+                f"catalog {catalog!r} is damaged: {path} was altered ({error}); publish the version that is "
+                f"to be searched (cir catalogs publish {catalog} VERSION) or index the catalog again; there "
+                f"are {', '.join(self._live(catalog)) or 'no versions'}"
+            ) from None
+
+    def _readable_history(self, catalog: str) -> tuple[PublishHistory, bool]:
+        """Return the publish history and True; an empty one and False where its file is damaged."""
+        try:
+            return self.history(catalog), True
+        except StoreDamagedError:
+            get_logger().error("a publish history cannot be read", file=str(self.layout.current(catalog)))
+            return PublishHistory(), False
 
     def allocate(self, catalog: str) -> str:
         """The folder of a new version, without its document yet: it is not listed before `write`."""
@@ -105,18 +183,20 @@ class EdgeCatalogs:
             sync_directory(folder)
             return version
 
-    def write(self, info: VersionInfo, shard: str = FIRST_SHARD) -> None:
-        """Replace a version's document: its specification, number of points, whether it is complete, and the
-        name of the folder with its shard."""
+    def write(self, info: VersionInfo, shard: str = FIRST_SHARD, coverage: Coverage = Coverage.OLDER) -> None:
+        """Replace a version's document: its specification, number of points, whether it is complete, the
+        name of the folder with its shard, and which of its files have sums."""
         document = {
-            "format": 1,
+            "format": _FORMAT,
             "created": info.created.isoformat(),
             "complete": info.state is not VersionState.BUILDING,
             "points": info.points,
             "shard": shard,
             "spec": spec_to_document(info.spec),
         }
-        write_json(self.layout.document(info.catalog, info.version), document)
+        if coverage is not Coverage.OLDER:
+            document["sums"] = str(coverage)
+        write_json(self.layout.document(info.catalog, info.version), seal(document))
 
     def publish(self, catalog: str, version: str, keep: int) -> VersionInfo:
         """Switch to a complete version and mark what is beyond `keep` as dropped."""
@@ -126,10 +206,12 @@ class EdgeCatalogs:
                 raise VersionConflictError(
                     f"{version_label(catalog, version)} is still being built; finish it first"
                 )
-            history = self.history(catalog).publish(version)
+            before, known = self._readable_history(catalog)
+            history = before.publish(version)
             self._write_history(catalog, history)
             complete = [i.version for i in self.versions(catalog) if i.state is not VersionState.BUILDING]
-            dropped = versions_to_drop(history, complete, keep)
+            # Without a history nobody knows what a rollback would return to.
+            dropped = versions_to_drop(history, complete, keep) if known else []
             if dropped:
                 self._write_history(catalog, history.forget(dropped))
                 for old in dropped:
@@ -152,12 +234,16 @@ class EdgeCatalogs:
     def drop_version(self, catalog: str, version: str) -> None:
         """Mark a version as dropped; refused for the published one and one that a writer holds."""
         with self._exclusive():
-            info = self.version(catalog, version)
-            if info.state is VersionState.PUBLISHED:
+            try:
+                state = self.version(catalog, version).state
+            except StoreDamagedError:
+                # Deleting is one way to be rid of it.
+                state = self.history(catalog).state_of(version, complete=True)
+            if state is VersionState.PUBLISHED:
                 raise VersionConflictError(
                     f"{version_label(catalog, version)} is published; publish another one first"
                 )
-            if info.state is VersionState.BUILDING:
+            if state is VersionState.BUILDING:
                 with self.held(catalog, version, "dropping it"):
                     self._mark_dropped(catalog, version)
             else:
@@ -166,14 +252,17 @@ class EdgeCatalogs:
     def drop_catalog(self, catalog: str) -> None:
         """Mark every version as dropped; the catalog is gone from now on."""
         with self._exclusive():
-            infos = self.versions(catalog)
+            live = self._existing(catalog)
             self.layout.current(catalog).unlink(missing_ok=True)
-            for info in infos:
-                self.layout.dropped(catalog, info.version).touch()
+            for version in live:
+                self.layout.dropped(catalog, version).touch()
 
     def is_dropped(self, catalog: str, version: str) -> bool:
         """Return whether a version is gone or about to be."""
-        return self._info(catalog, version, PublishHistory()) is None
+        return (
+            self.layout.dropped(catalog, version).exists()
+            or not self.layout.document(catalog, version).exists()
+        )
 
     def discard(self, catalog: str, version: str) -> None:
         """Mark a version as dropped, by the writer that holds it."""
@@ -218,6 +307,28 @@ class EdgeCatalogs:
         if version in history.earlier:
             self._write_history(catalog, history.forget([version]))
 
+    def _existing(self, catalog: str) -> list[str]:
+        """Names of the versions, or `CatalogNotFoundError` for none."""
+        live = self._live(catalog)
+        if not live:
+            known = CATALOG_NAME.fullmatch(catalog) is not None
+            history = self.history(catalog) if known else PublishHistory()
+            self._check_lost(catalog, history.published, history)
+            raise CatalogNotFoundError(
+                f"no catalog {catalog!r}; index it first, or list the catalogs there are"
+            )
+        return live
+
+    def _check_lost(self, catalog: str, version: str, history: PublishHistory) -> None:
+        """Raise where a version that was published has no document and nobody dropped it."""
+        if not is_version_name(version) or version not in (history.published, *history.earlier):
+            return
+        folder, document = self.layout.version(catalog, version), self.layout.document(catalog, version)
+        gone = not document.exists() and not self.layout.dropped(catalog, version).exists()
+        # Once more: another process may have published and dropped meanwhile.
+        if gone and (folder.exists() or version == history.published) and self.history(catalog) == history:
+            raise damaged(version_label(catalog, version), f"{document} is missing")
+
     def _live(self, catalog: str) -> list[str]:
         if not CATALOG_NAME.fullmatch(catalog):
             return []
@@ -231,22 +342,38 @@ class EdgeCatalogs:
         ]
 
     def _info(self, catalog: str, version: str, history: PublishHistory) -> VersionInfo | None:
-        document = read_json(self.layout.document(catalog, version))
+        document = self._document(catalog, version)
         if document is None or self.layout.dropped(catalog, version).exists():
             return None
-        return VersionInfo(
-            catalog=catalog,
-            version=version,
-            state=history.state_of(version, complete=bool(document["complete"])),
-            spec=spec_from_document(document["spec"]),
-            points=int(document["points"]),
-            created=datetime.fromisoformat(document["created"]),
-            changed_online=self.layout.changed(catalog, version).exists(),
-        )
+        try:
+            return VersionInfo(
+                catalog=catalog,
+                version=version,
+                state=history.state_of(version, complete=bool(document["complete"])),
+                spec=spec_from_document(document["spec"]),
+                points=int(document["points"]),
+                created=datetime.fromisoformat(document["created"]),
+                changed_online=self.layout.changed(catalog, version).exists(),
+                damaged=self.layout.damage(catalog, version).exists(),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._altered(catalog, version, error) from None
+
+    def _document(self, catalog: str, version: str) -> dict[str, Any] | None:
+        """Return a version's document, None where there is none."""
+        try:
+            document = read_json(self.layout.document(catalog, version))
+            return None if document is None else check_seal(document, unsealed=_UNSEALED_VERSION)
+        except ValueError as error:
+            raise self._altered(catalog, version, error) from None
+
+    def _altered(self, catalog: str, version: str, error: Exception) -> StoreDamagedError:
+        path = self.layout.document(catalog, version)
+        return damaged(version_label(catalog, version), f"{path} was altered ({error})")
 
     def _write_history(self, catalog: str, history: PublishHistory) -> None:
         document = {"published": history.published, "earlier": list(history.earlier)}
-        write_json(self.layout.current(catalog), document)
+        write_json(self.layout.current(catalog), seal(document))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The folders and files of an embedded store: where they lie, room on the disk, copies, and checksums.
+"""The folders and files of an embedded store: where they lie, room on the disk, and copies.
 
 ```
 <root>/store.lock                                  one at a time creates, publishes or drops
@@ -8,7 +8,8 @@
     lock                                           held by the process that has the shard open
     write.lock                                     held while the engine's files are changed or copied
     dropped                                        marks a version to be removed once nobody holds it
-    sums.json                                      sizes and checksums of the engine's files
+    sums-shard.json                                sizes and checksums of the files of `shard` (see `sums`)
+    damaged.json                                   marks a version in which damage was found, and says where
     changed                                        marks a version that was changed after it was finished
     shard/                                         the engine's files
     shard-<hex>/                                   the same, indexed anew after many online writes: the
@@ -19,24 +20,15 @@
 
 A shard is copied while it is at rest (see `locks`).
 
-Checksums find damage when a version is opened, and not by wrong answers: the engine opens most damaged shards
-without an error (a mapping cut in half loses items, a vector file cut short loses vectors). So a finished
-version has a file with the size of each of its files and a CRC-32 of the small ones (configuration, states,
-mappings of small versions); of the others only the sizes are compared, because reading all vectors would make
-opening slow. An online change removes the checksums before it writes and closing the version makes new ones:
-after a crash in between there are none, and nothing is compared.
-
 Everything here blocks."""
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from pathlib import Path
 
-from service_runtime.files import read_json, sync_directory, write_json
-from vector_store.errors import StoreDamagedError, StoreUnavailableError
+from vector_store.edge.sums import SHARED
+from vector_store.errors import StoreUnavailableError
 
 FIRST_SHARD = "shard"
 """Name of the folder that a version is built in."""
@@ -81,8 +73,15 @@ class EdgeLayout:
     def changed(self, catalog: str, version: str) -> Path:
         return self.version(catalog, version) / "changed"
 
-    def checksums(self, catalog: str, version: str) -> Path:
+    def sums(self, catalog: str, version: str, name: str = FIRST_SHARD) -> Path:
+        return self.version(catalog, version) / f"sums-{name}.json"
+
+    def older_sums(self, catalog: str, version: str) -> Path:
+        """Sizes, and checksums of small files alone, as versions had them at first."""
         return self.version(catalog, version) / "sums.json"
+
+    def damage(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "damaged.json"
 
 
 def check_disk_space(folder: Path, min_free_bytes: int, act: str) -> None:
@@ -96,11 +95,6 @@ def check_disk_space(folder: Path, min_free_bytes: int, act: str) -> None:
         )
 
 
-# What the engine writes once, when it builds a segment, and only ever maps and removes afterwards: the
-# vectors of an indexed segment, their compressed copies, and the graph. These are nearly all of a large
-# version, and the copy shares them as hard links. Everything else the engine changes in place.
-SHARED = frozenset({"matrix.dat", "quantized.data", "links.bin", "links_compressed.bin"})
-
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
 
@@ -110,6 +104,8 @@ _TRIES = 5
 
 def copy_shard(source: Path, target: Path) -> None:
     """Copy the shard in `source` into a new folder `target`.
+
+    Files of `SHARED`, nearly all of a large version, are shared as hard links.
 
     Raises:
         OSError: it cannot be read, or not written.
@@ -173,65 +169,3 @@ def _copy_file(source: str, target: Path) -> None:
                 while view:
                     view = view[writing.write(view) :]
         writing.truncate()
-
-
-# Larger files are compared by size alone.
-_SMALL = 1 << 20
-
-# The engine rewrites its own configuration when it opens a shard, and its log between flushes.
-_CONFIG = "edge_config.json"
-_LOG = "wal"
-
-
-def write_checksums(shard: Path, sums: Path) -> None:
-    """Note the files of a closed shard. Blocks."""
-    write_json(sums, {"files": {name: _checksum(shard / name) for name in _names(shard)}})
-
-
-def remove_checksums(sums: Path) -> None:
-    """The shard is about to change. Blocks."""
-    if sums.exists():
-        sums.unlink()
-        sync_directory(sums.parent)
-
-
-def verify_checksums(shard: Path, sums: Path, name: str) -> None:
-    """Raise `StoreDamagedError` where a closed shard's files are not those that were noted. Blocks."""
-    try:
-        document = read_json(sums)
-        noted = None if document is None else dict(document["files"])
-    except (ValueError, KeyError, TypeError):
-        raise damaged(name, f"{sums} cannot be read") from None
-    if noted is None:
-        return
-    for file, expected in noted.items():
-        path = shard / file
-        if not path.is_file():
-            raise damaged(name, f"{path} is missing")
-        found = _checksum(path)
-        if found[0] != expected[0]:
-            raise damaged(name, f"{path} has {found[0]} bytes, not {expected[0]}")
-        if found != expected:
-            raise damaged(name, f"{path} was altered")
-    try:
-        json.loads((shard / _CONFIG).read_bytes())
-    except (OSError, ValueError):
-        raise damaged(name, f"{shard / _CONFIG} is missing or cannot be read") from None
-
-
-def damaged(name: str, what: str) -> StoreDamagedError:
-    """The error, with what to do."""
-    return StoreDamagedError(
-        f"{name} is damaged: {what}; roll back to an earlier version (cir catalogs rollback), restore a "
-        "snapshot (cir catalogs restore), or index the catalog again"
-    )
-
-
-def _names(shard: Path) -> list[str]:
-    names = (path.relative_to(shard) for path in sorted(shard.rglob("*")) if path.is_file())
-    return [str(name) for name in names if name.parts[0] != _LOG and str(name) != _CONFIG]
-
-
-def _checksum(path: Path) -> list[int]:
-    size = path.stat().st_size
-    return [size] if size > _SMALL else [size, zlib.crc32(path.read_bytes())]

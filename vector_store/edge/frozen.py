@@ -13,8 +13,9 @@ from pathlib import Path
 
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.executor import StoreExecutor
-from vector_store.edge.files import check_disk_space, copy_shard, used_bytes, verify_checksums
+from vector_store.edge.files import check_disk_space, copy_shard, used_bytes
 from vector_store.edge.locks import FileLock, WriteLock
+from vector_store.edge.noted import NotedFiles, VersionFiles
 from vector_store.edge.points import EdgePoints
 from vector_store.edge.shard import OpenShard
 from vector_store.errors import CatalogNotFoundError, VersionConflictError, VersionNotFoundError
@@ -87,7 +88,10 @@ class FrozenVersions:
             folder.mkdir()
             shard = folder / "shard"
             try:
-                self._copy(info, shard, name)
+                files = VersionFiles(self._catalogs, catalog, version)
+                noted = self._copy(info, shard, name, files)
+                # All of it, because copies and snapshots are made of it, and the next version.
+                files.check(noted, shard)
             except FileNotFoundError:
                 if self._catalogs.is_dropped(catalog, version):
                     raise VersionNotFoundError(f"{name} was dropped while it was copied") from None
@@ -107,14 +111,15 @@ class FrozenVersions:
             raise
         return FrozenVersion(info, points, folder, lock)
 
-    def _copy(self, info: VersionInfo, target: Path, name: str) -> None:
+    def _copy(self, info: VersionInfo, target: Path, name: str, files: VersionFiles) -> NotedFiles:
         layout = self._catalogs.layout
         with WriteLock(layout.write_lock(info.catalog, info.version)).held(f"copy {name}"):
             # Under the write_lock, because the owner changes folders under it.
-            source = self._catalogs.shard(info.catalog, info.version)
-            check_disk_space(layout.root, self._min_free_bytes + used_bytes(source), f"copy {name}")
-            copy_shard(source, target)
-            verify_checksums(target, layout.checksums(info.catalog, info.version), name)
+            noted = files.noted()
+            needed = self._min_free_bytes + used_bytes(noted.shard)
+            check_disk_space(layout.root, needed, f"copy {name}")
+            copy_shard(noted.shard, target)
+            return noted
 
     def _remove_left(self) -> None:
         """Remove the copies of processes that died."""

@@ -15,7 +15,7 @@ from vector_store.backend import Hit, PointsBackend, Record, SearchPlan
 from vector_store.codec import StoredPoints
 from vector_store.edge.filter import edge_filter
 from vector_store.edge.shard import OpenShard, engine_errors
-from vector_store.errors import StoreUnavailableError
+from vector_store.errors import StoreDamagedError, StoreUnavailableError
 from vector_store.filters import Filter
 from vector_store.payload_index import TERMS, data_path
 from vector_store.types import FacetValue
@@ -40,6 +40,7 @@ class EdgePoints(PointsBackend):
         self._name = name
         self._running: set[Future[Any]] = set()
         self._closing = False
+        self._damage = ""
 
     async def search(self, plan: SearchPlan) -> list[Hit]:
         request = edge.QueryRequest(
@@ -103,6 +104,10 @@ class EdgePoints(PointsBackend):
     async def delete_where(self, where: Filter) -> None:
         await self._run(lambda: self._shard.delete_where(cast(edge.Filter, edge_filter(where))), changes=True)
 
+    def refuse(self, damage: str) -> None:
+        """Answer every call with `StoreDamagedError(damage)`: what is stored is not to be believed."""
+        self._damage = damage
+
     async def flush(self) -> None:
         """Write everything to its final files, so that reopening need not replay a log."""
         await self._run(self._shard.flush, changes=True)
@@ -143,12 +148,17 @@ class EdgePoints(PointsBackend):
             self._shard.close()
 
     async def _run(self, call: Callable[[], T], *, changes: bool = False) -> T:
+        if self._damage:
+            raise StoreDamagedError(self._damage)
         if self._closing:
             raise StoreUnavailableError(f"{self._name} is closed")
         future = (self._writing if changes else self._executor).submit(self._guarded, call)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
-        return await asyncio.wrap_future(future)
+        answer = await asyncio.wrap_future(future)
+        if self._damage:  # found meanwhile
+            raise StoreDamagedError(self._damage)
+        return answer
 
     def _guarded(self, call: Callable[[], T]) -> T:
         with engine_errors(f"read or write {self._name}"):

@@ -15,9 +15,9 @@ import qdrant_edge as edge
 
 from vector_store.codec import StoredPoints
 from vector_store.edge.config import field_indexes, shard_config
-from vector_store.edge.files import copy_shard, damaged
+from vector_store.edge.files import copy_shard
 from vector_store.edge.locks import WriteLock
-from vector_store.errors import StoreError, StoreLockedError, StoreUnavailableError
+from vector_store.errors import StoreError, StoreLockedError, StoreUnavailableError, damaged
 from vector_store.types import VersionSpec
 
 
@@ -39,6 +39,15 @@ def engine_errors(act: str) -> Iterator[None]:
                 "service that owns the store"
             ) from error
         raise StoreUnavailableError(f"cannot {act}: {text}") from error
+
+
+def settle(path: Path, name: str) -> None:
+    """Open a shard that was changed, and close it: the engine ends only so what it left for the next opening.
+
+    From then on opening and closing changes none of its files. Blocks.
+    """
+    with engine_errors(f"close {name}"):
+        edge.EdgeShard.load(str(path)).close()
 
 
 # Small, because the engine keeps the interpreter lock for each.

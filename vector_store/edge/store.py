@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
 
-from vector_store.base import CatalogVersion, VectorStore
+from vector_store.base import CatalogVersion, FileCheck, VectorStore
 from vector_store.catalog_version import BackendVersion
 from vector_store.edge import EdgeOptions
+from vector_store.edge.background_check import check_for
 from vector_store.edge.catalogs import EdgeCatalogs, new_version_info
 from vector_store.edge.executor import StoreExecutor
-from vector_store.edge.files import EdgeLayout, check_disk_space, verify_checksums
+from vector_store.edge.files import EdgeLayout, check_disk_space
 from vector_store.edge.frozen import FrozenVersions
 from vector_store.edge.locks import FileLock, WriteLock, holder_of
+from vector_store.edge.noted import VersionFiles
 from vector_store.edge.points import EdgePoints
 from vector_store.edge.shard import OpenShard
 from vector_store.edge.versions import EdgeVersions
@@ -59,6 +62,7 @@ class EdgeStore(VectorStore):
         self._versions = EdgeVersions(self._catalogs, self._executor, options, quantize_above_bytes)
         self._frozen = FrozenVersions(self._catalogs, self._executor, options.min_free_bytes)
         self._min_free_bytes = options.min_free_bytes
+        self._verify_open_s = options.verify_open_s
         self._quantize_above_bytes = quantize_above_bytes
         self._writers: WeakSet[EdgeWriter] = WeakSet()
         self._closed = False
@@ -147,6 +151,10 @@ class EdgeStore(VectorStore):
         # The other catalogs are served; a request for the damaged one is refused with the same text.
         return facts | {"damaged": " / ".join(damage)} if damage else facts
 
+    async def check_files(self, catalog: str, version: str = "") -> list[FileCheck]:
+        self._check_open()
+        return await self._executor.run(self._check_files, catalog, version)
+
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -167,12 +175,16 @@ class EdgeStore(VectorStore):
         for name in self._catalogs.names():
             # Another process may have dropped it a moment ago.
             with suppress(CatalogNotFoundError):
-                found.append(self._get_catalog(name))
+                try:
+                    found.append(self._get_catalog(name))
+                except StoreDamagedError:  # the others are listed
+                    found.append(CatalogInfo(name, None))
         return found
 
     def _get_catalog(self, catalog: str) -> CatalogInfo:
-        published = [i for i in self._catalogs.versions(catalog) if i.state is VersionState.PUBLISHED]
-        return CatalogInfo(catalog, published[0] if published else None)
+        self._catalogs.versions(catalog)
+        published = self._catalogs.history(catalog).published
+        return CatalogInfo(catalog, self._catalogs.version(catalog, published) if published else None)
 
     def _create(self, catalog: str, spec: VersionSpec) -> EdgeWriter:
         version = self._catalogs.allocate(catalog)
@@ -214,18 +226,32 @@ class EdgeStore(VectorStore):
         check_disk_space(self._layout.root, self._min_free_bytes, f"write {info.label}")
 
     def _find_damage(self) -> list[str]:
-        """Find published versions whose files are not what they were when they were closed."""
+        """Find published versions whose files are not what was noted, as far as there is time for all."""
         found = []
-        for info in self._list_catalogs():
-            if info.published is not None:
-                key = (info.catalog, info.published.version)
-                try:
-                    verify_checksums(
-                        self._catalogs.shard(*key), self._layout.checksums(*key), info.published.label
-                    )
-                except StoreDamagedError as error:
-                    found.append(str(error))
+        deadline = time.monotonic() + self._verify_open_s
+        for name in self._catalogs.names():
+            try:
+                info = self._get_catalog(name).published
+                if info is not None:
+                    files = VersionFiles(self._catalogs, info.catalog, info.version)
+                    check_for(files.noted(), files, deadline - time.monotonic())
+            except StoreDamagedError as error:
+                found.append(str(error))
+            except CatalogNotFoundError:
+                continue
         return found
+
+    def _check_files(self, catalog: str, version: str) -> list[FileCheck]:
+        checks = []
+        try:
+            self._catalogs.history(catalog)
+        except StoreDamagedError as error:
+            checks.append(FileCheck("", str(error)))
+        for name in self._catalogs.version_names(catalog):
+            if version in ("", name):
+                check = VersionFiles(self._catalogs, catalog, name).verify()
+                checks += [] if check is None else [check]
+        return checks
 
     def _lock(self, info: VersionInfo, purpose: str) -> FileLock:
         path = self._layout.lock(info.catalog, info.version)

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from service_runtime.error_report import name_error
+from service_runtime.logging import get_logger
 from vector_store.edge import EdgeOptions
 from vector_store.edge.background import BackgroundIndex, remove_other_shards
+from vector_store.edge.background_check import BackgroundCheck, check_for
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.executor import StoreExecutor
-from vector_store.edge.files import (
-    FIRST_SHARD,
-    check_disk_space,
-    remove_checksums,
-    verify_checksums,
-    write_checksums,
-)
+from vector_store.edge.files import FIRST_SHARD, check_disk_space
 from vector_store.edge.locks import FileLock, WriteLock, holder_of
+from vector_store.edge.noted import NotedFiles, VersionFiles
 from vector_store.edge.points import EdgePoints
-from vector_store.edge.shard import OpenShard
+from vector_store.edge.shard import OpenShard, settle
+from vector_store.edge.sums import Coverage
 from vector_store.errors import (
     CatalogNotFoundError,
+    StoreDamagedError,
     StoreError,
     StoreLockedError,
     VersionConflictError,
     VersionNotFoundError,
+    damaged,
 )
 from vector_store.types import VersionInfo, VersionState, version_label
 from vector_store.versions import PublishHistory
@@ -47,10 +48,14 @@ class OpenVersion:
     info: VersionInfo
     points: EdgePoints
     lock: FileLock
+    files: VersionFiles
     shard: str = FIRST_SHARD
+    coverage: Coverage = Coverage.OLDER
     pins: int = 0
     changed: bool = False
+    damage: str = ""
     indexing: BackgroundIndex | None = None
+    checking: BackgroundCheck | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -102,6 +107,8 @@ class EdgeVersions:
                 if version or attempt == _TRIES - 1:
                     raise
                 continue
+            if opened.damage:
+                raise StoreDamagedError(opened.damage)
             opened.pins += 1
             self._close_idle(catalog, history.published)
             opened.info = replace(opened.info, state=history.state_of(name, complete=True))
@@ -149,7 +156,7 @@ class EdgeVersions:
     async def _record_points(self, opened: OpenVersion) -> None:
         opened.info = replace(opened.info, points=await opened.points.count(None))
         if not await self._executor.run(self._catalogs.is_dropped, *opened.key):
-            await self._executor.run(self._catalogs.write, opened.info, opened.shard)
+            await self._executor.run(self._catalogs.write, opened.info, opened.shard, opened.coverage)
 
     async def _open_version(self, catalog: str, version: str) -> OpenVersion:
         # Not the caller's to cancel: a shard that a thread has loaded must be entered, or it stays locked.
@@ -157,25 +164,62 @@ class EdgeVersions:
 
     async def _open_once(self, catalog: str, version: str) -> OpenVersion:
         async with self._opening:
-            opened = self._open.get((catalog, version))
-            if opened is None:
-                opened = await self._executor.run(self._load, catalog, version)
+            known = self._open.get((catalog, version))
+            if known is not None:
+                return known
+            try:
+                opened, noted, left = await self._executor.run(self._load, catalog, version)
                 self._open[opened.key] = opened
-                # A process that died between a change and its note leaves a wrong number behind.
-                if await opened.points.count(None) != opened.info.points:
-                    await self._record_points(opened)
-                opened.indexing = BackgroundIndex(
-                    opened,
-                    self._catalogs,
-                    self._executor,
-                    self._opening,
-                    self._options,
-                    self._quantize_above_bytes,
-                )
-                await opened.indexing.start_if_needed()
+                await self._check_count(opened)
+            except StoreDamagedError:
+                self._options.on_damage(catalog, True)
+                raise
+            self._options.on_damage(catalog, False)
+            if left is not None and self._options.verify_bytes_per_s:
+                self._check_rest(opened, noted, left)
+            opened.indexing = BackgroundIndex(
+                opened,
+                self._catalogs,
+                self._executor,
+                self._opening,
+                self._options,
+                self._quantize_above_bytes,
+            )
+            await opened.indexing.start_if_needed()
             return opened
 
-    def _load(self, catalog: str, version: str) -> OpenVersion:
+    async def _check_count(self, opened: OpenVersion) -> None:
+        """Compare the number of items with the document's, which a process that died has left behind."""
+        held = await opened.points.count(None)
+        if held == opened.info.points:
+            return
+        if opened.coverage is Coverage.ALL:
+            # Nothing has changed it, so something is not what it was.
+            problem = f"it holds {held} items, not {opened.info.points}"
+            opened.files.mark(problem)
+            error = damaged(opened.info.label, problem)
+            opened.damage = str(error)
+            self._close_idle(opened.info.catalog, opened.info.version)
+            raise error
+        await self._record_points(opened)
+
+    def _check_rest(self, opened: OpenVersion, noted: NotedFiles, left: Iterator[int]) -> None:
+        """Begin comparing what the opening had no time for."""
+        loop = asyncio.get_running_loop()
+
+        def on_damage(error: StoreDamagedError) -> None:
+            opened.damage = str(error)
+            opened.points.refuse(opened.damage)
+            self._options.on_damage(opened.info.catalog, True)
+            # Closed as soon as nobody reads it, so that restored files are opened without a restart.
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._close_idle, opened.info.catalog, opened.info.version)
+
+        opened.checking = BackgroundCheck(
+            opened, noted, left, opened.files, self._options.verify_bytes_per_s, on_damage
+        )
+
+    def _load(self, catalog: str, version: str) -> tuple[OpenVersion, NotedFiles, Iterator[int] | None]:
         info = self._catalogs.version(catalog, version)
         if info.state is VersionState.BUILDING:
             raise VersionConflictError(f"{version_label(catalog, version)} is still being built")
@@ -194,27 +238,40 @@ class EdgeVersions:
             # Once more under the lock: it may have been dropped or changed before that.
             info = self._catalogs.version(catalog, version)
             layout = self._catalogs.layout
-            shard, sums = self._catalogs.shard(catalog, version), layout.checksums(catalog, version)
             name = version_label(catalog, version)
+            files = VersionFiles(self._catalogs, catalog, version)
+            noted = files.noted()
+            shard = noted.shard
             remove_other_shards(layout.version(catalog, version), shard.name)
-            verify_checksums(shard, sums, name)
+            # Where damage was found before, all of it is compared: by chance it might not be met again.
+            marked = info.damaged
+            left = check_for(noted, files, float("inf") if marked else self._options.verify_open_s)
 
             def before_write() -> None:
                 check_disk_space(layout.root, self._options.min_free_bytes, f"write {name}")
-                if not opened.changed:
-                    self._catalogs.mark_changed(catalog, version)
-                    remove_checksums(sums)
-                    opened.changed = True
+                if opened.changed:
+                    return
+                self._catalogs.mark_changed(catalog, version)
+                if opened.coverage is Coverage.ALL:
+                    self._catalogs.write(opened.info, opened.shard, Coverage.UNCHANGING)
+                    opened.coverage = Coverage.UNCHANGING
+                files.forget_older()
+                opened.changed = True
 
             write_lock = WriteLock(layout.write_lock(catalog, version))
-            points = EdgePoints(
-                OpenShard.load(shard, write_lock, name, before_write), self._executor.pool, name
-            )
-            opened = OpenVersion(info, points, lock, shard.name)
+            try:
+                loaded = OpenShard.load(shard, write_lock, name, before_write)
+            except StoreDamagedError:
+                files.mark(f"the engine cannot open {shard}")
+                raise
+            if marked:
+                files.unmark()
+            points = EdgePoints(loaded, self._executor.pool, name)
+            opened = OpenVersion(info, points, lock, files, shard.name, noted.coverage)
         except BaseException:
             lock.release()
             raise
-        return opened
+        return opened, noted, left
 
     def _known_history(self, catalog: str) -> PublishHistory | None:
         """Return the publish history, None when its file was replaced since it was read.
@@ -243,7 +300,8 @@ class EdgeVersions:
 
     def _close_idle(self, catalog: str, published: str) -> None:
         for (name, version), opened in list(self._open.items()):
-            if name == catalog and version != published and opened.pins == 0:
+            idle = version != published or bool(opened.damage)
+            if name == catalog and idle and opened.pins == 0:
                 self._spawn(self._close_version(opened, force=False))
 
     async def _close_version(self, opened: OpenVersion, *, force: bool) -> None:
@@ -254,16 +312,35 @@ class EdgeVersions:
             try:
                 if opened.indexing is not None:
                     await opened.indexing.stop()
+                if opened.checking is not None:
+                    await self._executor.run(opened.checking.stop)
+                changed = opened.changed or opened.coverage is Coverage.UNCHANGING
+                if changed and not opened.damage:
+                    # A caller that was cancelled has not noted its change.
+                    opened.info = replace(opened.info, points=await opened.points.count(None))
                 await opened.points.close()
-                dropped = await self._executor.run(self._catalogs.is_dropped, *opened.key)
-                if opened.changed and not dropped:
-                    layout = self._catalogs.layout
-                    shard = layout.shard(*opened.key, opened.shard)
-                    await self._executor.run(write_checksums, shard, layout.checksums(*opened.key))
+                if changed:
+                    await self._executor.run(self._note_files, opened)
             finally:
                 opened.lock.release()
             if await self._executor.run(self._catalogs.is_dropped, *opened.key):
                 await self._executor.run(self._catalogs.sweep, opened.info.catalog)
+
+    def _note_files(self, opened: OpenVersion) -> None:
+        """Note what the files of a version that was changed have become."""
+        if opened.damage or self._catalogs.is_dropped(*opened.key):
+            return  # the damage must not become what the files are to be
+        try:
+            settle(self._catalogs.layout.shard(*opened.key, opened.shard), opened.info.label)
+            opened.files.note_all()
+            self._catalogs.write(opened.info, opened.shard, Coverage.ALL)
+        except (StoreError, OSError) as error:
+            get_logger().warning(
+                "files that were changed online have no checksums",
+                version=opened.info.label,
+                error=name_error(error),
+                meanwhile="damage to them is found when the version is closed again, or not",
+            )
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

@@ -10,10 +10,10 @@ from vector_store.edge import optimize
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.config import INDEXING_THRESHOLD_KB
 from vector_store.edge.executor import StoreExecutor, optimize_in_subprocess
-from vector_store.edge.files import write_checksums
 from vector_store.edge.locks import FileLock
 from vector_store.edge.points import EdgePoints
 from vector_store.edge.shard import engine_errors
+from vector_store.edge.sums import Coverage, make_sums, write_sums
 from vector_store.errors import VersionConflictError, VersionNotFoundError
 from vector_store.types import VersionInfo, VersionState
 from vector_store.versions import wants_int8
@@ -112,8 +112,8 @@ class EdgeWriter(BackendItems, VersionWriter):
         self.info = replace(self.info, state=VersionState.READY)
         layout = self._catalogs.layout
         key = (self.info.catalog, self.info.version)
-        write_checksums(layout.shard(*key), layout.checksums(*key))
-        self._catalogs.write(self.info)
+        write_sums(layout.sums(*key), make_sums(layout.shard(*key)))
+        self._catalogs.write(self.info, coverage=Coverage.ALL)
         return self.info
 
     def _save(self) -> None:

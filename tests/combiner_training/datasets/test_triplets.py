@@ -82,6 +82,25 @@ def test_parquet_says_the_same_as_json_lines(tmp_path: Path) -> None:
         load_triplets(tmp_path / "none.parquet")
 
 
+def test_a_cell_of_parquet_that_cannot_be_read_names_its_row(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"in red", b"gr\xfcn"]).buffers())
+    names = pa.array(["a.jpg", "b.jpg"])
+    path = tmp_path / "shop.parquet"
+    pq.write_table(pa.table({"reference": names, "target": names, "text": texts}), path)
+    with pytest.raises(DatasetError, match=r"shop\.parquet, row 2 holds a value that cannot be read: .*0xfc"):
+        load_triplets(path)
+    far = pa.array([0, 2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"reference": names, "target": names, "text": far}), path)
+    with pytest.raises(DatasetError, match=r"shop\.parquet, row 1, text"):
+        load_triplets(path)
+    pq.write_table(pa.table([names, names], ["reference", "reference"]), path)
+    with pytest.raises(DatasetError, match=r"shop\.parquet has the column 'reference' twice"):
+        load_triplets(path)
+
+
 def _schema(pa: Any) -> Any:
     texts = pa.list_(pa.string())
     names = ("image", "split", "reference", "text", "target", "id")

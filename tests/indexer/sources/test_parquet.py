@@ -335,6 +335,48 @@ def test_data_frames_of_pandas_are_read(tmp_path: Path) -> None:
     assert source.survey(["__index_level_0__"]).schema == {"__index_level_0__": K.INTEGER}
 
 
+class Period(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
+    """Months since 1970, as pandas writes them."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.int64(), "pandas.period")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b"{}"
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> Period:
+        return cls()
+
+
+def test_numbers_that_only_other_programs_understand_are_left_out(tmp_path: Path) -> None:
+    """A reader that does not know the type sees plain numbers."""
+    months = pa.ExtensionArray.from_storage(Period(), pa.array([648, None]))
+    named = {b"ARROW:extension:name": b"geo.wkt"}
+    fields = [
+        pa.field("image", pa.string()),
+        pa.field("month", months.type),
+        pa.field("months", pa.list_(months.type)),
+        pa.field("shape", pa.string(), metadata=named),
+        pa.field("point", pa.int64(), metadata=named),
+        pa.field("id", pa.uuid()),
+    ]
+    listed = pa.ListArray.from_arrays([0, 1, 2], months)
+    ids = pa.array([UUID(int=7).bytes, UUID(int=8).bytes], pa.uuid())
+    arrays = [pa.array(["1.jpg", "2.jpg"]), months, listed, pa.array(["POINT", None]), pa.array([1, 2]), ids]
+    source = ManifestSource(write(tmp_path / "m.parquet", pa.table(arrays, pa.schema(fields))))
+    facts = source.survey()
+    assert facts.schema == {"shape": K.KEYWORD}
+    assert [note.split("'")[1] for note in facts.notes] == ["month", "months", "point"]
+    assert "a value of the type pandas.period" in facts.notes[0]
+    assert payloads(source)[str(UUID(int=7))] == {"shape": "POINT"}
+    pa.register_extension_type(Period())
+    try:
+        assert source.survey().schema == {"shape": K.KEYWORD}
+    finally:
+        pa.unregister_extension_type("pandas.period")
+
+
 def test_columns_of_one_name_are_refused_unless_others_are_chosen(tmp_path: Path) -> None:
     table = pa.table([pa.array(["1.jpg"]), pa.array([1]), pa.array([2]), pa.array([3])], list("xaab"))
     path = write(tmp_path / "m.parquet", table.rename_columns(["image", "a", "a", "b"]))
@@ -455,7 +497,7 @@ TYPES: list[tuple[pa.DataType, st.SearchStrategy[Any], Callable[[Any], Any]]] = 
     (pa.binary(4), st.binary(min_size=4, max_size=4), bytes.hex),
     (
         pa.timestamp("s"),
-        st.integers(-(2**62), 2**62),
+        st.integers(-(2**53), 2**53),  # in seconds; stored in milliseconds
         lambda value: (
             f"{(datetime(1970, 1, 1) + timedelta(seconds=value)).isoformat()}Z"
             if FAR > value >= -62_135_596_800

@@ -161,8 +161,12 @@ async def test_damaged_snapshots_are_refused_before_anything_is_written(tmp_path
 
     def fewer(folder: Path) -> None:
         manifest = json.loads((folder / "manifest.json").read_text())
-        del manifest["pages"][0]
+        del manifest["pages"][0], manifest["sum"]
         (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    def renamed(folder: Path) -> None:
+        path = folder / "manifest.json"
+        path.write_text(path.read_text().replace('"fp-1"', '"fp-2"'))
 
     for number, (damage, message) in enumerate(
         [
@@ -174,6 +178,7 @@ async def test_damaged_snapshots_are_refused_before_anything_is_written(tmp_path
             (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "format 2"),
             (lambda folder: (folder / "manifest.json").write_text('{"format": 1}'), "KeyError"),
             (fewer, "do not add up"),
+            (renamed, r"manifest\.json is damaged.*checksum"),
         ]
     ):
         folder = tmp_path / f"damaged-{number}"
@@ -182,7 +187,17 @@ async def test_damaged_snapshots_are_refused_before_anything_is_written(tmp_path
         with pytest.raises(SnapshotDamagedError, match=message):
             await restore_snapshot(store, folder, catalog="other")
         assert [c.catalog for c in await store.list_catalogs()] == ["shop"]
-    assert check_snapshot(whole)["points"] == COUNT
+    manifest = check_snapshot(whole)
+    assert manifest["points"] == COUNT
+    path = whole / "manifest.json"
+    content = path.read_bytes()
+    for at in range(0, len(content), 5):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        try:
+            assert check_snapshot(whole) == manifest
+        except SnapshotDamagedError:
+            continue
+    path.write_bytes(content)
     # An interrupted one is written anew, a folder with other things in it is left alone.
     (tmp_path / "damaged-3" / "page-000009.f32").write_text("left over")
     await write_snapshot(store, "shop", tmp_path / "damaged-3")

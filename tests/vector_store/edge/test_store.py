@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,17 @@ import pytest
 from tests.vector_store.samples import batch, build, features, numbered, spec, storage_of
 from vector_store import open_store
 from vector_store.base import SearchOptions
+from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.config import INDEXING_THRESHOLD_KB
+from vector_store.edge.files import EdgeLayout
 from vector_store.edge.store import EdgeStore
-from vector_store.errors import StoreLockedError, StoreUnavailableError, VersionConflictError
+from vector_store.edge.sums import Coverage
+from vector_store.errors import (
+    StoreDamagedError,
+    StoreLockedError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
 from vector_store.types import Quantization, VersionState
 
 
@@ -24,7 +33,7 @@ async def test_files_are_where_the_layout_says(tmp_path: Path) -> None:
     await store.close()
     root = tmp_path / "with space"
     current = json.loads((root / "catalogs/shop/CURRENT").read_text())
-    assert current == {"published": "v0001", "earlier": []}
+    assert (current["published"], current["earlier"]) == ("v0001", [])
     document = json.loads((root / "catalogs/shop/versions/v0001/version.json").read_text())
     assert (document["points"], document["complete"]) == (1, True)
     assert not list(root.rglob("*.tmp"))
@@ -173,10 +182,18 @@ async def test_online_changes_are_counted_in_the_listing_after_reopening(tmp_pat
     await store.close()
     store = open_store(f"edge://{tmp_path}")
     assert [i.points for i in await store.list_versions("shop")] == [3]
+    catalogs = EdgeCatalogs(EdgeLayout(tmp_path))
+    info = replace(catalogs.version("shop", "v0001"), points=1)
     # As a process leaves it that dies between a change and its note.
-    path = tmp_path / "catalogs/shop/versions/v0001/version.json"
-    path.write_text(path.read_text().replace('"points": 3', '"points": 1'))
+    catalogs.write(info, coverage=Coverage.UNCHANGING)
     async with store.open_version("shop") as pinned:
         assert sorted(await pinned.retrieve(["a", "b", "c"])) == ["a", "b", "c"]
         assert pinned.info.points == 3
     await store.close()
+    # Where nothing was changed, another number is damage.
+    catalogs.write(info, coverage=Coverage.ALL)
+    async with open_store(f"edge://{tmp_path}") as store:
+        for _ in range(2):
+            with pytest.raises(StoreDamagedError, match="it holds 3 items, not 1"):
+                async with store.open_version("shop"):
+                    pass

@@ -4,13 +4,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from combiner_service.checkpoint import inspect_checkpoint, read_checkpoint
 from combiner_service.errors import InvalidCheckpointError
-from combiner_service.network import CombinerNetwork
-from tests.combiner_service.examples import SMALL, save_published, weights_of
+from combiner_service.torch_network import CombinerNetwork
+from tests.combiner_service.examples import SMALL, save_published, tensors_of, weights_of
 
 pytestmark = pytest.mark.torch
 
@@ -31,7 +32,7 @@ class Crafted:
 def test_a_crafted_pickle_is_refused_and_not_run(tmp_path: Path, read: Any) -> None:
     witness = tmp_path / "ran"
     path = tmp_path / "crafted.pt"
-    torch.save({"epoch": Crafted(witness), "Combiner": weights_of()}, path)
+    torch.save({"epoch": Crafted(witness), "Combiner": tensors_of(weights_of())}, path)
     # The file does run when it is unpickled: the refusal below is what keeps it from doing so.
     torch.load(path, weights_only=False)
     assert witness.exists()
@@ -72,7 +73,7 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path, read: Any) -> None:
         (torch.zeros(3), "holds a Tensor"),
         ({}, "no 'Combiner' but: nothing"),
         ({"epoch": 1, "CLIP": {}}, "fine-tuned CLIP belongs to the embedder"),
-        (weights_of(), r"no 'Combiner' but: text_projection_layer\.weight"),
+        (tensors_of(weights_of()), r"no 'Combiner' but: text_projection_layer\.weight"),
         ({"epoch": 1, "Combiner": [1]}, "not a state dict"),
         ({"epoch": 1, "Combiner": {1: torch.zeros(1)}}, "not a state dict"),
         ({"epoch": 1, "Combiner": {"output_layer.bias": 3}}, "not a dense tensor"),
@@ -91,7 +92,7 @@ def test_other_contents_are_refused(tmp_path: Path, read: Any, content: object, 
 @both_readers
 def test_an_epoch_is_not_needed(tmp_path: Path, read: Any) -> None:
     path = tmp_path / "a.pt"
-    torch.save({"Combiner": weights_of()}, path)
+    torch.save({"Combiner": tensors_of(weights_of())}, path)
     assert read(path).metadata.epoch is None
     assert read(path).sizes == SMALL
 
@@ -99,7 +100,7 @@ def test_an_epoch_is_not_needed(tmp_path: Path, read: Any) -> None:
 @both_readers
 def test_the_older_layout_of_torch_save_is_read(tmp_path: Path, read: Any) -> None:
     path = tmp_path / "a.pt"
-    torch.save({"epoch": 3, "Combiner": weights_of()}, path, _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "Combiner": tensors_of(weights_of())}, path, _use_new_zipfile_serialization=False)
     assert read(path).metadata.epoch == 3
 
 
@@ -114,7 +115,7 @@ def test_garbage_is_refused(tmp_path: Path, read: Any, content: bytes) -> None:
 
 def test_a_damaged_byte_is_refused_or_harmless(tmp_path: Path) -> None:
     whole = io.BytesIO()
-    torch.save({"epoch": 1, "Combiner": weights_of()}, whole)
+    torch.save({"epoch": 1, "Combiner": tensors_of(weights_of())}, whole)
     path = tmp_path / "a.pt"
     for position in range(0, len(whole.getvalue()), 61):
         content = bytearray(whole.getvalue())
@@ -142,3 +143,67 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path, r
     assert path.stat().st_size < 100_000
     with pytest.raises(InvalidCheckpointError, match="compressed archive"):
         read(path)
+
+
+def archive_of(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
+    """Put an archive together as torch.save does, of a pickle that it would not write."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+        for key, content in (storages or {}).items():
+            archive.writestr(f"a/data/{key}", content)
+    return path
+
+
+@both_readers
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        pytest.param(b"\x80\x02]r" + (2**31).to_bytes(4, "little") + b".", id="a far place in memory"),
+        pytest.param(b"\x80\x02}" + b")" + b"\x85" * 900_000 + b"K\x01s.", id="a deeply nested key"),
+        pytest.param(b"\x80\x02}(" + b")" + b"\x85" * 900_000 + b"K\x01u.", id="deeply nested keys"),
+        pytest.param(b"\x80\x02(" + b")" + b"\x85" * 900_000 + b"K\x01d.", id="a dictionary of such"),
+        pytest.param(b"\x80\x04\x8f(" + b")" + b"\x85" * 900_000 + b"\x90.", id="a set of such"),
+        pytest.param(b"\x80\x02" + b"]" * 900_000 + b"a" * 899_999 + b".", id="lists in lists"),
+        pytest.param(b"\x80\x02X" + (2**31 - 1).to_bytes(4, "little") + b"a.", id="a text too long"),
+        pytest.param(b"\x80\x02\x8b" + (2**31 - 1).to_bytes(4, "little") + b"\x01.", id="a number likewise"),
+        pytest.param(b"\x80\x02ccollections\nOrderedDict\n)\x81}b.", id="a state that is set"),
+        pytest.param(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02K\x03tR.", id="no storage"),
+        pytest.param(b"\x80\x02cbuiltins\neval\n(X\x03\x00\x00\x001+1tR.", id="a call"),
+        pytest.param(b"cposix\nsystem\n(S'true'\ntR.", id="a call of protocol 0"),
+        pytest.param(b"(S'true'\niposix\nsystem\n.", id="an instance"),
+        pytest.param(b"\x80\x02\x82\x01.", id="an extension"),
+    ],
+)
+def test_crafted_pickles_are_refused(tmp_path: Path, read: Any, pickled: bytes) -> None:
+    with pytest.raises(InvalidCheckpointError):
+        read(archive_of(tmp_path / "a.pt", pickled))
+
+
+def test_a_storage_that_is_shorter_than_its_tensor_is_refused(tmp_path: Path) -> None:
+    whole = save_published(tmp_path / "whole.pt", weights_of())
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content[:-4] if name.endswith("/data/0") else content)
+    with pytest.raises(InvalidCheckpointError, match="storage 0 is cut short"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("new_layout", [True, False])
+def test_shared_storages_and_parameters_are_read_as_torch_reads_them(
+    tmp_path: Path, new_layout: bool
+) -> None:
+    weights = tensors_of(weights_of())
+    flat = torch.cat([tensor.reshape(-1) for tensor in weights.values()])
+    ends = torch.tensor([tensor.numel() for tensor in weights.values()]).cumsum(0).tolist()
+    views = {
+        name: flat[end - tensor.numel() : end].view(tensor.shape)
+        for (name, tensor), end in zip(weights.items(), ends, strict=True)
+    }
+    views["output_layer.bias"] = torch.nn.Parameter(views["output_layer.bias"].clone())
+    path = tmp_path / "a.pt"
+    torch.save({"epoch": 2, "Combiner": views}, path, _use_new_zipfile_serialization=new_layout)
+    found = read_checkpoint(path).weights
+    for name, tensor in weights.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy())

@@ -1,0 +1,132 @@
+"""The Combiner network on a CPU, by OpenVINO: without torch, with float32, bfloat16 or int8 weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+
+from combiner_service.combiner import Float32
+from combiner_service.network_spec import NetworkSizes, WeightType, sizes_from_shapes
+
+# Values of an input row that share one scale in a product in int8.
+_INT8_GROUP = 128
+_core = openvino.Core()
+
+Layers = Callable[[Float32], Float32]
+
+
+class CpuNetwork:
+    """Mixes image and text with a learned weight, and adds a learned vector.
+
+    query = normalise(v + lambda * text + (1 - lambda) * image), where v and lambda, a number in (0, 1)
+    for each pair, are computed from the projections of both. Features go in raw (not normalised), both
+    into the projections and into the mix.
+
+    `weights` are float32 arrays under the published names; they are not needed any more afterwards. With
+    bfloat16 products are rounded on CPUs that multiply it in hardware, and exact on others. With int8 each
+    row of a weight is whole numbers from -127 to 127 times a scale of its own. The last layer of lambda and
+    the mix stay float32. A pass takes at most `threads` threads.
+
+    Raises:
+        InvalidCheckpointError: The arrays are not those of a Combiner.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Float32],
+        *,
+        weight_type: WeightType = WeightType.FLOAT32,
+        threads: int = 1,
+    ) -> None:
+        self.sizes: NetworkSizes = sizes_from_shapes({name: array.shape for name, array in weights.items()})
+        self.weight_type = weight_type
+
+        def layers(*names: str) -> Layers:
+            pairs = [(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names]
+            return _Layers(pairs, weight_type, threads)
+
+        self._project_text = layers("text_projection_layer")
+        self._project_image = layers("image_projection_layer")
+        self._vector = layers("combiner_layer", "output_layer")
+        # Almost half of the network's numbers belong to lambda: apart, they are not read for nothing.
+        self._scalar = layers("dynamic_scalar.0", "dynamic_scalar.3")
+
+    def __call__(self, image: Float32, text: Float32, text_weight: Float32 | None) -> tuple[Float32, Float32]:
+        """Combine row by row; see `NetworkRuntime`."""
+        both = np.concatenate([self._project_text(text), self._project_image(image)], axis=1)
+        np.maximum(both, 0, out=both)
+        query = self._vector(both)
+        own = np.ones(len(both), bool) if text_weight is None else np.isnan(text_weight)
+        used = np.empty(len(both), np.float32) if text_weight is None else text_weight.copy()
+        # Features too large for float32 are the caller's, and found in the answer.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if own.any():
+                used[own] = 1 / (1 + np.exp(-self._scalar(both[own])[:, 0]))
+            query = query + used[:, None] * text + (1 - used)[:, None] * image
+            # As torch normalises: what has no length stays as it is.
+            query /= np.maximum(np.linalg.norm(query, axis=1, keepdims=True), np.float32(1e-12))
+        return query, used
+
+
+class _Layers:
+    """Linear layers with ReLU between them, compiled. (n, in) float32 -> (n, out) float32."""
+
+    def __init__(
+        self, layers: Sequence[tuple[Float32, Float32]], weight_type: WeightType, threads: int
+    ) -> None:
+        given = ops.parameter([-1, layers[0][0].shape[1]], np.float32)
+        last = given
+        for index, (weight, bias) in enumerate(layers):
+            last = ops.relu(last) if index else last
+            last = ops.add(ops.matmul(last, _constant(weight, weight_type), False, True), ops.constant(bias))
+        bfloat16 = weight_type is WeightType.BFLOAT16
+        compiled = _core.compile_model(
+            openvino.Model([last], [given], "layers"),
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": threads,
+                "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP if weight_type is WeightType.INT8 else 0,
+            },
+        )
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+
+    def __call__(self, rows: Float32) -> Float32:
+        # A request holds its answer until the next one, so that it is copied inside the lock.
+        with self._lock:
+            answer: Float32 = np.array(self._request.infer([np.ascontiguousarray(rows)])[0])
+        return answer
+
+
+def _constant(weight: Float32, weight_type: WeightType) -> openvino.Node:
+    """Return the weight as the graph holds it, (out, in)."""
+    if weight_type is not WeightType.INT8 or len(weight) == 1:
+        return ops.constant(weight)
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(1e-30)) / np.float32(127)
+    whole = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+    return ops.multiply(ops.convert(ops.constant(whole), np.float32), ops.constant(scale))
+
+
+_PROBE_ROWS = 96
+
+
+def smallest_cosine(exact: CpuNetwork, other: CpuNetwork) -> float:
+    """Return the smallest cosine between the query vectors of two networks for seeded raw features.
+
+    Rows of about the length that CLIP's features have (10); one alone, three together, the rest at once,
+    for small and large batches take different ways. NaN where an answer is not finite.
+    """
+    dimension = exact.sizes.feature_dim
+    generator = np.random.default_rng(20220619)
+    rows = generator.standard_normal((2, _PROBE_ROWS, dimension)) * (10 / dimension**0.5)
+    image, text = rows.astype(np.float32)
+    wanted, _ = exact(image, text, None)
+    parts = (slice(0, 1), slice(1, 4), slice(4, _PROBE_ROWS))
+    got = np.concatenate([other(image[part], text[part], None)[0] for part in parts])
+    return float(np.einsum("ij,ij->i", wanted.astype(np.float64), got.astype(np.float64)).min())

@@ -1,0 +1,92 @@
+"""The Combiner network of the paper in torch: for training, and for serving on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from combiner_service.combiner import Float32
+from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
+
+_DROPOUT = 0.5
+
+
+class CombinerNetwork(nn.Module):
+    """Mixes image and text with a learned weight, and adds a learned vector.
+
+    query = normalise(v + lambda * text + (1 - lambda) * image), where v and lambda, a number in (0, 1)
+    for each pair, are computed from the projections of both. Features go in raw (not normalised), both
+    into the projections and into the mix.
+    """
+
+    def __init__(self, sizes: NetworkSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        d, p, h = sizes.feature_dim, sizes.projection_dim, sizes.hidden_dim
+        self.text_projection_layer = nn.Linear(d, p)
+        self.image_projection_layer = nn.Linear(d, p)
+        self.combiner_layer = nn.Linear(2 * p, h)
+        self.output_layer = nn.Linear(h, d)
+        # The positions 0 and 3 are part of the published names, so the layers between keep their place.
+        self.dynamic_scalar = nn.Sequential(
+            nn.Linear(2 * p, h), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(h, 1), nn.Sigmoid()
+        )
+        self.text_dropout = nn.Dropout(_DROPOUT)
+        self.image_dropout = nn.Dropout(_DROPOUT)
+        self.combiner_dropout = nn.Dropout(_DROPOUT)
+
+    def forward(
+        self, image_features: Tensor, text_features: Tensor, text_weight: Tensor | float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Combine (n, d) image features with (n, d) text features.
+
+        `text_weight`, one for all or (n,), replaces lambda, where it is not NaN; v is the network's own all
+        the same. Returns the L2-normalised query vectors, (n, d), and the lambda that was used, (n,).
+        """
+        text = self.text_dropout(functional.relu(self.text_projection_layer(text_features)))
+        image = self.image_dropout(functional.relu(self.image_projection_layer(image_features)))
+        both = torch.cat((text, image), dim=-1)
+        hidden = self.combiner_dropout(functional.relu(self.combiner_layer(both)))
+        if text_weight is None:
+            weight = self.dynamic_scalar(both)
+        else:
+            weight = torch.as_tensor(text_weight, dtype=both.dtype, device=both.device)
+            weight = weight.expand(len(both))[:, None]
+            own = weight.isnan()
+            # Almost half of the network's numbers belong to lambda: they are not read for nothing.
+            if bool(own.any()):
+                weight = torch.where(own, self.dynamic_scalar(both), weight)
+        mixed = self.output_layer(hidden) + weight * text_features + (1 - weight) * image_features
+        return functional.normalize(mixed, dim=-1), weight.squeeze(-1)
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, Float32]) -> CombinerNetwork:
+        """Build a network on these float32 arrays, in evaluation mode.
+
+        Raises:
+            InvalidCheckpointError: The arrays are not those of a Combiner.
+        """
+        sizes = sizes_from_shapes({name: array.shape for name, array in weights.items()})
+        # On the meta device nothing is allocated or initialised before the weights take their place.
+        with torch.device("meta"):
+            network = cls(sizes)
+        network.load_state_dict({name: torch.from_numpy(each) for name, each in weights.items()}, assign=True)
+        return network.eval().requires_grad_(False)
+
+
+class TorchRuntime:
+    """A network in evaluation mode, on the device where it is."""
+
+    def __init__(self, network: CombinerNetwork) -> None:
+        self._network = network
+
+    def __call__(self, image: Float32, text: Float32, text_weight: Float32 | None) -> tuple[Float32, Float32]:
+        """Combine row by row; see `NetworkRuntime`."""
+        device = self._network.output_layer.bias.device
+        given = (image, text) if text_weight is None else (image, text, text_weight)
+        with torch.inference_mode():
+            vectors, used = self._network(*(torch.from_numpy(each).to(device) for each in given))
+            return vectors.cpu().numpy(), used.cpu().numpy()
