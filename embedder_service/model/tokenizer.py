@@ -145,7 +145,10 @@ def _hugging_face(
                 tokenizer_mode=text.get("tokenizer_mode"),
                 **options,
             )
-            tokenizer(["a photo"])
+            known = tokenizer.tokenizer(_PROBE[1], add_special_tokens=False)["input_ids"]
+        if not set(known) - {tokenizer.tokenizer.unk_token_id}:
+            # Without its vocabulary transformers makes one that knows no word.
+            raise ValueError("it has no vocabulary")
     except ImportError as error:
         raise StartupError(
             f"the tokenizer {name} cannot be loaded: {error.name or one_line(error)} is missing; install the "
