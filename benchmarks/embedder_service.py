@@ -36,8 +36,8 @@ from benchmarks._processes import service
 from cir.channel import open_async_channel
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from cir.images.decode import Decoder
 from embedder_service.batching.scheduling import RECENT_SECONDS
-from embedder_service.images.decode import Decoder
 from embedder_service.settings import EmbedderSettings
 
 if TYPE_CHECKING:

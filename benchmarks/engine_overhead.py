@@ -31,14 +31,15 @@ from rich.table import Table
 from benchmarks.embedder_service import TEXT, read_photos, stream_rate, timed, timed_call
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc
+from cir.images.decode import Decoder
 from embedder_service.batching.jobs import Observer, Priority
 from embedder_service.batching.scheduling import RECENT_SECONDS
 from embedder_service.engine import Engine, EngineOptions
-from embedder_service.images.decode import Decoder
-from embedder_service.images.preprocess import Preprocessor
+from embedder_service.images.preprocess import Preprocessor, prepare_with
 from embedder_service.metrics import EmbedderMetrics
 from embedder_service.requests import RequestParser
 from embedder_service.servicer import EmbedderServicer
+from service_runtime.image_reader import ImageReader
 
 SIZE = 224
 CONTEXT = 77
@@ -137,8 +138,7 @@ async def running(observer: Observer) -> AsyncIterator[tuple[Engine, Any]]:
     """An engine around the null model, and a stub of a server over it."""
     engine = Engine(
         NullModel(),
-        Decoder(),
-        Preprocessor(size=SIZE),
+        ImageReader(prepare_with(Decoder(), Preprocessor(size=SIZE)), threads=os.cpu_count() or 1),
         EngineOptions(
             max_batch=BATCH,
             shared_bulk_batch=16,

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from embedder_service.images.decode import Decoder
+from cir.images.decode import Decoder
 from embedder_service.model.load import ServedModel, load
 from embedder_service.settings import EmbedderSettings
 from scripts.small_clip.measure import labelled, named

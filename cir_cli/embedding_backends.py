@@ -15,14 +15,16 @@ from cir.common.v1.model_pb2 import ModelInfo
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder_client import EmbedderClient
 from cir.errors import CirError
+from cir.images.decode import ImageError
 from cir.retry import BUSY, RetryPolicy
 from cir_cli.errors import Failure
 from cir_cli.options import Access
 from combiner_training.extract import EmbeddedBatch, ModelIdentity
-from embedder_service.images.decode import decoder_for
+from embedder_service.images.preprocess import prepare_with
 from embedder_service.model.load import load
 from embedder_service.settings import EmbedderSettings
-from service_runtime.errors import ServiceError, StartupError
+from service_runtime.errors import StartupError
+from service_runtime.image_reader import ImageBusyError, ImageReader
 
 _TIMEOUT_S = 300.0
 _PATIENCE_S = 120.0
@@ -67,8 +69,11 @@ class LocalModel:
         except StartupError as error:
             raise Failure(str(error)) from error
         self._model = held.model
-        self._preprocess = held.preprocessor
-        self._decode = decoder_for(settings, held.preprocessor.size)
+        self._reader = ImageReader(
+            prepare_with(settings.decoder(held.preprocessor.size), held.preprocessor),
+            settings.decode_budget,
+            threads=settings.prepare_threads_used,
+        )
         self._pool = ThreadPoolExecutor(settings.prepare_threads or None)
         # One pass at a time; decoding goes on next to it.
         self._device = threading.Lock()
@@ -80,8 +85,8 @@ class LocalModel:
 
         def prepare(content: bytes) -> np.ndarray | str:
             try:
-                return self._preprocess(self._decode(content))
-            except ServiceError as error:
+                return self._reader.read(content)
+            except (ImageError, ImageBusyError) as error:
                 return str(error)
 
         prepared = list(self._pool.map(prepare, images))
@@ -99,8 +104,9 @@ class LocalModel:
             return EmbeddedBatch(self._model.encode_texts(texts))
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and processes."""
         self._pool.shutdown()
+        self._reader.close()
 
 
 class RemoteModel:

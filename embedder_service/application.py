@@ -14,16 +14,18 @@ from google.protobuf.message import Message
 from prometheus_client.registry import Collector
 
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from cir.images import FORMATS
 from embedder_service.batching.batcher import ShareDevice
 from embedder_service.batching.jobs import Tower
 from embedder_service.engine import Engine, EngineOptions, Model
-from embedder_service.images.decode import FORMATS, decoder_for
+from embedder_service.images.preprocess import prepare_with
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
 from embedder_service.servicer import EmbedderServicer, to_duration
 from embedder_service.settings import EmbedderSettings
 from service_runtime.contract import SMALL_BYTES
 from service_runtime.errors import StartupError
+from service_runtime.image_reader import ImageReader
 from service_runtime.logging import get_logger
 from service_runtime.server import Application
 from service_runtime.settings import software_version
@@ -73,17 +75,23 @@ class EmbedderApplication(Application):
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
         lanes = 1 if on_cuda else settings.device_lanes or min(_CPU_LANES, os.cpu_count() or 1)
+        reader = ImageReader(
+            prepare_with(settings.decoder(served.preprocessor.size), served.preprocessor),
+            settings.decode_budget,
+            threads=settings.prepare_threads_used,
+            on_given_up=self._metrics.image_given_up,
+        )
         engine = Engine(
             _launching(served) if on_cuda else served.model,
-            decoder_for(settings, served.preprocessor.size),
-            served.preprocessor,
+            reader,
             EngineOptions(
                 max_batch=device_batch,
                 shared_bulk_batch=bulk_batch,
                 lanes=lanes,
                 max_queue_items=settings.max_queue_items,
                 max_wait_seconds=settings.max_wait_seconds,
-                preprocess_threads=settings.prepare_threads or os.cpu_count() or 1,
+                preprocess_threads=settings.prepare_threads_used,
+                costly_threads=settings.decode_budget.workers,
                 image_cache_items=settings.image_cache_items,
                 text_cache_items=settings.text_cache_items,
             ),
@@ -92,6 +100,7 @@ class EmbedderApplication(Application):
         )
         engine.start()
         self._engine = engine
+        await asyncio.to_thread(_start_worker, reader)
         await self._warm_up(engine, served, device_batch)
         self._state = EngineState(engine, served.info, settings.max_queue_items)
         parser = RequestParser(
@@ -126,10 +135,14 @@ class EmbedderApplication(Application):
         return (*self._metrics.collectors(), *([] if self._state is None else [self._state]))
 
     def progress(self) -> Mapping[str, Progress]:
-        """Return the progress of the device threads and of the threads that preprocess items."""
+        """Return the progress of the device threads and of those that prepare items."""
         if self._engine is None:
             return {}
-        return {"device": self._engine.batcher.progress, "prepare": self._engine.pool.progress}
+        return {
+            "device": self._engine.batcher.progress,
+            "prepare": self._engine.pool.progress,
+            "decode": self._engine.costly_pool.progress,
+        }
 
     def _load(self) -> ServedModel:
         # Imported lazily: torch is slow to load, and --help and faulty settings answer at once without it.
@@ -190,6 +203,13 @@ def _launching(served: ServedModel) -> Model:
     from embedder_service.model.cuda import CudaModel
 
     return CudaModel(served.model)
+
+
+def _start_worker(reader: ImageReader) -> None:
+    try:
+        reader.start()
+    except OSError as error:
+        raise StartupError(str(error)) from error
 
 
 def _cpu_thread_share(threads: int, lanes: int) -> ShareDevice:

@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from cir.common.v1 import errors_pb2 as pb
+from cir.images.decode import ImageError
+from cir.images.header import Header
 from embedder_service.batching.admission import Admission
 from embedder_service.batching.batcher import Batcher, ShareDevice
 from embedder_service.batching.jobs import (
@@ -29,9 +31,9 @@ from embedder_service.batching.jobs import (
 from embedder_service.batching.preprocess_pool import PreprocessPool
 from embedder_service.batching.scheduling import RecentActivity
 from embedder_service.feature_cache import FeatureCache
-from embedder_service.images.decode import Decoder
-from embedder_service.images.preprocess import Pixels, Preprocessor
+from embedder_service.images.preprocess import Pixels
 from service_runtime.errors import ServiceError
+from service_runtime.image_reader import ImageBusyError, refusal_of
 from service_runtime.logging import get_logger
 
 # Texts tokenised in one task: one thread at a time uses the tokenizer, and others wait for it.
@@ -64,6 +66,25 @@ class LaunchingModel(Protocol):
         """Begin a pass of int64 (context,) texts; the result waits for float32 (n, d)."""
 
 
+class Reader(Protocol):
+    """From image files to pixels, as the engine needs it (see service_runtime/image_reader.py)."""
+
+    def check_bytes(self, size: int) -> None:
+        """Raise ImageError for an image of too many bytes, or of none."""
+
+    def check(self, content: bytes) -> Header:
+        """Return an image's headers; raises ImageError where they say that it cannot be read."""
+
+    def is_cheap(self, header: Header) -> bool:
+        """Return True when reading the image takes a fraction of a second for certain."""
+
+    def read(self, content: bytes, header: Header) -> Pixels:
+        """Return uint8 (size, size, 3); raises ImageError or ImageBusyError."""
+
+    def close(self) -> None:
+        """End what the reader has started."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """Sizes of the engine's parts.
@@ -71,8 +92,8 @@ class EngineOptions:
     A forward pass has at most `max_batch` rows, and at most `shared_bulk_batch` bulk rows while interactive
     calls are active; `lanes` passes run in parallel. Calls hold at most `max_queue_items` items, and
     interactive calls wait for at most `max_wait_seconds` (0 sets no bound; see batching/admission.py).
-    `preprocess_threads` decode and tokenise. The caches keep the features of `image_cache_items` images and
-    `text_cache_items` texts; 0 keeps none.
+    `preprocess_threads` decode and tokenise; `costly_threads` wait for images that are costly to decode. The
+    caches keep the features of `image_cache_items` images and `text_cache_items` texts; 0 keeps none.
     """
 
     max_batch: int
@@ -81,6 +102,7 @@ class EngineOptions:
     max_queue_items: int
     max_wait_seconds: float = 0.0
     preprocess_threads: int
+    costly_threads: int = 1
     image_cache_items: int
     text_cache_items: int
 
@@ -113,22 +135,21 @@ class EmbedResult:
 class Engine:
     """Everything between a request and the model. For one event loop; `start` first, `close` last.
 
-    `share_device` is called before each forward pass with the number of passes that share the device.
+    `reader` is closed with the engine. `share_device` is called before each forward pass with the number of
+    passes that share the device.
     """
 
     def __init__(
         self,
         model: Model,
-        decoder: Decoder,
-        preprocessor: Preprocessor,
+        reader: Reader,
         options: EngineOptions,
         *,
         share_device: ShareDevice | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._model = model
-        self._decoder = decoder
-        self._preprocessor = preprocessor
+        self._reader = reader
         self._observer = observer or Observer()
         activity = RecentActivity()
         launches = (
@@ -151,15 +172,19 @@ class Engine:
         self.image_cache = FeatureCache(options.image_cache_items)
         self.text_cache = FeatureCache(options.text_cache_items)
         self.pool = PreprocessPool(options.preprocess_threads, activity)
+        # A costly image keeps no other from being decoded.
+        self.costly_pool = PreprocessPool(options.costly_threads, activity)
 
     def start(self) -> None:
         """Start the device threads on the running event loop."""
         self.batcher.start()
 
     async def close(self) -> None:
-        """Finish what was accepted and end all threads."""
+        """Finish what was accepted and end all threads and processes."""
         await self.batcher.close()
         await asyncio.to_thread(self.pool.close)
+        await asyncio.to_thread(self.costly_pool.close)
+        self._reader.close()
 
     async def embed_images(
         self,
@@ -189,9 +214,9 @@ class Engine:
                 tensors.append(image)
             else:
                 try:
-                    self._decoder.check_bytes(len(image))
-                except ServiceError as error:
-                    self._refuse(result, Tower.IMAGE, index, error)
+                    self._reader.check_bytes(len(image))
+                except ImageError as error:
+                    self._refuse(result, Tower.IMAGE, index, refusal_of(error))
                 else:
                     encoded.append((index, image))
         rows = len(encoded) + len(tensors)
@@ -261,10 +286,9 @@ class Engine:
     def _preprocess_image(
         self, job: Job, keys: dict[int, bytes], hits: list[int], index: int, content: bytes
     ) -> None:
-        """Decode and preprocess one image and queue it, on a thread of the pool."""
+        """Answer one image from the cache, or have it decoded; on a thread of the pool."""
         if not self._wanted(job, 1):
             return
-        started = time.monotonic()
         try:
             if self.image_cache.enabled:
                 key = hashlib.blake2b(content, digest_size=16).digest()
@@ -274,9 +298,26 @@ class Engine:
                     self.batcher.answer(job, index, known)
                     return
                 keys[index] = key
-            pixels = self._preprocessor(self._decoder(content))
+            header = self._reader.check(content)
+            if not self._reader.is_cheap(header):
+                run = partial(self._decode_image, job, index, content, header)
+                self.costly_pool.submit(job.caller, job.priority, [run])
+                return
         except BaseException as error:
             # Whatever was raised concerns this item only, and a caller waits for it.
+            self.batcher.fail_row(job, index, _as_exception(error))
+            return
+        self._decode_image(job, index, content, header)
+
+    def _decode_image(self, job: Job, index: int, content: bytes, header: Header) -> None:
+        """Decode and preprocess one image and queue it, on a thread of either pool."""
+        if not self._wanted(job, 1):
+            return
+        started = time.monotonic()
+        try:
+            pixels = self._reader.read(content, header)
+        except BaseException as error:
+            # As above.
             self.batcher.fail_row(job, index, _as_exception(error))
             return
         seconds = time.monotonic() - started
@@ -328,4 +369,6 @@ class Engine:
 
 
 def _as_exception(error: BaseException) -> Exception:
+    if isinstance(error, ImageError | ImageBusyError):
+        return refusal_of(error)
     return error if isinstance(error, Exception) else RuntimeError(f"the thread was asked to end: {error!r}")

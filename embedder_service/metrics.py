@@ -65,6 +65,12 @@ class EmbedderMetrics(Observer):
             ["tower", "cause"],
             registry=None,
         )
+        self._given_up = Counter(
+            "cir_embedder_images_given_up",
+            "Images whose decoding was given up, by cause: time, memory, crash or busy.",
+            ["cause"],
+            registry=None,
+        )
         # Looked up once: labels() takes longer than observe().
         self._by_tower = {
             tower: (
@@ -93,6 +99,7 @@ class EmbedderMetrics(Observer):
             self._prepare_seconds,
             self._items,
             self._item_errors,
+            self._given_up,
             self._dropped,
         )
 
@@ -119,6 +126,10 @@ class EmbedderMetrics(Observer):
         """Count a failed item under its reason."""
         reason = error.reason if isinstance(error, ServiceError) else pb.MODEL_FAILED
         self._item_errors.labels(tower, pb.ErrorReason.Name(reason)).inc()
+
+    def image_given_up(self, cause: str) -> None:
+        """Count an image that was given up."""
+        self._given_up.labels(cause).inc()
 
     def dropped(self, tower: Tower, cause: DropCause, items: int) -> None:
         """Count items that left early."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -9,7 +10,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from cir.images.decode import MAX_BYTES, MAX_PIXELS, Decoder
 from embedder_service.images.normalisation import parse_mean, parse_std
+from service_runtime.image_reader import MIB, DecodeBudget
 from service_runtime.settings import ServiceSettings
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -106,11 +109,30 @@ class EmbedderSettings(ServiceSettings):
         "but pixels are no longer identical to the published transform.",
     )
 
-    max_image_bytes: int = Field(20_000_000, ge=1, description="Bytes of one encoded image.")
+    max_image_bytes: int = Field(MAX_BYTES, ge=1, description="Bytes of one encoded image.")
     max_image_pixels: int = Field(
-        64_000_000,
+        MAX_PIXELS,
         ge=1,
         description="Width times height of one image; twice as many are allowed after padding.",
+    )
+    decode_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="CPU seconds that one image may take to decode and preprocess; then it is given up and "
+        "refused with IMAGE_TOO_COSTLY.",
+    )
+    decode_memory_mib: int = Field(
+        256,
+        ge=16,
+        description="MiB that one image may take to decode. 256 are enough for 64 million pixels of JPEG or "
+        "PNG, 30 of progressive JPEG, 20 of HEIC or AVIF, 15 of WebP.",
+    )
+    decode_workers: int = Field(
+        0,
+        ge=0,
+        description="Processes that decode costly images, and formats other than JPEG, PNG and WebP; 0 takes "
+        "one for two `prepare_threads`. A process takes 50 MiB; the first is started with the service.",
     )
     max_text_characters: int = Field(2_000, ge=1, description="Characters of one text.")
     max_batch_items: int = Field(256, ge=1, description="Images or texts in one call or stream batch.")
@@ -175,3 +197,24 @@ class EmbedderSettings(ServiceSettings):
             return None
         red, green, blue = bytes.fromhex(self.alpha_background[1:])
         return red, green, blue
+
+    @property
+    def prepare_threads_used(self) -> int:
+        """Threads that decode and preprocess: what is set, or one per core."""
+        return self.prepare_threads or os.cpu_count() or 1
+
+    @property
+    def decode_budget(self) -> DecodeBudget:
+        """What one image may take to decode."""
+        workers = self.decode_workers or max(1, self.prepare_threads_used // 2)
+        return DecodeBudget(self.decode_seconds, self.decode_memory_mib * MIB, workers)
+
+    def decoder(self, image_size: int) -> Decoder:
+        """Return the decoder that the settings describe; the model takes `image_size` pixels a side."""
+        return Decoder(
+            max_bytes=self.max_image_bytes,
+            max_pixels=self.max_image_pixels,
+            orient=self.exif_orientation,
+            background=self.background,
+            draft_size=2 * image_size if self.jpeg_draft else None,
+        )

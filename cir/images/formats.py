@@ -60,7 +60,7 @@ _MAGIC: dict[str, tuple[bytes, ...]] = {
     "PNG": (b"\x89PNG",),
     "GIF": (b"GIF8",),
     "BMP": (b"BM",),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*"),
     "JPEG2000": (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
 }
 _BRANDS: dict[bytes, str] = dict.fromkeys((b"avif", b"avis"), "AVIF") | dict.fromkeys(

@@ -10,15 +10,15 @@ of its ratio. Normalisation is left to the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cir.common.v1 import errors_pb2 as pb
-from service_runtime.errors import ServiceError
+from cir.images.decode import Decoder, ImageError, unusable_mode
+from cir.images.upright import EXACT_PIXELS, UprightImage, pad
 
 #: RGB pixels, uint8 (size, size, 3) or a batch of them, rows from the top.
 Pixels = npt.NDArray[np.uint8]
@@ -82,36 +82,51 @@ class Preprocessor:
         """Target ratio where it is used, else 0."""
         return self.target_ratio if self.mode is PaddingMode.TARGETPAD else 0.0
 
-    def __call__(self, image: Image.Image) -> Pixels:
+    def __call__(self, image: Image.Image | UprightImage) -> Pixels:
         """Return uint8 of shape (size, size, 3), RGB, rows from the top.
 
         Raises:
-            ServiceError: IMAGE_TOO_MANY_PIXELS when an intermediate image would exceed `max_pixels`,
-                IMAGE_UNREADABLE for a pixel format that cannot be resized or converted, OVERLOADED when there
-                is no memory for it.
+            ImageError: IMAGE_TOO_MANY_PIXELS when an intermediate image would exceed `max_pixels`,
+                IMAGE_UNREADABLE for a pixel format that cannot be resized or converted.
+            MemoryError: there is no memory for it.
         """
-        across, down = padding(image.width, image.height, self.mode, self.target_ratio)
-        padded = (image.width + 2 * across, image.height + 2 * down)
-        resized = resized_size(*padded, self.size, self.resize_mode)
-        self._check_pixels(image, *padded)
-        self._check_pixels(image, *resized)
+        shown = UprightImage(image) if isinstance(image, Image.Image) else image
+        self.check_size(*shown.size)
+        (across, down), _, resized = self._sizes(*shown.size)
         try:
-            if across or down:
-                image = _pad(image, (across, down, across, down), 0)
-            image = image.resize(resized, _FILTERS[self.interpolation])
-            image = self._crop_or_fill(image)
-            return np.asarray(image.convert("RGB"))
-        except MemoryError as error:
-            raise ServiceError(
-                pb.OVERLOADED,
-                "there is no memory to preprocess the image; try again later or send a smaller one",
-                retry_after=1.0,
-            ) from error
+            result = shown.resized(resized, _FILTERS[self.interpolation], across=across, down=down)
+            return np.asarray(self._crop_or_fill(result).convert("RGB"))
         except (ValueError, TypeError, OSError) as error:
-            raise ServiceError(
-                pb.IMAGE_UNREADABLE,
-                f"images of pixel format {image.mode} cannot be resized ({error}); send 8-bit RGB",
-            ) from error
+            raise unusable_mode(shown.mode, error) from error
+
+    def check_size(self, width: int, height: int) -> None:
+        """Check what an image of a size would become, before it is decoded.
+
+        Raises:
+            ImageError: IMAGE_TOO_MANY_PIXELS.
+        """
+        _, *sizes = self._sizes(width, height)
+        for across, down in sizes:
+            if across * down > self.max_pixels:
+                raise ImageError(
+                    f"an image of {width} x {height} becomes {across} x {down} in preprocessing, over the "
+                    f"limit of {self.max_pixels} pixels; crop it first",
+                    reason="IMAGE_TOO_MANY_PIXELS",
+                )
+
+    def memory_bytes(self, width: int, height: int) -> int:
+        """Return the memory that intermediate images take at most."""
+        if not width or not height:
+            return 0
+        _, padded, resized = self._sizes(width, height)
+        canvas = padded[0] * padded[1]
+        return 4 * (resized[0] * (padded[1] + resized[1]) + (canvas if canvas <= EXACT_PIXELS else 0))
+
+    def _sizes(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Return the padding, the padded size and the resized one."""
+        across, down = padding(width, height, self.mode, self.target_ratio)
+        padded = (width + 2 * across, height + 2 * down)
+        return (across, down), padded, resized_size(*padded, self.size, self.resize_mode)
 
     def _crop_or_fill(self, image: Image.Image) -> Image.Image:
         """Return the centre where a side is too long; fill up evenly where one is too short."""
@@ -119,17 +134,30 @@ class Preprocessor:
         if image.width < size or image.height < size:
             left, top = (size - image.width) // 2, (size - image.height) // 2
             right, bottom = size - image.width - left, size - image.height - top
-            return _pad(image, (left, top, right, bottom), self.fill)
+            return pad(image, (left, top, right, bottom), self.fill)
         left, top = round((image.width - size) / 2), round((image.height - size) / 2)
         return image.crop((left, top, left + size, top + size))
 
-    def _check_pixels(self, image: Image.Image, width: int, height: int) -> None:
-        if width * height > self.max_pixels:
-            raise ServiceError(
-                pb.IMAGE_TOO_MANY_PIXELS,
-                f"an image of {image.width} x {image.height} becomes {width} x {height} in "
-                f"preprocessing, over the limit of {self.max_pixels} pixels; crop it first",
-            )
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Decoding and preprocessing in one: from an image file to the pixels of one model."""
+
+    decoder: Decoder
+    preprocessor: Preprocessor
+
+    def __call__(self, content: bytes) -> Pixels:
+        """Return the pixels of an image file, as the decoder and the preprocessor give them."""
+        return self.preprocessor(self.decoder.decode(content))
+
+    def memory_bytes(self, width: int, height: int) -> int:
+        """Return the memory that preprocessing takes."""
+        return self.preprocessor.memory_bytes(width, height)
+
+
+def prepare_with(decoder: Decoder, preprocessor: Preprocessor) -> Preparation:
+    """Return the preparation in which the decoder refuses what the preprocessor could not take."""
+    return Preparation(replace(decoder, check_size=preprocessor.check_size), preprocessor)
 
 
 def padding(width: int, height: int, mode: PaddingMode, target_ratio: float) -> tuple[int, int]:
@@ -162,16 +190,3 @@ def resized_size(
     if width <= height:
         return size, int(size * height / width)
     return int(size * width / height), size
-
-
-def _pad(image: Image.Image, border: tuple[int, int, int, int], level: int) -> Image.Image:
-    """Return the image with `border` pixels of grey `level` on the left, the top, the right and the "
-    "bottom."""
-    bands = len(image.getbands())
-    padded = ImageOps.expand(image, border, level if bands == 1 else (level,) * bands)
-    if image.mode == "P":
-        # The border is an entry of the palette, whatever its colour, as in the published transform.
-        palette = image.getpalette()
-        if palette is not None:
-            padded.putpalette(palette)
-    return padded

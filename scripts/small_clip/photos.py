@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from embedder_service.images.decode import Decoder
+from cir.images.decode import Decoder
 from embedder_service.images.preprocess import Preprocessor
 from garments.cloth import CLOTH
 from scripts.small_clip.labels import KIND_OF_LABEL

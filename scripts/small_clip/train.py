@@ -26,7 +26,7 @@ from open_clip import SimpleTokenizer
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, normalize
 
-from embedder_service.images.decode import Decoder
+from cir.images.decode import Decoder
 from embedder_service.images.preprocess import Preprocessor
 from embedder_service.model.clip import encode_tokens
 from embedder_service.model.weights import load_model

@@ -18,9 +18,9 @@ import yaml
 import cir
 import combiner_service
 from cir.errors import CirError
+from cir.images.decode import Decoder
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.registry import Registry
-from embedder_service.images.decode import Decoder
 from embedder_service.model.load import load
 from embedder_service.settings import EmbedderSettings
 from tests.deploy.load import Load

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embedder_service.images.decode import Decoder
+from cir.images.decode import Decoder
 from embedder_service.metrics import EmbedderMetrics
 from embedder_service.settings import EmbedderSettings
 from service_runtime.settings import ServiceSettings

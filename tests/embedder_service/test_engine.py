@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from cir.common.v1 import errors_pb2 as pb
+from cir.images.decode import Decoder
 from embedder_service.batching.jobs import Observer
 from embedder_service.engine import Engine, EngineOptions
-from embedder_service.images.decode import Decoder
-from embedder_service.images.preprocess import PaddingMode, Preprocessor
+from embedder_service.images.preprocess import PaddingMode, Preprocessor, prepare_with
 from service_runtime.errors import ServiceError
+from service_runtime.image_reader import ImageReader
 from tests.embedder_service.sample_images import encode, jpeg, sample_image
 
 pytestmark = pytest.mark.torch
@@ -68,11 +69,9 @@ async def running(model: Fake, *, observer: Observer | None = None, **options: A
         "image_cache_items": 0,
         "text_cache_items": 0,
     }
-    decoder, preprocessor = (
-        Decoder(max_bytes=100_000, max_pixels=100_000),
-        Preprocessor(PaddingMode.CLIP, SIZE),
-    )
-    engine = Engine(model, decoder, preprocessor, EngineOptions(**(chosen | options)), observer=observer)
+    decoder = Decoder(max_bytes=100_000, max_pixels=100_000)
+    reader = ImageReader(prepare_with(decoder, Preprocessor(PaddingMode.CLIP, SIZE)))
+    engine = Engine(model, reader, EngineOptions(**(chosen | options)), observer=observer)
     engine.start()
     try:
         yield engine

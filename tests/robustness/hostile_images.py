@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
+from cir.images import FORMATS
 from tests.embedder_service.sample_images import PHOTOS, encode, png_header, sample_image
 
 _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -38,7 +39,7 @@ def files(photos: int = 6) -> list[bytes]:
         ),
         encode(sample_image(48, 64, "I;16"), "TIFF"),
         encode(drawn, "BMP"),
-        encode(drawn, "AVIF", quality=40),
+        *(encode(drawn, form) for form in ("AVIF", "JPEG2000", "HEIF") if form in FORMATS),
     ]
     for path in sorted(PHOTOS.glob("*.jp*g"))[:photos] if PHOTOS.is_dir() else ():
         with Image.open(path) as photo:

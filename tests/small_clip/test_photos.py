@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder_service.images.decode import Decoder
+from cir.images.decode import Decoder
 from embedder_service.images.preprocess import Preprocessor
 from garments.cloth import CLOTH
 from scripts.small_clip.photos import colour_of, is_kept_out, read_photos

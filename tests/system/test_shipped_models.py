@@ -10,11 +10,11 @@ import pytest
 
 import combiner_service
 import embedder_service
+from cir.images.decode import Decoder
 from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.registry import Registry
 from combiner_service.settings import CombinerSettings
-from embedder_service.images.decode import Decoder
 from embedder_service.model.load import ServedModel, load
 from embedder_service.settings import EmbedderSettings
 from garments.catalog import make_catalog

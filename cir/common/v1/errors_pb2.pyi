@@ -59,6 +59,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: more pixels than `max_image_pixels`, by the image's own header."""
     TENSOR_WRONG_SIZE: _ErrorReason.ValueType  # 25
     """INVALID_ARGUMENT: a preprocessed tensor of the wrong size."""
+    IMAGE_TOO_COSTLY: _ErrorReason.ValueType  # 26
+    """INVALID_ARGUMENT: decoding the image takes more time or memory than the service spends on one."""
     CATALOG_NOT_FOUND: _ErrorReason.ValueType  # 40
     """NOT_FOUND: no such catalog, or nothing was published in it yet."""
     VERSION_NOT_FOUND: _ErrorReason.ValueType  # 41
@@ -142,6 +144,8 @@ IMAGE_TOO_MANY_PIXELS: ErrorReason.ValueType  # 24
 """INVALID_ARGUMENT: more pixels than `max_image_pixels`, by the image's own header."""
 TENSOR_WRONG_SIZE: ErrorReason.ValueType  # 25
 """INVALID_ARGUMENT: a preprocessed tensor of the wrong size."""
+IMAGE_TOO_COSTLY: ErrorReason.ValueType  # 26
+"""INVALID_ARGUMENT: decoding the image takes more time or memory than the service spends on one."""
 CATALOG_NOT_FOUND: ErrorReason.ValueType  # 40
 """NOT_FOUND: no such catalog, or nothing was published in it yet."""
 VERSION_NOT_FOUND: ErrorReason.ValueType  # 41

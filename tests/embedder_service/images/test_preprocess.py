@@ -14,10 +14,15 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from cir.common.v1 import errors_pb2 as pb
-from embedder_service.images.preprocess import Interpolation, PaddingMode, Preprocessor, ResizeMode
-from service_runtime.errors import ServiceError
-from tests.embedder_service.sample_images import sample_image
+from cir.images import Decoder, ImageError
+from embedder_service.images.preprocess import (
+    Interpolation,
+    PaddingMode,
+    Preprocessor,
+    ResizeMode,
+    prepare_with,
+)
+from tests.embedder_service.sample_images import encode, sample_image
 
 pytestmark = pytest.mark.torch
 
@@ -137,9 +142,9 @@ def test_padding_is_black_and_truncated() -> None:
 @pytest.mark.parametrize("size", [(1, 50_000), (50_000, 1)])
 @pytest.mark.parametrize("mode", [PaddingMode.SQUAREPAD, PaddingMode.TARGETPAD, PaddingMode.CLIP])
 def test_an_image_that_would_explode_is_refused(size: tuple[int, int], mode: PaddingMode) -> None:
-    with pytest.raises(ServiceError, match="crop it first") as caught:
+    with pytest.raises(ImageError, match="crop it first") as caught:
         Preprocessor(mode, 224)(Image.new("L", size))
-    assert caught.value.reason == pb.IMAGE_TOO_MANY_PIXELS
+    assert caught.value.reason == "IMAGE_TOO_MANY_PIXELS"
 
 
 @pytest.mark.parametrize("size", [(1, 2_000), (3_000, 2)])
@@ -149,16 +154,22 @@ def test_a_thin_image_is_served(size: tuple[int, int], mode: PaddingMode) -> Non
 
 
 def test_a_pixel_format_that_cannot_be_converted_is_refused() -> None:
-    with pytest.raises(ServiceError, match="pixel format La") as caught:
+    with pytest.raises(ImageError, match="pixel format La") as caught:
         Preprocessor(size=32)(sample_image(20, 20, "La"))
-    assert caught.value.reason == pb.IMAGE_UNREADABLE
+    assert caught.value.reason == "IMAGE_UNREADABLE"
 
 
-def test_memory_that_cannot_be_had_is_overload(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise MemoryError
+def test_what_an_image_would_become_is_known_before_it_is_decoded() -> None:
+    preprocessor = Preprocessor(PaddingMode.TARGETPAD, 224)
+    preprocessor.check_size(8000, 8000)
+    with pytest.raises(ImageError, match="becomes 51199999 x 64000000"):
+        preprocessor.check_size(1, 64_000_000)
+    prepare = prepare_with(Decoder(max_pixels=10**9), preprocessor)
+    with pytest.raises(ImageError, match="crop it first"):
+        prepare(encode(Image.new("1", (1, 20_000)), "PNG"))
+    assert prepare(encode(sample_image(30, 40), "PNG")).shape == (224, 224, 3)
 
-    monkeypatch.setattr(Image.Image, "resize", fail)
-    with pytest.raises(ServiceError) as caught:
-        Preprocessor(size=32)(sample_image(40, 30))
-    assert caught.value.reason == pb.OVERLOADED
+
+def test_enlarging_a_thin_image_is_counted_as_memory() -> None:
+    assert Preprocessor(PaddingMode.CLIP, 224).memory_bytes(1, 2_000) > 300_000_000
+    assert Preprocessor(PaddingMode.TARGETPAD, 224).memory_bytes(8_000, 8_000) < 10_000_000
