@@ -125,7 +125,7 @@ def call_timeout(seconds: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Recipe by which every channel of the project is opened: gRPC's target, the options, and credentials for TLS."""
+    """The recipe of every channel of the project: gRPC's target, the options, and credentials for TLS."""
 
     target: str
     options: tuple[tuple[str, Any], ...]

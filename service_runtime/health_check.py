@@ -80,14 +80,13 @@ def _ask(service: str, address: str, setting: Callable[[str], str]) -> str:
 def _ask_page(address: str) -> str:
     from http.client import HTTPConnection, HTTPException  # only here: the services need none
 
-    if address.startswith("unix"):
-        connection = HTTPConnection("localhost", timeout=_TIMEOUT_SECONDS)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(_TIMEOUT_SECONDS)
-        connection.sock.connect(_socket_path(address))
-    else:
-        connection = HTTPConnection(address, timeout=_TIMEOUT_SECONDS)
+    at_socket = address.startswith("unix")
+    connection = HTTPConnection("localhost" if at_socket else address, timeout=_TIMEOUT_SECONDS)
     try:
+        if at_socket:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(_TIMEOUT_SECONDS)
+            connection.sock.connect(_socket_path(address))
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
     except HTTPException as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -35,6 +37,20 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT or SIGTERM. uvicorn's own would then die of the signal, with things still open."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
 
 async def _serve(settings: DemoSettings) -> int:
@@ -73,7 +89,7 @@ async def _serve(settings: DemoSettings) -> int:
         sockets = open_sockets(listener)
         backend = SearchBackend(client, uploads, benchmark, page_size=settings.page_size)
         application = Pages(settings, backend, uploads, thumbnails).application()
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 application,
                 log_config=None,
