@@ -6,7 +6,7 @@ Applications use `cir.Client`, which talks to the search service; this is for wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import grpc
@@ -47,10 +47,14 @@ class ModelChangedError(FailedPrecondition):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedBatch:
-    """Raw features, float32 (n, d), one row for each input; rows named by `errors` hold no features."""
+    """Raw features, float32 (n, d), one row for each input; rows named by `errors` hold no features.
+
+    `cuts` has an entry for each text that the model read only the beginning of.
+    """
 
     features: NDArray[np.float32]
     errors: Mapping[int, errors_pb2.ItemError]
+    cuts: Mapping[int, pb.TextCut] = field(default_factory=dict)
 
 
 class EmbedderClient:
@@ -129,7 +133,8 @@ class EmbedderClient:
         async def attempt() -> EmbeddedBatch:
             sent = self._stub.EmbedTexts(request, timeout=call_timeout(timeout), metadata=self._metadata())
             answer = await self._answer(sent, timeout)
-            return self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
+            batch = self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
+            return replace(batch, cuts={cut.index: cut for cut in answer.cuts if cut.index < len(texts)})
 
         return await self._retry.run(attempt)
 

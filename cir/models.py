@@ -200,10 +200,16 @@ class Result:
 @dataclass(frozen=True, slots=True)
 class TurnExplanation:
     """The way a turn was taken: `kind` is "text_only", "reference_only", "composed", "continued" or
-    "feedback_only"; `text_weight` lies in [0, 1]."""
+    "feedback_only"; `text_weight` lies in [0, 1].
+
+    Where the text is longer than what the model reads, `text_tokens` is its length and `read_tokens` that of
+    the beginning that was read; else both are 0.
+    """
 
     kind: str
     text_weight: float
+    text_tokens: int = 0
+    read_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +287,12 @@ def _result(result: search_pb2.SearchResult) -> Result:
 def _explanation(explanation: search_pb2.SearchExplanation) -> Explanation:
     return Explanation(
         turns=tuple(
-            TurnExplanation(search_pb2.TurnKind.Name(turn.kind).lower(), turn.text_weight)
+            TurnExplanation(
+                search_pb2.TurnKind.Name(turn.kind).lower(),
+                turn.text_weight,
+                turn.text_tokens,
+                turn.read_tokens,
+            )
             for turn in explanation.turns
         ),
         combiner=explanation.combiner,

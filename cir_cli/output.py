@@ -105,6 +105,8 @@ def print_answer(answer: SearchAnswer) -> None:
         out.print(table(columns, rows, right=("rank", "score")))
     else:
         out.print("no item passes")
+    for line in cut_texts(answer.explanation):
+        out.print(line)
     out.print(f"{explanation_text(answer.explanation)}; {timings_text(answer.timings)}")
 
 
@@ -114,6 +116,18 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return payload_text(value)
     return "" if value is None else value_text(value)
+
+
+def cut_texts(explanation: Explanation) -> list[str]:
+    """Return a line for each turn whose text was not read whole."""
+    many = len(explanation.turns) > 1
+    return [
+        f"NOTE: the text{f' of turn {number}' if many else ''} has {turn.text_tokens} tokens, and the model "
+        "reads "
+        f"{turn.read_tokens}; what follows had no effect"
+        for number, turn in enumerate(explanation.turns, start=1)
+        if turn.text_tokens
+    ]
 
 
 def explanation_text(explanation: Explanation) -> str:

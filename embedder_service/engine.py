@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from cachetools import LRUCache
 
 from cir.common.v1 import errors_pb2 as pb
 from cir.images.decode import ImageError
@@ -47,6 +48,9 @@ class Model(Protocol):
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return int64 tokens of shape (n, context)."""
+
+    def long_texts(self, texts: Sequence[str], tokens: Tokens) -> Mapping[int, int]:
+        """Return the number of tokens of each text that was cut to these `tokens`, by its place."""
 
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) of uint8 (n, size, size, 3)."""
@@ -111,11 +115,13 @@ class EngineOptions:
 class EmbedResult:
     """The answer to one call: float32 (n, d) raw features, NaN in the rows that `errors` names.
 
+    `cuts` has the number of tokens of each text that the model read only the beginning of, by its row.
     Seconds are those of the slowest item in each stage.
     """
 
     features: Features
     errors: dict[int, Exception] = field(default_factory=dict)
+    cuts: dict[int, int] = field(default_factory=dict)
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     forward_seconds: float = 0.0
@@ -171,6 +177,9 @@ class Engine:
         self.admission = Admission(options.max_queue_items, max_wait_seconds=options.max_wait_seconds)
         self.image_cache = FeatureCache(options.image_cache_items)
         self.text_cache = FeatureCache(options.text_cache_items)
+        # Tokens of the texts among those that were cut. Asked and filled together with the cache and as
+        # large, so that a text leaves it no sooner.
+        self._cut_texts: LRUCache[str, int] = LRUCache(options.text_cache_items)
         self.pool = PreprocessPool(options.preprocess_threads, activity)
         # A costly image keeps no other from being decoded.
         self.costly_pool = PreprocessPool(options.costly_threads, activity)
@@ -257,6 +266,8 @@ class Engine:
             elif (known := self.text_cache.get(text)) is not None:
                 result.features[index] = known
                 result.cache_hits += 1
+                if tokens := self._cut_texts.get(text):
+                    result.cuts[index] = tokens
             else:
                 missing.append((index, text))
         if result.cache_hits:
@@ -273,14 +284,17 @@ class Engine:
                 deadline=deadline,
             )
             runs = [
-                partial(self._tokenize, job, missing[start : start + _TEXTS_PER_TASK])
+                partial(self._tokenize, job, result.cuts, missing[start : start + _TEXTS_PER_TASK])
                 for start in range(0, len(missing), _TEXTS_PER_TASK)
             ]
             self.pool.submit(job.caller, priority, runs)
             result.record(await job.future)
-        self.text_cache.put_all(
-            {text: result.features[index] for index, text in missing if index not in result.errors}
-        )
+        embedded = {text: index for index, text in missing if index not in result.errors}
+        self.text_cache.put_all({text: result.features[index] for text, index in embedded.items()})
+        if self.text_cache.enabled:
+            self._cut_texts.update(
+                {text: result.cuts[index] for text, index in embedded.items() if index in result.cuts}
+            )
         return result
 
     def _preprocess_image(
@@ -324,21 +338,24 @@ class Engine:
         self._observer.prepared(Tower.IMAGE, 1, seconds)
         self.batcher.put(job, (pixels,), (index,), seconds=seconds)
 
-    def _tokenize(self, job: Job, texts: Sequence[tuple[int, str]]) -> None:
+    def _tokenize(self, job: Job, cuts: dict[int, int], texts: Sequence[tuple[int, str]]) -> None:
         """Tokenise a few texts and queue them, on a thread of the pool."""
         if not self._wanted(job, len(texts)):
             return
         started = time.monotonic()
         try:
-            tokens = self._model.tokenize([text for _, text in texts])
+            contents = [text for _, text in texts]
+            tokens = self._model.tokenize(contents)
+            long_texts = self._model.long_texts(contents, tokens)
         except BaseException as error:
             # Retried one at a time, so that a text that cannot be tokenised fails alone.
             if len(texts) == 1:
                 self.batcher.fail_row(job, texts[0][0], _as_exception(error))
             else:
                 for text in texts:
-                    self._tokenize(job, [text])
+                    self._tokenize(job, cuts, [text])
             return
+        cuts.update({texts[place][0]: count for place, count in long_texts.items()})
         seconds = time.monotonic() - started
         self._observer.prepared(Tower.TEXT, len(texts), seconds)
         self.batcher.put(job, tokens, [index for index, _ in texts], seconds=seconds)

@@ -136,6 +136,13 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         features = vectors.pack(result.features, fingerprint=self._parser.fingerprint, encoding=call.encoding)
         response.features.CopyFrom(features)
         response.errors.extend(_item_error(index, error) for index, error in sorted(result.errors.items()))
+        if isinstance(response, embedder_pb2.EmbedTextsResponse):
+            read = self._info.model.context_length
+            response.cuts.extend(
+                embedder_pb2.TextCut(index=index, tokens=tokens, read_tokens=read)
+                for index, tokens in sorted(result.cuts.items())
+                if index not in result.errors
+            )
         timings = response.timings
         timings.decode.CopyFrom(to_duration(result.decode_seconds))
         timings.queue.CopyFrom(to_duration(result.queue_seconds))

@@ -47,10 +47,11 @@ class EmbedderClient:
 
     async def try_embed_texts(
         self, texts: Sequence[str], *, fingerprint: str, timeout: float
-    ) -> tuple[NDArray[np.float32], Sequence[errors_pb2.ItemError]]:
+    ) -> EmbeddedBatch:
         """Return raw features (n, d), with rows of NaN for the texts that the errors name."""
-        call = self._client.embed_texts(texts, fingerprint=fingerprint, timeout=timeout)
-        return _rows_and_errors(await self._translated(call))
+        return await self._translated(
+            self._client.embed_texts(texts, fingerprint=fingerprint, timeout=timeout)
+        )
 
     async def _translated(self, call: Awaitable[T]) -> T:
         try:

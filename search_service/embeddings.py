@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cir.common.v1 import errors_pb2 as errors
 from search_service.embedder_client import EmbedderClient
 from search_service.metrics import SearchMetrics
+from search_service.query import TextCut
 from service_runtime.errors import ServiceError
 
 Key = TypeVar("Key", bound=Hashable)
@@ -107,9 +109,25 @@ class SingleFlight(Generic[Key, Value]):
                 del self._by_key[key]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedTexts:
+    """Raw features (n, d), and the texts that were not read whole, by place."""
+
+    features: NDArray[np.float32]
+    cuts: Mapping[int, TextCut]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Features:
+    """Raw features (d,) of one text or image."""
+
+    row: NDArray[np.float32]
+    cut: TextCut | None = None
+
+
 # Model fingerprint and SHA-256 of the text or image.
 _Key = tuple[str, bytes]
-_Row = NDArray[np.float32] | errors.ItemError
+_Row = _Features | errors.ItemError
 _Fetch = Callable[[Sequence[_Key]], Coroutine[Any, Any, Mapping[_Key, _Row]]]
 
 
@@ -135,12 +153,12 @@ class SharedEmbeddings:
         self._longest = longest_seconds
         self._texts: SingleFlight[_Key, _Row] = SingleFlight()
         self._images: SingleFlight[_Key, _Row] = SingleFlight()
-        self._remembered: LRUCache[_Key, NDArray[np.float32]] = LRUCache(remembered_texts)
+        self._remembered: LRUCache[_Key, _Features] = LRUCache(remembered_texts)
 
     async def texts(
         self, texts: Sequence[str], *, fields: Sequence[str], fingerprint: str, timeout: float
-    ) -> NDArray[np.float32]:
-        """Raw features (n, d) of texts.
+    ) -> EmbeddedTexts:
+        """Raw features of texts.
 
         Raises:
             ServiceError: the embedding failed; for a text that cannot be embedded it names its entry in
@@ -151,16 +169,21 @@ class SharedEmbeddings:
         content = dict(zip(keys, texts, strict=True))
 
         async def fetch(missing: Sequence[_Key]) -> Mapping[_Key, _Row]:
-            rows, problems = await self._embedder.try_embed_texts(
+            batch = await self._embedder.try_embed_texts(
                 [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
             )
-            found = _by_key(missing, rows, problems)
+            cuts = {index: TextCut(cut.tokens, cut.read_tokens) for index, cut in batch.cuts.items()}
+            found = _by_key(missing, batch.features, list(batch.errors.values()), cuts)
             self._remember(found)
             return found
 
         missing = [key for key in keys if key not in known]
         found = await self._fetch("text", self._texts, missing, fetch, timeout, remembered=len(known))
-        return _rows(keys, {**known, **found}, fields)
+        embedded = _embedded(keys, {**known, **found}, fields)
+        return EmbeddedTexts(
+            np.stack([one.row for one in embedded]),
+            {place: one.cut for place, one in enumerate(embedded) if one.cut is not None},
+        )
 
     async def images(
         self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
@@ -176,7 +199,7 @@ class SharedEmbeddings:
             return _by_key(missing, rows, problems)
 
         found = await self._fetch("image", self._images, keys, fetch, timeout, remembered=0)
-        return _rows(keys, found, fields)
+        return np.stack([one.row for one in _embedded(keys, found, fields)])
 
     async def _fetch(
         self,
@@ -207,7 +230,7 @@ class SharedEmbeddings:
         if not self._remembered.maxsize:
             return
         for key, row in rows.items():
-            if isinstance(row, np.ndarray):
+            if isinstance(row, _Features):
                 self._remembered[key] = row
 
 
@@ -216,22 +239,28 @@ def _key(fingerprint: str, content: bytes) -> _Key:
 
 
 def _by_key(
-    keys: Sequence[_Key], rows: NDArray[np.float32], problems: Sequence[errors.ItemError]
+    keys: Sequence[_Key],
+    rows: NDArray[np.float32],
+    problems: Sequence[errors.ItemError],
+    cuts: Mapping[int, TextCut] = MappingProxyType({}),
 ) -> dict[_Key, _Row]:
     # Copies: a row that is kept must not keep the whole matrix.
-    found: dict[_Key, _Row] = {key: row.copy() for key, row in zip(keys, rows, strict=True)}
+    found: dict[_Key, _Row] = {
+        key: _Features(row.copy(), cuts.get(place))
+        for place, (key, row) in enumerate(zip(keys, rows, strict=True))
+    }
     found.update({keys[problem.index]: problem for problem in problems if problem.index < len(keys)})
     return found
 
 
-def _rows(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str]) -> NDArray[np.float32]:
-    rows: list[NDArray[np.float32]] = []
+def _embedded(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str]) -> list[_Features]:
+    rows: list[_Features] = []
     for key, field in zip(keys, fields, strict=True):
         row = found[key]
         if isinstance(row, errors.ItemError):
             raise ServiceError(row.reason, f"{field}: {row.message}", field=field)
         rows.append(row)
-    return np.stack(rows)
+    return rows
 
 
 def _is_about_the_content(error: BaseException) -> bool:

@@ -76,12 +76,21 @@ class TurnKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class TextCut:
+    """Size of a text that is longer than the model's context, and of the part that was read, in tokens."""
+
+    tokens: int
+    read_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFeatures:
     """One turn with everything looked up.
 
     `start` holds the raw features float32 (d,) that the turn starts from; None continues the composed query
     of the turn before. `text` holds the raw features (d,) of the text that is combined with it, if any.
     `liked` and `disliked` are unit vectors (n, d); `text_weight` None leaves the weight to the combiner.
+    `cut` is set where the model did not read the whole text.
     """
 
     kind: TurnKind
@@ -90,14 +99,17 @@ class TurnFeatures:
     liked: Vector
     disliked: Vector
     text_weight: float | None = None
+    cut: TextCut | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """Effect of one turn; `text_weight` lies in [0, 1]."""
+    """Effect of one turn; `text_weight` lies in [0, 1]. `cut` is set where the model did not read the whole "
+    "text."""
 
     kind: TurnKind
     text_weight: float
+    cut: TextCut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +158,5 @@ async def fold(
             query, weight = normalize(features), float(turn.kind is TurnKind.TEXT_ONLY)
         query = feedback(query, liked=turn.liked, disliked=turn.disliked)
         features = query * np.float32(np.linalg.norm(features))
-        results.append(TurnResult(turn.kind, weight))
+        results.append(TurnResult(turn.kind, weight, turn.cut))
     return ComposedQuery(query, tuple(results))

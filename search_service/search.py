@@ -121,7 +121,12 @@ class SearchHandler:
             results=fitting(results, page_bytes(self._settings)),
             explanation=pb.SearchExplanation(
                 turns=[
-                    pb.TurnExplanation(kind=_KINDS[turn.kind], text_weight=turn.text_weight)
+                    pb.TurnExplanation(
+                        kind=_KINDS[turn.kind],
+                        text_weight=turn.text_weight,
+                        text_tokens=turn.cut.tokens if turn.cut else 0,
+                        read_tokens=turn.cut.read_tokens if turn.cut else 0,
+                    )
                     for turn in composed.turns
                 ],
                 combiner=query.combiner if query.uses_combiner else "",

@@ -12,7 +12,7 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.vectors import normalize
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import StageTimer
-from search_service.query import TurnFeatures, TurnKind, Vector
+from search_service.query import TextCut, TurnFeatures, TurnKind, Vector
 from search_service.request import FeaturesReference, ImageReference, ItemReference, Turn
 from search_service.store import check_features_fit
 from service_runtime.errors import ServiceError
@@ -43,7 +43,7 @@ async def look_up_turns(
     for index, turn in enumerate(turns):
         if isinstance(turn.reference, FeaturesReference):
             check_features_fit(turn.reference, spec, field=f"turns[{index}].reference.features")
-    texts, images, items = await _run_side_by_side(
+    (texts, cuts), images, items = await _run_side_by_side(
         _embed_texts(turns, embeddings, spec, timer, timeout),
         _embed_images(turns, embeddings, spec, timer, timeout),
         _retrieve_items(turns, version, timer),
@@ -57,6 +57,7 @@ async def look_up_turns(
             liked=_unit_vectors(turn.liked, items, spec.dimension),
             disliked=_unit_vectors(turn.disliked, items, spec.dimension),
             text_weight=turn.text_weight,
+            cut=cuts.get(index),
         )
         for index, turn in enumerate(turns)
     ]
@@ -82,18 +83,20 @@ async def _embed_texts(
     spec: VersionSpec,
     timer: StageTimer,
     timeout: float,
-) -> dict[int, Vector]:
+) -> tuple[dict[int, Vector], dict[int, TextCut]]:
+    """Return features of texts by turn, and the turns whose text was not read whole."""
     places = [index for index, turn in enumerate(turns) if turn.text]
     if not places:
-        return {}
+        return {}, {}
     with timer.stage("embed_texts"):
-        rows = await embeddings.texts(
+        embedded = await embeddings.texts(
             [turns[index].text for index in places],
             fields=[f"turns[{index}].text" for index in places],
             fingerprint=spec.model_fingerprint,
             timeout=timeout,
         )
-    return dict(zip(places, rows, strict=True))
+    cuts = {places[place]: cut for place, cut in embedded.cuts.items()}
+    return dict(zip(places, embedded.features, strict=True)), cuts
 
 
 async def _embed_images(

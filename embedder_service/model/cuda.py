@@ -56,7 +56,8 @@ class StagingBuffers:
 
 
 class CudaModel:
-    """A model on a CUDA device whose passes can be launched one ahead. For one thread, except `tokenize`."""
+    """A model on a CUDA device whose passes can be launched one ahead. For one thread, except `tokenize` "
+    "and `long_texts`."""
 
     def __init__(self, model: ClipModel) -> None:
         self._model = model
@@ -69,6 +70,10 @@ class CudaModel:
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return tokens, like `ClipModel.tokenize`."""
         return self._model.tokenize(texts)
+
+    def long_texts(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
+        """Return the tokens of texts that were cut, like `ClipModel.long_texts`."""
+        return self._model.long_texts(texts, tokens)
 
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) of uint8 (n, size, size, 3)."""

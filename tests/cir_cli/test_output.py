@@ -51,6 +51,18 @@ def test_how_exact_an_answer_is_is_told(exact: bool, unindexed: int | None, said
     assert explanation_text(explanation) == f"text only, feedback by recommend; version v3{said}"
 
 
+def test_words_that_were_not_read_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    response = messages.search_response()
+    turn = search_pb2.TurnExplanation(kind=search_pb2.COMPOSED, text_tokens=120, read_tokens=77)
+    response.explanation.turns.append(turn)
+    print_answer(SearchAnswer.read(response))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "NOTE: the text of turn 2 has 120 tokens, and the model reads 77;" in printed
+    response.explanation.turns.pop()
+    print_answer(SearchAnswer.read(response))
+    assert "NOTE" not in capsys.readouterr().out
+
+
 def test_only_stages_that_happened_are_told() -> None:
     assert timings_text(Timings(0.02, None, None, 0.001, 0.0021, 0.03)) == (
         "30.0 ms (text 20.0, combine 1.0, store 2.1)"

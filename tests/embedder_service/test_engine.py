@@ -25,6 +25,8 @@ from tests.embedder_service.sample_images import encode, jpeg, sample_image
 pytestmark = pytest.mark.torch
 
 SIZE = 16
+# Letters of a text that the model reads.
+LONG = 40
 
 
 class Fake:
@@ -40,6 +42,9 @@ class Fake:
 
     def tokenize(self, texts: Sequence[str]) -> Any:
         return np.array([[len(text)] for text in texts], np.int64)
+
+    def long_texts(self, texts: Sequence[str], tokens: Any) -> dict[int, int]:
+        return {index: len(text) for index, text in enumerate(texts) if len(text) > LONG}
 
     def encode_images(self, pixels: Any) -> Any:
         self._pass(len(pixels))
@@ -152,6 +157,20 @@ async def test_known_images_and_texts_cost_no_forward_pass() -> None:
     assert again.features[:, 1].tolist() == [4, 5]
     assert texts_again.features[:, 0].tolist() == [2, 1]
     assert model.rows == 3 + 2
+
+
+async def test_texts_that_are_cut_are_told_whether_they_are_known_or_not() -> None:
+    texts = ["a" * 50, "b", "c" * 60, "d" * LONG, "c" * 60]
+    for kept in (0, 2, 8):
+        async with running(Fake(), text_cache_items=kept) as engine:
+            for _ in range(3):
+                answer = await engine.embed_texts(texts)
+                assert answer.cuts == {0: 50, 2: 60, 4: 60}
+            # Cut texts stay known for as long as their features.
+            assert (await engine.embed_texts(["c" * 60, *(str(number) for number in range(9))])).cuts == {
+                0: 60
+            }
+            assert (await engine.embed_texts(["c" * 60])).cuts == {0: 60}
 
 
 async def test_with_caches_off_everything_is_computed() -> None:

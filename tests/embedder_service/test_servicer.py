@@ -135,6 +135,17 @@ async def test_bad_images_fail_alone_and_say_why(stub: Any) -> None:
     assert not (await stub.EmbedImages(images(jpeg()))).errors
 
 
+async def test_a_text_that_is_cut_is_told(stub: Any) -> None:
+    texts = ["red", "word " * 90, "a" * 501, "word " * 76, "word " * 75]
+    for _ in range(2):  # the second time from the cache
+        response = await stub.EmbedTexts(pb.EmbedTextsRequest(texts=texts))
+        assert [(cut.index, cut.tokens, cut.read_tokens) for cut in response.cuts] == [
+            (1, 92, 77),
+            (3, 78, 77),
+        ]
+        assert reasons(response) == {2: "TEXT_TOO_LONG"}
+
+
 async def test_a_text_that_is_too_long_fails_alone(stub: Any) -> None:
     response = await stub.EmbedTexts(pb.EmbedTextsRequest(texts=["a" * 500, "a" * 501]))
     assert reasons(response) == {1: "TEXT_TOO_LONG"}

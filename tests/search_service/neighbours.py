@@ -19,6 +19,8 @@ from service_runtime.errors import ServiceError
 DIMENSION = 16
 FINGERPRINT = "clip-test"
 UNREADABLE = b"not an image"
+#: Letters of a text that the embedder reads.
+CONTEXT = 100
 
 
 def features_of(content: bytes | str) -> NDArray[np.float32]:
@@ -30,7 +32,7 @@ def features_of(content: bytes | str) -> NDArray[np.float32]:
 
 
 class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
-    """Embeds by content; `UNREADABLE` fails alone."""
+    """Embeds by content; `UNREADABLE` fails alone. Texts are cut to `CONTEXT` letters, so it says."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -70,7 +72,12 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
         await self._check(request, context)
         self.texts += len(request.texts)
         rows = np.stack([features_of(text) for text in request.texts])
-        return embedder_pb2.EmbedTextsResponse(features=pack(rows, fingerprint=self.fingerprint))
+        cuts = [
+            embedder_pb2.TextCut(index=index, tokens=len(text), read_tokens=CONTEXT)
+            for index, text in enumerate(request.texts)
+            if len(text) > CONTEXT
+        ]
+        return embedder_pb2.EmbedTextsResponse(features=pack(rows, fingerprint=self.fingerprint), cuts=cuts)
 
     async def _check(self, request: Any, context: Any) -> None:
         self.request_ids.append(dict(context.invocation_metadata()).get("x-request-id", ""))

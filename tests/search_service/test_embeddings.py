@@ -14,10 +14,11 @@ from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, T
 from search_service.embedder_client import EmbedderClient
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
+from search_service.query import TextCut
 from service_runtime.errors import ServiceError
 from tests.refused import refused
 from tests.search_service.conftest import Stack
-from tests.search_service.neighbours import FINGERPRINT, UNREADABLE, FakeEmbedder, features_of, start
+from tests.search_service.neighbours import CONTEXT, FINGERPRINT, UNREADABLE, FakeEmbedder, features_of, start
 
 pytestmark = pytest.mark.service
 
@@ -106,6 +107,9 @@ async def test_texts_are_remembered_and_pictures_are_not(stack: Stack) -> None:
     assert (stack.embedder.texts, stack.embedder.images) == (1, 3)
 
 
+LONG = "long " * CONTEXT
+
+
 async def test_only_so_many_texts_are_remembered_and_each_of_one_model() -> None:
     embedder, metrics = FakeEmbedder(), SearchMetrics()
     server, address = await start(embedder)
@@ -115,14 +119,21 @@ async def test_only_so_many_texts_are_remembered_and_each_of_one_model() -> None
 
         async def embed(*texts: str, fingerprint: str = FINGERPRINT) -> int:
             before = embedder.texts
-            rows = await shared.texts(texts, fields=texts, fingerprint=fingerprint, timeout=10)
+            embedded = await shared.texts(texts, fields=texts, fingerprint=fingerprint, timeout=10)
+            rows = embedded.features
+            assert embedded.cuts == {
+                place: TextCut(len(text), CONTEXT) for place, text in enumerate(texts) if len(text) > CONTEXT
+            }
             np.testing.assert_allclose(rows, np.stack([features_of(text) for text in texts]), atol=1e-5)
             return embedder.texts - before
 
         assert await embed("a", "b", "a") == 2
         assert await embed("a") == 0
+        assert await embed(LONG) == 1
+        assert await embed("a", LONG, "a") == 0
         assert await embed("c") == 1  # and b, used longest ago, is forgotten
-        assert await embed("a", "c") == 0
+        assert await embed(LONG, "c") == 1
+        assert await embed("c") == 0
         assert await embed("b") == 1
         embedder.fingerprint = "clip-other"
         assert await embed("b", fingerprint="clip-other") == 1
@@ -139,4 +150,4 @@ async def test_only_so_many_texts_are_remembered_and_each_of_one_model() -> None
         for sample in family.samples
         if sample.name == "cir_search_embeddings_total"
     }
-    assert samples == {("text", "embedder"): 7, ("text", "remembered"): 3}
+    assert samples == {("text", "embedder"): 9, ("text", "remembered"): 5}

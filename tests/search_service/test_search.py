@@ -16,7 +16,7 @@ from cir.vectors import normalize, pack, unpack
 from search_service.query import TurnFeatures, TurnKind, average_vector, fold, rocchio
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
-from tests.search_service.neighbours import FINGERPRINT, features_of
+from tests.search_service.neighbours import CONTEXT, FINGERPRINT, features_of
 from vector_store import open_store
 
 pytestmark = pytest.mark.service
@@ -101,6 +101,20 @@ async def test_second_turn_continues_the_composed_query(stack: Stack) -> None:
     assert ids(answer) == expected_order(second, without=(3,))[:6]
     assert [turn.kind for turn in answer.explanation.turns] == [search_pb2.COMPOSED, search_pb2.CONTINUED]
     assert stack.embedder.texts == 2
+
+
+async def test_a_text_that_was_not_read_whole_is_told(stack: Stack) -> None:
+    long = "stripes " * CONTEXT
+    turns = [
+        Turn(reference=Reference(item_id="item-3"), text="with stripes"),
+        Turn(text=long),
+        Turn(text="in red"),
+        Turn(text=long),
+    ]
+    for _ in range(2):  # the second time its features are remembered
+        answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=turns, limit=6))
+        said = [(turn.text_tokens, turn.read_tokens) for turn in answer.explanation.turns]
+        assert said == [(0, 0), (len(long), CONTEXT), (0, 0), (len(long), CONTEXT)]
 
 
 async def test_feedback_moves_the_query_and_disliked_items_are_left_out(stack: Stack) -> None:

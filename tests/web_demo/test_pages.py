@@ -55,6 +55,7 @@ class Search:
         self.schema = {"colour": "keyword"}
         self.written: dict[str, str] = {}
         self.payload: dict[str, Any] = {"colour": "red", "caption": HOSTILE}
+        self.turn = TurnExplanation("composed", 0.25)
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
@@ -92,9 +93,7 @@ class Search:
             Result(f"i{rank}", 1 / rank, rank, self.payload, str(self.folder / f"i{rank}.png"))
             for rank in range(first, first + 3)
         )
-        explained = Explanation(
-            tuple(TurnExplanation("composed", 0.25) for _ in options.get("turns", ())), "sum", "v1", "f", True
-        )
+        explained = Explanation(tuple(self.turn for _ in options.get("turns", ())), "sum", "v1", "f", True)
         return SearchAnswer(results, "next" if first == 1 else "", explained, Timings(*[None] * 6))
 
 
@@ -210,6 +209,14 @@ def test_what_was_said_gets_its_place_in_the_address(client: TestClient) -> None
     answer = client.get("/?c=shop&i0=a&x0=in+red&x=longer")
     assert answer.status_code == 303
     assert answer.headers["location"] == "/?c=shop&i0=a&x0=in+red&x1=longer"
+
+
+def test_words_that_were_not_read_are_told(client: TestClient, search: Search) -> None:
+    page = client.get("/?c=shop&i0=i1&x0=red").text
+    assert "tokens" not in page
+    search.turn = TurnExplanation("composed", 0.25, 120, 77)
+    page = client.get("/?c=shop&i0=i1&x0=red").text
+    assert "the model read 77 of 120 tokens" in page
 
 
 def test_the_known_target_is_marked(client: TestClient) -> None:

@@ -375,6 +375,7 @@ class EmbedTextsResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    CUTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _vectors_pb2.VectorBatch:
         """One row for each text, in the order of the request. Rows of failed texts are NaN."""
@@ -387,20 +388,55 @@ class EmbedTextsResponse(_message.Message):
     def timings(self) -> Global___EmbedTimings:
         """Where the time went."""
 
+    @_builtins.property
+    def cuts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextCut]:
+        """One entry for each text that the model read only the beginning of, by ascending index."""
+
     def __init__(
         self,
         *,
         features: _vectors_pb2.VectorBatch | None = ...,
         errors: _abc.Iterable[_errors_pb2.ItemError] | None = ...,
         timings: Global___EmbedTimings | None = ...,
+        cuts: _abc.Iterable[Global___TextCut] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "features", b"features", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuts", b"cuts", "errors", b"errors", "features", b"features", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedTextsResponse: _TypeAlias = EmbedTextsResponse  # noqa: Y015
+
+@_typing.final
+class TextCut(_message.Message):
+    """A text that is longer than the model's context."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    READ_TOKENS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Place of the text in the request."""
+    tokens: _builtins.int
+    """Tokens that the whole text has, the marks of begin and end included."""
+    read_tokens: _builtins.int
+    """Tokens that the model reads (`ModelInfo.context_length`)."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        read_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "read_tokens", b"read_tokens", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextCut: _TypeAlias = TextCut  # noqa: Y015
 
 @_typing.final
 class EmbedTimings(_message.Message):

@@ -88,7 +88,7 @@ class EmbedderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedTexts(self, request, context):
-        """Features of texts. Texts longer than the model's context are cut to it, as CLIP does.
+        """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class EmbedderServiceStub:
     EmbedImages: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedImagesRequest, _embedder_pb2.EmbedImagesResponse]
     """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
     EmbedTexts: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedTextsRequest, _embedder_pb2.EmbedTextsResponse]
-    """Features of texts. Texts longer than the model's context are cut to it, as CLIP does."""
+    """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which."""
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
     """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
     in order; `batch_id` ties them to requests. The server reads ahead only
@@ -71,7 +71,7 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     EmbedImages: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedImagesRequest, _embedder_pb2.EmbedImagesResponse]  # type: ignore[assignment]
     """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
     EmbedTexts: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedTextsRequest, _embedder_pb2.EmbedTextsResponse]  # type: ignore[assignment]
-    """Features of texts. Texts longer than the model's context are cut to it, as CLIP does."""
+    """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which."""
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
     """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
     in order; `batch_id` ties them to requests. The server reads ahead only
@@ -112,7 +112,7 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.EmbedTextsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.EmbedTextsResponse, _abc.Awaitable[_embedder_pb2.EmbedTextsResponse]]:
-        """Features of texts. Texts longer than the model's context are cut to it, as CLIP does."""
+        """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which."""
 
     @_abc_1.abstractmethod
     def EmbedStream(

@@ -616,19 +616,27 @@ class TurnExplanation(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     TEXT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    READ_TOKENS_FIELD_NUMBER: _builtins.int
     kind: Global___TurnKind.ValueType
     """How the turn was taken."""
     text_weight: _builtins.float
     """Weight of the text: 0 without text, 1 without reference, else the combiner's."""
+    text_tokens: _builtins.int
+    """Tokens of the turn's text where it is longer than what the model reads; 0 where it was read whole."""
+    read_tokens: _builtins.int
+    """Tokens of its beginning that the model read, where it was cut."""
     def __init__(
         self,
         *,
         kind: Global___TurnKind.ValueType = ...,
         text_weight: _builtins.float = ...,
+        text_tokens: _builtins.int = ...,
+        read_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "text_weight", b"text_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "read_tokens", b"read_tokens", "text_tokens", b"text_tokens", "text_weight", b"text_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
