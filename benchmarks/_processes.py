@@ -70,26 +70,39 @@ def small_model(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running(
-    module: str, environment: Mapping[str, str], *, log: Path, ready: str = "", port: int = 0
+    module: str,
+    environment: Mapping[str, str],
+    *,
+    log: Path,
+    ready: str = "",
+    port: int = 0,
+    checkout: Path | None = None,
 ) -> Iterator[Running]:
     """`python -m module` on a free port (or `port`) until the block ends; yields once `ready` is SERVING.
 
-    `ready` is the service's own name where it is left out. The process may have ended before the block.
+    `ready` is the service's own name where it is left out, `checkout` the folder with the code where that is
+    not this one. The process may have ended before the block.
     """
     address = f"127.0.0.1:{port or free_ports(1)[0]}"
     prefix = f"CIR_{module.split('_')[0].upper()}_"
     variables = {f"{prefix}{name}": value for name, value in environment.items()}
+    if checkout is not None:
+        variables["PYTHONPATH"] = str(checkout)
     variables[f"{prefix}PORT"] = address.rpartition(":")[2]
     with log.open("ab") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", module], env={**os.environ, **variables}, stderr=stderr
+            [sys.executable, "-m", module], env={**os.environ, **variables}, stderr=stderr, cwd=checkout
         )
     try:
         _wait(process, address, ready or NAMES[module], log)
         yield Running(process, address, log)
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

@@ -1,0 +1,184 @@
+"""What an attack costs: memory of the attacked process and its children, and the time a neighbour waits."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+from PIL import Image
+
+from cir.channel import HEADER
+from cir.combiner.v1 import combiner_pb2
+from cir.combiner.v1.combiner_pb2_grpc import CombinerServiceStub
+from cir.embedder.v1 import embedder_pb2
+from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from cir.search.v1 import search_pb2
+from cir.search.v1.search_pb2_grpc import SearchServiceStub
+from cir.vectors import pack
+
+DIMENSION = 128
+_PATIENCE_S = 60.0
+
+
+class Memory(threading.Thread):
+    """Watches a process and its children; Linux only.
+
+    The peak of the process itself is the kernel's own; its children are looked at 25 times a second, and only
+    what is theirs alone counts, since they share the code of libraries.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._done = threading.Event()
+        with suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak starts anew
+        self._own = _kib(pid, "VmRSS")
+        self._theirs = self._children()
+        self._most = self._theirs
+        self._peak = self._own
+
+    def run(self) -> None:
+        """Look until told to stop."""
+        while not self._done.wait(0.04):
+            self._most = max(self._most, self._children())
+            self._peak = max(self._peak, _kib(self._pid, "VmHWM"))
+
+    def rise(self) -> int:
+        """Return the MiB by which the memory rose at most."""
+        return max(0, self._peak - self._own + self._most - self._theirs) >> 10
+
+    def kept(self) -> int:
+        """Return the MiB by which it is above the beginning now."""
+        return max(0, _kib(self._pid, "VmRSS") - self._own + self._children() - self._theirs) >> 10
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._done.set()
+        self.join()
+
+    def _children(self) -> int:
+        return sum(_kib(pid, "RssAnon") + _kib(pid, "RssShmem") for pid in _descendants(self._pid))
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in task.read_text().split():
+                yield int(child)
+                yield from _descendants(int(child))
+
+
+def _kib(pid: int, name: str) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+    return 0
+
+
+@dataclass(slots=True)
+class Waits:
+    """Seconds of a neighbour's calls, and how many were refused or failed."""
+
+    seconds: list[float]
+    failed: int
+
+    @property
+    def longest(self) -> float:
+        """The longest one."""
+        return max(self.seconds, default=0.0)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.seconds) if self.seconds else 0.0
+
+
+class Neighbour(threading.Thread):
+    """Another caller of the same service, with a key of its own, that asks something every 50 ms."""
+
+    def __init__(self, service: str, address: str, key: str) -> None:
+        super().__init__(daemon=True)
+        self._done = threading.Event()
+        self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        self._ask = _QUESTIONS[service](self._channel, key)
+        self._lock = threading.Lock()
+        self._waits = Waits([], 0)
+        self._asked = 0.0
+
+    def run(self) -> None:
+        """Ask until told to stop."""
+        while not self._done.wait(0.05):
+            self._asked = time.monotonic()
+            failed = False
+            try:
+                self._ask()
+            except grpc.RpcError:
+                failed = True
+            with self._lock:
+                self._waits.seconds.append(time.monotonic() - self._asked)
+                self._waits.failed += failed
+
+    def take(self) -> Waits:
+        """Return the waits since the last time, and begin anew."""
+        with self._lock:
+            taken, self._waits = self._waits, Waits([], 0)
+        return taken
+
+    def stop(self) -> Waits:
+        """Wait for the last answer; return what `take` would."""
+        self._done.set()
+        self.join()
+        self._channel.close()
+        return self.take()
+
+
+def _search(channel: grpc.Channel, key: str) -> Callable[[], object]:
+    stub, asked = SearchServiceStub(channel), 0
+
+    def ask() -> object:
+        nonlocal asked
+        asked += 1
+        turns = [search_pb2.Turn(text=f"red shirt {asked}")]
+        request = search_pb2.SearchRequest(catalog="catalogs/shop", turns=turns)
+        return stub.Search(request, timeout=_PATIENCE_S, metadata=((HEADER, key),))
+
+    return ask
+
+
+def _embed(channel: grpc.Channel, key: str) -> Callable[[], object]:
+    stub, asked = EmbedderServiceStub(channel), 0
+
+    def ask() -> object:
+        nonlocal asked
+        asked += 1
+        content = io.BytesIO()
+        Image.new("RGB", (120, 160), (asked % 256, asked // 256 % 256, 7)).save(content, "JPEG")
+        image = embedder_pb2.ImageInput(content=content.getvalue())
+        request = embedder_pb2.EmbedImagesRequest(images=[image])
+        return stub.EmbedImages(request, timeout=_PATIENCE_S, metadata=((HEADER, key),))
+
+    return ask
+
+
+def _combine(channel: grpc.Channel, key: str) -> Callable[[], object]:
+    stub = CombinerServiceStub(channel)
+    rows = pack(np.random.default_rng(1).normal(size=(1, DIMENSION)).astype(np.float32))
+    request = combiner_pb2.CombineRequest(combiner="sum", image_features=rows, text_features=rows)
+    return lambda: stub.Combine(request, timeout=_PATIENCE_S, metadata=((HEADER, key),))
+
+
+_QUESTIONS: dict[str, Callable[[grpc.Channel, str], Callable[[], object]]] = {
+    "search": _search,
+    "embedder": _embed,
+    "combiner": _combine,
+}
