@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cir.channel import HEADER
 from cir.common.v1 import payload_pb2
 from cir.search.v1 import catalog_pb2, filter_pb2, search_pb2
+from cir.vectors import pack
 from tests.robustness import raw_http2, wire
 
 MEGABYTE = 1_000_000
@@ -272,11 +275,24 @@ def _payload_keys(count: int) -> bytes:
     return wire.field(1, b"catalogs/shop") + wire.field(2, item)
 
 
-def _marked_payloads() -> bytes:
-    value = payload_pb2.Value(string_value=_marks(20_000))
-    item = catalog_pb2.Item(id="item-1", payload=payload_pb2.Payload(fields={"caption": value}))
-    write = catalog_pb2.ItemWrite(item=item)
-    return catalog_pb2.UpsertItemsRequest(parent="catalogs/shop", items=[write] * 200).SerializeToString()
+def _writes(value: payload_pb2.Value, items: int, dimension: int = 32) -> bytes:
+    """A call that writes items with one payload value, and features of the small model's length."""
+    features = pack(np.ones((1, dimension), np.float32))
+    payload = payload_pb2.Payload(fields={"caption": value})
+    writes = [
+        catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=f"item-{n}", payload=payload, features=features))
+        for n in range(items)
+    ]
+    return catalog_pb2.UpsertItemsRequest(parent="catalogs/shop", items=writes).SerializeToString()
+
+
+def _text_of(text: str) -> payload_pb2.Value:
+    return payload_pb2.Value(string_value=text)
+
+
+def _list_of(count: int) -> payload_pb2.Value:
+    values = [payload_pb2.Value(string_value="a")] * count
+    return payload_pb2.Value(list_value=payload_pb2.ListValue(values=values))
 
 
 def attacks() -> list[Attack]:
@@ -359,7 +375,14 @@ _KEYED: tuple[tuple[str, str, Callable[[], Sequence[Sequence[Call]]]], ...] = (
     (
         "200 payload texts of combining marks",
         "search",
-        lambda: _times(1, Call(CATALOG + "UpsertItems", _marked_payloads())),
+        lambda: _times(
+            1, Call(CATALOG + "UpsertItems", _writes(payload_pb2.Value(string_value=_marks(20_000)), 200))
+        ),
+    ),
+    (
+        "40 writes of 31,000 values",
+        "search",
+        lambda: _times(40, Call(CATALOG + "UpsertItems", _writes(_list_of(31_000), 1))),
     ),
     (
         "3 million ids to get",

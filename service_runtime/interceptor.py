@@ -159,6 +159,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except BaseException as error:
                 await self._fail(method, context, error, started)
                 raise
+            finally:
+                self._inbox.ended()
             self._record_end(method, "OK", started)
 
     def _let_in(self, method: str, key: Identity, context: Context) -> tuple[ApiKey | None, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 #: Bytes of messages after which memory is given back, and seconds between two times.
 TRIM_BYTES = 16 << 20
-TRIM_SECONDS = 2.0
+TRIM_SECONDS = 3.0
 
 
 def _find_trim() -> Callable[[int], int] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,12 +14,12 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.registry import Collector
 
 from cir.address import Address
 from service_runtime.errors import StartupError
+from service_runtime.metrics_server import MetricsServer
 from service_runtime.settings import software_version
 
 # From a cached lookup to a bulk call that waits its turn.
@@ -88,12 +87,12 @@ def serve_metrics(registry: CollectorRegistry, address: Address) -> Iterator[int
     Raises:
         StartupError: the port cannot be bound.
     """
-    server: WSGIServer
-    thread: threading.Thread
     try:
-        server, thread = start_http_server(address.port, addr=address.host.bare, registry=registry)
+        server = MetricsServer(address.host.bare, address.port, registry)
     except OSError as error:
         raise StartupError(f"metrics cannot listen on {address}: {error.strerror}") from error
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:

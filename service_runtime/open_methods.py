@@ -124,6 +124,7 @@ class OpenMethods:
         try:
             yield
         finally:
+            self._inbox.ended()
             self._calls[connection] -= 1
             if not self._calls[connection]:
                 del self._calls[connection]

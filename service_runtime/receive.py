@@ -34,6 +34,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 UNCOUNTED_BYTES = 64 * 1024
 #: Longest text in a message, whatever its field; fields have lower limits of their own.
 MAX_TEXT_BYTES = 2 * 1024 * 1024
+# What gRPC and Python keep of a call, roughly.
+_CALL_BYTES = 2048
 # What the parser makes of a part, roughly.
 _PART_BYTES = 64
 # Parts counted on the event loop, about a millisecond; the rest of a larger message is counted on a thread.
@@ -95,6 +97,10 @@ class Inbox:
         """Count a message's bytes as gone."""
         _take(self._held, caller, size)
         self._memory.freed(size)
+
+    def ended(self) -> None:
+        """Count a call as gone."""
+        self._memory.freed(_CALL_BYTES)
 
     async def receive(self, context: Context, method: Method) -> bytes:
         """Return the bytes of a unary call's message.

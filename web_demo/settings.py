@@ -32,6 +32,16 @@ class DemoSettings(ProgramSettings):
         10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
     )
 
+    max_connections: int = Field(
+        512, ge=1, description="Connections at the same time; more are closed at once."
+    )
+    max_requests: int = Field(
+        128, ge=1, description="Requests that are answered at the same time; more get 503."
+    )
+    request_head_seconds: float = Field(
+        10.0, gt=0, description="Seconds that a connection gets to send the head of a request."
+    )
+
     picture_roots: list[Path] | None = Field(
         None,
         description="Folders that images of items may be read from, as JSON, where they are fewer than those "

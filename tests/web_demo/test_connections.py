@@ -1,0 +1,127 @@
+"""Slow and many connections to the page: bounded, and others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from cir_cli.local.readiness import free_ports
+from tests.web_demo.test_log_contents import status
+from web_demo.connections import MAX_HEAD_BYTES, Busy
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+@contextmanager
+def page(folder: Path, **settings: str) -> Iterator[int]:
+    """Run the page without a search service; yield its port."""
+    port = free_ports(1)[0]
+    values = {"PORT": str(port), "DATA": str(folder / "data"), **settings}
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "web_demo"],
+            cwd=ROOT,
+            stderr=output,
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT)}
+            | {f"CIR_DEMO_{name}": value for name, value in values.items()},
+        )
+    try:
+        while status(f"http://127.0.0.1:{port}/healthz") != 200:
+            assert process.poll() is None, (folder / "output").read_text()
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def ended(connection: socket.socket) -> bytes:
+    """Return what comes until the other side closes; the test fails if it does not within ten seconds."""
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionError:
+        pass
+    return received
+
+
+@pytest.mark.service
+def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    with page(tmp_path, REQUEST_HEAD_SECONDS="0.5") as port, ExitStack() as stack:
+        silent, slow, later = (stack.enter_context(connect(port)) for _ in range(3))
+        slow.sendall(HEAD)
+        later.sendall(HEAD + b"\r\n")
+        assert b"200 OK" in later.recv(65536)
+        later.sendall(HEAD)
+        for connection in (silent, slow, later):
+            assert b"200 OK" not in ended(connection)
+
+
+@pytest.mark.service
+def test_connections_over_their_number_are_closed_and_leave_room_again(tmp_path: Path) -> None:
+    with page(tmp_path, MAX_CONNECTIONS="20", REQUEST_HEAD_SECONDS="1") as port, ExitStack() as stack:
+        flood = [stack.enter_context(connect(port)) for _ in range(60)]
+        assert ended(flood[-1]) == b""
+        # Those that got in and say nothing lose their places by themselves.
+        for _ in range(200):
+            if status(f"http://127.0.0.1:{port}/healthz") == 200:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("nobody new gets in")
+
+
+@pytest.mark.service
+def test_a_large_head_is_refused(tmp_path: Path) -> None:
+    with page(tmp_path) as port, connect(port) as connection:
+        connection.sendall(HEAD + b"X-Large: " + b"a" * (2 * MAX_HEAD_BYTES))
+        assert ended(connection).startswith(b"HTTP/1.1 400")
+        assert status(f"http://127.0.0.1:{port}/healthz") == 200
+
+
+async def test_requests_over_their_number_are_told_so() -> None:
+    going = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await going.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    busy = Busy(slow, 2)
+    scope = {"type": "http", "method": "GET"}
+
+    async def nothing() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def ask() -> int:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await busy(scope, nothing, send)
+        return int(sent[0]["status"])
+
+    first = [asyncio.create_task(ask()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert await ask() == 503
+    going.set()
+    assert await asyncio.gather(*first) == [200, 200]
+    assert await ask() == 200

@@ -1,0 +1,81 @@
+"""HTTP connections of the page, bounded in number, in the size of a request's head, and in its time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from web_demo.settings import DemoSettings
+
+#: Largest head of a request: its address, which holds the conversation, and its headers.
+MAX_HEAD_BYTES = 32 * 1024
+
+
+class Busy:
+    """An ASGI application that answers 503 while another is answering as many requests as it may."""
+
+    def __init__(self, application: ASGIApp, most: int) -> None:
+        self._application = application
+        self._most = most
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self._running >= self._most:
+            answer = PlainTextResponse("busy; try again", 503, {"Retry-After": "1", "Connection": "close"})
+            return await answer(scope, receive, send)
+        self._running += 1
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._running -= 1
+
+
+def bounded_protocol(settings: DemoSettings) -> type[asyncio.Protocol]:
+    """Return the class of connections that uvicorn opens, with the bounds of the settings.
+
+    A connection over their number is closed at once. One that has not sent the whole head of a request after
+    one to two times `request_head_seconds` is closed too; uvicorn itself would wait for ever.
+    """
+    seconds, most = settings.request_head_seconds, settings.max_connections
+
+    class Bounded(H11Protocol):
+        _waiting: object = None
+        _looking: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            if len(self.connections) >= most:
+                transport.abort()
+                return
+            super().connection_made(transport)
+            self._look()
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport is not None:
+                super().data_received(data)
+
+        def eof_received(self) -> None:
+            if self.transport is not None:
+                super().eof_received()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._looking is not None:
+                self._looking.cancel()
+            if self.transport is not None:
+                super().connection_lost(exc)
+
+        def _look(self) -> None:
+            """Close the connection when it waits for the same head as at the last look."""
+            waiting = (self.cycle, True) if self.conn.their_state is h11.IDLE else None
+            if waiting is not None and waiting == self._waiting:
+                self.transport.close()
+                return
+            self._waiting = waiting
+            self._looking = self.loop.call_later(seconds, self._look)
+
+    return Bounded
