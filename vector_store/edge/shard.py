@@ -41,12 +41,12 @@ def engine_errors(act: str) -> Iterator[None]:
         raise StoreUnavailableError(f"cannot {act}: {text}") from error
 
 
-def settle(path: Path, name: str) -> None:
+def settle(path: Path, write_lock: WriteLock, name: str) -> None:
     """Open a shard that was changed, and close it: the engine ends only so what it left for the next opening.
 
     From then on opening and closing changes none of its files. Blocks.
     """
-    with engine_errors(f"close {name}"):
+    with write_lock.held(f"close {name}"), engine_errors(f"close {name}"):
         edge.EdgeShard.load(str(path)).close()
 
 

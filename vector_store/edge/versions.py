@@ -331,7 +331,9 @@ class EdgeVersions:
         if opened.damage or self._catalogs.is_dropped(*opened.key):
             return  # the damage must not become what the files are to be
         try:
-            settle(self._catalogs.layout.shard(*opened.key, opened.shard), opened.info.label)
+            layout = self._catalogs.layout
+            write_lock = WriteLock(layout.write_lock(*opened.key))
+            settle(layout.shard(*opened.key, opened.shard), write_lock, opened.info.label)
             opened.files.note_all()
             self._catalogs.write(opened.info, opened.shard, Coverage.ALL)
         except (StoreError, OSError) as error:
