@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cir.address import Address, parse_target
 from cir.channel import is_serving
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2
@@ -262,7 +263,16 @@ def doctor(
 def _local(data: Path, server: str) -> up_file.UpFile | None:
     """The services up on the data directory, if the server asked about is among them."""
     up = up_file.read(data)
-    return up if up is not None and up.search == server else None
+    return up if up is not None and _same_place(up.search, server) else None
+
+
+def _same_place(up: str, server: str) -> bool:
+    """Return whether two addresses lead to one service, in whatever spelling."""
+    one, other = parse_target(up), parse_target(server)
+    if one == other or not (isinstance(one, Address) and isinstance(other, Address)):
+        return one == other
+    named = "localhost" in (one.host.bare, other.host.bare)
+    return named and one.port == other.port and one.is_loopback and other.is_loopback
 
 
 def _line(finding: Finding) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,10 @@ from cir.combiner.v1 import combiner_pb2
 from cir.common.v1.model_pb2 import ModelInfo
 from cir.embedder.v1 import embedder_pb2
 from cir.search.v1 import catalog_pb2, search_pb2
+from cir_cli import doctor
 from cir_cli.doctor import Finding, services
+from cir_cli.local import up_file
+from cir_cli.local.up_file import UpFile
 from cir_cli.main import run
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch, refuse
@@ -97,3 +101,21 @@ def test_the_command_fails_when_something_is_wrong(
     captured = capsys.readouterr()
     assert json.loads(captured.out)[-1]["ok"] is False
     assert "checks failed: search" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("server", "same"),
+    [
+        ("127.0.0.1:1", True),
+        ("dns:127.0.0.1:1", True),
+        ("localhost:1", True),
+        ("127.0.0.1:2", False),
+        ("[::1]:1", False),
+        ("search:1", False),
+        ("unix:/run/cir.sock", False),
+    ],
+)
+def test_the_services_that_are_up_are_known_in_any_spelling(tmp_path: Path, server: str, same: bool) -> None:
+    up = UpFile(os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "edge:///x", "RN50", "openai")
+    up_file.write(tmp_path, up)
+    assert doctor._local(tmp_path, server) == (up if same else None)

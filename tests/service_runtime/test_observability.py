@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc.aio
@@ -19,10 +20,12 @@ from cir.channel import open_async_channel
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc as rpc
 from cir_cli.local.readiness import free_ports
+from service_runtime import tracing as tracing_module
 from service_runtime.errors import StartupError
 from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings
 from service_runtime.tracing import client_interceptors, server_interceptors, tracing
+from tests.hosts import has_ipv6
 from tests.refused import refused
 from tests.service_runtime.example_service import COMBINE, ExampleService
 from tests.service_runtime.probe import health_stub
@@ -148,6 +151,47 @@ def test_without_the_setting_nothing_is_traced() -> None:
     with tracing("example", endpoint="", sample_ratio=1.0):
         assert not server_interceptors()
         assert not client_interceptors()
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("form", ["http://{}", "http://{}/", "{}"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_spans_reach_a_collector_whatever_proxies_are_set(
+    form: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if host == "[::1]" and not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    received: list[bytes] = []
+
+    def export(request: bytes, _context: object) -> bytes:
+        received.append(request)
+        return b""
+
+    collector = grpc.server(ThreadPoolExecutor(1))
+    handlers: Any = {"Export": grpc.unary_unary_rpc_method_handler(export)}
+    name = "opentelemetry.proto.collector.trace.v1.TraceService"
+    collector.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    port = collector.add_insecure_port(f"{host}:0")
+    collector.start()
+    with tracing("example", endpoint=form.format(f"{host}:{port}"), sample_ratio=1.0):
+        assert tracing_module._provider is not None
+        tracing_module._provider.get_tracer("test").start_span("a-span").end()
+    collector.stop(0).wait()
+    assert len(received) == 1
+    assert b"a-span" in received[0]
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://host:1", "http://host:99999", "http://", "http://a b:1", "://host:1"]
+)
+def test_an_endpoint_that_names_no_collector_is_refused(endpoint: str) -> None:
+    with (
+        pytest.raises(StartupError, match=r"^tracing_endpoint .* names no collector: "),
+        tracing("example", endpoint=endpoint, sample_ratio=1.0),
+    ):
+        pass
 
 
 def test_without_the_extra_the_setting_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

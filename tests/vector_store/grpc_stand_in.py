@@ -218,8 +218,8 @@ class StandIn:
         api.add_PointsServicer_to_server(points, self._server)  # type: ignore[no-untyped-call]
         self.indexed = points.indexed
 
-    async def start(self, port: int = 0) -> None:
-        address = f"127.0.0.1:{port}"
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        address = f"{host}:{port}"
         if self._tls is None:
             self.port = self._server.add_insecure_port(address)
         else:

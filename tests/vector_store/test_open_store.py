@@ -43,6 +43,13 @@ from vector_store.qdrant.store import QdrantStore
         ("qdrant://host:70000", "port"),
         ("qdrant://user@host", "nothing else"),
         ("qdrant://host/path", "nothing else"),
+        ("qdrant://host:0", "port '0'"),
+        ("qdrant://host#part", "nothing else"),
+        ("qdrant://host?timeout=1", "nothing else"),
+        ("qdrant://:secret@host", "nothing else"),
+        ("qdrant://::1", "brackets"),
+        ("qdrant://256.0.0.1", "four numbers"),
+        ("qdrant:host:6334", "expected a host"),
     ],
 )
 def test_urls_that_name_no_store(url: str, message: str) -> None:

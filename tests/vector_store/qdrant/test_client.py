@@ -9,6 +9,8 @@ import grpc
 import pytest
 import trustme
 
+from cir.address import parse_address
+from tests.hosts import has_ipv6
 from tests.relay import Relay
 from tests.vector_store.grpc_stand_in import StandIn
 from tests.vector_store.samples import batch, build, features, numbered, spec
@@ -47,6 +49,36 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot read the authorities"):
         open_store(url, ca_file=tmp_path / "none.pem")
     await server.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[0:0:0:0:0:0:0:1]", "localhost", "LOCALHOST"])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+async def test_any_host_is_reached_whatever_proxies_are_set(
+    host: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    server = StandIn()
+    await server.start(host=host.lower())
+    async with open_store(f"qdrant://{host}:{server.port}", timeout_s=5) as store:
+        assert await store.list_catalogs() == []
+        assert (await store.check())["engine"] == "qdrant"
+    await server.stop()
+
+
+def test_a_proxy_asked_for_is_taken_to_other_machines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("grpc_proxy", "http://proxy:3128")
+    asked: list[dict[str, object]] = []
+
+    def note(**options: object) -> None:
+        asked.append(dict(options["grpc_options"]))  # type: ignore[call-overload]
+
+    monkeypatch.setattr(client, "AsyncQdrantClient", note)
+    for address in ("qdrant:6334", "qdrant.example:6334"):
+        client.connect(parse_address(address), tls=False, api_key="", timeout_s=1)
+    assert [each.get("grpc.http_proxy") for each in asked] == [None, "http://proxy:3128"]
 
 
 @pytest.mark.slow
