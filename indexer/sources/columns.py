@@ -87,7 +87,7 @@ def kind_of(value: object) -> Kind:
         case CellText():
             return _kind_of_text(value.strip())
         case str():
-            return Kind.DATETIME if has_type(value, FieldType.DATETIME) else Kind.KEYWORD
+            return _kind_of_words(value)
         case dict():
             return Kind.GEO
     raise TypeError(f"{value!r} is no cell")
@@ -114,7 +114,12 @@ def _kind_of_text(text: str) -> Kind:
         return Kind.NAN
     if _INFINITE.fullmatch(text):
         return Kind.INFINITE
-    return Kind.DATETIME if has_type(text, FieldType.DATETIME) else Kind.KEYWORD
+    return _kind_of_words(text)
+
+
+def _kind_of_words(text: str) -> Kind:
+    # Moments begin with a digit; most texts do not, and are not worth parsing.
+    return Kind.DATETIME if text[:1].isdigit() and has_type(text, FieldType.DATETIME) else Kind.KEYWORD
 
 
 def elements(cell: object) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -100,8 +101,9 @@ class ManifestSource(Source):
                 continue
             readable += 1
             names |= row.cells.keys()
-            if isinstance(image, str) and "://" not in image:
-                folders.add(image)
+            name = image.name if isinstance(image, ParquetImage) and self._image_base else image
+            if isinstance(name, str) and name and "://" not in name:
+                folders.add(name)
             if len(names) > MAX_COLUMNS:
                 raise SourceError(
                     f"manifest {self.name} has more than {MAX_COLUMNS} columns by row {row.number}; choose "
@@ -142,15 +144,14 @@ class ManifestSource(Source):
             return Reject("", str(image), error.reason, f"{where}: the image {error}", error.read)
         if not isinstance(image, (str, ParquetImage)):
             found = f"holds {_found(image)}" if image is not None else "is empty"
-            message = f"{where}: column 'image' {found}; expected a file path"
+            message = f"{where}: column 'image' {found}; expected a file path or the bytes of an image"
             return Reject(item_id, "", ROW_MALFORMED, message)
         try:
             payload = columns.payload(_payload_cells(row))
         except UnusableValue as error:
             return Reject(item_id, _location_text(image), PAYLOAD_INVALID, f"{where}: {error}")
         if isinstance(image, ParquetImage):
-            location = self._root.location(image.name) if self._image_base and image.name else str(image)
-            return SourceItem(item_id, image, location, payload, where)
+            return SourceItem(item_id, image, self._embedded_location(image), payload, where)
         if image.lower().startswith(("http://", "https://")):
             return self._web_item(where, item_id, image, payload)
         try:
@@ -158,6 +159,13 @@ class ManifestSource(Source):
         except OutsideRoot as error:
             return Reject(item_id, image, IMAGE_OUTSIDE_ROOT, f"{where}: {error}")
         return SourceItem(item_id, path, self._root.location(relative), payload, where)
+
+    def _embedded_location(self, image: ParquetImage) -> str:
+        """The place that its path has below the base, if there are both, else its row."""
+        if self._image_base and image.name:
+            with suppress(OutsideRoot):
+                return self._root.location(self._root.resolve(image.name)[1])
+        return str(image)
 
     def _web_item(self, where: str, item_id: str, url: str, payload: Payload) -> SourceItem | Reject:
         try:

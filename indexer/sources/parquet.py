@@ -12,7 +12,7 @@ from typing import Any
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE
 from indexer.sources.base import FileStat, ImageError, ImageRef, check_content, too_large
-from indexer.sources.parquet_cells import Cells, column_cells, is_text, unsupported_cells
+from indexer.sources.parquet_cells import Cells, Reading, column_cells, is_text, unsupported_cells
 from indexer.sources.rows import ID, IMAGE, Row, check_chosen, check_unique, wanted
 
 _BATCH_ROWS = 1024
@@ -71,6 +71,7 @@ class _File:
         check_unique(self.names, path)
         self._millis = _open(path, "ms") if "INT96" in _leaves(self._file, "physical_type").values() else None
         self._foreign = _foreign_types(self._file)
+        self._julian = _is_julian(self._file)
         self._batch_rows = _batch_rows(self._file)
         self._images: _Images | None = None
 
@@ -92,9 +93,13 @@ class _File:
             yield from zip(found, self._read(self._millis), strict=True)
 
     def _read(self, file: Any) -> Iterator[Any]:
-        for batch in file.iter_batches(batch_size=self._batch_rows, columns=self.names):
-            # A name with a dot may bring columns along that nobody asked for.
-            yield batch if batch.schema.names == self.names else batch.select(self.names)
+        # Group by group: lists of dictionaries cannot be read across the border of two.
+        for group in range(file.metadata.num_row_groups):
+            for batch in file.iter_batches(
+                batch_size=self._batch_rows, row_groups=[group], columns=self.names
+            ):
+                # A name with a dot may bring columns along that nobody asked for.
+                yield batch if batch.schema.names == self.names else batch.select(self.names)
 
     def cells(self, name: str, column: Any, millis: Any, first_row: int) -> Cells:
         """Return the cells of a column, whose first one is in row `first_row` from 0."""
@@ -104,7 +109,7 @@ class _File:
             return self._images.cells(*embedded, first_row)
         if name in self._foreign:
             return unsupported_cells(column, self._foreign[name])
-        return column_cells(column, millis, binary=name == ID)
+        return column_cells(column, millis, Reading(binary=name == ID, julian=self._julian))
 
 
 def _open(path: Path, int96_unit: str) -> Any:
@@ -117,6 +122,13 @@ def _leaves(file: Any, attribute: str) -> dict[str, Any]:
     schema = file.schema
     leaves = (schema.column(leaf) for leaf in range(len(schema)))
     return {leaf.path: getattr(leaf, attribute) for leaf in leaves}
+
+
+def _is_julian(file: Any) -> bool:
+    """Return whether moments of long ago were written by Spark in the calendar that it had before 3.0."""
+    facts = file.metadata.metadata or {}
+    old = facts.get(b"org.apache.spark.version", b"3").split(b".")[0] in (b"1", b"2")
+    return old or any(f"org.apache.spark.legacy{of}".encode() in facts for of in ("DateTime", "INT96"))
 
 
 def _foreign_types(file: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ are values; maps, times of day, durations, binary values of any length and what 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,14 +23,30 @@ Cells = list[object]
 MAX_HEX_BYTES = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEARS = range(-62_135_596_800, 253_402_300_800)  # seconds from 0001-01-01 to the end of 9999-12-31
+_GREGORIAN = -12_219_292_800  # seconds to 1582-10-15
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
-def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Cells:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a column is read: `binary` takes binary values of any length as texts in UTF-8.
+
+    `julian` says that moments before 15 October 1582 are of the Julian calendar, as older versions of Spark
+    write them: they are bad cells.
+    """
+
+    binary: bool = False
+    julian: bool = False
+
+
+PLAIN = Reading()
+
+
+def column_cells(column: Any, millis: Any = None, how: Reading = PLAIN) -> Cells:
     """Return the cells of an Arrow array; None where one is empty.
 
     `millis` is the same column with its INT96 moments in milliseconds, which tell whether those in
-    microseconds have overflowed. `binary` takes binary values of any length as texts in UTF-8.
+    microseconds have overflowed.
     """
     import pyarrow.types as pt
 
@@ -44,11 +61,11 @@ def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Ce
         case _ if is_text(kind):
             return _texts(column)
         case _ if pt.is_timestamp(kind):
-            return _moments(column, kind.unit, millis)
+            return _moments(column, kind.unit, millis, how)
         case _ if pt.is_date(kind):
-            return _dates(column)
+            return _dates(column, how)
         case _ if pt.is_dictionary(kind):
-            return column_cells(column.dictionary.take(column.indices), binary=binary)
+            return column_cells(column.dictionary.take(column.indices), how=how)
         case _ if isinstance(kind, _extension_type()):
             if kind.extension_name == "arrow.uuid":
                 return [_uuid(value) for value in column.storage.to_pylist()]
@@ -58,10 +75,10 @@ def column_cells(column: Any, millis: Any = None, *, binary: bool = False) -> Ce
                 return _texts(column.storage)
         case _ if pt.is_fixed_size_binary(kind) and kind.byte_width <= MAX_HEX_BYTES:
             return [None if value is None else value.hex() for value in column.to_pylist()]
-        case _ if binary and (pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)):
+        case _ if how.binary and (pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)):
             return [_decoded(value) for value in column.to_pylist()]
         case _ if _is_list(kind) and not _is_list(kind.value_type):
-            return _lists(column, millis)
+            return _lists(column, millis, how)
         case _ if pt.is_struct(kind) and {child.name for child in kind} == PLACE and kind.num_fields == 2:
             return _places(column)
     return unsupported_cells(column, str(kind))
@@ -133,49 +150,57 @@ def _decoded(value: bytes | None) -> object:
         return BadCell(f"{shown(value)}, which is no text in UTF-8: byte {error.start + 1}")
 
 
-def _moments(column: Any, unit: str, millis: Any) -> Cells:
+def _moments(column: Any, unit: str, millis: Any, how: Reading) -> Cells:
     import pyarrow as pa
 
     per_second = _PER_SECOND[unit]
     ticks = column.cast(pa.int64()).to_pylist()
-    cells = [None if tick is None else _moment(tick, per_second) for tick in ticks]
+    cells = [None if tick is None else _moment(tick, per_second, how) for tick in ticks]
     if millis is not None and millis.type != column.type:
         for row, milli in enumerate(millis.cast(pa.int64()).to_pylist()):
             if milli is not None and milli != ticks[row] * 1000 // per_second:
-                cells[row] = _outside(milli, 1000)
+                cells[row] = _outside(milli // 1000)
     return cells
 
 
-def _moment(tick: int, per_second: int) -> object:
+def _moment(tick: int, per_second: int, how: Reading) -> object:
     seconds, rest = divmod(tick, per_second)
-    if seconds not in _YEARS:
-        return _outside(tick, per_second)
+    if bad := _bad_moment(seconds, how):
+        return bad
     moment = _EPOCH + timedelta(seconds=seconds, microseconds=rest * 1_000_000 // per_second)
     return f"{moment.replace(tzinfo=None).isoformat()}Z"
 
 
-def _dates(column: Any) -> Cells:
+def _bad_moment(seconds: int, how: Reading) -> BadCell | None:
+    if seconds not in _YEARS:
+        return _outside(seconds)
+    if how.julian and seconds < _GREGORIAN:
+        return BadCell(
+            "a moment before 1582 in the calendar of an older Spark; write the file again with "
+            "spark.sql.parquet.datetimeRebaseModeInWrite and int96RebaseModeInWrite set to CORRECTED"
+        )
+    return None
+
+
+def _dates(column: Any, how: Reading) -> Cells:
     import pyarrow as pa
 
     days = column.cast(pa.date32()).cast(pa.int32()).to_pylist()
-    return [None if day is None else _date(day) for day in days]
+    return [None if day is None else _date(day, how) for day in days]
 
 
-def _date(day: int) -> object:
-    seconds = day * 86_400
-    if seconds not in _YEARS:
-        return _outside(seconds, 1)
-    return (_EPOCH + timedelta(days=day)).date().isoformat()
+def _date(day: int, how: Reading) -> object:
+    return _bad_moment(day * 86_400, how) or (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
-def _outside(tick: int, per_second: int) -> BadCell:
-    return BadCell(f"the moment {tick // per_second} s from 1970, outside the years 1 to 9999")
+def _outside(seconds: int) -> BadCell:
+    return BadCell(f"the moment {seconds} s from 1970, outside the years 1 to 9999")
 
 
-def _lists(column: Any, millis: Any) -> Cells:
+def _lists(column: Any, millis: Any, how: Reading) -> Cells:
     import pyarrow.compute as pc
 
-    single = iter(column_cells(column.flatten(), None if millis is None else millis.flatten()))
+    single = iter(column_cells(column.flatten(), None if millis is None else millis.flatten(), how))
     lengths = pc.list_value_length(column).to_pylist()
     return [None if length is None else _list([next(single) for _ in range(length)]) for length in lengths]
 

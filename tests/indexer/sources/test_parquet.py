@@ -14,7 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, reject, settings
 from hypothesis import strategies as st
 
 from indexer.errors import SourceError
@@ -24,6 +24,7 @@ from indexer.sources.base import ImageError, SourceItem
 from indexer.sources.cells import BadCell, Unsupported
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.parquet import ParquetImage, parquet_rows
+from indexer.validate import validate_items
 from vector_store.types import FieldType as K
 
 FAR = 253_402_300_800  # seconds from 1970 to the year 10000
@@ -265,6 +266,30 @@ def test_moments_of_spark_that_no_year_holds_are_rejects(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    "mark",
+    [
+        {"org.apache.spark.version": "2.4.8"},
+        {"org.apache.spark.version": "3.5.0", "org.apache.spark.legacyDateTime": ""},
+        {"org.apache.spark.version": "3.5.0", "org.apache.spark.legacyINT96": ""},
+    ],
+)
+def test_moments_of_the_calendar_of_an_older_spark_are_rejects(tmp_path: Path, mark: dict[str, str]) -> None:
+    columns = pa.table(
+        {
+            "day": pa.array([date(1582, 10, 14), date(1582, 10, 15)]),
+            "at": pa.array([datetime(1000, 1, 1), datetime(1650, 1, 1)], pa.timestamp("us")),
+        }
+    )
+    path = tmp_path / "m.parquet"
+    write(path, columns.replace_schema_metadata(mark), use_deprecated_int96_timestamps=True)
+    first, second = (row.cells for row in parquet_rows(path))
+    assert all(isinstance(cell, BadCell) and "CORRECTED" in cell.problem for cell in first.values())
+    assert second == {"day": "1582-10-15", "at": "1650-01-01T00:00:00Z"}
+    write(path, columns.replace_schema_metadata({"org.apache.spark.version": "3.5.0"}))
+    assert next(parquet_rows(path)).cells == {"day": "1582-10-14", "at": "1000-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
     ("ids", "expected"),
     [
         (pa.array([Decimal(10**37), Decimal(7)], pa.decimal128(38, 0)), [str(10**37), "7"]),
@@ -436,7 +461,7 @@ def test_images_of_hugging_face_are_read_from_their_bytes(tmp_path: Path) -> Non
         "6.jpg": {"label": 5},
     }
     assert [reject.message for reject in rejects(source)] == [
-        f"row {row}: column 'image' is empty; expected a file path" for row in (4, 5)
+        f"row {row}: column 'image' is empty; expected a file path or the bytes of an image" for row in (4, 5)
     ]
     one, two, three, _ = (item for item in source.items() if isinstance(item, SourceItem))
     assert one.image_ref.read(3) == b"one"
@@ -447,9 +472,12 @@ def test_images_of_hugging_face_are_read_from_their_bytes(tmp_path: Path) -> Non
     assert one.image_ref.stat().mtime_ns == path.stat().st_mtime_ns
     with pytest.raises(ImageError, match="has 3 bytes, the embedder takes at most 2"):
         one.image_ref.read(2)
-    (based, *_) = ManifestSource(path, image_base="s3://b/").items()
-    assert isinstance(based, SourceItem)
-    assert based.image == "s3://b/a/1.jpg"
+    locations = [
+        item.image
+        for item in ManifestSource(path, image_base="s3://b/").items()
+        if isinstance(item, SourceItem)
+    ]
+    assert locations == ["s3://b/a/1.jpg", f"{path}!/row/2", "s3://b/3.jpg", "s3://b/6.jpg"]
 
 
 def test_images_as_plain_bytes_are_read(tmp_path: Path) -> None:
@@ -540,6 +568,84 @@ def test_random_tables_are_read_as_they_are(tmp_path: Path, data: st.DataObject)
     for name, wanted in expected.items():
         for row, cell in zip(got, wanted, strict=True):
             assert row.get(name) == cell or (cell is BadCell and isinstance(row.get(name), BadCell))
+
+
+FIXED = [
+    *(pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.date32()),
+    *(pa.time32("s"), pa.time64("ns"), pa.duration("us"), pa.binary(16), pa.uuid(), pa.bool8()),
+    *(
+        pa.timestamp(unit, zone)
+        for unit in ("ms", "us", "ns")
+        for zone in (None, "Asia/Tokyo", "+24:00", "X")
+    ),
+    *(pa.decimal128(38, scale) for scale in (0, 5, 38)),
+    *(pa.decimal256(76, 10), pa.decimal32(9, 2)),
+]
+
+
+def random_array(data: st.DataObject, length: int, depth: int = 0) -> pa.Array:
+    """Return an array of any type and any bits, down to lists of structs of dictionaries."""
+    shape = data.draw(
+        st.sampled_from(
+            ["fixed", "text", "list", "struct", "map", "dictionary", "nulls"][: 7 if depth < 3 else 2]
+        )
+    )
+    mask = pa.array(data.draw(st.lists(st.booleans(), min_size=length, max_size=length)), pa.bool_())
+    if shape == "nulls":
+        return pa.nulls(length)
+    if shape == "fixed":
+        kind = data.draw(st.sampled_from(FIXED))
+        storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        bits = data.draw(st.binary(min_size=32 * length, max_size=32 * length))
+        array = pa.Array.from_buffers(storage, length, [mask.buffers()[1], pa.py_buffer(bits)])
+        return array if storage is kind else pa.ExtensionArray.from_storage(kind, array)
+    if shape == "text":
+        texts = data.draw(st.lists(st.binary(max_size=4), min_size=length, max_size=length))
+        kind = data.draw(st.sampled_from([pa.string(), pa.binary()]))
+        return pa.Array.from_buffers(kind, length, pa.array(texts, pa.binary()).buffers())
+    if shape == "list":
+        inside = random_array(data, 2 * length, depth + 1)
+        return pa.ListArray.from_arrays(pa.array(range(0, 2 * length + 1, 2), pa.int32()), inside)
+    if shape == "map":
+        keys = pa.array(range(length))
+        return pa.MapArray.from_arrays(list(range(length + 1)), keys, random_array(data, length, depth + 1))
+    if shape == "dictionary":
+        values = pa.array(data.draw(st.lists(st.text(max_size=3), min_size=1, max_size=3)))
+        return pa.DictionaryArray.from_arrays(pa.array([None, *[0] * (length - 1)], pa.int8()), values)
+    names = data.draw(st.sampled_from([["lat", "lon"], ["bytes", "path"], ["w"]]))
+    return pa.StructArray.from_arrays([random_array(data, length, depth + 1) for _ in names], names)
+
+
+@given(st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_row_of_any_table_is_an_item_or_a_reject(tmp_path: Path, data: st.DataObject) -> None:
+    rows = data.draw(st.integers(1, 4))
+    names = data.draw(st.lists(st.sampled_from(["id", "image", "a", "b"]), min_size=1, unique=True))
+    table = {"image": [f"{row}.jpg" for row in range(rows)]}
+    table |= {name: random_array(data, rows) for name in names}
+    path = tmp_path / "any.parquet"
+    try:
+        write(
+            path, table, row_group_size=data.draw(st.integers(1, rows)), store_schema=data.draw(st.booleans())
+        )
+    except (pa.ArrowException, UnicodeDecodeError):
+        reject()  # no writer writes it
+    source = ManifestSource(path)
+    try:
+        facts = source.survey()
+    except SourceError as error:
+        event(str(error).partition(" has ")[2])
+        assert "has no column 'image' with values" in str(error)  # noqa: PT017
+        return
+    found = list(validate_items(source.items(), facts.schema))
+    assert facts.total == len(found) == rows
+    for number, item in enumerate(found, start=1):
+        if isinstance(item, Reject):
+            event(item.reason)
+            assert item.message.startswith(f"row {number}: ")
+            item.message.encode()
+        else:
+            assert item.payload.keys() <= facts.schema.keys() | {"a", "b"}
 
 
 @given(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8))
