@@ -13,6 +13,7 @@ from PIL import Image
 
 from cir.channel import MAX_MESSAGE_BYTES
 from cir.errors import InvalidArgument
+from cir.images.upright import ORIENTATION_TAG, orientation_of, to_eight_bits, to_rgb
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import Features, to_batch
 
@@ -24,8 +25,11 @@ _PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 def encode_image(image: ImageSource) -> bytes:
     """The encoded image: a file's or the caller's bytes as they are, a PIL image as PNG (lossless).
 
+    A PIL image of a mode that PNG lacks becomes one of 8 bits, as the embedder would make of it.
+
     Raises:
-        InvalidArgument: a file that cannot be read, is empty, or is too large to send.
+        InvalidArgument: a file that cannot be read, is empty, or is too large to send; a PIL image that is
+            damaged or of a mode that cannot be converted.
     """
     if isinstance(image, Image.Image):
         return _png(image)
@@ -64,13 +68,29 @@ def _read(path: Path) -> bytes:
 
 
 def _png(image: Image.Image) -> bytes:
-    # Pillow applies the orientation of a camera's EXIF only when asked to: it has to travel along.
-    exif = image.getexif()
-    if image.mode not in _PNG_MODES:
-        image = image.convert("RGB")
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, exif=exif)
+    try:
+        image.load()
+        # As `cir.images` does after loading. Pillow applies it only when asked to: it travels along.
+        exif = Image.Exif()
+        exif[ORIENTATION_TAG] = orientation_of(image)
+        if image.mode not in _PNG_MODES:
+            image = _in_png_mode(image)
+        image.save(buffer, "PNG", compress_level=1, exif=exif)
+    except (OSError, SyntaxError, TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"the PIL image of mode {image.mode} cannot be sent ({error}); give a whole one, best as RGB",
+            reason="IMAGE_UNREADABLE",
+            field="image",
+        ) from error
     return buffer.getvalue()
+
+
+def _in_png_mode(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data and not image.mode.startswith(("I", "F")):
+        return image.convert("LA" if image.mode == "La" else "RGBA")
+    image = to_eight_bits(image)
+    return image.convert("L") if image.mode == "I" else image if image.mode == "L" else to_rgb(image)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cir.channel import MAX_MESSAGE_BYTES
 from cir.client import Client
 from cir.errors import CirError
+from cir.images.decode import Decoder, Fitting
 from cir.local_images import read_image
 from cir.models import SearchAnswer
 from cir.turns import ImageSource, Turn, encode_image
 from cir_cli.errors import Failure
 from cir_cli.output import payload_text
+from service_runtime.image_reader import ImageBusyError, ImageReader
 
 TILE = 224
 GAP = 16
@@ -62,13 +63,8 @@ def draw_sheet(
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
-    """The whole image in an RGB square of `TILE` pixels, on white, transparent parts on white too."""
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
-        coloured = turned.convert("RGBA")
-        background = Image.new("RGBA", coloured.size, _WHITE)
-        turned = Image.alpha_composite(background, coloured)
-    return ImageOps.pad(turned.convert("RGB"), (TILE, TILE), Image.Resampling.LANCZOS, color=_WHITE)
+    """The whole of an RGB image in a square of `TILE` pixels, on white."""
+    return ImageOps.pad(image, (TILE, TILE), Image.Resampling.LANCZOS, color=_WHITE)
 
 
 def fitted(text: str, font: Font, width: int) -> str:
@@ -117,14 +113,18 @@ def write_sheet(
     """
     published = client.catalog(catalog).published
     folders = published.image_folders if published is not None else ()
-    query = [_turn_tile(turn, client, catalog, folders, first=turn is turns[0]) for turn in turns]
-    results = [
-        Tile(
-            load_item_image(result.image, folders),
-            (f"{result.rank}.  {result.score:.3f}", result.id, payload_text(result.payload)),
-        )
-        for result in answer
-    ]
+    reader = open_reader()
+    try:
+        query = [_turn_tile(turn, client, catalog, folders, reader, first=turn is turns[0]) for turn in turns]
+        results = [
+            Tile(
+                load_item_image(result.image, folders, reader),
+                (f"{result.rank}.  {result.score:.3f}", result.id, payload_text(result.payload)),
+            )
+            for result in answer
+        ]
+    finally:
+        reader.close()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_sheet(heading, query, results).save(path)
@@ -132,32 +132,39 @@ def write_sheet(
         raise Failure(f"contact sheet {path} cannot be written: {error}") from error
 
 
-def load_item_image(location: str, folders: Sequence[str]) -> Image.Image | None:
+def open_reader() -> ImageReader:
+    """The reader of the images of a sheet; to be closed."""
+    decoder = Decoder(max_bytes=MAX_MESSAGE_BYTES, draft_size=TILE)
+    return ImageReader(Fitting(decoder, (TILE, TILE)))
+
+
+def load_item_image(location: str, folders: Sequence[str], reader: ImageReader) -> Image.Image | None:
     """The image of an item as a thumbnail; None where it cannot be read from here.
 
     Only below the folders that its catalog was indexed from: the location may be anybody's who writes items.
     """
     content = read_image(location, folders, max_bytes=MAX_MESSAGE_BYTES)
-    return None if content is None else load_image(content)
+    return None if content is None else load_image(content, reader)
 
 
-def load_image(source: ImageSource) -> Image.Image | None:
+def load_image(source: ImageSource, reader: ImageReader) -> Image.Image | None:
     """An image of the caller's as a thumbnail, since a sheet may show many; None where it cannot be read."""
     try:
-        with Image.open(io.BytesIO(encode_image(source))) as image:
-            return thumbnail(image)
-    except (CirError, OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return Image.fromarray(reader.read(encode_image(source)))
+    except (CirError, ImageBusyError):
         return None
 
 
-def _turn_tile(turn: Turn, client: Client, catalog: str, folders: Sequence[str], *, first: bool) -> Tile:
+def _turn_tile(
+    turn: Turn, client: Client, catalog: str, folders: Sequence[str], reader: ImageReader, *, first: bool
+) -> Tile:
     lines: list[str] = []
     image: Image.Image | None = None
     if turn.image is not None:
-        image = load_image(turn.image)
+        image = load_image(turn.image, reader)
         lines.append(Path(turn.image).name if isinstance(turn.image, (str, Path)) else "an image")
     elif turn.item:
-        image = load_item_image(client.item(catalog, turn.item).image, folders)
+        image = load_item_image(client.item(catalog, turn.item).image, folders, reader)
         lines.append(f"item {turn.item}")
     if turn.text:
         lines.append(f"“{turn.text}”")

@@ -116,17 +116,17 @@ class EmbedderSettings(ServiceSettings):
         description="Width times height of one image; twice as many are allowed after padding.",
     )
     decode_seconds: float = Field(
-        5.0,
+        DecodeBudget.SECONDS,
         gt=0,
         le=60,
         description="CPU seconds that one image may take to decode and preprocess; then it is given up and "
         "refused with IMAGE_TOO_COSTLY.",
     )
     decode_memory_mib: int = Field(
-        256,
+        DecodeBudget.MEMORY_MIB,
         ge=16,
         description="MiB that one image may take to decode. 256 are enough for 64 million pixels of JPEG or "
-        "PNG, 30 of progressive JPEG, 20 of HEIC or AVIF, 15 of WebP.",
+        "PNG, for 25 of progressive JPEG, HEIC and AVIF, for 15 of WebP.",
     )
     decode_workers: int = Field(
         0,

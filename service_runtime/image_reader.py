@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import LifoQueue
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from cir.common.v1 import errors_pb2 as pb
 from cir.images.decode import Decoder, ImageError
@@ -26,6 +26,7 @@ _SHARED_BYTES_PER_THREAD = 32 * MIB
 # What a worker needs beside the figures of a header: they are not exact.
 _SPARE_BYTES = 32 * MIB
 _BUSY_SECONDS = 1.0
+_BYTES_A_PIXEL = 4
 
 
 class Prepare(Protocol):
@@ -46,8 +47,11 @@ class Prepare(Protocol):
 class DecodeBudget:
     """What one image may take: `seconds` of CPU time and `memory_bytes`; `workers` processes at a time."""
 
-    seconds: float = 5.0
-    memory_bytes: int = 256 * MIB
+    SECONDS: ClassVar[float] = 5.0
+    MEMORY_MIB: ClassVar[int] = 256
+
+    seconds: float = SECONDS
+    memory_bytes: int = MEMORY_MIB * MIB
     workers: int = 1
 
 
@@ -175,7 +179,9 @@ class ImageReader:
             self._idle.put(worker)
 
     def _memory(self, header: Header) -> int:
-        return header.memory_bytes + self._prepare.memory_bytes(header.width, header.height)
+        # What a decoder takes beside the image is free again when the image is prepared.
+        image = _BYTES_A_PIXEL * header.width * header.height
+        return max(header.memory_bytes, image + self._prepare.memory_bytes(header.width, header.height))
 
     def _too_costly(self, cause: str) -> ImageError:
         what = {

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 
 import numpy as np
@@ -139,6 +140,9 @@ def main(descriptor: int) -> None:
     """Decode images until the other side hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    # Where the machine or the container has no memory left, this process goes, not the service.
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
     with Connection(descriptor) as connection:
         try:
             # Sent by the process that started this one.

@@ -64,6 +64,8 @@ async def _serve(settings: DemoSettings) -> int:
             max_files=settings.max_uploads,
             max_total_bytes=settings.max_uploads_bytes,
             lifetime_seconds=settings.upload_minutes * 60,
+            max_bytes=settings.max_upload_bytes,
+            budget=settings.decode_budget,
         )
         thumbnails = Thumbnails(
             settings.data / "thumbnails",
@@ -71,6 +73,7 @@ async def _serve(settings: DemoSettings) -> int:
             max_bytes=settings.max_upload_bytes,
             max_pixels=settings.max_upload_pixels,
             max_files=settings.max_thumbnails,
+            budget=settings.decode_budget,
         )
         tls = (
             TlsFiles(settings.search_ca, settings.search_certificate, settings.search_key)
@@ -113,6 +116,8 @@ async def _serve(settings: DemoSettings) -> int:
             deleting.cancel()
             with suppress(asyncio.CancelledError):
                 await deleting
+            uploads.close()
+            thumbnails.close()
     return 0 if server.started else 1
 
 

@@ -8,27 +8,28 @@ import re
 import secrets
 import stat
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from cir.images import Decoder, ImageError
+from cir.images.decode import MAX_BYTES, Fitting
 from cir.local_images import open_image
 from service_runtime.files import write_bytes
+from service_runtime.image_reader import DecodeBudget, ImageBusyError, ImageReader
 
 THUMBNAIL_SIZE = (360, 450)
 UPLOAD_SIZE = (1024, 1024)
-_ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-Image.init()
-FORMATS = tuple(name for name in _ACCEPTED_FORMATS if name in Image.OPEN)
-_BACKGROUND = (255, 255, 255)
 _UPLOAD_NAME = re.compile(r"[0-9a-f]{32}")
 # Of the thumbnails that were made: scanning the folder each time would cost more than a few files too many.
 _DELETE_EVERY = 200
+
+# Texts of the locales by reason, where "not a picture" says too little.
+_TEXTS = {"IMAGE_TOO_MANY_PIXELS": "too_many_pixels", "IMAGE_TOO_COSTLY": "too_costly"}
 
 Format = Literal["jpeg", "webp"]
 
@@ -46,7 +47,7 @@ class Thumbnails:
 
     They are kept in `folder`, which is made when it is missing, at most `max_files` of them. `within` bounds
     the folders of every catalog further, None for no such bound. An image may have at most `max_bytes` and
-    `max_pixels` (width times height). Every method may block on files.
+    `max_pixels` (width times height), and take `budget` to decode. Every method may block on files.
     """
 
     def __init__(
@@ -57,12 +58,15 @@ class Thumbnails:
         max_bytes: int,
         max_pixels: int,
         max_files: int,
+        budget: DecodeBudget = DecodeBudget(),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._within = within
         self._max_bytes = max_bytes
-        self._max_pixels = max_pixels
+        self._reader = FittingReader(
+            fit=THUMBNAIL_SIZE, max_bytes=max_bytes, max_pixels=max_pixels, budget=budget
+        )
         self._max_files = max_files
         self._made = 0
 
@@ -88,8 +92,7 @@ class Thumbnails:
                 original = file.read(self._max_bytes + 1)
                 if len(original) > self._max_bytes:
                     return None
-                image_file = decode_image(original, max_pixels=self._max_pixels, fit=THUMBNAIL_SIZE)
-                content = encode_image(image_file, format)
+                content = encode_image(self._reader.read(original), format)
                 write_bytes(self._path(file, format), content, mode=0o600, durable=False)
             except (BadImageError, OSError):
                 return None
@@ -97,6 +100,10 @@ class Thumbnails:
         if self._made % _DELETE_EVERY == 0:
             delete_oldest(self._folder, self._max_files)
         return content
+
+    def close(self) -> None:
+        """End what was started for reading images."""
+        self._reader.close()
 
     @contextmanager
     def _opened(self, image: str, image_folders: Sequence[str]) -> Iterator[BinaryIO | None]:
@@ -118,8 +125,8 @@ class Uploads:
     """Uploaded images: kept under random names, re-encoded, never served as they came.
 
     They are kept in `folder`, which is made when it is missing, for `lifetime_seconds` and at most
-    `max_files` of them with `max_total_bytes` in all; the oldest make room. One may have `max_pixels` (width
-    times height). Every method may block on files.
+    `max_files` of them with `max_total_bytes` in all; the oldest make room. One may have `max_bytes`
+    and `max_pixels` (width times height), and take `budget` to decode. Every method may block on files.
     """
 
     def __init__(
@@ -131,9 +138,13 @@ class Uploads:
         max_total_bytes: int,
         lifetime_seconds: float,
         clock: Callable[[], float] = time.time,
+        max_bytes: int = MAX_BYTES,
+        budget: DecodeBudget = DecodeBudget(),
     ) -> None:
         self._folder = folder
-        self._max_pixels = max_pixels
+        self._reader = FittingReader(
+            fit=UPLOAD_SIZE, max_bytes=max_bytes, max_pixels=max_pixels, budget=budget
+        )
         self._max_files = max_files
         self._max_total_bytes = max_total_bytes
         self._lifetime_seconds = lifetime_seconds
@@ -144,10 +155,10 @@ class Uploads:
         """Store an image file as a JPEG and return its name.
 
         Raises:
-            BadImageError: see `decode_image`.
+            BadImageError: see `FittingReader.read`.
             OSError: the disk is full, for example.
         """
-        image = decode_image(content, max_pixels=self._max_pixels, fit=UPLOAD_SIZE)
+        image = self._reader.read(content)
         name = secrets.token_hex(16)
         write_bytes(self._path(name), encode_image(image, "jpeg"), mode=0o600, durable=False)
         self.delete_expired()
@@ -167,6 +178,10 @@ class Uploads:
         except OSError:
             return None
 
+    def close(self) -> None:
+        """End what was started for reading images."""
+        self._reader.close()
+
     def delete_expired(self) -> None:
         """Delete uploads that are too old, and the oldest while they are too many or have too many bytes."""
         for path in self._folder.glob("*.jpg"):
@@ -183,26 +198,31 @@ class Uploads:
         return self._folder / f"{name}.jpg"
 
 
-def decode_image(content: bytes, *, max_pixels: int, fit: tuple[int, int]) -> Image.Image:
-    """Return an image file's image: upright, RGB, no larger than `fit` (width, height).
+class FittingReader:
+    """Reader of image files as upright RGB that fits into `fit` (width, height), within a budget."""
 
-    Raises:
-        BadImageError: it is not an image of `FORMATS`, or has more than `max_pixels`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise BadImageError("too_many_pixels")
-                image.draft("RGB", fit)
-                flat = _flatten(ImageOps.exif_transpose(image))
-    except BadImageError:
-        raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadImageError("not_a_picture") from error
-    flat.thumbnail(fit, Image.Resampling.LANCZOS)
-    return flat
+    def __init__(
+        self, *, fit: tuple[int, int], max_bytes: int, max_pixels: int, budget: DecodeBudget
+    ) -> None:
+        decoder = Decoder(max_bytes=max_bytes, max_pixels=max_pixels, draft_size=max(fit))
+        self._reader = ImageReader(Fitting(decoder, fit), budget)
+
+    def read(self, content: bytes) -> Image.Image:
+        """Return an image file's image.
+
+        Raises:
+            BadImageError: it is no image that is read, or one that is too large or too costly.
+        """
+        try:
+            return Image.fromarray(self._reader.read(content))
+        except ImageError as error:
+            raise BadImageError(_TEXTS.get(error.reason, "not_a_picture")) from error
+        except ImageBusyError as error:
+            raise BadImageError("too_many_uploads") from error
+
+    def close(self) -> None:
+        """End what was started for reading."""
+        self._reader.close()
 
 
 def encode_image(image: Image.Image, format: Format) -> bytes:
@@ -229,12 +249,3 @@ def delete_oldest(folder: Path, max_files: int, max_bytes: int | None = None) ->
             return
         Path(path).unlink(missing_ok=True)
         size -= bytes_
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Return the image as RGB, transparent parts on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        above = image.convert("RGBA")
-        background = Image.new("RGBA", above.size, (*_BACKGROUND, 255))
-        return Image.alpha_composite(background, above).convert("RGB")
-    return image.convert("RGB")

@@ -8,6 +8,8 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from cir.images.decode import MAX_BYTES, MAX_PIXELS
+from service_runtime.image_reader import MIB, DecodeBudget
 from service_runtime.settings import CalledAddress, ProgramSettings
 
 
@@ -55,8 +57,19 @@ class DemoSettings(ProgramSettings):
     data: Path = Field(
         Path("cir-web"), description="Folder for thumbnails and uploads; made when it is missing."
     )
-    max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of one uploaded image.")
-    max_upload_pixels: int = Field(64_000_000, ge=1, description="Width times height of one upload.")
+    max_upload_bytes: int = Field(MAX_BYTES, ge=1, description="Bytes of one uploaded image.")
+    max_upload_pixels: int = Field(MAX_PIXELS, ge=1, description="Width times height of one upload.")
+    decode_seconds: float = Field(
+        DecodeBudget.SECONDS,
+        gt=0,
+        le=60,
+        description="CPU seconds that one upload or image of an item may take to decode.",
+    )
+    decode_memory_mib: int = Field(
+        DecodeBudget.MEMORY_MIB,
+        ge=16,
+        description="MiB that one upload or image of an item may take to decode.",
+    )
     max_uploads: int = Field(500, ge=1, description="Uploads that are kept; the oldest make room.")
     max_uploads_bytes: int = Field(
         200_000_000, ge=1, description="Bytes of all uploads that are kept; the oldest make room."
@@ -70,3 +83,8 @@ class DemoSettings(ProgramSettings):
     uploads_per_minute: float = Field(20.0, gt=0, description="Uploads of one address; IPv6 by /64.")
     max_thumbnails: int = Field(50_000, ge=1, description="Thumbnails that are kept on disk.")
     page_size: int = Field(24, ge=1, le=200, description="Results that are shown at a time.")
+
+    @property
+    def decode_budget(self) -> DecodeBudget:
+        """What one image may take to decode."""
+        return DecodeBudget(self.decode_seconds, self.decode_memory_mib * MIB)

@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from cir.errors import InvalidArgument
 from cir.images import formats
 from cir.images.header import webp_size
-from cir.images.upright import Colour, UprightImage, grey_range, is_translucent, orientation_of
+from cir.images.upright import EXACT_PIXELS, Colour, UprightImage, grey_range, is_translucent, orientation_of
 
 # Pillow's own bomb check is a global that warns; the limits of the decoder are its own and refuse.
 Image.MAX_IMAGE_PIXELS = None
@@ -153,6 +155,32 @@ class Decoder:
             self.check_pixels(*_tile_size(image), part="a tile of the image")
         if self.check_size is not None:
             self.check_size(width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Decoding for the eye: from an image file to RGB that fits into `fit` (width, height) pixels."""
+
+    decoder: Decoder
+    fit: tuple[int, int]
+
+    def __call__(self, content: bytes) -> npt.NDArray[np.uint8]:
+        """Return uint8 of shape (height, width, 3), upright, rows from the top.
+
+        Raises:
+            ImageError: as `Decoder.decode` raises it.
+            MemoryError: there is no memory for it.
+        """
+        shown = self.decoder.decode(content)
+        try:
+            return np.asarray(shown.fitted(self.fit))
+        except (ValueError, TypeError, OSError) as error:
+            raise unusable_mode(shown.native.mode, error) from error
+
+    def memory_bytes(self, width: int, height: int) -> int:
+        """Return the memory that intermediate images take at most."""
+        pixels = width * height
+        return 4 * (self.fit[0] * (height + self.fit[1]) + (pixels if pixels <= EXACT_PIXELS else 0))
 
 
 def unusable_mode(mode: str, error: Exception) -> ImageError:

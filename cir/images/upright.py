@@ -11,7 +11,8 @@ from PIL import Image, ImageCms, ImageOps
 
 Colour = tuple[int, int, int]
 
-_ORIENTATION_TAG = 0x0112
+#: EXIF's tag of the orientation.
+ORIENTATION_TAG = 0x0112
 _TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,7 +52,7 @@ def orientation_of(image: Image.Image) -> int:
     Some decoders turn the image themselves while they load it, and clear the tag then, not before.
     """
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:
         # An image whose pixels are fine is not refused for damaged EXIF data.
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
+from cir.errors import InvalidArgument
+from cir.images import Decoder
 from combiner_training.datasets.base import Query, Split
 
 
@@ -91,10 +91,8 @@ def check_image(path: Path, *, decode: bool = True) -> ImageState:
         if not path.stat().st_size:
             return ImageState.EMPTY
         if decode:
-            with Image.open(path) as image:
-                image.load()
-    # A decoder raises what it likes on broken bytes, as the image library's documents say.
-    except Exception:
+            Decoder(max_bytes=sys.maxsize).decode(path.read_bytes())
+    except (OSError, InvalidArgument, MemoryError):
         return ImageState.UNDECODABLE
     return ImageState.GOOD
 
@@ -109,11 +107,8 @@ def check_images(
     """Look at the image at each path; `on_image` is called with the number that are done."""
     wanted = list(paths)
     states: dict[Path, ImageState] = {}
-    # Decoding releases the interpreter lock, so threads are enough. Filters of warnings are the process's,
-    # not the thread's: they are set once, around all threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        # Notes on odd metadata; an image that is far too large stays an error.
-        warnings.simplefilter("ignore")
+    # Decoding releases the interpreter lock, so threads are enough.
+    with ThreadPoolExecutor(workers) as pool:
         found = pool.map(partial(check_image, decode=decode), wanted)
         for done, (path, state) in enumerate(zip(wanted, found, strict=True), start=1):
             states[path] = state

@@ -12,6 +12,7 @@ from PIL import Image
 
 import cir.turns
 from cir.errors import InvalidArgument
+from cir.images import Decoder
 from cir.search.v1 import search_pb2 as pb
 from cir.turns import ImageSource, Turn, encode_image
 
@@ -33,7 +34,7 @@ def test_pil_images_are_sent_without_loss(mode: str) -> None:
     assert np.array_equal(np.asarray(sent.convert("RGBA")), np.asarray(picture.convert("RGBA")))
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "F", "LAB"])
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "RGBX"])
 def test_modes_that_png_lacks_are_sent_as_rgb(mode: str) -> None:
     picture = Image.new(mode, (4, 4))
     assert Image.open(io.BytesIO(encode_image(picture))).mode == "RGB"
@@ -47,6 +48,58 @@ def test_the_orientation_of_a_camera_travels_along() -> None:
     picture.save(buffer, "JPEG", exif=exif)
     with Image.open(buffer) as photo:
         assert Image.open(io.BytesIO(encode_image(photo))).getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "La", "PA"])
+def test_transparency_travels_along(mode: str) -> None:
+    picture = Image.new("RGBA", (4, 4), (90, 90, 90, 0))
+    picture = picture.convert("LA").convert("La") if mode == "La" else picture.convert(mode)
+    sent = Image.open(io.BytesIO(encode_image(picture))).convert("RGBA")
+    assert sent.getpixel((1, 1))[3] == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "white"),
+    [
+        (np.uint16, 65_535),
+        *((np.int32, white) for white in (255, 65_535, 2**31 - 1)),
+        *((np.float32, white) for white in (1, 255, 65_535, 1e9)),
+    ],
+)
+def test_deep_greyscale_keeps_its_range(kind: type[np.generic], white: float) -> None:
+    levels = np.linspace(0, 1, 256).reshape(16, 16)
+    shown = Decoder()(encode_image(Image.fromarray((levels * white).astype(kind))))
+    assert np.abs(np.asarray(shown.convert("L")).astype(int) - levels * 255).max() <= 1
+
+
+def test_big_endian_greyscale_keeps_its_range() -> None:
+    levels = np.linspace(0, 65_535, 256).astype(">u2")
+    picture = Image.frombytes("I;16B", (16, 16), levels.tobytes())
+    shown = np.asarray(Decoder()(encode_image(picture)))
+    assert np.array_equal(shown.ravel(), (levels >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("form", ["TIFF", "JPEG", "PNG"])
+def test_an_opened_file_is_sent_upright_once(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010E] = "secret place"
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, form, exif=exif)
+    content = encode_image(Image.open(buffer))
+    assert b"secret" not in content
+    upright = Decoder()(buffer.getvalue())
+    assert np.array_equal(np.asarray(Decoder()(content)), np.asarray(upright))
+
+
+def test_a_damaged_pil_image_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).resize((90, 90)).save(buffer, "JPEG")
+    picture = Image.open(io.BytesIO(buffer.getvalue()[:-200]))
+    with pytest.raises(InvalidArgument, match="cannot be sent") as raised:
+        encode_image(picture)
+    assert raised.value.reason == "IMAGE_UNREADABLE"
 
 
 def test_what_cannot_be_sent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image, ImageFont
 
 import cir
+from cir.images import FORMATS
 from cir.models import SearchAnswer
 from cir.turns import Turn
 from cir_cli.contact_sheet import (
@@ -20,14 +22,24 @@ from cir_cli.contact_sheet import (
     fitted,
     load_image,
     load_item_image,
+    open_reader,
     thumbnail,
     write_sheet,
 )
 from cir_cli.errors import Failure
+from service_runtime.image_reader import ImageReader
 from tests.cir import messages
 from tests.cir.fake_search import FakeSearch
+from tests.embedder_service.sample_images import encode, sample_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.fixture
+def reader() -> Iterator[ImageReader]:
+    opened = open_reader()
+    yield opened
+    opened.close()
 
 
 def tile(colour: tuple[int, int, int], *lines: str) -> Tile:
@@ -90,17 +102,37 @@ def test_thumbnails_show_the_whole_picture_on_white(size: tuple[int, int]) -> No
     assert (small[~red] > 100).any()
 
 
-def test_transparent_pixels_are_white() -> None:
-    assert (np.asarray(thumbnail(Image.new("RGBA", (10, 10), (0, 0, 0, 0)))) == 255).all()
+def test_transparent_pixels_are_white(reader: ImageReader) -> None:
+    image = load_image(Image.new("RGBA", (10, 10), (0, 0, 0, 0)), reader)
+    assert image is not None
+    assert (np.asarray(image) == 255).all()
 
 
-def test_cameras_are_turned_upright() -> None:
+def test_cameras_are_turned_upright(reader: ImageReader) -> None:
     picture = Image.new("RGB", (20, 10), WHITE)
     picture.paste(RED, (0, 0, 10, 10))
     picture.getexif()[0x0112] = 6  # turn by 90 degrees clockwise: left becomes top
-    upright = np.asarray(thumbnail(picture))
+    image = load_image(picture, reader)
+    assert image is not None
+    upright = np.asarray(thumbnail(image))
     assert tuple(upright[10, TILE // 2]) == RED
     assert tuple(upright[-10, TILE // 2]) == WHITE
+
+
+def test_deep_greyscale_is_not_white(reader: ImageReader) -> None:
+    levels = np.linspace(0, 65_535, 64 * 64).reshape(64, 64)
+    for kind in (np.uint16, np.int32, np.float32):
+        image = load_image(Image.fromarray(levels.astype(kind)), reader)
+        assert image is not None
+        assert abs(np.asarray(image).mean() - 127.5) < 3
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_that_is_read_is_shown(form: str, reader: ImageReader) -> None:
+    image = load_image(encode(sample_image(40, 30), form), reader)
+    assert image is not None
+    assert image.size == (40, 30)
 
 
 def test_long_texts_are_cut_and_short_ones_kept() -> None:
@@ -113,13 +145,13 @@ def test_long_texts_are_cut_and_short_ones_kept() -> None:
     assert "\n" not in fitted("two\nlines", font, 200)
 
 
-def test_an_item_is_read_from_its_catalogs_folders_alone(tmp_path: Path) -> None:
+def test_an_item_is_read_from_its_catalogs_folders_alone(tmp_path: Path, reader: ImageReader) -> None:
     own, outside = tmp_path / "own", tmp_path / "outside"
     for folder in (own, outside):
         folder.mkdir()
         Image.new("RGB", (8, 8), RED).save(folder / "a.png")
     os.mkfifo(own / "pipe.png")
-    assert load_item_image(f"{own}/a.png", [str(own)]) is not None
+    assert load_item_image(f"{own}/a.png", [str(own)], reader) is not None
     for location in (
         f"{outside}/a.png",
         f"{own}/../outside/a.png",
@@ -127,18 +159,18 @@ def test_an_item_is_read_from_its_catalogs_folders_alone(tmp_path: Path) -> None
         "https://shop/a.png",
         "",
     ):
-        assert load_item_image(location, [str(own)]) is None, location
-    assert load_item_image(f"{own}/a.png", ["/"]) is None
+        assert load_item_image(location, [str(own)], reader) is None, location
+    assert load_item_image(f"{own}/a.png", ["/"], reader) is None
 
 
-def test_only_readable_local_pictures_are_loaded(tmp_path: Path) -> None:
+def test_only_readable_local_pictures_are_loaded(tmp_path: Path, reader: ImageReader) -> None:
     good = tmp_path / "a.png"
     Image.new("RGB", (8, 8), (255, 0, 0)).save(good)
     bad = tmp_path / "b.png"
     bad.write_bytes(good.read_bytes()[:40])
-    assert load_image(str(good)) is not None
+    assert load_image(str(good), reader) is not None
     for location in (str(bad), str(tmp_path / "missing.png"), "", "https://shop/a.png", str(tmp_path)):
-        assert load_image(location) is None
+        assert load_image(location, reader) is None
 
 
 @pytest.mark.service

@@ -6,18 +6,24 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import cir.turns
+from benchmarks._attack_images import jpeg_of_scans, png_of_profiles
+from cir.images import FORMATS
+from service_runtime.image_reader import DecodeBudget
 from tests.clock import Clock
+from tests.embedder_service.sample_images import encode, sample_image
 from web_demo.media import (
     THUMBNAIL_SIZE,
     UPLOAD_SIZE,
     BadImageError,
+    FittingReader,
     Format,
     Thumbnails,
     Uploads,
-    decode_image,
     delete_oldest,
 )
 
@@ -79,13 +85,65 @@ def test_only_names_of_ours_reach_the_disk(tmp_path: Path, name: str) -> None:
 )
 def test_what_is_not_an_image_is_refused_with_its_reason(content: bytes, reason: str) -> None:
     with pytest.raises(BadImageError) as caught:
-        decode_image(content, max_pixels=10_000, fit=(100, 100))
+        reader().read(content)
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("L", "PNG"), ("CMYK", "JPEG"), ("RGB", "WEBP")])
 def test_images_of_every_kind_become_rgb(mode: str, kind: str) -> None:
-    assert decode_image(image_file(mode=mode, kind=kind), max_pixels=10_000, fit=(100, 100)).mode == "RGB"
+    assert reader().read(image_file(mode=mode, kind=kind)).mode == "RGB"
+
+
+def reader() -> FittingReader:
+    return FittingReader(fit=(100, 100), max_bytes=10**7, max_pixels=10_000, budget=DecodeBudget())
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_greyscale_is_shown_as_the_embedder_sees_it(kind: type[np.generic]) -> None:
+    levels = np.linspace(0, 65_535, 64 * 64).reshape(64, 64).astype(kind)
+    content = cir.turns.encode_image(Image.fromarray(levels))
+    assert abs(np.asarray(reader().read(content)).mean() - 127.5) < 2
+
+
+@pytest.mark.service
+def test_every_format_that_is_read_is_uploaded_and_shown(tmp_path: Path) -> None:
+    uploads = Uploads(
+        tmp_path / "up", max_pixels=10**6, max_files=99, max_total_bytes=10**8, lifetime_seconds=60
+    )
+    thumbnails = Thumbnails(tmp_path / "kept", max_bytes=10**6, max_pixels=10**7, max_files=100)
+    try:
+        for form in FORMATS:
+            content = encode(sample_image(40, 30), form)
+            (tmp_path / form).write_bytes(content)
+            assert uploads.read(uploads.store(content)), form
+            assert shown(thumbnails, str(tmp_path / form), [str(tmp_path)], "webp"), form
+        levels = Image.fromarray(np.linspace(0, 1, 900, dtype=np.float32).reshape(30, 30))
+        (tmp_path / "deep").write_bytes(encode(levels, "TIFF"))
+        content = shown(thumbnails, str(tmp_path / "deep"), [str(tmp_path)], "jpeg") or b""
+        assert abs(np.asarray(Image.open(io.BytesIO(content))).mean() - 127.5) < 3
+    finally:
+        uploads.close()
+        thumbnails.close()
+
+
+@pytest.mark.service
+def test_a_costly_upload_is_refused_and_the_next_is_taken(tmp_path: Path) -> None:
+    uploads = Uploads(
+        tmp_path / "up",
+        max_pixels=64_000_000,
+        max_files=9,
+        max_total_bytes=10**8,
+        lifetime_seconds=60,
+        budget=DecodeBudget(seconds=0.5),
+    )
+    try:
+        for content in (jpeg_of_scans(60_000, 512), jpeg_of_scans(499), png_of_profiles()):
+            with pytest.raises(BadImageError) as caught:
+                uploads.store(content)
+            assert caught.value.reason == "too_costly"
+        assert uploads.store(encode(sample_image(40, 30), "GIF"))
+    finally:
+        uploads.close()
 
 
 def shown(thumbnails: Thumbnails, image: str, folders: list[str], format: Format) -> bytes | None:
