@@ -59,6 +59,10 @@ class NullModel:
         """Tokens of nothing."""
         return np.zeros((len(texts), CONTEXT), np.int64)
 
+    def long_texts(self, texts: Sequence[str], tokens: Any) -> dict[int, int]:
+        """No text is cut."""
+        return {}
+
     def encode_images(self, pixels: Any) -> Any:
         """Features of nothing."""
         return np.zeros((len(pixels), DIMENSION), np.float32)
