@@ -6,15 +6,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import openvino
-from openvino import opset13 as ops
 
 from combiner_service.combiner import Float32
 from combiner_service.network_spec import NetworkSizes, WeightType, sizes_from_shapes
+from service_runtime.openvino_core import core, openvino
+from service_runtime.openvino_core import opset13 as ops
 
 # Values of an input row that share one scale in a product in int8.
 _INT8_GROUP = 128
-_core = openvino.Core()
 
 Layers = Callable[[Float32], Float32]
 
@@ -84,7 +83,7 @@ class _Layers:
             last = ops.relu(last) if index else last
             last = ops.add(ops.matmul(last, _constant(weight, weight_type), False, True), ops.constant(bias))
         bfloat16 = weight_type is WeightType.BFLOAT16
-        compiled = _core.compile_model(
+        compiled = core.compile_model(
             openvino.Model([last], [given], "layers"),
             "CPU",
             {
