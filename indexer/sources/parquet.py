@@ -51,7 +51,12 @@ def parquet_rows(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
                     pairs = zip(file.names, values, strict=True)
                     yield Row(number, {name: value for name, value in pairs if value is not None})
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"manifest {path} cannot be read as Parquet: {_one_line(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception, column: str = "") -> SourceError:
+    where, help = (f"column {column!r}: ", "; `columns` can choose others") if column else ("", "")
+    return SourceError(f"manifest {path} cannot be read as Parquet: {where}{_one_line(error)}{help}")
 
 
 def _one_line(error: Exception) -> str:
@@ -85,12 +90,29 @@ class _File:
 
     def batches(self) -> Iterator[tuple[Any, Any]]:
         """Batches of the columns `names`, each with the same rows in milliseconds where moments are INT96."""
+        import pyarrow as pa
+
         found = self._read(self._file)
-        if self._millis is None:
-            for batch in found:
-                yield batch, None
-        else:
-            yield from zip(found, self._read(self._millis), strict=True)
+        try:
+            if self._millis is None:
+                for batch in found:
+                    yield batch, None
+            else:
+                yield from zip(found, self._read(self._millis), strict=True)
+        except pa.ArrowException:
+            self._name_unreadable_column()
+            raise
+
+    def _name_unreadable_column(self) -> None:
+        """Raise `SourceError` for the first column that cannot be read alone."""
+        import pyarrow as pa
+
+        for name in self.names:
+            try:
+                for _ in self._file.iter_batches(batch_size=self._batch_rows, columns=[name]):
+                    pass
+            except (pa.ArrowException, OSError) as error:
+                raise _unreadable(self.path, error, name) from error
 
     def _read(self, file: Any) -> Iterator[Any]:
         # Group by group: lists of dictionaries cannot be read across the border of two.

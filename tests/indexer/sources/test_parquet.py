@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, event, given, reject, settings
-from hypothesis import strategies as st
 
 from indexer.errors import SourceError
-from indexer.items import content_hash
-from indexer.rejects import Reject
-from indexer.sources.base import ImageError, SourceItem
 from indexer.sources.cells import BadCell, Unsupported
 from indexer.sources.manifest import ManifestSource
-from indexer.sources.parquet import ParquetImage, parquet_rows
-from indexer.validate import validate_items
+from indexer.sources.parquet import parquet_rows
+from tests.indexer.sources.parquet_files import FAR, cells, payloads, rejects, with_images, write
 from vector_store.types import FieldType as K
-
-FAR = 253_402_300_800  # seconds from 1970 to the year 10000
-
-
-def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Path:
-    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path, **options)
-    return path
-
-
-def cells(path: Path, values: Any, **options: Any) -> list[Any]:
-    """Return the cells of one column that was written to a file."""
-    write(path, {"c": values}, **options)
-    return [row.cells.get("c") for row in parquet_rows(path)]
-
-
-def with_images(values: Any) -> dict[str, Any]:
-    return {"image": [f"{number}.jpg" for number in range(len(values))], "c": values}
-
-
-def payloads(source: ManifestSource) -> dict[str, Any]:
-    return {item.id: dict(item.payload) for item in source.items() if isinstance(item, SourceItem)}
-
-
-def rejects(source: ManifestSource) -> list[Reject]:
-    return [item for item in source.items() if isinstance(item, Reject)]
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -423,6 +391,17 @@ def test_a_name_with_a_dot_is_a_name(tmp_path: Path) -> None:
     assert payloads(source) == {"0.jpg": {"c.d": "x"}}
 
 
+def test_a_column_that_arrow_cannot_read_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    columns = {**with_images([1, 2, 3]), "kind": dictionary_with_bad_text()}
+    source = ManifestSource(write(tmp_path / "m.parquet", columns))
+    with pytest.raises(
+        SourceError, match=r"column 'kind': Invalid UTF8 payload; `columns` can choose others"
+    ):
+        source.survey()
+    assert source.survey(["c"]).schema == {"c": K.INTEGER}
+    assert len(payloads(source)) == 3
+
+
 @pytest.mark.parametrize("content", [b"", b"no parquet", b"PAR1PAR1"])
 def test_what_is_no_parquet_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.parquet").write_bytes(content)
@@ -435,238 +414,6 @@ def test_files_without_rows_or_columns_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "m.parquet", {"image": pa.array([], pa.string())})
     with pytest.raises(SourceError, match="has no rows"):
         ManifestSource(path).survey()
-    with pytest.raises(SourceError, match="has no column 'image'"):
-        ManifestSource(write(tmp_path / "m.parquet", {"n": [1]})).survey()
-
-
-STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-
-
-def test_images_of_hugging_face_are_read_from_their_bytes(tmp_path: Path) -> None:
-    images = [
-        {"bytes": b"one", "path": "a/1.jpg"},
-        {"bytes": b"two", "path": None},
-        {"bytes": None, "path": "3.jpg"},
-        {"bytes": None, "path": None},
-        None,
-        {"bytes": b"", "path": "6.jpg"},
-    ]
-    path = write(tmp_path / "m.parquet", {"image": pa.array(images, STRUCT), "label": range(6)})
-    source = ManifestSource(path)
-    assert source.survey().schema == {"label": K.INTEGER}
-    assert payloads(source) == {
-        "a/1.jpg": {"label": 0},
-        content_hash(b"two"): {"label": 1},
-        "3.jpg": {"label": 2},
-        "6.jpg": {"label": 5},
-    }
-    assert [reject.message for reject in rejects(source)] == [
-        f"row {row}: column 'image' is empty; expected a file path or the bytes of an image" for row in (4, 5)
-    ]
-    one, two, three, _ = (item for item in source.items() if isinstance(item, SourceItem))
-    assert one.image_ref.read(3) == b"one"
-    assert two.image_ref.read(3) == b"two"
-    assert three.path == tmp_path / "3.jpg"
-    assert one.image == f"{path}!/row/1"
-    assert one.image_ref.stat().size == 3
-    assert one.image_ref.stat().mtime_ns == path.stat().st_mtime_ns
-    with pytest.raises(ImageError, match="has 3 bytes, the embedder takes at most 2"):
-        one.image_ref.read(2)
-    locations = [
-        item.image
-        for item in ManifestSource(path, image_base="s3://b/").items()
-        if isinstance(item, SourceItem)
-    ]
-    assert locations == ["s3://b/a/1.jpg", f"{path}!/row/2", "s3://b/3.jpg", "s3://b/6.jpg"]
-
-
-def test_images_as_plain_bytes_are_read(tmp_path: Path) -> None:
-    for kind in (pa.binary(), pa.large_binary(), pa.binary(3)):
-        path = write(tmp_path / "m.parquet", {"id": ["x"], "image": pa.array([b"one"], kind)})
-        (item,) = ManifestSource(path).items()
-        assert isinstance(item, SourceItem)
-        assert (item.id, item.image_ref.read(3)) == ("x", b"one")
-
-
-def test_images_are_read_again_in_any_order_once_their_batch_is_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("indexer.sources.parquet._BATCH_BYTES", 2_000)
-    monkeypatch.setattr("indexer.sources.parquet._KEPT_BYTES", 2_000)
-    content = [bytes([number]) * (100 + number) for number in range(100)]
-    images = pa.array([{"bytes": each, "path": None} for each in content], STRUCT)
-    path = write(tmp_path / "m.parquet", {"image": images}, row_group_size=30, compression="none")
-    refs = [item.image_ref for item in ManifestSource(path).items() if isinstance(item, SourceItem)]
-    first = refs[0]
-    assert isinstance(first, ParquetImage)
-    assert sum(len(array) for _, array in first.images.kept) < 60
-    for number in (99, 0, 31, 30, 29, 59, 60, 1):
-        assert refs[number].read(1000) == content[number]
-    path.write_bytes(b"gone")
-    with pytest.raises(ImageError, match="cannot be read"):
-        refs[45].read(1000)
-    path.unlink()
-    with pytest.raises(ImageError, match="its manifest is gone"):
-        refs[45].read(1000)
-
-
-DECIMALS = st.decimals(-(10**30), 10**30, places=6, allow_nan=False)
-TYPES: list[tuple[pa.DataType, st.SearchStrategy[Any], Callable[[Any], Any]]] = [
-    (pa.int64(), st.integers(-(2**63), 2**63 - 1), lambda value: value),
-    (pa.uint64(), st.integers(0, 2**64 - 1), lambda value: value),
-    (pa.float64(), st.floats(allow_nan=False, allow_infinity=False), lambda value: value),
-    (pa.bool_(), st.booleans(), lambda value: value),
-    (pa.string(), st.text(), lambda value: value if value.strip() else None),
-    (pa.large_string(), st.text(), lambda value: value if value.strip() else None),
-    (pa.decimal128(38, 6), DECIMALS, lambda value: value),
-    (pa.decimal256(40, 0), st.integers(-(10**39), 10**39).map(Decimal), int),
-    (pa.date32(), st.dates(), date.isoformat),
-    (pa.timestamp("us", "+02:00"), st.datetimes(), lambda value: f"{value.isoformat()}Z"),
-    (pa.binary(4), st.binary(min_size=4, max_size=4), bytes.hex),
-    (
-        pa.timestamp("s"),
-        st.integers(-(2**53), 2**53),  # in seconds; stored in milliseconds
-        lambda value: (
-            f"{(datetime(1970, 1, 1) + timedelta(seconds=value)).isoformat()}Z"
-            if FAR > value >= -62_135_596_800
-            else BadCell
-        ),
-    ),
-]
-
-
-@given(st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_tables_are_read_as_they_are(tmp_path: Path, data: st.DataObject) -> None:
-    rows = data.draw(st.integers(1, 6))
-    table, expected = {}, dict[str, list[Any]]()
-    for position in range(data.draw(st.integers(1, 4))):
-        kind, strategy, convert = data.draw(st.sampled_from(TYPES))
-        values = data.draw(st.lists(st.none() | strategy, min_size=rows, max_size=rows))
-        name = f"c{position}"
-        cells = [None if value is None else convert(value) for value in values]
-        if data.draw(st.booleans()):
-            # Each row as a list of its value and a null.
-            table[name] = pa.array([[value, None] for value in values], pa.list_(kind))
-            expected[name] = [
-                cell if cell is BadCell else [cell] if cell is not None else [] for cell in cells
-            ]
-        else:
-            table[name] = pa.array(values, kind)
-            expected[name] = cells
-            if data.draw(st.booleans()) and not pa.types.is_decimal(kind):
-                table[name] = table[name].dictionary_encode()
-    path = write(
-        tmp_path / "random.parquet",
-        table,
-        row_group_size=data.draw(st.integers(1, rows)),
-        store_schema=data.draw(st.booleans()),
-        use_dictionary=data.draw(st.booleans()),
-        data_page_version=data.draw(st.sampled_from(["1.0", "2.0"])),
-    )
-    got = [row.cells for row in parquet_rows(path)]
-    for name, wanted in expected.items():
-        for row, cell in zip(got, wanted, strict=True):
-            assert row.get(name) == cell or (cell is BadCell and isinstance(row.get(name), BadCell))
-
-
-FIXED = [
-    *(pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.date32()),
-    *(pa.time32("s"), pa.time64("ns"), pa.duration("us"), pa.binary(16), pa.uuid(), pa.bool8()),
-    *(
-        pa.timestamp(unit, zone)
-        for unit in ("ms", "us", "ns")
-        for zone in (None, "Asia/Tokyo", "+24:00", "X")
-    ),
-    *(pa.decimal128(38, scale) for scale in (0, 5, 38)),
-    *(pa.decimal256(76, 10), pa.decimal32(9, 2)),
-]
-
-
-def random_array(data: st.DataObject, length: int, depth: int = 0) -> pa.Array:
-    """Return an array of any type and any bits, down to lists of structs of dictionaries."""
-    shape = data.draw(
-        st.sampled_from(
-            ["fixed", "text", "list", "struct", "map", "dictionary", "nulls"][: 7 if depth < 3 else 2]
-        )
-    )
-    mask = pa.array(data.draw(st.lists(st.booleans(), min_size=length, max_size=length)), pa.bool_())
-    if shape == "nulls":
-        return pa.nulls(length)
-    if shape == "fixed":
-        kind = data.draw(st.sampled_from(FIXED))
-        storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-        bits = data.draw(st.binary(min_size=32 * length, max_size=32 * length))
-        array = pa.Array.from_buffers(storage, length, [mask.buffers()[1], pa.py_buffer(bits)])
-        return array if storage is kind else pa.ExtensionArray.from_storage(kind, array)
-    if shape == "text":
-        texts = data.draw(st.lists(st.binary(max_size=4), min_size=length, max_size=length))
-        kind = data.draw(st.sampled_from([pa.string(), pa.binary()]))
-        return pa.Array.from_buffers(kind, length, pa.array(texts, pa.binary()).buffers())
-    if shape == "list":
-        inside = random_array(data, 2 * length, depth + 1)
-        return pa.ListArray.from_arrays(pa.array(range(0, 2 * length + 1, 2), pa.int32()), inside)
-    if shape == "map":
-        keys = pa.array(range(length))
-        return pa.MapArray.from_arrays(list(range(length + 1)), keys, random_array(data, length, depth + 1))
-    if shape == "dictionary":
-        values = pa.array(data.draw(st.lists(st.text(max_size=3), min_size=1, max_size=3)))
-        return pa.DictionaryArray.from_arrays(pa.array([None, *[0] * (length - 1)], pa.int8()), values)
-    names = data.draw(st.sampled_from([["lat", "lon"], ["bytes", "path"], ["w"]]))
-    return pa.StructArray.from_arrays([random_array(data, length, depth + 1) for _ in names], names)
-
-
-@given(st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_row_of_any_table_is_an_item_or_a_reject(tmp_path: Path, data: st.DataObject) -> None:
-    rows = data.draw(st.integers(1, 4))
-    names = data.draw(st.lists(st.sampled_from(["id", "image", "a", "b"]), min_size=1, unique=True))
-    table = {"image": [f"{row}.jpg" for row in range(rows)]}
-    table |= {name: random_array(data, rows) for name in names}
-    path = tmp_path / "any.parquet"
-    try:
-        write(
-            path, table, row_group_size=data.draw(st.integers(1, rows)), store_schema=data.draw(st.booleans())
-        )
-    except (pa.ArrowException, UnicodeDecodeError):
-        reject()  # no writer writes it
-    source = ManifestSource(path)
-    try:
-        facts = source.survey()
-    except SourceError as error:
-        event(str(error).partition(" has ")[2])
-        assert "has no column 'image' with values" in str(error)  # noqa: PT017
-        return
-    found = list(validate_items(source.items(), facts.schema))
-    assert facts.total == len(found) == rows
-    for number, item in enumerate(found, start=1):
-        if isinstance(item, Reject):
-            event(item.reason)
-            assert item.message.startswith(f"row {number}: ")
-            item.message.encode()
-        else:
-            assert item.payload.keys() <= facts.schema.keys() | {"a", "b"}
-
-
-@given(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_files_raise_nothing_but_the_documented_error(tmp_path: Path, at: int, new: bytes) -> None:
-    columns = {
-        **with_images(["a", "b"]),
-        "at": pa.array([datetime(2020, 1, 1), None], pa.timestamp("us")),
-        "tags": [["x"], []],
-        "price": pa.array([Decimal("1.5"), None], pa.decimal128(10, 2)),
-    }
-    path = write(tmp_path / "d.parquet", columns, use_deprecated_int96_timestamps=True, compression="none")
-    content = bytearray(path.read_bytes())
-    at %= len(content)
-    content[at : at + len(new)] = new
-    path.write_bytes(content)
-    source = ManifestSource(path)
-    try:
-        source.survey()
-        found = list(source.items())
-    except SourceError as error:
-        assert "\n" not in str(error)  # noqa: PT017  # either outcome is right
-    else:
-        assert len(found) <= 2
+    for columns in ({"n": [1]}, {}, {"id": ["a"], "n": pa.nulls(1)}):
+        with pytest.raises(SourceError, match=r"has no (column 'image'|rows)"):
+            ManifestSource(write(tmp_path / "m.parquet", columns)).survey()
