@@ -1,8 +1,9 @@
 """The stored form of an item: engine id, unit vector, and a payload with a fixed outer shape.
 
-`{"id": .., "norm": .., "image": .., "data": {user's fields}, "terms": {field: its terms}}`, with
-`"online": true` where it was written into a finished version; the user's fields sit one level down, so that
-none can collide with ours. Terms are explained in `payload_index`.
+`{"id": .., "norm": .., "image": .., "data": {user's fields}, "exact": {field: the text of its floats},
+"terms": {field: its terms}}`, with `"online": true` where it was written into a finished version; the user's
+fields sit one level down, so that none can collide with ours. Terms are explained in `payload_index`, texts
+of floats in `exact_floats`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from cir.limits import is_text
 from cir.vectors import NoDirectionError, normalize, split_lengths
 from vector_store.errors import InvalidQueryError
+from vector_store.exact_floats import EXACT, exact_texts, restored
 from vector_store.payload_index import DATA, TERMS, escape_key, terms_of, unescape_key
 from vector_store.types import FieldType, Item, Payload, PayloadBatch, PointBatch, VersionSpec, point_id
 from vector_store.validation import check_item_id, check_location, parse_payload
@@ -99,7 +101,8 @@ def decode_item(payload: Mapping[str, Any], vector: Sequence[float] | None) -> I
     features = None if vector is None else np.asarray(vector, dtype=np.float32) * np.float32(norm)
     if not isinstance(data, Mapping):
         data = {}
-    elif any("%" in key for key in data):
+    data = restored(data, payload.get(EXACT))
+    if any("%" in key for key in data):
         data = {unescape_key(key): value for key, value in data.items()}
     where = image if isinstance(image, str) else ""
     return Item(item_id, data, where, float(norm), features, "online" in payload)
@@ -125,7 +128,8 @@ def unit_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float
 
 
 def _data_and_terms(stored: Payload, spec: VersionSpec) -> dict[str, Any]:
-    document: dict[str, Any] = {DATA: {escape_key(name): value for name, value in stored.items()}}
+    data = {escape_key(name): value for name, value in stored.items()}
+    document: dict[str, Any] = {DATA: data, EXACT: exact_texts(data)}
     terms = {
         escape_key(name): terms_of(stored.get(name), kind)
         for name, kind in spec.schema.items()

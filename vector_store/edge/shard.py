@@ -18,6 +18,7 @@ from vector_store.edge.config import field_indexes, shard_config
 from vector_store.edge.files import copy_shard
 from vector_store.edge.locks import WriteLock
 from vector_store.errors import StoreError, StoreLockedError, StoreUnavailableError, damaged
+from vector_store.exact_floats import restored_document
 from vector_store.types import VersionSpec
 
 
@@ -64,7 +65,9 @@ def copy_points(ids: Iterable[str], source: edge.EdgeShard, target: edge.EdgeSha
         present = source.retrieve(page, True, True)
         if present:
             points = [
-                edge.Point(record.id, cast("list[float]", record.vector), record.payload)
+                edge.Point(
+                    record.id, cast("list[float]", record.vector), restored_document(record.payload or {})
+                )
                 for record in present
             ]
             target.update(edge.UpdateOperation.upsert_points(points))
