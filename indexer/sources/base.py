@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class FileImage(ImageRef):
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            raise ImageError(IMAGE_MISSING, "does not exist") from None
+            raise ImageError(IMAGE_MISSING, _missing(self.path)) from None
         except (OSError, ValueError) as error:
             raise _not_readable(error) from error
         return FileStat(status.st_size, status.st_mtime_ns)
@@ -85,13 +86,31 @@ class FileImage(ImageRef):
                 # One byte more than allowed, so that a file that grew meanwhile is noticed.
                 content = file.read(max_bytes + 1)
         except FileNotFoundError:
-            raise ImageError(IMAGE_MISSING, "does not exist") from None
+            raise ImageError(IMAGE_MISSING, _missing(self.path)) from None
         except (OSError, ValueError) as error:
             raise _not_readable(error) from error
         return check_content(content, max_bytes)
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def _missing(path: Path) -> str:
+    """Say that a file does not exist, and whether its name does in the other form of Unicode (NFC or NFD)."""
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        below = next((found / form for form in forms if os.path.lexists(found / form)), None)
+        if below is None:
+            return "does not exist"
+        found = below
+    if found == path:  # a link to nowhere, or a file that came just now
+        return "does not exist"
+    form = "NFD" if unicodedata.is_normalized("NFD", str(found)) else "NFC"
+    return (
+        f"does not exist, but {str(found)!a} does: the same letters in other code points ({form}). Names are "
+        "told apart by their code points; write the name as the file has it, or rename the file"
+    )
 
 
 def check_content(content: bytes, max_bytes: int) -> bytes:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.items import LoadedItem
 from indexer.read import batches, read_image, read_images
 from indexer.rejects import Reject
-from indexer.sources.base import SourceItem
+from indexer.sources.base import FileImage, ImageError, SourceItem
+from tests.indexer.helpers import jpeg
 
 
 def item(path: Path) -> SourceItem:
@@ -94,3 +98,22 @@ def test_batches(sizes: list[int | None], max_items: int, max_bytes: int) -> Non
     for group, following in pairwise(groups):
         total = sum(len(entry.content) for entry in group) + len(following[0].content)
         assert len(group) == max_items or total > max_bytes
+
+
+@pytest.mark.parametrize(("written", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_in_the_other_form_of_unicode_is_told(
+    tmp_path: Path, written: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    name = "entrée/café.jpg"
+    there = tmp_path / unicodedata.normalize(written, name)
+    there.parent.mkdir()
+    there.write_bytes(jpeg(1))
+    missing = FileImage(tmp_path / unicodedata.normalize(asked, name))
+    for look in (missing.stat, lambda: missing.read(1 << 20)):
+        with pytest.raises(ImageError, match=rf"other code points \({written}\)") as raised:
+            look()
+        assert raised.value.reason == "IMAGE_MISSING"
+        assert ascii(str(there)) in str(raised.value)
+    assert FileImage(there).read(1 << 20) == jpeg(1)
+    with pytest.raises(ImageError, match=r"\Adoes not exist\Z"):
+        FileImage(tmp_path / "entrée" / "other.jpg").stat()
