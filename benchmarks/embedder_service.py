@@ -41,7 +41,7 @@ from embedder_service.batching.scheduling import RECENT_SECONDS
 from embedder_service.settings import EmbedderSettings
 
 if TYPE_CHECKING:
-    from embedder_service.model.load import ServedModel
+    from embedder_service.served import ServedModel
 
 TEXT = "has longer sleeves and is blue"
 BATCH = 16

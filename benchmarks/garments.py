@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cir.images.decode import Decoder
-from embedder_service.model.load import ServedModel, load
+from embedder_service.model.load import load
+from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from scripts.small_clip.measure import labelled, named
 from scripts.small_clip.photos import read_photos

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import grpc.aio
 import numpy as np
@@ -15,12 +14,12 @@ from prometheus_client.registry import Collector
 
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from cir.images import FORMATS
-from embedder_service.batching.batcher import ShareDevice
 from embedder_service.batching.jobs import Tower
 from embedder_service.engine import Engine, EngineOptions, Model
 from embedder_service.images.preprocess import prepare_with
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
+from embedder_service.served import ServedModel, device_lanes
 from embedder_service.servicer import EmbedderServicer, to_duration
 from embedder_service.settings import EmbedderSettings
 from service_runtime.contract import SMALL_BYTES
@@ -31,13 +30,8 @@ from service_runtime.server import Application
 from service_runtime.settings import software_version
 from service_runtime.watchdog import Progress
 
-if TYPE_CHECKING:
-    from embedder_service.model.load import ServedModel
-
-
 _CUDA_BATCHES = (64, 16)
 _CPU_BATCHES = (16, 4)
-_CPU_LANES = 2
 
 
 class EmbedderApplication(Application):
@@ -74,7 +68,7 @@ class EmbedderApplication(Application):
         device_batch, bulk_batch = _CUDA_BATCHES if on_cuda else _CPU_BATCHES
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
-        lanes = 1 if on_cuda else settings.device_lanes or min(_CPU_LANES, os.cpu_count() or 1)
+        lanes = 1 if on_cuda else device_lanes(settings)
         reader = ImageReader(
             prepare_with(settings.decoder(served.preprocessor.size), served.preprocessor),
             settings.decode_budget,
@@ -95,7 +89,7 @@ class EmbedderApplication(Application):
                 image_cache_items=settings.image_cache_items,
                 text_cache_items=settings.text_cache_items,
             ),
-            share_device=None if on_cuda else _cpu_thread_share(settings.threads, lanes),
+            share_device=served.share_device,
             observer=self._metrics,
         )
         engine.start()
@@ -200,8 +194,10 @@ class EmbedderApplication(Application):
 
 def _launching(served: ServedModel) -> Model:
     # Imported lazily, as in _load: torch is slow to load.
+    from embedder_service.model.clip import ClipModel
     from embedder_service.model.cuda import CudaModel
 
+    assert isinstance(served.model, ClipModel)  # noqa: S101  # no other runtime has CUDA
     return CudaModel(served.model)
 
 
@@ -210,12 +206,6 @@ def _start_worker(reader: ImageReader) -> None:
         reader.start()
     except OSError as error:
         raise StartupError(str(error)) from error
-
-
-def _cpu_thread_share(threads: int, lanes: int) -> ShareDevice:
-    from embedder_service.model.device import CpuThreadShare
-
-    return CpuThreadShare(threads, lanes)
 
 
 def _facts(message: Message) -> dict[str, object]:

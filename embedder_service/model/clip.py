@@ -17,8 +17,8 @@ import torch
 from open_clip.transformer import text_global_pool
 
 from embedder_service.batching.jobs import Features, Tokens
+from embedder_service.host import read_cpu_flags
 from embedder_service.images.preprocess import Pixels
-from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers, quantize
 from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel

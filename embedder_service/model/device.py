@@ -1,25 +1,12 @@
-"""The device that the model runs on: its choice, the CPU's instruction sets, cores for each forward pass."""
+"""The device that the model runs on: its choice, and cores for each forward pass."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 
 from service_runtime.errors import StartupError
-
-_CPU_INFO = Path("/proc/cpuinfo")
-
-
-def read_cpu_flags() -> frozenset[str]:
-    """Return the instruction sets of this host's CPU; empty where the system does not report them."""
-    try:
-        lines = _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.split())
 
 
 def choose_device(name: str) -> torch.device:

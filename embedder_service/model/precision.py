@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 
-from embedder_service.batching.jobs import Features
-from embedder_service.images.preprocess import Pixels
+from embedder_service.host import multiplies_bfloat16
 from embedder_service.model.clip import ClipModel
-from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers
 from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel
+from embedder_service.probe import first_within, probe_features
 
 _DTYPES = {
     "float32": torch.float32,
@@ -21,14 +20,6 @@ _DTYPES = {
     "float16": torch.float16,
     "int8": torch.int8,
 }
-# Either instruction set multiplies bfloat16 in hardware; without them it is slower than float32.
-_BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
-_PROBE_TEXTS = (
-    "",
-    "a red dress",
-    "is shorter and has long sleeves",
-    "the same shirt in dark blue with a floral pattern and a round collar",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +46,7 @@ def choose_dtype(name: str, device: torch.device, cpu_flags: frozenset[str] | No
         return _DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    flags = read_cpu_flags() if cpu_flags is None else cpu_flags
-    return torch.bfloat16 if flags & _BFLOAT16_FLAGS else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16(cpu_flags) else torch.float32
 
 
 def verify_dtype(
@@ -76,44 +66,14 @@ def verify_dtype(
         return VerifiedModel(ClipModel(loaded, device, dtype, tokenizer=tokenizer), 1.0)
     choices = list(Int8Layers) if dtype is torch.int8 else [Int8Layers.ALL]
     exact = ClipModel(loaded, device, torch.float32, tokenizer=tokenizer)
-    expected = probe_features(exact)
-    best = 0.0
-    for layers in choices:
-        reduced = ClipModel(loaded, device, dtype, layers, tokenizer)
-        cosine = smallest_cosine(probe_features(reduced), expected)
-        if cosine >= bound:
-            return VerifiedModel(reduced, cosine, int8_layers=str(layers) if dtype is torch.int8 else "")
-        best = max(best, cosine)
+    candidates = [(str(each), partial(ClipModel, loaded, device, dtype, each, tokenizer)) for each in choices]
+    chosen, best = first_within(candidates, probe_features(exact), bound)
+    if chosen is not None:
+        layers = chosen.name if dtype is torch.int8 else ""
+        return VerifiedModel(chosen.model, chosen.cosine, int8_layers=layers)
     return VerifiedModel(exact, 1.0, refused_dtype=dtype_name(dtype), refused_cosine=best)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
     """Return the name as the settings and the info answer write it."""
     return next(name for name, value in _DTYPES.items() if value is dtype)
-
-
-def probe_features(model: ClipModel) -> Features:
-    """Return features of a few drawn images and texts, as rows."""
-    images = model.encode_images(probe_images(model.image_size))
-    return np.concatenate([images, model.encode_texts(_PROBE_TEXTS)])
-
-
-def probe_images(size: int) -> Pixels:
-    """Return uint8 (8, size, size, 3): black, white, two gradients, and noise of four grains."""
-    random = np.random.default_rng(0)
-    ramp = np.linspace(0, 255, size, dtype=np.float32)
-    across = np.broadcast_to(ramp[None, :, None], (size, size, 3))
-    down = np.broadcast_to(ramp[:, None, None], (size, size, 3)) * np.array([1.0, 0.5, 0.0], np.float32)
-    flat = np.zeros((size, size, 3), np.float32)
-    noise = []
-    for grain in (1, 4, 16, 64):
-        cells = random.uniform(0, 255, (-(-size // grain), -(-size // grain), 3)).astype(np.float32)
-        noise.append(cells.repeat(grain, axis=0).repeat(grain, axis=1)[:size, :size])
-    return np.stack([flat, flat + 255, across, down, *noise]).astype(np.uint8)
-
-
-def smallest_cosine(left: Features, right: Features) -> float:
-    """Return the smallest cosine between rows of the same index; 0 when a feature is not finite."""
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    cosines = (left * right).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)
-    return float(cosines.min()) if np.isfinite(cosines).all() else 0.0

@@ -20,12 +20,12 @@ from embedder_service.model.checkpoint import find_in_folder, one_line
 from embedder_service.model.description import (
     CONFIG_NAME,
     Document,
-    Traits,
     comparable,
     published_for,
     published_traits,
     read_document,
 )
+from embedder_service.traits import Traits
 from service_runtime.errors import StartupError
 
 # Architectures of this project, and the weights that ship with them.

@@ -18,13 +18,12 @@ from open_clip.model import convert_to_custom_text_state_dict
 
 from embedder_service.model.checkpoint import Checkpoint, State, describe_state, one_line, read_checkpoint
 from embedder_service.model.description import (
-    Choices,
-    Traits,
     agreed_traits,
     flags,
     read_traits,
 )
 from embedder_service.model.sources import RandomWeights, Source, Tag, find_source
+from embedder_service.traits import Choices, Traits
 from service_runtime.errors import StartupError
 
 _OPENAI = "openai"

@@ -21,7 +21,7 @@ from cir import vectors
 from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
 from embedder_service.images.preprocess import PaddingMode, Preprocessor
-from embedder_service.model.precision import smallest_cosine
+from embedder_service.probe import smallest_cosine
 from tests.embedder_service.conftest import running, small_settings
 from tests.embedder_service.images.test_preprocess import published
 from tests.embedder_service.sample_images import PHOTOS, encode, jpeg, png_header, sample_image

@@ -15,7 +15,8 @@ from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.registry import Registry
 from combiner_service.settings import CombinerSettings
-from embedder_service.model.load import ServedModel, load
+from embedder_service.model.load import load
+from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from garments.catalog import make_catalog
 from scripts.small_clip.measure import named

@@ -14,8 +14,8 @@ from torchvision import transforms
 
 from embedder_service.model.clip import ClipModel, image_size
 from embedder_service.model.device import CpuThreadShare
-from embedder_service.model.precision import probe_images, smallest_cosine
 from embedder_service.model.weights import LoadedModel, load_model
+from embedder_service.probe import probe_images, smallest_cosine
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import CONFIG, load_small
 

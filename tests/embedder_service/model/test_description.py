@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from embedder_service.images.preprocess import Interpolation, ResizeMode
 from embedder_service.model.description import (
-    Choices,
-    Traits,
     agreed_traits,
     flags,
     published_traits,
     read_traits,
 )
-from embedder_service.model.load import choices_of
 from embedder_service.model.weights import load_model
+from embedder_service.served import choices_of
 from embedder_service.settings import EmbedderSettings
+from embedder_service.traits import Choices, Traits
 from service_runtime.errors import StartupError
 from tests.embedder_service.model.families import PUBLISHED, publish, write_document
 from tests.embedder_service.small_model import save

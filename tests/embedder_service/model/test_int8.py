@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from embedder_service.host import read_cpu_flags
 from embedder_service.model.clip import ClipModel
-from embedder_service.model.device import read_cpu_flags
 from embedder_service.model.int8 import Int8Layers, Int8Linear, input_levels, quantize
-from embedder_service.model.precision import probe_features, probe_images, smallest_cosine, verify_dtype
+from embedder_service.model.precision import verify_dtype
+from embedder_service.probe import probe_features, probe_images, smallest_cosine
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from embedder_service.model.device import CpuThreadShare, choose_device
-from embedder_service.model.precision import choose_dtype, smallest_cosine, verify_dtype
+from embedder_service.model.precision import choose_dtype, verify_dtype
+from embedder_service.probe import smallest_cosine
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 

@@ -1,0 +1,88 @@
+"""The probe: a few drawn images and texts by whose features two ways to compute a model are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from embedder_service.batching.jobs import Features
+from embedder_service.images.preprocess import Pixels
+
+PROBE_TEXTS = (
+    "",
+    "a red dress",
+    "is shorter and has long sleeves",
+    "the same shirt in dark blue with a floral pattern and a round collar",
+)
+
+
+class Probed(Protocol):
+    """A model whose features can be compared."""
+
+    image_size: int
+
+    def encode_images(self, pixels: Pixels) -> Features:
+        """Return float32 (n, d) of uint8 (n, size, size, 3)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        """Return float32 (n, d) of texts."""
+
+
+Model = TypeVar("Model", bound=Probed)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared(Generic[Model]):
+    """A model whose features were compared with expected ones."""
+
+    model: Model
+    cosine: float
+    """Smallest cosine of its features to the expected ones."""
+    name: str
+
+
+def first_within(
+    candidates: Iterable[tuple[str, Callable[[], Model]]], expected: Features, bound: float
+) -> tuple[Compared[Model] | None, float]:
+    """Return the first candidate whose smallest cosine reaches `bound`, or None; and the best cosine seen.
+
+    `candidates` are names, and functions that make a model.
+    """
+    best = 0.0
+    for name, make in candidates:
+        model = make()
+        cosine = smallest_cosine(probe_features(model), expected)
+        best = max(best, cosine)
+        if cosine >= bound:
+            return Compared(model, cosine, name), best
+    return None, best
+
+
+def probe_features(model: Probed) -> Features:
+    """Return features of a few drawn images and texts, as rows."""
+    images = model.encode_images(probe_images(model.image_size))
+    return np.concatenate([images, model.encode_texts(PROBE_TEXTS)])
+
+
+def probe_images(size: int) -> Pixels:
+    """Return uint8 (8, size, size, 3): black, white, two gradients, and noise of four grains."""
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, size, dtype=np.float32)
+    across = np.broadcast_to(ramp[None, :, None], (size, size, 3))
+    down = np.broadcast_to(ramp[:, None, None], (size, size, 3)) * np.array([1.0, 0.5, 0.0], np.float32)
+    flat = np.zeros((size, size, 3), np.float32)
+    noise = []
+    for grain in (1, 4, 16, 64):
+        cells = random.uniform(0, 255, (-(-size // grain), -(-size // grain), 3)).astype(np.float32)
+        noise.append(cells.repeat(grain, axis=0).repeat(grain, axis=1)[:size, :size])
+    return np.stack([flat, flat + 255, across, down, *noise]).astype(np.uint8)
+
+
+def smallest_cosine(left: Features, right: Features) -> float:
+    """Return the smallest cosine between rows of the same index; 0 when a feature is not finite."""
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines = (left * right).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)
+    return float(cosines.min()) if np.isfinite(cosines).all() else 0.0
