@@ -85,8 +85,9 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _PROBE_SECONDS = 1.0
 # Bit 0 of gRPC's set of compression algorithms: none.
 _IDENTITY = 1
-# The same as no limit: gRPC keeps it in 32 bits.
-_UNLIMITED_CALLS = 1 << 30
+# gRPC keeps options in 32 bits, and ends the process over some that come near them. As good as no limit: a
+# gigabyte, or twelve days.
+_LARGEST_OPTION = 1 << 30
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
@@ -248,22 +249,22 @@ async def _run_until_signal(settings: Settings, build: Callable[[Settings], Appl
 
 
 def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
-    return [
+    options: list[tuple[str, float]] = [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # A few bytes would become `max_message_bytes` before anything of ours sees them, and images, vectors
         # and short texts hardly compress: a compressed message is refused by its header, UNIMPLEMENTED.
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY),
-        ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
-        ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace_seconds * 1000)),
+        ("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000),
+        ("grpc.max_connection_age_grace_ms", settings.max_connection_age_grace_seconds * 1000),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
         # Calls that our loop has not seen yet: gRPC would end them as CANCELLED, at random from 1,000 on.
         # Connections and the calls on each bound their number already.
-        ("grpc.server.max_pending_requests", _UNLIMITED_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED_CALLS),
-        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_seconds * 1000)),
+        ("grpc.server.max_pending_requests", _LARGEST_OPTION),
+        ("grpc.server.max_pending_requests_hard_limit", _LARGEST_OPTION),
+        ("grpc.server_handshake_timeout_ms", settings.handshake_timeout_seconds * 1000),
         # The first is where refusing becomes likely, the second where it is certain: one limit, not two.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
@@ -274,3 +275,4 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
+    return [(name, int(min(value, _LARGEST_OPTION))) for name, value in options]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import multiprocessing.process
+import os
 import sys
 import traceback
 from collections.abc import Callable, Generator
@@ -95,7 +96,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch this process from here on. gRPC's sockets are not Python's, so its doors are watched."""
+    """Watch this process from here on. gRPC's sockets are not Python's, so its doors are watched.
+
+    Proxies of the environment are not for what tests open themselves.
+    """
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     sys.addaudithook(_audit)
     for module in (grpc, grpc.aio):
         for name in ("server", "insecure_channel", "secure_channel"):

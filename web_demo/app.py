@@ -5,7 +5,7 @@ Each route reads the address, asks the backend, and fills a template."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -61,13 +61,18 @@ async def add_headers(request: Request, call: Callable[[Request], Awaitable[Resp
     return response
 
 
-def is_same_origin(request: Request) -> bool:
-    """Return False when a browser sent this from another site; other clients send neither header."""
+def is_same_origin(request: Request, origins: Collection[str] = ()) -> bool:
+    """Return False when a browser sent this from another site; other clients send neither header.
+
+    `origins` are those of this site beyond its Host, which a proxy in front may have changed.
+    """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    return origin is None or origin.partition("://")[2] == request.headers.get("host", "")
+    if origin is None or origin.lower() in origins:
+        return True
+    return origin.partition("://")[2] == request.headers.get("host", "")
 
 
 _HERE = Path(__file__).parent
@@ -171,7 +176,7 @@ class Pages:
 
     async def upload(self, request: Request) -> Response:
         """Store an image and start a conversation from it."""
-        if not is_same_origin(request):
+        if not is_same_origin(request, self._settings.origins):
             return self._problem(request, 403, "other_site")
         if self._buckets.take(host_name(request.client.host if request.client else "")):
             return self._problem(request, 429, "too_many_uploads")

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from cir.address import parse_address
 from cir.images.decode import MAX_BYTES, MAX_PIXELS
 from service_runtime.image_reader import MIB, DecodeBudget
 from service_runtime.settings import CalledAddress, ProgramSettings
+
+
+def _read_origin(text: str) -> str:
+    origin = text.strip().lower().removesuffix("/")
+    scheme, _, host = origin.partition("://")
+    if scheme not in ("http", "https"):
+        raise ValueError(f"origin {text!r} is not http://host or https://host")
+    parse_address(host, default_port=80)
+    return origin
 
 
 class DemoSettings(ProgramSettings):
@@ -20,6 +30,11 @@ class DemoSettings(ProgramSettings):
     program: ClassVar[str] = "web_demo"
 
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    origins: list[Annotated[str, AfterValidator(_read_origin)]] = Field(
+        default_factory=list,
+        description='Origins that this page has for browsers, as JSON, such as ["http://shop.example"]: '
+        "uploads from them are taken although a proxy in front changes the Host header.",
+    )
     search: CalledAddress = Field("127.0.0.1:50050", description="host:port of the search service.")
     search_api_key: SecretStr = Field(
         SecretStr(""), description="API key, where the search service asks for one; read scope is enough."

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,27 @@ def test_what_is_no_place_to_listen_is_refused(arguments: tuple[str, ...], messa
         ServiceSettings.load(list(arguments))
     assert str(caught.value).startswith(f"setting {arguments[0].removeprefix('--')}: ")
     assert "\n" not in str(caught.value)
+
+
+async def test_settings_may_be_as_large_as_they_like() -> None:
+    """What gRPC counts in 32 bits is cut there."""
+    large: dict[str, Any] = {
+        "max_message_bytes": 1 << 40,
+        "max_connections": 1 << 70,
+        "max_streams_per_connection": 1 << 31,
+        "max_metadata_bytes": 1 << 31,
+        "max_connection_age_seconds": 1e308,
+        "max_connection_age_grace_seconds": 1e12,
+        "handshake_timeout_seconds": 1e12,
+    }
+    async with serving(ExampleService(), ServiceSettings(port=0, **large)) as address:
+        assert await _reached(address)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_numbers_of_settings_are_numbers(value: str) -> None:
+    with pytest.raises(StartupError, match=r"^setting max_connection_age_seconds: .*finite number"):
+        ServiceSettings.load([f"--max-connection-age-seconds={value}"])
 
 
 async def test_a_host_that_is_not_here_is_named() -> None:

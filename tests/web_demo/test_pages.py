@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -34,6 +35,7 @@ from cir.models import (
     TurnExplanation,
     Version,
 )
+from service_runtime.errors import StartupError
 from web_demo.app import CONTENT_SECURITY_POLICY, Pages
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery
@@ -106,6 +108,11 @@ def search(tmp_path: Path) -> Search:
 @pytest.fixture
 def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     settings = DemoSettings(max_upload_bytes=50_000, uploads_per_minute=6, data=tmp_path / "web")
+    with demo(settings, search, tmp_path) as client:
+        yield client
+
+
+def demo(settings: DemoSettings, search: Search, tmp_path: Path) -> TestClient:
     uploads = Uploads(
         tmp_path / "up", max_pixels=10**6, max_files=9, max_total_bytes=10**6, lifetime_seconds=60
     )
@@ -114,10 +121,7 @@ def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
     known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
     backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
-    with TestClient(
-        Pages(settings, backend, uploads, thumbnails).application(), follow_redirects=False
-    ) as client:
-        yield client
+    return TestClient(Pages(settings, backend, uploads, thumbnails).application(), follow_redirects=False)
 
 
 def file(content: bytes) -> dict[str, Any]:
@@ -304,6 +308,35 @@ def test_uploads_come_from_our_own_pages_and_not_too_many(client: TestClient) ->
     own = {"sec-fetch-site": "same-origin"}
     statuses = [client.post("/upload", files=file(png()), headers=own).status_code for _ in range(8)]
     assert statuses == [303] * 6 + [429] * 2
+
+
+@pytest.mark.parametrize(
+    ("origin", "taken"),
+    [
+        ("http://shop.example", True),
+        ("http://SHOP.example", True),
+        ("https://shop.example:8443", True),
+        ("http://testserver", True),
+        ("https://shop.example", False),
+        ("http://shop.example.evil", False),
+        ("null", False),
+    ],
+)
+def test_a_proxy_may_change_the_host(tmp_path: Path, search: Search, origin: str, taken: bool) -> None:
+    settings = DemoSettings(
+        data=tmp_path / "web", origins=["http://Shop.example/", "https://shop.example:8443"]
+    )
+    with demo(settings, search, tmp_path) as client:
+        answer = client.post("/upload", files=file(png()), headers={"origin": origin})
+    assert answer.status_code == (303 if taken else 403)
+
+
+@pytest.mark.parametrize(
+    "origin", ["shop.example", "ftp://shop.example", "http://", "http://a/b", "http://a:x"]
+)
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(StartupError, match=r"^setting origins"):
+        DemoSettings.load(["--origins", json.dumps([origin])])
 
 
 @pytest.mark.parametrize(
