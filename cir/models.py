@@ -349,6 +349,28 @@ class ModelInfo:
         return cls(**values | {"mean": tuple(message.mean), "std": tuple(message.std)})
 
 
+def model_facts(model: model_pb2.ModelInfo | ModelInfo) -> dict[str, str]:
+    """Return the facts about a model that are kept with what was made by it, for people to compare.
+
+    Features depend on all of them but the dtype. Facts that an older embedder does not state are left out.
+    """
+    facts = {
+        "architecture": model.architecture,
+        "pretrained": model.pretrained,
+        "preprocessing": model.preprocessing,
+        "target_ratio": f"{model.target_ratio:g}",
+        "image_size": str(model.image_size),
+        "resize_mode": model.resize_mode,
+        "interpolation": model.interpolation,
+        "mean": ", ".join(f"{value:g}" for value in model.mean),
+        "std": ", ".join(f"{value:g}" for value in model.std),
+        "activation": model.activation,
+        "tokenizer": model.tokenizer,
+        "dtype": model.dtype,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
 @dataclass(frozen=True, slots=True)
 class SearchInfo:
     """The search service. `model` is None while the embedder is away.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from cir.client import Client
 from cir.combiner.v1 import combiner_pb2
 from cir.embedder.v1 import embedder_pb2
 from cir.errors import CirError
-from cir.models import ModelInfo, SearchInfo
+from cir.models import ModelInfo, SearchInfo, model_facts
 from cir.requests import Call
 from cir_cli.errors import DISTRIBUTION, Failure
 from cir_cli.local import up_file
@@ -202,11 +203,27 @@ def _catalogs(client: Client, model: ModelInfo | None) -> list[Finding]:
             same = published.model_fingerprint == model.fingerprint
             text = f"version {published.name}, {published.item_count} items, " + (
                 "of the embedder's model" if same else
-                f"of model {published.model_fingerprint}, not the embedder's {model.fingerprint}; index "
-                "it again with the current model, or start the embedder with the old one"
+                f"of model {published.model_fingerprint}, not the embedder's {model.fingerprint}"
+                f"{_differences(published.model, model)}; index it again with the current model "
+                f"(cir index {catalog.name} SOURCE), or start the embedder with the old one"
             )  # fmt: skip
             findings.append(Finding(name, text, ok=same))
     return findings
+
+
+# Facts about a version's model that were not written while every model had the same.
+_ALWAYS_WAS = {"resize_mode": "shortest", "interpolation": "bicubic"}
+
+
+def _differences(then: Mapping[str, str], now: ModelInfo) -> str:
+    """Return which facts about the model differ from those that the version was built with."""
+    known = _ALWAYS_WAS | dict(then)
+    changed = [
+        f"{name.replace('_', ' ')} {known[name]} instead of {value}"
+        for name, value in model_facts(now).items()
+        if name != "dtype" and known.get(name, value) != value
+    ]
+    return f" (it has {', '.join(changed)})" if changed else ""
 
 
 def doctor(

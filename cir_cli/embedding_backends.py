@@ -16,6 +16,7 @@ from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder_client import EmbedderClient
 from cir.errors import CirError
 from cir.images.decode import ImageError
+from cir.models import model_facts
 from cir.retry import BUSY, RetryPolicy
 from cir_cli.errors import Failure
 from cir_cli.options import Access
@@ -36,24 +37,7 @@ Got = TypeVar("Got")
 
 def identity_of(info: ModelInfo) -> ModelIdentity:
     """A model's identity as a feature file keeps it."""
-    return ModelIdentity(
-        info.fingerprint,
-        info.dimension,
-        {
-            "architecture": info.architecture,
-            "pretrained": info.pretrained,
-            "preprocessing": info.preprocessing,
-            "target_ratio": f"{info.target_ratio:g}",
-            "image_size": str(info.image_size),
-            "resize_mode": info.resize_mode,
-            "interpolation": info.interpolation,
-            "mean": ", ".join(f"{value:g}" for value in info.mean),
-            "std": ", ".join(f"{value:g}" for value in info.std),
-            "activation": info.activation,
-            "tokenizer": info.tokenizer,
-            "dtype": info.dtype,
-        },
-    )
+    return ModelIdentity(info.fingerprint, info.dimension, model_facts(info))
 
 
 class LocalModel:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from cir.common.v1.model_pb2 import ModelInfo
+from cir.models import model_facts
 from indexer.errors import CarryFailed
 from indexer.ledger import Ledger
 from indexer.options import IndexingOptions
@@ -23,19 +24,11 @@ from vector_store.versions import spec_to_document
 
 def version_spec(model: ModelInfo, facts: SourceFacts, options: IndexingOptions) -> VersionSpec:
     """The specification of a new version from the embedder's answer and the source's facts."""
-    shown = {
-        "architecture": model.architecture,
-        "pretrained": model.pretrained,
-        "preprocessing": model.preprocessing,
-        "target_ratio": f"{model.target_ratio:g}",
-        "image_size": str(model.image_size),
-        "dtype": model.dtype,
-    }
     return VersionSpec(
         dimension=model.dimension,
         model_fingerprint=model.fingerprint,
         schema=dict(facts.schema),
-        model={name: value for name, value in shown.items() if value},
+        model=model_facts(model),
         index=options.vector_index,
         image_folders=facts.image_folders,
     )

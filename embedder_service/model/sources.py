@@ -187,7 +187,8 @@ def _download(repository: str, filename: str | None, cache_dir: Path | None) -> 
     except Exception as error:
         # Downloading goes through several libraries that share no base class of errors.
         raise StartupError(
-            f"{filename or 'the weights'} of {HUB}{repository} cannot be had: {one_line(error)}; check the "
+            f"{filename or 'the weights'} of {HUB}{repository} cannot be downloaded: {one_line(error)}; "
+            "check the "
             "name, or "
             f"download the repository on a machine with access and give its folder as {FOLDER}PATH"
         ) from error

@@ -66,6 +66,30 @@ def test_a_catalog_of_another_model_is_wrong(search_service: FakeSearch) -> None
     assert "clip-1" in finding.text
 
 
+def test_a_catalog_of_other_pixels_is_told_with_what_differs_and_what_to_do(
+    search_service: FakeSearch,
+) -> None:
+    catalog = messages.catalog()
+    catalog.published.model_fingerprint = "clip-2"
+    catalog.published.model.clear()
+    catalog.published.model.update(
+        {"architecture": "PE-Core-T-16-384", "mean": "0.5, 0.5, 0.5", "dtype": "float32"}
+    )
+    model = ModelInfo(
+        fingerprint="clip-1", architecture="PE-Core-T-16-384", mean=[0.5] * 3, std=[0.5] * 3,
+        dtype="bfloat16", interpolation="bilinear", resize_mode="squash", image_size=384,
+    )  # fmt: skip
+    search_service.answers["ListCatalogs"] = catalog_pb2.ListCatalogsResponse(catalogs=[catalog])
+    search_service.answers["GetEmbedderInfo"] = embedder_pb2.GetEmbedderInfoResponse(model=model)
+    search_service.answers["GetSearchInfo"] = search_pb2.GetSearchInfoResponse(model=model)
+    found = findings(search_service)
+    text = found["catalog shop"].text
+    assert "resize mode shortest instead of squash, interpolation bicubic instead of bilinear" in text
+    assert "cir index shop SOURCE" in text
+    assert "float32" not in text
+    assert "squash, bilinear, mean 0.5,0.5,0.5, std 0.5,0.5,0.5" in found["images"].text
+
+
 def test_search_with_another_embedder_is_wrong(search_service: FakeSearch) -> None:
     search_service.answers["GetEmbedderInfo"] = embedder_pb2.GetEmbedderInfoResponse(
         model=ModelInfo(fingerprint="clip-3")

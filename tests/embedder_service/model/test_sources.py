@@ -195,10 +195,10 @@ def test_a_tower_without_projection_is_told(tmp_path: Path, tower: str) -> None:
         (
             "hf-hub:ORG/missing",
             "auto",
-            r"open_clip_config\.json of hf-hub:ORG/missing cannot be had: .*local-dir:PATH",
+            r"open_clip_config\.json of hf-hub:ORG/missing cannot be downloaded: .*local-dir:PATH",
         ),
         ("hf-hub:", "auto", "names no repository"),
-        ("hf-hub:a/b/c", "auto", "cannot be had"),
+        ("hf-hub:a/b/c", "auto", "cannot be downloaded"),
         ("local-dir:/no/such/folder", "auto", "folder /no/such/folder does not exist"),
         ("local-dir:", "auto", r"open_clip_config\.json cannot be used"),
         ("/no/such/folder", "auto", "is not known to open_clip"),
