@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import urllib3
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from cir.address import Address, parse_address, parse_host
+from cir.errors import InvalidArgument
 from cir.retry import wait_before
 from indexer.rejects import IMAGE_MISSING, IMAGE_TOO_MANY_BYTES, URL_FAILED, URL_NOT_ALLOWED
 from indexer.sources.base import FileStat, ImageError, ImageRef, check_content, too_large
@@ -29,11 +31,16 @@ class UrlNotAllowed(ValueError):
 @dataclass(frozen=True, slots=True)
 class UrlRules:
     """`hosts` are names such as "images.example.com", "*.example.com" for everything below it, or with a
-    port, "localhost:8000"; without a port only the scheme's own is allowed. No hosts: nothing is.
+    port, "localhost:8000" or "[::1]:8000"; without one only the scheme's own is allowed. No hosts: none is.
     `private` allows addresses that are not on the public internet (loopback, local networks, link-local)."""
 
     hosts: tuple[str, ...] = ()
     private: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidArgument` for a rule that could never allow anything."""
+        for rule in self.hosts:
+            _read_rule(rule, 80)
 
     def check_url(self, url: str) -> tuple[SplitResult, str, int]:
         """The parts of a URL, its host in lower case, and its port.
@@ -72,12 +79,29 @@ class UrlRules:
 
     @staticmethod
     def _matches(rule: str, scheme: str, host: str, port: int) -> bool:
-        name, separator, rule_port = rule.lower().rpartition(":")
-        if not separator:
-            name, rule_port = rule_port, str(_PORTS[scheme])
-        if str(port) != rule_port:
+        below, allowed = _read_rule(rule, _PORTS[scheme])
+        if port != allowed.port:
             return False
-        return host == name or (name.startswith("*.") and host.endswith(name[1:]))
+        name = allowed.host.bare.rstrip(".")
+        return host.endswith(f".{name}") if below else _spelled(host) == name
+
+
+def _read_rule(rule: str, default_port: int) -> tuple[bool, Address]:
+    """Return whether a rule is for all below a host, and the host with the port."""
+    text = rule.removeprefix("*.")
+    try:
+        address = Address(parse_host(text), default_port)
+    except InvalidArgument:
+        address = parse_address(text)
+    return text != rule, address
+
+
+def _spelled(host: str) -> str:
+    """Return a URL's host as rules spell theirs."""
+    try:
+        return parse_host(host).bare
+    except InvalidArgument:
+        return host
 
 
 def _is_public(address: _Address) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -15,7 +16,8 @@ import pytest
 import trustme
 
 from indexer.sources.base import ImageError
-from indexer.sources.url import Fetching, UrlImage, UrlRules
+from indexer.sources.url import Fetching, UrlImage, UrlNotAllowed, UrlRules
+from tests.hosts import has_ipv6
 
 pytestmark = pytest.mark.service
 
@@ -25,12 +27,12 @@ IMAGE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, certificate: trustme.LeafCert | None = None) -> None:
+    def __init__(self, certificate: trustme.LeafCert | None = None, host: str = "127.0.0.1") -> None:
         self.asked: list[str] = []
         self.hosts: list[str] = []
         self.scheme = "https" if certificate else "http"
         self.elsewhere = ""
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__((host, 0), Handler)
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate.configure_cert(context)
@@ -225,3 +227,58 @@ def test_a_redirect_may_lead_to_https_but_not_back(authority: trustme.CA, server
         with pytest.raises(ImageError, match="redirects from https:// to http://localhost") as caught:
             image(secure, "/over", server).read(1000)
         assert (caught.value.reason, len(server.asked)) == ("URL_NOT_ALLOWED", asked)
+
+
+@pytest.mark.parametrize(
+    ("rule", "url", "allowed"),
+    [
+        ("[::1]:8000", "http://[::1]:8000/a.jpg", True),
+        ("[::1]:8000", "http://[0:0:0:0:0:0:0:1]:8000/a.jpg", True),
+        ("::1", "http://[::1]/a.jpg", True),
+        ("[::1]", "https://[::1]/a.jpg", True),
+        ("[::1]", "http://[::1]:8000/a.jpg", False),
+        ("[::1]:8000", "http://[::2]:8000/a.jpg", False),
+        ("Bücher.example", "http://xn--bcher-kva.example/a.jpg", True),
+        ("images.example.", "http://IMAGES.example./a.jpg", True),
+        ("*.example.com:8000", "http://a.b.example.com:8000/a.jpg", True),
+        ("*.example.com", "http://example.com/a.jpg", False),
+        ("*.example.com", "http://badexample.com/a.jpg", False),
+    ],
+)
+def test_rules_read_hosts_in_any_spelling(rule: str, url: str, allowed: bool) -> None:
+    rules = UrlRules((rule,))
+    if allowed:
+        rules.check_url(url)
+    else:
+        with pytest.raises(UrlNotAllowed, match="is not allowed"):
+            rules.check_url(url)
+
+
+@pytest.mark.parametrize(
+    "rule", ["http://images.example", "images.example/", "a b", "", "*", "host:70000", "1.2.3"]
+)
+def test_a_rule_that_could_allow_nothing_is_refused(rule: str) -> None:
+    with pytest.raises(ValueError, match=r"host|address"):
+        UrlRules((rule,))
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_a_server_on_ipv6_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    class Ipv6Server(Server):
+        address_family = socket.AF_INET6
+
+    server = Ipv6Server(host="::1")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        port = server.server_address[1]
+        fetching = Fetching(UrlRules((f"[::1]:{port}",), private=True), attempts=1)
+        assert UrlImage(f"http://[::1]:{port}/ok", fetching).read(1000) == IMAGE
+        assert server.hosts == [f"[::1]:{port}"]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
