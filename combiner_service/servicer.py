@@ -56,6 +56,7 @@ class CombinerServicer(combiner_pb2_grpc.CombinerServiceServicer):
                 max_dimension=settings.max_dimension,
                 max_message_bytes=settings.max_message_bytes,
                 max_concurrent_calls=settings.max_concurrent_calls,
+                max_message_parts=settings.max_message_parts,
             ),
             combiners=sum(1 for info in infos if not info.problem),
             default_combiner=settings.default_combiner,

@@ -175,6 +175,7 @@ class EmbedderApplication(Application):
             max_message_bytes=settings.max_message_bytes,
             max_queue_items=settings.max_queue_items,
             max_concurrent_calls=settings.max_concurrent_calls,
+            max_message_parts=settings.max_message_parts,
             max_stream_batches=settings.max_stream_batches,
             max_preprocessed_pixels=settings.max_preprocessed_pixels,
             call_timeout=to_duration(settings.call_timeout_seconds),

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc.aio
 
-from cir.limits import MAX_PAYLOAD_BYTES
+from cir.limits import MAX_FILTER_TEXT_CHARACTERS, MAX_PAYLOAD_BYTES
 from cir.search.v1 import search_pb2 as pb
 from cir.search.v1 import search_pb2_grpc as rpc
 from search_service.embedder_client import EmbedderClient
@@ -103,4 +103,6 @@ def limits_message(settings: SearchSettings) -> pb.SearchLimits:
         max_concurrent_calls=settings.max_concurrent_calls,
         max_page_bytes=page_bytes(settings),
         max_payload_bytes=MAX_PAYLOAD_BYTES,
+        max_message_parts=settings.max_message_parts,
+        max_filter_text_characters=MAX_FILTER_TEXT_CHARACTERS,
     )

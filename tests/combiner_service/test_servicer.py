@@ -281,7 +281,11 @@ async def test_info_tells_limits_and_what_there_is(serve: Serve, folder: Path) -
     stub = await serve(checkpoint_dir=folder, max_batch_items=7, max_dimension=99, max_concurrent_calls=5)
     info = await stub.GetCombinerInfo(pb.GetCombinerInfoRequest())
     assert info.limits == pb.CombinerLimits(
-        max_batch_items=7, max_dimension=99, max_message_bytes=64 * 1024 * 1024, max_concurrent_calls=5
+        max_batch_items=7,
+        max_dimension=99,
+        max_message_bytes=64 * 1024 * 1024,
+        max_concurrent_calls=5,
+        max_message_parts=100_000,
     )
     assert info.combiners == 6
     assert info.default_combiner == "sum"

@@ -171,8 +171,14 @@ class Fuzzer:
             attack, content = "extreme fields", method.extreme(source)
         metadata = (("x-request-id", source.choice(("", "a", "x" * 500, " ~"))),)
         send: Any = channel.unary_unary(method.path)
-        call = send(content, timeout=TIMEOUT, metadata=metadata)
+        packed = source.random() < 0.05
+        compression = source.choice((grpc.Compression.Gzip, grpc.Compression.Deflate)) if packed else None
+        call = send(content, timeout=TIMEOUT, metadata=metadata, compression=compression)
         code, said = await call.code(), await call.details()
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            attack = "compressed bytes"
+        if code is grpc.StatusCode.UNIMPLEMENTED and not packed:
+            self._find(attack, method.path, f"{code.name}: {said}", content)
         self._count(attack, code.name)
         if code in _FORBIDDEN or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and "try again" not in said):
             self._find(attack, method.path, f"{code.name}: {said}", content)

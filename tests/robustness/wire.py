@@ -176,6 +176,30 @@ def _bad_text(content: bytes, source: random.Random, others: Sequence[bytes]) ->
     )
 
 
+def _huge_counts(content: bytes, source: random.Random, others: Sequence[bytes]) -> bytes:
+    """Some field's content, or its empty one, as often as a message of a megabyte can hold it."""
+    found = [span for span in spans(content) if span[2] - span[0] < 40]
+    if not found:
+        return field(source.randrange(1, 12), b"") * (_MAX_BYTES // 2)
+    tag, _, end = source.choice(found)
+    one = source.choice((content[tag:end], field(content[tag] >> 3 or 1, b"")))
+    many = one * (_MAX_BYTES // len(one))
+    # Inside the message that holds it: its length is written anew.
+    outer = [span for span in spans(content) if span[1] <= tag and span[2] >= end and span[0] < tag]
+    if not outer or source.random() < 0.5:
+        return content[:tag] + many
+    start = outer[-1][0]
+    return content[:start] + field(content[start] >> 3 or 1, many)
+
+
+def _nested_garbage(content: bytes, source: random.Random, others: Sequence[bytes]) -> bytes:
+    """Noise, another message or itself inside of some field, under lengths that are right."""
+    inner = source.choice((source.randbytes(source.choice((1, 30, 70_000))), source.choice(others), content))
+    for _ in range(source.choice((1, 2, 3, 8))):
+        inner = field(source.choice((1, 2, 3, 4, 5, 7, 8)), inner)
+    return content + inner
+
+
 def _noise(content: bytes, source: random.Random, others: Sequence[bytes]) -> bytes:
     return source.randbytes(source.choice((0, 1, 5, 100, 5000)))
 
@@ -193,6 +217,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     _unknown_fields,
     _deep,
     _bad_text,
+    _huge_counts,
+    _nested_garbage,
     _noise,
 )
 

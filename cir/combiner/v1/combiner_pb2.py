@@ -26,7 +26,7 @@ from cir.common.v1 import vectors_pb2 as cir_dot_common_dot_v1_dot_vectors__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/combiner/v1/combiner.proto\x12\x0f\x63ir.combiner.v1\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetCombinerInfoRequest\"\x88\x01\n\x17GetCombinerInfoResponse\x12/\n\x06limits\x18\x01 \x01(\x0b\x32\x1f.cir.combiner.v1.CombinerLimits\x12\x11\n\tcombiners\x18\x02 \x01(\r\x12\x18\n\x10\x64\x65\x66\x61ult_combiner\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"y\n\x0e\x43ombinerLimits\x12\x17\n\x0fmax_batch_items\x18\x01 \x01(\r\x12\x15\n\rmax_dimension\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1c\n\x14max_concurrent_calls\x18\x04 \x01(\r\"=\n\x14ListCombinersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x15ListCombinersResponse\x12,\n\tcombiners\x18\x01 \x03(\x0b\x32\x19.cir.combiner.v1.Combiner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf3\x01\n\x08\x43ombiner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x19\n\x11takes_text_weight\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x39\n\x08metadata\x18\x07 \x03(\x0b\x32\'.cir.combiner.v1.Combiner.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe4\x01\n\x0e\x43ombineRequest\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x32\n\x0eimage_features\x18\x02 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x31\n\rtext_features\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x18\n\x0btext_weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12/\n\x08\x65ncoding\x18\x05 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncodingB\x0e\n\x0c_text_weight\"\x98\x01\n\x0f\x43ombineResponse\x12\x31\n\rquery_vectors\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x14\n\x0ctext_weights\x18\x02 \x03(\x02\x12\x10\n\x08\x63ombiner\x18\x03 \x01(\t\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration2\xa5\x02\n\x0f\x43ombinerService\x12\x64\n\x0fGetCombinerInfo\x12\'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n\x07\x43ombine\x12\x1f.cir.combiner.v1.CombineRequest\x1a .cir.combiner.v1.CombineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/combiner/v1/combiner.proto\x12\x0f\x63ir.combiner.v1\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetCombinerInfoRequest\"\x88\x01\n\x17GetCombinerInfoResponse\x12/\n\x06limits\x18\x01 \x01(\x0b\x32\x1f.cir.combiner.v1.CombinerLimits\x12\x11\n\tcombiners\x18\x02 \x01(\r\x12\x18\n\x10\x64\x65\x66\x61ult_combiner\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x94\x01\n\x0e\x43ombinerLimits\x12\x17\n\x0fmax_batch_items\x18\x01 \x01(\r\x12\x15\n\rmax_dimension\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1c\n\x14max_concurrent_calls\x18\x04 \x01(\r\x12\x19\n\x11max_message_parts\x18\x05 \x01(\r\"=\n\x14ListCombinersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x15ListCombinersResponse\x12,\n\tcombiners\x18\x01 \x03(\x0b\x32\x19.cir.combiner.v1.Combiner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf3\x01\n\x08\x43ombiner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x19\n\x11takes_text_weight\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x39\n\x08metadata\x18\x07 \x03(\x0b\x32\'.cir.combiner.v1.Combiner.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe4\x01\n\x0e\x43ombineRequest\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x32\n\x0eimage_features\x18\x02 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x31\n\rtext_features\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x18\n\x0btext_weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12/\n\x08\x65ncoding\x18\x05 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncodingB\x0e\n\x0c_text_weight\"\x98\x01\n\x0f\x43ombineResponse\x12\x31\n\rquery_vectors\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x14\n\x0ctext_weights\x18\x02 \x03(\x02\x12\x10\n\x08\x63ombiner\x18\x03 \x01(\t\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration2\xa5\x02\n\x0f\x43ombinerService\x12\x64\n\x0fGetCombinerInfo\x12\'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n\x07\x43ombine\x12\x1f.cir.combiner.v1.CombineRequest\x1a .cir.combiner.v1.CombineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,20 +39,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCOMBINERINFOREQUEST']._serialized_end=136
   _globals['_GETCOMBINERINFORESPONSE']._serialized_start=139
   _globals['_GETCOMBINERINFORESPONSE']._serialized_end=275
-  _globals['_COMBINERLIMITS']._serialized_start=277
-  _globals['_COMBINERLIMITS']._serialized_end=398
-  _globals['_LISTCOMBINERSREQUEST']._serialized_start=400
-  _globals['_LISTCOMBINERSREQUEST']._serialized_end=461
-  _globals['_LISTCOMBINERSRESPONSE']._serialized_start=463
-  _globals['_LISTCOMBINERSRESPONSE']._serialized_end=557
-  _globals['_COMBINER']._serialized_start=560
-  _globals['_COMBINER']._serialized_end=803
-  _globals['_COMBINER_METADATAENTRY']._serialized_start=756
-  _globals['_COMBINER_METADATAENTRY']._serialized_end=803
-  _globals['_COMBINEREQUEST']._serialized_start=806
-  _globals['_COMBINEREQUEST']._serialized_end=1034
-  _globals['_COMBINERESPONSE']._serialized_start=1037
-  _globals['_COMBINERESPONSE']._serialized_end=1189
-  _globals['_COMBINERSERVICE']._serialized_start=1192
-  _globals['_COMBINERSERVICE']._serialized_end=1485
+  _globals['_COMBINERLIMITS']._serialized_start=278
+  _globals['_COMBINERLIMITS']._serialized_end=426
+  _globals['_LISTCOMBINERSREQUEST']._serialized_start=428
+  _globals['_LISTCOMBINERSREQUEST']._serialized_end=489
+  _globals['_LISTCOMBINERSRESPONSE']._serialized_start=491
+  _globals['_LISTCOMBINERSRESPONSE']._serialized_end=585
+  _globals['_COMBINER']._serialized_start=588
+  _globals['_COMBINER']._serialized_end=831
+  _globals['_COMBINER_METADATAENTRY']._serialized_start=784
+  _globals['_COMBINER_METADATAENTRY']._serialized_end=831
+  _globals['_COMBINEREQUEST']._serialized_start=834
+  _globals['_COMBINEREQUEST']._serialized_end=1062
+  _globals['_COMBINERESPONSE']._serialized_start=1065
+  _globals['_COMBINERESPONSE']._serialized_end=1217
+  _globals['_COMBINERSERVICE']._serialized_start=1220
+  _globals['_COMBINERSERVICE']._serialized_end=1513
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,7 @@ class CombinerLimits(_message.Message):
     MAX_DIMENSION_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_PARTS_FIELD_NUMBER: _builtins.int
     max_batch_items: _builtins.int
     """Pairs in one call."""
     max_dimension: _builtins.int
@@ -91,6 +92,8 @@ class CombinerLimits(_message.Message):
     """Bytes of one request message."""
     max_concurrent_calls: _builtins.int
     """Calls worked on at the same time."""
+    max_message_parts: _builtins.int
+    """Fields and elements of one message in all, at any depth; a larger one is refused before it is parsed."""
     def __init__(
         self,
         *,
@@ -98,10 +101,11 @@ class CombinerLimits(_message.Message):
         max_dimension: _builtins.int = ...,
         max_message_bytes: _builtins.int = ...,
         max_concurrent_calls: _builtins.int = ...,
+        max_message_parts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_dimension", b"max_dimension", "max_message_bytes", b"max_message_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_dimension", b"max_dimension", "max_message_bytes", b"max_message_bytes", "max_message_parts", b"max_message_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,15 +28,15 @@ from cir.common.v1 import vectors_pb2 as cir_dot_common_dot_v1_dot_vectors__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/embedder/v1/embedder.proto\x12\x0f\x63ir.embedder.v1\x1a\x1a\x63ir/common/v1/errors.proto\x1a\x19\x63ir/common/v1/model.proto\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetEmbedderInfoRequest\"\xb6\x01\n\x17GetEmbedderInfoResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.cir.common.v1.ModelInfo\x12/\n\x06limits\x18\x02 \x01(\x0b\x32\x1f.cir.embedder.v1.EmbedderLimits\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x08\x64\x65\x63oding\x18\x04 \x01(\x0b\x32\x1e.cir.embedder.v1.ImageDecoding\"w\n\rImageDecoding\x12\x0f\n\x07\x66ormats\x18\x01 \x03(\t\x12\x18\n\x10\x65xif_orientation\x18\x02 \x01(\x08\x12\r\n\x05\x61lpha\x18\x03 \x01(\t\x12\x18\n\x10\x61lpha_background\x18\x04 \x01(\t\x12\x12\n\njpeg_draft\x18\x05 \x01(\x08\"\xe6\x02\n\x0e\x45mbedderLimits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\x04\x12\x1b\n\x13max_text_characters\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_items\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fmax_queue_items\x18\x06 \x01(\r\x12\x1c\n\x14max_concurrent_calls\x18\x07 \x01(\r\x12\x1a\n\x12max_stream_batches\x18\x08 \x01(\r\x12\x1f\n\x17max_preprocessed_pixels\x18\t \x01(\x04\x12/\n\x0c\x63\x61ll_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08max_wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\nImageInput\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06tensor\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06source\"\xc3\x01\n\x12\x45mbedImagesRequest\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.cir.embedder.v1.ImageInput\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\x9d\x01\n\x13\x45mbedImagesResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\"\xa4\x01\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\xc4\x01\n\x12\x45mbedTextsResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\x12&\n\x04\x63uts\x18\x04 \x03(\x0b\x32\x18.cir.embedder.v1.TextCut\"=\n\x07TextCut\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x13\n\x0bread_tokens\x18\x03 \x01(\r\"\xcd\x01\n\x0c\x45mbedTimings\x12)\n\x06\x64\x65\x63ode\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x66orward\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncache_hits\x18\x05 \x01(\r\"\x9b\x01\n\x12\x45mbedStreamRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x35\n\x06images\x18\x02 \x01(\x0b\x32#.cir.embedder.v1.EmbedImagesRequestH\x00\x12\x33\n\x05texts\x18\x03 \x01(\x0b\x32\".cir.embedder.v1.EmbedTextsRequestH\x00\x42\x07\n\x05\x62\x61tch\"\xca\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x36\n\x06images\x18\x02 \x01(\x0b\x32$.cir.embedder.v1.EmbedImagesResponseH\x00\x12\x34\n\x05texts\x18\x03 \x01(\x0b\x32#.cir.embedder.v1.EmbedTextsResponseH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.cir.common.v1.ItemErrorH\x00\x42\x08\n\x06result*?\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bINTERACTIVE\x10\x01\x12\x08\n\x04\x42ULK\x10\x02\x32\x86\x03\n\x0f\x45mbedderService\x12\x64\n\x0fGetEmbedderInfo\x12\'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n\x0b\x45mbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n\nEmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12\\\n\x0b\x45mbedStream\x12#.cir.embedder.v1.EmbedStreamRequest\x1a$.cir.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/embedder/v1/embedder.proto\x12\x0f\x63ir.embedder.v1\x1a\x1a\x63ir/common/v1/errors.proto\x1a\x19\x63ir/common/v1/model.proto\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetEmbedderInfoRequest\"\xb6\x01\n\x17GetEmbedderInfoResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.cir.common.v1.ModelInfo\x12/\n\x06limits\x18\x02 \x01(\x0b\x32\x1f.cir.embedder.v1.EmbedderLimits\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x08\x64\x65\x63oding\x18\x04 \x01(\x0b\x32\x1e.cir.embedder.v1.ImageDecoding\"w\n\rImageDecoding\x12\x0f\n\x07\x66ormats\x18\x01 \x03(\t\x12\x18\n\x10\x65xif_orientation\x18\x02 \x01(\x08\x12\r\n\x05\x61lpha\x18\x03 \x01(\t\x12\x18\n\x10\x61lpha_background\x18\x04 \x01(\t\x12\x12\n\njpeg_draft\x18\x05 \x01(\x08\"\x81\x03\n\x0e\x45mbedderLimits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\x04\x12\x1b\n\x13max_text_characters\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_items\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fmax_queue_items\x18\x06 \x01(\r\x12\x1c\n\x14max_concurrent_calls\x18\x07 \x01(\r\x12\x1a\n\x12max_stream_batches\x18\x08 \x01(\r\x12\x1f\n\x17max_preprocessed_pixels\x18\t \x01(\x04\x12/\n\x0c\x63\x61ll_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08max_wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_parts\x18\x0c \x01(\r\";\n\nImageInput\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06tensor\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06source\"\xc3\x01\n\x12\x45mbedImagesRequest\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.cir.embedder.v1.ImageInput\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\x9d\x01\n\x13\x45mbedImagesResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\"\xa4\x01\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\xc4\x01\n\x12\x45mbedTextsResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\x12&\n\x04\x63uts\x18\x04 \x03(\x0b\x32\x18.cir.embedder.v1.TextCut\"=\n\x07TextCut\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x13\n\x0bread_tokens\x18\x03 \x01(\r\"\xcd\x01\n\x0c\x45mbedTimings\x12)\n\x06\x64\x65\x63ode\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x66orward\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncache_hits\x18\x05 \x01(\r\"\x9b\x01\n\x12\x45mbedStreamRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x35\n\x06images\x18\x02 \x01(\x0b\x32#.cir.embedder.v1.EmbedImagesRequestH\x00\x12\x33\n\x05texts\x18\x03 \x01(\x0b\x32\".cir.embedder.v1.EmbedTextsRequestH\x00\x42\x07\n\x05\x62\x61tch\"\xca\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x36\n\x06images\x18\x02 \x01(\x0b\x32$.cir.embedder.v1.EmbedImagesResponseH\x00\x12\x34\n\x05texts\x18\x03 \x01(\x0b\x32#.cir.embedder.v1.EmbedTextsResponseH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.cir.common.v1.ItemErrorH\x00\x42\x08\n\x06result*?\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bINTERACTIVE\x10\x01\x12\x08\n\x04\x42ULK\x10\x02\x32\x86\x03\n\x0f\x45mbedderService\x12\x64\n\x0fGetEmbedderInfo\x12\'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n\x0b\x45mbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n\nEmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12\\\n\x0b\x45mbedStream\x12#.cir.embedder.v1.EmbedStreamRequest\x1a$.cir.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cir.embedder.v1.embedder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=2279
-  _globals['_PRIORITY']._serialized_end=2342
+  _globals['_PRIORITY']._serialized_start=2306
+  _globals['_PRIORITY']._serialized_end=2369
   _globals['_GETEMBEDDERINFOREQUEST']._serialized_start=167
   _globals['_GETEMBEDDERINFOREQUEST']._serialized_end=191
   _globals['_GETEMBEDDERINFORESPONSE']._serialized_start=194
@@ -44,25 +44,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGEDECODING']._serialized_start=378
   _globals['_IMAGEDECODING']._serialized_end=497
   _globals['_EMBEDDERLIMITS']._serialized_start=500
-  _globals['_EMBEDDERLIMITS']._serialized_end=858
-  _globals['_IMAGEINPUT']._serialized_start=860
-  _globals['_IMAGEINPUT']._serialized_end=919
-  _globals['_EMBEDIMAGESREQUEST']._serialized_start=922
-  _globals['_EMBEDIMAGESREQUEST']._serialized_end=1117
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=1120
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=1277
-  _globals['_EMBEDTEXTSREQUEST']._serialized_start=1280
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=1444
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=1447
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=1643
-  _globals['_TEXTCUT']._serialized_start=1645
-  _globals['_TEXTCUT']._serialized_end=1706
-  _globals['_EMBEDTIMINGS']._serialized_start=1709
-  _globals['_EMBEDTIMINGS']._serialized_end=1914
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1917
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=2072
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=2075
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=2277
-  _globals['_EMBEDDERSERVICE']._serialized_start=2345
-  _globals['_EMBEDDERSERVICE']._serialized_end=2735
+  _globals['_EMBEDDERLIMITS']._serialized_end=885
+  _globals['_IMAGEINPUT']._serialized_start=887
+  _globals['_IMAGEINPUT']._serialized_end=946
+  _globals['_EMBEDIMAGESREQUEST']._serialized_start=949
+  _globals['_EMBEDIMAGESREQUEST']._serialized_end=1144
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=1147
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=1304
+  _globals['_EMBEDTEXTSREQUEST']._serialized_start=1307
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=1471
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=1474
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=1670
+  _globals['_TEXTCUT']._serialized_start=1672
+  _globals['_TEXTCUT']._serialized_end=1733
+  _globals['_EMBEDTIMINGS']._serialized_start=1736
+  _globals['_EMBEDTIMINGS']._serialized_end=1941
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1944
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=2099
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=2102
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=2304
+  _globals['_EMBEDDERSERVICE']._serialized_start=2372
+  _globals['_EMBEDDERSERVICE']._serialized_end=2762
 # @@protoc_insertion_point(module_scope)

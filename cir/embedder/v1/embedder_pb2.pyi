@@ -173,6 +173,7 @@ class EmbedderLimits(_message.Message):
     MAX_PREPROCESSED_PIXELS_FIELD_NUMBER: _builtins.int
     CALL_TIMEOUT_FIELD_NUMBER: _builtins.int
     MAX_WAIT_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_PARTS_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
     """Bytes of one encoded image."""
     max_image_pixels: _builtins.int
@@ -191,6 +192,8 @@ class EmbedderLimits(_message.Message):
     """Batches of one stream that are worked on at the same time."""
     max_preprocessed_pixels: _builtins.int
     """Width times height that padding and resizing may make of one image."""
+    max_message_parts: _builtins.int
+    """Fields and elements of one message in all, at any depth; a larger one is refused before it is parsed."""
     @_builtins.property
     def call_timeout(self) -> _duration_pb2.Duration:
         """Longest time that one call or stream batch may take, whatever its deadline."""
@@ -213,10 +216,11 @@ class EmbedderLimits(_message.Message):
         max_preprocessed_pixels: _builtins.int = ...,
         call_timeout: _duration_pb2.Duration | None = ...,
         max_wait: _duration_pb2.Duration | None = ...,
+        max_message_parts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_wait", b"max_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_message_bytes", b"max_message_bytes", "max_preprocessed_pixels", b"max_preprocessed_pixels", "max_queue_items", b"max_queue_items", "max_stream_batches", b"max_stream_batches", "max_text_characters", b"max_text_characters", "max_wait", b"max_wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "max_batch_items", b"max_batch_items", "max_concurrent_calls", b"max_concurrent_calls", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_message_bytes", b"max_message_bytes", "max_message_parts", b"max_message_parts", "max_preprocessed_pixels", b"max_preprocessed_pixels", "max_queue_items", b"max_queue_items", "max_stream_batches", b"max_stream_batches", "max_text_characters", b"max_text_characters", "max_wait", b"max_wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,6 +223,8 @@ class SearchLimits(_message.Message):
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _builtins.int
     MAX_PAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_PARTS_FIELD_NUMBER: _builtins.int
+    MAX_FILTER_TEXT_CHARACTERS_FIELD_NUMBER: _builtins.int
     max_turns: _builtins.int
     """Turns in one request."""
     max_text_characters: _builtins.int
@@ -247,6 +249,10 @@ class SearchLimits(_message.Message):
     """Bytes of the items, results or values in one answer; a page that would have more ends early."""
     max_payload_bytes: _builtins.int
     """Bytes of one item's payload, as JSON in UTF-8."""
+    max_message_parts: _builtins.int
+    """Fields and elements of one message in all, at any depth; a larger one is refused before it is parsed."""
+    max_filter_text_characters: _builtins.int
+    """Characters of the words that a filter looks for in a text field."""
     def __init__(
         self,
         *,
@@ -262,10 +268,12 @@ class SearchLimits(_message.Message):
         max_concurrent_calls: _builtins.int = ...,
         max_page_bytes: _builtins.int = ...,
         max_payload_bytes: _builtins.int = ...,
+        max_message_parts: _builtins.int = ...,
+        max_filter_text_characters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_calls", b"max_concurrent_calls", "max_feedback_items", b"max_feedback_items", "max_filter_conditions", b"max_filter_conditions", "max_image_bytes", b"max_image_bytes", "max_message_bytes", b"max_message_bytes", "max_page_bytes", b"max_page_bytes", "max_payload_bytes", b"max_payload_bytes", "max_result_window", b"max_result_window", "max_results", b"max_results", "max_text_characters", b"max_text_characters", "max_turns", b"max_turns", "max_write_items", b"max_write_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_calls", b"max_concurrent_calls", "max_feedback_items", b"max_feedback_items", "max_filter_conditions", b"max_filter_conditions", "max_filter_text_characters", b"max_filter_text_characters", "max_image_bytes", b"max_image_bytes", "max_message_bytes", b"max_message_bytes", "max_message_parts", b"max_message_parts", "max_page_bytes", b"max_page_bytes", "max_payload_bytes", b"max_payload_bytes", "max_result_window", b"max_result_window", "max_results", b"max_results", "max_text_characters", b"max_text_characters", "max_turns", b"max_turns", "max_write_items", b"max_write_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
