@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import grpc
@@ -85,57 +87,107 @@ def _kib(pid: int, name: str) -> int:
     return 0
 
 
+def _waited_for_a_core(pid: int) -> float:
+    """Seconds that a process's main thread, which has the event loop, could have run and had no core."""
+    with suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
+
+
 @dataclass(slots=True)
 class Waits:
-    """Seconds of a neighbour's calls, and how many were refused or failed."""
+    """Seconds of a neighbour's calls, each with those without a core for the service; how many failed."""
 
-    seconds: list[float]
+    seconds: list[tuple[float, float]]
     failed: int
 
     @property
-    def longest(self) -> float:
+    def longest(self) -> tuple[float, float]:
         """The longest one."""
-        return max(self.seconds, default=0.0)
+        return max(self.seconds, default=(0.0, 0.0))
 
     @property
     def median(self) -> float:
         """The middle one."""
-        return statistics.median(self.seconds) if self.seconds else 0.0
+        return statistics.median(seconds for seconds, _ in self.seconds) if self.seconds else 0.0
 
 
-class Neighbour(threading.Thread):
-    """Another caller of the same service, with a key of its own, that asks something every 50 ms."""
+class Neighbour:
+    """Another caller, in a process of its own, that asks one service after another something every 50 ms."""
 
-    def __init__(self, service: str, address: str, key: str) -> None:
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_answer, args=(other,), daemon=True)
+        self._process.start()
+
+    def start(self, service: str, address: str, key: str, pid: int) -> None:
+        """Begin with a service, whose process is `pid`."""
+        self._pipe.send((service, address, key, pid))
+        self._pipe.recv()
+
+    def take(self) -> Waits:
+        """Return the waits since the last time, and begin anew."""
+        return self._result("take")
+
+    def stop(self) -> Waits:
+        """Wait for the last answer; return what `take` would."""
+        return self._result("stop")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join()
+
+    def _result(self, command: str) -> Waits:
+        self._pipe.send(command)
+        waits: Waits = self._pipe.recv()
+        return waits
+
+
+def _answer(pipe: Connection) -> None:
+    asking: _Asking | None = None
+    while True:
+        command = pipe.recv()
+        if command == "take" and asking is not None:
+            pipe.send(asking.take())
+        elif command == "stop" and asking is not None:
+            pipe.send(asking.stop())
+        else:
+            asking = _Asking(*command)
+            asking.start()
+            pipe.send(None)
+
+
+class _Asking(threading.Thread):
+    def __init__(self, service: str, address: str, key: str, pid: int) -> None:
         super().__init__(daemon=True)
+        self._pid = pid
         self._done = threading.Event()
         self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
         self._ask = _QUESTIONS[service](self._channel, key)
         self._lock = threading.Lock()
         self._waits = Waits([], 0)
-        self._asked = 0.0
 
     def run(self) -> None:
-        """Ask until told to stop."""
         while not self._done.wait(0.05):
-            self._asked = time.monotonic()
+            asked, waited = time.monotonic(), _waited_for_a_core(self._pid)
             failed = False
             try:
                 self._ask()
             except grpc.RpcError:
                 failed = True
             with self._lock:
-                self._waits.seconds.append(time.monotonic() - self._asked)
+                waited = _waited_for_a_core(self._pid) - waited
+                self._waits.seconds.append((time.monotonic() - asked, waited))
                 self._waits.failed += failed
 
     def take(self) -> Waits:
-        """Return the waits since the last time, and begin anew."""
         with self._lock:
             taken, self._waits = self._waits, Waits([], 0)
         return taken
 
     def stop(self) -> Waits:
-        """Wait for the last answer; return what `take` would."""
         self._done.set()
         self.join()
         self._channel.close()
