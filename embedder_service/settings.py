@@ -125,8 +125,8 @@ class EmbedderSettings(ServiceSettings):
     decode_memory_mib: int = Field(
         DecodeBudget.MEMORY_MIB,
         ge=16,
-        description="MiB that one image may take to decode. 256 are enough for 64 million pixels of JPEG or "
-        "PNG, for 25 of progressive JPEG, HEIC and AVIF, for 15 of WebP.",
+        description="MiB that one image may take to decode. 208 are enough for 50 million pixels of JPEG or "
+        "PNG, for 20 of progressive JPEG, HEIC and AVIF, for 12 of WebP.",
     )
     decode_workers: int = Field(
         0,

@@ -26,7 +26,6 @@ _SHARED_BYTES_PER_THREAD = 32 * MIB
 # What a worker needs beside the figures of a header: they are not exact.
 _SPARE_BYTES = 32 * MIB
 _BUSY_SECONDS = 1.0
-_BYTES_A_PIXEL = 4
 
 
 class Prepare(Protocol):
@@ -48,7 +47,7 @@ class DecodeBudget:
     """What one image may take: `seconds` of CPU time and `memory_bytes`; `workers` processes at a time."""
 
     SECONDS: ClassVar[float] = 5.0
-    MEMORY_MIB: ClassVar[int] = 256
+    MEMORY_MIB: ClassVar[int] = 208
 
     seconds: float = SECONDS
     memory_bytes: int = MEMORY_MIB * MIB
@@ -180,8 +179,8 @@ class ImageReader:
 
     def _memory(self, header: Header) -> int:
         # What a decoder takes beside the image is free again when the image is prepared.
-        image = _BYTES_A_PIXEL * header.width * header.height
-        return max(header.memory_bytes, image + self._prepare.memory_bytes(header.width, header.height))
+        prepared = header.image_bytes + self._prepare.memory_bytes(header.width, header.height)
+        return max(header.memory_bytes, prepared)
 
     def _too_costly(self, cause: str) -> ImageError:
         what = {

@@ -42,14 +42,16 @@ _WEBP_NS = 40.0
 class Header:
     """The headers of an image file.
 
-    `memory_bytes` is the memory that decoding takes at most, `seconds` its time on a slow core. Both hold
-    for certain only when `bounded`. Width and height are 0 where they were not found.
+    `memory_bytes` is the memory that decoding takes at most, `image_bytes` what the decoded image takes of
+    it, `seconds` its time on a slow core. They hold for certain only when `bounded`. Width and height are 0
+    where they were not found; `scans` is the number of passes over a JPEG.
     """
 
     format: str = ""
     width: int = 0
     height: int = 0
     memory_bytes: int = 0
+    image_bytes: int = 0
     seconds: float = 0.0
     bounded: bool = False
     scans: int = 0
@@ -75,7 +77,8 @@ def read_header(content: bytes, *, draft_size: int | None = None) -> Header:
     except (struct.error, IndexError, ValueError):
         return Header(form)
     memory = width * height * _BYTES_A_PIXEL[form] + height * _ROW_BYTES
-    return Header(form, width, height, int(memory) + 2 * len(content))
+    image = int(width * height * _IMAGE_BYTES)
+    return Header(form, width, height, int(memory) + 2 * len(content), image)
 
 
 def _read_jpeg(content: bytes, draft_size: int | None) -> Header:
@@ -119,12 +122,14 @@ def _read_jpeg(content: bytes, draft_size: int | None) -> Header:
     samples = sum(h * v for h, v in components) / (across * down)
     coded = _up(width, 8 * across) * _up(height, 8 * down)
     channel_bytes = 1.0 if len(components) == 1 else _IMAGE_BYTES
-    memory = width * height / scale**2 * channel_bytes + height * _ROW_BYTES
+    image = int(width * height / scale**2 * channel_bytes)
+    memory = image + height * _ROW_BYTES
     if buffered:
-        memory += coded * samples * _COEFFICIENT_BYTES
+        memory += int(coded * samples * _COEFFICIENT_BYTES)
     passes = scans if buffered else 1
     seconds = coded * (passes + 1) * _SCAN_NS / 1e9
-    return Header("JPEG", width, height, int(memory) + len(content), seconds, bounded=sound, scans=scans)
+    memory += len(content)
+    return Header("JPEG", width, height, memory, image, seconds, bounded=sound, scans=scans)
 
 
 def _draft_scale(width: int, height: int, draft_size: int | None) -> int:
@@ -160,9 +165,10 @@ def _read_png(content: bytes) -> Header:
         position += 12 + length
     bounded = bounded and chunks <= _MAX_CHUNKS and inflated <= _MAX_INFLATED_CHUNKS
     channel_bytes = _IMAGE_BYTES if colour in (2, 4, 6) else 1.0 if bits <= 8 else 3.0
-    memory = width * height * channel_bytes + height * _ROW_BYTES + inflated * _INFLATED_BYTES + len(content)
+    image = int(width * height * channel_bytes)
+    memory = image + height * _ROW_BYTES + inflated * _INFLATED_BYTES + len(content)
     seconds = width * height * _PNG_NS / 1e9
-    return Header("PNG", width, height, int(memory), seconds, bounded=bounded)
+    return Header("PNG", width, height, memory, image, seconds, bounded=bounded)
 
 
 def _read_webp(content: bytes) -> Header:
@@ -176,7 +182,8 @@ def _read_webp(content: bytes) -> Header:
         chunks += 1
     bounded = width > 0 and sound and chunks <= _MAX_FRAMES
     memory = width * height * _WEBP_BYTES + height * _ROW_BYTES + 2 * len(content)
-    return Header("WEBP", width, height, int(memory), width * height * _WEBP_NS / 1e9, bounded=bounded)
+    image, seconds = int(width * height * _IMAGE_BYTES), width * height * _WEBP_NS / 1e9
+    return Header("WEBP", width, height, int(memory), image, seconds, bounded=bounded)
 
 
 def webp_size(content: bytes) -> tuple[int, int]:

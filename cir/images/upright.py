@@ -22,10 +22,11 @@ _TRANSPOSE_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Up to this many pixels an image is handled whole; larger ones are read in bands of half as many.
+# Up to this many pixels an image is handled whole; larger ones are read in bands.
 _WHOLE_PIXELS = 2 * 1024 * 1024
+_BAND_PIXELS = 256 * 1024
 #: Pixels of a padded image up to which resizing is Pillow's own; see `UprightImage.resized`.
-EXACT_PIXELS = 30_000_000
+EXACT_PIXELS = 26_000_000
 # Modes that Pillow resizes in two passes, each channel by itself, and the mode in which it does so.
 _BANDED = {
     "L": "L",
@@ -275,7 +276,7 @@ class UprightImage:
 
 
 def _bands(width: int, height: int) -> list[tuple[int, int]]:
-    rows = max(1, _WHOLE_PIXELS // 2 // max(1, width))
+    rows = max(1, _BAND_PIXELS // max(1, width))
     return [(top, min(height, top + rows)) for top in range(0, height, rows)]
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks._attack_images import jpeg_of_scans
 from cir.common.v1 import errors_pb2 as pb
 from cir.images.decode import Decoder
 from embedder_service.batching.jobs import Observer
 from embedder_service.engine import Engine, EngineOptions
 from embedder_service.images.preprocess import PaddingMode, Preprocessor, prepare_with
 from service_runtime.errors import ServiceError
-from service_runtime.image_reader import ImageReader
+from service_runtime.image_reader import DecodeBudget, ImageReader
 from tests.embedder_service.sample_images import encode, jpeg, sample_image
 
 pytestmark = pytest.mark.torch
@@ -223,3 +224,34 @@ async def test_a_cancelled_call_leaves_nothing_behind() -> None:
         await first
         assert engine.admission.held == 0
     assert model.rows == 1
+
+
+@pytest.mark.service
+async def test_a_costly_image_holds_up_nobody_and_fails_alone() -> None:
+    given_up: list[str] = []
+    endless = jpeg_of_scans(499)
+    reader = ImageReader(
+        prepare_with(Decoder(), Preprocessor(PaddingMode.CLIP, SIZE)),
+        DecodeBudget(seconds=1.0),
+        on_given_up=given_up.append,
+    )
+    chosen = {"max_batch": 8, "shared_bulk_batch": 2, "max_queue_items": 64, "preprocess_threads": 1}
+    engine = Engine(Fake(), reader, EngineOptions(**chosen, image_cache_items=0, text_cache_items=0))
+    engine.start()
+    try:
+        batch = [endless, flat(5), jpeg_of_scans(60_000, 64), encode(sample_image(9, 9), "GIF"), flat(7)]
+        costly = asyncio.ensure_future(engine.embed_images(batch))
+        for level in (1, 2, 3):
+            neighbour = await engine.embed_images([flat(level)])
+            assert neighbour.features[0, 1] == level
+        assert not costly.done()
+        embedded = await costly
+    finally:
+        await engine.close()
+    assert {index: error.reason for index, error in embedded.errors.items()} == {  # type: ignore[attr-defined]
+        0: pb.IMAGE_TOO_COSTLY,
+        2: pb.IMAGE_TOO_COSTLY,
+    }
+    assert np.isfinite(embedded.features[[1, 3, 4]]).all()
+    assert given_up == ["time"]
+    assert engine.costly_pool.progress.open == engine.pool.progress.open == 0

@@ -168,6 +168,7 @@ def test_bands_have_the_pixels_of_the_whole_image(
     with pytest.MonkeyPatch.context() as patched:
         for limit in (1, 400, 10**9):
             patched.setattr(upright, "_WHOLE_PIXELS", limit)
+            patched.setattr(upright, "_BAND_PIXELS", limit // 2)
             found = shown.resized(size, resample, across=across, down=down)
             assert found.mode == expected.mode
             np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
@@ -181,6 +182,7 @@ def test_a_very_large_image_is_resized_in_bands(
     image = UprightImage(sample_image(900, 500, mode), orientation)
     exact = np.asarray(image.resized((60, 48), Image.Resampling.BICUBIC, down=110)).astype(int)
     monkeypatch.setattr(upright, "_WHOLE_PIXELS", 10_000)
+    monkeypatch.setattr(upright, "_BAND_PIXELS", 5_000)
     monkeypatch.setattr(upright, "EXACT_PIXELS", 0)
     found = image.resized((60, 48), Image.Resampling.BICUBIC, down=110)
     assert found.mode == mode
