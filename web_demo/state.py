@@ -15,6 +15,9 @@ from functools import lru_cache
 from urllib.parse import quote_plus
 
 MAX_TURNS = 16
+# A page has hundreds of addresses, each of which says the whole conversation.
+MAX_CHARACTERS = 8_000
+MAX_FILTERS = 32
 _TURN_KEY = re.compile(r"([iuxldw])(\d{1,2})")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
@@ -147,7 +150,13 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
     single = {"c": "", "m": "", "v": "", "s": "", "x": ""}
     filters: list[tuple[str, str]] = []
     excluded: list[str] = []
+    characters = 0
     for key, value in pairs:
+        characters += len(key) + len(value) + 2
+        if characters > MAX_CHARACTERS:
+            raise BadStateError(
+                f"an address holds at most {MAX_CHARACTERS} characters of a conversation; begin a new one"
+            )
         if not value or ("\x00" in value and key != "f"):
             continue
         if found := _TURN_KEY.fullmatch(key):
@@ -158,6 +167,8 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
             excluded.append(value)
         elif key in single:
             single[key] = value.strip()
+    if len(filters) > MAX_FILTERS:
+        raise BadStateError(f"a page has at most {MAX_FILTERS} filters; take some away")
     complete = tuple(turn for number in sorted(turns) if not (turn := _turn(turns[number])).is_empty)
     state = State(
         catalog=single["c"],

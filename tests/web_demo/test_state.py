@@ -171,3 +171,19 @@ def test_whatever_comes_is_read_or_refused(pairs: list[tuple[str, str]]) -> None
     except BadStateError:
         return
     assert parse(state.pairs()) == state
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("f", f"colour:{number}") for number in range(33)],
+        [("e", f"{number}") for number in range(2000)],
+        [("l0", f"{number}") for number in range(2000)],
+        [("t1", "a" * 8001)],
+        [(f"x{number}", "a" * 100) for number in range(99)],
+    ],
+)
+def test_what_would_make_a_page_of_megabytes_is_refused(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(BadStateError, match=r"begin a new one|take some away"):
+        parse(pairs)
+    assert parse(pairs[:1] if len(pairs) > 1 else [("t1", "a" * 7000)]) is not None
