@@ -205,7 +205,7 @@ class EmbedderSettings(ServiceSettings):
 
     @property
     def decode_budget(self) -> DecodeBudget:
-        """What one image may take to decode."""
+        """Budget of decoding one image."""
         workers = self.decode_workers or max(1, self.prepare_threads_used // 2)
         return DecodeBudget(self.decode_seconds, self.decode_memory_mib * MIB, workers)
 

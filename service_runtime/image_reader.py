@@ -29,7 +29,7 @@ _BUSY_SECONDS = 1.0
 
 
 class Prepare(Protocol):
-    """What is done with an image file. Sent to worker processes, so it has to be picklable."""
+    """Work on an image file. Sent to worker processes, so it has to be picklable."""
 
     @property
     def decoder(self) -> Decoder:
@@ -44,7 +44,7 @@ class Prepare(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodeBudget:
-    """What one image may take: `seconds` of CPU time and `memory_bytes`; `workers` processes at a time."""
+    """Budget of one image: `seconds` of CPU time and `memory_bytes`; `workers` processes at a time."""
 
     SECONDS: ClassVar[float] = 5.0
     MEMORY_MIB: ClassVar[int] = 208

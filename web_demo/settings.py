@@ -101,5 +101,5 @@ class DemoSettings(ProgramSettings):
 
     @property
     def decode_budget(self) -> DecodeBudget:
-        """What one image may take to decode."""
+        """Budget of decoding one image."""
         return DecodeBudget(self.decode_seconds, self.decode_memory_mib * MIB)

@@ -29,7 +29,7 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a column is read: `binary` takes binary values of any length as texts in UTF-8.
+    """Way of reading a column: `binary` takes binary values of any length as texts in UTF-8.
 
     `julian` says that moments before 15 October 1582 are of the Julian calendar, as older versions of Spark
     write them: they are bad cells.

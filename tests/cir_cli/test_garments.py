@@ -83,7 +83,7 @@ def test_missing_pictures_are_counted_and_end_with_3(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["cirr", "."], "has no annotation of cirr"),
+        (["cirr", "."], "has no folder 'captions'"),
         (["triplets", "nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (["fashioniq", ".", "--split", "val"], "has no folder 'captions'"),
     ],

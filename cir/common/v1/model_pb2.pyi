@@ -103,12 +103,12 @@ class ModelInfo(_message.Message):
     """Tokens of a text that the model reads, its own marks of begin and end included; longer texts are cut."""
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Mean and standard deviation of pixels from 0 to 1, for red, green and blue: (pixel / 255 - mean) / std is what the
-        model takes.
-        """
+        """Mean of pixels from 0 to 1, for red, green and blue: (pixel / 255 - mean) / std is what the model takes."""
 
     @_builtins.property
-    def std(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def std(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Standard deviation of pixels from 0 to 1, for red, green and blue."""
+
     def __init__(
         self,
         *,
