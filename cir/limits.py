@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 # A text of 512 characters always fits.
 MAX_ITEM_ID_BYTES = 2048
 MAX_FIELD_NAME_CHARACTERS = 128
 # Bytes of one item's payload as JSON in UTF-8.
 MAX_PAYLOAD_BYTES = 1024 * 1024
+# Single values of one item's payload, those of lists included.
+MAX_PAYLOAD_VALUES = 10_000
 # Bytes of an image's location in UTF-8.
 MAX_LOCATION_BYTES = 4096
 # Levels of a filter, the outermost one counted.
@@ -82,8 +85,17 @@ def payload_bytes(payload: object) -> int:
     return len(json.dumps(payload, ensure_ascii=False, default=str).encode(errors="replace"))
 
 
-def payload_problem(payload: object) -> str:
+def payload_values(payload: Mapping[str, object]) -> int:
+    """Return the number of single values in a payload: fields, and elements of lists."""
+    return sum(1 + (len(value) if isinstance(value, (list, tuple)) else 0) for value in payload.values())
+
+
+def payload_problem(payload: Mapping[str, object]) -> str:
     """Return a remark on a payload in its stored form that is too large, or an empty string."""
+    if (count := payload_values(payload)) > MAX_PAYLOAD_VALUES:
+        return (
+            f"the payload has {count} fields and elements of lists, at most {MAX_PAYLOAD_VALUES} are allowed"
+        )
     if (size := payload_bytes(payload)) > MAX_PAYLOAD_BYTES:
         return f"the payload has {size} bytes as JSON, at most {MAX_PAYLOAD_BYTES} are allowed"
     return ""

@@ -2,30 +2,29 @@
 
 A page of items, of a listing or of a search, ends before the item with which it would exceed its bytes,
 though it always holds one; its token leads to that item, so nothing is lost. Facets leave their rarest values
-out.
+out. Each value of a payload counts as some bytes more than it has, because it takes its time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
-
-from google.protobuf.message import Message
+from itertools import takewhile
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.limits import payload_values
 from cir.search.v1 import catalog_pb2 as pb
+from cir.search.v1 import search_pb2 as pb_search
 from search_service.convert import item_message, value_message
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError
-from vector_store.types import FacetValue, FieldType, Item, VersionSpec
+from vector_store.types import FacetValue, FieldType, Item, ScoredItem, VersionSpec
 
 # Tag and length of an entry in a list, at most.
 _ENTRY_BYTES = 16
+# A value takes as long as this many bytes of text.
+_VALUE_BYTES = 256
 # What else an answer holds: explanation, timings, token, tags.
 _REST_BYTES = 64 * 1024
-
-
-_M = TypeVar("_M", bound=Message)
 
 
 def page_bytes(settings: SearchSettings) -> int:
@@ -43,6 +42,9 @@ class ItemsMessage:
 
     def take(self, item: Item) -> bool:
         """Add an item, unless it is too large for what is left of the page; the first one always fits."""
+        self._left -= payload_values(item.payload) * _VALUE_BYTES
+        if self.items and self._left < 0:
+            return False
         message = item_message(item, self._spec)
         self._left -= message.ByteSize() + _ENTRY_BYTES
         if self.items and self._left < 0:
@@ -51,15 +53,15 @@ class ItemsMessage:
         return True
 
 
-def fitting(messages: Iterable[_M], limit_bytes: int) -> list[_M]:
-    """Return the first of the messages, as many as the bytes allow and at least one."""
-    taken: list[_M] = []
-    for message in messages:
-        limit_bytes -= message.ByteSize() + _ENTRY_BYTES
-        if taken and limit_bytes < 0:
-            break
-        taken.append(message)
-    return taken
+def result_messages(
+    hits: Iterable[ScoredItem], spec: VersionSpec, limit_bytes: int, *, first_rank: int
+) -> list[pb_search.SearchResult]:
+    """Return the first of the hits, as many as the bytes allow and at least one."""
+    page = ItemsMessage(spec, limit_bytes)
+    return [
+        pb_search.SearchResult(item=page.items[-1], score=hit.score, rank=rank)
+        for rank, hit in enumerate(takewhile(lambda hit: page.take(hit.item), hits), start=first_rank)
+    ]
 
 
 def check_fits(items: Sequence[pb.Item], settings: SearchSettings) -> None:
@@ -81,5 +83,11 @@ def facet_message(
     field: str, values: Iterable[FacetValue], kind: FieldType | None, limit_bytes: int
 ) -> pb.Facet:
     """Return the commonest values of a field, as many as the bytes allow; the rarest are left out."""
-    counts = (pb.FacetCount(value=value_message(entry.value, kind), count=entry.count) for entry in values)
-    return pb.Facet(field=field, values=fitting(counts, limit_bytes))
+    facet = pb.Facet(field=field)
+    for entry in values:
+        count = pb.FacetCount(value=value_message(entry.value, kind), count=entry.count)
+        limit_bytes -= count.ByteSize() + _ENTRY_BYTES
+        if facet.values and limit_bytes < 0:
+            break
+        facet.values.append(count)
+    return facet

@@ -6,11 +6,10 @@ import grpc.aio
 
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import pack
-from search_service.convert import item_message
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import StageTimer
 from search_service.names import version_name
-from search_service.pages import fitting, page_bytes
+from search_service.pages import page_bytes, result_messages
 from search_service.query import FEEDBACK, ComposedQuery, FeedbackMethod, TurnKind, Vector, fold
 from search_service.request import SearchQuery, parse_search
 from search_service.settings import SearchSettings
@@ -111,14 +110,13 @@ class SearchHandler:
     ) -> pb.SearchResponse:
         """Build the answer but its timings. Each field of a `SearchResponse` is filled in here alone."""
         info = version.info
-        results = (
-            pb.SearchResult(
-                item=item_message(hit.item, info.spec), score=hit.score, rank=query.offset + place
-            )
-            for place, hit in enumerate(found[: query.limit], start=1)
-        )
         response = pb.SearchResponse(
-            results=fitting(results, page_bytes(self._settings)),
+            results=result_messages(
+                found[: query.limit],
+                info.spec,
+                page_bytes(self._settings),
+                first_rank=query.offset + 1,
+            ),
             explanation=pb.SearchExplanation(
                 turns=[
                     pb.TurnExplanation(

@@ -13,6 +13,7 @@ from cir.limits import (
     MAX_ITEM_ID_BYTES,
     MAX_LOCATION_BYTES,
     MAX_PAYLOAD_BYTES,
+    MAX_PAYLOAD_VALUES,
     field_name_problem,
     is_text,
     item_id_problem,
@@ -69,3 +70,5 @@ def test_a_payload_is_as_large_as_its_json() -> None:
     frame = len('{"a": ""}')
     assert payload_problem({"a": "x" * (MAX_PAYLOAD_BYTES - frame)}) == ""
     assert "bytes as JSON" in payload_problem({"a": "é" * (MAX_PAYLOAD_BYTES // 2)})
+    assert payload_problem({"a": list(range(MAX_PAYLOAD_VALUES - 1))}) == ""
+    assert "10001 fields" in payload_problem({"a": list(range(MAX_PAYLOAD_VALUES))})

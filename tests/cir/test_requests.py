@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import cir.requests
+from cir import requests
 from cir.errors import InvalidArgument
+from cir.items import ItemUpdate, ItemWrite
 from cir.requests import search
 from cir.search.v1 import search_pb2 as pb
 from cir.turns import Turn
@@ -94,3 +98,35 @@ def test_a_request_that_no_server_takes_is_not_sent(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cir.requests, "MAX_MESSAGE_BYTES", 100)
     with pytest.raises(InvalidArgument, match="a message at most 100; send smaller images"):
         search("shop", image=b"x" * 101).encode()
+
+
+BAD_TEXT = "caf\udce9"
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments"),
+    [
+        (requests.search, {"catalog": BAD_TEXT, "text": "x"}),
+        (requests.search, {"catalog": "shop", "text": BAD_TEXT}),
+        (requests.search, {"catalog": "shop", "item": BAD_TEXT}),
+        (requests.search, {"catalog": "shop", "text": "x", "liked": [BAD_TEXT]}),
+        (requests.search, {"catalog": "shop", "text": "x", "exclude": [BAD_TEXT]}),
+        (requests.search, {"catalog": "shop", "text": "x", "where": {"colour": BAD_TEXT}}),
+        (requests.search, {"catalog": "shop", "text": "x", "where": {BAD_TEXT: "red"}}),
+        (requests.search, {"catalog": "shop", "text": "x", "combiner": BAD_TEXT}),
+        (requests.search, {"catalog": "shop", "text": "x", "limit": 2**40}),
+        (requests.item, {"catalog": "shop", "item_id": BAD_TEXT}),
+        (requests.items, {"catalog": "shop", "item_ids": [BAD_TEXT]}),
+        (requests.upsert, {"catalog": "shop", "items": [ItemWrite(BAD_TEXT)]}),
+        (requests.upsert, {"catalog": "shop", "items": [ItemWrite("a", payload={"x": BAD_TEXT})]}),
+        (requests.upsert, {"catalog": "shop", "items": [ItemWrite("a", image=BAD_TEXT)]}),
+        (requests.update, {"catalog": "shop", "items": [ItemUpdate("a", {BAD_TEXT: 1})]}),
+        (requests.update, {"catalog": "shop", "items": [ItemUpdate("a")], "fields": [BAD_TEXT]}),
+        (requests.delete, {"catalog": "shop", "item_ids": [BAD_TEXT]}),
+        (requests.facets, {"catalog": "shop", "fields": [BAD_TEXT]}),
+    ],
+)
+def test_what_no_message_can_hold_is_an_invalid_argument(build: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        requests.build_call(build, **arguments)
+    assert raised.value.message.encode()  # it can be printed

@@ -14,6 +14,7 @@ from tests.search_service.doors import check_copying, check_deleting, check_read
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
 from vector_store.catalog_version import BackendItems
 from vector_store.codec import StoredPoints, encode_points
+from vector_store.errors import InvalidQueryError
 from vector_store.types import FieldType, Payload, PointBatch, VersionSpec, point_id
 
 pytestmark = pytest.mark.service
@@ -170,3 +171,34 @@ async def test_more_than_a_message_holds_is_asked_for_in_parts(tmp_path: Path) -
             assert len((await client.items("shop", ids[:60])).found) == 60
             counts = (await client.facets("shop", ["html"], limit=1000))["html"]
             assert 1 <= len(counts) <= 9
+
+
+LARGEST: list[dict[str, Any]] = [
+    {"html": "x" * 1_000_000},
+    {"numbers": [-1] * 9_000},
+    {"numbers": [1 / 3] * 9_000},
+    {"texts": ["x" * 90] * 9_000},
+    {f"f{number}": number for number in range(9_999)},
+]
+
+
+@pytest.mark.parametrize("payload", LARGEST, ids=["text", "integers", "floats", "texts", "fields"])
+async def test_the_largest_payload_of_an_indexer_passes_the_wire(
+    tmp_path: Path, payload: dict[str, Any]
+) -> None:
+    spec = VersionSpec(DIMENSION, FINGERPRINT, {})
+    async with engine("edge", tmp_path) as store:
+        writer = await store.create_version("shop", spec)
+        await writer.upsert(PointBatch(["a"], features_of("a")[None, :], [payload], ["a.jpg"]))
+        more = {**payload, "more": ["x" * 100] * 10_000}
+        with pytest.raises(InvalidQueryError, match="at most"):
+            await writer.upsert(PointBatch(["b"], features_of("b")[None, :], [more], ["b.jpg"]))
+        await store.publish("shop", (await writer.finish()).version)
+        async with service(store) as client:
+            item = await client.item("shop", "a")
+            assert item.payload == dict(sorted(payload.items()))
+            write = cir.ItemWrite("a", features=features_of("a"), payload=item.payload)
+            assert (await client.upsert("shop", [write])).errors == ()
+            assert (await client.update("shop", [cir.ItemUpdate("a", item.payload)])).errors == ()
+            assert (await client.update("shop", [cir.ItemUpdate("a", {"z": 1})], fields=["z"])).errors == ()
+            assert (await client.item("shop", "a")).payload == {**item.payload, "z": 1}

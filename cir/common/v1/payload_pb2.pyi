@@ -51,7 +51,7 @@ class Payload(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Value]:
         """Value by field name. Names: 1 to 128 characters, no control characters. All of it has at most 1 MiB as
-        JSON in UTF-8.
+        JSON in UTF-8, and at most 10,000 fields and elements of lists.
         """
 
     def __init__(

@@ -246,7 +246,9 @@ class SearchLimits(_message.Message):
     max_concurrent_calls: _builtins.int
     """Calls worked on at the same time."""
     max_page_bytes: _builtins.int
-    """Bytes of the items, results or values in one answer; a page that would have more ends early."""
+    """Bytes of the items, results or values in one answer; a page that would have more ends early. Each value of a
+    payload counts as 256 bytes more than it has.
+    """
     max_payload_bytes: _builtins.int
     """Bytes of one item's payload, as JSON in UTF-8."""
     max_message_parts: _builtins.int
