@@ -20,7 +20,7 @@ CATALOG ?= shop
 IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
-.PHONY: demo test check format lint types layers protos settings bench lock dist release clean
+.PHONY: demo test check format lint types layers protos contract settings bench lock dist release clean
 .PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots
 
 demo: $(INSTALLED)
@@ -47,6 +47,7 @@ lint: $(INSTALLED) types layers
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/generate_settings.py --check
+	scripts/check_contract.sh
 
 types: $(INSTALLED)
 	$(BIN)/mypy $(PACKAGES) scripts benchmarks tests
@@ -57,6 +58,10 @@ layers: $(INSTALLED)
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py
+
+# The rules of buf.yaml; needs npm, and says so where it is absent.
+contract:
+	scripts/check_contract.sh
 
 settings: $(INSTALLED)
 	$(BIN)/python scripts/generate_settings.py

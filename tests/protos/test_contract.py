@@ -13,6 +13,7 @@ from service_runtime.errors import grpc_code
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
+GO_MODULE = "composed-image-retrieval/clients/go"
 DECLARATION = re.compile(
     r"^\s*(message|enum|service|rpc|oneof)\s+\w+|^\s*(repeated |optional )?[\w.<>, ]+\s+\w+ = \d+;"
 )
@@ -33,6 +34,21 @@ def test_every_declaration_has_a_comment(path: Path) -> None:
         and not lines[number - 1].strip().startswith("//")
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.name)
+def test_every_language_knows_where_generated_code_belongs(path: Path) -> None:
+    options = dict(re.findall(r'^option (\w+) = "?([^";]+(?:;\w+)?)"?;$', path.read_text(), re.MULTILINE))
+    package = ".".join(path.relative_to(ROOT / "protos").parent.parts)
+    project, room, version = package.split(".")
+    assert options == {
+        "csharp_namespace": f"Cir.{room.title()}.{version.upper()}",
+        "go_package": f"{GO_MODULE}/gen/{project}/{room}/{version};{room}{version}",
+        "java_multiple_files": "true",
+        "java_outer_classname": f"{path.stem.title()}Proto",
+        "java_package": package,
+        "php_namespace": rf"Cir\\{room.title()}\\{version.upper()}",
+    }
 
 
 def test_the_comment_of_a_reason_names_its_code() -> None:

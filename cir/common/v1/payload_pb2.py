@@ -26,13 +26,14 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ir/common/v1/payload.proto\x12\rcir.common.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x07Payload\x12\x32\n\x06\x66ields\x18\x01 \x03(\x0b\x32\".cir.common.v1.Payload.FieldsEntry\x1a\x43\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.cir.common.v1.Value:\x02\x38\x01\"\xb3\x02\n\x05Value\x12\x30\n\nnull_value\x18\x01 \x01(\x0e\x32\x1a.google.protobuf.NullValueH\x00\x12\x16\n\x0cstring_value\x18\x02 \x01(\tH\x00\x12\x17\n\rinteger_value\x18\x03 \x01(\x03H\x00\x12\x15\n\x0b\x66loat_value\x18\x04 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x05 \x01(\x08H\x00\x12\x34\n\x0e\x64\x61tetime_value\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12,\n\tgeo_value\x18\x07 \x01(\x0b\x32\x17.cir.common.v1.GeoPointH\x00\x12.\n\nlist_value\x18\x08 \x01(\x0b\x32\x18.cir.common.v1.ListValueH\x00\x42\x06\n\x04kind\"1\n\tListValue\x12$\n\x06values\x18\x01 \x03(\x0b\x32\x14.cir.common.v1.Value\"/\n\x08GeoPoint\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ir/common/v1/payload.proto\x12\rcir.common.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x07Payload\x12\x32\n\x06\x66ields\x18\x01 \x03(\x0b\x32\".cir.common.v1.Payload.FieldsEntry\x1a\x43\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.cir.common.v1.Value:\x02\x38\x01\"\xb3\x02\n\x05Value\x12\x30\n\nnull_value\x18\x01 \x01(\x0e\x32\x1a.google.protobuf.NullValueH\x00\x12\x16\n\x0cstring_value\x18\x02 \x01(\tH\x00\x12\x17\n\rinteger_value\x18\x03 \x01(\x03H\x00\x12\x15\n\x0b\x66loat_value\x18\x04 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x05 \x01(\x08H\x00\x12\x34\n\x0e\x64\x61tetime_value\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12,\n\tgeo_value\x18\x07 \x01(\x0b\x32\x17.cir.common.v1.GeoPointH\x00\x12.\n\nlist_value\x18\x08 \x01(\x0b\x32\x18.cir.common.v1.ListValueH\x00\x42\x06\n\x04kind\"1\n\tListValue\x12$\n\x06values\x18\x01 \x03(\x0b\x32\x14.cir.common.v1.Value\"/\n\x08GeoPoint\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\x42\x7f\n\rcir.common.v1B\x0cPayloadProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cir.common.v1.payload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\rcir.common.v1B\014PayloadProtoP\001Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\252\002\rCir.Common.V1\312\002\rCir\\Common\\V1'
   _globals['_PAYLOAD_FIELDSENTRY']._loaded_options = None
   _globals['_PAYLOAD_FIELDSENTRY']._serialized_options = b'8\001'
   _globals['_PAYLOAD']._serialized_start=110
