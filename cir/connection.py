@@ -41,7 +41,8 @@ class _Forks:
 
     def add(self, connection: AsyncConnection) -> None:
         """Look at a connection before each fork."""
-        self._connections.add(connection)
+        with self._lock:
+            self._connections.add(connection)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -55,7 +56,9 @@ class _Forks:
                 self._calls -= 1
 
     def _before(self) -> None:
-        for connection in list(self._connections):
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
             connection.forget_closed_loops()
 
     def _in_child(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 from cir.address import Address, UnixSocket, parse_listener, parse_target
 from cir.channel import is_serving
 from cir_cli.local.readiness import check_free, free_ports
+from search_service.settings import SearchSettings
 from service_runtime.errors import StartupError
 from service_runtime.health_check import main as check_health
 from service_runtime.listen import open_sockets, remove_socket
@@ -24,6 +25,7 @@ from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings
 from tests.hosts import HOSTS, get, has_ipv6, host_for
 from tests.service_runtime.example_service import NAME, ExampleService
+from web_demo.settings import DemoSettings
 
 pytestmark = pytest.mark.service
 
@@ -121,6 +123,21 @@ def test_what_is_no_place_to_listen_is_refused(arguments: tuple[str, ...], messa
         ServiceSettings.load(list(arguments))
     assert str(caught.value).startswith(f"setting {arguments[0].removeprefix('--')}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", ["127.0.0.1:99999", "localhost", "::1:50051", "http://localhost:1", "unix:"]
+)
+@pytest.mark.parametrize("name", ["embedder", "combiner", "search"])
+def test_what_is_no_neighbour_is_refused(name: str, given: str) -> None:
+    settings_class = DemoSettings if name == "search" else SearchSettings
+    with pytest.raises(StartupError, match=f"^setting {name}: (address|socket) '"):
+        settings_class.load([f"--{name}", given])
+
+
+def test_neighbours_have_one_spelling() -> None:
+    found = SearchSettings.load(["--embedder", "dns:///Embedder:50051", "--combiner", "unix:///run/c.sock"])
+    assert (found.embedder, found.combiner) == ("embedder:50051", "unix:/run/c.sock")
 
 
 async def test_settings_may_be_as_large_as_they_like() -> None:
