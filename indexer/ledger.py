@@ -336,7 +336,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, identity: dict[str, str
             "with `rebuild_ledger`, or name another with `ledger_path`"
         )
     connection.execute("COMMIT")
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    damage = _damage(connection)
     if damage != "ok":
         raise _damaged(path, damage)
     for name, expected in identity.items():
@@ -348,11 +348,20 @@ def _prepare(connection: sqlite3.Connection, path: Path, identity: dict[str, str
             )
 
 
+def _damage(connection: sqlite3.Connection) -> str:
+    """Return what SQLite finds wrong first, or "ok". It quotes what it found, which need not be text."""
+    try:
+        found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except UnicodeDecodeError:
+        return "names in it are not text"
+    return found
+
+
 def _check_sealed(connection: sqlite3.Connection, path: Path) -> None:
     schema = connection.execute("PRAGMA user_version").fetchone()[0]
     if schema != SCHEMA:
         raise LedgerError(f"{path} has schema {schema}, expected {SCHEMA}")
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    damage = _damage(connection)
     if damage != "ok":
         raise LedgerError(f"{path} is damaged ({damage})")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexer import FolderSource, IndexingOptions, index
@@ -38,6 +38,7 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=100, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
+@example(place=0.09375, bits=128)
 def test_a_part_with_a_flipped_byte_is_refused(part: Path, place: float, bits: int) -> None:
     content = part.read_bytes()
     damaged = bytearray(content)
