@@ -5,16 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from cir.address import parse_address
+from cir.address import Address, Host, parse_address
+from cir.errors import InvalidArgument
 from cir_cli.errors import Failure
 from cir_cli.local import up_file
 from cir_cli.local.plan import (
@@ -23,6 +27,7 @@ from cir_cli.local.plan import (
     SHIPPED_MODEL,
     ServiceSpec,
     UpOptions,
+    listeners,
     overruled,
     plan,
 )
@@ -33,6 +38,7 @@ from embedder_service.settings import EmbedderSettings
 from search_service.settings import SearchSettings
 from service_runtime.settings import ProgramSettings
 from service_runtime.tls import TlsServerFiles
+from tests.hosts import has_ipv6
 from tests.service_runtime.certificates import Authority, Pair
 from vector_store.open_store import embedded_folder
 from web_demo.settings import DemoSettings
@@ -133,6 +139,67 @@ def test_the_environment_gives_way_to_nothing_but_what_was_asked_for() -> None:
     assert overruled(specs, environment) == ["CIR_SEARCH_STORE"]
 
 
+@pytest.mark.parametrize(
+    ("host", "search", "web"),
+    [
+        ("127.0.0.1", "127.0.0.1:5000", "127.0.0.1:5003"),
+        ("0.0.0.0", "127.0.0.1:5000", "127.0.0.1:5003"),
+        ("LOCALHOST", "localhost:5000", "localhost:5003"),
+        ("::1", "[::1]:5000", "[::1]:5003"),
+        ("[::1]", "[::1]:5000", "[::1]:5003"),
+        ("::", "localhost:5000", "localhost:5003"),
+        ("[::]", "localhost:5000", "localhost:5003"),
+        ("unix:///run/cir.sock", "unix:/run/cir.sock", "127.0.0.1:5003"),
+    ],
+)
+def test_search_and_web_are_reached_in_every_spelling_of_the_host(
+    host: str, search: str, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, host=host, web_port=5003)
+    specs = plan(options)
+    assert [spec.address for spec in specs] == ["127.0.0.1:5001", "127.0.0.1:5002", search, web]
+    for spec in specs:
+        for name, value in spec.environment.items():
+            monkeypatch.setenv(name, value)
+    demo = DemoSettings.load([])
+    assert demo.search == search
+    assert (SearchSettings.load([]).listener, demo.listener) == listeners(options)[2:]
+
+
+@pytest.mark.parametrize("host", ["http://localhost", "127.0.0.1:80", "", "256.0.0.1", "unix:"])
+def test_what_is_no_host_starts_nothing(host: str) -> None:
+    with pytest.raises(InvalidArgument):
+        plan(replace(OPTIONS, host=host))
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_page_is_asked_without_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if host == "::1" and not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    class Page(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/healthz" else 404)
+            self.end_headers()
+
+    class PageServer(HTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    with PageServer((host, 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = str(Address(Host(host), server.server_address[1]))
+        spec = ServiceSpec("web", "web_demo", address, "", {})
+        assert takes_calls(spec, None) is True
+        server.shutdown()
+        thread.join()
+    assert takes_calls(spec, None) is False
+
+
 def test_only_search_asks_for_keys() -> None:
     specs = plan(replace(OPTIONS, api_keys_file=Path("keys.toml")))
     assert [spec.environment.get(f"CIR_{spec.name.upper()}_API_KEYS_FILE") for spec in specs] == [
@@ -159,8 +226,6 @@ def test_ports_follow_the_first_unless_given() -> None:
 
 @pytest.mark.service
 def test_a_port_in_use_is_named() -> None:
-    import socket
-
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
