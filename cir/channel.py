@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from cir.address import Address, parse_target
+from cir.address import Address, UnixSocket, parse_target
 from cir.errors import InvalidArgument
 from cir.proxy import proxy_options
 
@@ -158,7 +158,11 @@ def recipe(address: str, tls: TlsFiles | None = None) -> Recipe:
     if isinstance(target, Address):
         # gRPC reads a URL, in which the zone of a link-local address has its percent sign quoted.
         text = f"dns:///{text.replace('%', '%25')}"
-    return Recipe(text, OPTIONS + proxy_options(target), tls.credentials() if tls is not None else None)
+    options = OPTIONS + proxy_options(target)
+    if isinstance(target, UnixSocket):
+        # The name that a certificate needs; gRPC would look for the path.
+        options += (("grpc.default_authority", "localhost"),)
+    return Recipe(text, options, tls.credentials() if tls is not None else None)
 
 
 def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.Channel:

@@ -16,14 +16,17 @@ import pytest
 
 from cir.address import Address, UnixSocket, parse_listener, parse_target
 from cir.channel import is_serving
-from cir_cli.local.readiness import check_free, free_ports
+from cir_cli.local.plan import ServiceSpec
+from cir_cli.local.readiness import check_free, free_ports, takes_calls
 from search_service.settings import SearchSettings
 from service_runtime.errors import StartupError
 from service_runtime.health_check import main as check_health
 from service_runtime.listen import open_sockets, remove_socket
 from service_runtime.server import serving
 from service_runtime.settings import ServiceSettings
+from service_runtime.tls import local_tls_files
 from tests.hosts import HOSTS, get, has_ipv6, host_for
+from tests.service_runtime.certificates import Authority
 from tests.service_runtime.example_service import NAME, ExampleService
 from web_demo.settings import DemoSettings
 
@@ -57,6 +60,28 @@ async def test_a_service_listens_where_its_host_says(
             monkeypatch.setenv(f"CIR_EXAMPLE_{name}", value)
         assert await asyncio.to_thread(check_health, (NAME, "CIR_EXAMPLE_", "1")) == 0
     assert await asyncio.to_thread(check_health, (NAME, "CIR_EXAMPLE_", "1")) == 1
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+@pytest.mark.parametrize(
+    "spelling", ["unix:{folder}/s.sock", "unix-abstract:{name}", "::", "[::1]", "127.0.0.1"]
+)
+async def test_over_tls_as_well(
+    spelling: str, mutual: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "ca")
+    pair = authority.issue("own", names=("localhost", "127.0.0.1", "::1"))
+    files = {"tls_certificate": pair.certificate, "tls_key": pair.key}
+    files |= {"tls_client_ca": authority.file} if mutual else {}
+    given = ServiceSettings.model_validate(
+        {"host": host_for(spelling, tmp_path), "port": free_ports(1)[0], "shutdown_grace_seconds": 5, **files}
+    )
+    for name in ("host", "port", *files):
+        monkeypatch.setenv(f"CIR_EXAMPLE_{name.upper()}", str(getattr(given, name)))
+    async with serving(ExampleService(), given):
+        spec = ServiceSpec("search", "search_service", str(given.listener.dialled), NAME, {})
+        assert await asyncio.to_thread(takes_calls, spec, local_tls_files(given))
+        assert await asyncio.to_thread(check_health, (NAME, "CIR_EXAMPLE_", "1")) == 0
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
