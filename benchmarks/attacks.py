@@ -1,6 +1,6 @@
 """What one caller can take from a service with 10 MB: memory, and the time of a neighbour.
 
-    python -m benchmarks.attacks [--baseline CHECKOUT] [--only WORDS] [--service NAME] [--seconds 30]
+    python -m benchmarks.attacks [--baseline CHECKOUT] [--only REGEX] [--service NAME] [--seconds 30]
         [--times 1] [--json FILE]
 
 Each attack meets a service of its own with the shipped models and default settings: calls over the wire
@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -107,7 +108,7 @@ def main() -> None:
     """Carry out the attacks, print a table, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--baseline", type=Path, metavar="CHECKOUT", help="older code to attack as well")
-    parser.add_argument("--only", default="", help="attacks whose name has these words")
+    parser.add_argument("--only", default="", help="attacks whose name matches this expression")
     parser.add_argument("--service", default="", choices=("embedder", "combiner", "search"))
     parser.add_argument("--seconds", type=float, default=30, help="longest time of one attack")
     parser.add_argument("--times", type=int, default=1, help="repetitions, of which the best counts")
@@ -123,7 +124,7 @@ def main() -> None:
             for side in sides.values():
                 stack.enter_context(side.neighbours())
             for case in cases(options.seconds):
-                if options.only not in case.name or options.service not in ("", case.service):
+                if not re.search(options.only, case.name) or options.service not in ("", case.service):
                     continue
                 figures[case.name] = {}
                 for label, side in sides.items():
