@@ -20,6 +20,7 @@ from service_runtime.server import serving
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.copy import copy_version
+from vector_store.snapshot import restore_snapshot, write_snapshot
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries
 from web_demo.media import Uploads
@@ -187,17 +188,16 @@ async def check_updating(client: cir.AsyncClient, catalog: str, items: Mapping[s
     assert all(same(after[item_id], item) for item_id, item in items.items())
 
 
-async def check_copying(
-    client: cir.AsyncClient, store: VectorStore, catalog: str, items: Mapping[str, Item]
-) -> None:
-    """Copy the catalog into another store, where the same items are."""
+async def check_copying(store: VectorStore, catalog: str, items: Mapping[str, Item], folder: Path) -> None:
+    """Copy the catalog into another store, and restore a snapshot there: both have the same items."""
+    await write_snapshot(store, catalog, folder)
     async with open_local_qdrant() as other:
-        info = await copy_version(store, other, catalog)
-        await other.publish(catalog, info.version)
-        async with service(other) as copied:
-            after = await listed(copied, catalog)
-    assert after.keys() == items.keys()
-    assert all(same(after[item_id], item) for item_id, item in items.items())
+        for info in (await copy_version(store, other, catalog), await restore_snapshot(other, folder)):
+            await other.publish(catalog, info.version)
+            async with service(other) as copied:
+                after = await listed(copied, catalog)
+            assert after.keys() == items.keys()
+            assert all(same(after[item_id], item) for item_id, item in items.items())
 
 
 async def check_deleting(client: cir.AsyncClient, catalog: str, items: Mapping[str, Item]) -> None:
@@ -214,6 +214,6 @@ async def check_every_door(
     items = await check_reading(client, catalog, folder)
     await check_filters(client, catalog, items)
     await check_updating(client, catalog, items)
-    await check_copying(client, store, catalog, items)
+    await check_copying(store, catalog, items, folder / "snapshot")
     await check_deleting(client, catalog, items)
     return items

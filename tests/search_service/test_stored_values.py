@@ -119,7 +119,7 @@ async def test_no_stored_value_fails_a_page(tmp_path: Path, name: str) -> None:
             assert (await client.update("shop", [cir.ItemUpdate("objects", {"colour": "blue"})])).updated == 1
             mended = await listed(client, "shop")
             assert mended["objects"].payload == {"colour": "blue"}
-            await check_copying(client, store, "shop", mended)
+            await check_copying(store, "shop", mended, tmp_path / "snapshot")
             await check_deleting(client, "shop", mended)
 
 

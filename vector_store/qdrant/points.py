@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from qdrant_client import AsyncQdrantClient, models
 
+from cir.limits import payload_bytes
 from vector_store.backend import Hit, PointsBackend, Record, SearchPlan
 from vector_store.codec import StoredPoints
 from vector_store.filters import Filter
@@ -19,9 +20,21 @@ from vector_store.types import FacetValue
 _PAYLOAD = models.PayloadSelectorExclude(exclude=[TERMS])
 _UNQUANTIZED = models.QuantizationSearchParams(ignore=True)
 
-# Servers refuse requests above 32 MB; vectors of one write stay well below, payload has the rest.
+# Servers refuse requests above 32 MB; vectors and payloads of one write stay well below.
 _WRITE_BYTES = 8 << 20
 _OPERATIONS = 256
+
+
+def _writes(sizes: Sequence[int], most: int) -> Iterator[slice]:
+    """Cut a list into parts of at most `most` entries and `_WRITE_BYTES`, or of one that is larger."""
+    start, left = 0, _WRITE_BYTES
+    for place, size in enumerate(sizes):
+        if place > start and (size > left or place - start >= most):
+            yield slice(start, place)
+            start, left = place, _WRITE_BYTES
+        left -= size
+    if sizes:
+        yield slice(start, len(sizes))
 
 
 class QdrantPoints(PointsBackend):
@@ -96,9 +109,9 @@ class QdrantPoints(PointsBackend):
         return max(0, (info.points_count or 0) - (info.indexed_vectors_count or 0))
 
     async def upsert(self, points: StoredPoints) -> None:
-        rows = max(1, _WRITE_BYTES // (4 * points.vectors.shape[1]))
-        for start in range(0, len(points.ids), rows):
-            part = slice(start, start + rows)
+        vector_bytes = 4 * points.vectors.shape[1]
+        sizes = [vector_bytes + payload_bytes(document) for document in points.payloads]
+        for part in _writes(sizes, len(sizes)):
             with engine_errors(f"write {self._version}"):
                 await self._client.upsert(
                     self._collection,
@@ -115,10 +128,11 @@ class QdrantPoints(PointsBackend):
             models.SetPayloadOperation(set_payload=models.SetPayload(payload=document, points=[engine_id]))
             for engine_id, document in documents.items()
         ]
-        for start in range(0, len(operations), _OPERATIONS):
+        sizes = [payload_bytes(document) for document in documents.values()]
+        for part in _writes(sizes, _OPERATIONS):
             with engine_errors(f"write {self._version}"):
                 await self._client.batch_update_points(
-                    self._collection, update_operations=operations[start : start + _OPERATIONS], wait=True
+                    self._collection, update_operations=operations[part], wait=True
                 )
 
     async def delete_where(self, where: Filter) -> None:
