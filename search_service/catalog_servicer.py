@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -35,7 +34,7 @@ from search_service.store import (
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken, check_page_size, request_digest
-from service_runtime.receive import parse_aside
+from service_runtime.receive import aside, parse_aside
 from vector_store.base import VectorStore
 from vector_store.errors import CatalogNotFoundError, InvalidQueryError
 from vector_store.types import CatalogInfo
@@ -168,7 +167,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """Write items into the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
         # Many values take their time, in which other calls go on.
-        writes, failed = await asyncio.to_thread(parse_writes, request.items, self._settings)
+        writes, failed = await aside(parse_writes, request.items, self._settings)
         timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
         async with open_version(self._store, catalog) as version:
             written = await write_items(
@@ -179,9 +178,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     async def UpdateItems(self, request: pb.UpdateItemsRequest, context: Context) -> pb.UpdateItemsResponse:
         """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
-        updates, failed = await asyncio.to_thread(
-            parse_updates, request.items, request.update_mask, self._settings
-        )
+        updates, failed = await aside(parse_updates, request.items, request.update_mask, self._settings)
         async with open_version(self._store, catalog) as version:
             updated = await self._updates.update(updates, failed, version)
         return pb.UpdateItemsResponse(updated=updated, errors=[failed[index] for index in sorted(failed)])

@@ -11,13 +11,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.contract import largest_message, request_of
@@ -40,6 +42,9 @@ _CALL_BYTES = 2048
 _PART_BYTES = 64
 # Parts counted on the event loop, about a millisecond; the rest of a larger message is counted on a thread.
 _PARTS_AT_ONCE = 2_000
+# Of the message of the call being served, where they were counted.
+_parts: ContextVar[int] = ContextVar("parts", default=0)
+_ASIDE = ThreadPoolExecutor(1, "aside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,6 @@ class Inbox:
         self._limits = limits or {}
         self._held: Counter[str] = Counter()
         self._memory = MemoryReturn()
-        self._counting = ThreadPoolExecutor(1, "count-parts")
-
-    def close(self) -> None:
-        """End the thread."""
-        self._counting.shutdown(wait=False)
 
     def method(self, name: str, parse: Parse) -> Method:
         """Return how messages of a method are received."""
@@ -130,7 +130,9 @@ class Inbox:
         """
         try:
             if len(content) > UNCOUNTED_BYTES and method.kind is not None:
-                self._memory.freed(_PART_BYTES * await self._count(content, method.kind))
+                parts = await self._count(content, method.kind)
+                _parts.set(parts)
+                self._memory.freed(_PART_BYTES * parts)
             return method.parse(content)
         except (DecodeError, UnicodeDecodeError, MalformedError) as error:
             raise ServiceError(
@@ -145,7 +147,7 @@ class Inbox:
         walk = WireWalk(content, kind, max_parts=limit, max_text_bytes=MAX_TEXT_BYTES)
         try:
             if not walk.advance(_PARTS_AT_ONCE):
-                await asyncio.get_running_loop().run_in_executor(self._counting, walk.advance, limit + 1)
+                await aside(walk.advance, limit + 1)
             return walk.parts
         except TooManyPartsError as error:
             raise ServiceError(
@@ -176,11 +178,20 @@ class Inbox:
             ) from None
 
 
-async def parse_aside(parse: Callable[..., T], message: Message, *others: object) -> T:
-    """Return `parse(message, *others)`, of a large message without holding up the event loop."""
-    if message.ByteSize() <= UNCOUNTED_BYTES:
-        return parse(message, *others)
-    return await asyncio.to_thread(parse, message, *others)
+async def aside(work: Callable[..., T], *arguments: object) -> T:
+    """Return `work(*arguments)`, done on the one thread for what is large, so that the event loop goes on.
+
+    One, since the loop shares the interpreter with every thread that is busy.
+    """
+    run = partial(copy_context().run, work, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_ASIDE, run)
+
+
+async def parse_aside(parse: Callable[..., T], *arguments: object) -> T:
+    """Return `parse(*arguments)`, aside when the call's message has many parts."""
+    if _parts.get() <= _PARTS_AT_ONCE:
+        return parse(*arguments)
+    return await aside(parse, *arguments)
 
 
 class Messages:

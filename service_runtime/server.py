@@ -204,7 +204,6 @@ async def serving(
             await asyncio.sleep(linger)
         await server.stop(settings.shutdown_grace_seconds)
         await application.close()
-        inbox.close()
 
 
 @contextmanager
