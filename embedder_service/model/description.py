@@ -83,6 +83,9 @@ def read_document(path: Path) -> Document:
             raise ValueError("it needs embed_dim, vision_cfg and text_cfg")
         if not all(isinstance(part, dict) for part in (config["vision_cfg"], config["text_cfg"])):
             raise ValueError("vision_cfg and text_cfg must be objects")
+        for key in ("hf_model_name", "hf_tokenizer_name"):
+            if not isinstance(config["text_cfg"].get(key), str | None):
+                raise ValueError(f"{key} of text_cfg is {config['text_cfg'][key]!r}; expected a name")
         if preprocess is not None and not isinstance(preprocess, dict):
             raise ValueError("preprocess_cfg must be an object")
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -139,6 +139,11 @@ def check_towers(loaded: LoadedModel, tokenizer: Tokenizer) -> None:
         StartupError: one fails, or gives features of another length than the config says.
     """
     module: Any = loaded.module
+    if tokenizer.vocabulary > module.vocab_size:
+        raise StartupError(
+            f"the tokenizer {tokenizer.name!r} has {tokenizer.vocabulary} tokens, the text tower of "
+            f"{loaded.architecture} knows {module.vocab_size}: it belongs to another model"
+        )
     size, dimension = image_size(loaded), loaded.config["embed_dim"]
     calls: dict[str, Callable[[], torch.Tensor]] = {
         "image": lambda: module.encode_image(torch.zeros(1, 3, size, size)),

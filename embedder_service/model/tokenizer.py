@@ -64,6 +64,12 @@ class Tokenizer:
             counts = self._count_tokens(texts, tokens)
         return {index: count for index, count in counts.items() if count > self.context}
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens, without those that were added to a finished vocabulary."""
+        own = self._tokenizer if self.name == CLIP_TOKENIZER else self._tokenizer.tokenizer
+        return int(own.vocab_size)
+
     def digest(self) -> str:
         """Return a hash of what the tokenizer does; empty for CLIP's own, which the config describes "
         "wholly."""
@@ -151,15 +157,14 @@ def _hugging_face(
             raise ValueError("it has no vocabulary")
     except ImportError as error:
         raise StartupError(
-            f"the tokenizer {name} cannot be loaded: {error.name or one_line(error)} is missing; install the "
-            "extra "
-            "[multilingual]"
+            f"the tokenizer {name!r} cannot be loaded: {error.name or one_line(error)} is missing; install "
+            "the extra [multilingual]"
         ) from error
     except Exception as error:
         # Its files may be missing or damaged in many ways.
         where = f" into {folder}, or" if folder is not None else ""
         raise StartupError(
-            f"the tokenizer {source} cannot be loaded: {one_line(error)}; put its files (tokenizer.json, "
+            f"the tokenizer {source!r} cannot be loaded: {one_line(error)}; put its files (tokenizer.json, "
             f"tokenizer_config.json){where} into a folder and name that with --tokenizer"
         ) from error
     return Tokenizer(tokenizer, name, context, str(options.get("clean", "whitespace")))

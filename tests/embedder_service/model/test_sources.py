@@ -19,6 +19,7 @@ from embedder_service.model.weights import load_model
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
 from tests.embedder_service.model.families import PUBLISHED, publish, write_document
+from tests.embedder_service.model.test_tokenizer import WORDS, save_tokenizer
 from tests.embedder_service.small_model import CONFIG, load_small, save
 
 pytestmark = pytest.mark.torch
@@ -160,6 +161,8 @@ VISION = CONFIG["vision_cfg"]
         (another_config(vision_cfg={"timm_model_name": "no_such_tower"}), "cannot be built.*no_such_tower"),
         (another_config(multimodal_cfg={}), "captioning models"),
         (another_config(text_cfg=[]), "must be objects"),
+        (another_config(text_cfg=TEXT | {"hf_model_name": True}), "hf_model_name of text_cfg is True"),
+        (another_config(text_cfg=TEXT | {"hf_tokenizer_name": "a\nb"}), r"the tokenizer 'a\\nb' cannot be"),
     ],
 )
 def test_a_folder_that_cannot_be_served_is_told_in_one_line(
@@ -215,6 +218,22 @@ def test_names_that_lead_nowhere_are_told_in_one_line(
     with pytest.raises(StartupError, match=message) as caught:
         load_model(architecture, pretrained, cache_dir=tmp_path / "cache")
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """A text with a token that the tower does not know would fail in the middle of the model."""
+    tokenizer = save_tokenizer(tmp_path / "words")
+    names = {"hf_tokenizer_name": "words", "context_length": 16, "pool_type": "last"}
+    for size in (15, 16, 17):
+        write_document(tmp_path, CONFIG | {"text_cfg": TEXT | names | {"vocab_size": size}}, {})
+        settings = EmbedderSettings(
+            architecture=f"local-dir:{tmp_path}", pretrained="random", tokenizer=str(tokenizer), device="cpu"
+        )
+        if size < 5 + len(WORDS):
+            with pytest.raises(StartupError, match=r"has 16 tokens, the text tower of .* knows 15"):
+                load(settings)
+        else:
+            assert load(settings).info.context_length == 16
 
 
 def test_a_tag_has_no_place_beside_a_folder(folder: Path) -> None:
