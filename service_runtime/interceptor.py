@@ -120,9 +120,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._inbox.hold(caller, size)
                 try:
                     with self._admit(method.name, admitted):
-                        request = await self._inbox.parsed(content, method)
-                        del content
-                        return await inner(request, context)
+                        async with self._inbox.room_for(content, method):
+                            request = self._inbox.parse(content, method)
+                            answer = inner(request, context)
+                            # The handler's alone from here, or a refused one would stay until its call ends.
+                            del content, request
+                            return await answer
                 finally:
                     self._inbox.release(caller, size)
 

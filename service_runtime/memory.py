@@ -40,7 +40,11 @@ class MemoryReturn:
             asyncio.get_running_loop().call_later(TRIM_SECONDS, self._give_back)
 
     def _give_back(self) -> None:
-        self._bytes, self._waiting = 0, False
+        # Once more when little came since: what was under way is gone by then.
+        again = self._bytes >= TRIM_BYTES
+        self._bytes, self._waiting = 0, again
+        if again:
+            asyncio.get_running_loop().call_later(TRIM_SECONDS, self._give_back)
         if _trim is not None:
             # On a thread: it takes milliseconds, and lets the interpreter go meanwhile.
             asyncio.get_running_loop().run_in_executor(None, _trim, 0)

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 UNCOUNTED_BYTES = 64 * 1024
 #: Longest text in a message, whatever its field; fields have lower limits of their own.
 MAX_TEXT_BYTES = 2 * 1024 * 1024
+#: Messages of many parts that exist as objects at a time.
+MAX_LARGE = 4
 # What gRPC and Python keep of a call, roughly.
 _CALL_BYTES = 2048
 # What the parser makes of a part, roughly.
@@ -68,6 +71,7 @@ class Inbox:
         self._limits = limits or {}
         self._held: Counter[str] = Counter()
         self._memory = MemoryReturn()
+        self._many_parts = asyncio.Semaphore(MAX_LARGE)
 
     def method(self, name: str, parse: Parse) -> Method:
         """Return how messages of a method are received."""
@@ -128,18 +132,40 @@ class Inbox:
         Raises:
             ServiceError: MALFORMED, TOO_MANY_ITEMS or TEXT_TOO_LONG.
         """
+        async with self.room_for(content, method):
+            return self.parse(content, method)
+
+    @asynccontextmanager
+    async def room_for(self, content: bytes, method: Method) -> AsyncIterator[None]:
+        """Count a message's parts, and wait for room where they are many: few such messages exist at a time.
+
+        Raises:
+            ServiceError: MALFORMED, TOO_MANY_ITEMS or TEXT_TOO_LONG.
+        """
+        if len(content) <= UNCOUNTED_BYTES or method.kind is None:
+            yield
+            return
+        parts = await self._count(content, method.kind)
+        _parts.set(parts)
+        if parts <= _PARTS_AT_ONCE:
+            yield
+            return
         try:
-            if len(content) > UNCOUNTED_BYTES and method.kind is not None:
-                parts = await self._count(content, method.kind)
-                _parts.set(parts)
-                self._memory.freed(_PART_BYTES * parts)
+            async with self._many_parts:
+                yield
+        finally:
+            self._memory.freed(_PART_BYTES * parts)
+
+    def parse(self, content: bytes, method: Method) -> Any:
+        """Return the message of counted bytes.
+
+        Raises:
+            ServiceError: MALFORMED.
+        """
+        try:
             return method.parse(content)
-        except (DecodeError, UnicodeDecodeError, MalformedError) as error:
-            raise ServiceError(
-                pb.MALFORMED,
-                f"the request's {len(content)} bytes are not the message that this method takes; build it "
-                "with stubs of this contract",
-            ) from error
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise _malformed(content) from error
 
     async def _count(self, content: bytes, kind: Descriptor) -> int:
         """Return the number of parts of a message."""
@@ -149,6 +175,8 @@ class Inbox:
             if not walk.advance(_PARTS_AT_ONCE):
                 await aside(walk.advance, limit + 1)
             return walk.parts
+        except MalformedError as error:
+            raise _malformed(content) from error
         except TooManyPartsError as error:
             raise ServiceError(
                 pb.TOO_MANY_ITEMS,
@@ -219,6 +247,14 @@ class Messages:
         held, self._held = self._held, 0
         if held:
             self._inbox.release(self._caller, held)
+
+
+def _malformed(content: bytes) -> ServiceError:
+    return ServiceError(
+        pb.MALFORMED,
+        f"the request's {len(content)} bytes are not the message that this method takes; build it with stubs "
+        "of this contract",
+    )
 
 
 def _take(counts: Counter[str], caller: str, number: int) -> None:
