@@ -122,7 +122,9 @@ def _geo_radius(message: pb.GeoRadius, field: str) -> GeoRadius:
     centre = parse_geo_point(message.centre, field=f"{field}.centre")
     if not 0 < message.radius_m < 1e8:
         raise ServiceError(
-            errors.OUT_OF_RANGE, f"{field}.radius_m is greater than 0 metres", field=f"{field}.radius_m"
+            errors.OUT_OF_RANGE,
+            f"{field}.radius_m is {message.radius_m:g}; it is greater than 0 and below 1e8 metres",
+            field=f"{field}.radius_m",
         )
     return GeoRadius(_named(message.field, field), centre["lat"], centre["lon"], message.radius_m)
 

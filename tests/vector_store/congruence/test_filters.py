@@ -245,3 +245,21 @@ async def test_generated_filters_agree_with_plain_python(
             found = await pinned.query(query, limit=len(ids), where=where)
             assert [scored.item.id for scored in found] == expected
             assert await pinned.count(where) == len(expected)
+
+
+async def test_integers_that_doubles_cannot_tell_apart_are_compared_exactly(
+    store: VectorStore, catalog: str
+) -> None:
+    numbers = [2**53 - 1, 2**53, 2**53 + 1, 1_766_000_000_000_000_001, -(2**53) - 1, 2**63 - 1, -(2**63)]
+    ids = [f"i{row}" for row in range(len(numbers))]
+    await build(store, catalog, batch(ids, payloads=[{"size": number} for number in numbers]))
+    async with store.open_version(catalog) as pinned:
+        for bound in numbers:
+            for side, holds in (
+                ("gt", int.__gt__),
+                ("gte", int.__ge__),
+                ("lt", int.__lt__),
+                ("lte", int.__le__),
+            ):
+                expected = sum(holds(number, bound) for number in numbers)
+                assert await pinned.count(Filter(must=(Range("size", **{side: bound}),))) == expected
