@@ -43,3 +43,27 @@ async def test_a_replica_that_is_gone_without_a_word_costs_no_call(monkeypatch: 
             await relays[0].freeze()
             # Every second one meets the frozen connection first.
             assert all([await call(b"", timeout=5) for _ in range(4)])
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 18, 8 << 20])
+async def test_a_call_that_met_no_service_is_sent_again_whatever_its_size(size: int) -> None:
+    sizes: list[int] = []
+
+    async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        sizes.append(len(request))
+        if len(sizes) < 3:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return b"done"
+
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", channel.MAX_MESSAGE_BYTES)])
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Names", {"Tell": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with channel.open_async_channel(f"127.0.0.1:{port}") as opened:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = opened.unary_unary("/test.Names/Tell")
+            assert await call(bytes(size), timeout=30) == b"done"
+    finally:
+        await server.stop(None)
+    assert sizes == [size] * 3
