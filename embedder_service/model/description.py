@@ -86,6 +86,8 @@ def read_document(path: Path) -> Document:
         for key in ("hf_model_name", "hf_tokenizer_name"):
             if not isinstance(config["text_cfg"].get(key), str | None):
                 raise ValueError(f"{key} of text_cfg is {config['text_cfg'][key]!r}; expected a name")
+        if not isinstance(config["text_cfg"].get("tokenizer_kwargs"), dict | None):
+            raise ValueError("tokenizer_kwargs of text_cfg must be an object")
         if preprocess is not None and not isinstance(preprocess, dict):
             raise ValueError("preprocess_cfg must be an object")
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -25,6 +25,7 @@ from embedder_service.model.description import (
     published_traits,
     read_document,
 )
+from embedder_service.model.hugging_face import MODEL_CONFIG, PIXELS_CONFIG, read_hugging_face
 from embedder_service.traits import Traits
 from service_runtime.errors import StartupError
 
@@ -136,7 +137,7 @@ def _of_config_file(architecture: str, pretrained: str, seed: int | None, path: 
 def _of_folder(folder: Path, pretrained: str, seed: int | None) -> Source:
     if not folder.is_dir():
         raise StartupError(f"folder {folder} does not exist; expected one with {CONFIG_NAME} and the weights")
-    document = read_document(folder / CONFIG_NAME)
+    document = _document_in(folder)
     if seed is not None:
         weights: RandomWeights | Path = RandomWeights(seed)
     elif pretrained == AUTO:
@@ -155,15 +156,22 @@ def _of_folder(folder: Path, pretrained: str, seed: int | None) -> Source:
     )
 
 
+def _document_in(folder: Path) -> Document:
+    """Return what describes the weights in a folder: open_clip's document, else those of Hugging Face."""
+    if not (folder / CONFIG_NAME).is_file() and (folder / MODEL_CONFIG).is_file():
+        return read_hugging_face(folder / MODEL_CONFIG, folder / PIXELS_CONFIG)
+    return read_document(folder / CONFIG_NAME)
+
+
 def _of_repository(architecture: str, pretrained: str, seed: int | None, cache_dir: Path | None) -> Source:
     repository = architecture.removeprefix(HUB)
     if not repository.strip("/"):
         raise StartupError(f"architecture {architecture!r} names no repository; expected {HUB}ORG/NAME")
-    document = read_document(_download(repository, CONFIG_NAME, cache_dir))
+    document = _document_of(repository, cache_dir)
     if seed is not None:
         weights: RandomWeights | Path = RandomWeights(seed)
     elif pretrained == AUTO:
-        weights = _download(repository, None, cache_dir)
+        weights = _weights_of(repository, document, cache_dir)
     else:
         weights = _checkpoint(pretrained, f"{AUTO}, for the weights of {architecture}")
     name = f"{RANDOM}:{seed}" if seed is not None else _weights_name(pretrained, weights)
@@ -177,6 +185,32 @@ def _of_repository(architecture: str, pretrained: str, seed: int | None, cache_d
     )
 
 
+def _document_of(repository: str, cache_dir: Path | None) -> Document:
+    try:
+        return read_document(_download(repository, CONFIG_NAME, cache_dir))
+    except _NotDownloaded:
+        try:
+            paths = [_download(repository, name, cache_dir) for name in (MODEL_CONFIG, PIXELS_CONFIG)]
+        except _NotDownloaded:
+            pass
+        else:
+            return read_hugging_face(*paths)
+        raise
+
+
+def _weights_of(repository: str, document: Document, cache_dir: Path | None) -> Path:
+    if document.path.name != MODEL_CONFIG:
+        return _download(repository, None, cache_dir)
+    try:
+        return _download(repository, "model.safetensors", cache_dir)
+    except _NotDownloaded:
+        return _download(repository, "pytorch_model.bin", cache_dir)
+
+
+class _NotDownloaded(StartupError):
+    """A file of a repository cannot be had: it does not exist, or the network is away."""
+
+
 def _download(repository: str, filename: str | None, cache_dir: Path | None) -> Path:
     try:
         return Path(
@@ -186,7 +220,7 @@ def _download(repository: str, filename: str | None, cache_dir: Path | None) -> 
         )
     except Exception as error:
         # Downloading goes through several libraries that share no base class of errors.
-        raise StartupError(
+        raise _NotDownloaded(
             f"{filename or 'the weights'} of {HUB}{repository} cannot be downloaded: {one_line(error)}; "
             "check the "
             "name, or "

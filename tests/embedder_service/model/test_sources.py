@@ -161,6 +161,7 @@ VISION = CONFIG["vision_cfg"]
         (another_config(vision_cfg={"timm_model_name": "no_such_tower"}), "cannot be built.*no_such_tower"),
         (another_config(multimodal_cfg={}), "captioning models"),
         (another_config(text_cfg=[]), "must be objects"),
+        (another_config(text_cfg=TEXT | {"tokenizer_kwargs": "lower"}), "tokenizer_kwargs of text_cfg must"),
         (another_config(text_cfg=TEXT | {"hf_model_name": True}), "hf_model_name of text_cfg is True"),
         (another_config(text_cfg=TEXT | {"hf_tokenizer_name": "a\nb"}), r"the tokenizer 'a\\nb' cannot be"),
     ],
