@@ -20,8 +20,8 @@ CATALOG ?= shop
 IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
-.PHONY: demo test check format lint types layers protos contract settings bench lock dist release clean
-.PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots
+.PHONY: demo test check format lint types layers protos clients contract settings bench lock dist release clean
+.PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots test-clients
 
 demo: $(INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -29,7 +29,7 @@ demo: $(INSTALLED)
 # COVERAGE=1 measures the lines that run in the process of the tests; the floor is the quick tests'.
 COVER = $(if $(filter-out 0,$(COVERAGE)),$(addprefix --cov=,$(PACKAGES)) --cov-report=term:skip-covered)
 
-# Every test but those in containers.
+# Every test but those in containers and those of clients in other languages.
 test: $(INSTALLED)
 	$(BIN)/pytest $(COVER)
 
@@ -58,6 +58,14 @@ layers: $(INSTALLED)
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py
+
+# Generated code of the clients in other languages; needs npm and go.
+clients:
+	scripts/buf generate
+
+# Each client's own tests against a running service.
+test-clients: $(INSTALLED)
+	$(BIN)/pytest -m clients -v -rs tests/clients
 
 # The rules of buf.yaml; needs npm, and says so where it is absent.
 contract:

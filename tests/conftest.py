@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-MARKS = frozenset({"service", "torch", "browser", "ray", "docker", "slow"})
+MARKS = frozenset({"service", "torch", "browser", "ray", "docker", "clients", "slow"})
 TESTS = Path(__file__).parent
 _EVENTS = frozenset(
     {
