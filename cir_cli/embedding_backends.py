@@ -22,7 +22,7 @@ from cir_cli.errors import Failure
 from cir_cli.options import Access
 from combiner_training.extract import EmbeddedBatch, ModelIdentity
 from embedder_service.images.preprocess import prepare_with
-from embedder_service.model.load import load
+from embedder_service.loading import load_served
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
 from service_runtime.image_reader import ImageBusyError, ImageReader
@@ -49,7 +49,7 @@ class LocalModel:
 
     def __init__(self, settings: EmbedderSettings, batch_items: int) -> None:
         try:
-            held = load(settings)
+            held = load_served(settings)
         except StartupError as error:
             raise Failure(str(error)) from error
         self._model = held.model

@@ -16,7 +16,9 @@ class Failure(Exception):
 DISTRIBUTION = "composed-image-retrieval"
 # One module of each requirement that is not in the base install.
 _MODULES = {
-    "embedder": ("open_clip", "safetensors", "torch", "torchvision"),
+    "embedder": ("ftfy", "openvino", "regex", "tokenizers"),
+    "torch": ("open_clip", "safetensors", "torch", "torchvision"),
+    "export": ("onnx", "onnxscript"),
     "combiner": ("openvino", "safetensors"),
     "train": ("matplotlib", "torch"),
     "search": ("qdrant_client", "qdrant_edge"),
@@ -25,6 +27,7 @@ _MODULES = {
 }
 _NEEDS = {
     "embedder": ("embedder",),
+    "export": ("embedder", "torch", "export"),
     "combiner": ("combiner",),
     "train": ("combiner", "train"),
     "search": ("search",),

@@ -27,6 +27,7 @@ from cir_cli import (
     index,
     items,
     keys,
+    models,
     search,
     train,
     up,
@@ -53,6 +54,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(datasets.app, name="dataset")
 app.add_typer(garments.app, name="garments")
+app.add_typer(models.app, name="models")
 app.add_typer(features.app, name="features")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

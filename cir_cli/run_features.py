@@ -69,7 +69,7 @@ def run_extract(
     else:
         chosen: dict[str, Any] = {"architecture": model} if model else {}
         chosen |= {"pretrained": pretrained} if pretrained else {}
-        embedding = LocalModel(_settings(chosen | dict(traits)), batch_items)
+        embedding = LocalModel(settings_of(chosen | dict(traits)), batch_items)
     try:
         images = extract_images(folder, paths, embedding, dtype=dtype, fresh=fresh, progress=progress)
         return images, extract_texts(folder, texts, embedding, dtype=dtype, fresh=fresh, progress=progress)
@@ -78,7 +78,12 @@ def run_extract(
         embedding.close()
 
 
-def _settings(chosen: dict[str, Any]) -> EmbedderSettings:
+def settings_of(chosen: dict[str, Any]) -> EmbedderSettings:
+    """Return the embedder's settings with what was chosen.
+
+    Raises:
+        Failure: a value is not possible.
+    """
     try:
         return EmbedderSettings(**chosen)
     except ValidationError as error:

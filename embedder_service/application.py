@@ -17,6 +17,7 @@ from cir.images import FORMATS
 from embedder_service.batching.jobs import Tower
 from embedder_service.engine import Engine, EngineOptions, Model
 from embedder_service.images.preprocess import prepare_with
+from embedder_service.loading import load_served
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
 from embedder_service.served import ServedModel, device_lanes
@@ -139,12 +140,7 @@ class EmbedderApplication(Application):
         }
 
     def _load(self) -> ServedModel:
-        # Imported lazily: torch is slow to load, and --help and faulty settings answer at once without it.
-        try:
-            from embedder_service.model.load import load
-        except ImportError as error:
-            raise StartupError(f"{error.name} cannot be imported; install the extra [embedder]") from error
-        served = load(self._settings)
+        served = load_served(self._settings)
         if served.info.refused_dtype:
             get_logger().warning(
                 "dtype refused, float32 is used",

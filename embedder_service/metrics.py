@@ -188,6 +188,7 @@ class EngineState(Collector):
             "fingerprint": model.fingerprint,
             "device": model.device,
             "dtype": model.dtype,
+            "runtime": model.runtime,
         }
         info = GaugeMetricFamily(
             "cir_embedder_model_info", "Always 1; the labels name the model.", labels=list(facts)

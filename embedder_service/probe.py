@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -17,6 +18,14 @@ PROBE_TEXTS = (
     "is shorter and has long sleeves",
     "the same shirt in dark blue with a floral pattern and a round collar",
 )
+
+
+class Int8Layers(StrEnum):
+    """Choice of quantised linear layers, from all of them to the fewest that are worth it."""
+
+    ALL = "attention and MLPs of both towers"
+    IMAGE_AND_TEXT_MLPS = "attention and MLPs of the image tower, MLPs of the text tower"
+    MLPS = "MLPs of both towers"
 
 
 class Probed(Protocol):

@@ -28,7 +28,8 @@ class EmbedderSettings(ServiceSettings):
     architecture: str = Field(
         "ViT-B-32",
         description="open_clip architecture, such as ViT-B-32 or RN50x4; hf-hub:ORG/NAME for a repository of "
-        "the Hub; local-dir:PATH for a folder with open_clip_config.json.",
+        "the Hub; local-dir:PATH for a folder with open_clip_config.json, or a model folder of cir models "
+        "export.",
     )
     pretrained: str = Field(
         "auto",
@@ -63,6 +64,11 @@ class EmbedderSettings(ServiceSettings):
         None, description="Folder for downloaded weights; the default is open_clip's own."
     )
     device: str = Field("auto", description="auto (CUDA, else CPU), cpu, cuda or cuda:N.")
+    runtime: Literal["auto", "openvino", "torch"] = Field(
+        "auto",
+        description="Library that computes the model: openvino for model folders (cir models export) on "
+        "CPUs, torch for everything else; auto chooses.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description="Type to compute in; auto is bfloat16 where the hardware multiplies it, else float32. "

@@ -19,9 +19,10 @@ from open_clip.transformer import text_global_pool
 from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.host import read_cpu_flags
 from embedder_service.images.preprocess import Pixels
-from embedder_service.model.int8 import Int8Layers, quantize
+from embedder_service.model.int8 import quantize
 from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel
+from embedder_service.probe import Int8Layers
 from service_runtime.errors import StartupError
 
 
@@ -53,7 +54,7 @@ _LENGTH_STEP = 8
 
 def encode_tokens(module: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return raw features (n, d) of int64 tokens (n, context), as `module.encode_text` does."""
-    if not _can_be_cut(module):
+    if not can_be_cut(module):
         features: torch.Tensor = module.encode_text(tokens)
         return features
     longest = int(tokens.argmax(dim=-1).max()) + 1
@@ -71,7 +72,7 @@ def encode_tokens(module: Any, tokens: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _can_be_cut(module: Any) -> bool:
+def can_be_cut(module: Any) -> bool:
     return (
         type(module) is open_clip.CLIP and module.text_pool_type == "argmax" and module.attn_mask is not None
     )

@@ -14,24 +14,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from enum import StrEnum
 from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 
+from embedder_service.probe import Int8Layers
 from service_runtime.errors import StartupError
 
 # Without it the kernels add pairs of 8-bit products in 16 bits; 7-bit inputs never overflow these.
 _FULL_RANGE_FLAG = "avx512_vnni"
-
-
-class Int8Layers(StrEnum):
-    """Choice of quantised linear layers, from all of them to the fewest that are worth it."""
-
-    ALL = "attention and MLPs of both towers"
-    IMAGE_AND_TEXT_MLPS = "attention and MLPs of the image tower, MLPs of the text tower"
-    MLPS = "MLPs of both towers"
 
 
 def quantize(

@@ -108,6 +108,7 @@ def load(settings: EmbedderSettings) -> ServedModel:
         tokenizer=tokenizer.name,
         text_cleaning=tokenizer.cleaning,
         context_length=tokenizer.context,
+        runtime="torch",
     )
     info.MergeFrom(preprocessing_info(preprocessor, traits))
     share = CpuThreadShare(settings.threads, device_lanes(settings)) if device.type == "cpu" else None

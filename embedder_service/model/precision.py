@@ -9,10 +9,9 @@ import torch
 
 from embedder_service.host import multiplies_bfloat16
 from embedder_service.model.clip import ClipModel
-from embedder_service.model.int8 import Int8Layers
 from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel
-from embedder_service.probe import first_within, probe_features
+from embedder_service.probe import Int8Layers, first_within, probe_features
 
 _DTYPES = {
     "float32": torch.float32,

@@ -24,6 +24,7 @@ MODEL = model_pb2.ModelInfo(
     fingerprint="clip-1",
     device="cpu",
     dtype="bfloat16",
+    runtime="openvino",
     dtype_cosine=0.9995,
 )
 
@@ -109,6 +110,7 @@ async def test_the_model_is_told() -> None:
             "fingerprint": "clip-1",
             "device": "cpu",
             "dtype": "bfloat16",
+            "runtime": "openvino",
         }
         assert exported("model_info", **facts) == 1
         assert exported("dtype_cosine") == pytest.approx(0.9995)

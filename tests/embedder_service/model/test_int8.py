@@ -11,9 +11,9 @@ import torch
 
 from embedder_service.host import read_cpu_flags
 from embedder_service.model.clip import ClipModel
-from embedder_service.model.int8 import Int8Layers, Int8Linear, input_levels, quantize
+from embedder_service.model.int8 import Int8Linear, input_levels, quantize
 from embedder_service.model.precision import verify_dtype
-from embedder_service.probe import probe_features, probe_images, smallest_cosine
+from embedder_service.probe import Int8Layers, probe_features, probe_images, smallest_cosine
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small
 

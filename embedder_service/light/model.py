@@ -1,0 +1,246 @@
+"""CLIP by OpenVINO: the model that the engine runs, and its way from a folder to a service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cir.common.v1 import model_pb2
+from embedder_service.batching.jobs import Features, Tokens
+from embedder_service.host import core_count, multiplies_bfloat16
+from embedder_service.identity import fingerprint
+from embedder_service.images.preprocess import Pixels
+from embedder_service.light.folder import TEXTUAL, TOKENIZER, VISUAL, ModelFolder
+from embedder_service.light.tokenizer import ClipTokenizer, read_clip_tokenizer
+from embedder_service.light.tower import Compiled, Linear, Tower
+from embedder_service.probe import PROBE_TEXTS, Int8Layers, first_within, probe_features, smallest_cosine
+from embedder_service.served import (
+    ServedModel,
+    choices_of,
+    device_lanes,
+    make_preprocessor,
+    preprocessing_info,
+)
+from embedder_service.settings import EmbedderSettings
+from embedder_service.traits import Traits
+from service_runtime.errors import StartupError
+
+RUNTIME = "openvino"
+#: Smallest cosine between features of this runtime in float32 and of torch in float32.
+SAME = 0.9999
+# Lengths of texts are rounded up, so that the runtime sees few different shapes.
+_LENGTH_STEP = 8
+_LINEAR = {
+    Int8Layers.ALL: (Linear.ALL, Linear.ALL),
+    Int8Layers.IMAGE_AND_TEXT_MLPS: (Linear.ALL, Linear.MLPS),
+    Int8Layers.MLPS: (Linear.MLPS, Linear.MLPS),
+}
+
+
+class LightModel:
+    """One model in one dtype on the CPU. Any thread may encode and tokenise.
+
+    A pass that is alone has `threads` threads; with more `lanes` than one, passes that run at a time divide
+    them, as `share` was told on the thread that begins them.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        tokenizer: ClipTokenizer,
+        dtype: str,
+        layers: Int8Layers = Int8Layers.ALL,
+        *,
+        threads: int = 1,
+    ) -> None:
+        document = folder.document
+        self.dtype, self.dimension, self.image_size = dtype, document.dimension, document.image_size
+        self.tokenizer = tokenizer
+        self._threads, self._linear = threads, _LINEAR[layers]
+        self._towers = (
+            Tower(
+                folder.path / VISUAL,
+                takes="pixels",
+                dimension=document.dimension,
+                image_size=document.image_size,
+            ),
+            Tower(
+                folder.path / TEXTUAL, takes="tokens", dimension=document.dimension, context=tokenizer.context
+            ),
+        )
+        self._check_tokenizer()
+        self._alone = self._compile(threads, 1)
+        self._shared = self._alone
+        self._pass = threading.local()
+        self.normalise(folder.traits)
+
+    def divide(self, lanes: int) -> None:
+        """Prepare for `lanes` passes at a time."""
+        if lanes > 1:
+            self._shared = self._compile(max(1, self._threads // lanes), lanes)
+
+    def normalise(self, traits: Traits) -> None:
+        """Take the mean and the standard deviation of these traits from now on."""
+        self._mean = np.asarray(traits.mean, np.float32).reshape(1, 3, 1, 1)
+        self._std = np.asarray(traits.std, np.float32).reshape(1, 3, 1, 1)
+
+    def share(self, passes: int) -> None:
+        """Say, on the thread that begins a pass, how many share the CPU with it."""
+        self._pass.is_shared = passes > 1
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
+        return self.tokenizer(texts)
+
+    def long_texts(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
+        """Return the number of tokens of each text that was cut, by its place."""
+        return self.tokenizer.long_texts(texts, tokens)
+
+    def encode_images(self, pixels: Pixels) -> Features:
+        """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
+        # In the order of operations of torchvision's ToTensor and Normalize.
+        values = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
+        values /= np.float32(255)
+        values -= self._mean
+        values /= self._std
+        return self._compiled()[0](values)
+
+    def encode_tokens(self, tokens: Tokens) -> Features:
+        """Return float32 (n, d) raw features of int64 (n, context) tokens.
+
+        A batch is cut to its longest text: what comes after the end of a text cannot change its features.
+        """
+        if self._towers[1].length == 0:
+            longest = int(tokens.argmax(axis=1).max()) + 1
+            length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
+            tokens = tokens[:, :length]
+        return self._compiled()[1](np.ascontiguousarray(tokens))
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        """Return float32 (n, d) raw features of texts."""
+        return self.encode_tokens(self.tokenize(texts))
+
+    def _compiled(self) -> tuple[Compiled, Compiled]:
+        return self._shared if getattr(self._pass, "is_shared", False) else self._alone
+
+    def _compile(self, threads: int, streams: int) -> tuple[Compiled, Compiled]:
+        visual, textual = (
+            tower.compile(self.dtype, threads=threads, streams=streams, linear=linear)
+            for tower, linear in zip(self._towers, self._linear, strict=True)
+        )
+        return visual, textual
+
+    def _check_tokenizer(self) -> None:
+        textual, tokenizer = self._towers[1], self.tokenizer
+        if textual.length not in (0, tokenizer.context):
+            raise StartupError(
+                f"{textual.path} takes {textual.length} tokens, and the tokenizer gives {tokenizer.context}: "
+                "they are not of one model; export the model again"
+            )
+        if textual.vocabulary and textual.vocabulary != tokenizer.size:
+            raise StartupError(
+                f"{textual.path} knows {textual.vocabulary} tokens, and the tokenizer has {tokenizer.size}: "
+                "they are not of one model; export the model again"
+            )
+
+
+def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
+    """Load the model in a folder, choose its dtype, compare it with torch's features and identify it.
+
+    Raises:
+        StartupError: the folder cannot be used; the message is one line.
+    """
+    folder = ModelFolder(path)
+    document = folder.document
+    traits = choices_of(settings).over(folder.traits)
+    if settings.tokenizer or settings.model_config_file or traits.quick_gelu != folder.traits.quick_gelu:
+        raise StartupError(
+            f"{path} has its own tokenizer, architecture and activation; export the model again to change "
+            "them, or use runtime torch"
+        )
+    facts = document.tokenizer
+    tokenizer = read_clip_tokenizer(path / TOKENIZER, facts.context_length, facts.cleaning)
+    threads = settings.threads or core_count()
+    model, info = _choose(folder, tokenizer, settings, threads)
+    lanes = device_lanes(settings)
+    model.divide(lanes)
+    model.normalise(traits)
+    preprocessor = make_preprocessor(settings, traits, document.image_size)
+    info.MergeFrom(preprocessing_info(preprocessor, traits))
+    info.fingerprint = fingerprint(document.config, folder.digests, preprocessor, traits.mean, traits.std)
+    return ServedModel(model, preprocessor, info, model.share)
+
+
+def _choose(
+    folder: ModelFolder, tokenizer: ClipTokenizer, settings: EmbedderSettings, threads: int
+) -> tuple[LightModel, model_pb2.ModelInfo]:
+    """Return the model in the dtype of the settings, or in float32 where that is too far from torch."""
+    document = folder.document
+    info = model_pb2.ModelInfo(
+        architecture=document.architecture,
+        pretrained=document.pretrained,
+        dimension=document.dimension,
+        device="cpu",
+        refused_dtype_cosine=1.0,
+        tokenizer=tokenizer.name,
+        text_cleaning=tokenizer.cleaning,
+        context_length=tokenizer.context,
+        runtime=RUNTIME,
+    )
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if multiplies_bfloat16() else "float32"
+
+    def make(dtype: str, layers: Int8Layers = Int8Layers.ALL) -> LightModel:
+        made = LightModel(folder, tokenizer, dtype, layers, threads=threads)
+        _check_runs(made, folder)
+        return made
+
+    if dtype != "float32":
+        choices = list(Int8Layers) if dtype == "int8" else [Int8Layers.ALL]
+        candidates = [(str(layers), partial(make, dtype, layers)) for layers in choices]
+        chosen, best = first_within(candidates, folder.expected, settings.min_dtype_cosine)
+        if chosen is not None:
+            info.dtype, info.dtype_cosine = dtype, chosen.cosine
+            info.int8_layers = chosen.name if dtype == "int8" else ""
+            return chosen.model, info
+        info.refused_dtype, info.refused_dtype_cosine = dtype, best
+    model = make("float32")
+    info.dtype, info.dtype_cosine = "float32", smallest_cosine(probe_features(model), folder.expected)
+    if info.dtype_cosine < SAME:
+        raise StartupError(
+            f"{folder.path} gives other features here than when it was exported (cosine "
+            f"{info.dtype_cosine:.6f}, below {SAME}); export the model again"
+        )
+    return model, info
+
+
+def _check_runs(model: LightModel, folder: ModelFolder) -> None:
+    """Let both towers run: on black pixels, and on a text of the whole context.
+
+    Raises:
+        StartupError: one fails, or gives features that are not finite or of another length.
+    """
+    size = model.image_size
+    full = "word " * model.tokenizer.context
+    runs: dict[str, Callable[[], Features]] = {
+        VISUAL: lambda: model.encode_images(np.zeros((2, size, size, 3), np.uint8)),
+        TEXTUAL: lambda: model.encode_texts([full, PROBE_TEXTS[1]]),
+    }
+    for name, run in runs.items():
+        try:
+            features = run()
+        except RuntimeError as error:
+            raise StartupError(
+                f"{folder.path / name} does not run: {str(error).splitlines()[-1][:300]}; export the model "
+                "again"
+            ) from error
+        if features.shape != (2, model.dimension) or not np.isfinite(features).all():
+            raise StartupError(
+                f"{folder.path / name} gives features that are not finite, or of another length than "
+                f"{model.dimension} ({features.shape}); export the model again"
+            )

@@ -1,0 +1,187 @@
+"""One tower on a CPU, by OpenVINO: read, checked, and compiled in float32, bfloat16 or int8."""
+
+from __future__ import annotations
+
+import queue
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+from openvino import opset13 as ops
+
+from embedder_service.batching.jobs import Features
+from service_runtime.errors import StartupError
+
+# Values of an input row that share one scale in a product in int8.
+_INT8_GROUP = 128
+# Smaller matrices cost more to quantise than to multiply.
+_MIN_INT8_WEIGHTS = 4096
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+_CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
+_core = openvino.Core()
+
+
+class Linear(StrEnum):
+    """Choice of the linear layers that are computed in int8."""
+
+    ALL = "all"
+    MLPS = "mlps"
+
+
+class Tower:
+    """A tower as it was read, to be compiled. `length` is the number of tokens that it takes, 0 for any.
+
+    `vocabulary` is the number of tokens that its embedding has; 0 in the image tower.
+    """
+
+    def __init__(
+        self, path: Path, *, takes: str, dimension: int, image_size: int = 0, context: int = 0
+    ) -> None:
+        self.path = path
+        model = _read(path)
+        self.length = self.vocabulary = 0
+        if len(model.inputs) != 1 or not model.outputs:
+            raise StartupError(f"{path} has {len(model.inputs)} inputs; expected one, of {takes}")
+        shape = model.input(0).partial_shape
+        if shape.rank.is_dynamic or not len(shape) or shape[0].is_static:
+            raise StartupError(
+                f"{path} was exported for a fixed batch ({shape}); export it with a dynamic one, such as by "
+                "cir models export"
+            )
+        if image_size:
+            wanted = [3, image_size, image_size]
+            if len(shape) != 4 or [_number(part) for part in list(shape)[1:]] != wanted:
+                raise StartupError(f"{path} takes {shape}; expected (batch, 3, {image_size}, {image_size})")
+        elif len(shape) != 2:
+            raise StartupError(f"{path} takes {shape}; expected (batch, tokens)")
+        else:
+            self.length = _number(shape[1])
+            self.vocabulary = _vocabulary(model)
+        # Shapes are followed through the whole tower before anything runs: the runtime itself does not look.
+        row = [3, image_size, image_size] if image_size else [context]
+        try:
+            model.reshape([2, *row])
+            features = model.output(0).partial_shape
+        except RuntimeError as error:
+            raise StartupError(
+                f"{path} cannot take rows of shape {tuple(row)}: {_line(error)}; the document of the folder "
+                "is of another model: export the model again"
+            ) from error
+        if features.rank.is_dynamic or [_number(part) for part in features] != [2, dimension]:
+            raise StartupError(
+                f"{path} gives features of shape {features} for two rows; expected (2, {dimension}), as the "
+                "other tower: export both from one model"
+            )
+
+    def compile(self, dtype: str, *, threads: int, streams: int = 1, linear: Linear = Linear.ALL) -> Compiled:
+        """Return the tower compiled for passes of `threads` threads, `streams` of them at a time.
+
+        Raises:
+            StartupError: this CPU does not compute in the dtype, or the runtime cannot compile the tower.
+        """
+        capability = _CAPABILITIES.get(dtype)
+        if capability and capability not in _core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
+        model = _read(self.path)
+        if dtype == "int8":
+            _quantize(model, linear)
+        settings = {
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": threads * streams,
+            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP if dtype == "int8" else 0,
+        }
+        try:
+            return Compiled(_core.compile_model(model, "CPU", settings), streams)
+        except RuntimeError as error:
+            raise StartupError(f"{self.path} cannot be compiled: {_line(error)}") from error
+
+
+class Compiled:
+    """A compiled tower. As many threads as it has streams run it at a time; others wait."""
+
+    def __init__(self, model: Any, streams: int) -> None:
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(streams):
+            self._idle.put(model.create_infer_request())
+
+    def __call__(self, rows: npt.NDArray[Any]) -> Features:
+        """Return float32 (n, dimension) of rows."""
+        request = self._idle.get()
+        try:
+            # A request holds its answer until the next one.
+            return np.array(request.infer([rows], share_inputs=True)[0], np.float32)
+        finally:
+            self._idle.put(request)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return _core.read_model(path)
+    except RuntimeError as error:
+        raise StartupError(
+            f"{path} cannot be read by OpenVINO: {_line(error)}; export the model again"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """Return the line of an error that says something: OpenVINO's begin with places in its own code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[0][:300]
+
+
+def _number(part: Any) -> int:
+    """Return a dimension, 0 for a dynamic one."""
+    return 0 if part.is_dynamic else int(part.get_length())
+
+
+def _vocabulary(model: Any) -> int:
+    """Return the rows of the table that the tokens are looked up in; 0 where none is found."""
+    found: list[int] = []
+    waiting = [target.get_node() for target in model.input(0).get_target_inputs()]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() == "Gather":
+            shape = node.input_value(0).partial_shape
+            if len(shape) == 2 and shape[0].is_static and shape[1].is_static:
+                found.append(_number(shape[0]))
+        elif node.get_type_name() == "Convert":
+            waiting += [target.get_node() for target in node.output(0).get_target_inputs()]
+    return max(found, default=0)
+
+
+def _quantize(model: Any, linear: Linear) -> None:
+    """Replace the weights of linear layers by int8 times a scale of each output.
+
+    The last projection stays: its error is not evened out by anything behind it. Convolutions stay too.
+    """
+    products = [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
+    layers = [(node, weight) for node in products if (weight := _weight(node)) is not None]
+    for node, weight in layers[:-1]:
+        transposed = bool(node.get_attributes()["transpose_b"])
+        inputs, outputs = weight.shape[::-1] if transposed else weight.shape
+        if weight.size < _MIN_INT8_WEIGHTS or not _is_chosen(linear, inputs, outputs):
+            continue
+        axis = 1 if transposed else 0
+        scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), np.float32(1e-30)) / np.float32(127)
+        whole = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+        replaced = ops.multiply(ops.convert(ops.constant(whole), np.float32), ops.constant(scale))
+        node.input(1).replace_source_output(replaced.output(0))
+
+
+def _is_chosen(linear: Linear, inputs: int, outputs: int) -> bool:
+    # Attention projects to as many, or to query, key and value at once.
+    return linear is Linear.ALL or outputs not in (inputs, 3 * inputs)
+
+
+def _weight(node: Any) -> npt.NDArray[np.float32] | None:
+    source = node.input_value(1).get_node()
+    if source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    if source.get_type_name() != "Constant" or len(source.get_output_shape(0)) != 2:
+        return None
+    return np.asarray(source.data, np.float32)
