@@ -56,8 +56,8 @@ class StagingBuffers:
 
 
 class CudaModel:
-    """A model on a CUDA device whose passes can be launched one ahead. For one thread, except `tokenize` "
-    "and `long_texts`."""
+    """A model on a CUDA device whose passes can be launched one ahead. For one thread, except `tokenize`
+    and `long_texts`."""
 
     def __init__(self, model: ClipModel) -> None:
         self._model = model

@@ -140,8 +140,8 @@ def published_traits(architecture: str, config: Mapping[str, Any]) -> dict[str, 
 
 
 def published_for(config: Mapping[str, Any]) -> dict[str, Traits]:
-    """Return the traits of every tag whose weights fit an architecture, under whatever names open_clip "
-    "knows it."""
+    """Return the traits of every tag whose weights fit an architecture, under whatever names open_clip
+    knows it."""
     wanted = comparable(config)
     names = [
         name for name in open_clip.list_models() if comparable(open_clip.get_model_config(name)) == wanted

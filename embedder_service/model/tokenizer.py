@@ -58,8 +58,8 @@ class Tokenizer:
         return tokens
 
     def long_texts(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
-        """Return the number of tokens of each text that was cut, by its place; `tokens` are those of the "
-        "texts."""
+        """Return the number of tokens of each text that was cut, by its place; `tokens` are those of the
+        texts."""
         with self._lock:
             counts = self._count_tokens(texts, tokens)
         return {index: count for index, count in counts.items() if count > self.context}
@@ -71,8 +71,8 @@ class Tokenizer:
         return int(own.vocab_size)
 
     def digest(self) -> str:
-        """Return a hash of what the tokenizer does; empty for CLIP's own, which the config describes "
-        "wholly."""
+        """Return a hash of what the tokenizer does; empty for CLIP's own, which the config describes
+        wholly."""
         if self.name == CLIP_TOKENIZER:
             return ""
         tokens = np.ascontiguousarray(self(_PROBE), dtype="<i8")

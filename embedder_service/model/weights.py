@@ -87,8 +87,8 @@ def load_model(
 
 
 def _traits(source: Source, checkpoint: Checkpoint | None, choices: Choices) -> Traits:
-    """Return what the weights were trained with: as stated, as published, or as all published weights "
-    "agree."""
+    """Return what the weights were trained with: as stated, as published, or as all published weights
+    agree."""
     document, config = source.document, source.config
     if isinstance(source.weights, Tag):
         quick_gelu = config.get("quick_gelu", False) or source.weights.config.get("quick_gelu", False)
