@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import re
 from collections.abc import Iterable
@@ -52,25 +53,44 @@ def test_every_client_brings_that_service_config() -> None:
         assert json.loads(path.read_text()) == json.loads(block(DOCUMENT, "json")), path
 
 
-def test_the_first_program_in_go_is_the_one_that_is_compiled() -> None:
-    readme = (CLIENTS / "go" / "README.md").read_text()
-    assert block(readme, "go") == (CLIENTS / "go" / "example" / "main.go").read_text()
+@pytest.mark.parametrize(
+    ("folder", "language", "program"), [("go", "go", "main.go"), ("typescript", "ts", "first.ts")]
+)
+def test_the_first_program_of_the_readme_is_the_one_that_is_compiled(
+    folder: str, language: str, program: str
+) -> None:
+    client = CLIENTS / folder
+    assert block((client / "README.md").read_text(), language) == (client / "example" / program).read_text()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_generated_go_holds_the_messages_of_today(module: Any) -> None:
-    name = module.DESCRIPTOR.name
+def test_generated_code_holds_the_messages_of_today(module: Any) -> None:
+    kept = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(kept)
+    for found in (_in_go(module.DESCRIPTOR.name), _in_typescript(module.DESCRIPTOR.name)):
+        # One compiler spells the names in JSON out, the others leave them to the reader.
+        _forget_json_names(found.message_type)
+        _forget_json_names(kept.message_type)
+        assert list(found.message_type) == list(kept.message_type), "run `make clients`"
+        assert list(found.enum_type) == list(kept.enum_type), "run `make clients`"
+        assert list(found.service) == list(kept.service), "run `make clients`"
+
+
+def _in_go(name: str) -> descriptor_pb2.FileDescriptorProto:
     source = (CLIENTS / "go" / "gen" / name.replace(".proto", ".pb.go")).read_text()
     literal = re.search(r'_rawDesc = "" \+\n((?:\t".*"(?: \+)?\n)+)', source)
     assert literal is not None
     # Go writes bytes as Python does.
     lines = [line.strip().removesuffix(" +") for line in literal.group(1).splitlines()]
-    found = descriptor_pb2.FileDescriptorProto.FromString(
+    return descriptor_pb2.FileDescriptorProto.FromString(
         b"".join(ast.literal_eval("b" + line) for line in lines)
     )
-    kept = descriptor_pb2.FileDescriptorProto()
-    module.DESCRIPTOR.CopyToProto(kept)
-    # One compiler spells the names in JSON out, the other leaves them to the reader.
-    for one in (found, kept):
-        _forget_json_names(one.message_type)
-    assert found == kept, "run `make clients`"
+
+
+def _in_typescript(name: str) -> descriptor_pb2.FileDescriptorProto:
+    source = (CLIENTS / "typescript" / "src" / "gen" / name.replace(".proto", "_pb.ts")).read_text()
+    packed = re.search(r'fileDesc\("([^"]+)"', source)
+    assert packed is not None
+    return descriptor_pb2.FileDescriptorProto.FromString(
+        base64.b64decode(packed.group(1) + "=" * (-len(packed.group(1)) % 4))
+    )

@@ -46,7 +46,8 @@ type ModelInfo struct {
 	Device string `protobuf:"bytes,8,opt,name=device,proto3" json:"device,omitempty"`
 	// Type the model computes in: "float32", "bfloat16", "float16" or "int8".
 	Dtype string `protobuf:"bytes,9,opt,name=dtype,proto3" json:"dtype,omitempty"`
-	// Smallest cosine between features in `dtype` and in float32 on the probe at start-up; 1 for float32.
+	// Smallest cosine between these features and those of torch in float32, on the probe at start-up; 1 for torch in
+	// float32.
 	DtypeCosine float64 `protobuf:"fixed64,10,opt,name=dtype_cosine,json=dtypeCosine,proto3" json:"dtype_cosine,omitempty"`
 	// The dtype that was asked for, or chosen for the host, and refused: its cosine was below the service's
 	// bound (setting min_dtype_cosine), so float32 took its place. Empty when none was.
@@ -76,6 +77,8 @@ type ModelInfo struct {
 	TextCleaning string `protobuf:"bytes,21,opt,name=text_cleaning,json=textCleaning,proto3" json:"text_cleaning,omitempty"`
 	// Tokens of a text that the model reads, its own marks of begin and end included; longer texts are cut.
 	ContextLength uint32 `protobuf:"varint,22,opt,name=context_length,json=contextLength,proto3" json:"context_length,omitempty"`
+	// What computes the model: "torch", or "openvino" for a model folder on a CPU. No part of the identity.
+	Runtime       string `protobuf:"bytes,23,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,11 +267,18 @@ func (x *ModelInfo) GetContextLength() uint32 {
 	return 0
 }
 
+func (x *ModelInfo) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
 var File_cir_common_v1_model_proto protoreflect.FileDescriptor
 
 const file_cir_common_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x19cir/common/v1/model.proto\x12\rcir.common.v1\"\xcb\x05\n" +
+	"\x19cir/common/v1/model.proto\x12\rcir.common.v1\"\xe5\x05\n" +
 	"\tModelInfo\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\"\n" +
 	"\farchitecture\x18\x02 \x01(\tR\farchitecture\x12\x1e\n" +
@@ -299,7 +309,8 @@ const file_cir_common_v1_model_proto_rawDesc = "" +
 	"activation\x12\x1c\n" +
 	"\ttokenizer\x18\x14 \x01(\tR\ttokenizer\x12#\n" +
 	"\rtext_cleaning\x18\x15 \x01(\tR\ftextCleaning\x12%\n" +
-	"\x0econtext_length\x18\x16 \x01(\rR\rcontextLengthB}\n" +
+	"\x0econtext_length\x18\x16 \x01(\rR\rcontextLength\x12\x18\n" +
+	"\aruntime\x18\x17 \x01(\tR\aruntimeB}\n" +
 	"\rcir.common.v1B\n" +
 	"ModelProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3"
 

@@ -1,0 +1,77 @@
+/** Failed calls as one class, with what the services say about them. */
+
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { fromBinary } from "@bufbuild/protobuf";
+import { AnySchema, DurationSchema } from "@bufbuild/protobuf/wkt";
+import { status } from "@grpc/grpc-js";
+import type { ServiceError } from "@grpc/grpc-js";
+
+/** A failed call. */
+export class CirError extends Error {
+  override readonly name = "CirError";
+  /** Name of `cir.common.v1.ErrorReason`, for programs; empty where no service said one. */
+  reason = "";
+  /** Path of the request's field at fault, where one is. */
+  field = "";
+  /** Milliseconds after which trying again makes sense, 0 where none were said. */
+  retryAfterMs = 0;
+  /** Further facts of the reason, such as a limit. */
+  metadata: Record<string, string> = {};
+  /** Id under which the services logged the call. */
+  requestId = "";
+
+  constructor(
+    message: string,
+    /** gRPC's code. */
+    readonly code: status,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+
+  /** Name of the code, such as "NOT_FOUND". */
+  get codeName(): string {
+    return status[this.code];
+  }
+}
+
+/** The error of a failed call of gRPC. */
+export function fromRpc(error: ServiceError): CirError {
+  const failed = new CirError(error.details, error.code, { cause: error });
+  failed.requestId = String(error.metadata?.get("x-request-id")[0] ?? "");
+  const packed = error.metadata?.get("grpc-status-details-bin")[0];
+  for (const detail of packed instanceof Buffer ? (fields(packed).get(3) ?? []) : []) {
+    const { typeUrl, value } = fromBinary(AnySchema, detail);
+    const found = fields(value);
+    if (typeUrl.endsWith("/google.rpc.ErrorInfo") && text(found.get(2)) === "cir") {
+      failed.reason = text(found.get(1));
+      const entries = (found.get(3) ?? []).map((entry) => fields(entry));
+      failed.metadata = Object.fromEntries(entries.map((entry) => [text(entry.get(1)), text(entry.get(2))]));
+    } else if (typeUrl.endsWith("/google.rpc.BadRequest")) {
+      failed.field = text(fields(found.get(1)?.[0] ?? new Uint8Array()).get(1));
+    } else if (typeUrl.endsWith("/google.rpc.RetryInfo")) {
+      const delay = fromBinary(DurationSchema, found.get(1)?.[0] ?? new Uint8Array());
+      failed.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;
+    }
+  }
+  return failed;
+}
+
+/** The length-delimited fields of a message by number: texts and messages of google.rpc, which have no stubs here. */
+function fields(message: Uint8Array): Map<number, Uint8Array[]> {
+  const found = new Map<number, Uint8Array[]>();
+  const reader = new BinaryReader(message);
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag();
+    if (type === 2) {
+      found.set(number, [...(found.get(number) ?? []), reader.bytes()]);
+    } else {
+      reader.skip(type, number);
+    }
+  }
+  return found;
+}
+
+function text(values: Uint8Array[] | undefined): string {
+  return new TextDecoder().decode(values?.at(-1));
+}

@@ -1,0 +1,63 @@
+/** Against the search service that `make test-clients` has started: catalog "shop" holds drawn garments. */
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, test } from "node:test";
+
+import {
+  CirError, Client, TurnKind, all, catalogName, equal, fields, imageFile, item, not, payload, range, turn,
+} from "../src/index.js";
+
+const address = process.env["CIR_TEST_SERVER"] ?? "";
+const images = process.env["CIR_TEST_IMAGES"] ?? "";
+const skip = address === "" ? "no service: CIR_TEST_SERVER is not set; make test-clients starts one" : false;
+const catalog = catalogName("shop");
+const client = new Client(address || "localhost:1");
+after(() => client.close());
+
+test("two turns with a filter", { skip }, async () => {
+  const answer = await client.search.search({
+    catalog,
+    turns: [turn(await imageFile(join(images, "red-dress.jpg")), "in blue"), turn(undefined, "in green")],
+    filter: all(equal("kind", "dress"), range("price", { lt: 50 }), not(equal("colour", "red"))),
+  });
+  assert.deepEqual(answer.results.map((result) => result.item?.id), ["green-dress", "blue-dress"]);
+  assert.deepEqual(answer.results.map((result) => fields(result.item?.payload)["price"]), [40, 30]);
+  assert.deepEqual(answer.explanation?.turns.map(({ kind }) => kind), [TurnKind.COMPOSED, TurnKind.CONTINUED]);
+});
+
+test("items page by page", { skip }, async () => {
+  const ids: string[] = [];
+  for await (const { id } of client.items({ parent: catalog, pageSize: 3, filter: all(equal("kind", "dress")) })) {
+    ids.push(id);
+  }
+  assert.deepEqual(ids.sort(), ["black-dress", "blue-dress", "green-dress", "red-dress", "yellow-dress"]);
+});
+
+test("refusals name reason and field", { skip }, async () => {
+  const turns = [turn(undefined, "a dress")];
+  await assert.rejects(client.search.search({ catalog: catalogName("missing"), turns }), {
+    codeName: "NOT_FOUND",
+    reason: "CATALOG_NOT_FOUND",
+  });
+  await assert.rejects(client.search.search({ catalog, turns, limit: -1 }), (error: CirError) => {
+    assert.deepEqual([error.codeName, error.reason, error.field], ["INVALID_ARGUMENT", "OUT_OF_RANGE", "limit"]);
+    assert.notEqual(error.requestId, "");
+    return true;
+  });
+});
+
+test("an item written by the client is found", { skip }, async () => {
+  const content = await readFile(join(images, "red-dress.jpg"));
+  const id = "written by TypeScript";
+  const written = await client.catalogs.upsertItems({
+    parent: catalog,
+    items: [{ item: { id, payload: payload({ kind: id, price: 7 }) }, content }],
+  });
+  assert.deepEqual([written.written, written.errors], [1, []]);
+  const ids: (string | undefined)[] = [];
+  const query = { catalog, turns: [turn(item(id))], filter: all(equal("kind", id)), excludeReferences: false };
+  for await (const result of client.results(query)) ids.push(result.item?.id);
+  assert.deepEqual(ids, [id]);
+});
