@@ -3,8 +3,12 @@ package cir
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +17,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -65,14 +70,14 @@ func (h *healthOf) Watch(_ *grpc_health_v1.HealthCheckRequest, stream grpc_healt
 	return nil
 }
 
-func start(t *testing.T) *replica {
+func start(t *testing.T, options ...grpc.ServerOption) *replica {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &replica{address: listener.Addr().String(), health: &healthOf{drains: make(chan struct{})}}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes))
+	server := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessageBytes))...)
 	searchv1.RegisterSearchServiceServer(server, r)
 	grpc_health_v1.RegisterHealthServer(server, r.health)
 	go server.Serve(listener)
@@ -203,6 +208,40 @@ func TestTheKeyTravelsWithTheCall(t *testing.T) {
 	search(t, dial(t, server.address))
 	if len(keys) != 1 || keys[0] != "cir_secret" {
 		t.Error(keys)
+	}
+}
+
+func TestTLSInBothDirections(t *testing.T) {
+	folder := os.Getenv("CIR_TEST_TLS")
+	if folder == "" {
+		t.Skip("no certificates: CIR_TEST_TLS is not set; make test-clients makes some")
+	}
+	read := func(name string) tls.Certificate {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(folder, name+".crt"), filepath.Join(folder, name+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair
+	}
+	authority, err := os.ReadFile(filepath.Join(folder, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(authority)
+	server := start(t, grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{read("ca-server")}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert,
+	})))
+	pair := []tls.Certificate{read("ca-client")}
+	search(t, dial(t, server.address, WithTLS(&tls.Config{RootCAs: trusted, Certificates: pair})))
+	for name, config := range map[string]*tls.Config{
+		"no certificate of its own": {RootCAs: trusted},
+		"an unknown authority":      {Certificates: pair},
+	} {
+		_, err := dial(t, server.address, WithTLS(config)).Search.Search(soon(t), &searchv1.SearchRequest{})
+		if status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

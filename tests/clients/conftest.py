@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from garments.render import render
+from tests.service_runtime.certificates import Authority
 
 COLOURS = ("red", "blue", "green", "yellow", "black")
 KINDS = ("dress", "hoodie", "hat")
@@ -32,6 +33,14 @@ def _draw(folder: Path) -> None:
             facts = {"kind": kind, "colour": colour, "price": 20 + 10 * number}
             lines.append(json.dumps({"id": item, "image": f"{item}.jpg", **facts}))
     (folder / "items.jsonl").write_text("\n".join(lines))
+
+
+def _certificates(folder: Path) -> Path:
+    """Write an authority, ca.pem, and what it issued to a server and to a client (ca-server.crt, ...)."""
+    authority = Authority(folder, "ca")
+    for name in ("server", "client"):
+        authority.issue(name)
+    return folder
 
 
 def _up(process: subprocess.Popen[bytes], data: Path, log: Path) -> str:
@@ -64,7 +73,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         address = _up(process, data, log)
         index = [*command, "index", "shop", str(images / "items.jsonl"), "--data", str(data)]
         subprocess.run(index, check=True, timeout=300, env=clean)
-        yield {**clean, "CIR_TEST_SERVER": address, "CIR_TEST_IMAGES": str(images)}
+        yield {
+            **clean,
+            "CIR_TEST_SERVER": address,
+            "CIR_TEST_IMAGES": str(images),
+            "CIR_TEST_TLS": str(_certificates(tmp_path_factory.mktemp("tls"))),
+        }
     finally:
         process.terminate()
         process.wait(timeout=60)

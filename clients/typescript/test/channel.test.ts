@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, test } from "node:test";
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -6,7 +8,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 
 import { CirError, Client, SearchRequestSchema, SearchResponseSchema, catalogName, image, turn } from "../src/index.js";
-import type { SearchRequest } from "../src/index.js";
+import type { SearchRequest, Tls } from "../src/index.js";
 
 type Answer = MessageInitShape<typeof SearchResponseSchema>;
 type Refusal = Partial<grpc.ServiceError>;
@@ -22,7 +24,7 @@ class Replica {
   holds = false;
   answer: (request: SearchRequest) => Answer | Refusal = () => ({});
 
-  static async start(): Promise<Replica> {
+  static async start(credentials = grpc.ServerCredentials.createInsecure()): Promise<Replica> {
     const replica = new Replica();
     const server = new grpc.Server({ "grpc.max_receive_message_length": 64 * 2 ** 20 });
     const method = {
@@ -47,7 +49,7 @@ class Replica {
     };
     server.addService({ Search: method }, { Search: handler });
     replica.port = await new Promise((resolve, reject) => {
-      server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, port) =>
+      server.bindAsync("127.0.0.1:0", credentials, (error, port) =>
         error === null ? resolve(port) : reject(error),
       );
     });
@@ -144,6 +146,26 @@ test("the key travels with the call", async () => {
   await clientOf([replica], "cir_secret").search.search({});
   await clientOf([replica]).search.search({});
   assert.deepEqual(replica.sent.map((sent) => sent.get("x-api-key")), [["cir_secret"], []]);
+});
+
+const folder = process.env["CIR_TEST_TLS"] ?? "";
+const skip = folder === "" ? "no certificates: CIR_TEST_TLS is not set; make test-clients makes some" : false;
+
+test("TLS in both directions", { skip }, async () => {
+  const read = (name: string) => readFileSync(join(folder, name));
+  const ca = read("ca.pem");
+  const pair = { cert_chain: read("ca-server.crt"), private_key: read("ca-server.key") };
+  const replica = await Replica.start(grpc.ServerCredentials.createSsl(ca, [pair], true));
+  const own = { certificate: read("ca-client.crt"), key: read("ca-client.key") };
+  const call = (tls: Tls): Promise<unknown> => {
+    const client = new Client(`localhost:${replica.port}`, { tls });
+    ends.push(() => client.close());
+    return client.search.search({});
+  };
+  await call({ ca, ...own });
+  await assert.rejects(call({ ca }), { codeName: "UNAVAILABLE" });
+  await assert.rejects(call(own), { codeName: "UNAVAILABLE" });
+  assert.equal(replica.calls, 1);
 });
 
 test("a call ends with its signal, and at its deadline", async () => {
