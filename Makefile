@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEMO_INSTALLED := $(VENV)/.demo-installed
 PACKAGES := cir cir_cli service_runtime embedder_service combiner_service combiner_training garments \
 	vector_store search_service indexer web_demo
 ONCE ?=
@@ -23,7 +24,8 @@ FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(nam
 .PHONY: demo test check format lint types layers protos clients contract settings bench lock dist release clean
 .PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots test-clients
 
-demo: $(INSTALLED)
+# Without torch: a fresh clone installs what the demo needs alone.
+demo: $(DEMO_INSTALLED)
 	$(BIN)/cir demo $(if $(filter-out 0,$(ONCE)),--once)
 
 # COVERAGE=1 measures the lines that run in the process of the tests; the floor is the quick tests'.
@@ -84,12 +86,22 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py cir/pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable ./cir --editable .
 	touch $@
 
-# Writes what pyproject.toml asks for to the lock, keeping what is pinned; UPGRADE=--upgrade takes the newest.
+# What the demo needs, each file by its digest; the same versions as in the whole lock.
+$(DEMO_INSTALLED): requirements-demo.lock pyproject.toml setup.py cir/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-demo.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable ./cir --editable .
+	touch $@
+
+# Writes what pyproject.toml asks for to the locks, keeping what is pinned; UPGRADE=--upgrade takes the newest.
 lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile $(UPGRADE) --quiet --universal --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 --extra dev --no-emit-package composed-image-retrieval-client \
 		--output-file requirements.lock pyproject.toml
+	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \
+		--python-version 3.11 --generate-hashes --constraint requirements.lock --extra demo \
+		--no-emit-package composed-image-retrieval-client --output-file requirements-demo.lock pyproject.toml -
 
 # Source distributions and wheels of both, the wheels built from the source distributions.
 dist: $(INSTALLED)

@@ -40,7 +40,8 @@ def load_served(settings: EmbedderSettings) -> ServedModel:
     except ImportError as error:
         raise StartupError(
             f"{error.name} cannot be imported, which {settings.architecture} by name needs; install the "
-            "extra [torch], or give a model folder (cir models export) as --architecture"
+            "extra [torch] (in containers: OVERLAYS=torch), or give a model folder (cir models export) as "
+            "--architecture"
         ) from error
     return load(settings)
 

@@ -99,10 +99,7 @@ def test_the_services_are_everything_but_the_client(built: Path) -> None:
     for package in packages():
         assert f"{package}/py.typed" in names
         data = (".safetensors", ".onnx", ".npy", ".json", ".html", ".css", ".js")
-        # The shipped CLIP is there as a model folder; its checkpoint is for those who train.
-        checkpoint = {"embedder_service/shipped/cir-small.safetensors"}
-        assert tracked(package, ".py", *data) - checkpoint <= names
-    assert not checkpoint & names
+        assert tracked(package, ".py", *data) <= names
     source = set(in_source(built, SERVICES))
     assert names <= source
     assert not [name for name in source if name.startswith("cir/")]
