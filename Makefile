@@ -160,4 +160,5 @@ test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker -v -rs tests/deploy
 
 clean:
-	rm -rf $(VENV) build cir/build dist *.egg-info cir/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) clients/typescript/node_modules clients/typescript/dist
+	rm -rf build cir/build dist *.egg-info cir/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

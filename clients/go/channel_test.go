@@ -211,6 +211,12 @@ func TestTheKeyTravelsWithTheCall(t *testing.T) {
 	}
 }
 
+func TestAKeyThatCannotBeSentIsRefused(t *testing.T) {
+	if _, err := Dial("localhost:1", WithKey("cir_secret\n")); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+}
+
 func TestTLSInBothDirections(t *testing.T) {
 	folder := os.Getenv("CIR_TEST_TLS")
 	if folder == "" {

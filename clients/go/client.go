@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -84,6 +85,9 @@ func Dial(address string, options ...Option) (*Client, error) {
 	set := settings{credentials: insecure.NewCredentials()}
 	for _, option := range options {
 		option(&set)
+	}
+	if strings.ContainsFunc(set.key, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, errors.New("cir: an API key has printable ASCII characters only")
 	}
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(set.credentials),

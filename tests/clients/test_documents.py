@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2
 
+from cir._version import __version__
 from cir.channel import OPTIONS
 from cir.combiner.v1 import combiner_pb2
 from cir.common.v1 import errors_pb2, model_pb2, payload_pb2, vectors_pb2
@@ -51,6 +52,12 @@ def test_every_client_brings_that_service_config() -> None:
     assert {path.parent for path in copies} == {path for path in CLIENTS.iterdir() if path.is_dir()}
     for path in copies:
         assert json.loads(path.read_text()) == json.loads(block(DOCUMENT, "json")), path
+
+
+def test_the_package_for_node_has_the_version_of_the_project() -> None:
+    package = json.loads((CLIENTS / "typescript" / "package.json").read_text())
+    lock = json.loads((CLIENTS / "typescript" / "package-lock.json").read_text())
+    assert package["version"] == lock["version"] == lock["packages"][""]["version"] == __version__
 
 
 @pytest.mark.parametrize(

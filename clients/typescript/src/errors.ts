@@ -40,7 +40,19 @@ export function fromRpc(error: ServiceError): CirError {
   const failed = new CirError(error.details, error.code, { cause: error });
   failed.requestId = String(error.metadata?.get("x-request-id")[0] ?? "");
   const packed = error.metadata?.get("grpc-status-details-bin")[0];
-  for (const detail of packed instanceof Buffer ? (fields(packed).get(3) ?? []) : []) {
+  if (packed instanceof Buffer) {
+    try {
+      readDetails(packed, failed);
+    } catch {
+      // What lies between client and service may send anything; the code and the message are there all the same.
+    }
+  }
+  return failed;
+}
+
+/** Read the details of a google.rpc.Status into an error. */
+function readDetails(packed: Uint8Array, failed: CirError): void {
+  for (const detail of fields(packed).get(3) ?? []) {
     const { typeUrl, value } = fromBinary(AnySchema, detail);
     const found = fields(value);
     if (typeUrl.endsWith("/google.rpc.ErrorInfo") && text(found.get(2)) === "cir") {
@@ -54,7 +66,6 @@ export function fromRpc(error: ServiceError): CirError {
       failed.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;
     }
   }
-  return failed;
 }
 
 /** The length-delimited fields of a message by number: texts and messages of google.rpc, which have no stubs here. */

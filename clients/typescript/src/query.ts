@@ -96,6 +96,9 @@ function toValue(of: Plain): MessageInitShape<typeof ValueSchema> {
   if (of === null) {
     return { kind: { case: "nullValue", value: 0 } };
   }
+  if (typeof of !== "object") {
+    throw new TypeError(`no payload value can be made of ${typeof of}`);
+  }
   if (of instanceof Date) {
     return { kind: { case: "datetimeValue", value: timestampFromDate(of) } };
   }

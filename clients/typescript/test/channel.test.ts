@@ -141,6 +141,14 @@ test("errors have reason, field and time", async () => {
   });
 });
 
+test("an error whose details are damaged is an error all the same", async () => {
+  const replica = await Replica.start();
+  const metadata = new grpc.Metadata();
+  metadata.set("grpc-status-details-bin", Buffer.from([0x1a, 0xff, 0x01, 0x0a]));
+  replica.answer = () => ({ code: grpc.status.NOT_FOUND, details: "none", metadata });
+  await assert.rejects(clientOf([replica]).search.search({}), { message: "none", codeName: "NOT_FOUND", reason: "" });
+});
+
 test("the key travels with the call", async () => {
   const replica = await Replica.start();
   await clientOf([replica], "cir_secret").search.search({});

@@ -22,3 +22,8 @@ test("fields come back as they went", () => {
   assert.deepEqual(fields(made), all);
   assert.equal(made.fields["stock"]?.kind.case, "integerValue");
 });
+
+test("what no field can hold is refused", () => {
+  const missing = undefined as unknown as string;
+  assert.throws(() => payload({ kind: missing }), { message: "no payload value can be made of undefined" });
+});
