@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import cast
 
 from cir.errors import InvalidArgument
-from cir.payload import GeoPoint, to_value
+from cir.payload import GeoPoint, texts, to_value
 from cir.search.v1 import filter_pb2 as pb
 
 _BOUNDS = ("gt", "gte", "lt", "lte")
@@ -93,13 +93,21 @@ def to_filter(where: Where) -> pb.Filter:
     Raises:
         InvalidArgument: it is no filter.
     """
-    if where is None:
-        return pb.Filter()
-    if isinstance(where, Filter):
-        return _filter(where)
-    if isinstance(where, Mapping):
-        return _filter(from_dict(where))
-    return pb.Filter(must=[_condition(where)])
+    try:
+        if where is None:
+            return pb.Filter()
+        if isinstance(where, Filter):
+            return _filter(where)
+        if isinstance(where, Mapping):
+            return _filter(from_dict(where))
+        return pb.Filter(must=[_condition(where)])
+    except (TypeError, AttributeError, OverflowError) as error:
+        # What a message of the contract does not take: a field that is no text, a number that is none.
+        raise InvalidArgument(
+            f"the filter has a part of another type than it takes ({error})",
+            reason="FIELD_INVALID",
+            field="filter",
+        ) from error
 
 
 def from_dict(where: Mapping[str, object]) -> Filter:
@@ -154,7 +162,9 @@ def _filter(where: Filter) -> pb.Filter:
 def _condition(condition: Condition) -> pb.Condition:
     match condition:
         case MatchAny(field, values):
-            wanted = [to_value(value, field=field) for value in values]
+            # A text or number that stands alone is one value, not its letters.
+            listed = [values] if isinstance(values, str | int) else values
+            wanted = [to_value(value, field=field) for value in listed]
             return pb.Condition(match_any=pb.MatchAny(field=field, values=wanted))
         case Range(field):
             bounds = {name: getattr(condition, name) for name in _BOUNDS}
@@ -165,7 +175,7 @@ def _condition(condition: Condition) -> pb.Condition:
         case Exists(field):
             return pb.Condition(exists=pb.Exists(field=field))
         case HasId(item_ids):
-            return pb.Condition(has_id=pb.HasId(item_ids=item_ids))
+            return pb.Condition(has_id=pb.HasId(item_ids=texts(item_ids, field="filter")))
         case GeoRadius(field, centre, radius_m):
             circle = pb.GeoRadius(field=field, centre=centre.message(), radius_m=radius_m)
             return pb.Condition(geo_radius=circle)

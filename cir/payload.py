@@ -7,7 +7,7 @@ list of floats may be written with ints among them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +18,24 @@ from cir.common.v1 import payload_pb2 as pb
 from cir.datetimes import in_utc
 from cir.errors import InvalidArgument
 from cir.limits import field_name_problem, is_text
+
+
+def texts(values: Sequence[str], *, field: str) -> Sequence[str]:
+    """Return texts as a request lists them; one that stands alone is one text, not its letters.
+
+    `field` names the part of the request in an error.
+
+    Raises:
+        InvalidArgument: something else than texts.
+    """
+    if isinstance(values, str):
+        return [values]
+    listed = list(values) if isinstance(values, Iterable) else [values]
+    if not isinstance(values, Iterable) or not all(isinstance(each, str) for each in listed):
+        raise InvalidArgument(
+            f"{field} takes texts, not {str(values)[:100]!r}", reason="FIELD_INVALID", field=field
+        )
+    return listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from cir.models import (
     read_facets,
     version_name,
 )
+from cir.payload import texts
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.turns import ImageSource, Turn
 from cir.vectors import Features
@@ -180,7 +181,7 @@ def search(
         page_token=page_token,
         exclude_references=exclude_references,
         exclude_disliked=exclude_disliked,
-        exclude_item_ids=exclude,
+        exclude_item_ids=texts(exclude, field="exclude"),
         score_threshold=score_threshold,
         exact=exact,
         ef=ef,
@@ -305,7 +306,7 @@ def items(
 ) -> Call[Items]:
     """Up to 1000 items by id."""
     request = catalog_pb2.BatchGetItemsRequest(
-        parent=catalog_name(catalog), item_ids=item_ids, with_features=with_features
+        parent=catalog_name(catalog), item_ids=texts(item_ids, field="item_ids"), with_features=with_features
     )
     return _call("BatchGetItems", request, catalog_pb2.BatchGetItemsResponse, Items.read, timeout)
 
@@ -357,13 +358,15 @@ def update(
     request = catalog_pb2.UpdateItemsRequest(
         parent=catalog_name(catalog), items=[item.message() for item in items]
     )
-    request.update_mask.paths.extend(payload_path(field) for field in fields)
+    request.update_mask.paths.extend(payload_path(field) for field in texts(fields, field="fields"))
     return _call("UpdateItems", request, catalog_pb2.UpdateItemsResponse, Updated.read, timeout)
 
 
 def delete(catalog: str, item_ids: Sequence[str], *, timeout: float | None = None) -> Call[int]:
     """Delete items of the published version; answers how many existed."""
-    request = catalog_pb2.DeleteItemsRequest(parent=catalog_name(catalog), item_ids=item_ids)
+    request = catalog_pb2.DeleteItemsRequest(
+        parent=catalog_name(catalog), item_ids=texts(item_ids, field="item_ids")
+    )
     return _call("DeleteItems", request, catalog_pb2.DeleteItemsResponse, _deleted, timeout)
 
 
@@ -385,7 +388,10 @@ def facets(
 ) -> Call[dict[str, list[FacetCount]]]:
     """The commonest values of keyword, integer or bool fields among the items that pass a filter."""
     request = catalog_pb2.FacetItemsRequest(
-        parent=catalog_name(catalog), fields=fields, limit=limit, filter=to_filter(where)
+        parent=catalog_name(catalog),
+        fields=texts(fields, field="fields"),
+        limit=limit,
+        filter=to_filter(where),
     )
     return _call("FacetItems", request, catalog_pb2.FacetItemsResponse, read_facets, timeout)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from cir.channel import MAX_MESSAGE_BYTES
 from cir.errors import InvalidArgument
 from cir.images.upright import ORIENTATION_TAG, orientation_of, to_eight_bits, to_rgb
+from cir.payload import texts
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import Features, to_batch
 
@@ -117,7 +118,11 @@ class Turn:
         Raises:
             InvalidArgument: the turn cannot be sent.
         """
-        turn = pb.Turn(text=self.text, liked_item_ids=_ids(self.liked), disliked_item_ids=_ids(self.disliked))
+        turn = pb.Turn(
+            text=self.text,
+            liked_item_ids=texts(self.liked, field="liked"),
+            disliked_item_ids=texts(self.disliked, field="disliked"),
+        )
         given = [name for name in ("image", "item", "features") if not _is_empty(getattr(self, name))]
         if len(given) > 1:
             raise InvalidArgument(
@@ -138,8 +143,3 @@ class Turn:
 
 def _is_empty(part: object) -> bool:
     return part is None or (isinstance(part, str) and not part)
-
-
-def _ids(ids: Sequence[str]) -> Sequence[str]:
-    # A lone string is a sequence of one-letter ids to Python, and never meant so.
-    return [ids] if isinstance(ids, str) else ids

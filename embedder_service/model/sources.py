@@ -108,6 +108,8 @@ def _random_seed(pretrained: str) -> int | None:
 def _folder(architecture: str) -> Path | None:
     """Return the folder that an architecture names, or None for the name of an architecture."""
     if architecture.startswith(FOLDER):
+        if not architecture.removeprefix(FOLDER).strip():
+            raise StartupError(f"architecture {architecture!r} names no folder; expected {FOLDER}PATH")
         return Path(architecture.removeprefix(FOLDER)).expanduser()
     path = Path(architecture).expanduser()
     is_name = architecture.replace("/", "-") in open_clip.list_models()

@@ -7,7 +7,9 @@ import pytest
 import cir.requests
 from cir import requests
 from cir.errors import InvalidArgument
+from cir.filters import Filter, GeoRadius, HasId, MatchAny, MatchText, to_filter
 from cir.items import ItemUpdate, ItemWrite
+from cir.payload import GeoPoint
 from cir.requests import search
 from cir.search.v1 import search_pb2 as pb
 from cir.turns import Turn
@@ -130,3 +132,43 @@ def test_what_no_message_can_hold_is_an_invalid_argument(build: Any, arguments: 
     with pytest.raises(InvalidArgument) as raised:
         requests.build_call(build, **arguments)
     assert raised.value.message.encode()  # it can be printed
+
+
+@pytest.mark.parametrize(
+    ("request_of", "listed"),
+    [
+        (lambda ids: requests.delete("shop", ids), "item_ids"),
+        (lambda ids: requests.items("shop", ids), "item_ids"),
+        (lambda ids: requests.search("shop", text="a", exclude=ids), "exclude_item_ids"),
+        (lambda ids: requests.facets("shop", ids), "fields"),
+    ],
+)
+def test_a_text_where_texts_are_meant_is_one_of_them(request_of: Any, listed: str) -> None:
+    assert list(getattr(request_of("4711").request, listed)) == ["4711"]
+    assert list(getattr(request_of(("4", "7")).request, listed)) == ["4", "7"]
+    for wrong in (4711, [None], [["4"]], None):
+        with pytest.raises(InvalidArgument, match="takes texts, not"):
+            request_of(wrong)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {1: 1},
+        HasId([None]),  # type: ignore[list-item]
+        GeoRadius("place", GeoPoint("a", 2), 3),  # type: ignore[arg-type]
+        GeoRadius("place", None, 3),  # type: ignore[arg-type]
+        MatchText("a", 3),  # type: ignore[arg-type]
+        MatchAny("a", None),  # type: ignore[arg-type]
+        Filter(must=3),  # type: ignore[arg-type]
+    ],
+)
+def test_a_filter_of_other_types_is_refused_as_such(where: Any) -> None:
+    with pytest.raises(InvalidArgument):
+        to_filter(where)
+
+
+def test_a_lone_value_of_a_filter_is_one_value() -> None:
+    assert to_filter(MatchAny("k", "red")) == to_filter(MatchAny("k", ["red"]))
+    assert to_filter(MatchAny("k", 12)) == to_filter(MatchAny("k", [12]))  # type: ignore[arg-type]
+    assert to_filter(HasId("4711")) == to_filter(HasId(["4711"]))
