@@ -204,7 +204,7 @@ def test_a_tower_without_projection_is_told(tmp_path: Path, tower: str) -> None:
         ("hf-hub:", "auto", "names no repository"),
         ("hf-hub:a/b/c", "auto", "cannot be downloaded"),
         ("local-dir:/no/such/folder", "auto", "folder /no/such/folder does not exist"),
-        ("local-dir:", "auto", r"open_clip_config\.json cannot be used"),
+        ("local-dir:", "auto", r"names no folder; expected local-dir:PATH"),
         ("/no/such/folder", "auto", "is not known to open_clip"),
         ("ViT-X-99", "auto", "is not known to open_clip"),
         ("ViT-B-32", "shipped", r"no weights of 'ViT-B-32' are shipped \(there are: cir-small\)"),
