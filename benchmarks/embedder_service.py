@@ -23,7 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="ViT-B-32")
     parser.add_argument("--pretrained", default="random", help="tag, checkpoint or random[:SEED]")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--folder", type=Path, help="model folder of the same model, for rows by openvino")
     parser.add_argument("--photos", type=Path, help="folder of JPEG files; drawn pictures without it")
     parser.add_argument("--seconds", type=float, default=5, help="time for each row in each round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -71,14 +72,25 @@ def main() -> None:
         "IMAGE_CACHE_ITEMS": "0",
         "TEXT_CACHE_ITEMS": "0",
         "LOG_LEVEL": "warning",
+        "RUNTIME": "torch",
+    }
+    by_folder = environment | {
+        "ARCHITECTURE": str(options.folder),
+        "PRETRAINED": "auto",
+        "RUNTIME": "openvino",
     }
     exact = load_model(options, "float32")
     same = exact if exact.info.dtype == options.dtype else load_model(options, options.dtype)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "embedder.log"
         ready = "cir.embedder.v1.EmbedderService"
-        with service("embedder_service", environment, ready=ready, log=log) as address:
-            rates, latencies, interactive = asyncio.run(measure(address, exact, same, photos, options))
+        with ExitStack() as stack:
+            address = stack.enter_context(service("embedder_service", environment, ready=ready, log=log))
+            light = ""
+            if options.folder:
+                log = Path(folder) / "light.log"
+                light = stack.enter_context(service("embedder_service", by_folder, ready=ready, log=log))
+            rates, latencies, interactive = asyncio.run(measure(address, light, exact, same, photos, options))
     report = {
         "model": f"{same.info.architecture} {same.info.pretrained}",
         "device": same.info.device,
@@ -96,17 +108,28 @@ def main() -> None:
 
 
 async def measure(
-    address: str, exact: ServedModel, same: ServedModel, photos: list[bytes], options: argparse.Namespace
+    address: str,
+    light: str,
+    exact: ServedModel,
+    same: ServedModel,
+    photos: list[bytes],
+    options: argparse.Namespace,
 ) -> tuple[dict[str, float], dict[str, float], dict[str, dict[str, float]]]:
-    """Rates and idle latencies by row, medians over the rounds; percentiles of interactive calls."""
+    """Rates and idle latencies by row, medians over the rounds; percentiles of interactive calls.
+
+    `light` is the address of an embedder by openvino, empty for none; it takes turns with torch.
+    """
     rates: defaultdict[str, list[float]] = defaultdict(list)
     latencies: defaultdict[str, list[float]] = defaultdict(list)
     interactive: defaultdict[str, list[float]] = defaultdict(list)
     seconds: float = options.seconds
     image = pb.EmbedImagesRequest(images=[pb.ImageInput(content=photos[0])])
     text = pb.EmbedTextsRequest(texts=[TEXT])
-    async with open_async_channel(address) as channel:
-        stub = EmbedderServiceStub(channel)
+    async with AsyncExitStack() as stack:
+        stub = EmbedderServiceStub(await stack.enter_async_context(open_async_channel(address)))
+        other = (
+            EmbedderServiceStub(await stack.enter_async_context(open_async_channel(light))) if light else None
+        )
         for _ in range(options.rounds):
             rates[FIRST].append(naive_rate(exact, photos, seconds))
             rates[PIPELINED].append(pipelined_rate(same, photos, seconds))
@@ -114,6 +137,8 @@ async def measure(
             for clients in CLIENTS:
                 name = f"gRPC, {clients} at a time"
                 rates[name].append(await clients_rate(stub, photos, clients, seconds))
+                if other is not None:
+                    rates[f"openvino, {name}"].append(await clients_rate(other, photos, clients, seconds))
             await asyncio.sleep(
                 RECENT_SECONDS
             )  # while interactive calls are remembered, bulk work is held back
@@ -124,6 +149,11 @@ async def measure(
                 latencies["image, gRPC"].append(await timed_call(stub.EmbedImages(image, timeout=60)))
                 latencies["text, in-process"].append(timed(lambda: same.model.encode_texts([TEXT])))
                 latencies["text, gRPC"].append(await timed_call(stub.EmbedTexts(text, timeout=60)))
+                if other is not None:
+                    call = other.EmbedImages(image, timeout=60)
+                    latencies["openvino, image, gRPC"].append(await timed_call(call))
+                    words = other.EmbedTexts(text, timeout=60)
+                    latencies["openvino, text, gRPC"].append(await timed_call(words))
             interactive["idle"] += await interactive_calls(stub, image, options.calls)
             async with saturated(stub, photos):
                 interactive["beside a bulk stream"] += await interactive_calls(stub, image, options.calls)

@@ -20,7 +20,7 @@ from embedder_service.images.preprocess import prepare_with
 from embedder_service.loading import load_served
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
-from embedder_service.served import ServedModel, device_lanes
+from embedder_service.served import ServedModel
 from embedder_service.servicer import EmbedderServicer, to_duration
 from embedder_service.settings import EmbedderSettings
 from service_runtime.contract import SMALL_BYTES
@@ -69,7 +69,7 @@ class EmbedderApplication(Application):
         device_batch, bulk_batch = _CUDA_BATCHES if on_cuda else _CPU_BATCHES
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
-        lanes = 1 if on_cuda else device_lanes(settings)
+        lanes = served.lanes
         reader = ImageReader(
             prepare_with(settings.decoder(served.preprocessor.size), served.preprocessor),
             settings.decode_budget,

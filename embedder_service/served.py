@@ -10,13 +10,10 @@ from cir.common.v1 import model_pb2
 from embedder_service.batching.batcher import ShareDevice
 from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.engine import Model
-from embedder_service.host import core_count
 from embedder_service.images.normalisation import parse_mean, parse_std
 from embedder_service.images.preprocess import Interpolation, PaddingMode, Preprocessor, ResizeMode
 from embedder_service.settings import EmbedderSettings
 from embedder_service.traits import Choices, Traits
-
-_CPU_LANES = 2
 
 
 class Encoder(Model, Protocol):
@@ -33,11 +30,15 @@ class Encoder(Model, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The model that a service serves. `share_device` divides a CPU between passes; None on a GPU."""
+    """The model that a service serves.
+
+    `lanes` passes run at a time; `share_device` divides a CPU between them, and is None on a GPU.
+    """
 
     model: Encoder
     preprocessor: Preprocessor
     info: model_pb2.ModelInfo
+    lanes: int = 1
     share_device: ShareDevice | None = None
 
 
@@ -85,8 +86,3 @@ def preprocessing_info(preprocessor: Preprocessor, traits: Traits) -> model_pb2.
         fill=traits.fill,
         activation="quick_gelu" if traits.quick_gelu else "gelu",
     )
-
-
-def device_lanes(settings: EmbedderSettings) -> int:
-    """Return the forward passes that run in parallel on a CPU."""
-    return settings.device_lanes or min(_CPU_LANES, core_count())

@@ -21,7 +21,6 @@ from embedder_service.probe import PROBE_TEXTS, Int8Layers, first_within, probe_
 from embedder_service.served import (
     ServedModel,
     choices_of,
-    device_lanes,
     make_preprocessor,
     preprocessing_info,
 )
@@ -166,13 +165,14 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
     tokenizer = read_clip_tokenizer(path / TOKENIZER, facts.context_length, facts.cleaning)
     threads = settings.threads or core_count()
     model, info = _choose(folder, tokenizer, settings, threads)
-    lanes = device_lanes(settings)
+    # Each further compilation holds the weights once more.
+    lanes = settings.device_lanes or 1
     model.divide(lanes)
     model.normalise(traits)
     preprocessor = make_preprocessor(settings, traits, document.image_size)
     info.MergeFrom(preprocessing_info(preprocessor, traits))
     info.fingerprint = fingerprint(document.config, folder.digests, preprocessor, traits.mean, traits.std)
-    return ServedModel(model, preprocessor, info, model.share)
+    return ServedModel(model, preprocessor, info, lanes, model.share)
 
 
 def _choose(

@@ -23,12 +23,13 @@ from embedder_service.model.weights import LoadedModel, load_model
 from embedder_service.served import (
     ServedModel,
     choices_of,
-    device_lanes,
     make_preprocessor,
     preprocessing_info,
 )
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
+
+_CPU_LANES = 2
 
 
 def model_fingerprint(
@@ -111,8 +112,10 @@ def load(settings: EmbedderSettings) -> ServedModel:
         runtime="torch",
     )
     info.MergeFrom(preprocessing_info(preprocessor, traits))
-    share = CpuThreadShare(settings.threads, device_lanes(settings)) if device.type == "cpu" else None
-    return ServedModel(verified.model, preprocessor, info, share)
+    if device.type != "cpu":
+        return ServedModel(verified.model, preprocessor, info)
+    lanes = settings.device_lanes or min(_CPU_LANES, core_count())
+    return ServedModel(verified.model, preprocessor, info, lanes, CpuThreadShare(settings.threads, lanes))
 
 
 # What a text tower of Hugging Face computes beyond the shapes of its weights.
