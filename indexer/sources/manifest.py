@@ -19,7 +19,7 @@ from indexer.rejects import (
     Reject,
 )
 from indexer.sources.base import ImageError, ImageRoot, OutsideRoot, Source, SourceFacts, SourceItem
-from indexer.sources.cells import FLOAT_LIMIT, BadCell, Unsupported, cell_of, is_whole, shown
+from indexer.sources.cells import FLOAT_LIMIT, BadCell, CellText, Unsupported, cell_of, is_whole, shown
 from indexer.sources.columns import Columns, ColumnTypes, UnusableValue
 from indexer.sources.image_folders import ImageFolders
 from indexer.sources.parquet import ParquetImage, parquet_rows
@@ -199,7 +199,12 @@ def _image_cell(cell: object) -> object:
         members = cell.value
         if "path" in members and not members.keys() - {"bytes", "path"} and members.get("bytes") is None:
             cell = cell_of(members["path"])
-    return str(cell).strip() if isinstance(cell, str) else cell
+    return _name(cell) if isinstance(cell, str) else cell
+
+
+def _name(cell: str) -> str:
+    """Return a name as it is meant: JSON and Parquet say it exactly, cells of a CSV have spaces around."""
+    return str(cell).strip() if isinstance(cell, CellText) else cell
 
 
 def _reason_to_pass_over(image: object) -> PassedOver | None:
@@ -218,13 +223,13 @@ def _id_of_image(image: object) -> str:
 
 
 def _id_text(cell: object) -> str:
-    """Return an id as text: a text without surrounding spaces, and the digits of a whole number.
+    """Return an id as text: a text (of a CSV without surrounding spaces), the digits of a whole number.
 
     Raises:
         UnusableValue: the cell is anything else.
     """
     if isinstance(cell, str):
-        return str(cell).strip()
+        return _name(cell)
     match cell:
         case bool():
             pass

@@ -271,7 +271,7 @@ def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
         ("9007199254740993", "9007199254740993"),
         ("9007199254740993.0", "9007199254740993"),
         ("12345678901234567890123", "12345678901234567890123"),
-        ('" a b "', "a b"),
+        ('" a b "', " a b "),
         ('""', "1.jpg"),
         ("NaN", "1.jpg"),
         ("null", "1.jpg"),
@@ -390,3 +390,15 @@ def test_companions_in_a_listing_are_passed_over(tmp_path: Path) -> None:
     assert facts.total == 2
     assert facts.passed_over.counts == {"system_file": 4}
     assert "._a.jpg" in facts.passed_over.text
+
+
+def test_names_with_spaces_around_are_those_of_the_folder(tmp_path: Path) -> None:
+    names = [" b.jpg", "\u3000a.jpg", "c.jpg\u00a0"]
+    lines = "".join(json.dumps({"image": name, "id": name}) + "\n" for name in names)
+    source = ManifestSource(write(tmp_path, lines, "m.jsonl"))
+    assert [(item.id, Path(item.image).name) for item in source.items() if isinstance(item, SourceItem)] == [
+        (name, name) for name in names
+    ]
+    # Cells of a CSV are padded by hand and by programs.
+    source = ManifestSource(write(tmp_path, "id,image\n a , b.jpg \n"))
+    assert [item.id for item in source.items() if isinstance(item, SourceItem)] == ["a"]
