@@ -25,7 +25,7 @@ from cir_cli.model_options import (
     TokenizerOption,
     traits,
 )
-from cir_cli.options import DEFAULT_DATA, Data
+from cir_cli.options import DEFAULT_DATA, DEFAULT_SERVER, Data
 
 _STOPPED_WHILE_STARTING = 130
 
@@ -163,6 +163,9 @@ def up(
             print(f"  store     {options.store}")
             print(f"  logs      {data / 'logs'}")
             print(f"up; index images with: cir index CATALOG FOLDER{_data_option(data)}")
+            search = plan(options)[2].address
+            if search != DEFAULT_SERVER:
+                print(f"for cir search, items and catalogs: export CIR_SERVER={shlex.quote(search)}")
             print("Ctrl-C stops all", flush=True)
             services.watch()
             print("stopping ...", flush=True)
