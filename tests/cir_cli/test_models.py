@@ -10,6 +10,9 @@ import pytest
 from cir_cli.main import run
 from embedder_service.loading import SHIPPED
 
+# Importing what reads data sets starts a process.
+pytestmark = pytest.mark.service
+
 
 def test_the_shipped_model_and_those_of_a_folder_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
