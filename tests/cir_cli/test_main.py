@@ -70,7 +70,9 @@ def test_search_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         "image": "",
     }
     assert answer["next_page_token"] == "t"
-    assert answer["explanation"]["turns"] == [{"kind": "composed", "text_weight": 0.5}]
+    assert answer["explanation"]["turns"] == [
+        {"kind": "composed", "text_weight": 0.5, "text_tokens": 0, "read_tokens": 0}
+    ]
     assert answer["timings"]["total"] == 0.012
 
 

@@ -33,13 +33,11 @@ class Deadly(FolderSource):
         super().__init__(root)
         self._marker = marker
         self._driver = os.getpid()
-        self._passes = 0
 
     def items(self) -> Iterator[SourceItem | Reject]:
         found = list(super().items())
-        self._passes += 1
-        # The first pass of a worker only counts.
-        reading = os.getpid() != self._driver and self._passes == 2
+        # Workers pass through the items to read them alone; counting them looks at the folder itself.
+        reading = os.getpid() != self._driver
         for number, item in enumerate(found):
             if reading and number == len(found) - 3:
                 try:
