@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
-from openvino import opset13 as ops
 
 from embedder_service.batching.jobs import Features
 from service_runtime.errors import StartupError
+from service_runtime.openvino_core import core as _core
+from service_runtime.openvino_core import opset13 as ops
 
 # Values of an input row that share one scale in a product in int8.
 _INT8_GROUP = 128
@@ -21,7 +21,6 @@ _INT8_GROUP = 128
 _MIN_INT8_WEIGHTS = 4096
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
-_core = openvino.Core()
 
 
 class Linear(StrEnum):

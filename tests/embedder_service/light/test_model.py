@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from openvino import Core
 
 from embedder_service.images.preprocess import Interpolation
 from embedder_service.light.folder import PROBE, TEXTUAL, TOKENIZER, VISUAL, file_digest
@@ -22,6 +21,7 @@ from embedder_service.probe import PROBE_TEXTS, probe_images, smallest_cosine
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
+from service_runtime.openvino_core import core
 
 FOLDER = SHIPPED / "cir-small"
 
@@ -94,7 +94,7 @@ def test_settings_of_preprocessing_go_before_those_of_the_folder(served: ServedM
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
 def test_a_narrow_type_keeps_the_bound_or_gives_way(dtype: str) -> None:
     capability = {"int8": "INT8", "bfloat16": "BF16"}[dtype]
-    if capability not in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert dtype in refusal(FOLDER, dtype=dtype)
         return
     kept, exact = load(dtype=dtype, min_dtype_cosine=0.9), load()

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from openvino import Core
 
 from embedder_service.light.model import load_light
 from embedder_service.loading import SHIPPED, load_served
@@ -17,6 +16,7 @@ from embedder_service.model.load import load
 from embedder_service.probe import PROBE_TEXTS, probe_features
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
+from service_runtime.openvino_core import core
 from tests.embedder_service.small_model import CONFIG, load_small, save, write_config
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -81,7 +81,7 @@ def outlying(folder: Path) -> Path:
 
 
 def test_int8_keeps_the_bound_or_gives_way_where_channels_are_outlying(tmp_path: Path) -> None:
-    if "INT8" not in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no int8 products")
     weights = outlying(tmp_path)
     made = export(small(tmp_path, str(weights)), tmp_path / "model").folder
