@@ -32,7 +32,7 @@ _NEEDS = {
     "train": ("combiner", "train"),
     "search": ("search",),
     "indexer": ("search", "indexer"),
-    "demo": ("embedder", "search", "indexer", "web"),
+    "demo": ("embedder", "combiner", "search", "indexer", "web"),
 }
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.service
 DATA = ("--dataset", "cirr", "--root", "x")
 HEAVY = (
     "torch", "torchvision", "open_clip", "pyarrow", "qdrant_client", "qdrant_edge", "ray", "matplotlib",
-    "safetensors", "jinja2", "starlette", "uvicorn",
+    "safetensors", "jinja2", "starlette", "uvicorn", "openvino", "tokenizers", "ftfy", "regex",
 )  # fmt: skip
 # The client is a distribution of its own.
 NOT_OF_THE_CLIENT = (
