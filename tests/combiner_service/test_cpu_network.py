@@ -17,6 +17,7 @@ sizes_strategy = st.builds(NetworkSizes, st.integers(1, 48), st.integers(1, 64),
 narrow_types = pytest.mark.parametrize("weight_type", [WeightType.BFLOAT16, WeightType.INT8])
 
 
+@pytest.mark.slow
 @given(sizes_strategy, st.integers(0, 2**16), st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=17))
 @settings(max_examples=60, deadline=None)
 def test_output_equals_the_formulae_evaluated_in_numpy(

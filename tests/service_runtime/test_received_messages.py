@@ -79,6 +79,7 @@ def test_every_part_of_a_message_is_counted_once(seed: int, kind: Any, step: int
     assert walk(content, kind.DESCRIPTOR, step=step) == parts(message)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(KINDS), mutations=st.integers(1, 3))
 def test_whatever_the_parser_takes_is_counted_to_its_end(seed: int, kind: Any, mutations: int) -> None:
     source = random.Random(seed)

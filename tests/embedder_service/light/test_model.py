@@ -91,6 +91,7 @@ def test_settings_of_preprocessing_go_before_those_of_the_folder(served: ServedM
     assert smallest_cosine(served.model.encode_images(pixels), other.model.encode_images(pixels)) < 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
 def test_a_narrow_type_keeps_the_bound_or_gives_way(dtype: str) -> None:
     capability = {"int8": "INT8", "bfloat16": "BF16"}[dtype]

@@ -44,6 +44,7 @@ def test_ids_are_those_of_open_clip(tokenizers: dict[str, Any], texts: list[str]
     assert ours.long_texts(texts, ours(texts)) == {i: n for i, n in counts.items() if n > 20}
 
 
+@pytest.mark.slow
 @given(texts=st.lists(TEXTS, max_size=3))
 def test_a_row_has_the_context_and_ends(texts: list[str]) -> None:
     tokenizer = read_clip_tokenizer(PATH, 8, "lower")
