@@ -190,7 +190,9 @@ def parse_address(text: str, *, default_port: int = 0) -> Address:
         name = text[4:].removeprefix("///")
         default_port = default_port or _DNS_PORT
     if "://" in name:
-        raise InvalidArgument(f"address {text!r}: expected host:port, without {name.partition('://')[0]}://")
+        # Shown on one line, whatever it is.
+        shown = repr(name.partition("://")[0])[1:-1]
+        raise InvalidArgument(f"address {text!r}: expected host:port, without {shown}://")
     bracketed = re.fullmatch(r"(\[[^\]]*\])(?::(.*))?", name, re.DOTALL)
     host, colon, port = name.partition(":")
     if bracketed:

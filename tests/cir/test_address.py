@@ -6,7 +6,7 @@ import ipaddress
 from contextlib import suppress
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from cir.address import (
@@ -69,6 +69,7 @@ _PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=8).map("".join)))
+@example("\n://")
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing but `InvalidArgument` in one line, and what is read is read again as the same."""
     with suppress(InvalidArgument):
