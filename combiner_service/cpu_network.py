@@ -9,11 +9,8 @@ import numpy as np
 
 from combiner_service.combiner import Float32
 from combiner_service.network_spec import NetworkSizes, WeightType, sizes_from_shapes
-from service_runtime.openvino_core import core, openvino
+from service_runtime.openvino_core import core, int8_weights, openvino, precision
 from service_runtime.openvino_core import opset13 as ops
-
-# Values of an input row that share one scale in a product in int8.
-_INT8_GROUP = 128
 
 Layers = Callable[[Float32], Float32]
 
@@ -82,15 +79,13 @@ class _Layers:
         for index, (weight, bias) in enumerate(layers):
             last = ops.relu(last) if index else last
             last = ops.add(ops.matmul(last, _constant(weight, weight_type), False, True), ops.constant(bias))
-        bfloat16 = weight_type is WeightType.BFLOAT16
         compiled = core.compile_model(
             openvino.Model([last], [given], "layers"),
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": threads,
-                "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP if weight_type is WeightType.INT8 else 0,
+                **precision(weight_type),
             },
         )
         self._request = compiled.create_infer_request()
@@ -107,9 +102,7 @@ def _constant(weight: Float32, weight_type: WeightType) -> openvino.Node:
     """Return the weight as the graph holds it, (out, in)."""
     if weight_type is not WeightType.INT8 or len(weight) == 1:
         return ops.constant(weight)
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(1e-30)) / np.float32(127)
-    whole = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-    return ops.multiply(ops.convert(ops.constant(whole), np.float32), ops.constant(scale))
+    return int8_weights(weight, axis=1)
 
 
 _PROBE_ROWS = 96

@@ -79,7 +79,7 @@ def _shorten(names: list[str]) -> str:
 
 
 class WeightType(StrEnum):
-    """float32 is exact; the narrow ones are checked against it (network_precision.py)."""
+    """float32 is exact; the narrow ones are checked against it (`network_loading.py`)."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -12,14 +12,10 @@ import numpy.typing as npt
 
 from embedder_service.batching.jobs import Features
 from service_runtime.errors import StartupError
-from service_runtime.openvino_core import core as _core
-from service_runtime.openvino_core import opset13 as ops
+from service_runtime.openvino_core import core, int8_weights, precision
 
-# Values of an input row that share one scale in a product in int8.
-_INT8_GROUP = 128
 # Smaller matrices cost more to quantise than to multiply.
 _MIN_INT8_WEIGHTS = 4096
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 
 
@@ -82,7 +78,7 @@ class Tower:
             StartupError: this CPU does not compute in the dtype, or the runtime cannot compile the tower.
         """
         capability = _CAPABILITIES.get(dtype)
-        if capability and capability not in _core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
         model = _read(self.path)
         if dtype == "int8":
@@ -90,11 +86,10 @@ class Tower:
         settings = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads * streams,
-            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP if dtype == "int8" else 0,
+            **precision(dtype),
         }
         try:
-            return Compiled(_core.compile_model(model, "CPU", settings), streams)
+            return Compiled(core.compile_model(model, "CPU", settings), streams)
         except RuntimeError as error:
             raise StartupError(f"{self.path} cannot be compiled: {_line(error)}") from error
 
@@ -119,7 +114,7 @@ class Compiled:
 
 def _read(path: Path) -> Any:
     try:
-        return _core.read_model(path)
+        return core.read_model(path)
     except RuntimeError as error:
         raise StartupError(
             f"{path} cannot be read by OpenVINO: {_line(error)}; export the model again"
@@ -165,10 +160,7 @@ def _quantize(model: Any, linear: Linear) -> None:
         inputs, outputs = weight.shape[::-1] if transposed else weight.shape
         if weight.size < _MIN_INT8_WEIGHTS or not _is_chosen(linear, inputs, outputs):
             continue
-        axis = 1 if transposed else 0
-        scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), np.float32(1e-30)) / np.float32(127)
-        whole = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-        replaced = ops.multiply(ops.convert(ops.constant(whole), np.float32), ops.constant(scale))
+        replaced = int8_weights(weight, axis=1 if transposed else 0)
         node.input(1).replace_source_output(replaced.output(0))
 
 
