@@ -14,10 +14,8 @@ from combiner_service.combiner import CombinerInfo, Float32
 from combiner_service.cpu_network import CpuNetwork, smallest_cosine
 from combiner_service.network import NetworkCombiner
 from combiner_service.network_spec import WeightType
+from service_runtime.gpu import may_use_gpu
 from service_runtime.logging import get_logger
-
-# Where a driver of CUDA shows its devices: on Linux, and on Windows' Linux.
-_CUDA_NODES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def choose_device(wanted: str) -> str:
     """
     if wanted == "cpu":
         return wanted
-    if wanted == "auto" and not (find_spec("torch") and any(node.exists() for node in _CUDA_NODES)):
+    if wanted == "auto" and not may_use_gpu():
         return "cpu"
     if find_spec("torch") is None:
         raise ValueError(f"device {wanted} needs torch; install the extra [torch], or use cpu or auto")

@@ -1,16 +1,13 @@
-"""Facts about this machine that decide how a model is run: instruction sets, GPUs, cores."""
+"""Facts about this machine that decide how a model is run: instruction sets, cores."""
 
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
 # Either instruction set multiplies bfloat16 in hardware; without them it is slower than float32.
 _BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
-# Files of the drivers that torch reaches GPUs through: NVIDIA's, AMD's, and those of a Windows host.
-_GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def read_cpu_flags() -> frozenset[str]:
@@ -26,11 +23,6 @@ def read_cpu_flags() -> frozenset[str]:
 def multiplies_bfloat16(cpu_flags: frozenset[str] | None = None) -> bool:
     """Return true where the CPU multiplies bfloat16 in hardware."""
     return bool((read_cpu_flags() if cpu_flags is None else cpu_flags) & _BFLOAT16_FLAGS)
-
-
-def may_use_gpu() -> bool:
-    """Return true where a driver and torch are there; asked before torch is loaded, which takes seconds."""
-    return any(path.exists() for path in _GPU_DRIVERS) and find_spec("torch") is not None
 
 
 def core_count() -> int:

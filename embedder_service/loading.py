@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedder_service.host import may_use_gpu
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
+from service_runtime.gpu import may_use_gpu
 
 #: Where the models of this project lie.
 SHIPPED = Path(__file__).parent / "shipped"

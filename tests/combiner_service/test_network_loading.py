@@ -12,6 +12,7 @@ from combiner_service.combiner import CombinerInfo
 from combiner_service.cpu_network import CpuNetwork
 from combiner_service.network_loading import LoadOptions, choose_device, load_network
 from combiner_service.network_spec import NetworkSizes, WeightType
+from service_runtime import gpu
 from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
 
 pytestmark = pytest.mark.torch
@@ -72,18 +73,20 @@ def test_outliers_that_int8_cannot_hold_keep_the_network_exact(tmp_path: Path) -
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(network_loading, "_CUDA_NODES", (tmp_path,))
+    monkeypatch.setattr(gpu, "_DRIVERS", (tmp_path,))
     assert [choose_device(name) for name in ("cpu", "auto", "cuda", "cuda:0")] == [
         *("cpu", "cuda", "cuda", "cuda:0")
     ]
     with pytest.raises(ValueError, match="cuda:1 is not there; torch sees 1 CUDA devices"):
         choose_device("cuda:1")
-    monkeypatch.setattr(network_loading, "_CUDA_NODES", (tmp_path / "none",))
+    monkeypatch.setattr(gpu, "_DRIVERS", (tmp_path / "none",))
     assert choose_device("auto") == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match="use cpu or auto"):
         choose_device("cuda")
-    monkeypatch.setattr(network_loading, "find_spec", lambda _: None)
+    for module in (gpu, network_loading):
+        monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(gpu, "_DRIVERS", (tmp_path,))
     assert choose_device("auto") == "cpu"
     with pytest.raises(ValueError, match="device cuda needs torch"):
         choose_device("cuda")
