@@ -59,7 +59,12 @@ def encode_tokens(module: Any, tokens: torch.Tensor) -> torch.Tensor:
         return features
     longest = int(tokens.argmax(dim=-1).max()) + 1
     length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
-    tokens = tokens[:, :length]
+    return encode_cut(module, tokens[:, :length])
+
+
+def encode_cut(module: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Return raw features (n, d) of int64 tokens (n, any length), for a module that `can_be_cut`."""
+    length = tokens.shape[1]
     dtype = module.transformer.get_cast_dtype()
     hidden = module.token_embedding(tokens).to(dtype) + module.positional_embedding[:length].to(dtype)
     hidden = module.transformer(hidden, attn_mask=module.attn_mask[:length, :length])
@@ -73,6 +78,7 @@ def encode_tokens(module: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def can_be_cut(module: Any) -> bool:
+    """Return true where what stands behind a text's end cannot change its feature."""
     return (
         type(module) is open_clip.CLIP and module.text_pool_type == "argmax" and module.attn_mask is not None
     )

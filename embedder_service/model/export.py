@@ -16,7 +16,6 @@ import open_clip
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
-from open_clip.transformer import text_global_pool
 
 from embedder_service.light.folder import (
     PROBE,
@@ -28,7 +27,7 @@ from embedder_service.light.folder import (
 )
 from embedder_service.light.tokenizer import CLIP_TOKENIZER, clip_vocabulary
 from embedder_service.model.checkpoint import one_line
-from embedder_service.model.clip import ClipModel, can_be_cut, image_size
+from embedder_service.model.clip import ClipModel, can_be_cut, encode_cut, image_size
 from embedder_service.model.load import check_towers, describe_words, weight_digests
 from embedder_service.model.tokenizer import make_tokenizer
 from embedder_service.model.weights import LoadedModel, load_model
@@ -161,16 +160,7 @@ class _CutTexts(_Texts):
     """The text tower for any length: as `encode_tokens` computes it once a batch is cut."""
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        model, length = self.model, tokens.shape[1]
-        hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
-        hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
-        pooled: torch.Tensor = text_global_pool(model.ln_final(hidden), tokens, model.text_pool_type)
-        projection = model.text_projection
-        if isinstance(projection, torch.nn.Linear):
-            pooled = projection(pooled)
-        elif projection is not None:
-            pooled = pooled @ projection
-        return pooled
+        return encode_cut(self.model, tokens)
 
 
 def _save(
