@@ -43,30 +43,37 @@ class ImageFolders:
 
     def __init__(self, root: ImageRoot) -> None:
         self._root = root
-        self._resolved: dict[str, str] = {}
+        # By folder as written: where it lies, and what is recorded of it.
+        self._known: dict[str, tuple[str, str | None]] = {}
         self._found: set[str] = set()
 
     def add(self, image: str) -> None:
         """Count in the folder of an image's stored location; images outside the root are none."""
         folder, slash, name = image.rpartition("/")
         folder = folder or slash
-        resolved = self._resolved.get(folder)
         try:
-            if resolved is None:
-                resolved = self._resolved[folder] = str((self._root.path / folder).resolve())
+            if folder not in self._known:
+                path = (self._root.path / folder).resolve()
+                self._known[folder] = str(path), self._recorded(path)
+            resolved, recorded = self._known[folder]
             # Asked for each file, since its location is stored with all links followed.
             if os.path.islink(f"{resolved}/{name}"):
-                resolved = str(self._root.resolve(image)[0].parent)
+                recorded = self._recorded(self._root.resolve(image)[0].parent)
         except (OutsideRoot, OSError, ValueError, RuntimeError):
             return
-        path = Path(resolved)
-        if path.is_relative_to(self._root.path):
-            relative = path.relative_to(self._root.path).as_posix()
-            self._found.add(os.path.dirname(self._root.location("" if relative == "." else f"{relative}/")))
-        if len(self._resolved) > _REMEMBERED:
-            self._resolved.clear()
+        if recorded is not None:
+            self._found.add(recorded)
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
         if len(self._found) > _REMEMBERED:
             self._found = set(fold_folders(self._found))
+
+    def _recorded(self, path: Path) -> str | None:
+        """Return a folder as it is recorded; None for one outside the root."""
+        if not path.is_relative_to(self._root.path):
+            return None
+        relative = path.relative_to(self._root.path).as_posix()
+        return os.path.dirname(self._root.location("" if relative == "." else f"{relative}/"))
 
     def folded(self) -> tuple[str, ...]:
         """Return the folders to record."""
