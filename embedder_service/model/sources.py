@@ -8,7 +8,7 @@ the weights are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,44 +117,45 @@ def _folder(architecture: str) -> Path | None:
 
 
 def _of_config_file(architecture: str, pretrained: str, seed: int | None, path: Path) -> Source:
-    document = read_document(path)
-    if seed is not None:
-        weights: RandomWeights | Path = RandomWeights(seed)
-    elif pretrained == SHIPPED:
-        weights = _shipped(architecture)
-    else:
-        weights = _checkpoint(pretrained, "a tag, which a model config file cannot have")
-    name = f"{RANDOM}:{seed}" if seed is not None else _weights_name(pretrained, weights)
-    return Source(
-        architecture,
-        name,
-        copy.deepcopy(document.config),
-        weights,
-        published_for(document.config),
-        document,
-        path.resolve().parent,
-    )
+    def find() -> Path:
+        if pretrained == SHIPPED:
+            return _shipped(architecture)
+        return _checkpoint(pretrained, "a tag, which a model config file cannot have")
+
+    return _described(architecture, pretrained, seed, read_document(path), find, path.resolve().parent)
 
 
 def _of_folder(folder: Path, pretrained: str, seed: int | None) -> Source:
     if not folder.is_dir():
         raise StartupError(f"folder {folder} does not exist; expected one with {CONFIG_NAME} and the weights")
-    document = _document_in(folder)
-    if seed is not None:
-        weights: RandomWeights | Path = RandomWeights(seed)
-    elif pretrained == AUTO:
-        weights = find_in_folder(folder)
-    else:
-        weights = _checkpoint(pretrained, f"{AUTO}, for the weights in {folder}")
-    name = f"{RANDOM}:{seed}" if seed is not None else _weights_name(pretrained, weights)
+
+    def find() -> Path:
+        if pretrained == AUTO:
+            return find_in_folder(folder)
+        return _checkpoint(pretrained, f"{AUTO}, for the weights in {folder}")
+
+    shown = f"{FOLDER}{folder.resolve().name}"
+    return _described(shown, pretrained, seed, _document_in(folder), find, folder.resolve())
+
+
+def _described(
+    shown: str,
+    pretrained: str,
+    seed: int | None,
+    document: Document,
+    find: Callable[[], Path],
+    folder: Path | None = None,
+) -> Source:
+    """Return a model that a document describes, with random weights or those that `find` finds."""
+    weights = find() if seed is None else RandomWeights(seed)
     return Source(
-        f"{FOLDER}{folder.resolve().name}",
-        name,
+        shown,
+        f"{RANDOM}:{seed}" if seed is not None else _weights_name(pretrained, weights),
         copy.deepcopy(document.config),
         weights,
         published_for(document.config),
         document,
-        folder.resolve(),
+        folder,
     )
 
 
@@ -170,21 +171,13 @@ def _of_repository(architecture: str, pretrained: str, seed: int | None, cache_d
     if not repository.strip("/"):
         raise StartupError(f"architecture {architecture!r} names no repository; expected {HUB}ORG/NAME")
     document = _document_of(repository, cache_dir)
-    if seed is not None:
-        weights: RandomWeights | Path = RandomWeights(seed)
-    elif pretrained == AUTO:
-        weights = _weights_of(repository, document, cache_dir)
-    else:
-        weights = _checkpoint(pretrained, f"{AUTO}, for the weights of {architecture}")
-    name = f"{RANDOM}:{seed}" if seed is not None else _weights_name(pretrained, weights)
-    return Source(
-        architecture,
-        name,
-        copy.deepcopy(document.config),
-        weights,
-        published_for(document.config),
-        document,
-    )
+
+    def find() -> Path:
+        if pretrained == AUTO:
+            return _weights_of(repository, document, cache_dir)
+        return _checkpoint(pretrained, f"{AUTO}, for the weights of {architecture}")
+
+    return _described(architecture, pretrained, seed, document, find)
 
 
 def _document_of(repository: str, cache_dir: Path | None) -> Document:
