@@ -29,10 +29,20 @@ _MAX_PICKLE_BYTES = 1 << 20
 # The first pickles of the older layout.
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_PROTOCOL = 1001
-# numpy's name of each class of storage; "bfloat16" is none of numpy's, and widened by hand.
-_FLOATS = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": "bfloat16"}
-_OTHERS = ("LongStorage", "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage")
-_BYTES = {"f8": 8, "f4": 4, "f2": 2, "bfloat16": 2}
+# Type and bytes of a number in each class of storage, as numpy names floats; the type of others is empty.
+# "bfloat16" is none of numpy's, and widened by hand.
+_STORAGES = {
+    "DoubleStorage": ("f8", 8),
+    "FloatStorage": ("f4", 4),
+    "HalfStorage": ("f2", 2),
+    "BFloat16Storage": ("bfloat16", 2),
+    "LongStorage": ("", 8),
+    "IntStorage": ("", 4),
+    "ShortStorage": ("", 2),
+    "CharStorage": ("", 1),
+    "ByteStorage": ("", 1),
+    "BoolStorage": ("", 1),
+}
 
 Read = Callable[[str], bytes]
 
@@ -43,6 +53,7 @@ class _Storage:
 
     key: str
     dtype: str
+    width: int
     count: int
 
 
@@ -114,7 +125,7 @@ def widen(content: bytes | bytearray, dtype: str, order: str = "<") -> Float32:
 
 def _numbers(tensor: Tensor, file: _File) -> Float32:
     content = file.read(tensor.storage.key)
-    width = _BYTES[tensor.storage.dtype]
+    width = tensor.storage.width
     count = math.prod(tensor.shape)
     part = content[tensor.offset * width : (tensor.offset + count) * width]
     if len(part) != count * width:
@@ -192,7 +203,7 @@ def _parse_sequence(stream: BinaryIO) -> _File:
         stream.seek(position)
         if int.from_bytes(stream.read(8), "little" if order == "<" else "big") != storage.count:
             raise ValueError(f"storage {key} has another length than the file says")
-        length = storage.count * unpickler.widths[key]
+        length = storage.count * storage.width
         places[key] = (position + 8, length)
         position += 8 + length
 
@@ -226,7 +237,6 @@ class _Unpickler(_PurePython):  # type: ignore[misc]
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
-        self.widths: dict[str, int] = {}
 
     def load(self) -> object:
         """Return what was pickled."""
@@ -245,18 +255,17 @@ class _Unpickler(_PurePython):  # type: ignore[misc]
         }
         if (module, name) in known:
             return known[module, name]
-        if module == "torch" and (name in _FLOATS or name in _OTHERS):
+        if module == "torch" and name in _STORAGES:
             return name
         raise pickle.UnpicklingError(f"it names {module[:60]}.{name[:60]}")
 
     def persistent_load(self, identity: Any) -> _Storage:
         """Return the storage of a tensor."""
         kind, name, key, _, count, *view = identity
-        if kind != "storage" or any(view) or not isinstance(count, int) or count < 0:
+        # The class is a text from `find_class`: what is deeply nested must not be hashed (see above).
+        if kind != "storage" or any(view) or type(name) is not str or type(count) is not int or count < 0:
             raise pickle.UnpicklingError("it refers to something else than a storage")
-        storage = _Storage(str(key), _FLOATS.get(name, ""), count)
-        widths = {"DoubleStorage": 8, "LongStorage": 8, "FloatStorage": 4, "IntStorage": 4}
-        self.widths[storage.key] = widths.get(name, 1 if name in _OTHERS[3:] else 2)
+        storage = _Storage(str(key), *_STORAGES[name], count)
         return self.storages.setdefault(storage.key, storage)
 
     def _checked_items(self) -> None:

@@ -162,6 +162,12 @@ def archive_of(path: Path, pickled: bytes, storages: dict[str, bytes] | None = N
         pytest.param(b"\x80\x02}" + b")" + b"\x85" * 900_000 + b"K\x01s.", id="a deeply nested key"),
         pytest.param(b"\x80\x02}(" + b")" + b"\x85" * 900_000 + b"K\x01u.", id="deeply nested keys"),
         pytest.param(b"\x80\x02(" + b")" + b"\x85" * 900_000 + b"K\x01d.", id="a dictionary of such"),
+        pytest.param(
+            b"\x80\x02(X\x07\x00\x00\x00storage)"
+            + b"\x85" * 900_000
+            + b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ.",
+            id="a storage of a deeply nested class",
+        ),
         pytest.param(b"\x80\x04\x8f(" + b")" + b"\x85" * 900_000 + b"\x90.", id="a set of such"),
         pytest.param(b"\x80\x02" + b"]" * 900_000 + b"a" * 899_999 + b".", id="lists in lists"),
         pytest.param(b"\x80\x02X" + (2**31 - 1).to_bytes(4, "little") + b"a.", id="a text too long"),
