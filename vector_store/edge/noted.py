@@ -133,10 +133,6 @@ class VersionFiles:
         with suppress(OSError):
             write_json(self._layout.damage(*self._key), {"problem": problem})
 
-    def is_marked(self) -> bool:
-        """Return whether damage was found, and the version not opened well since."""
-        return self._layout.damage(*self._key).exists()
-
     def unmark(self) -> None:
         """Note that the version is as it should be."""
         self._layout.damage(*self._key).unlink(missing_ok=True)
