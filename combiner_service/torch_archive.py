@@ -199,6 +199,8 @@ def _parse_sequence(stream: BinaryIO) -> _File:
     places: dict[str, tuple[int, int]] = {}
     position = head.tell()
     for key in keys:
+        if type(key) is not str:
+            raise pickle.UnpicklingError("it lists something else than storages")
         storage = unpickler.storages[key]
         stream.seek(position)
         if int.from_bytes(stream.read(8), "little" if order == "<" else "big") != storage.count:

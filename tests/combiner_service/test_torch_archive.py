@@ -213,3 +213,15 @@ def test_shared_storages_and_parameters_are_read_as_torch_reads_them(
     found = read_checkpoint(path).weights
     for name, tensor in weights.items():
         np.testing.assert_array_equal(found[name], tensor.numpy())
+
+
+@both_readers
+def test_a_crafted_list_of_storages_in_the_older_layout_is_refused(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"epoch": 3, "Combiner": {}}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    empty = pickle.dumps([], protocol=2)
+    assert whole.endswith(empty)
+    path.write_bytes(whole.removesuffix(empty) + b"\x80\x02])" + b"\x85" * 900_000 + b"a.")
+    with pytest.raises(InvalidCheckpointError, match="something else than storages"):
+        read(path)
