@@ -31,9 +31,11 @@ demo: $(DEMO_INSTALLED)
 # COVERAGE=1 measures the lines that run in the process of the tests; the floor is the quick tests'.
 COVER = $(if $(filter-out 0,$(COVERAGE)),$(addprefix --cov=,$(PACKAGES)) --cov-report=term:skip-covered)
 
-# Every test but those in containers and those of clients in other languages.
+# Every test but those in containers and those of clients in other languages: the quick ones on all cores, then those
+# that start processes or measure memory, one at a time.
 test: $(INSTALLED)
-	$(BIN)/pytest $(COVER)
+	$(BIN)/pytest --quick --numprocesses auto $(COVER)
+	$(BIN)/pytest --no-quick
 
 # What to run before every commit: the rules, and the tests that need no process, socket, browser, torch or container.
 check: $(INSTALLED)

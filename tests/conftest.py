@@ -1,4 +1,4 @@
-"""What a test needs is written on it as a mark; `pytest --quick` runs the tests that need nothing.
+"""Marks say what a test needs: `pytest --quick` runs those that need nothing, `--no-quick` the others.
 
 A test without the mark `service` must not start a process or open a server, a channel or a socket. A test
 without `torch` must not be the first to import torch. Such a test fails, and the message names the place.
@@ -91,8 +91,10 @@ def _seen(call: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --quick."""
-    parser.addoption("--quick", action="store_true", help="run the tests that need nothing, in a minute")
+    """Add --quick and its counterpart."""
+    add = parser.getgroup("marks").addoption
+    add("--quick", dest="quick", action="store_true", default=None, help="run the tests that need nothing")
+    add("--no-quick", dest="quick", action="store_false", default=None, help="run those that need something")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -125,11 +127,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave marked tests out of a quick run."""
-    if config.getoption("quick"):
-        marked = [item for item in items if _marks(item)]
-        items[:] = [item for item in items if not _marks(item)]
-        config.hook.pytest_deselected(items=marked)
+    """Leave marked tests out of a quick run, and the others out of its counterpart."""
+    quick = config.getoption("quick")
+    if quick is not None:
+        left_out = [item for item in items if bool(_marks(item)) == quick]
+        items[:] = [item for item in items if bool(_marks(item)) != quick]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def _marks(item: pytest.Item) -> set[str]:

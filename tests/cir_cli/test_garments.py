@@ -39,6 +39,7 @@ def test_making_says_what_was_made(made: tuple[Path, str], capsys: pytest.Captur
     assert "holds another catalog" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_whole_data_set_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["dataset", "check", "triplets", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -25,7 +25,7 @@ from combiner_training.evaluation.protocol import Gallery, Reference
 from combiner_training.feature_file import paths_of, read_table
 from combiner_training.options import TrainOptions
 from tests.combiner_training.datasets.layouts import write_cirr, write_fashioniq, write_lines
-from tests.embedder_service.small_model import write_config
+from tests.embedder_service.small_config import write_config
 
 pytestmark = pytest.mark.torch
 

@@ -17,7 +17,7 @@ from embedder_service.application import EmbedderApplication
 from embedder_service.settings import EmbedderSettings
 from service_runtime.logging import configure_logging
 from service_runtime.server import serving
-from tests.embedder_service.small_model import write_config
+from tests.embedder_service.small_config import write_config
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -20,7 +20,7 @@ from embedder_service.application import EmbedderApplication
 from service_runtime.errors import StartupError
 from tests.embedder_service.conftest import running, small_settings
 from tests.embedder_service.sample_images import jpeg
-from tests.embedder_service.small_model import write_config
+from tests.embedder_service.small_config import write_config
 
 pytestmark = pytest.mark.torch
 

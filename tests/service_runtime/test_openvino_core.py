@@ -35,6 +35,7 @@ def test_a_network_runs_without_a_connection_or_another_process() -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_nothing_else_imports_openvino() -> None:
     found = []
     for path in ROOT.glob("[a-z]*/**/*.py"):

@@ -147,6 +147,7 @@ def test_stand_in_images_make_the_real_annotation_complete(tmp_path: Path) -> No
     assert report.answerable == sum(lost not in (query.reference, *query.targets) for query in split.queries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "counts"), [("train", (0, 0, 12)), ("val", (0, 1, 2)), ("test", (0, 1, 0))]
 )

@@ -126,6 +126,7 @@ def test_wrong_folders_categories_and_splits_are_told(tmp_path: Path) -> None:
         load_fashioniq(tmp_path, "dress", "dev")
 
 
+@pytest.mark.slow
 def test_the_real_annotation_has_its_published_counts() -> None:
     root = real("fashioniq")
     triplets = {

@@ -70,6 +70,7 @@ def sums(
     return vectors
 
 
+@pytest.mark.slow
 @given(
     splits(), st.sampled_from(list(Reference)), st.sampled_from(list(Gallery)), st.sampled_from(list(Joining))
 )

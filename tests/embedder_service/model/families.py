@@ -10,7 +10,7 @@ from typing import Any
 import open_clip
 import pytest
 
-from tests.embedder_service.small_model import CONFIG
+from tests.embedder_service.small_config import CONFIG
 
 OPENAI = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
 #: Preprocessing as open_clip publishes it with tags, by family.

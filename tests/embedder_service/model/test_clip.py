@@ -17,7 +17,8 @@ from embedder_service.model.device import CpuThreadShare
 from embedder_service.model.weights import LoadedModel, load_model
 from embedder_service.probe import probe_images, smallest_cosine
 from service_runtime.errors import StartupError
-from tests.embedder_service.small_model import CONFIG, load_small
+from tests.embedder_service.small_config import CONFIG
+from tests.embedder_service.small_model import load_small
 
 pytestmark = pytest.mark.torch
 

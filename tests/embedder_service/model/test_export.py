@@ -17,7 +17,8 @@ from embedder_service.probe import PROBE_TEXTS, probe_features
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
 from service_runtime.openvino_core import core
-from tests.embedder_service.small_model import CONFIG, load_small, save, write_config
+from tests.embedder_service.small_config import CONFIG, write_config
+from tests.embedder_service.small_model import load_small, save
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

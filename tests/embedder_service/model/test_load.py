@@ -15,7 +15,8 @@ from embedder_service.images.preprocess import Interpolation, PaddingMode, Prepr
 from embedder_service.model.load import load, model_fingerprint
 from embedder_service.model.weights import LoadedModel
 from embedder_service.settings import EmbedderSettings
-from tests.embedder_service.small_model import CONFIG, load_small, save
+from tests.embedder_service.small_config import CONFIG
+from tests.embedder_service.small_model import load_small, save
 
 pytestmark = pytest.mark.torch
 

@@ -20,7 +20,8 @@ from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
 from tests.embedder_service.model.families import PUBLISHED, publish, write_document
 from tests.embedder_service.model.test_tokenizer import WORDS, save_tokenizer
-from tests.embedder_service.small_model import CONFIG, load_small, save
+from tests.embedder_service.small_config import CONFIG
+from tests.embedder_service.small_model import load_small, save
 
 pytestmark = pytest.mark.torch
 

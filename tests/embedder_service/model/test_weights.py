@@ -13,7 +13,8 @@ import torch
 
 from embedder_service.model.weights import load_model
 from service_runtime.errors import StartupError
-from tests.embedder_service.small_model import CONFIG, load_small, save, write_config
+from tests.embedder_service.small_config import CONFIG, write_config
+from tests.embedder_service.small_model import load_small, save
 
 pytestmark = pytest.mark.torch
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, event, given, reject, settings
 from hypothesis import strategies as st
 
@@ -126,6 +127,7 @@ def random_array(data: st.DataObject, length: int, depth: int = 0) -> pa.Array:
     return pa.StructArray.from_arrays([random_array(data, length, depth + 1) for _ in names], names)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_row_of_any_table_is_an_item_or_a_reject(tmp_path: Path, data: st.DataObject) -> None:
