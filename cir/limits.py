@@ -22,6 +22,8 @@ MAX_PAYLOAD_VALUES = 10_000
 MAX_LOCATION_BYTES = 4096
 # Levels of a filter, the outermost one counted.
 MAX_FILTER_DEPTH = 8
+#: Combiner of calls that name none, where nothing else is set. It takes features of any model and length.
+DEFAULT_COMBINER = "slerp"
 #: Characters of the words that a filter looks for in a text field.
 MAX_FILTER_TEXT_CHARACTERS = 1000
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cir.limits import DEFAULT_COMBINER
 from cir_cli.errors import Failure, require
 from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOptions, overruled, plan
 from cir_cli.local.processes import Stopped, running
@@ -103,7 +104,7 @@ def up(
             "--default-combiner",
             envvar="CIR_SEARCH_DEFAULT_COMBINER",
             help="Combiner of searches that name none. Default: combiner/garments with the shipped model, "
-            "else sum.",
+            f"else {DEFAULT_COMBINER}.",
         ),
     ] = None,
     api_keys_file: Annotated[

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from cir.limits import DEFAULT_COMBINER
 from combiner_service.builtin import builtin_names
 from combiner_service.network_spec import WeightType
 from service_runtime.settings import ServiceSettings
@@ -35,7 +36,7 @@ class CombinerSettings(ServiceSettings):
         'carry none, as JSON: {"NAME": "FINGERPRINT"}. Without it such a file takes features of any model '
         "that have its dimension.",
     )
-    default_combiner: str = Field("sum", description="Combiner for requests that name none.")
+    default_combiner: str = Field(DEFAULT_COMBINER, description="Combiner for requests that name none.")
     preload: list[str] = Field(
         default_factory=list,
         description="Checkpoints to load before the service is ready, by combiner name; the others are "

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from cir.limits import DEFAULT_COMBINER
 from service_runtime.settings import CalledAddress, ServiceSettings
 from vector_store.edge import EdgeOptions
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
@@ -76,7 +77,7 @@ class SearchSettings(ServiceSettings):
     upstream_api_key: SecretStr = Field(
         SecretStr(""), description="API key, where embedder and combiner ask for one; read scope is enough."
     )
-    default_combiner: str = Field("sum", description="Combiner for requests that name none.")
+    default_combiner: str = Field(DEFAULT_COMBINER, description="Combiner for requests that name none.")
     call_timeout_seconds: float = Field(
         10.0, gt=0, description="Longest time for one request, and for one call to another service."
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cir.address import Address, Host, Listener, parse_listener
 from cir.channel import TlsFiles
+from cir.limits import DEFAULT_COMBINER
 
 LOOPBACK = "127.0.0.1"
 # The CLIP that comes with the software, and the Combiner that was trained over it.
@@ -27,8 +28,8 @@ class UpOptions:
     With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it, and with
     `search_tls` it reaches the search service over TLS.
     Without `checkpoints`, the shipped Combiner is served next to the shipped CLIP. An empty
-    `default_combiner` is that Combiner where it is served, else "sum". `traits` are further settings of the
-    embedder, by name: what the weights were trained with.
+    `default_combiner` is that Combiner where it is served, else `cir.limits.DEFAULT_COMBINER`. `traits` are
+    further settings of the embedder, by name: what the weights were trained with.
     """
 
     data: Path
@@ -57,7 +58,9 @@ class UpOptions:
     @property
     def combiner(self) -> str:
         """Combiner of searches that name none."""
-        return self.default_combiner or (SHIPPED_COMBINER if self.served_checkpoints == SHIPPED else "sum")
+        if self.default_combiner:
+            return self.default_combiner
+        return SHIPPED_COMBINER if self.served_checkpoints == SHIPPED else DEFAULT_COMBINER
 
     @property
     def store(self) -> str:

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from cir.address import Address, Host, parse_address
 from cir.errors import InvalidArgument
+from cir.limits import DEFAULT_COMBINER
 from cir_cli.errors import Failure
 from cir_cli.local import up_file
 from cir_cli.local.plan import (
@@ -93,9 +94,9 @@ def test_the_shipped_combiner_goes_with_the_shipped_model(monkeypatch: pytest.Mo
     assert (combiner.checkpoint_dir / "garments.safetensors").is_file()
     assert combiner.default_combiner == search.default_combiner == SHIPPED_COMBINER
     for options, expected in (
-        (OPTIONS, "sum"),
-        (replace(shipped, default_combiner="slerp"), "slerp"),
-        (replace(shipped, checkpoints=Path("own")), "sum"),
+        (OPTIONS, DEFAULT_COMBINER),
+        (replace(shipped, default_combiner="sum"), "sum"),
+        (replace(shipped, checkpoints=Path("own")), DEFAULT_COMBINER),
     ):
         combiner, search = settings_of(options)
         assert combiner.default_combiner == search.default_combiner == expected

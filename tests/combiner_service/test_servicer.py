@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import vectors_pb2
+from cir.limits import DEFAULT_COMBINER
 from cir.vectors import pack, unpack
 from combiner_service.builtin import SumCombiner
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
@@ -77,17 +78,17 @@ async def test_the_network_answers_as_evaluated_by_its_formulae(serve: Serve, fo
             assert answer.elapsed.ToNanoseconds() > 0
 
 
-@pytest.mark.parametrize(("name", "weight"), [("sum", 0.5), ("slerp", 0.5), ("image", 0.0), ("text", 1.0)])
+@pytest.mark.parametrize(("name", "weight"), [("sum", 0.5), ("slerp", 0.6), ("image", 0.0), ("text", 1.0)])
 async def test_simple_combiners_answer_unit_vectors_and_their_weight(
     serve: Serve, name: str, weight: float
 ) -> None:
     answer = await (await serve()).Combine(request(name))
     np.testing.assert_allclose(np.linalg.norm(unpack(answer.query_vectors), axis=1), 1, atol=1e-6)
-    assert list(answer.text_weights) == [weight] * 3
+    np.testing.assert_allclose(answer.text_weights, [weight] * 3, rtol=1e-6)
 
 
 async def test_an_empty_name_means_the_default(serve: Serve, folder: Path) -> None:
-    assert (await (await serve()).Combine(request())).combiner == "sum"
+    assert (await (await serve()).Combine(request())).combiner == DEFAULT_COMBINER
     stub = await serve(checkpoint_dir=folder, default_combiner="combiner/own")
     assert (await stub.Combine(request())).combiner == "combiner/own"
 
@@ -288,7 +289,7 @@ async def test_info_tells_limits_and_what_there_is(serve: Serve, folder: Path) -
         max_message_parts=100_000,
     )
     assert info.combiners == 6
-    assert info.default_combiner == "sum"
+    assert info.default_combiner == DEFAULT_COMBINER
     assert info.version
 
 

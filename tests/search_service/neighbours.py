@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
 from cir.common.v1 import errors_pb2, model_pb2
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from cir.limits import DEFAULT_COMBINER
 from cir.vectors import pack, unpack
 from service_runtime.errors import ServiceError
 
@@ -103,7 +104,7 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
 
 
 class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
-    """Adds raw features and normalises, under the name `sum`."""
+    """Adds raw features and normalises, under the name of the default combiner."""
 
     def __init__(self) -> None:
         self.calls: list[combiner_pb2.CombineRequest] = []
@@ -114,14 +115,14 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
     async def ListCombiners(self, request: Any, context: Any) -> combiner_pb2.ListCombinersResponse:
         return combiner_pb2.ListCombinersResponse(
             combiners=[
-                combiner_pb2.Combiner(name="sum"),
+                combiner_pb2.Combiner(name=DEFAULT_COMBINER),
                 combiner_pb2.Combiner(name="combiner/bad", problem="cannot be read"),
             ]
         )
 
     async def Combine(self, request: Any, context: Any) -> combiner_pb2.CombineResponse:
         self.calls.append(request)
-        if request.combiner != "sum":
+        if request.combiner != DEFAULT_COMBINER:
             refusal = ServiceError(
                 errors_pb2.COMBINER_NOT_FOUND, f"no combiner {request.combiner}", field="combiner"
             )
@@ -137,7 +138,7 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
         return combiner_pb2.CombineResponse(
             query_vectors=pack(mixed, fingerprint=self.fingerprint),
             text_weights=[0.5] * len(mixed),
-            combiner="sum",
+            combiner=DEFAULT_COMBINER,
         )
 
 

@@ -19,6 +19,7 @@ from cir.client import Client
 from cir.combiner.v1 import combiner_pb2_grpc
 from cir.embedder.v1 import embedder_pb2_grpc
 from cir.errors import PermissionDenied, Unauthenticated, Unavailable
+from cir.limits import DEFAULT_COMBINER
 from cir.search.v1 import catalog_pb2, catalog_pb2_grpc, search_pb2, search_pb2_grpc
 from cir.search.v1.search_pb2 import SearchRequest, Turn
 from cir_cli.doctor import services
@@ -139,7 +140,7 @@ async def test_a_search_goes_through_every_hop_and_scopes_hold(secured: Secured)
             with secured.client(address, END_USER) as client:
                 answer = client.search("shop", image=b"picture 3", text="in red", limit=5)
                 assert len(answer.results) == 5
-                assert answer.explanation.combiner == "sum"
+                assert answer.explanation.combiner == DEFAULT_COMBINER
                 with pytest.raises(PermissionDenied, match="user has the scope read"):
                     client.delete("shop", ["item-1"])
             with secured.client(address, EDITOR) as client:

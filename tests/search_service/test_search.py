@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cir.common.v1 import payload_pb2
+from cir.limits import DEFAULT_COMBINER
 from cir.search.v1 import filter_pb2, search_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from cir.vectors import normalize, pack, unpack
@@ -79,7 +80,7 @@ async def test_composed_query_gives_the_combiner_raw_features(stack: Stack) -> N
     assert ids(answer) == expected_order(mixed, without=(3,))[:6]
     (call,) = stack.combiner.calls
     np.testing.assert_allclose(unpack(call.image_features)[0], features_of(picture(3)), atol=1e-4)
-    assert answer.explanation.combiner == "sum"
+    assert answer.explanation.combiner == DEFAULT_COMBINER
     assert answer.explanation.turns[0].text_weight == 0.5
     np.testing.assert_allclose(unpack(answer.query_vector)[0], normalize(mixed), atol=1e-5)
 
@@ -208,7 +209,7 @@ async def test_request_id_travels_to_the_embedder_and_back(stack: Stack) -> None
 async def test_info_tells_limits_and_dependencies(stack: Stack) -> None:
     info = await stack.search.GetSearchInfo(search_pb2.GetSearchInfoRequest())
     assert dict(info.dependencies) == {"embedder": "ok", "combiner": "ok", "store": "ok"}
-    assert list(info.combiners) == ["sum"]
+    assert list(info.combiners) == [DEFAULT_COMBINER]
     assert info.limits.max_turns == 16
     await stack.embedder_server.stop(None)
     info = await stack.search.GetSearchInfo(search_pb2.GetSearchInfoRequest())

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import cir
+from cir.limits import DEFAULT_COMBINER
 from cir_cli.local.plan import UpOptions
 from cir_cli.local.processes import running
 from cir_cli.local.readiness import resolve_ports
@@ -104,7 +105,7 @@ def test_a_composed_query_lies_between_picture_and_text(client: cir.Client, rows
     answer = client.search("clothing", item=item, text="in red with long sleeves")
     assert len(answer.results) == 10
     assert item not in {result.id for result in answer.results}
-    assert answer.explanation.combiner == "sum"
+    assert answer.explanation.combiner == DEFAULT_COMBINER
     assert 0 < answer.explanation.turns[0].text_weight < 1
     again = client.search("clothing", image=PHOTOS / item, text="in red with long sleeves", exclude=[item])
     assert [r.id for r in again.results[:5]] == [r.id for r in answer.results[:5]]
