@@ -9,6 +9,7 @@ from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from cir.client import Client
 from cir.errors import (
+    AlreadyExists,
     CirError,
     DeadlineExceeded,
     FailedPrecondition,
@@ -47,6 +48,7 @@ from cir.turns import Turn
 from cir.vectors import Features
 
 __all__ = [
+    "AlreadyExists",
     "AsyncClient",
     "Catalog",
     "CirError",

@@ -58,6 +58,12 @@ class NotFound(CirError):
     code = grpc.StatusCode.NOT_FOUND
 
 
+class AlreadyExists(CirError):
+    """There is a catalog of this name."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+
+
 class FailedPrecondition(CirError):
     """Models that do not fit together, or a version in another state than the call needs."""
 
@@ -113,6 +119,7 @@ _BY_CODE: dict[grpc.StatusCode, type[CirError]] = {
     for kind in (
         InvalidArgument,
         NotFound,
+        AlreadyExists,
         FailedPrecondition,
         Unavailable,
         ResourceExhausted,

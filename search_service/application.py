@@ -36,6 +36,11 @@ class SearchApplication(Application):
     write_methods = frozenset(
         f"/cir.search.v1.CatalogService/{method}"
         for method in (
+            "CreateCatalog",
+            "CreateCatalogVersion",
+            "FinishCatalogVersion",
+            "AbortCatalogVersion",
+            "AddCatalogFields",
             "PublishCatalogVersion",
             "RollbackCatalog",
             "DeleteCatalogVersion",
@@ -81,6 +86,7 @@ class SearchApplication(Application):
         except (StoreError, ValueError) as error:
             raise StartupError(f"store {settings.store}: {error}") from error
         self._channels: list[grpc.aio.Channel] = []
+        self._catalogs: CatalogServicer | None = None
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add both servicers."""
@@ -91,8 +97,8 @@ class SearchApplication(Application):
         search = SearchServicer(self._store, embedder, combiner, settings)
         self._metrics = search.metrics
         search_pb2_grpc.add_SearchServiceServicer_to_server(search, server)
-        catalogs = CatalogServicer(self._store, embedder, settings)
-        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalogs, server)
+        self._catalogs = CatalogServicer(self._store, embedder, settings)
+        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(self._catalogs, server)
 
     async def start(self) -> Mapping[str, object]:
         """Reach the store. Embedder and combiner may come later: a call that needs them says so."""
@@ -109,6 +115,8 @@ class SearchApplication(Application):
 
     async def close(self) -> None:
         """Close the channels and the store."""
+        if self._catalogs is not None:
+            await self._catalogs.close()
         for channel in self._channels:
             await channel.close()
         await self._store.close()

@@ -31,6 +31,13 @@ from search_service.store import (
     open_version,
     to_service_error,
 )
+from search_service.version_requests import (
+    parse_added_fields,
+    parse_create_catalog,
+    parse_create_version,
+    parse_finishing,
+)
+from search_service.versions import OnlineChanges, Versions
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken, check_page_size, request_digest
@@ -51,6 +58,12 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self._embedder = embedder
         self._settings = settings
         self._updates = ItemUpdates()
+        self._changes = OnlineChanges()
+        self._versions = Versions(store, embedder, self._changes)
+
+    async def close(self) -> None:
+        """End what goes on without a call, before the store is closed."""
+        await self._versions.close()
 
     async def ListCatalogs(
         self, request: pb.ListCatalogsRequest, context: Context
@@ -82,6 +95,39 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         return pb.ListCatalogVersionsResponse(
             versions=[version_message(info) for info in page], next_page_token=token
         )
+
+    async def CreateCatalog(self, request: pb.CreateCatalogRequest, context: Context) -> pb.Catalog:
+        """Create a catalog that is empty and published."""
+        wanted = parse_create_catalog(request)
+        timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
+        return catalog_message(await self._versions.create_catalog(wanted, timeout=timeout))
+
+    async def CreateCatalogVersion(
+        self, request: pb.CreateCatalogVersionRequest, context: Context
+    ) -> pb.CatalogVersion:
+        """Start a version."""
+        wanted = parse_create_version(request)
+        timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
+        return version_message(await self._versions.create_version(wanted, timeout=timeout))
+
+    async def FinishCatalogVersion(
+        self, request: pb.FinishCatalogVersionRequest, context: Context
+    ) -> pb.CatalogVersion:
+        """Build the indexes of a version."""
+        return version_message(await self._versions.finish(parse_finishing(request)))
+
+    async def AbortCatalogVersion(
+        self, request: pb.AbortCatalogVersionRequest, context: Context
+    ) -> pb.AbortCatalogVersionResponse:
+        """Drop a version that is being built."""
+        catalog, version = names.parse_version(request.name, field="name")
+        await self._versions.abort(catalog, version)
+        return pb.AbortCatalogVersionResponse()
+
+    async def AddCatalogFields(self, request: pb.AddCatalogFieldsRequest, context: Context) -> pb.Catalog:
+        """Add payload fields to the schema."""
+        catalog, fields = parse_added_fields(request)
+        return catalog_message(await self._versions.add_fields(catalog, fields))
 
     async def PublishCatalogVersion(
         self, request: pb.PublishCatalogVersionRequest, context: Context
@@ -169,25 +215,28 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         # Many values take their time, in which other calls go on.
         writes, failed = await aside(parse_writes, request.items, self._settings)
         timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
-        async with open_version(self._store, catalog) as version:
-            written = await write_items(
-                writes, failed, version=version, embedder=self._embedder, timeout=timeout
-            )
+        with self._changes.change(catalog):
+            async with open_version(self._store, catalog) as version:
+                written = await write_items(
+                    writes, failed, version=version, embedder=self._embedder, timeout=timeout
+                )
         return pb.UpsertItemsResponse(written=written, errors=[failed[index] for index in sorted(failed)])
 
     async def UpdateItems(self, request: pb.UpdateItemsRequest, context: Context) -> pb.UpdateItemsResponse:
         """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
         updates, failed = await aside(parse_updates, request.items, request.update_mask, self._settings)
-        async with open_version(self._store, catalog) as version:
-            updated = await self._updates.update(updates, failed, version)
+        with self._changes.change(catalog):
+            async with open_version(self._store, catalog) as version:
+                updated = await self._updates.update(updates, failed, version)
         return pb.UpdateItemsResponse(updated=updated, errors=[failed[index] for index in sorted(failed)])
 
     async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
         """Delete items of the published version, by id or by filter."""
         deletion = await parse_aside(parse_deletion, request, self._settings)
-        async with open_version(self._store, deletion.catalog) as version:
-            return pb.DeleteItemsResponse(deleted=await delete_items(deletion, version))
+        with self._changes.change(deletion.catalog):
+            async with open_version(self._store, deletion.catalog) as version:
+                return pb.DeleteItemsResponse(deleted=await delete_items(deletion, version))
 
     async def FacetItems(self, request: pb.FacetItemsRequest, context: Context) -> pb.FacetItemsResponse:
         """Return the commonest values of fields."""

@@ -25,9 +25,11 @@ from service_runtime.errors import ServiceError
 from vector_store.types import (
     CatalogInfo,
     FieldType,
+    IndexOptions,
     Item,
     Payload,
     PayloadValue,
+    Quantization,
     VersionInfo,
     VersionSpec,
     VersionState,
@@ -42,7 +44,14 @@ _STATES = {
     VersionState.PUBLISHED: pb.PUBLISHED,
     VersionState.RETIRED: pb.RETIRED,
 }
-_FIELD_TYPES = {kind: pb.FieldType.Value(kind.name) for kind in FieldType}
+FIELD_TYPES = {kind: pb.FieldType.Value(kind.name) for kind in FieldType}
+QUANTIZATIONS = {
+    Quantization.AUTO: pb.QUANTIZATION_UNSPECIFIED,
+    Quantization.NONE: pb.QUANTIZATION_NONE,
+    Quantization.INT8: pb.QUANTIZATION_INT8,
+    Quantization.BINARY: pb.QUANTIZATION_BINARY,
+    Quantization.PRODUCT: pb.QUANTIZATION_PRODUCT,
+}
 
 
 def catalog_message(info: CatalogInfo) -> pb.Catalog:
@@ -59,12 +68,26 @@ def version_message(info: VersionInfo) -> pb.CatalogVersion:
         item_count=info.points,
         model_fingerprint=info.spec.model_fingerprint,
         dimension=info.spec.dimension,
-        schema={name: _FIELD_TYPES[kind] for name, kind in info.spec.schema.items()},
+        schema={name: FIELD_TYPES[kind] for name, kind in info.spec.schema.items()},
         model=dict(info.spec.model),
         image_folders=info.spec.image_folders,
+        index=_index_message(info.spec.index),
     )
     version.create_time.FromDatetime(info.created)
     return version
+
+
+def _index_message(index: IndexOptions) -> pb.IndexSettings:
+    return pb.IndexSettings(
+        hnsw_m=index.hnsw_m,
+        hnsw_ef_construct=index.hnsw_ef_construct,
+        quantization=QUANTIZATIONS[index.quantization],
+        vectors_on_disk=index.vectors_on_disk,
+        payload_on_disk=index.payload_on_disk,
+        shards=index.placement.shards,
+        replicas=index.placement.replicas,
+        write_consistency=index.placement.write_consistency,
+    )
 
 
 def item_message(item: Item, spec: VersionSpec) -> pb.Item:

@@ -35,6 +35,17 @@ def parse_catalog(name: str, *, field: str) -> str:
     prefix, _, catalog = name.partition("/")
     if prefix != "catalogs" or not catalog:
         raise _invalid(name, field, "catalogs/NAME")
+    return parse_catalog_id(catalog, field=field)
+
+
+def parse_catalog_id(catalog: str, *, field: str) -> str:
+    """Return {catalog} of a resource name, as it stands where a catalog is created.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID or CATALOG_NOT_ALLOWED.
+    """
+    if not catalog:
+        raise ServiceError(errors.FIELD_REQUIRED, f"{field} is empty; name the catalog", field=field)
     try:
         check_catalog_name(catalog)
     except ValueError as error:

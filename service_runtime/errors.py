@@ -29,6 +29,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.VERSION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     pb.ITEM_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     pb.COMBINER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    pb.CATALOG_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
     pb.FINGERPRINT_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
     pb.VERSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.COMBINER_UNUSABLE: grpc.StatusCode.FAILED_PRECONDITION,

@@ -152,6 +152,18 @@ class VersionWriter(VersionItems):
     """
 
     @abstractmethod
+    async def notes(self) -> dict[str, str]:
+        """Return the texts that writers of this version have kept with it, by key."""
+
+    @abstractmethod
+    async def note(self, key: str, text: str) -> None:
+        """Keep a text with the version, durable when the call returns, in place of the one under that key.
+
+        Notes are for writers alone: they are gone once the version is finished. They are read as wholes, so
+        they should be few and small.
+        """
+
+    @abstractmethod
     async def finish(self) -> VersionInfo:
         """Build the indexes, make everything durable, turn the version READY and close the writer."""
 

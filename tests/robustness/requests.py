@@ -212,6 +212,26 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
             catalog_pb2.DeleteItemsRequest(parent=FUZZED, item_ids=["item-new"]),
             catalog_pb2.DeleteItemsRequest(parent=FUZZED, filter=some, validate_only=True),
         ],
+        CATALOG + "CreateCatalog": [
+            catalog_pb2.CreateCatalogRequest(catalog_id="new", schema={"colour": catalog_pb2.KEYWORD}),
+            catalog_pb2.CreateCatalogRequest(
+                catalog_id="own",
+                index=catalog_pb2.IndexSettings(hnsw_m=8, quantization=catalog_pb2.QUANTIZATION_INT8),
+                model=catalog_pb2.VersionModel(fingerprint="own", dimension=4),
+            ),
+        ],
+        CATALOG + "CreateCatalogVersion": [
+            catalog_pb2.CreateCatalogVersionRequest(parent=FUZZED, schema={"price": catalog_pb2.INTEGER})
+        ],
+        CATALOG + "FinishCatalogVersion": [
+            catalog_pb2.FinishCatalogVersionRequest(name=FUZZED + "/versions/v0002", expected_item_count=0)
+        ],
+        CATALOG + "AbortCatalogVersion": [
+            catalog_pb2.AbortCatalogVersionRequest(name=FUZZED + "/versions/v0002")
+        ],
+        CATALOG + "AddCatalogFields": [
+            catalog_pb2.AddCatalogFieldsRequest(name=FUZZED, fields={"season": catalog_pb2.KEYWORD})
+        ],
         CATALOG + "PublishCatalogVersion": [
             catalog_pb2.PublishCatalogVersionRequest(name=FUZZED + "/versions/v0001")
         ],

@@ -269,7 +269,7 @@ def test_every_call_that_changes_data_needs_write() -> None:
 
 
 ALL, ACME = new_key(), new_key()
-NAMING = ("name", "parent", "catalog", "pinned_version")
+NAMING = ("name", "parent", "catalog", "catalog_id", "pinned_version")
 # Calls that name no catalog: the list of those that the key is for, and the service's own facts.
 NAMELESS = {"ListCatalogs", "GetSearchInfo"}
 
@@ -338,9 +338,11 @@ def naming_requests(catalog: str) -> list[tuple[str, str, str, Any]]:
                 request = getattr(module, method.input_type.name)()
                 value = f"catalogs/{catalog}"
                 if name == "pinned_version" or (
-                    "Version" in method.name and not method.name.startswith("List")
+                    "Version" in method.name and not method.name.startswith(("List", "Create"))
                 ):
                     value += "/versions/v0001"
+                elif name == "catalog_id":
+                    value = catalog
                 elif method.name == "GetItem":
                     value += "/items/item-1"
                 if name == "pinned_version":

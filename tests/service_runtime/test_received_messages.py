@@ -139,9 +139,16 @@ def test_methods_take_what_their_messages_can_hold() -> None:
 
     assert limit(WATCH) == limit(CHECK) == limit(REFLECT) == contract.OPEN_BYTES
     catalog, search = "/cir.search.v1.CatalogService/", "/cir.search.v1.SearchService/"
-    for name in ("GetItem", "GetCatalog", "ListCatalogs", "ListCatalogVersions", "PublishCatalogVersion"):
+    for name in ("GetItem", "GetCatalog", "ListCatalogs", "ListCatalogVersions", "FinishCatalogVersion"):
         assert limit(catalog + name) == contract.SMALL_BYTES
-    for name in ("ListItems", "BatchGetItems", "DeleteItems", "FacetItems"):
+    for name in (
+        "ListItems",
+        "BatchGetItems",
+        "DeleteItems",
+        "FacetItems",
+        "CreateCatalog",
+        "AddCatalogFields",
+    ):
         assert limit(catalog + name) == contract.MEDIUM_BYTES
     assert limit(search + "GetSearchInfo") == contract.SMALL_BYTES
     for name in (search + "Search", catalog + "UpsertItems", catalog + "UpdateItems", COMBINE):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -272,6 +272,24 @@ class EdgeCatalogs:
         """Note, durably, that items of a finished version are about to be changed."""
         self.layout.changed(catalog, version).touch()
         sync_directory(self.layout.version(catalog, version))
+
+    def notes(self, catalog: str, version: str) -> dict[str, str]:
+        """Return the texts that writers of a version have kept with it, by key.
+
+        Raises:
+            StoreDamagedError: their file is damaged.
+        """
+        path = self.layout.notes(catalog, version)
+        try:
+            document = read_json(path)
+            sealed = {} if document is None else check_seal(document, unsealed=())
+            return {str(key): str(text) for key, text in sealed.get("notes", {}).items()}
+        except (ValueError, AttributeError) as error:
+            raise damaged(version_label(catalog, version), f"{path} was altered ({error})") from None
+
+    def write_notes(self, catalog: str, version: str, notes: Mapping[str, str]) -> None:
+        """Replace the texts that writers of a version have kept with it."""
+        write_json(self.layout.notes(catalog, version), seal({"notes": dict(notes)}))
 
     def sweep(self, catalog: str) -> None:
         """Remove the files of dropped versions that nobody holds open."""

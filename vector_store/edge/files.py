@@ -11,6 +11,7 @@
     sums-shard.json                                sizes and checksums of the files of `shard` (see `sums`)
     damaged.json                                   marks a version in which damage was found, and says where
     changed                                        marks a version that was changed after it was finished
+    notes.json                                     texts of the writers of a version that is being built
     shard/                                         the engine's files
     shard-<hex>/                                   the same, indexed anew after many online writes: the
                                                    document says which folder counts, others are left-overs
@@ -75,6 +76,9 @@ class EdgeLayout:
 
     def sums(self, catalog: str, version: str, name: str = FIRST_SHARD) -> Path:
         return self.version(catalog, version) / f"sums-{name}.json"
+
+    def notes(self, catalog: str, version: str) -> Path:
+        return self.version(catalog, version) / "notes.json"
 
     def older_sums(self, catalog: str, version: str) -> Path:
         """Sizes, and checksums of small files alone, as versions had them at first."""

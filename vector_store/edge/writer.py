@@ -50,6 +50,15 @@ class EdgeWriter(BackendItems, VersionWriter):
             self._unflushed = 0
             await self._points.flush()
 
+    async def notes(self) -> dict[str, str]:
+        self._check_open()
+        return await self._executor.run(self._catalogs.notes, self.info.catalog, self.info.version)
+
+    async def note(self, key: str, text: str) -> None:
+        self._check_open()
+        notes = await self.notes() | {key: text}
+        await self._executor.run(self._catalogs.write_notes, self.info.catalog, self.info.version, notes)
+
     async def finish(self) -> VersionInfo:
         await self._stop()
         try:
@@ -114,6 +123,7 @@ class EdgeWriter(BackendItems, VersionWriter):
         key = (self.info.catalog, self.info.version)
         write_sums(layout.sums(*key), make_sums(layout.shard(*key)))
         self._catalogs.write(self.info, coverage=Coverage.ALL)
+        layout.notes(*key).unlink(missing_ok=True)
         return self.info
 
     def _save(self) -> None:

@@ -73,8 +73,9 @@ def _version(collection: str) -> str:
     return parsed[1] if parsed else ""
 
 
-# The keys of a collection's metadata that are ours, besides that of the writer's lease.
-_KEY, _CHANGED = "cir", "cir_changed"
+# The keys of a collection's metadata that are ours, besides that of the writer's lease. A change of the
+# metadata replaces the keys that it names and keeps the others, so each note has one of its own.
+_KEY, _CHANGED, _NOTE = "cir", "cir_changed", "cir_note."
 
 BUILDING, COMPLETE, DROPPED = "building", "complete", "dropped"
 
@@ -172,6 +173,27 @@ class QdrantCatalogs:
         collection = collection_name(info.catalog, info.version)
         with engine_errors(f"change {info.label}"):
             await self._client.update_collection(collection, metadata={_CHANGED: True})
+
+    async def notes(self, info: VersionInfo) -> dict[str, str]:
+        """Return the texts that writers of a version have kept with it, by key."""
+        with engine_errors(f"read the notes of {info.label}"):
+            found = await self._client.get_collection(collection_name(info.catalog, info.version))
+        metadata = found.config.metadata or {}
+        return {
+            key.removeprefix(_NOTE): str(text)
+            for key, text in metadata.items()
+            if key.startswith(_NOTE) and text
+        }
+
+    async def note(self, info: VersionInfo, notes: Mapping[str, str]) -> None:
+        """Keep texts with a version, in place of those under their keys; an empty text is none."""
+        if not notes:
+            return
+        changed: dict[str, Any] = {f"{_NOTE}{key}": text for key, text in notes.items()}
+        with engine_errors(f"keep a note with {info.label}"):
+            await self._client.update_collection(
+                collection_name(info.catalog, info.version), metadata=changed
+            )
 
     async def write_history(self, catalog: str, history: PublishHistory) -> None:
         """Switch a catalog's aliases in one atomic call."""

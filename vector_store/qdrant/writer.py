@@ -77,6 +77,14 @@ class QdrantWriter(BackendItems, VersionWriter):
         self._quantize_above_bytes = quantize_above_bytes
         self._open = True
 
+    async def notes(self) -> dict[str, str]:
+        self._check_open()
+        return await self._catalogs.notes(self.info)
+
+    async def note(self, key: str, text: str) -> None:
+        self._check_open()
+        await self._catalogs.note(self.info, {key: text})
+
     async def finish(self) -> VersionInfo:
         self._check_open()
         try:
@@ -101,6 +109,8 @@ class QdrantWriter(BackendItems, VersionWriter):
             )
             await self._lease.confirm()
             self.info = replace(self.info, points=points, state=VersionState.READY)
+            # The server has no way to remove a key, so its text is emptied.
+            await self._catalogs.note(self.info, dict.fromkeys(await self._catalogs.notes(self.info), ""))
             await self._catalogs.set_state(self.info, COMPLETE)
             return self.info
         finally:

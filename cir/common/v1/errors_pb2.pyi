@@ -69,6 +69,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no such item in the published version."""
     COMBINER_NOT_FOUND: _ErrorReason.ValueType  # 43
     """NOT_FOUND: no such combiner; the message lists those there are."""
+    CATALOG_EXISTS: _ErrorReason.ValueType  # 44
+    """ALREADY_EXISTS: there is a catalog of this name."""
     FINGERPRINT_MISMATCH: _ErrorReason.ValueType  # 60
     """FAILED_PRECONDITION: vectors, catalog and combiner are not of one model; both fingerprints are named."""
     VERSION_STATE: _ErrorReason.ValueType  # 61
@@ -154,6 +156,8 @@ ITEM_NOT_FOUND: ErrorReason.ValueType  # 42
 """NOT_FOUND: no such item in the published version."""
 COMBINER_NOT_FOUND: ErrorReason.ValueType  # 43
 """NOT_FOUND: no such combiner; the message lists those there are."""
+CATALOG_EXISTS: ErrorReason.ValueType  # 44
+"""ALREADY_EXISTS: there is a catalog of this name."""
 FINGERPRINT_MISMATCH: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION: vectors, catalog and combiner are not of one model; both fingerprints are named."""
 VERSION_STATE: ErrorReason.ValueType  # 61

@@ -25,6 +25,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Quantization:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantization.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUANTIZATION_UNSPECIFIED: _Quantization.ValueType  # 0
+    """The store decides by the size of the version."""
+    QUANTIZATION_NONE: _Quantization.ValueType  # 1
+    """None."""
+    QUANTIZATION_INT8: _Quantization.ValueType  # 2
+    """8 bits for each number."""
+    QUANTIZATION_BINARY: _Quantization.ValueType  # 3
+    """1 bit for each number."""
+    QUANTIZATION_PRODUCT: _Quantization.ValueType  # 4
+    """Product quantization."""
+
+class Quantization(_Quantization, metaclass=_QuantizationEnumTypeWrapper):
+    """Compression of vectors for searching."""
+
+QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
+"""The store decides by the size of the version."""
+QUANTIZATION_NONE: Quantization.ValueType  # 1
+"""None."""
+QUANTIZATION_INT8: Quantization.ValueType  # 2
+"""8 bits for each number."""
+QUANTIZATION_BINARY: Quantization.ValueType  # 3
+"""1 bit for each number."""
+QUANTIZATION_PRODUCT: Quantization.ValueType  # 4
+"""Product quantization."""
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
+
 class _VersionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -186,6 +218,7 @@ class CatalogVersion(_message.Message):
     SCHEMA_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     IMAGE_FOLDERS_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "catalogs/{catalog}/versions/{version}"."""
     state: Global___VersionState.ValueType
@@ -215,6 +248,10 @@ class CatalogVersion(_message.Message):
         locations of items can hold them to these folders.
         """
 
+    @_builtins.property
+    def index(self) -> Global___IndexSettings:
+        """How its vectors are indexed and stored."""
+
     def __init__(
         self,
         *,
@@ -227,14 +264,93 @@ class CatalogVersion(_message.Message):
         schema: _abc.Mapping[_builtins.str, Global___FieldType.ValueType] | None = ...,
         model: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         image_folders: _abc.Iterable[_builtins.str] | None = ...,
+        index: Global___IndexSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimension", b"dimension", "image_folders", b"image_folders", "item_count", b"item_count", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "schema", b"schema", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimension", b"dimension", "image_folders", b"image_folders", "index", b"index", "item_count", b"item_count", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "schema", b"schema", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogVersion: _TypeAlias = CatalogVersion  # noqa: Y015
+
+@_typing.final
+class IndexSettings(_message.Message):
+    """How the vectors of a version are indexed and stored. What is 0 or unset is left to the store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HNSW_M_FIELD_NUMBER: _builtins.int
+    HNSW_EF_CONSTRUCT_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    VECTORS_ON_DISK_FIELD_NUMBER: _builtins.int
+    PAYLOAD_ON_DISK_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    WRITE_CONSISTENCY_FIELD_NUMBER: _builtins.int
+    hnsw_m: _builtins.int
+    """Links of each vector in the index (HNSW m), 2 to 256; 0 means 16."""
+    hnsw_ef_construct: _builtins.int
+    """Breadth of the search while the index is built (HNSW ef_construct), 4 to 4096; 0 means 100."""
+    quantization: Global___Quantization.ValueType
+    """Compression of vectors for searching; found items are scored again by the full vectors."""
+    vectors_on_disk: _builtins.bool
+    """Keep full vectors on disk rather than in memory."""
+    payload_on_disk: _builtins.bool
+    """Keep payloads on disk rather than in memory."""
+    shards: _builtins.int
+    """Shards that the version is cut into on a cluster, at most 1024; an embedded version is one."""
+    replicas: _builtins.int
+    """Times that each shard is kept, at most 1024."""
+    write_consistency: _builtins.int
+    """Replicas that have taken a write when it is acknowledged, at most 1024."""
+    def __init__(
+        self,
+        *,
+        hnsw_m: _builtins.int = ...,
+        hnsw_ef_construct: _builtins.int = ...,
+        quantization: Global___Quantization.ValueType = ...,
+        vectors_on_disk: _builtins.bool = ...,
+        payload_on_disk: _builtins.bool = ...,
+        shards: _builtins.int = ...,
+        replicas: _builtins.int = ...,
+        write_consistency: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hnsw_ef_construct", b"hnsw_ef_construct", "hnsw_m", b"hnsw_m", "payload_on_disk", b"payload_on_disk", "quantization", b"quantization", "replicas", b"replicas", "shards", b"shards", "vectors_on_disk", b"vectors_on_disk", "write_consistency", b"write_consistency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexSettings: _TypeAlias = IndexSettings  # noqa: Y015
+
+@_typing.final
+class VersionModel(_message.Message):
+    """The model that the vectors of a version come from. Unset as a whole: the embedder's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """Its identity, 1 to 256 characters. With it alone the embedder must have this model."""
+    dimension: _builtins.int
+    """Length of its vectors, 1 to 65,536, where features are sent rather than images, so that the embedder need not
+    have the model, nor be there.
+    """
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        dimension: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "fingerprint", b"fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionModel: _TypeAlias = VersionModel  # noqa: Y015
 
 @_typing.final
 class Item(_message.Message):
@@ -411,6 +527,241 @@ class ListCatalogVersionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCatalogVersionsResponse: _TypeAlias = ListCatalogVersionsResponse  # noqa: Y015
+
+@_typing.final
+class CreateCatalogRequest(_message.Message):
+    """The catalog to create."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SchemaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___FieldType.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FieldType.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """{catalog} of its name."""
+    @_builtins.property
+    def schema(self) -> _containers.ScalarMap[_builtins.str, Global___FieldType.ValueType]:
+        """Payload fields that can be filtered and faceted, by name: at most 256. Payloads may hold others."""
+
+    @_builtins.property
+    def index(self) -> Global___IndexSettings:
+        """How its vectors are indexed and stored."""
+
+    @_builtins.property
+    def model(self) -> Global___VersionModel:
+        """The model that its vectors come from."""
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        schema: _abc.Mapping[_builtins.str, Global___FieldType.ValueType] | None = ...,
+        index: Global___IndexSettings | None = ...,
+        model: Global___VersionModel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "index", b"index", "model", b"model", "schema", b"schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCatalogRequest: _TypeAlias = CreateCatalogRequest  # noqa: Y015
+
+@_typing.final
+class CreateCatalogVersionRequest(_message.Message):
+    """The version to start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SchemaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___FieldType.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FieldType.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """"catalogs/{catalog}"."""
+    @_builtins.property
+    def schema(self) -> _containers.ScalarMap[_builtins.str, Global___FieldType.ValueType]:
+        """Payload fields that can be filtered and faceted, by name: at most 256. Empty: those of the published version."""
+
+    @_builtins.property
+    def index(self) -> Global___IndexSettings:
+        """How its vectors are indexed and stored. Unset: as those of the published version."""
+
+    @_builtins.property
+    def model(self) -> Global___VersionModel:
+        """The model that its vectors come from."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        schema: _abc.Mapping[_builtins.str, Global___FieldType.ValueType] | None = ...,
+        index: Global___IndexSettings | None = ...,
+        model: Global___VersionModel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "model", b"model", "parent", b"parent", "schema", b"schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCatalogVersionRequest: _TypeAlias = CreateCatalogVersionRequest  # noqa: Y015
+
+@_typing.final
+class FinishCatalogVersionRequest(_message.Message):
+    """Names the version to finish."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPECTED_ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"catalogs/{catalog}/versions/{version}"."""
+    expected_item_count: _builtins.int
+    """Items that it must hold. Unset: any number."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        expected_item_count: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_item_count", b"_expected_item_count", "expected_item_count", b"expected_item_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_item_count", b"_expected_item_count", "expected_item_count", b"expected_item_count", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_item_count: _TypeAlias = _typing.Literal["expected_item_count"]  # noqa: Y015
+    _WhichOneofArgType__expected_item_count: _TypeAlias = _typing.Literal["_expected_item_count", b"_expected_item_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_item_count) -> _WhichOneofReturnType__expected_item_count | None: ...
+
+Global___FinishCatalogVersionRequest: _TypeAlias = FinishCatalogVersionRequest  # noqa: Y015
+
+@_typing.final
+class AbortCatalogVersionRequest(_message.Message):
+    """Names the version to drop."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"catalogs/{catalog}/versions/{version}"."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortCatalogVersionRequest: _TypeAlias = AbortCatalogVersionRequest  # noqa: Y015
+
+@_typing.final
+class AbortCatalogVersionResponse(_message.Message):
+    """The version is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortCatalogVersionResponse: _TypeAlias = AbortCatalogVersionResponse  # noqa: Y015
+
+@_typing.final
+class AddCatalogFieldsRequest(_message.Message):
+    """The fields to add."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___FieldType.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FieldType.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"catalogs/{catalog}"."""
+    @_builtins.property
+    def fields(self) -> _containers.ScalarMap[_builtins.str, Global___FieldType.ValueType]:
+        """Fields by name. Those that the schema has already with the same type stay."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        fields: _abc.Mapping[_builtins.str, Global___FieldType.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddCatalogFieldsRequest: _TypeAlias = AddCatalogFieldsRequest  # noqa: Y015
 
 @_typing.final
 class PublishCatalogVersionRequest(_message.Message):

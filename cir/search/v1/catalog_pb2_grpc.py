@@ -54,6 +54,31 @@ class CatalogServiceStub:
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListCatalogVersionsRequest.SerializeToString,
                 response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListCatalogVersionsResponse.FromString,
                 _registered_method=True)
+        self.CreateCatalog = channel.unary_unary(
+                '/cir.search.v1.CatalogService/CreateCatalog',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.Catalog.FromString,
+                _registered_method=True)
+        self.CreateCatalogVersion = channel.unary_unary(
+                '/cir.search.v1.CatalogService/CreateCatalogVersion',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogVersionRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.FromString,
+                _registered_method=True)
+        self.FinishCatalogVersion = channel.unary_unary(
+                '/cir.search.v1.CatalogService/FinishCatalogVersion',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.FinishCatalogVersionRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.FromString,
+                _registered_method=True)
+        self.AbortCatalogVersion = channel.unary_unary(
+                '/cir.search.v1.CatalogService/AbortCatalogVersion',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.AbortCatalogVersionRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.AbortCatalogVersionResponse.FromString,
+                _registered_method=True)
+        self.AddCatalogFields = channel.unary_unary(
+                '/cir.search.v1.CatalogService/AddCatalogFields',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.AddCatalogFieldsRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.Catalog.FromString,
+                _registered_method=True)
         self.PublishCatalogVersion = channel.unary_unary(
                 '/cir.search.v1.CatalogService/PublishCatalogVersion',
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.PublishCatalogVersionRequest.SerializeToString,
@@ -135,6 +160,54 @@ class CatalogServiceServicer:
 
     def ListCatalogVersions(self, request, context):
         """Every version of a catalog, newest first (AIP-132).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCatalog(self, request, context):
+        """Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+        INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+        (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+        (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCatalogVersion(self, request, context):
+        """Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+        publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+        CreateCatalog.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishCatalogVersion(self, request, context):
+        """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+        items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+        finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+        `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortCatalogVersion(self, request, context):
+        """Ends the import into a version that is being built, and drops the version with all its items.
+        FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddCatalogFields(self, request, context):
+        """Adds payload fields to the schema of the published version: a new version with the same items, in which the
+        fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+        INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+        (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +316,31 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListCatalogVersions,
                     request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListCatalogVersionsRequest.FromString,
                     response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListCatalogVersionsResponse.SerializeToString,
+            ),
+            'CreateCatalog': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCatalog,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.Catalog.SerializeToString,
+            ),
+            'CreateCatalogVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCatalogVersion,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogVersionRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.SerializeToString,
+            ),
+            'FinishCatalogVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishCatalogVersion,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.FinishCatalogVersionRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.SerializeToString,
+            ),
+            'AbortCatalogVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortCatalogVersion,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.AbortCatalogVersionRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.AbortCatalogVersionResponse.SerializeToString,
+            ),
+            'AddCatalogFields': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCatalogFields,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.AddCatalogFieldsRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.Catalog.SerializeToString,
             ),
             'PublishCatalogVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.PublishCatalogVersion,
@@ -386,6 +484,141 @@ class CatalogService:
             '/cir.search.v1.CatalogService/ListCatalogVersions',
             cir_dot_search_dot_v1_dot_catalog__pb2.ListCatalogVersionsRequest.SerializeToString,
             cir_dot_search_dot_v1_dot_catalog__pb2.ListCatalogVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCatalog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.CatalogService/CreateCatalog',
+            cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.Catalog.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCatalogVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.CatalogService/CreateCatalogVersion',
+            cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogVersionRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishCatalogVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.CatalogService/FinishCatalogVersion',
+            cir_dot_search_dot_v1_dot_catalog__pb2.FinishCatalogVersionRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortCatalogVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.CatalogService/AbortCatalogVersion',
+            cir_dot_search_dot_v1_dot_catalog__pb2.AbortCatalogVersionRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.AbortCatalogVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddCatalogFields(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.CatalogService/AddCatalogFields',
+            cir_dot_search_dot_v1_dot_catalog__pb2.AddCatalogFieldsRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.Catalog.FromString,
             options,
             channel_credentials,
             insecure,

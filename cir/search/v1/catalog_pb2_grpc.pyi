@@ -44,6 +44,34 @@ class CatalogServiceStub:
     """One catalog (AIP-131)."""
     ListCatalogVersions: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListCatalogVersionsRequest, _catalog_pb2.ListCatalogVersionsResponse]
     """Every version of a catalog, newest first (AIP-132)."""
+    CreateCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateCatalogRequest, _catalog_pb2.Catalog]
+    """Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+    INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+    (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+    (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+    """
+    CreateCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateCatalogVersionRequest, _catalog_pb2.CatalogVersion]
+    """Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+    publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+    CreateCatalog.
+    """
+    FinishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.FinishCatalogVersionRequest, _catalog_pb2.CatalogVersion]
+    """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+    items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+    finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+    `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+    """
+    AbortCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]
+    """Ends the import into a version that is being built, and drops the version with all its items.
+    FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+    """
+    AddCatalogFields: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AddCatalogFieldsRequest, _catalog_pb2.Catalog]
+    """Adds payload fields to the schema of the published version: a new version with the same items, in which the
+    fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+    INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+    (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+    """
     PublishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
     version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
@@ -98,6 +126,34 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """One catalog (AIP-131)."""
     ListCatalogVersions: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListCatalogVersionsRequest, _catalog_pb2.ListCatalogVersionsResponse]  # type: ignore[assignment]
     """Every version of a catalog, newest first (AIP-132)."""
+    CreateCatalog: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
+    """Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+    INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+    (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+    (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+    """
+    CreateCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateCatalogVersionRequest, _catalog_pb2.CatalogVersion]  # type: ignore[assignment]
+    """Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+    publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+    CreateCatalog.
+    """
+    FinishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.FinishCatalogVersionRequest, _catalog_pb2.CatalogVersion]  # type: ignore[assignment]
+    """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+    items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+    finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+    `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+    """
+    AbortCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]  # type: ignore[assignment]
+    """Ends the import into a version that is being built, and drops the version with all its items.
+    FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+    """
+    AddCatalogFields: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AddCatalogFieldsRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
+    """Adds payload fields to the schema of the published version: a new version with the same items, in which the
+    fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+    INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+    (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+    """
     PublishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
     version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
@@ -167,6 +223,64 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListCatalogVersionsResponse, _abc.Awaitable[_catalog_pb2.ListCatalogVersionsResponse]]:
         """Every version of a catalog, newest first (AIP-132)."""
+
+    @_abc_1.abstractmethod
+    def CreateCatalog(
+        self,
+        request: _catalog_pb2.CreateCatalogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
+        """Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+        INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+        (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+        (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateCatalogVersion(
+        self,
+        request: _catalog_pb2.CreateCatalogVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CatalogVersion, _abc.Awaitable[_catalog_pb2.CatalogVersion]]:
+        """Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+        publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+        CreateCatalog.
+        """
+
+    @_abc_1.abstractmethod
+    def FinishCatalogVersion(
+        self,
+        request: _catalog_pb2.FinishCatalogVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CatalogVersion, _abc.Awaitable[_catalog_pb2.CatalogVersion]]:
+        """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+        items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+        finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+        `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+        """
+
+    @_abc_1.abstractmethod
+    def AbortCatalogVersion(
+        self,
+        request: _catalog_pb2.AbortCatalogVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.AbortCatalogVersionResponse, _abc.Awaitable[_catalog_pb2.AbortCatalogVersionResponse]]:
+        """Ends the import into a version that is being built, and drops the version with all its items.
+        FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+        """
+
+    @_abc_1.abstractmethod
+    def AddCatalogFields(
+        self,
+        request: _catalog_pb2.AddCatalogFieldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
+        """Adds payload fields to the schema of the published version: a new version with the same items, in which the
+        fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+        INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+        (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+        """
 
     @_abc_1.abstractmethod
     def PublishCatalogVersion(

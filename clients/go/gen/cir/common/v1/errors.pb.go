@@ -73,6 +73,8 @@ const (
 	ErrorReason_ITEM_NOT_FOUND ErrorReason = 42
 	// NOT_FOUND: no such combiner; the message lists those there are.
 	ErrorReason_COMBINER_NOT_FOUND ErrorReason = 43
+	// ALREADY_EXISTS: there is a catalog of this name.
+	ErrorReason_CATALOG_EXISTS ErrorReason = 44
 	// FAILED_PRECONDITION: vectors, catalog and combiner are not of one model; both fingerprints are named.
 	ErrorReason_FINGERPRINT_MISMATCH ErrorReason = 60
 	// FAILED_PRECONDITION: the version is being built, is published, or has nothing to go back to.
@@ -132,6 +134,7 @@ var (
 		41:  "VERSION_NOT_FOUND",
 		42:  "ITEM_NOT_FOUND",
 		43:  "COMBINER_NOT_FOUND",
+		44:  "CATALOG_EXISTS",
 		60:  "FINGERPRINT_MISMATCH",
 		61:  "VERSION_STATE",
 		62:  "COMBINER_UNUSABLE",
@@ -172,6 +175,7 @@ var (
 		"VERSION_NOT_FOUND":        41,
 		"ITEM_NOT_FOUND":           42,
 		"COMBINER_NOT_FOUND":       43,
+		"CATALOG_EXISTS":           44,
 		"FINGERPRINT_MISMATCH":     60,
 		"VERSION_STATE":            61,
 		"COMBINER_UNUSABLE":        62,
@@ -309,7 +313,7 @@ const file_cir_common_v1_errors_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\x05R\x04code\x122\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x1a.cir.common.v1.ErrorReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x17\n" +
-	"\aitem_id\x18\x05 \x01(\tR\x06itemId*\xa5\x06\n" +
+	"\aitem_id\x18\x05 \x01(\tR\x06itemId*\xb9\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eFIELD_REQUIRED\x10\x01\x12\x11\n" +
@@ -335,7 +339,8 @@ const file_cir_common_v1_errors_proto_rawDesc = "" +
 	"\x11CATALOG_NOT_FOUND\x10(\x12\x15\n" +
 	"\x11VERSION_NOT_FOUND\x10)\x12\x12\n" +
 	"\x0eITEM_NOT_FOUND\x10*\x12\x16\n" +
-	"\x12COMBINER_NOT_FOUND\x10+\x12\x18\n" +
+	"\x12COMBINER_NOT_FOUND\x10+\x12\x12\n" +
+	"\x0eCATALOG_EXISTS\x10,\x12\x18\n" +
 	"\x14FINGERPRINT_MISMATCH\x10<\x12\x11\n" +
 	"\rVERSION_STATE\x10=\x12\x15\n" +
 	"\x11COMBINER_UNUSABLE\x10>\x12\x0e\n" +

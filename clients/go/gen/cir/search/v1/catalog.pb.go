@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Compression of vectors for searching.
+type Quantization int32
+
+const (
+	// The store decides by the size of the version.
+	Quantization_QUANTIZATION_UNSPECIFIED Quantization = 0
+	// None.
+	Quantization_QUANTIZATION_NONE Quantization = 1
+	// 8 bits for each number.
+	Quantization_QUANTIZATION_INT8 Quantization = 2
+	// 1 bit for each number.
+	Quantization_QUANTIZATION_BINARY Quantization = 3
+	// Product quantization.
+	Quantization_QUANTIZATION_PRODUCT Quantization = 4
+)
+
+// Enum value maps for Quantization.
+var (
+	Quantization_name = map[int32]string{
+		0: "QUANTIZATION_UNSPECIFIED",
+		1: "QUANTIZATION_NONE",
+		2: "QUANTIZATION_INT8",
+		3: "QUANTIZATION_BINARY",
+		4: "QUANTIZATION_PRODUCT",
+	}
+	Quantization_value = map[string]int32{
+		"QUANTIZATION_UNSPECIFIED": 0,
+		"QUANTIZATION_NONE":        1,
+		"QUANTIZATION_INT8":        2,
+		"QUANTIZATION_BINARY":      3,
+		"QUANTIZATION_PRODUCT":     4,
+	}
+)
+
+func (x Quantization) Enum() *Quantization {
+	p := new(Quantization)
+	*p = x
+	return p
+}
+
+func (x Quantization) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Quantization) Descriptor() protoreflect.EnumDescriptor {
+	return file_cir_search_v1_catalog_proto_enumTypes[0].Descriptor()
+}
+
+func (Quantization) Type() protoreflect.EnumType {
+	return &file_cir_search_v1_catalog_proto_enumTypes[0]
+}
+
+func (x Quantization) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Quantization.Descriptor instead.
+func (Quantization) EnumDescriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{0}
+}
+
 // Life of a version.
 type VersionState int32
 
@@ -69,11 +130,11 @@ func (x VersionState) String() string {
 }
 
 func (VersionState) Descriptor() protoreflect.EnumDescriptor {
-	return file_cir_search_v1_catalog_proto_enumTypes[0].Descriptor()
+	return file_cir_search_v1_catalog_proto_enumTypes[1].Descriptor()
 }
 
 func (VersionState) Type() protoreflect.EnumType {
-	return &file_cir_search_v1_catalog_proto_enumTypes[0]
+	return &file_cir_search_v1_catalog_proto_enumTypes[1]
 }
 
 func (x VersionState) Number() protoreflect.EnumNumber {
@@ -82,7 +143,7 @@ func (x VersionState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use VersionState.Descriptor instead.
 func (VersionState) EnumDescriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{0}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{1}
 }
 
 // Type of a payload field; lists of the type are allowed everywhere.
@@ -142,11 +203,11 @@ func (x FieldType) String() string {
 }
 
 func (FieldType) Descriptor() protoreflect.EnumDescriptor {
-	return file_cir_search_v1_catalog_proto_enumTypes[1].Descriptor()
+	return file_cir_search_v1_catalog_proto_enumTypes[2].Descriptor()
 }
 
 func (FieldType) Type() protoreflect.EnumType {
-	return &file_cir_search_v1_catalog_proto_enumTypes[1]
+	return &file_cir_search_v1_catalog_proto_enumTypes[2]
 }
 
 func (x FieldType) Number() protoreflect.EnumNumber {
@@ -155,7 +216,7 @@ func (x FieldType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FieldType.Descriptor instead.
 func (FieldType) EnumDescriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{1}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{2}
 }
 
 // A named collection of items.
@@ -236,7 +297,9 @@ type CatalogVersion struct {
 	// Folders that the indexer found the images in, as absolute paths of its machine; empty for images that
 	// are no files of their own. Items written online change nothing here, so a program that opens the
 	// locations of items can hold them to these folders.
-	ImageFolders  []string `protobuf:"bytes,9,rep,name=image_folders,json=imageFolders,proto3" json:"image_folders,omitempty"`
+	ImageFolders []string `protobuf:"bytes,9,rep,name=image_folders,json=imageFolders,proto3" json:"image_folders,omitempty"`
+	// How its vectors are indexed and stored.
+	Index         *IndexSettings `protobuf:"bytes,10,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -334,6 +397,178 @@ func (x *CatalogVersion) GetImageFolders() []string {
 	return nil
 }
 
+func (x *CatalogVersion) GetIndex() *IndexSettings {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+// How the vectors of a version are indexed and stored. What is 0 or unset is left to the store.
+type IndexSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Links of each vector in the index (HNSW m), 2 to 256; 0 means 16.
+	HnswM uint32 `protobuf:"varint,1,opt,name=hnsw_m,json=hnswM,proto3" json:"hnsw_m,omitempty"`
+	// Breadth of the search while the index is built (HNSW ef_construct), 4 to 4096; 0 means 100.
+	HnswEfConstruct uint32 `protobuf:"varint,2,opt,name=hnsw_ef_construct,json=hnswEfConstruct,proto3" json:"hnsw_ef_construct,omitempty"`
+	// Compression of vectors for searching; found items are scored again by the full vectors.
+	Quantization Quantization `protobuf:"varint,3,opt,name=quantization,proto3,enum=cir.search.v1.Quantization" json:"quantization,omitempty"`
+	// Keep full vectors on disk rather than in memory.
+	VectorsOnDisk bool `protobuf:"varint,4,opt,name=vectors_on_disk,json=vectorsOnDisk,proto3" json:"vectors_on_disk,omitempty"`
+	// Keep payloads on disk rather than in memory.
+	PayloadOnDisk bool `protobuf:"varint,5,opt,name=payload_on_disk,json=payloadOnDisk,proto3" json:"payload_on_disk,omitempty"`
+	// Shards that the version is cut into on a cluster, at most 1024; an embedded version is one.
+	Shards uint32 `protobuf:"varint,6,opt,name=shards,proto3" json:"shards,omitempty"`
+	// Times that each shard is kept, at most 1024.
+	Replicas uint32 `protobuf:"varint,7,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// Replicas that have taken a write when it is acknowledged, at most 1024.
+	WriteConsistency uint32 `protobuf:"varint,8,opt,name=write_consistency,json=writeConsistency,proto3" json:"write_consistency,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *IndexSettings) Reset() {
+	*x = IndexSettings{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexSettings) ProtoMessage() {}
+
+func (x *IndexSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexSettings.ProtoReflect.Descriptor instead.
+func (*IndexSettings) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *IndexSettings) GetHnswM() uint32 {
+	if x != nil {
+		return x.HnswM
+	}
+	return 0
+}
+
+func (x *IndexSettings) GetHnswEfConstruct() uint32 {
+	if x != nil {
+		return x.HnswEfConstruct
+	}
+	return 0
+}
+
+func (x *IndexSettings) GetQuantization() Quantization {
+	if x != nil {
+		return x.Quantization
+	}
+	return Quantization_QUANTIZATION_UNSPECIFIED
+}
+
+func (x *IndexSettings) GetVectorsOnDisk() bool {
+	if x != nil {
+		return x.VectorsOnDisk
+	}
+	return false
+}
+
+func (x *IndexSettings) GetPayloadOnDisk() bool {
+	if x != nil {
+		return x.PayloadOnDisk
+	}
+	return false
+}
+
+func (x *IndexSettings) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *IndexSettings) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *IndexSettings) GetWriteConsistency() uint32 {
+	if x != nil {
+		return x.WriteConsistency
+	}
+	return 0
+}
+
+// The model that the vectors of a version come from. Unset as a whole: the embedder's.
+type VersionModel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, 1 to 256 characters. With it alone the embedder must have this model.
+	Fingerprint string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Length of its vectors, 1 to 65,536, where features are sent rather than images, so that the embedder need not
+	// have the model, nor be there.
+	Dimension     uint32 `protobuf:"varint,2,opt,name=dimension,proto3" json:"dimension,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionModel) Reset() {
+	*x = VersionModel{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionModel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionModel) ProtoMessage() {}
+
+func (x *VersionModel) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionModel.ProtoReflect.Descriptor instead.
+func (*VersionModel) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *VersionModel) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *VersionModel) GetDimension() uint32 {
+	if x != nil {
+		return x.Dimension
+	}
+	return 0
+}
+
 // One item of a catalog.
 type Item struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -353,7 +588,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[2]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +600,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[2]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +613,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{2}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Item) GetId() string {
@@ -422,7 +657,7 @@ type ListCatalogsRequest struct {
 
 func (x *ListCatalogsRequest) Reset() {
 	*x = ListCatalogsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[3]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +669,7 @@ func (x *ListCatalogsRequest) String() string {
 func (*ListCatalogsRequest) ProtoMessage() {}
 
 func (x *ListCatalogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[3]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +682,7 @@ func (x *ListCatalogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogsRequest.ProtoReflect.Descriptor instead.
 func (*ListCatalogsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{3}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListCatalogsRequest) GetPageSize() int32 {
@@ -477,7 +712,7 @@ type ListCatalogsResponse struct {
 
 func (x *ListCatalogsResponse) Reset() {
 	*x = ListCatalogsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[4]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +724,7 @@ func (x *ListCatalogsResponse) String() string {
 func (*ListCatalogsResponse) ProtoMessage() {}
 
 func (x *ListCatalogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[4]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +737,7 @@ func (x *ListCatalogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogsResponse.ProtoReflect.Descriptor instead.
 func (*ListCatalogsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{4}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListCatalogsResponse) GetCatalogs() []*Catalog {
@@ -530,7 +765,7 @@ type GetCatalogRequest struct {
 
 func (x *GetCatalogRequest) Reset() {
 	*x = GetCatalogRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[5]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +777,7 @@ func (x *GetCatalogRequest) String() string {
 func (*GetCatalogRequest) ProtoMessage() {}
 
 func (x *GetCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[5]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +790,7 @@ func (x *GetCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCatalogRequest.ProtoReflect.Descriptor instead.
 func (*GetCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetCatalogRequest) GetName() string {
@@ -580,7 +815,7 @@ type ListCatalogVersionsRequest struct {
 
 func (x *ListCatalogVersionsRequest) Reset() {
 	*x = ListCatalogVersionsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[6]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +827,7 @@ func (x *ListCatalogVersionsRequest) String() string {
 func (*ListCatalogVersionsRequest) ProtoMessage() {}
 
 func (x *ListCatalogVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[6]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +840,7 @@ func (x *ListCatalogVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListCatalogVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{6}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListCatalogVersionsRequest) GetParent() string {
@@ -642,7 +877,7 @@ type ListCatalogVersionsResponse struct {
 
 func (x *ListCatalogVersionsResponse) Reset() {
 	*x = ListCatalogVersionsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[7]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +889,7 @@ func (x *ListCatalogVersionsResponse) String() string {
 func (*ListCatalogVersionsResponse) ProtoMessage() {}
 
 func (x *ListCatalogVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[7]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +902,7 @@ func (x *ListCatalogVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListCatalogVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{7}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListCatalogVersionsResponse) GetVersions() []*CatalogVersion {
@@ -684,6 +919,345 @@ func (x *ListCatalogVersionsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// The catalog to create.
+type CreateCatalogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// {catalog} of its name.
+	CatalogId string `protobuf:"bytes,1,opt,name=catalog_id,json=catalogId,proto3" json:"catalog_id,omitempty"`
+	// Payload fields that can be filtered and faceted, by name: at most 256. Payloads may hold others.
+	Schema map[string]FieldType `protobuf:"bytes,2,rep,name=schema,proto3" json:"schema,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=cir.search.v1.FieldType"`
+	// How its vectors are indexed and stored.
+	Index *IndexSettings `protobuf:"bytes,3,opt,name=index,proto3" json:"index,omitempty"`
+	// The model that its vectors come from.
+	Model         *VersionModel `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateCatalogRequest) Reset() {
+	*x = CreateCatalogRequest{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateCatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateCatalogRequest) ProtoMessage() {}
+
+func (x *CreateCatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateCatalogRequest.ProtoReflect.Descriptor instead.
+func (*CreateCatalogRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CreateCatalogRequest) GetCatalogId() string {
+	if x != nil {
+		return x.CatalogId
+	}
+	return ""
+}
+
+func (x *CreateCatalogRequest) GetSchema() map[string]FieldType {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+func (x *CreateCatalogRequest) GetIndex() *IndexSettings {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+func (x *CreateCatalogRequest) GetModel() *VersionModel {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+// The version to start.
+type CreateCatalogVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "catalogs/{catalog}".
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Payload fields that can be filtered and faceted, by name: at most 256. Empty: those of the published version.
+	Schema map[string]FieldType `protobuf:"bytes,2,rep,name=schema,proto3" json:"schema,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=cir.search.v1.FieldType"`
+	// How its vectors are indexed and stored. Unset: as those of the published version.
+	Index *IndexSettings `protobuf:"bytes,3,opt,name=index,proto3" json:"index,omitempty"`
+	// The model that its vectors come from.
+	Model         *VersionModel `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateCatalogVersionRequest) Reset() {
+	*x = CreateCatalogVersionRequest{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateCatalogVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateCatalogVersionRequest) ProtoMessage() {}
+
+func (x *CreateCatalogVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateCatalogVersionRequest.ProtoReflect.Descriptor instead.
+func (*CreateCatalogVersionRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CreateCatalogVersionRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *CreateCatalogVersionRequest) GetSchema() map[string]FieldType {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+func (x *CreateCatalogVersionRequest) GetIndex() *IndexSettings {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+func (x *CreateCatalogVersionRequest) GetModel() *VersionModel {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+// Names the version to finish.
+type FinishCatalogVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "catalogs/{catalog}/versions/{version}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Items that it must hold. Unset: any number.
+	ExpectedItemCount *uint64 `protobuf:"varint,2,opt,name=expected_item_count,json=expectedItemCount,proto3,oneof" json:"expected_item_count,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *FinishCatalogVersionRequest) Reset() {
+	*x = FinishCatalogVersionRequest{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishCatalogVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishCatalogVersionRequest) ProtoMessage() {}
+
+func (x *FinishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishCatalogVersionRequest.ProtoReflect.Descriptor instead.
+func (*FinishCatalogVersionRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *FinishCatalogVersionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FinishCatalogVersionRequest) GetExpectedItemCount() uint64 {
+	if x != nil && x.ExpectedItemCount != nil {
+		return *x.ExpectedItemCount
+	}
+	return 0
+}
+
+// Names the version to drop.
+type AbortCatalogVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "catalogs/{catalog}/versions/{version}".
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortCatalogVersionRequest) Reset() {
+	*x = AbortCatalogVersionRequest{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortCatalogVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortCatalogVersionRequest) ProtoMessage() {}
+
+func (x *AbortCatalogVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortCatalogVersionRequest.ProtoReflect.Descriptor instead.
+func (*AbortCatalogVersionRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AbortCatalogVersionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The version is gone.
+type AbortCatalogVersionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortCatalogVersionResponse) Reset() {
+	*x = AbortCatalogVersionResponse{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortCatalogVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortCatalogVersionResponse) ProtoMessage() {}
+
+func (x *AbortCatalogVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortCatalogVersionResponse.ProtoReflect.Descriptor instead.
+func (*AbortCatalogVersionResponse) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{14}
+}
+
+// The fields to add.
+type AddCatalogFieldsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "catalogs/{catalog}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Fields by name. Those that the schema has already with the same type stay.
+	Fields        map[string]FieldType `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=cir.search.v1.FieldType"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCatalogFieldsRequest) Reset() {
+	*x = AddCatalogFieldsRequest{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCatalogFieldsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddCatalogFieldsRequest) ProtoMessage() {}
+
+func (x *AddCatalogFieldsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCatalogFieldsRequest.ProtoReflect.Descriptor instead.
+func (*AddCatalogFieldsRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AddCatalogFieldsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddCatalogFieldsRequest) GetFields() map[string]FieldType {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
 // Names the version to publish.
 type PublishCatalogVersionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -698,7 +1272,7 @@ type PublishCatalogVersionRequest struct {
 
 func (x *PublishCatalogVersionRequest) Reset() {
 	*x = PublishCatalogVersionRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[8]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +1284,7 @@ func (x *PublishCatalogVersionRequest) String() string {
 func (*PublishCatalogVersionRequest) ProtoMessage() {}
 
 func (x *PublishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[8]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +1297,7 @@ func (x *PublishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishCatalogVersionRequest.ProtoReflect.Descriptor instead.
 func (*PublishCatalogVersionRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{8}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublishCatalogVersionRequest) GetName() string {
@@ -751,7 +1325,7 @@ type RollbackCatalogRequest struct {
 
 func (x *RollbackCatalogRequest) Reset() {
 	*x = RollbackCatalogRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[9]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +1337,7 @@ func (x *RollbackCatalogRequest) String() string {
 func (*RollbackCatalogRequest) ProtoMessage() {}
 
 func (x *RollbackCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[9]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +1350,7 @@ func (x *RollbackCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackCatalogRequest.ProtoReflect.Descriptor instead.
 func (*RollbackCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{9}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RollbackCatalogRequest) GetName() string {
@@ -797,7 +1371,7 @@ type DeleteCatalogVersionRequest struct {
 
 func (x *DeleteCatalogVersionRequest) Reset() {
 	*x = DeleteCatalogVersionRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[10]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1383,7 @@ func (x *DeleteCatalogVersionRequest) String() string {
 func (*DeleteCatalogVersionRequest) ProtoMessage() {}
 
 func (x *DeleteCatalogVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[10]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1396,7 @@ func (x *DeleteCatalogVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogVersionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogVersionRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteCatalogVersionRequest) GetName() string {
@@ -841,7 +1415,7 @@ type DeleteCatalogVersionResponse struct {
 
 func (x *DeleteCatalogVersionResponse) Reset() {
 	*x = DeleteCatalogVersionResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[11]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1427,7 @@ func (x *DeleteCatalogVersionResponse) String() string {
 func (*DeleteCatalogVersionResponse) ProtoMessage() {}
 
 func (x *DeleteCatalogVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[11]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1440,7 @@ func (x *DeleteCatalogVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogVersionResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 // Names the catalog to delete.
@@ -880,7 +1454,7 @@ type DeleteCatalogRequest struct {
 
 func (x *DeleteCatalogRequest) Reset() {
 	*x = DeleteCatalogRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1466,7 @@ func (x *DeleteCatalogRequest) String() string {
 func (*DeleteCatalogRequest) ProtoMessage() {}
 
 func (x *DeleteCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1479,7 @@ func (x *DeleteCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteCatalogRequest) GetName() string {
@@ -924,7 +1498,7 @@ type DeleteCatalogResponse struct {
 
 func (x *DeleteCatalogResponse) Reset() {
 	*x = DeleteCatalogResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1510,7 @@ func (x *DeleteCatalogResponse) String() string {
 func (*DeleteCatalogResponse) ProtoMessage() {}
 
 func (x *DeleteCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1523,7 @@ func (x *DeleteCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 // Asks for an item.
@@ -965,7 +1539,7 @@ type GetItemRequest struct {
 
 func (x *GetItemRequest) Reset() {
 	*x = GetItemRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1551,7 @@ func (x *GetItemRequest) String() string {
 func (*GetItemRequest) ProtoMessage() {}
 
 func (x *GetItemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1564,7 @@ func (x *GetItemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetItemRequest.ProtoReflect.Descriptor instead.
 func (*GetItemRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetItemRequest) GetName() string {
@@ -1022,7 +1596,7 @@ type BatchGetItemsRequest struct {
 
 func (x *BatchGetItemsRequest) Reset() {
 	*x = BatchGetItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1608,7 @@ func (x *BatchGetItemsRequest) String() string {
 func (*BatchGetItemsRequest) ProtoMessage() {}
 
 func (x *BatchGetItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1621,7 @@ func (x *BatchGetItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItemsRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BatchGetItemsRequest) GetParent() string {
@@ -1084,7 +1658,7 @@ type BatchGetItemsResponse struct {
 
 func (x *BatchGetItemsResponse) Reset() {
 	*x = BatchGetItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1670,7 @@ func (x *BatchGetItemsResponse) String() string {
 func (*BatchGetItemsResponse) ProtoMessage() {}
 
 func (x *BatchGetItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1683,7 @@ func (x *BatchGetItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItemsResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BatchGetItemsResponse) GetItems() []*Item {
@@ -1148,7 +1722,7 @@ type ListItemsRequest struct {
 
 func (x *ListItemsRequest) Reset() {
 	*x = ListItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1734,7 @@ func (x *ListItemsRequest) String() string {
 func (*ListItemsRequest) ProtoMessage() {}
 
 func (x *ListItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1747,7 @@ func (x *ListItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListItemsRequest.ProtoReflect.Descriptor instead.
 func (*ListItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListItemsRequest) GetParent() string {
@@ -1224,7 +1798,7 @@ type ListItemsResponse struct {
 
 func (x *ListItemsResponse) Reset() {
 	*x = ListItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1810,7 @@ func (x *ListItemsResponse) String() string {
 func (*ListItemsResponse) ProtoMessage() {}
 
 func (x *ListItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1823,7 @@ func (x *ListItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListItemsResponse.ProtoReflect.Descriptor instead.
 func (*ListItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListItemsResponse) GetItems() []*Item {
@@ -1279,7 +1853,7 @@ type ItemWrite struct {
 
 func (x *ItemWrite) Reset() {
 	*x = ItemWrite{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1865,7 @@ func (x *ItemWrite) String() string {
 func (*ItemWrite) ProtoMessage() {}
 
 func (x *ItemWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1878,7 @@ func (x *ItemWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ItemWrite.ProtoReflect.Descriptor instead.
 func (*ItemWrite) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ItemWrite) GetItem() *Item {
@@ -1334,7 +1908,7 @@ type UpsertItemsRequest struct {
 
 func (x *UpsertItemsRequest) Reset() {
 	*x = UpsertItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1920,7 @@ func (x *UpsertItemsRequest) String() string {
 func (*UpsertItemsRequest) ProtoMessage() {}
 
 func (x *UpsertItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1933,7 @@ func (x *UpsertItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertItemsRequest.ProtoReflect.Descriptor instead.
 func (*UpsertItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpsertItemsRequest) GetParent() string {
@@ -1389,7 +1963,7 @@ type UpsertItemsResponse struct {
 
 func (x *UpsertItemsResponse) Reset() {
 	*x = UpsertItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1975,7 @@ func (x *UpsertItemsResponse) String() string {
 func (*UpsertItemsResponse) ProtoMessage() {}
 
 func (x *UpsertItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1988,7 @@ func (x *UpsertItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertItemsResponse.ProtoReflect.Descriptor instead.
 func (*UpsertItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpsertItemsResponse) GetWritten() uint32 {
@@ -1450,7 +2024,7 @@ type UpdateItemsRequest struct {
 
 func (x *UpdateItemsRequest) Reset() {
 	*x = UpdateItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +2036,7 @@ func (x *UpdateItemsRequest) String() string {
 func (*UpdateItemsRequest) ProtoMessage() {}
 
 func (x *UpdateItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +2049,7 @@ func (x *UpdateItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateItemsRequest.ProtoReflect.Descriptor instead.
 func (*UpdateItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpdateItemsRequest) GetParent() string {
@@ -1512,7 +2086,7 @@ type UpdateItemsResponse struct {
 
 func (x *UpdateItemsResponse) Reset() {
 	*x = UpdateItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +2098,7 @@ func (x *UpdateItemsResponse) String() string {
 func (*UpdateItemsResponse) ProtoMessage() {}
 
 func (x *UpdateItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +2111,7 @@ func (x *UpdateItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateItemsResponse.ProtoReflect.Descriptor instead.
 func (*UpdateItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpdateItemsResponse) GetUpdated() uint32 {
@@ -1571,7 +2145,7 @@ type DeleteItemsRequest struct {
 
 func (x *DeleteItemsRequest) Reset() {
 	*x = DeleteItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +2157,7 @@ func (x *DeleteItemsRequest) String() string {
 func (*DeleteItemsRequest) ProtoMessage() {}
 
 func (x *DeleteItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +2170,7 @@ func (x *DeleteItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteItemsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteItemsRequest) GetParent() string {
@@ -1638,7 +2212,7 @@ type DeleteItemsResponse struct {
 
 func (x *DeleteItemsResponse) Reset() {
 	*x = DeleteItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +2224,7 @@ func (x *DeleteItemsResponse) String() string {
 func (*DeleteItemsResponse) ProtoMessage() {}
 
 func (x *DeleteItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +2237,7 @@ func (x *DeleteItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteItemsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteItemsResponse) GetDeleted() uint32 {
@@ -1690,7 +2264,7 @@ type FacetItemsRequest struct {
 
 func (x *FacetItemsRequest) Reset() {
 	*x = FacetItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +2276,7 @@ func (x *FacetItemsRequest) String() string {
 func (*FacetItemsRequest) ProtoMessage() {}
 
 func (x *FacetItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +2289,7 @@ func (x *FacetItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetItemsRequest.ProtoReflect.Descriptor instead.
 func (*FacetItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FacetItemsRequest) GetParent() string {
@@ -1757,7 +2331,7 @@ type FacetItemsResponse struct {
 
 func (x *FacetItemsResponse) Reset() {
 	*x = FacetItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +2343,7 @@ func (x *FacetItemsResponse) String() string {
 func (*FacetItemsResponse) ProtoMessage() {}
 
 func (x *FacetItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +2356,7 @@ func (x *FacetItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetItemsResponse.ProtoReflect.Descriptor instead.
 func (*FacetItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FacetItemsResponse) GetFacets() []*Facet {
@@ -1806,7 +2380,7 @@ type Facet struct {
 
 func (x *Facet) Reset() {
 	*x = Facet{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +2392,7 @@ func (x *Facet) String() string {
 func (*Facet) ProtoMessage() {}
 
 func (x *Facet) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +2405,7 @@ func (x *Facet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facet.ProtoReflect.Descriptor instead.
 func (*Facet) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Facet) GetField() string {
@@ -1861,7 +2435,7 @@ type FacetCount struct {
 
 func (x *FacetCount) Reset() {
 	*x = FacetCount{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2447,7 @@ func (x *FacetCount) String() string {
 func (*FacetCount) ProtoMessage() {}
 
 func (x *FacetCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2460,7 @@ func (x *FacetCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetCount.ProtoReflect.Descriptor instead.
 func (*FacetCount) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{29}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FacetCount) GetValue() *v1.Value {
@@ -1910,7 +2484,7 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x1bcir/search/v1/catalog.proto\x12\rcir.search.v1\x1a\x1acir/common/v1/errors.proto\x1a\x1bcir/common/v1/payload.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1acir/search/v1/filter.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n" +
 	"\aCatalog\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
-	"\tpublished\x18\x02 \x01(\v2\x1d.cir.search.v1.CatalogVersionR\tpublished\"\xb5\x04\n" +
+	"\tpublished\x18\x02 \x01(\v2\x1d.cir.search.v1.CatalogVersionR\tpublished\"\xe9\x04\n" +
 	"\x0eCatalogVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1b.cir.search.v1.VersionStateR\x05state\x12\x1d\n" +
@@ -1922,14 +2496,28 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\tdimension\x18\x06 \x01(\rR\tdimension\x12A\n" +
 	"\x06schema\x18\a \x03(\v2).cir.search.v1.CatalogVersion.SchemaEntryR\x06schema\x12>\n" +
 	"\x05model\x18\b \x03(\v2(.cir.search.v1.CatalogVersion.ModelEntryR\x05model\x12#\n" +
-	"\rimage_folders\x18\t \x03(\tR\fimageFolders\x1aS\n" +
+	"\rimage_folders\x18\t \x03(\tR\fimageFolders\x122\n" +
+	"\x05index\x18\n" +
+	" \x01(\v2\x1c.cir.search.v1.IndexSettingsR\x05index\x1aS\n" +
 	"\vSchemaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
 	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\x1a8\n" +
 	"\n" +
 	"ModelEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x02\n" +
+	"\rIndexSettings\x12\x15\n" +
+	"\x06hnsw_m\x18\x01 \x01(\rR\x05hnswM\x12*\n" +
+	"\x11hnsw_ef_construct\x18\x02 \x01(\rR\x0fhnswEfConstruct\x12?\n" +
+	"\fquantization\x18\x03 \x01(\x0e2\x1b.cir.search.v1.QuantizationR\fquantization\x12&\n" +
+	"\x0fvectors_on_disk\x18\x04 \x01(\bR\rvectorsOnDisk\x12&\n" +
+	"\x0fpayload_on_disk\x18\x05 \x01(\bR\rpayloadOnDisk\x12\x16\n" +
+	"\x06shards\x18\x06 \x01(\rR\x06shards\x12\x1a\n" +
+	"\breplicas\x18\a \x01(\rR\breplicas\x12+\n" +
+	"\x11write_consistency\x18\b \x01(\rR\x10writeConsistency\"N\n" +
+	"\fVersionModel\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x1c\n" +
+	"\tdimension\x18\x02 \x01(\rR\tdimension\"\x96\x01\n" +
 	"\x04Item\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
 	"\apayload\x18\x02 \x01(\v2\x16.cir.common.v1.PayloadR\apayload\x12\x14\n" +
@@ -1951,7 +2539,37 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x80\x01\n" +
 	"\x1bListCatalogVersionsResponse\x129\n" +
 	"\bversions\x18\x01 \x03(\v2\x1d.cir.search.v1.CatalogVersionR\bversions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"`\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xba\x02\n" +
+	"\x14CreateCatalogRequest\x12\x1d\n" +
+	"\n" +
+	"catalog_id\x18\x01 \x01(\tR\tcatalogId\x12G\n" +
+	"\x06schema\x18\x02 \x03(\v2/.cir.search.v1.CreateCatalogRequest.SchemaEntryR\x06schema\x122\n" +
+	"\x05index\x18\x03 \x01(\v2\x1c.cir.search.v1.IndexSettingsR\x05index\x121\n" +
+	"\x05model\x18\x04 \x01(\v2\x1b.cir.search.v1.VersionModelR\x05model\x1aS\n" +
+	"\vSchemaEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\"\xc1\x02\n" +
+	"\x1bCreateCatalogVersionRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12N\n" +
+	"\x06schema\x18\x02 \x03(\v26.cir.search.v1.CreateCatalogVersionRequest.SchemaEntryR\x06schema\x122\n" +
+	"\x05index\x18\x03 \x01(\v2\x1c.cir.search.v1.IndexSettingsR\x05index\x121\n" +
+	"\x05model\x18\x04 \x01(\v2\x1b.cir.search.v1.VersionModelR\x05model\x1aS\n" +
+	"\vSchemaEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\"~\n" +
+	"\x1bFinishCatalogVersionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
+	"\x13expected_item_count\x18\x02 \x01(\x04H\x00R\x11expectedItemCount\x88\x01\x01B\x16\n" +
+	"\x14_expected_item_count\"0\n" +
+	"\x1aAbortCatalogVersionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x1d\n" +
+	"\x1bAbortCatalogVersionResponse\"\xce\x01\n" +
+	"\x17AddCatalogFieldsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12J\n" +
+	"\x06fields\x18\x02 \x03(\v22.cir.search.v1.AddCatalogFieldsRequest.FieldsEntryR\x06fields\x1aS\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\"`\n" +
 	"\x1cPublishCatalogVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x12allow_model_change\x18\x02 \x01(\bR\x10allowModelChange\",\n" +
@@ -2021,7 +2639,13 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"FacetCount\x12*\n" +
 	"\x05value\x18\x01 \x01(\v2\x14.cir.common.v1.ValueR\x05value\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x04R\x05count*b\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count*\x8d\x01\n" +
+	"\fQuantization\x12\x1c\n" +
+	"\x18QUANTIZATION_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11QUANTIZATION_NONE\x10\x01\x12\x15\n" +
+	"\x11QUANTIZATION_INT8\x10\x02\x12\x17\n" +
+	"\x13QUANTIZATION_BINARY\x10\x03\x12\x18\n" +
+	"\x14QUANTIZATION_PRODUCT\x10\x04*b\n" +
 	"\fVersionState\x12\x1d\n" +
 	"\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bBUILDING\x10\x01\x12\t\n" +
@@ -2036,12 +2660,17 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x04BOOL\x10\x04\x12\f\n" +
 	"\bDATETIME\x10\x05\x12\a\n" +
 	"\x03GEO\x10\x06\x12\b\n" +
-	"\x04TEXT\x10\a2\xdc\t\n" +
+	"\x04TEXT\x10\a2\xb2\r\n" +
 	"\x0eCatalogService\x12W\n" +
 	"\fListCatalogs\x12\".cir.search.v1.ListCatalogsRequest\x1a#.cir.search.v1.ListCatalogsResponse\x12F\n" +
 	"\n" +
 	"GetCatalog\x12 .cir.search.v1.GetCatalogRequest\x1a\x16.cir.search.v1.Catalog\x12l\n" +
-	"\x13ListCatalogVersions\x12).cir.search.v1.ListCatalogVersionsRequest\x1a*.cir.search.v1.ListCatalogVersionsResponse\x12\\\n" +
+	"\x13ListCatalogVersions\x12).cir.search.v1.ListCatalogVersionsRequest\x1a*.cir.search.v1.ListCatalogVersionsResponse\x12L\n" +
+	"\rCreateCatalog\x12#.cir.search.v1.CreateCatalogRequest\x1a\x16.cir.search.v1.Catalog\x12a\n" +
+	"\x14CreateCatalogVersion\x12*.cir.search.v1.CreateCatalogVersionRequest\x1a\x1d.cir.search.v1.CatalogVersion\x12a\n" +
+	"\x14FinishCatalogVersion\x12*.cir.search.v1.FinishCatalogVersionRequest\x1a\x1d.cir.search.v1.CatalogVersion\x12l\n" +
+	"\x13AbortCatalogVersion\x12).cir.search.v1.AbortCatalogVersionRequest\x1a*.cir.search.v1.AbortCatalogVersionResponse\x12R\n" +
+	"\x10AddCatalogFields\x12&.cir.search.v1.AddCatalogFieldsRequest\x1a\x16.cir.search.v1.Catalog\x12\\\n" +
 	"\x15PublishCatalogVersion\x12+.cir.search.v1.PublishCatalogVersionRequest\x1a\x16.cir.search.v1.Catalog\x12P\n" +
 	"\x0fRollbackCatalog\x12%.cir.search.v1.RollbackCatalogRequest\x1a\x16.cir.search.v1.Catalog\x12o\n" +
 	"\x14DeleteCatalogVersion\x12*.cir.search.v1.DeleteCatalogVersionRequest\x1a+.cir.search.v1.DeleteCatalogVersionResponse\x12Z\n" +
@@ -2068,109 +2697,143 @@ func file_cir_search_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_cir_search_v1_catalog_proto_rawDescData
 }
 
-var file_cir_search_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_cir_search_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_cir_search_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_cir_search_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_cir_search_v1_catalog_proto_goTypes = []any{
-	(VersionState)(0),                    // 0: cir.search.v1.VersionState
-	(FieldType)(0),                       // 1: cir.search.v1.FieldType
-	(*Catalog)(nil),                      // 2: cir.search.v1.Catalog
-	(*CatalogVersion)(nil),               // 3: cir.search.v1.CatalogVersion
-	(*Item)(nil),                         // 4: cir.search.v1.Item
-	(*ListCatalogsRequest)(nil),          // 5: cir.search.v1.ListCatalogsRequest
-	(*ListCatalogsResponse)(nil),         // 6: cir.search.v1.ListCatalogsResponse
-	(*GetCatalogRequest)(nil),            // 7: cir.search.v1.GetCatalogRequest
-	(*ListCatalogVersionsRequest)(nil),   // 8: cir.search.v1.ListCatalogVersionsRequest
-	(*ListCatalogVersionsResponse)(nil),  // 9: cir.search.v1.ListCatalogVersionsResponse
-	(*PublishCatalogVersionRequest)(nil), // 10: cir.search.v1.PublishCatalogVersionRequest
-	(*RollbackCatalogRequest)(nil),       // 11: cir.search.v1.RollbackCatalogRequest
-	(*DeleteCatalogVersionRequest)(nil),  // 12: cir.search.v1.DeleteCatalogVersionRequest
-	(*DeleteCatalogVersionResponse)(nil), // 13: cir.search.v1.DeleteCatalogVersionResponse
-	(*DeleteCatalogRequest)(nil),         // 14: cir.search.v1.DeleteCatalogRequest
-	(*DeleteCatalogResponse)(nil),        // 15: cir.search.v1.DeleteCatalogResponse
-	(*GetItemRequest)(nil),               // 16: cir.search.v1.GetItemRequest
-	(*BatchGetItemsRequest)(nil),         // 17: cir.search.v1.BatchGetItemsRequest
-	(*BatchGetItemsResponse)(nil),        // 18: cir.search.v1.BatchGetItemsResponse
-	(*ListItemsRequest)(nil),             // 19: cir.search.v1.ListItemsRequest
-	(*ListItemsResponse)(nil),            // 20: cir.search.v1.ListItemsResponse
-	(*ItemWrite)(nil),                    // 21: cir.search.v1.ItemWrite
-	(*UpsertItemsRequest)(nil),           // 22: cir.search.v1.UpsertItemsRequest
-	(*UpsertItemsResponse)(nil),          // 23: cir.search.v1.UpsertItemsResponse
-	(*UpdateItemsRequest)(nil),           // 24: cir.search.v1.UpdateItemsRequest
-	(*UpdateItemsResponse)(nil),          // 25: cir.search.v1.UpdateItemsResponse
-	(*DeleteItemsRequest)(nil),           // 26: cir.search.v1.DeleteItemsRequest
-	(*DeleteItemsResponse)(nil),          // 27: cir.search.v1.DeleteItemsResponse
-	(*FacetItemsRequest)(nil),            // 28: cir.search.v1.FacetItemsRequest
-	(*FacetItemsResponse)(nil),           // 29: cir.search.v1.FacetItemsResponse
-	(*Facet)(nil),                        // 30: cir.search.v1.Facet
-	(*FacetCount)(nil),                   // 31: cir.search.v1.FacetCount
-	nil,                                  // 32: cir.search.v1.CatalogVersion.SchemaEntry
-	nil,                                  // 33: cir.search.v1.CatalogVersion.ModelEntry
-	(*timestamppb.Timestamp)(nil),        // 34: google.protobuf.Timestamp
-	(*v1.Payload)(nil),                   // 35: cir.common.v1.Payload
-	(*v1.VectorBatch)(nil),               // 36: cir.common.v1.VectorBatch
-	(*Filter)(nil),                       // 37: cir.search.v1.Filter
-	(*v1.ItemError)(nil),                 // 38: cir.common.v1.ItemError
-	(*fieldmaskpb.FieldMask)(nil),        // 39: google.protobuf.FieldMask
-	(*v1.Value)(nil),                     // 40: cir.common.v1.Value
+	(Quantization)(0),                    // 0: cir.search.v1.Quantization
+	(VersionState)(0),                    // 1: cir.search.v1.VersionState
+	(FieldType)(0),                       // 2: cir.search.v1.FieldType
+	(*Catalog)(nil),                      // 3: cir.search.v1.Catalog
+	(*CatalogVersion)(nil),               // 4: cir.search.v1.CatalogVersion
+	(*IndexSettings)(nil),                // 5: cir.search.v1.IndexSettings
+	(*VersionModel)(nil),                 // 6: cir.search.v1.VersionModel
+	(*Item)(nil),                         // 7: cir.search.v1.Item
+	(*ListCatalogsRequest)(nil),          // 8: cir.search.v1.ListCatalogsRequest
+	(*ListCatalogsResponse)(nil),         // 9: cir.search.v1.ListCatalogsResponse
+	(*GetCatalogRequest)(nil),            // 10: cir.search.v1.GetCatalogRequest
+	(*ListCatalogVersionsRequest)(nil),   // 11: cir.search.v1.ListCatalogVersionsRequest
+	(*ListCatalogVersionsResponse)(nil),  // 12: cir.search.v1.ListCatalogVersionsResponse
+	(*CreateCatalogRequest)(nil),         // 13: cir.search.v1.CreateCatalogRequest
+	(*CreateCatalogVersionRequest)(nil),  // 14: cir.search.v1.CreateCatalogVersionRequest
+	(*FinishCatalogVersionRequest)(nil),  // 15: cir.search.v1.FinishCatalogVersionRequest
+	(*AbortCatalogVersionRequest)(nil),   // 16: cir.search.v1.AbortCatalogVersionRequest
+	(*AbortCatalogVersionResponse)(nil),  // 17: cir.search.v1.AbortCatalogVersionResponse
+	(*AddCatalogFieldsRequest)(nil),      // 18: cir.search.v1.AddCatalogFieldsRequest
+	(*PublishCatalogVersionRequest)(nil), // 19: cir.search.v1.PublishCatalogVersionRequest
+	(*RollbackCatalogRequest)(nil),       // 20: cir.search.v1.RollbackCatalogRequest
+	(*DeleteCatalogVersionRequest)(nil),  // 21: cir.search.v1.DeleteCatalogVersionRequest
+	(*DeleteCatalogVersionResponse)(nil), // 22: cir.search.v1.DeleteCatalogVersionResponse
+	(*DeleteCatalogRequest)(nil),         // 23: cir.search.v1.DeleteCatalogRequest
+	(*DeleteCatalogResponse)(nil),        // 24: cir.search.v1.DeleteCatalogResponse
+	(*GetItemRequest)(nil),               // 25: cir.search.v1.GetItemRequest
+	(*BatchGetItemsRequest)(nil),         // 26: cir.search.v1.BatchGetItemsRequest
+	(*BatchGetItemsResponse)(nil),        // 27: cir.search.v1.BatchGetItemsResponse
+	(*ListItemsRequest)(nil),             // 28: cir.search.v1.ListItemsRequest
+	(*ListItemsResponse)(nil),            // 29: cir.search.v1.ListItemsResponse
+	(*ItemWrite)(nil),                    // 30: cir.search.v1.ItemWrite
+	(*UpsertItemsRequest)(nil),           // 31: cir.search.v1.UpsertItemsRequest
+	(*UpsertItemsResponse)(nil),          // 32: cir.search.v1.UpsertItemsResponse
+	(*UpdateItemsRequest)(nil),           // 33: cir.search.v1.UpdateItemsRequest
+	(*UpdateItemsResponse)(nil),          // 34: cir.search.v1.UpdateItemsResponse
+	(*DeleteItemsRequest)(nil),           // 35: cir.search.v1.DeleteItemsRequest
+	(*DeleteItemsResponse)(nil),          // 36: cir.search.v1.DeleteItemsResponse
+	(*FacetItemsRequest)(nil),            // 37: cir.search.v1.FacetItemsRequest
+	(*FacetItemsResponse)(nil),           // 38: cir.search.v1.FacetItemsResponse
+	(*Facet)(nil),                        // 39: cir.search.v1.Facet
+	(*FacetCount)(nil),                   // 40: cir.search.v1.FacetCount
+	nil,                                  // 41: cir.search.v1.CatalogVersion.SchemaEntry
+	nil,                                  // 42: cir.search.v1.CatalogVersion.ModelEntry
+	nil,                                  // 43: cir.search.v1.CreateCatalogRequest.SchemaEntry
+	nil,                                  // 44: cir.search.v1.CreateCatalogVersionRequest.SchemaEntry
+	nil,                                  // 45: cir.search.v1.AddCatalogFieldsRequest.FieldsEntry
+	(*timestamppb.Timestamp)(nil),        // 46: google.protobuf.Timestamp
+	(*v1.Payload)(nil),                   // 47: cir.common.v1.Payload
+	(*v1.VectorBatch)(nil),               // 48: cir.common.v1.VectorBatch
+	(*Filter)(nil),                       // 49: cir.search.v1.Filter
+	(*v1.ItemError)(nil),                 // 50: cir.common.v1.ItemError
+	(*fieldmaskpb.FieldMask)(nil),        // 51: google.protobuf.FieldMask
+	(*v1.Value)(nil),                     // 52: cir.common.v1.Value
 }
 var file_cir_search_v1_catalog_proto_depIdxs = []int32{
-	3,  // 0: cir.search.v1.Catalog.published:type_name -> cir.search.v1.CatalogVersion
-	0,  // 1: cir.search.v1.CatalogVersion.state:type_name -> cir.search.v1.VersionState
-	34, // 2: cir.search.v1.CatalogVersion.create_time:type_name -> google.protobuf.Timestamp
-	32, // 3: cir.search.v1.CatalogVersion.schema:type_name -> cir.search.v1.CatalogVersion.SchemaEntry
-	33, // 4: cir.search.v1.CatalogVersion.model:type_name -> cir.search.v1.CatalogVersion.ModelEntry
-	35, // 5: cir.search.v1.Item.payload:type_name -> cir.common.v1.Payload
-	36, // 6: cir.search.v1.Item.features:type_name -> cir.common.v1.VectorBatch
-	2,  // 7: cir.search.v1.ListCatalogsResponse.catalogs:type_name -> cir.search.v1.Catalog
-	3,  // 8: cir.search.v1.ListCatalogVersionsResponse.versions:type_name -> cir.search.v1.CatalogVersion
-	4,  // 9: cir.search.v1.BatchGetItemsResponse.items:type_name -> cir.search.v1.Item
-	37, // 10: cir.search.v1.ListItemsRequest.filter:type_name -> cir.search.v1.Filter
-	4,  // 11: cir.search.v1.ListItemsResponse.items:type_name -> cir.search.v1.Item
-	4,  // 12: cir.search.v1.ItemWrite.item:type_name -> cir.search.v1.Item
-	21, // 13: cir.search.v1.UpsertItemsRequest.items:type_name -> cir.search.v1.ItemWrite
-	38, // 14: cir.search.v1.UpsertItemsResponse.errors:type_name -> cir.common.v1.ItemError
-	4,  // 15: cir.search.v1.UpdateItemsRequest.items:type_name -> cir.search.v1.Item
-	39, // 16: cir.search.v1.UpdateItemsRequest.update_mask:type_name -> google.protobuf.FieldMask
-	38, // 17: cir.search.v1.UpdateItemsResponse.errors:type_name -> cir.common.v1.ItemError
-	37, // 18: cir.search.v1.DeleteItemsRequest.filter:type_name -> cir.search.v1.Filter
-	37, // 19: cir.search.v1.FacetItemsRequest.filter:type_name -> cir.search.v1.Filter
-	30, // 20: cir.search.v1.FacetItemsResponse.facets:type_name -> cir.search.v1.Facet
-	31, // 21: cir.search.v1.Facet.values:type_name -> cir.search.v1.FacetCount
-	40, // 22: cir.search.v1.FacetCount.value:type_name -> cir.common.v1.Value
-	1,  // 23: cir.search.v1.CatalogVersion.SchemaEntry.value:type_name -> cir.search.v1.FieldType
-	5,  // 24: cir.search.v1.CatalogService.ListCatalogs:input_type -> cir.search.v1.ListCatalogsRequest
-	7,  // 25: cir.search.v1.CatalogService.GetCatalog:input_type -> cir.search.v1.GetCatalogRequest
-	8,  // 26: cir.search.v1.CatalogService.ListCatalogVersions:input_type -> cir.search.v1.ListCatalogVersionsRequest
-	10, // 27: cir.search.v1.CatalogService.PublishCatalogVersion:input_type -> cir.search.v1.PublishCatalogVersionRequest
-	11, // 28: cir.search.v1.CatalogService.RollbackCatalog:input_type -> cir.search.v1.RollbackCatalogRequest
-	12, // 29: cir.search.v1.CatalogService.DeleteCatalogVersion:input_type -> cir.search.v1.DeleteCatalogVersionRequest
-	14, // 30: cir.search.v1.CatalogService.DeleteCatalog:input_type -> cir.search.v1.DeleteCatalogRequest
-	16, // 31: cir.search.v1.CatalogService.GetItem:input_type -> cir.search.v1.GetItemRequest
-	17, // 32: cir.search.v1.CatalogService.BatchGetItems:input_type -> cir.search.v1.BatchGetItemsRequest
-	19, // 33: cir.search.v1.CatalogService.ListItems:input_type -> cir.search.v1.ListItemsRequest
-	22, // 34: cir.search.v1.CatalogService.UpsertItems:input_type -> cir.search.v1.UpsertItemsRequest
-	24, // 35: cir.search.v1.CatalogService.UpdateItems:input_type -> cir.search.v1.UpdateItemsRequest
-	26, // 36: cir.search.v1.CatalogService.DeleteItems:input_type -> cir.search.v1.DeleteItemsRequest
-	28, // 37: cir.search.v1.CatalogService.FacetItems:input_type -> cir.search.v1.FacetItemsRequest
-	6,  // 38: cir.search.v1.CatalogService.ListCatalogs:output_type -> cir.search.v1.ListCatalogsResponse
-	2,  // 39: cir.search.v1.CatalogService.GetCatalog:output_type -> cir.search.v1.Catalog
-	9,  // 40: cir.search.v1.CatalogService.ListCatalogVersions:output_type -> cir.search.v1.ListCatalogVersionsResponse
-	2,  // 41: cir.search.v1.CatalogService.PublishCatalogVersion:output_type -> cir.search.v1.Catalog
-	2,  // 42: cir.search.v1.CatalogService.RollbackCatalog:output_type -> cir.search.v1.Catalog
-	13, // 43: cir.search.v1.CatalogService.DeleteCatalogVersion:output_type -> cir.search.v1.DeleteCatalogVersionResponse
-	15, // 44: cir.search.v1.CatalogService.DeleteCatalog:output_type -> cir.search.v1.DeleteCatalogResponse
-	4,  // 45: cir.search.v1.CatalogService.GetItem:output_type -> cir.search.v1.Item
-	18, // 46: cir.search.v1.CatalogService.BatchGetItems:output_type -> cir.search.v1.BatchGetItemsResponse
-	20, // 47: cir.search.v1.CatalogService.ListItems:output_type -> cir.search.v1.ListItemsResponse
-	23, // 48: cir.search.v1.CatalogService.UpsertItems:output_type -> cir.search.v1.UpsertItemsResponse
-	25, // 49: cir.search.v1.CatalogService.UpdateItems:output_type -> cir.search.v1.UpdateItemsResponse
-	27, // 50: cir.search.v1.CatalogService.DeleteItems:output_type -> cir.search.v1.DeleteItemsResponse
-	29, // 51: cir.search.v1.CatalogService.FacetItems:output_type -> cir.search.v1.FacetItemsResponse
-	38, // [38:52] is the sub-list for method output_type
-	24, // [24:38] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 0: cir.search.v1.Catalog.published:type_name -> cir.search.v1.CatalogVersion
+	1,  // 1: cir.search.v1.CatalogVersion.state:type_name -> cir.search.v1.VersionState
+	46, // 2: cir.search.v1.CatalogVersion.create_time:type_name -> google.protobuf.Timestamp
+	41, // 3: cir.search.v1.CatalogVersion.schema:type_name -> cir.search.v1.CatalogVersion.SchemaEntry
+	42, // 4: cir.search.v1.CatalogVersion.model:type_name -> cir.search.v1.CatalogVersion.ModelEntry
+	5,  // 5: cir.search.v1.CatalogVersion.index:type_name -> cir.search.v1.IndexSettings
+	0,  // 6: cir.search.v1.IndexSettings.quantization:type_name -> cir.search.v1.Quantization
+	47, // 7: cir.search.v1.Item.payload:type_name -> cir.common.v1.Payload
+	48, // 8: cir.search.v1.Item.features:type_name -> cir.common.v1.VectorBatch
+	3,  // 9: cir.search.v1.ListCatalogsResponse.catalogs:type_name -> cir.search.v1.Catalog
+	4,  // 10: cir.search.v1.ListCatalogVersionsResponse.versions:type_name -> cir.search.v1.CatalogVersion
+	43, // 11: cir.search.v1.CreateCatalogRequest.schema:type_name -> cir.search.v1.CreateCatalogRequest.SchemaEntry
+	5,  // 12: cir.search.v1.CreateCatalogRequest.index:type_name -> cir.search.v1.IndexSettings
+	6,  // 13: cir.search.v1.CreateCatalogRequest.model:type_name -> cir.search.v1.VersionModel
+	44, // 14: cir.search.v1.CreateCatalogVersionRequest.schema:type_name -> cir.search.v1.CreateCatalogVersionRequest.SchemaEntry
+	5,  // 15: cir.search.v1.CreateCatalogVersionRequest.index:type_name -> cir.search.v1.IndexSettings
+	6,  // 16: cir.search.v1.CreateCatalogVersionRequest.model:type_name -> cir.search.v1.VersionModel
+	45, // 17: cir.search.v1.AddCatalogFieldsRequest.fields:type_name -> cir.search.v1.AddCatalogFieldsRequest.FieldsEntry
+	7,  // 18: cir.search.v1.BatchGetItemsResponse.items:type_name -> cir.search.v1.Item
+	49, // 19: cir.search.v1.ListItemsRequest.filter:type_name -> cir.search.v1.Filter
+	7,  // 20: cir.search.v1.ListItemsResponse.items:type_name -> cir.search.v1.Item
+	7,  // 21: cir.search.v1.ItemWrite.item:type_name -> cir.search.v1.Item
+	30, // 22: cir.search.v1.UpsertItemsRequest.items:type_name -> cir.search.v1.ItemWrite
+	50, // 23: cir.search.v1.UpsertItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	7,  // 24: cir.search.v1.UpdateItemsRequest.items:type_name -> cir.search.v1.Item
+	51, // 25: cir.search.v1.UpdateItemsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	50, // 26: cir.search.v1.UpdateItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	49, // 27: cir.search.v1.DeleteItemsRequest.filter:type_name -> cir.search.v1.Filter
+	49, // 28: cir.search.v1.FacetItemsRequest.filter:type_name -> cir.search.v1.Filter
+	39, // 29: cir.search.v1.FacetItemsResponse.facets:type_name -> cir.search.v1.Facet
+	40, // 30: cir.search.v1.Facet.values:type_name -> cir.search.v1.FacetCount
+	52, // 31: cir.search.v1.FacetCount.value:type_name -> cir.common.v1.Value
+	2,  // 32: cir.search.v1.CatalogVersion.SchemaEntry.value:type_name -> cir.search.v1.FieldType
+	2,  // 33: cir.search.v1.CreateCatalogRequest.SchemaEntry.value:type_name -> cir.search.v1.FieldType
+	2,  // 34: cir.search.v1.CreateCatalogVersionRequest.SchemaEntry.value:type_name -> cir.search.v1.FieldType
+	2,  // 35: cir.search.v1.AddCatalogFieldsRequest.FieldsEntry.value:type_name -> cir.search.v1.FieldType
+	8,  // 36: cir.search.v1.CatalogService.ListCatalogs:input_type -> cir.search.v1.ListCatalogsRequest
+	10, // 37: cir.search.v1.CatalogService.GetCatalog:input_type -> cir.search.v1.GetCatalogRequest
+	11, // 38: cir.search.v1.CatalogService.ListCatalogVersions:input_type -> cir.search.v1.ListCatalogVersionsRequest
+	13, // 39: cir.search.v1.CatalogService.CreateCatalog:input_type -> cir.search.v1.CreateCatalogRequest
+	14, // 40: cir.search.v1.CatalogService.CreateCatalogVersion:input_type -> cir.search.v1.CreateCatalogVersionRequest
+	15, // 41: cir.search.v1.CatalogService.FinishCatalogVersion:input_type -> cir.search.v1.FinishCatalogVersionRequest
+	16, // 42: cir.search.v1.CatalogService.AbortCatalogVersion:input_type -> cir.search.v1.AbortCatalogVersionRequest
+	18, // 43: cir.search.v1.CatalogService.AddCatalogFields:input_type -> cir.search.v1.AddCatalogFieldsRequest
+	19, // 44: cir.search.v1.CatalogService.PublishCatalogVersion:input_type -> cir.search.v1.PublishCatalogVersionRequest
+	20, // 45: cir.search.v1.CatalogService.RollbackCatalog:input_type -> cir.search.v1.RollbackCatalogRequest
+	21, // 46: cir.search.v1.CatalogService.DeleteCatalogVersion:input_type -> cir.search.v1.DeleteCatalogVersionRequest
+	23, // 47: cir.search.v1.CatalogService.DeleteCatalog:input_type -> cir.search.v1.DeleteCatalogRequest
+	25, // 48: cir.search.v1.CatalogService.GetItem:input_type -> cir.search.v1.GetItemRequest
+	26, // 49: cir.search.v1.CatalogService.BatchGetItems:input_type -> cir.search.v1.BatchGetItemsRequest
+	28, // 50: cir.search.v1.CatalogService.ListItems:input_type -> cir.search.v1.ListItemsRequest
+	31, // 51: cir.search.v1.CatalogService.UpsertItems:input_type -> cir.search.v1.UpsertItemsRequest
+	33, // 52: cir.search.v1.CatalogService.UpdateItems:input_type -> cir.search.v1.UpdateItemsRequest
+	35, // 53: cir.search.v1.CatalogService.DeleteItems:input_type -> cir.search.v1.DeleteItemsRequest
+	37, // 54: cir.search.v1.CatalogService.FacetItems:input_type -> cir.search.v1.FacetItemsRequest
+	9,  // 55: cir.search.v1.CatalogService.ListCatalogs:output_type -> cir.search.v1.ListCatalogsResponse
+	3,  // 56: cir.search.v1.CatalogService.GetCatalog:output_type -> cir.search.v1.Catalog
+	12, // 57: cir.search.v1.CatalogService.ListCatalogVersions:output_type -> cir.search.v1.ListCatalogVersionsResponse
+	3,  // 58: cir.search.v1.CatalogService.CreateCatalog:output_type -> cir.search.v1.Catalog
+	4,  // 59: cir.search.v1.CatalogService.CreateCatalogVersion:output_type -> cir.search.v1.CatalogVersion
+	4,  // 60: cir.search.v1.CatalogService.FinishCatalogVersion:output_type -> cir.search.v1.CatalogVersion
+	17, // 61: cir.search.v1.CatalogService.AbortCatalogVersion:output_type -> cir.search.v1.AbortCatalogVersionResponse
+	3,  // 62: cir.search.v1.CatalogService.AddCatalogFields:output_type -> cir.search.v1.Catalog
+	3,  // 63: cir.search.v1.CatalogService.PublishCatalogVersion:output_type -> cir.search.v1.Catalog
+	3,  // 64: cir.search.v1.CatalogService.RollbackCatalog:output_type -> cir.search.v1.Catalog
+	22, // 65: cir.search.v1.CatalogService.DeleteCatalogVersion:output_type -> cir.search.v1.DeleteCatalogVersionResponse
+	24, // 66: cir.search.v1.CatalogService.DeleteCatalog:output_type -> cir.search.v1.DeleteCatalogResponse
+	7,  // 67: cir.search.v1.CatalogService.GetItem:output_type -> cir.search.v1.Item
+	27, // 68: cir.search.v1.CatalogService.BatchGetItems:output_type -> cir.search.v1.BatchGetItemsResponse
+	29, // 69: cir.search.v1.CatalogService.ListItems:output_type -> cir.search.v1.ListItemsResponse
+	32, // 70: cir.search.v1.CatalogService.UpsertItems:output_type -> cir.search.v1.UpsertItemsResponse
+	34, // 71: cir.search.v1.CatalogService.UpdateItems:output_type -> cir.search.v1.UpdateItemsResponse
+	36, // 72: cir.search.v1.CatalogService.DeleteItems:output_type -> cir.search.v1.DeleteItemsResponse
+	38, // 73: cir.search.v1.CatalogService.FacetItems:output_type -> cir.search.v1.FacetItemsResponse
+	55, // [55:74] is the sub-list for method output_type
+	36, // [36:55] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_cir_search_v1_catalog_proto_init() }
@@ -2179,13 +2842,14 @@ func file_cir_search_v1_catalog_proto_init() {
 		return
 	}
 	file_cir_search_v1_filter_proto_init()
+	file_cir_search_v1_catalog_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_search_v1_catalog_proto_rawDesc), len(file_cir_search_v1_catalog_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   32,
+			NumEnums:      3,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,11 @@ const (
 	CatalogService_ListCatalogs_FullMethodName          = "/cir.search.v1.CatalogService/ListCatalogs"
 	CatalogService_GetCatalog_FullMethodName            = "/cir.search.v1.CatalogService/GetCatalog"
 	CatalogService_ListCatalogVersions_FullMethodName   = "/cir.search.v1.CatalogService/ListCatalogVersions"
+	CatalogService_CreateCatalog_FullMethodName         = "/cir.search.v1.CatalogService/CreateCatalog"
+	CatalogService_CreateCatalogVersion_FullMethodName  = "/cir.search.v1.CatalogService/CreateCatalogVersion"
+	CatalogService_FinishCatalogVersion_FullMethodName  = "/cir.search.v1.CatalogService/FinishCatalogVersion"
+	CatalogService_AbortCatalogVersion_FullMethodName   = "/cir.search.v1.CatalogService/AbortCatalogVersion"
+	CatalogService_AddCatalogFields_FullMethodName      = "/cir.search.v1.CatalogService/AddCatalogFields"
 	CatalogService_PublishCatalogVersion_FullMethodName = "/cir.search.v1.CatalogService/PublishCatalogVersion"
 	CatalogService_RollbackCatalog_FullMethodName       = "/cir.search.v1.CatalogService/RollbackCatalog"
 	CatalogService_DeleteCatalogVersion_FullMethodName  = "/cir.search.v1.CatalogService/DeleteCatalogVersion"
@@ -51,6 +56,29 @@ type CatalogServiceClient interface {
 	GetCatalog(ctx context.Context, in *GetCatalogRequest, opts ...grpc.CallOption) (*Catalog, error)
 	// Every version of a catalog, newest first (AIP-132).
 	ListCatalogVersions(ctx context.Context, in *ListCatalogVersionsRequest, opts ...grpc.CallOption) (*ListCatalogVersionsResponse, error)
+	// Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+	// INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+	// (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+	// (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+	CreateCatalog(ctx context.Context, in *CreateCatalogRequest, opts ...grpc.CallOption) (*Catalog, error)
+	// Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+	// publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+	// CreateCatalog.
+	CreateCatalogVersion(ctx context.Context, in *CreateCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error)
+	// Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+	// items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+	// finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+	// `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+	FinishCatalogVersion(ctx context.Context, in *FinishCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error)
+	// Ends the import into a version that is being built, and drops the version with all its items.
+	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+	AbortCatalogVersion(ctx context.Context, in *AbortCatalogVersionRequest, opts ...grpc.CallOption) (*AbortCatalogVersionResponse, error)
+	// Adds payload fields to the schema of the published version: a new version with the same items, in which the
+	// fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+	// INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+	// (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+	AddCatalogFields(ctx context.Context, in *AddCatalogFieldsRequest, opts ...grpc.CallOption) (*Catalog, error)
 	// Makes a finished version the one that is searched, atomically: calls under way finish on the
 	// version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
 	// (FINGERPRINT_MISMATCH) for one whose vectors come from another model than the embedder's, unless
@@ -116,6 +144,56 @@ func (c *catalogServiceClient) ListCatalogVersions(ctx context.Context, in *List
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListCatalogVersionsResponse)
 	err := c.cc.Invoke(ctx, CatalogService_ListCatalogVersions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) CreateCatalog(ctx context.Context, in *CreateCatalogRequest, opts ...grpc.CallOption) (*Catalog, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Catalog)
+	err := c.cc.Invoke(ctx, CatalogService_CreateCatalog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) CreateCatalogVersion(ctx context.Context, in *CreateCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CatalogVersion)
+	err := c.cc.Invoke(ctx, CatalogService_CreateCatalogVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) FinishCatalogVersion(ctx context.Context, in *FinishCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CatalogVersion)
+	err := c.cc.Invoke(ctx, CatalogService_FinishCatalogVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) AbortCatalogVersion(ctx context.Context, in *AbortCatalogVersionRequest, opts ...grpc.CallOption) (*AbortCatalogVersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AbortCatalogVersionResponse)
+	err := c.cc.Invoke(ctx, CatalogService_AbortCatalogVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) AddCatalogFields(ctx context.Context, in *AddCatalogFieldsRequest, opts ...grpc.CallOption) (*Catalog, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Catalog)
+	err := c.cc.Invoke(ctx, CatalogService_AddCatalogFields_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +326,29 @@ type CatalogServiceServer interface {
 	GetCatalog(context.Context, *GetCatalogRequest) (*Catalog, error)
 	// Every version of a catalog, newest first (AIP-132).
 	ListCatalogVersions(context.Context, *ListCatalogVersionsRequest) (*ListCatalogVersionsResponse, error)
+	// Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+	// INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+	// (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+	// (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+	CreateCatalog(context.Context, *CreateCatalogRequest) (*Catalog, error)
+	// Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+	// publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+	// CreateCatalog.
+	CreateCatalogVersion(context.Context, *CreateCatalogVersionRequest) (*CatalogVersion, error)
+	// Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+	// items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+	// finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+	// `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+	FinishCatalogVersion(context.Context, *FinishCatalogVersionRequest) (*CatalogVersion, error)
+	// Ends the import into a version that is being built, and drops the version with all its items.
+	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+	AbortCatalogVersion(context.Context, *AbortCatalogVersionRequest) (*AbortCatalogVersionResponse, error)
+	// Adds payload fields to the schema of the published version: a new version with the same items, in which the
+	// fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+	// INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+	// (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+	AddCatalogFields(context.Context, *AddCatalogFieldsRequest) (*Catalog, error)
 	// Makes a finished version the one that is searched, atomically: calls under way finish on the
 	// version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
 	// (FINGERPRINT_MISMATCH) for one whose vectors come from another model than the embedder's, unless
@@ -297,6 +398,21 @@ func (UnimplementedCatalogServiceServer) GetCatalog(context.Context, *GetCatalog
 }
 func (UnimplementedCatalogServiceServer) ListCatalogVersions(context.Context, *ListCatalogVersionsRequest) (*ListCatalogVersionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCatalogVersions not implemented")
+}
+func (UnimplementedCatalogServiceServer) CreateCatalog(context.Context, *CreateCatalogRequest) (*Catalog, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateCatalog not implemented")
+}
+func (UnimplementedCatalogServiceServer) CreateCatalogVersion(context.Context, *CreateCatalogVersionRequest) (*CatalogVersion, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateCatalogVersion not implemented")
+}
+func (UnimplementedCatalogServiceServer) FinishCatalogVersion(context.Context, *FinishCatalogVersionRequest) (*CatalogVersion, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishCatalogVersion not implemented")
+}
+func (UnimplementedCatalogServiceServer) AbortCatalogVersion(context.Context, *AbortCatalogVersionRequest) (*AbortCatalogVersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AbortCatalogVersion not implemented")
+}
+func (UnimplementedCatalogServiceServer) AddCatalogFields(context.Context, *AddCatalogFieldsRequest) (*Catalog, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddCatalogFields not implemented")
 }
 func (UnimplementedCatalogServiceServer) PublishCatalogVersion(context.Context, *PublishCatalogVersionRequest) (*Catalog, error) {
 	return nil, status.Error(codes.Unimplemented, "method PublishCatalogVersion not implemented")
@@ -402,6 +518,96 @@ func _CatalogService_ListCatalogVersions_Handler(srv interface{}, ctx context.Co
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CatalogServiceServer).ListCatalogVersions(ctx, req.(*ListCatalogVersionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_CreateCatalog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateCatalogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).CreateCatalog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_CreateCatalog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).CreateCatalog(ctx, req.(*CreateCatalogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_CreateCatalogVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateCatalogVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).CreateCatalogVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_CreateCatalogVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).CreateCatalogVersion(ctx, req.(*CreateCatalogVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_FinishCatalogVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishCatalogVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).FinishCatalogVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_FinishCatalogVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).FinishCatalogVersion(ctx, req.(*FinishCatalogVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_AbortCatalogVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AbortCatalogVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).AbortCatalogVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_AbortCatalogVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).AbortCatalogVersion(ctx, req.(*AbortCatalogVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_AddCatalogFields_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddCatalogFieldsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).AddCatalogFields(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_AddCatalogFields_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).AddCatalogFields(ctx, req.(*AddCatalogFieldsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -622,6 +828,26 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListCatalogVersions",
 			Handler:    _CatalogService_ListCatalogVersions_Handler,
+		},
+		{
+			MethodName: "CreateCatalog",
+			Handler:    _CatalogService_CreateCatalog_Handler,
+		},
+		{
+			MethodName: "CreateCatalogVersion",
+			Handler:    _CatalogService_CreateCatalogVersion_Handler,
+		},
+		{
+			MethodName: "FinishCatalogVersion",
+			Handler:    _CatalogService_FinishCatalogVersion_Handler,
+		},
+		{
+			MethodName: "AbortCatalogVersion",
+			Handler:    _CatalogService_AbortCatalogVersion_Handler,
+		},
+		{
+			MethodName: "AddCatalogFields",
+			Handler:    _CatalogService_AddCatalogFields_Handler,
 		},
 		{
 			MethodName: "PublishCatalogVersion",

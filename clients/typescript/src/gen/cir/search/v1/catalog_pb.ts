@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/search/v1/catalog.proto.
  */
 export const file_cir_search_v1_catalog: GenFile = /*@__PURE__*/
-  fileDesc("ChtjaXIvc2VhcmNoL3YxL2NhdGFsb2cucHJvdG8SDWNpci5zZWFyY2gudjEiSQoHQ2F0YWxvZxIMCgRuYW1lGAEgASgJEjAKCXB1Ymxpc2hlZBgCIAEoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24ivwMKDkNhdGFsb2dWZXJzaW9uEgwKBG5hbWUYASABKAkSKgoFc3RhdGUYAiABKA4yGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25TdGF0ZRISCgppdGVtX2NvdW50GAMgASgEEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtb2RlbF9maW5nZXJwcmludBgFIAEoCRIRCglkaW1lbnNpb24YBiABKA0SOQoGc2NoZW1hGAcgAygLMikuY2lyLnNlYXJjaC52MS5DYXRhbG9nVmVyc2lvbi5TY2hlbWFFbnRyeRI3CgVtb2RlbBgIIAMoCzIoLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24uTW9kZWxFbnRyeRIVCg1pbWFnZV9mb2xkZXJzGAkgAygJGkcKC1NjaGVtYUVudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ARosCgpNb2RlbEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEieAoESXRlbRIKCgJpZBgBIAEoCRInCgdwYXlsb2FkGAIgASgLMhYuY2lyLmNvbW1vbi52MS5QYXlsb2FkEg0KBWltYWdlGAMgASgJEiwKCGZlYXR1cmVzGAQgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCI8ChNMaXN0Q2F0YWxvZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlkKFExpc3RDYXRhbG9nc1Jlc3BvbnNlEigKCGNhdGFsb2dzGAEgAygLMhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIlMKGkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJnChtMaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USLwoIdmVyc2lvbnMYASADKAsyHS5jaXIuc2VhcmNoLnYxLkNhdGFsb2dWZXJzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJIChxQdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkSGgoSYWxsb3dfbW9kZWxfY2hhbmdlGAIgASgIIiYKFlJvbGxiYWNrQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSIrChtEZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIeChxEZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlIiQKFERlbGV0ZUNhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIjUKDkdldEl0ZW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSFQoNd2l0aF9mZWF0dXJlcxgCIAEoCCJPChRCYXRjaEdldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSFQoNd2l0aF9mZWF0dXJlcxgDIAEoCCJQChVCYXRjaEdldEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SEwoLbWlzc2luZ19pZHMYAiADKAkihwEKEExpc3RJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEhUKDXdpdGhfZmVhdHVyZXMYBSABKAgiUAoRTGlzdEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj8KCUl0ZW1Xcml0ZRIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg8KB2NvbnRlbnQYAiABKAwiTQoSVXBzZXJ0SXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRInCgVpdGVtcxgCIAMoCzIYLmNpci5zZWFyY2gudjEuSXRlbVdyaXRlIlAKE1Vwc2VydEl0ZW1zUmVzcG9uc2USDwoHd3JpdHRlbhgBIAEoDRIoCgZlcnJvcnMYAiADKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvciJ5ChJVcGRhdGVJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEiIKBWl0ZW1zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJQChNVcGRhdGVJdGVtc1Jlc3BvbnNlEg8KB3VwZGF0ZWQYASABKA0SKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3IidAoSRGVsZXRlSXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIQCghpdGVtX2lkcxgCIAMoCRIlCgZmaWx0ZXIYAyABKAsyFS5jaXIuc2VhcmNoLnYxLkZpbHRlchIVCg12YWxpZGF0ZV9vbmx5GAQgASgIIiYKE0RlbGV0ZUl0ZW1zUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoDSJpChFGYWNldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDgoGZmllbGRzGAIgAygJEg0KBWxpbWl0GAMgASgFEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyIjoKEkZhY2V0SXRlbXNSZXNwb25zZRIkCgZmYWNldHMYASADKAsyFC5jaXIuc2VhcmNoLnYxLkZhY2V0IkEKBUZhY2V0Eg0KBWZpZWxkGAEgASgJEikKBnZhbHVlcxgCIAMoCzIZLmNpci5zZWFyY2gudjEuRmFjZXRDb3VudCJACgpGYWNldENvdW50EiMKBXZhbHVlGAEgASgLMhQuY2lyLmNvbW1vbi52MS5WYWx1ZRINCgVjb3VudBgCIAEoBCpiCgxWZXJzaW9uU3RhdGUSHQoZVkVSU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEgwKCEJVSUxESU5HEAESCQoFUkVBRFkQAhINCglQVUJMSVNIRUQQAxILCgdSRVRJUkVEEAQqdwoJRmllbGRUeXBlEhoKFkZJRUxEX1RZUEVfVU5TUEVDSUZJRUQQABILCgdLRVlXT1JEEAESCwoHSU5URUdFUhACEgkKBUZMT0FUEAMSCAoEQk9PTBAEEgwKCERBVEVUSU1FEAUSBwoDR0VPEAYSCAoEVEVYVBAHMtwJCg5DYXRhbG9nU2VydmljZRJXCgxMaXN0Q2F0YWxvZ3MSIi5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIy5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlEkYKCkdldENhdGFsb2cSIC5jaXIuc2VhcmNoLnYxLkdldENhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEmwKE0xpc3RDYXRhbG9nVmVyc2lvbnMSKS5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0GiouY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USXAoVUHVibGlzaENhdGFsb2dWZXJzaW9uEisuY2lyLnNlYXJjaC52MS5QdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nElAKD1JvbGxiYWNrQ2F0YWxvZxIlLmNpci5zZWFyY2gudjEuUm9sbGJhY2tDYXRhbG9nUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJvChREZWxldGVDYXRhbG9nVmVyc2lvbhIqLmNpci5zZWFyY2gudjEuRGVsZXRlQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0GisuY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlEloKDURlbGV0ZUNhdGFsb2cSIy5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dSZXF1ZXN0GiQuY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nUmVzcG9uc2USPQoHR2V0SXRlbRIdLmNpci5zZWFyY2gudjEuR2V0SXRlbVJlcXVlc3QaEy5jaXIuc2VhcmNoLnYxLkl0ZW0SWgoNQmF0Y2hHZXRJdGVtcxIjLmNpci5zZWFyY2gudjEuQmF0Y2hHZXRJdGVtc1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkJhdGNoR2V0SXRlbXNSZXNwb25zZRJOCglMaXN0SXRlbXMSHy5jaXIuc2VhcmNoLnYxLkxpc3RJdGVtc1JlcXVlc3QaIC5jaXIuc2VhcmNoLnYxLkxpc3RJdGVtc1Jlc3BvbnNlElQKC1Vwc2VydEl0ZW1zEiEuY2lyLnNlYXJjaC52MS5VcHNlcnRJdGVtc1JlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLlVwc2VydEl0ZW1zUmVzcG9uc2USVAoLVXBkYXRlSXRlbXMSIS5jaXIuc2VhcmNoLnYxLlVwZGF0ZUl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuVXBkYXRlSXRlbXNSZXNwb25zZRJUCgtEZWxldGVJdGVtcxIhLmNpci5zZWFyY2gudjEuRGVsZXRlSXRlbXNSZXF1ZXN0GiIuY2lyLnNlYXJjaC52MS5EZWxldGVJdGVtc1Jlc3BvbnNlElEKCkZhY2V0SXRlbXMSIC5jaXIuc2VhcmNoLnYxLkZhY2V0SXRlbXNSZXF1ZXN0GiEuY2lyLnNlYXJjaC52MS5GYWNldEl0ZW1zUmVzcG9uc2VCfwoNY2lyLnNlYXJjaC52MUIMQ2F0YWxvZ1Byb3RvUAFaPmNvbXBvc2VkLWltYWdlLXJldHJpZXZhbC9jbGllbnRzL2dvL2dlbi9jaXIvc2VhcmNoL3YxO3NlYXJjaHYxqgINQ2lyLlNlYXJjaC5WMcoCDUNpclxTZWFyY2hcVjFiBnByb3RvMw", [file_cir_common_v1_errors, file_cir_common_v1_payload, file_cir_common_v1_vectors, file_cir_search_v1_filter, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChtjaXIvc2VhcmNoL3YxL2NhdGFsb2cucHJvdG8SDWNpci5zZWFyY2gudjEiSQoHQ2F0YWxvZxIMCgRuYW1lGAEgASgJEjAKCXB1Ymxpc2hlZBgCIAEoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24i7AMKDkNhdGFsb2dWZXJzaW9uEgwKBG5hbWUYASABKAkSKgoFc3RhdGUYAiABKA4yGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25TdGF0ZRISCgppdGVtX2NvdW50GAMgASgEEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtb2RlbF9maW5nZXJwcmludBgFIAEoCRIRCglkaW1lbnNpb24YBiABKA0SOQoGc2NoZW1hGAcgAygLMikuY2lyLnNlYXJjaC52MS5DYXRhbG9nVmVyc2lvbi5TY2hlbWFFbnRyeRI3CgVtb2RlbBgIIAMoCzIoLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24uTW9kZWxFbnRyeRIVCg1pbWFnZV9mb2xkZXJzGAkgAygJEisKBWluZGV4GAogASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzGkcKC1NjaGVtYUVudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ARosCgpNb2RlbEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi3AEKDUluZGV4U2V0dGluZ3MSDgoGaG5zd19tGAEgASgNEhkKEWhuc3dfZWZfY29uc3RydWN0GAIgASgNEjEKDHF1YW50aXphdGlvbhgDIAEoDjIbLmNpci5zZWFyY2gudjEuUXVhbnRpemF0aW9uEhcKD3ZlY3RvcnNfb25fZGlzaxgEIAEoCBIXCg9wYXlsb2FkX29uX2Rpc2sYBSABKAgSDgoGc2hhcmRzGAYgASgNEhAKCHJlcGxpY2FzGAcgASgNEhkKEXdyaXRlX2NvbnNpc3RlbmN5GAggASgNIjYKDFZlcnNpb25Nb2RlbBITCgtmaW5nZXJwcmludBgBIAEoCRIRCglkaW1lbnNpb24YAiABKA0ieAoESXRlbRIKCgJpZBgBIAEoCRInCgdwYXlsb2FkGAIgASgLMhYuY2lyLmNvbW1vbi52MS5QYXlsb2FkEg0KBWltYWdlGAMgASgJEiwKCGZlYXR1cmVzGAQgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCI8ChNMaXN0Q2F0YWxvZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlkKFExpc3RDYXRhbG9nc1Jlc3BvbnNlEigKCGNhdGFsb2dzGAEgAygLMhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIlMKGkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJnChtMaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USLwoIdmVyc2lvbnMYASADKAsyHS5jaXIuc2VhcmNoLnYxLkNhdGFsb2dWZXJzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKNAgoUQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QSEgoKY2F0YWxvZ19pZBgBIAEoCRI/CgZzY2hlbWEYAiADKAsyLy5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0LlNjaGVtYUVudHJ5EisKBWluZGV4GAMgASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEioKBW1vZGVsGAQgASgLMhsuY2lyLnNlYXJjaC52MS5WZXJzaW9uTW9kZWwaRwoLU2NoZW1hRW50cnkSCwoDa2V5GAEgASgJEicKBXZhbHVlGAIgASgOMhguY2lyLnNlYXJjaC52MS5GaWVsZFR5cGU6AjgBIpcCChtDcmVhdGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDgoGcGFyZW50GAEgASgJEkYKBnNjaGVtYRgCIAMoCzI2LmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0LlNjaGVtYUVudHJ5EisKBWluZGV4GAMgASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEioKBW1vZGVsGAQgASgLMhsuY2lyLnNlYXJjaC52MS5WZXJzaW9uTW9kZWwaRwoLU2NoZW1hRW50cnkSCwoDa2V5GAEgASgJEicKBXZhbHVlGAIgASgOMhguY2lyLnNlYXJjaC52MS5GaWVsZFR5cGU6AjgBImUKG0ZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKE2V4cGVjdGVkX2l0ZW1fY291bnQYAiABKARIAIgBAUIWChRfZXhwZWN0ZWRfaXRlbV9jb3VudCIqChpBYm9ydENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJIh0KG0Fib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZSK0AQoXQWRkQ2F0YWxvZ0ZpZWxkc1JlcXVlc3QSDAoEbmFtZRgBIAEoCRJCCgZmaWVsZHMYAiADKAsyMi5jaXIuc2VhcmNoLnYxLkFkZENhdGFsb2dGaWVsZHNSZXF1ZXN0LkZpZWxkc0VudHJ5GkcKC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ASJIChxQdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkSGgoSYWxsb3dfbW9kZWxfY2hhbmdlGAIgASgIIiYKFlJvbGxiYWNrQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSIrChtEZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIeChxEZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlIiQKFERlbGV0ZUNhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIjUKDkdldEl0ZW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSFQoNd2l0aF9mZWF0dXJlcxgCIAEoCCJPChRCYXRjaEdldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSFQoNd2l0aF9mZWF0dXJlcxgDIAEoCCJQChVCYXRjaEdldEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SEwoLbWlzc2luZ19pZHMYAiADKAkihwEKEExpc3RJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEhUKDXdpdGhfZmVhdHVyZXMYBSABKAgiUAoRTGlzdEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj8KCUl0ZW1Xcml0ZRIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg8KB2NvbnRlbnQYAiABKAwiTQoSVXBzZXJ0SXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRInCgVpdGVtcxgCIAMoCzIYLmNpci5zZWFyY2gudjEuSXRlbVdyaXRlIlAKE1Vwc2VydEl0ZW1zUmVzcG9uc2USDwoHd3JpdHRlbhgBIAEoDRIoCgZlcnJvcnMYAiADKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvciJ5ChJVcGRhdGVJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEiIKBWl0ZW1zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJQChNVcGRhdGVJdGVtc1Jlc3BvbnNlEg8KB3VwZGF0ZWQYASABKA0SKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3IidAoSRGVsZXRlSXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIQCghpdGVtX2lkcxgCIAMoCRIlCgZmaWx0ZXIYAyABKAsyFS5jaXIuc2VhcmNoLnYxLkZpbHRlchIVCg12YWxpZGF0ZV9vbmx5GAQgASgIIiYKE0RlbGV0ZUl0ZW1zUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoDSJpChFGYWNldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDgoGZmllbGRzGAIgAygJEg0KBWxpbWl0GAMgASgFEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyIjoKEkZhY2V0SXRlbXNSZXNwb25zZRIkCgZmYWNldHMYASADKAsyFC5jaXIuc2VhcmNoLnYxLkZhY2V0IkEKBUZhY2V0Eg0KBWZpZWxkGAEgASgJEikKBnZhbHVlcxgCIAMoCzIZLmNpci5zZWFyY2gudjEuRmFjZXRDb3VudCJACgpGYWNldENvdW50EiMKBXZhbHVlGAEgASgLMhQuY2lyLmNvbW1vbi52MS5WYWx1ZRINCgVjb3VudBgCIAEoBCqNAQoMUXVhbnRpemF0aW9uEhwKGFFVQU5USVpBVElPTl9VTlNQRUNJRklFRBAAEhUKEVFVQU5USVpBVElPTl9OT05FEAESFQoRUVVBTlRJWkFUSU9OX0lOVDgQAhIXChNRVUFOVElaQVRJT05fQklOQVJZEAMSGAoUUVVBTlRJWkFUSU9OX1BST0RVQ1QQBCpiCgxWZXJzaW9uU3RhdGUSHQoZVkVSU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEgwKCEJVSUxESU5HEAESCQoFUkVBRFkQAhINCglQVUJMSVNIRUQQAxILCgdSRVRJUkVEEAQqdwoJRmllbGRUeXBlEhoKFkZJRUxEX1RZUEVfVU5TUEVDSUZJRUQQABILCgdLRVlXT1JEEAESCwoHSU5URUdFUhACEgkKBUZMT0FUEAMSCAoEQk9PTBAEEgwKCERBVEVUSU1FEAUSBwoDR0VPEAYSCAoEVEVYVBAHMrINCg5DYXRhbG9nU2VydmljZRJXCgxMaXN0Q2F0YWxvZ3MSIi5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIy5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlEkYKCkdldENhdGFsb2cSIC5jaXIuc2VhcmNoLnYxLkdldENhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEmwKE0xpc3RDYXRhbG9nVmVyc2lvbnMSKS5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0GiouY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USTAoNQ3JlYXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSYQoUQ3JlYXRlQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SYQoURmluaXNoQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SbAoTQWJvcnRDYXRhbG9nVmVyc2lvbhIpLmNpci5zZWFyY2gudjEuQWJvcnRDYXRhbG9nVmVyc2lvblJlcXVlc3QaKi5jaXIuc2VhcmNoLnYxLkFib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZRJSChBBZGRDYXRhbG9nRmllbGRzEiYuY2lyLnNlYXJjaC52MS5BZGRDYXRhbG9nRmllbGRzUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJcChVQdWJsaXNoQ2F0YWxvZ1ZlcnNpb24SKy5jaXIuc2VhcmNoLnYxLlB1Ymxpc2hDYXRhbG9nVmVyc2lvblJlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSUAoPUm9sbGJhY2tDYXRhbG9nEiUuY2lyLnNlYXJjaC52MS5Sb2xsYmFja0NhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEm8KFERlbGV0ZUNhdGFsb2dWZXJzaW9uEiouY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QaKy5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dWZXJzaW9uUmVzcG9uc2USWgoNRGVsZXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZRI9CgdHZXRJdGVtEh0uY2lyLnNlYXJjaC52MS5HZXRJdGVtUmVxdWVzdBoTLmNpci5zZWFyY2gudjEuSXRlbRJaCg1CYXRjaEdldEl0ZW1zEiMuY2lyLnNlYXJjaC52MS5CYXRjaEdldEl0ZW1zUmVxdWVzdBokLmNpci5zZWFyY2gudjEuQmF0Y2hHZXRJdGVtc1Jlc3BvbnNlEk4KCUxpc3RJdGVtcxIfLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVxdWVzdBogLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVzcG9uc2USVAoLVXBzZXJ0SXRlbXMSIS5jaXIuc2VhcmNoLnYxLlVwc2VydEl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuVXBzZXJ0SXRlbXNSZXNwb25zZRJUCgtVcGRhdGVJdGVtcxIhLmNpci5zZWFyY2gudjEuVXBkYXRlSXRlbXNSZXF1ZXN0GiIuY2lyLnNlYXJjaC52MS5VcGRhdGVJdGVtc1Jlc3BvbnNlElQKC0RlbGV0ZUl0ZW1zEiEuY2lyLnNlYXJjaC52MS5EZWxldGVJdGVtc1JlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkRlbGV0ZUl0ZW1zUmVzcG9uc2USUQoKRmFjZXRJdGVtcxIgLmNpci5zZWFyY2gudjEuRmFjZXRJdGVtc1JlcXVlc3QaIS5jaXIuc2VhcmNoLnYxLkZhY2V0SXRlbXNSZXNwb25zZUJ/Cg1jaXIuc2VhcmNoLnYxQgxDYXRhbG9nUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_payload, file_cir_common_v1_vectors, file_cir_search_v1_filter, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A named collection of items.
@@ -121,6 +121,13 @@ export type CatalogVersion = Message<"cir.search.v1.CatalogVersion"> & {
    * @generated from field: repeated string image_folders = 9;
    */
   imageFolders: string[];
+
+  /**
+   * How its vectors are indexed and stored.
+   *
+   * @generated from field: cir.search.v1.IndexSettings index = 10;
+   */
+  index?: IndexSettings | undefined;
 };
 
 /**
@@ -129,6 +136,105 @@ export type CatalogVersion = Message<"cir.search.v1.CatalogVersion"> & {
  */
 export const CatalogVersionSchema: GenMessage<CatalogVersion> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 1);
+
+/**
+ * How the vectors of a version are indexed and stored. What is 0 or unset is left to the store.
+ *
+ * @generated from message cir.search.v1.IndexSettings
+ */
+export type IndexSettings = Message<"cir.search.v1.IndexSettings"> & {
+  /**
+   * Links of each vector in the index (HNSW m), 2 to 256; 0 means 16.
+   *
+   * @generated from field: uint32 hnsw_m = 1;
+   */
+  hnswM: number;
+
+  /**
+   * Breadth of the search while the index is built (HNSW ef_construct), 4 to 4096; 0 means 100.
+   *
+   * @generated from field: uint32 hnsw_ef_construct = 2;
+   */
+  hnswEfConstruct: number;
+
+  /**
+   * Compression of vectors for searching; found items are scored again by the full vectors.
+   *
+   * @generated from field: cir.search.v1.Quantization quantization = 3;
+   */
+  quantization: Quantization;
+
+  /**
+   * Keep full vectors on disk rather than in memory.
+   *
+   * @generated from field: bool vectors_on_disk = 4;
+   */
+  vectorsOnDisk: boolean;
+
+  /**
+   * Keep payloads on disk rather than in memory.
+   *
+   * @generated from field: bool payload_on_disk = 5;
+   */
+  payloadOnDisk: boolean;
+
+  /**
+   * Shards that the version is cut into on a cluster, at most 1024; an embedded version is one.
+   *
+   * @generated from field: uint32 shards = 6;
+   */
+  shards: number;
+
+  /**
+   * Times that each shard is kept, at most 1024.
+   *
+   * @generated from field: uint32 replicas = 7;
+   */
+  replicas: number;
+
+  /**
+   * Replicas that have taken a write when it is acknowledged, at most 1024.
+   *
+   * @generated from field: uint32 write_consistency = 8;
+   */
+  writeConsistency: number;
+};
+
+/**
+ * Describes the message cir.search.v1.IndexSettings.
+ * Use `create(IndexSettingsSchema)` to create a new message.
+ */
+export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 2);
+
+/**
+ * The model that the vectors of a version come from. Unset as a whole: the embedder's.
+ *
+ * @generated from message cir.search.v1.VersionModel
+ */
+export type VersionModel = Message<"cir.search.v1.VersionModel"> & {
+  /**
+   * Its identity, 1 to 256 characters. With it alone the embedder must have this model.
+   *
+   * @generated from field: string fingerprint = 1;
+   */
+  fingerprint: string;
+
+  /**
+   * Length of its vectors, 1 to 65,536, where features are sent rather than images, so that the embedder need not
+   * have the model, nor be there.
+   *
+   * @generated from field: uint32 dimension = 2;
+   */
+  dimension: number;
+};
+
+/**
+ * Describes the message cir.search.v1.VersionModel.
+ * Use `create(VersionModelSchema)` to create a new message.
+ */
+export const VersionModelSchema: GenMessage<VersionModel> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 3);
 
 /**
  * One item of a catalog.
@@ -172,7 +278,7 @@ export type Item = Message<"cir.search.v1.Item"> & {
  * Use `create(ItemSchema)` to create a new message.
  */
 export const ItemSchema: GenMessage<Item> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 2);
+  messageDesc(file_cir_search_v1_catalog, 4);
 
 /**
  * Asks for a page of catalogs.
@@ -200,7 +306,7 @@ export type ListCatalogsRequest = Message<"cir.search.v1.ListCatalogsRequest"> &
  * Use `create(ListCatalogsRequestSchema)` to create a new message.
  */
 export const ListCatalogsRequestSchema: GenMessage<ListCatalogsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 3);
+  messageDesc(file_cir_search_v1_catalog, 5);
 
 /**
  * A page of catalogs.
@@ -228,7 +334,7 @@ export type ListCatalogsResponse = Message<"cir.search.v1.ListCatalogsResponse">
  * Use `create(ListCatalogsResponseSchema)` to create a new message.
  */
 export const ListCatalogsResponseSchema: GenMessage<ListCatalogsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 4);
+  messageDesc(file_cir_search_v1_catalog, 6);
 
 /**
  * Asks for a catalog.
@@ -249,7 +355,7 @@ export type GetCatalogRequest = Message<"cir.search.v1.GetCatalogRequest"> & {
  * Use `create(GetCatalogRequestSchema)` to create a new message.
  */
 export const GetCatalogRequestSchema: GenMessage<GetCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 5);
+  messageDesc(file_cir_search_v1_catalog, 7);
 
 /**
  * Asks for a page of a catalog's versions.
@@ -284,7 +390,7 @@ export type ListCatalogVersionsRequest = Message<"cir.search.v1.ListCatalogVersi
  * Use `create(ListCatalogVersionsRequestSchema)` to create a new message.
  */
 export const ListCatalogVersionsRequestSchema: GenMessage<ListCatalogVersionsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 6);
+  messageDesc(file_cir_search_v1_catalog, 8);
 
 /**
  * A page of versions.
@@ -312,7 +418,183 @@ export type ListCatalogVersionsResponse = Message<"cir.search.v1.ListCatalogVers
  * Use `create(ListCatalogVersionsResponseSchema)` to create a new message.
  */
 export const ListCatalogVersionsResponseSchema: GenMessage<ListCatalogVersionsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 7);
+  messageDesc(file_cir_search_v1_catalog, 9);
+
+/**
+ * The catalog to create.
+ *
+ * @generated from message cir.search.v1.CreateCatalogRequest
+ */
+export type CreateCatalogRequest = Message<"cir.search.v1.CreateCatalogRequest"> & {
+  /**
+   * {catalog} of its name.
+   *
+   * @generated from field: string catalog_id = 1;
+   */
+  catalogId: string;
+
+  /**
+   * Payload fields that can be filtered and faceted, by name: at most 256. Payloads may hold others.
+   *
+   * @generated from field: map<string, cir.search.v1.FieldType> schema = 2;
+   */
+  schema: { [key: string]: FieldType };
+
+  /**
+   * How its vectors are indexed and stored.
+   *
+   * @generated from field: cir.search.v1.IndexSettings index = 3;
+   */
+  index?: IndexSettings | undefined;
+
+  /**
+   * The model that its vectors come from.
+   *
+   * @generated from field: cir.search.v1.VersionModel model = 4;
+   */
+  model?: VersionModel | undefined;
+};
+
+/**
+ * Describes the message cir.search.v1.CreateCatalogRequest.
+ * Use `create(CreateCatalogRequestSchema)` to create a new message.
+ */
+export const CreateCatalogRequestSchema: GenMessage<CreateCatalogRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 10);
+
+/**
+ * The version to start.
+ *
+ * @generated from message cir.search.v1.CreateCatalogVersionRequest
+ */
+export type CreateCatalogVersionRequest = Message<"cir.search.v1.CreateCatalogVersionRequest"> & {
+  /**
+   * "catalogs/{catalog}".
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * Payload fields that can be filtered and faceted, by name: at most 256. Empty: those of the published version.
+   *
+   * @generated from field: map<string, cir.search.v1.FieldType> schema = 2;
+   */
+  schema: { [key: string]: FieldType };
+
+  /**
+   * How its vectors are indexed and stored. Unset: as those of the published version.
+   *
+   * @generated from field: cir.search.v1.IndexSettings index = 3;
+   */
+  index?: IndexSettings | undefined;
+
+  /**
+   * The model that its vectors come from.
+   *
+   * @generated from field: cir.search.v1.VersionModel model = 4;
+   */
+  model?: VersionModel | undefined;
+};
+
+/**
+ * Describes the message cir.search.v1.CreateCatalogVersionRequest.
+ * Use `create(CreateCatalogVersionRequestSchema)` to create a new message.
+ */
+export const CreateCatalogVersionRequestSchema: GenMessage<CreateCatalogVersionRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 11);
+
+/**
+ * Names the version to finish.
+ *
+ * @generated from message cir.search.v1.FinishCatalogVersionRequest
+ */
+export type FinishCatalogVersionRequest = Message<"cir.search.v1.FinishCatalogVersionRequest"> & {
+  /**
+   * "catalogs/{catalog}/versions/{version}".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Items that it must hold. Unset: any number.
+   *
+   * @generated from field: optional uint64 expected_item_count = 2;
+   */
+  expectedItemCount?: bigint | undefined;
+};
+
+/**
+ * Describes the message cir.search.v1.FinishCatalogVersionRequest.
+ * Use `create(FinishCatalogVersionRequestSchema)` to create a new message.
+ */
+export const FinishCatalogVersionRequestSchema: GenMessage<FinishCatalogVersionRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 12);
+
+/**
+ * Names the version to drop.
+ *
+ * @generated from message cir.search.v1.AbortCatalogVersionRequest
+ */
+export type AbortCatalogVersionRequest = Message<"cir.search.v1.AbortCatalogVersionRequest"> & {
+  /**
+   * "catalogs/{catalog}/versions/{version}".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message cir.search.v1.AbortCatalogVersionRequest.
+ * Use `create(AbortCatalogVersionRequestSchema)` to create a new message.
+ */
+export const AbortCatalogVersionRequestSchema: GenMessage<AbortCatalogVersionRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 13);
+
+/**
+ * The version is gone.
+ *
+ * @generated from message cir.search.v1.AbortCatalogVersionResponse
+ */
+export type AbortCatalogVersionResponse = Message<"cir.search.v1.AbortCatalogVersionResponse"> & {
+};
+
+/**
+ * Describes the message cir.search.v1.AbortCatalogVersionResponse.
+ * Use `create(AbortCatalogVersionResponseSchema)` to create a new message.
+ */
+export const AbortCatalogVersionResponseSchema: GenMessage<AbortCatalogVersionResponse> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 14);
+
+/**
+ * The fields to add.
+ *
+ * @generated from message cir.search.v1.AddCatalogFieldsRequest
+ */
+export type AddCatalogFieldsRequest = Message<"cir.search.v1.AddCatalogFieldsRequest"> & {
+  /**
+   * "catalogs/{catalog}".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Fields by name. Those that the schema has already with the same type stay.
+   *
+   * @generated from field: map<string, cir.search.v1.FieldType> fields = 2;
+   */
+  fields: { [key: string]: FieldType };
+};
+
+/**
+ * Describes the message cir.search.v1.AddCatalogFieldsRequest.
+ * Use `create(AddCatalogFieldsRequestSchema)` to create a new message.
+ */
+export const AddCatalogFieldsRequestSchema: GenMessage<AddCatalogFieldsRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 15);
 
 /**
  * Names the version to publish.
@@ -341,7 +623,7 @@ export type PublishCatalogVersionRequest = Message<"cir.search.v1.PublishCatalog
  * Use `create(PublishCatalogVersionRequestSchema)` to create a new message.
  */
 export const PublishCatalogVersionRequestSchema: GenMessage<PublishCatalogVersionRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 8);
+  messageDesc(file_cir_search_v1_catalog, 16);
 
 /**
  * Names the catalog to roll back.
@@ -362,7 +644,7 @@ export type RollbackCatalogRequest = Message<"cir.search.v1.RollbackCatalogReque
  * Use `create(RollbackCatalogRequestSchema)` to create a new message.
  */
 export const RollbackCatalogRequestSchema: GenMessage<RollbackCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 9);
+  messageDesc(file_cir_search_v1_catalog, 17);
 
 /**
  * Names the version to delete.
@@ -383,7 +665,7 @@ export type DeleteCatalogVersionRequest = Message<"cir.search.v1.DeleteCatalogVe
  * Use `create(DeleteCatalogVersionRequestSchema)` to create a new message.
  */
 export const DeleteCatalogVersionRequestSchema: GenMessage<DeleteCatalogVersionRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 10);
+  messageDesc(file_cir_search_v1_catalog, 18);
 
 /**
  * The version is gone.
@@ -398,7 +680,7 @@ export type DeleteCatalogVersionResponse = Message<"cir.search.v1.DeleteCatalogV
  * Use `create(DeleteCatalogVersionResponseSchema)` to create a new message.
  */
 export const DeleteCatalogVersionResponseSchema: GenMessage<DeleteCatalogVersionResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 11);
+  messageDesc(file_cir_search_v1_catalog, 19);
 
 /**
  * Names the catalog to delete.
@@ -419,7 +701,7 @@ export type DeleteCatalogRequest = Message<"cir.search.v1.DeleteCatalogRequest">
  * Use `create(DeleteCatalogRequestSchema)` to create a new message.
  */
 export const DeleteCatalogRequestSchema: GenMessage<DeleteCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 12);
+  messageDesc(file_cir_search_v1_catalog, 20);
 
 /**
  * The catalog is gone.
@@ -434,7 +716,7 @@ export type DeleteCatalogResponse = Message<"cir.search.v1.DeleteCatalogResponse
  * Use `create(DeleteCatalogResponseSchema)` to create a new message.
  */
 export const DeleteCatalogResponseSchema: GenMessage<DeleteCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 13);
+  messageDesc(file_cir_search_v1_catalog, 21);
 
 /**
  * Asks for an item.
@@ -462,7 +744,7 @@ export type GetItemRequest = Message<"cir.search.v1.GetItemRequest"> & {
  * Use `create(GetItemRequestSchema)` to create a new message.
  */
 export const GetItemRequestSchema: GenMessage<GetItemRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 14);
+  messageDesc(file_cir_search_v1_catalog, 22);
 
 /**
  * Asks for items by id.
@@ -497,7 +779,7 @@ export type BatchGetItemsRequest = Message<"cir.search.v1.BatchGetItemsRequest">
  * Use `create(BatchGetItemsRequestSchema)` to create a new message.
  */
 export const BatchGetItemsRequestSchema: GenMessage<BatchGetItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 15);
+  messageDesc(file_cir_search_v1_catalog, 23);
 
 /**
  * Items by id.
@@ -525,7 +807,7 @@ export type BatchGetItemsResponse = Message<"cir.search.v1.BatchGetItemsResponse
  * Use `create(BatchGetItemsResponseSchema)` to create a new message.
  */
 export const BatchGetItemsResponseSchema: GenMessage<BatchGetItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 16);
+  messageDesc(file_cir_search_v1_catalog, 24);
 
 /**
  * Asks for a page of items.
@@ -577,7 +859,7 @@ export type ListItemsRequest = Message<"cir.search.v1.ListItemsRequest"> & {
  * Use `create(ListItemsRequestSchema)` to create a new message.
  */
 export const ListItemsRequestSchema: GenMessage<ListItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 17);
+  messageDesc(file_cir_search_v1_catalog, 25);
 
 /**
  * A page of items.
@@ -605,7 +887,7 @@ export type ListItemsResponse = Message<"cir.search.v1.ListItemsResponse"> & {
  * Use `create(ListItemsResponseSchema)` to create a new message.
  */
 export const ListItemsResponseSchema: GenMessage<ListItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 18);
+  messageDesc(file_cir_search_v1_catalog, 26);
 
 /**
  * An item to write.
@@ -633,7 +915,7 @@ export type ItemWrite = Message<"cir.search.v1.ItemWrite"> & {
  * Use `create(ItemWriteSchema)` to create a new message.
  */
 export const ItemWriteSchema: GenMessage<ItemWrite> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 19);
+  messageDesc(file_cir_search_v1_catalog, 27);
 
 /**
  * Items to write.
@@ -661,7 +943,7 @@ export type UpsertItemsRequest = Message<"cir.search.v1.UpsertItemsRequest"> & {
  * Use `create(UpsertItemsRequestSchema)` to create a new message.
  */
 export const UpsertItemsRequestSchema: GenMessage<UpsertItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 20);
+  messageDesc(file_cir_search_v1_catalog, 28);
 
 /**
  * How the writing went.
@@ -689,7 +971,7 @@ export type UpsertItemsResponse = Message<"cir.search.v1.UpsertItemsResponse"> &
  * Use `create(UpsertItemsResponseSchema)` to create a new message.
  */
 export const UpsertItemsResponseSchema: GenMessage<UpsertItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 21);
+  messageDesc(file_cir_search_v1_catalog, 29);
 
 /**
  * Items to change.
@@ -728,7 +1010,7 @@ export type UpdateItemsRequest = Message<"cir.search.v1.UpdateItemsRequest"> & {
  * Use `create(UpdateItemsRequestSchema)` to create a new message.
  */
 export const UpdateItemsRequestSchema: GenMessage<UpdateItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 22);
+  messageDesc(file_cir_search_v1_catalog, 30);
 
 /**
  * How the changing went.
@@ -756,7 +1038,7 @@ export type UpdateItemsResponse = Message<"cir.search.v1.UpdateItemsResponse"> &
  * Use `create(UpdateItemsResponseSchema)` to create a new message.
  */
 export const UpdateItemsResponseSchema: GenMessage<UpdateItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 23);
+  messageDesc(file_cir_search_v1_catalog, 31);
 
 /**
  * Items to delete: exactly one of `item_ids` and `filter`.
@@ -798,7 +1080,7 @@ export type DeleteItemsRequest = Message<"cir.search.v1.DeleteItemsRequest"> & {
  * Use `create(DeleteItemsRequestSchema)` to create a new message.
  */
 export const DeleteItemsRequestSchema: GenMessage<DeleteItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 24);
+  messageDesc(file_cir_search_v1_catalog, 32);
 
 /**
  * How the deleting went.
@@ -819,7 +1101,7 @@ export type DeleteItemsResponse = Message<"cir.search.v1.DeleteItemsResponse"> &
  * Use `create(DeleteItemsResponseSchema)` to create a new message.
  */
 export const DeleteItemsResponseSchema: GenMessage<DeleteItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 25);
+  messageDesc(file_cir_search_v1_catalog, 33);
 
 /**
  * Asks for the commonest values of fields.
@@ -861,7 +1143,7 @@ export type FacetItemsRequest = Message<"cir.search.v1.FacetItemsRequest"> & {
  * Use `create(FacetItemsRequestSchema)` to create a new message.
  */
 export const FacetItemsRequestSchema: GenMessage<FacetItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 26);
+  messageDesc(file_cir_search_v1_catalog, 34);
 
 /**
  * The commonest values of fields.
@@ -882,7 +1164,7 @@ export type FacetItemsResponse = Message<"cir.search.v1.FacetItemsResponse"> & {
  * Use `create(FacetItemsResponseSchema)` to create a new message.
  */
 export const FacetItemsResponseSchema: GenMessage<FacetItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 27);
+  messageDesc(file_cir_search_v1_catalog, 35);
 
 /**
  * The commonest values of one field.
@@ -911,7 +1193,7 @@ export type Facet = Message<"cir.search.v1.Facet"> & {
  * Use `create(FacetSchema)` to create a new message.
  */
 export const FacetSchema: GenMessage<Facet> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 28);
+  messageDesc(file_cir_search_v1_catalog, 36);
 
 /**
  * One value and how often it occurs.
@@ -939,7 +1221,55 @@ export type FacetCount = Message<"cir.search.v1.FacetCount"> & {
  * Use `create(FacetCountSchema)` to create a new message.
  */
 export const FacetCountSchema: GenMessage<FacetCount> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 29);
+  messageDesc(file_cir_search_v1_catalog, 37);
+
+/**
+ * Compression of vectors for searching.
+ *
+ * @generated from enum cir.search.v1.Quantization
+ */
+export enum Quantization {
+  /**
+   * The store decides by the size of the version.
+   *
+   * @generated from enum value: QUANTIZATION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * None.
+   *
+   * @generated from enum value: QUANTIZATION_NONE = 1;
+   */
+  NONE = 1,
+
+  /**
+   * 8 bits for each number.
+   *
+   * @generated from enum value: QUANTIZATION_INT8 = 2;
+   */
+  INT8 = 2,
+
+  /**
+   * 1 bit for each number.
+   *
+   * @generated from enum value: QUANTIZATION_BINARY = 3;
+   */
+  BINARY = 3,
+
+  /**
+   * Product quantization.
+   *
+   * @generated from enum value: QUANTIZATION_PRODUCT = 4;
+   */
+  PRODUCT = 4,
+}
+
+/**
+ * Describes the enum cir.search.v1.Quantization.
+ */
+export const QuantizationSchema: GenEnum<Quantization> = /*@__PURE__*/
+  enumDesc(file_cir_search_v1_catalog, 0);
 
 /**
  * Life of a version.
@@ -987,7 +1317,7 @@ export enum VersionState {
  * Describes the enum cir.search.v1.VersionState.
  */
 export const VersionStateSchema: GenEnum<VersionState> = /*@__PURE__*/
-  enumDesc(file_cir_search_v1_catalog, 0);
+  enumDesc(file_cir_search_v1_catalog, 1);
 
 /**
  * Type of a payload field; lists of the type are allowed everywhere.
@@ -1056,7 +1386,7 @@ export enum FieldType {
  * Describes the enum cir.search.v1.FieldType.
  */
 export const FieldTypeSchema: GenEnum<FieldType> = /*@__PURE__*/
-  enumDesc(file_cir_search_v1_catalog, 1);
+  enumDesc(file_cir_search_v1_catalog, 2);
 
 /**
  * Catalogs, their versions and the items of the published version. Changing calls need the write scope.
@@ -1097,6 +1427,69 @@ export const CatalogService: GenService<{
     methodKind: "unary";
     input: typeof ListCatalogVersionsRequestSchema;
     output: typeof ListCatalogVersionsResponseSchema;
+  },
+  /**
+   * Creates a catalog that is empty, published and searched at once (AIP-133). ALREADY_EXISTS (CATALOG_EXISTS).
+   * INVALID_ARGUMENT: a field, an index setting or a model that cannot be. FAILED_PRECONDITION
+   * (FINGERPRINT_MISMATCH) where the embedder has another model than the one named; UNAVAILABLE
+   * (EMBEDDER_UNAVAILABLE) where it must be asked and is away.
+   *
+   * @generated from rpc cir.search.v1.CatalogService.CreateCatalog
+   */
+  createCatalog: {
+    methodKind: "unary";
+    input: typeof CreateCatalogRequestSchema;
+    output: typeof CatalogSchema;
+  },
+  /**
+   * Starts a version that nobody searches before it is published (AIP-133): fill it with ImportItems, finish it,
+   * publish it. It is empty: what it should hold of the published version is imported again. Errors as of
+   * CreateCatalog.
+   *
+   * @generated from rpc cir.search.v1.CatalogService.CreateCatalogVersion
+   */
+  createCatalogVersion: {
+    methodKind: "unary";
+    input: typeof CreateCatalogVersionRequestSchema;
+    output: typeof CatalogVersionSchema;
+  },
+  /**
+   * Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
+   * items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
+   * finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
+   * `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+   *
+   * @generated from rpc cir.search.v1.CatalogService.FinishCatalogVersion
+   */
+  finishCatalogVersion: {
+    methodKind: "unary";
+    input: typeof FinishCatalogVersionRequestSchema;
+    output: typeof CatalogVersionSchema;
+  },
+  /**
+   * Ends the import into a version that is being built, and drops the version with all its items.
+   * FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
+   *
+   * @generated from rpc cir.search.v1.CatalogService.AbortCatalogVersion
+   */
+  abortCatalogVersion: {
+    methodKind: "unary";
+    input: typeof AbortCatalogVersionRequestSchema;
+    output: typeof AbortCatalogVersionResponseSchema;
+  },
+  /**
+   * Adds payload fields to the schema of the published version: a new version with the same items, in which the
+   * fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
+   * INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
+   * type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
+   * (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+   *
+   * @generated from rpc cir.search.v1.CatalogService.AddCatalogFields
+   */
+  addCatalogFields: {
+    methodKind: "unary";
+    input: typeof AddCatalogFieldsRequestSchema;
+    output: typeof CatalogSchema;
   },
   /**
    * Makes a finished version the one that is searched, atomically: calls under way finish on the
