@@ -123,7 +123,7 @@ def bare_network(network: CombinerNetwork) -> Callable[[Features, Features], Fea
 
 def bare_served(network: CpuNetwork) -> Callable[[Features, Features], Features]:
     """The network as it is served on CPUs."""
-    return lambda image, text: network(image, text, None)[0]
+    return lambda image, text: network(image, text)[0]
 
 
 def bare_combiner(combiner: Combiner) -> Callable[[Features, Features], Features]:

@@ -13,35 +13,31 @@ from combiner_service.combiner import (
     Combiner,
     CombinerInfo,
     Float32,
-    Float64,
     constant_weight,
+    slerp,
     unit_rows,
 )
 from combiner_service.plugins import load_plugins
 
 
 class SumCombiner(Combiner):
-    """normalise((1 - w) * image + w * text) on raw features; w is 0.5 unless given.
+    """normalise(image + text) on raw features: the element-wise sum of the paper's baseline.
 
-    With w = 0.5 this is the element-wise sum of the paper's baseline: halving both terms does not change
-    the direction. The features are raw, so a modality with longer vectors has more say at equal weight.
+    The features are raw, so a modality with longer vectors has more say.
     """
 
     def __init__(self) -> None:
         super().__init__(
             CombinerInfo(
                 name="sum",
-                description="Weighted sum of the raw features, normalised; equal weights unless given.",
+                description="Sum of the raw features, normalised.",
                 takes_text_weight=True,
             )
         )
 
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
-        weight = 0.5 if text_weight is None else text_weight
-        total = (1.0 - weight) * image_features.astype(np.float64) + weight * text_features.astype(np.float64)
-        return constant_weight(unit_rows(total), weight)
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        total = image_features.astype(np.float64) + text_features.astype(np.float64)
+        return constant_weight(unit_rows(total), 0.5)
 
 
 class ImageCombiner(Combiner):
@@ -56,9 +52,7 @@ class ImageCombiner(Combiner):
             )
         )
 
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
         return constant_weight(unit_rows(image_features), 0.0)
 
 
@@ -74,14 +68,8 @@ class TextCombiner(Combiner):
             )
         )
 
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
         return constant_weight(unit_rows(text_features), 1.0)
-
-
-# Below this sine the part of the text that is orthogonal to the image is rounding of float32 input.
-_SMALLEST_SINE = 1e-7
 
 
 # Measured; docs/combiners.md has the table.
@@ -94,6 +82,8 @@ class SlerpCombiner(Combiner):
     The length of the features plays no part.
     """
 
+    own_weight = _SLERP_TEXT_WEIGHT
+
     def __init__(self) -> None:
         super().__init__(
             CombinerInfo(
@@ -103,42 +93,9 @@ class SlerpCombiner(Combiner):
             )
         )
 
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
-        weight = _SLERP_TEXT_WEIGHT if text_weight is None else text_weight
-        vectors = slerp(unit_rows(image_features), unit_rows(text_features), weight)
-        return constant_weight(vectors, weight)
-
-
-def slerp(start: Float64, end: Float64, fraction: float) -> Float64:
-    """Interpolate between unit rows along the shorter great circle. (n, d), (n, d) -> (n, d) float64.
-
-    Written as cos(a)*start + sin(a)*across, with `across` the unit vector orthogonal to start on the way
-    to end, and a = fraction * angle. The textbook form divides by the sine of the angle and loses all
-    digits when the vectors are nearly parallel or nearly opposite; this one does not. Between exactly
-    opposite vectors every great circle is as short: one is chosen that depends on `start` alone.
-    """
-    cosine = np.einsum("ij,ij->i", start, end)
-    orthogonal = end - cosine[:, None] * start
-    sine = np.linalg.norm(orthogonal, axis=1)
-    undefined = sine < _SMALLEST_SINE
-    orthogonal[undefined] = _orthogonal_axis(start[undefined])
-    # A second projection: after cancellation the first leaves a remainder along start.
-    orthogonal -= np.einsum("ij,ij->i", orthogonal, start)[:, None] * start
-    norms = np.linalg.norm(orthogonal, axis=1, keepdims=True)
-    # Only vectors of one value leave nothing orthogonal: there is no circle to walk on.
-    across = np.divide(orthogonal, norms, out=np.zeros_like(orthogonal), where=norms > 0)
-    angle = fraction * np.arctan2(sine, cosine)
-    return unit_rows(np.cos(angle)[:, None] * start + np.sin(angle)[:, None] * across)
-
-
-def _orthogonal_axis(vectors: Float64) -> Float64:
-    """The coordinate axis farthest from each unit row, made orthogonal to it. (n, d) -> (n, d)."""
-    axes = np.zeros_like(vectors)
-    axes[np.arange(len(vectors)), np.abs(vectors).argmin(axis=1)] = 1.0
-    orthogonal: Float64 = axes - np.einsum("ij,ij->i", axes, vectors)[:, None] * vectors
-    return orthogonal
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        vectors = slerp(unit_rows(image_features), unit_rows(text_features), self.own_weight)
+        return constant_weight(vectors, self.own_weight)
 
 
 #: In the order in which they are listed. A further combiner is a further line.

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,31 @@ def check_text_weight(text_weight: float | None) -> None:
         )
 
 
+def weighted(own: Combined, call: Pairs, own_weight: float = 0.5) -> Combined:
+    """Move a combiner's own answer to `call` towards the image or the text, as its text weight says.
+
+    0 is the image's direction, 1 the text's, `own_weight` the answer that the combiner gives without one.
+    Between them the query walks along great circles, at an even pace: no part of the range is without effect,
+    however long image and text features are. None changes nothing.
+    """
+    weight = call.text_weight
+    if weight is None:
+        return own
+    given = np.full(len(own.query_vectors), weight, dtype=np.float32)
+    if weight == own_weight:
+        return Combined(own.query_vectors, given, own.lambdas)
+    if weight > own_weight:
+        end, fraction = call.text_features, (weight - own_weight) / (1 - own_weight)
+    else:
+        end, fraction = call.image_features, 1 - weight / own_weight
+    vectors = slerp(unit_rows(own.query_vectors), unit_rows(end), fraction)
+    return Combined(vectors.astype(np.float32), given, own.lambdas)
+
+
+# Below this sine the part of the end that is orthogonal to the start is rounding of float32 input.
+_SMALLEST_SINE = 1e-7
+
+
 def unit_rows(vectors: Float64 | Float32) -> Float64:
     """Scale rows to length 1. (n, d) float -> (n, d) float64.
 
@@ -86,10 +112,40 @@ def unit_rows(vectors: Float64 | Float32) -> Float64:
     if bad.size:
         raise NotFiniteError(
             f"row {bad[0]}: image and text features cancel out, so the query vector has no direction; "
-            "send another text weight or use another combiner"
+            "use another combiner"
         )
     unit: Float64 = wide / norms[:, None]
     return unit
+
+
+def slerp(start: Float64, end: Float64, fraction: float) -> Float64:
+    """Interpolate between unit rows along the shorter great circle. (n, d), (n, d) -> (n, d) float64.
+
+    Written as cos(a)*start + sin(a)*across, with `across` the unit vector orthogonal to start on the way
+    to end, and a = fraction * angle. The textbook form divides by the sine of the angle and loses all
+    digits when the vectors are nearly parallel or nearly opposite; this one does not. Between exactly
+    opposite vectors every great circle is as short: one is chosen that depends on `start` alone.
+    """
+    cosine = np.einsum("ij,ij->i", start, end)
+    orthogonal = end - cosine[:, None] * start
+    sine = np.linalg.norm(orthogonal, axis=1)
+    undefined = sine < _SMALLEST_SINE
+    orthogonal[undefined] = _orthogonal_axis(start[undefined])
+    # A second projection: after cancellation the first leaves a remainder along start.
+    orthogonal -= np.einsum("ij,ij->i", orthogonal, start)[:, None] * start
+    norms = np.linalg.norm(orthogonal, axis=1, keepdims=True)
+    # Only vectors of one value leave nothing orthogonal: there is no circle to walk on.
+    across = np.divide(orthogonal, norms, out=np.zeros_like(orthogonal), where=norms > 0)
+    angle = fraction * np.arctan2(sine, cosine)
+    return unit_rows(np.cos(angle)[:, None] * start + np.sin(angle)[:, None] * across)
+
+
+def _orthogonal_axis(vectors: Float64) -> Float64:
+    """The coordinate axis farthest from each unit row, made orthogonal to it. (n, d) -> (n, d)."""
+    axes = np.zeros_like(vectors)
+    axes[np.arange(len(vectors)), np.abs(vectors).argmin(axis=1)] = 1.0
+    orthogonal: Float64 = axes - np.einsum("ij,ij->i", axes, vectors)[:, None] * vectors
+    return orthogonal
 
 
 def _check_feature_rows(field: str, batch: Float32) -> None:
@@ -125,10 +181,14 @@ class CombinerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """Query vectors, (n, d) float32 with rows of length 1, and the weight of each text, (n,) float32."""
+    """Query vectors, (n, d) float32 with rows of length 1, and the weight of each text, (n,) float32.
+
+    `lambdas`, (n,), are those of a network, NaN where they cannot mean anything; None for other combiners.
+    """
 
     query_vectors: Float32
     text_weights: Float32
+    lambdas: Float32 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +201,12 @@ class Pairs:
 
 
 class Combiner(ABC):
-    """A function of pairs. Each row of the answer depends on the same row of the input alone."""
+    """A function of pairs. Each row of the answer depends on the same row of the input alone.
+
+    `own_weight` is the text weight that its answer without a weight stands for; see `weighted`.
+    """
+
+    own_weight: ClassVar[float] = 0.5
 
     def __init__(self, info: CombinerInfo) -> None:
         self.info = info
@@ -152,8 +217,8 @@ class Combiner(ABC):
         """Combine row by row.
 
         `image_features` and `text_features` are (n, d) float32, raw (not normalised), of one model, n >= 1.
-        `text_weight`, from 0 (image only) to 1 (text only), takes the place of the combiner's own; None lets
-        the combiner decide.
+        `text_weight` moves the answer between image and text, as `weighted` says; None leaves it where the
+        combiner puts it.
 
         Raises:
             InvalidFeaturesError, WrongDimensionError: See `check_pairs`.
@@ -161,8 +226,9 @@ class Combiner(ABC):
             TextWeightOutOfRangeError: The weight is outside [0, 1].
             TextWeightNotTakenError: Any weight, where `info.takes_text_weight` is false.
         """
-        self._check(Pairs(image_features, text_features, text_weight))
-        return self._combine(image_features, text_features, text_weight)
+        call = Pairs(image_features, text_features, text_weight)
+        self._check(call)
+        return weighted(self._combine(image_features, text_features), call, self.own_weight)
 
     def combine_all(self, calls: Sequence[Pairs]) -> list[Combined | CombinerError]:
         """`combine` for several calls at once; what it would raise takes the place of that call's answer."""
@@ -187,10 +253,8 @@ class Combiner(ABC):
         check_pairs(call.image_features, call.text_features, dimension=self.info.dimension)
 
     @abstractmethod
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
-        """Do the work of `combine`, on input that was checked."""
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        """Do the work of `combine` without a text weight, on input that was checked."""
 
 
 def constant_weight(vectors: Float64, text_weight: float) -> Combined:

@@ -15,6 +15,9 @@ from service_runtime.openvino_core import opset13 as ops
 Layers = Callable[[Float32], Float32]
 
 
+_ONE = np.float32(1)
+
+
 class CpuNetwork:
     """Mixes image and text with a learned weight, and adds a learned vector.
 
@@ -48,24 +51,20 @@ class CpuNetwork:
         self._project_text = layers("text_projection_layer")
         self._project_image = layers("image_projection_layer")
         self._vector = layers("combiner_layer", "output_layer")
-        # Almost half of the network's numbers belong to lambda: apart, they are not read for nothing.
         self._scalar = layers("dynamic_scalar.0", "dynamic_scalar.3")
 
-    def __call__(self, image: Float32, text: Float32, text_weight: Float32 | None) -> tuple[Float32, Float32]:
+    def __call__(self, image: Float32, text: Float32) -> tuple[Float32, Float32]:
         """Combine row by row; see `NetworkRuntime`."""
         both = np.concatenate([self._project_text(text), self._project_image(image)], axis=1)
         np.maximum(both, 0, out=both)
         query = self._vector(both)
-        own = np.ones(len(both), bool) if text_weight is None else np.isnan(text_weight)
-        used = np.empty(len(both), np.float32) if text_weight is None else text_weight.copy()
         # Features too large for float32 are the caller's, and found in the answer.
         with np.errstate(over="ignore", invalid="ignore"):
-            if own.any():
-                used[own] = 1 / (1 + np.exp(-self._scalar(both[own])[:, 0]))
-            query = query + used[:, None] * text + (1 - used)[:, None] * image
+            weight = _ONE / (_ONE + np.exp(-self._scalar(both)))
+            query = query + weight * text + (_ONE - weight) * image
             # As torch normalises: what has no length stays as it is.
             query /= np.maximum(np.linalg.norm(query, axis=1, keepdims=True), np.float32(1e-12))
-        return query, used
+        return query, weight[:, 0]
 
 
 class _Layers:
@@ -118,7 +117,7 @@ def smallest_cosine(exact: CpuNetwork, other: CpuNetwork) -> float:
     generator = np.random.default_rng(20220619)
     rows = generator.standard_normal((2, _PROBE_ROWS, dimension)) * (10 / dimension**0.5)
     image, text = rows.astype(np.float32)
-    wanted, _ = exact(image, text, None)
+    wanted, _ = exact(image, text)
     parts = (slice(0, 1), slice(1, 4), slice(4, _PROBE_ROWS))
-    got = np.concatenate([other(image[part], text[part], None)[0] for part in parts])
+    got = np.concatenate([other(image[part], text[part])[0] for part in parts])
     return float(np.einsum("ij,ij->i", wanted.astype(np.float64), got.astype(np.float64)).min())

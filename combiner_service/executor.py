@@ -94,6 +94,7 @@ def _response(
     return pb.CombineResponse(
         query_vectors=pack(combined.query_vectors, fingerprint=fingerprint, encoding=call.encoding),
         text_weights=combined.text_weights.tolist(),
+        lambdas=() if combined.lambdas is None else combined.lambdas.tolist(),
         combiner=combiner.info.name,
         elapsed=elapsed,
     )

@@ -7,24 +7,23 @@ from typing import Protocol
 
 import numpy as np
 
-from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs
+from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs, weighted
 from combiner_service.errors import CombinerError, NotFiniteError
 
 
 class NetworkRuntime(Protocol):
     """Weights of a Combiner network where they are computed. Safe to call from several threads."""
 
-    def __call__(self, image: Float32, text: Float32, text_weight: Float32 | None) -> tuple[Float32, Float32]:
+    def __call__(self, image: Float32, text: Float32) -> tuple[Float32, Float32]:
         """Combine (n, d) raw image features with (n, d) raw text features.
 
-        `text_weight`, (n,), takes the place of lambda where it is not NaN; None is NaN everywhere. Returns
-        the unit query vectors, (n, d), and the lambda that was used, (n,), all float32.
+        Returns the unit query vectors, (n, d), and lambda, (n,), all float32.
         """
         ...
 
 
 class NetworkCombiner(Combiner):
-    """A trained network. Its text weight is lambda; a given text weight replaces it.
+    """A trained network. Its text weight is lambda.
 
     Safe to call from several threads at once: evaluation changes nothing in the network.
     """
@@ -46,15 +45,13 @@ class NetworkCombiner(Combiner):
             for index, answer in zip(sound, self._forward([calls[index] for index in sound]), strict=True):
                 try:
                     _check_answer(answer)
-                    outcomes[index] = answer
+                    outcomes[index] = weighted(answer, calls[index], self.own_weight)
                 except NotFiniteError as error:
                     outcomes[index] = error
         return [outcomes[index] for index in range(len(calls))]
 
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
-        (answer,) = self._forward([Pairs(image_features, text_features, text_weight)])
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        answer = self._forward([Pairs(image_features, text_features)])[0]
         _check_answer(answer)
         return answer
 
@@ -62,16 +59,31 @@ class NetworkCombiner(Combiner):
         counts = [len(call.image_features) for call in calls]
         image = np.concatenate([call.image_features for call in calls])
         text = np.concatenate([call.text_features for call in calls])
-        weights = None
-        if any(call.text_weight is not None for call in calls):
-            given = [np.nan if call.text_weight is None else call.text_weight for call in calls]
-            weights = np.repeat(np.array(given, np.float32), counts)
-        query_vectors, text_weights = self.runtime(image, text, weights)
+        query_vectors, lambdas = self.runtime(image, text)
+        meant = meaningful_lambdas(lambdas, image, text)
         ends = np.cumsum(counts)[:-1]
-        return [
-            Combined(*parts)
-            for parts in zip(np.split(query_vectors, ends), np.split(text_weights, ends), strict=True)
-        ]
+        parts = (np.split(each, ends) for each in (query_vectors, lambdas, meant))
+        return [Combined(*answer) for answer in zip(*parts, strict=True)]
+
+
+# Lambda says how much of the text and of the image is added, as they are: where one is longer than this many
+# times the other, it is no share of either.
+_LONGEST_RATIO = 2.0
+# A lambda nearer to 0 or 1 than this weighs nothing: the learned vector carries what it leaves out.
+_SATURATED = 0.01
+
+
+def meaningful_lambdas(lambdas: Float32, image: Float32, text: Float32) -> Float32:
+    """Return lambdas, (n,), with NaN for those that cannot mean anything.
+
+    A lambda is a share of text and image only where their features, (n, d), are of about the same length, and
+    where it is not saturated.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = np.linalg.norm(image, axis=1) / np.linalg.norm(text, axis=1)
+        alike = (ratio <= _LONGEST_RATIO) & (ratio >= 1 / _LONGEST_RATIO)
+        between = (lambdas >= _SATURATED) & (lambdas <= 1 - _SATURATED)
+    return np.where(alike & between, lambdas, np.float32(np.nan)).astype(np.float32)
 
 
 def _check_answer(answer: Combined) -> None:

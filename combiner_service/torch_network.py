@@ -38,27 +38,16 @@ class CombinerNetwork(nn.Module):
         self.image_dropout = nn.Dropout(_DROPOUT)
         self.combiner_dropout = nn.Dropout(_DROPOUT)
 
-    def forward(
-        self, image_features: Tensor, text_features: Tensor, text_weight: Tensor | float | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
         """Combine (n, d) image features with (n, d) text features.
 
-        `text_weight`, one for all or (n,), replaces lambda, where it is not NaN; v is the network's own all
-        the same. Returns the L2-normalised query vectors, (n, d), and the lambda that was used, (n,).
+        Returns the L2-normalised query vectors, (n, d), and lambda, (n,).
         """
         text = self.text_dropout(functional.relu(self.text_projection_layer(text_features)))
         image = self.image_dropout(functional.relu(self.image_projection_layer(image_features)))
         both = torch.cat((text, image), dim=-1)
         hidden = self.combiner_dropout(functional.relu(self.combiner_layer(both)))
-        if text_weight is None:
-            weight = self.dynamic_scalar(both)
-        else:
-            weight = torch.as_tensor(text_weight, dtype=both.dtype, device=both.device)
-            weight = weight.expand(len(both))[:, None]
-            own = weight.isnan()
-            # Almost half of the network's numbers belong to lambda: they are not read for nothing.
-            if bool(own.any()):
-                weight = torch.where(own, self.dynamic_scalar(both), weight)
+        weight = self.dynamic_scalar(both)
         mixed = self.output_layer(hidden) + weight * text_features + (1 - weight) * image_features
         return functional.normalize(mixed, dim=-1), weight.squeeze(-1)
 
@@ -83,10 +72,9 @@ class TorchRuntime:
     def __init__(self, network: CombinerNetwork) -> None:
         self._network = network
 
-    def __call__(self, image: Float32, text: Float32, text_weight: Float32 | None) -> tuple[Float32, Float32]:
+    def __call__(self, image: Float32, text: Float32) -> tuple[Float32, Float32]:
         """Combine row by row; see `NetworkRuntime`."""
         device = self._network.output_layer.bias.device
-        given = (image, text) if text_weight is None else (image, text, text_weight)
         with torch.inference_mode():
-            vectors, used = self._network(*(torch.from_numpy(each).to(device) for each in given))
+            vectors, used = self._network(*(torch.from_numpy(each).to(device) for each in (image, text)))
             return vectors.cpu().numpy(), used.cpu().numpy()

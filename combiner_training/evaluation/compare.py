@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from combiner_service.builtin import SumCombiner, named_combiners
-from combiner_service.combiner import Combiner
+from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, constant_weight, unit_rows
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.protocol import Protocol, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
@@ -150,7 +152,7 @@ def compare(
     for combiner in combiners:
         add(ComparedRow(combiner.info.name, evaluate(combiner, parts, protocol)))
         if isinstance(combiner, SumCombiner):
-            add(_weighted_sum(combiner, parts, protocol))
+            add(_weighted_sum(parts, protocol))
     return Comparison(protocol, tuple(rows), reported_rows(protocol.dataset))
 
 
@@ -159,11 +161,23 @@ def baselines() -> list[Combiner]:
     return sorted(named_combiners().values(), key=lambda combiner: combiner.info.takes_text_weight)
 
 
-def _weighted_sum(
-    combiner: SumCombiner, parts: Sequence[EvaluationQueries], protocol: Protocol
-) -> ComparedRow:
+class WeightedSum(Combiner):
+    """unit((1 - w) * image + w * text) on raw features, for one w."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(
+            CombinerInfo("weighted_sum", "Weighted sum of raw features.", takes_text_weight=False)
+        )
+        self._weight = weight
+
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        image, text = image_features.astype(np.float64), text_features.astype(np.float64)
+        return constant_weight(unit_rows((1 - self._weight) * image + self._weight * text), self._weight)
+
+
+def _weighted_sum(parts: Sequence[EvaluationQueries], protocol: Protocol) -> ComparedRow:
     rule = next(iter(selection_rules(protocol.dataset).values()))
-    tried = {weight: evaluate(combiner, parts, protocol, text_weight=weight) for weight in WEIGHTS}
+    tried = {weight: evaluate(WeightedSum(weight), parts, protocol) for weight in WEIGHTS}
     best = max(tried, key=lambda weight: rule(tried[weight].metrics))
     return ComparedRow(
         "weighted_sum", tried[best], f"text weight {best}, the best of {len(WEIGHTS)} on these queries"

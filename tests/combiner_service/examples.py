@@ -54,7 +54,6 @@ def combine_by_formulae(
     weights: Mapping[str, NDArray[np.floating]],
     image: NDArray[np.floating],
     text: NDArray[np.floating],
-    text_weight: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The network by its formulae alone, in float64 and without torch's layers: (query, lambda)."""
     w = {name: array.astype(np.float64) for name, array in weights.items()}
@@ -69,6 +68,6 @@ def combine_by_formulae(
     )
     v = linear("output_layer", np.maximum(linear("combiner_layer", both), 0))
     scalar = linear("dynamic_scalar.3", np.maximum(linear("dynamic_scalar.0", both), 0))
-    lam = 1 / (1 + np.exp(-scalar)) if text_weight is None else np.full((len(image), 1), text_weight)
+    lam = 1 / (1 + np.exp(-scalar))
     mixed = v + lam * text64 + (1 - lam) * image64
     return mixed / np.linalg.norm(mixed, axis=1, keepdims=True), lam[:, 0]

@@ -28,26 +28,6 @@ def test_sum_adds_the_raw_features(seed: int) -> None:
     assert (answer.text_weights == 0.5).all()
 
 
-@given(seeds, st.floats(0, 1))
-def test_sum_weights_the_raw_features(seed: int, weight: float) -> None:
-    image, text = features_of(5, seed=seed), features_of(5, seed=seed + 1)
-    answer = SumCombiner().combine(image, text, weight)
-    expected = unit((1 - weight) * image.astype(np.float64) + weight * text.astype(np.float64))  # type: ignore[arg-type]
-    np.testing.assert_allclose(answer.query_vectors, expected, atol=1e-6)
-
-
-@given(seeds)
-def test_sum_ends_at_image_and_text(seed: int) -> None:
-    image, text = features_of(5, seed=seed), features_of(5, seed=seed + 1)
-    combiner = SumCombiner()
-    np.testing.assert_array_equal(
-        combiner.combine(image, text, 0.0).query_vectors, ImageCombiner().combine(image, text).query_vectors
-    )
-    np.testing.assert_array_equal(
-        combiner.combine(image, text, 1.0).query_vectors, TextCombiner().combine(image, text).query_vectors
-    )
-
-
 @given(seeds, st.floats(2**-10, 2**10))
 def test_sum_keeps_its_direction_when_both_are_scaled_alike(seed: int, scale: float) -> None:
     image, text = features_of(3, seed=seed), features_of(3, seed=seed + 1)
@@ -112,7 +92,7 @@ def test_the_answer_is_the_textbook_formula(seed: int, weight: float) -> None:
 def test_nearer_to_the_text_is_the_default() -> None:
     image, text = features_of(4), features_of(4, seed=1)
     answer, near = SlerpCombiner().combine(image, text), SlerpCombiner().combine(image, text, 0.6)
-    np.testing.assert_array_equal(answer.query_vectors, near.query_vectors)
+    np.testing.assert_allclose(answer.query_vectors, near.query_vectors, atol=1e-7)
     np.testing.assert_allclose(answer.text_weights, 0.6, rtol=1e-6)
 
 

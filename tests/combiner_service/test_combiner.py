@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from combiner_service.builtin import BUILTIN, ImageCombiner, TextCombiner
-from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs
+from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, Pairs, unit_rows
 from combiner_service.cpu_network import CpuNetwork
 from combiner_service.errors import (
     InvalidFeaturesError,
@@ -18,7 +18,7 @@ from combiner_service.errors import (
     TextWeightOutOfRangeError,
     WrongDimensionError,
 )
-from combiner_service.network import NetworkCombiner
+from combiner_service.network import NetworkCombiner, meaningful_lambdas
 from tests.combiner_service.examples import SMALL, features_of, weights_of
 
 pytestmark = pytest.mark.torch
@@ -66,6 +66,51 @@ def test_answers_are_finite_unit_vectors_or_the_row_is_refused(
     assert ((answer.text_weights >= 0) & (answer.text_weights <= 1)).all()
     if weight is not None:
         np.testing.assert_allclose(answer.text_weights, weight, atol=1e-6)
+
+
+@every_combiner
+@given(
+    seed=st.integers(0, 2**16),
+    image_length=st.floats(0.01, 100),
+    text_length=st.floats(0.01, 100),
+    weight=st.floats(0, 1),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_text_weight_moves_the_answer_at_an_even_pace_or_is_refused(
+    make: Callable[[], Combiner], seed: int, image_length: float, text_length: float, weight: float
+) -> None:
+    combiner = make()
+    image = features_of(3, seed=seed) * np.float32(image_length)
+    text = features_of(3, seed=seed + 1) * np.float32(text_length)
+    if not combiner.info.takes_text_weight:
+        with pytest.raises(TextWeightNotTakenError):
+            combiner.combine(image, text, weight)
+        return
+    ends, own = (unit_rows(image), unit_rows(text)), unit_rows(combiner.combine(image, text).query_vectors)
+    at = combiner.own_weight
+    end = ends[weight > at]
+    share = (weight - at) / (1 - at) if weight > at else 1 - weight / at
+    there = unit_rows(combiner.combine(image, text, weight).query_vectors)
+    whole = np.arccos(np.clip((own * end).sum(axis=1), -1, 1))
+    gone = np.arccos(np.clip((own * there).sum(axis=1), -1, 1))
+    np.testing.assert_allclose(gone, share * whole, atol=2e-3)
+    np.testing.assert_allclose(gone + np.arccos(np.clip((there * end).sum(axis=1), -1, 1)), whole, atol=4e-3)
+
+
+def test_lambda_is_told_where_it_is_a_share_and_nowhere_else() -> None:
+    image, text = features_of(200, seed=3), features_of(200, seed=4)
+    image /= np.linalg.norm(image, axis=1, keepdims=True)
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    network = network_combiner()
+    alike, uneven = network.combine(image * 3, text * 2), network.combine(image * 30, text * 2)
+    assert alike.lambdas is not None
+    assert uneven.lambdas is not None
+    np.testing.assert_array_equal(alike.lambdas, alike.text_weights)
+    assert np.isnan(uneven.lambdas).all()
+    saturated = np.array([0.0, 0.005, 0.02, 0.5, 0.98, 0.995, 1.0], np.float32)
+    told = meaningful_lambdas(saturated, image[:7], text[:7])
+    assert np.isnan(told).tolist() == [True, True, False, False, False, True, True]
+    assert all(combiner.combine(image, text).lambdas is None for combiner in BUILTIN)
 
 
 @every_combiner

@@ -16,6 +16,7 @@ from combiner_service.builtin import builtin_names
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
 from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.combine_queue import Job, Outcome
+from combiner_service.combiner import Combined, Pairs, weighted
 from combiner_service.executor import CombineExecutor
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.network import NetworkCombiner
@@ -67,11 +68,12 @@ def combine(tmp_path: Path) -> Fixture:
 
 def check(outcome: Outcome, seed: int, *, rows: int = 2, weight: float | None = None) -> None:
     assert isinstance(outcome, pb.CombineResponse), outcome
-    wanted, scalar = combine_by_formulae(
-        weights_of(seed=3), features_of(rows, seed=seed), features_of(rows, seed=seed + 1), weight
-    )
-    np.testing.assert_allclose(unpack(outcome.query_vectors), wanted, atol=1e-5)
-    np.testing.assert_allclose(outcome.text_weights, scalar, atol=1e-5)
+    image, text = features_of(rows, seed=seed), features_of(rows, seed=seed + 1)
+    wanted, scalar = combine_by_formulae(weights_of(seed=3), image, text)
+    own = Combined(wanted.astype(np.float32), scalar.astype(np.float32))
+    moved = weighted(own, Pairs(image, text, weight))
+    np.testing.assert_allclose(unpack(outcome.query_vectors), moved.query_vectors, atol=1e-5)
+    np.testing.assert_allclose(outcome.text_weights, moved.text_weights, atol=1e-5)
     assert outcome.combiner == NAME
     assert outcome.query_vectors.model_fingerprint == "model-a"
 

@@ -21,7 +21,7 @@ class Texts(Combiner):
     def __init__(self, name="texts"):
         super().__init__(CombinerInfo(name=name, description="Text alone.", takes_text_weight=False))
 
-    def _combine(self, image_features, text_features, text_weight):
+    def _combine(self, image_features, text_features):
         rows = text_features / np.linalg.norm(text_features, axis=1, keepdims=True)
         return Combined(rows, np.ones(len(rows), np.float32))
 

@@ -17,7 +17,8 @@ from cir.limits import DEFAULT_COMBINER
 from cir.vectors import pack, unpack
 from combiner_service.builtin import SumCombiner
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
-from combiner_service.network import NetworkCombiner
+from combiner_service.combiner import unit_rows
+from combiner_service.network import NetworkCombiner, meaningful_lambdas
 from service_runtime.settings import software_version
 from tests.combiner_service.conftest import Serve
 from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
@@ -67,15 +68,21 @@ async def works(stub: Any) -> None:
 async def test_the_network_answers_as_evaluated_by_its_formulae(serve: Serve, folder: Path) -> None:
     stub = await serve(checkpoint_dir=folder)
     for name, seed in (("published", 1), ("own", 2)):
-        for weight in (None, 0.0, 0.3, 1.0):
-            answer = await stub.Combine(request(f"combiner/{name}", text_weight=weight))
-            expected, scalar = combine_by_formulae(
-                weights_of(seed=seed), features_of(3), features_of(3, seed=1), weight
-            )
-            np.testing.assert_allclose(unpack(answer.query_vectors), expected, atol=1e-5)
-            np.testing.assert_allclose(answer.text_weights, scalar, atol=1e-5)
-            assert answer.combiner == f"combiner/{name}"
-            assert answer.elapsed.ToNanoseconds() > 0
+        image, text = features_of(3), features_of(3, seed=1)
+        answer = await stub.Combine(request(f"combiner/{name}"))
+        expected, scalar = combine_by_formulae(weights_of(seed=seed), image, text)
+        np.testing.assert_allclose(unpack(answer.query_vectors), expected, atol=1e-5)
+        np.testing.assert_allclose(answer.text_weights, scalar, atol=1e-5)
+        np.testing.assert_array_equal(
+            answer.lambdas, meaningful_lambdas(np.array(answer.text_weights, np.float32), image, text)
+        )
+        assert answer.combiner == f"combiner/{name}"
+        assert answer.elapsed.ToNanoseconds() > 0
+        for weight, end in ((0.0, image), (0.5, expected), (1.0, text)):
+            moved = await stub.Combine(request(f"combiner/{name}", text_weight=weight))
+            np.testing.assert_allclose(unpack(moved.query_vectors), unit_rows(end), atol=1e-5)
+            assert list(moved.text_weights) == [weight] * 3
+            assert moved.lambdas == answer.lambdas
 
 
 @pytest.mark.parametrize(("name", "weight"), [("sum", 0.5), ("slerp", 0.6), ("image", 0.0), ("text", 1.0)])
@@ -85,6 +92,7 @@ async def test_simple_combiners_answer_unit_vectors_and_their_weight(
     answer = await (await serve()).Combine(request(name))
     np.testing.assert_allclose(np.linalg.norm(unpack(answer.query_vectors), axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(answer.text_weights, [weight] * 3, rtol=1e-6)
+    assert not answer.lambdas
 
 
 async def test_an_empty_name_means_the_default(serve: Serve, folder: Path) -> None:

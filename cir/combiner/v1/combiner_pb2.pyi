@@ -249,8 +249,9 @@ class CombineRequest(_message.Message):
     combiner: _builtins.str
     """Name of the combiner; empty means the service's default."""
     text_weight: _builtins.float
-    """Weight of the text, 0 (image only) to 1 (text only), in place of the combiner's own.
-    Unset: the combiner decides.
+    """Moves the query between image and text: 0 is the image's direction, 1 the text's, 0.5 (for slerp 0.6) what
+    the combiner answers without a weight; between them it walks along great circles at an even pace, so that
+    no part of the range is without effect. Unset: the combiner decides.
     """
     @_builtins.property
     def image_features(self) -> _vectors_pb2.VectorBatch:
@@ -293,6 +294,7 @@ class CombineResponse(_message.Message):
     TEXT_WEIGHTS_FIELD_NUMBER: _builtins.int
     COMBINER_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
+    LAMBDAS_FIELD_NUMBER: _builtins.int
     combiner: _builtins.str
     """Name of the combiner that was used."""
     @_builtins.property
@@ -301,13 +303,20 @@ class CombineResponse(_message.Message):
 
     @_builtins.property
     def text_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Weight that the text had, one a pair, 0 to 1. For `combiner/<checkpoint>` the network's dynamic
-        scalar (lambda of the paper).
+        """The request's `text_weight` where it was given, one a pair. Else the network's dynamic scalar (lambda of
+        the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others.
         """
 
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
         """Time spent combining, without the network's way."""
+
+    @_builtins.property
+    def lambdas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Lambda of a network as a share of text against image, one a pair, 0 to 1. NaN where it cannot mean that:
+        one feature is more than twice as long as the other, or it lies within 0.01 of 0 or 1. Empty for
+        combiners without a network.
+        """
 
     def __init__(
         self,
@@ -316,10 +325,11 @@ class CombineResponse(_message.Message):
         text_weights: _abc.Iterable[_builtins.float] | None = ...,
         combiner: _builtins.str = ...,
         elapsed: _duration_pb2.Duration | None = ...,
+        lambdas: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "query_vectors", b"query_vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiner", b"combiner", "elapsed", b"elapsed", "query_vectors", b"query_vectors", "text_weights", b"text_weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiner", b"combiner", "elapsed", b"elapsed", "lambdas", b"lambdas", "query_vectors", b"query_vectors", "text_weights", b"text_weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from combiner_service.builtin import ImageCombiner, SumCombiner
 from combiner_training.datasets.base import Query
-from combiner_training.evaluation.compare import WEIGHTS, Comparison, compare, reported_rows
+from combiner_training.evaluation.compare import WEIGHTS, Comparison, WeightedSum, compare, reported_rows
 from combiner_training.evaluation.evaluate import evaluate
 from combiner_training.evaluation.protocol import protocol_for, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries
@@ -50,7 +50,7 @@ def test_every_baseline_is_there_and_the_weighted_sum_is_the_best_of_its_weights
     weighted = comparison.rows[3]
     part, protocol = part_of("triplets", missing=True), protocol_for("triplets")
     rule = next(iter(selection_rules("triplets").values()))
-    tried = [evaluate(SumCombiner(), [part], protocol, text_weight=weight).metrics for weight in WEIGHTS]
+    tried = [evaluate(WeightedSum(weight), [part], protocol).metrics for weight in WEIGHTS]
     assert rule(weighted.evaluation.metrics) == max(rule(metrics) for metrics in tried)
     assert "text weight 0." in weighted.note
 

@@ -30,9 +30,7 @@ class DifferenceCombiner(Combiner):
             CombinerInfo("difference", "Text less a tenth of the image.", takes_text_weight=False)
         )
 
-    def _combine(
-        self, image_features: Float32, text_features: Float32, text_weight: float | None
-    ) -> Combined:
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
         total = text_features.astype(np.float64) - 0.1 * image_features
         return constant_weight(total / np.linalg.norm(total, axis=1, keepdims=True), 1.0)
 

@@ -435,8 +435,9 @@ type CombineRequest struct {
 	ImageFeatures *v1.VectorBatch `protobuf:"bytes,2,opt,name=image_features,json=imageFeatures,proto3" json:"image_features,omitempty"`
 	// Raw text features, one row a pair; as many as there are image features.
 	TextFeatures *v1.VectorBatch `protobuf:"bytes,3,opt,name=text_features,json=textFeatures,proto3" json:"text_features,omitempty"`
-	// Weight of the text, 0 (image only) to 1 (text only), in place of the combiner's own.
-	// Unset: the combiner decides.
+	// Moves the query between image and text: 0 is the image's direction, 1 the text's, 0.5 (for slerp 0.6) what
+	// the combiner answers without a weight; between them it walks along great circles at an even pace, so that
+	// no part of the range is without effect. Unset: the combiner decides.
 	TextWeight *float64 `protobuf:"fixed64,4,opt,name=text_weight,json=textWeight,proto3,oneof" json:"text_weight,omitempty"`
 	// How to write the query vectors. Default: packed FLOAT32.
 	Encoding      *v1.VectorEncoding `protobuf:"bytes,5,opt,name=encoding,proto3" json:"encoding,omitempty"`
@@ -514,13 +515,17 @@ type CombineResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// L2-normalised query vectors, one row a pair.
 	QueryVectors *v1.VectorBatch `protobuf:"bytes,1,opt,name=query_vectors,json=queryVectors,proto3" json:"query_vectors,omitempty"`
-	// Weight that the text had, one a pair, 0 to 1. For `combiner/<checkpoint>` the network's dynamic
-	// scalar (lambda of the paper).
+	// The request's `text_weight` where it was given, one a pair. Else the network's dynamic scalar (lambda of
+	// the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others.
 	TextWeights []float32 `protobuf:"fixed32,2,rep,packed,name=text_weights,json=textWeights,proto3" json:"text_weights,omitempty"`
 	// Name of the combiner that was used.
 	Combiner string `protobuf:"bytes,3,opt,name=combiner,proto3" json:"combiner,omitempty"`
 	// Time spent combining, without the network's way.
-	Elapsed       *durationpb.Duration `protobuf:"bytes,4,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	Elapsed *durationpb.Duration `protobuf:"bytes,4,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	// Lambda of a network as a share of text against image, one a pair, 0 to 1. NaN where it cannot mean that:
+	// one feature is more than twice as long as the other, or it lies within 0.01 of 0 or 1. Empty for
+	// combiners without a network.
+	Lambdas       []float32 `protobuf:"fixed32,5,rep,packed,name=lambdas,proto3" json:"lambdas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +588,13 @@ func (x *CombineResponse) GetElapsed() *durationpb.Duration {
 	return nil
 }
 
+func (x *CombineResponse) GetLambdas() []float32 {
+	if x != nil {
+		return x.Lambdas
+	}
+	return nil
+}
+
 var File_cir_combiner_v1_combiner_proto protoreflect.FileDescriptor
 
 const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
@@ -625,12 +637,13 @@ const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
 	"\vtext_weight\x18\x04 \x01(\x01H\x00R\n" +
 	"textWeight\x88\x01\x01\x129\n" +
 	"\bencoding\x18\x05 \x01(\v2\x1d.cir.common.v1.VectorEncodingR\bencodingB\x0e\n" +
-	"\f_text_weight\"\xc6\x01\n" +
+	"\f_text_weight\"\xe0\x01\n" +
 	"\x0fCombineResponse\x12?\n" +
 	"\rquery_vectors\x18\x01 \x01(\v2\x1a.cir.common.v1.VectorBatchR\fqueryVectors\x12!\n" +
 	"\ftext_weights\x18\x02 \x03(\x02R\vtextWeights\x12\x1a\n" +
 	"\bcombiner\x18\x03 \x01(\tR\bcombiner\x123\n" +
-	"\aelapsed\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aelapsed2\xa5\x02\n" +
+	"\aelapsed\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
+	"\alambdas\x18\x05 \x03(\x02R\alambdas2\xa5\x02\n" +
 	"\x0fCombinerService\x12d\n" +
 	"\x0fGetCombinerInfo\x12'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n" +
 	"\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n" +

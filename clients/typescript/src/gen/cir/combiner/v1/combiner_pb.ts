@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/combiner/v1/combiner.proto.
  */
 export const file_cir_combiner_v1_combiner: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaXIvY29tYmluZXIvdjEvY29tYmluZXIucHJvdG8SD2Npci5jb21iaW5lci52MSIYChZHZXRDb21iaW5lckluZm9SZXF1ZXN0IogBChdHZXRDb21iaW5lckluZm9SZXNwb25zZRIvCgZsaW1pdHMYASABKAsyHy5jaXIuY29tYmluZXIudjEuQ29tYmluZXJMaW1pdHMSEQoJY29tYmluZXJzGAIgASgNEhgKEGRlZmF1bHRfY29tYmluZXIYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKUAQoOQ29tYmluZXJMaW1pdHMSFwoPbWF4X2JhdGNoX2l0ZW1zGAEgASgNEhUKDW1heF9kaW1lbnNpb24YAiABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYAyABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYBCABKA0SGQoRbWF4X21lc3NhZ2VfcGFydHMYBSABKA0iPQoUTGlzdENvbWJpbmVyc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiXgoVTGlzdENvbWJpbmVyc1Jlc3BvbnNlEiwKCWNvbWJpbmVycxgBIAMoCzIZLmNpci5jb21iaW5lci52MS5Db21iaW5lchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki8wEKCENvbWJpbmVyEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYAyABKAkSEQoJZGltZW5zaW9uGAQgASgNEhkKEXRha2VzX3RleHRfd2VpZ2h0GAUgASgIEg8KB3Byb2JsZW0YBiABKAkSOQoIbWV0YWRhdGEYByADKAsyJy5jaXIuY29tYmluZXIudjEuQ29tYmluZXIuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5AEKDkNvbWJpbmVSZXF1ZXN0EhAKCGNvbWJpbmVyGAEgASgJEjIKDmltYWdlX2ZlYXR1cmVzGAIgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIxCg10ZXh0X2ZlYXR1cmVzGAMgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIYCgt0ZXh0X3dlaWdodBgEIAEoAUgAiAEBEi8KCGVuY29kaW5nGAUgASgLMh0uY2lyLmNvbW1vbi52MS5WZWN0b3JFbmNvZGluZ0IOCgxfdGV4dF93ZWlnaHQimAEKD0NvbWJpbmVSZXNwb25zZRIxCg1xdWVyeV92ZWN0b3JzGAEgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIUCgx0ZXh0X3dlaWdodHMYAiADKAISEAoIY29tYmluZXIYAyABKAkSKgoHZWxhcHNlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbjKlAgoPQ29tYmluZXJTZXJ2aWNlEmQKD0dldENvbWJpbmVySW5mbxInLmNpci5jb21iaW5lci52MS5HZXRDb21iaW5lckluZm9SZXF1ZXN0GiguY2lyLmNvbWJpbmVyLnYxLkdldENvbWJpbmVySW5mb1Jlc3BvbnNlEl4KDUxpc3RDb21iaW5lcnMSJS5jaXIuY29tYmluZXIudjEuTGlzdENvbWJpbmVyc1JlcXVlc3QaJi5jaXIuY29tYmluZXIudjEuTGlzdENvbWJpbmVyc1Jlc3BvbnNlEkwKB0NvbWJpbmUSHy5jaXIuY29tYmluZXIudjEuQ29tYmluZVJlcXVlc3QaIC5jaXIuY29tYmluZXIudjEuQ29tYmluZVJlc3BvbnNlQooBCg9jaXIuY29tYmluZXIudjFCDUNvbWJpbmVyUHJvdG9QAVpCY29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9jb21iaW5lci92MTtjb21iaW5lcnYxqgIPQ2lyLkNvbWJpbmVyLlYxygIPQ2lyXENvbWJpbmVyXFYxYgZwcm90bzM", [file_cir_common_v1_vectors, file_google_protobuf_duration]);
+  fileDesc("Ch5jaXIvY29tYmluZXIvdjEvY29tYmluZXIucHJvdG8SD2Npci5jb21iaW5lci52MSIYChZHZXRDb21iaW5lckluZm9SZXF1ZXN0IogBChdHZXRDb21iaW5lckluZm9SZXNwb25zZRIvCgZsaW1pdHMYASABKAsyHy5jaXIuY29tYmluZXIudjEuQ29tYmluZXJMaW1pdHMSEQoJY29tYmluZXJzGAIgASgNEhgKEGRlZmF1bHRfY29tYmluZXIYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKUAQoOQ29tYmluZXJMaW1pdHMSFwoPbWF4X2JhdGNoX2l0ZW1zGAEgASgNEhUKDW1heF9kaW1lbnNpb24YAiABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYAyABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYBCABKA0SGQoRbWF4X21lc3NhZ2VfcGFydHMYBSABKA0iPQoUTGlzdENvbWJpbmVyc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiXgoVTGlzdENvbWJpbmVyc1Jlc3BvbnNlEiwKCWNvbWJpbmVycxgBIAMoCzIZLmNpci5jb21iaW5lci52MS5Db21iaW5lchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki8wEKCENvbWJpbmVyEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYAyABKAkSEQoJZGltZW5zaW9uGAQgASgNEhkKEXRha2VzX3RleHRfd2VpZ2h0GAUgASgIEg8KB3Byb2JsZW0YBiABKAkSOQoIbWV0YWRhdGEYByADKAsyJy5jaXIuY29tYmluZXIudjEuQ29tYmluZXIuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5AEKDkNvbWJpbmVSZXF1ZXN0EhAKCGNvbWJpbmVyGAEgASgJEjIKDmltYWdlX2ZlYXR1cmVzGAIgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIxCg10ZXh0X2ZlYXR1cmVzGAMgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIYCgt0ZXh0X3dlaWdodBgEIAEoAUgAiAEBEi8KCGVuY29kaW5nGAUgASgLMh0uY2lyLmNvbW1vbi52MS5WZWN0b3JFbmNvZGluZ0IOCgxfdGV4dF93ZWlnaHQiqQEKD0NvbWJpbmVSZXNwb25zZRIxCg1xdWVyeV92ZWN0b3JzGAEgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIUCgx0ZXh0X3dlaWdodHMYAiADKAISEAoIY29tYmluZXIYAyABKAkSKgoHZWxhcHNlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdsYW1iZGFzGAUgAygCMqUCCg9Db21iaW5lclNlcnZpY2USZAoPR2V0Q29tYmluZXJJbmZvEicuY2lyLmNvbWJpbmVyLnYxLkdldENvbWJpbmVySW5mb1JlcXVlc3QaKC5jaXIuY29tYmluZXIudjEuR2V0Q29tYmluZXJJbmZvUmVzcG9uc2USXgoNTGlzdENvbWJpbmVycxIlLmNpci5jb21iaW5lci52MS5MaXN0Q29tYmluZXJzUmVxdWVzdBomLmNpci5jb21iaW5lci52MS5MaXN0Q29tYmluZXJzUmVzcG9uc2USTAoHQ29tYmluZRIfLmNpci5jb21iaW5lci52MS5Db21iaW5lUmVxdWVzdBogLmNpci5jb21iaW5lci52MS5Db21iaW5lUmVzcG9uc2VCigEKD2Npci5jb21iaW5lci52MUINQ29tYmluZXJQcm90b1ABWkJjb21wb3NlZC1pbWFnZS1yZXRyaWV2YWwvY2xpZW50cy9nby9nZW4vY2lyL2NvbWJpbmVyL3YxO2NvbWJpbmVydjGqAg9DaXIuQ29tYmluZXIuVjHKAg9DaXJcQ29tYmluZXJcVjFiBnByb3RvMw", [file_cir_common_v1_vectors, file_google_protobuf_duration]);
 
 /**
  * Asks for the limits.
@@ -270,8 +270,9 @@ export type CombineRequest = Message<"cir.combiner.v1.CombineRequest"> & {
   textFeatures?: VectorBatch | undefined;
 
   /**
-   * Weight of the text, 0 (image only) to 1 (text only), in place of the combiner's own.
-   * Unset: the combiner decides.
+   * Moves the query between image and text: 0 is the image's direction, 1 the text's, 0.5 (for slerp 0.6) what
+   * the combiner answers without a weight; between them it walks along great circles at an even pace, so that
+   * no part of the range is without effect. Unset: the combiner decides.
    *
    * @generated from field: optional double text_weight = 4;
    */
@@ -306,8 +307,8 @@ export type CombineResponse = Message<"cir.combiner.v1.CombineResponse"> & {
   queryVectors?: VectorBatch | undefined;
 
   /**
-   * Weight that the text had, one a pair, 0 to 1. For `combiner/<checkpoint>` the network's dynamic
-   * scalar (lambda of the paper).
+   * The request's `text_weight` where it was given, one a pair. Else the network's dynamic scalar (lambda of
+   * the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others.
    *
    * @generated from field: repeated float text_weights = 2;
    */
@@ -326,6 +327,15 @@ export type CombineResponse = Message<"cir.combiner.v1.CombineResponse"> & {
    * @generated from field: google.protobuf.Duration elapsed = 4;
    */
   elapsed?: Duration | undefined;
+
+  /**
+   * Lambda of a network as a share of text against image, one a pair, 0 to 1. NaN where it cannot mean that:
+   * one feature is more than twice as long as the other, or it lies within 0.01 of 0 or 1. Empty for
+   * combiners without a network.
+   *
+   * @generated from field: repeated float lambdas = 5;
+   */
+  lambdas: number[];
 };
 
 /**
