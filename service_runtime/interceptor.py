@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +17,7 @@ import grpc.aio
 from structlog.contextvars import bound_contextvars
 
 from cir.common.v1 import errors_pb2 as pb
+from service_runtime.aborted import forget_aborted
 from service_runtime.auth import ApiKey, Authenticator, key_context
 from service_runtime.contract import OPEN_METHODS, named_part, request_of
 from service_runtime.error_report import forget_frames, name_error
@@ -93,78 +94,92 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         if method.startswith(OPEN_METHODS):
-            return self._open.wrap(method, handler)
+            return forget_aborted(self._open.wrap(method, handler))
         key = self._authenticator.authenticate(method, details.invocation_metadata)
         received = self._inbox.method(method, handler.request_deserializer or bytes)
+        served: grpc.RpcMethodHandler[Any, Any]
         # To gRPC each is a stream, whose messages are read when they are asked for: of a refused call, never.
         if handler.unary_unary is not None:
-            return grpc.stream_unary_rpc_method_handler(
+            served = grpc.stream_unary_rpc_method_handler(
                 self._unary(received, handler.unary_unary, key),
                 response_serializer=handler.response_serializer,
             )
-        if handler.stream_stream is not None:
-            return grpc.stream_stream_rpc_method_handler(
+        elif handler.stream_stream is not None:
+            served = grpc.stream_stream_rpc_method_handler(
                 self._stream(received, handler.stream_stream, key),
                 response_serializer=handler.response_serializer,
             )
-        raise NotImplementedError(f"{method}: only unary and bidirectional methods are served")
+        else:
+            raise NotImplementedError(f"{method}: only unary and bidirectional methods are served")
+        return forget_aborted(served)
 
     def _unary(
         self, method: Method, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def serve(_requests: Any, context: Context) -> Any:
-            async with self._observe(method.name, key, context):
-                admitted, caller = self._let_in(method.name, key, context)
-                content = await self._inbox.receive(context, method)
-                size = len(content)
-                self._inbox.hold(caller, size)
+            with self._observe(method.name, key, context) as started:
                 try:
-                    with self._admit(method.name, admitted):
-                        async with self._inbox.room_for(content, method):
-                            request = self._inbox.parse(content, method)
-                            answer = inner(request, context)
-                            # The handler's alone from here, or a refused one would stay until its call ends.
-                            del content, request
-                            return await answer
-                finally:
-                    self._inbox.release(caller, size)
+                    answer = await self._answer(method, inner, key, context)
+                except BaseException as error:
+                    await self._fail(method.name, context, error, started)
+                    raise
+                self._record_end(method.name, "OK", started)
+                return answer
 
         return serve
+
+    async def _answer(
+        self, method: Method, inner: Callable[..., Any], key: Identity, context: Context
+    ) -> object:
+        admitted, caller = self._let_in(method.name, key, context)
+        content = await self._inbox.receive(context, method)
+        size = len(content)
+        self._inbox.hold(caller, size)
+        try:
+            with self._admit(method.name, admitted):
+                async with self._inbox.room_for(content, method):
+                    request = self._inbox.parse(content, method)
+                    answer = inner(request, context)
+                    # The handler's alone from here, or a refused one would stay until its call ends.
+                    del content, request
+                    return await answer
+        finally:
+            self._inbox.release(caller, size)
 
     def _stream(
         self, method: Method, inner: Callable[..., Any], key: Identity
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._observe(method.name, key, context):
-                admitted, caller = self._let_in(method.name, key, context)
-                messages = Messages(self._inbox, requests, method, caller)
+            with self._observe(method.name, key, context) as started:
                 try:
-                    with self._share_of_streams(caller), self._admit(method.name, admitted):
-                        # Closed with the call, or its clean-up would wait for garbage collection.
-                        async with aclosing(inner(messages, context)) as answers:
-                            async for answer in answers:
-                                yield answer
-                finally:
-                    messages.close()
+                    admitted, caller = self._let_in(method.name, key, context)
+                    messages = Messages(self._inbox, requests, method, caller)
+                    try:
+                        with self._share_of_streams(caller), self._admit(method.name, admitted):
+                            # Closed with the call, or its clean-up would wait for garbage collection.
+                            async with aclosing(inner(messages, context)) as answers:
+                                async for answer in answers:
+                                    yield answer
+                    finally:
+                        messages.close()
+                except BaseException as error:
+                    await self._fail(method.name, context, error, started)
+                    raise
+                self._record_end(method.name, "OK", started)
 
         return serve
 
-    @asynccontextmanager
-    async def _observe(self, method: str, key: Identity, context: Context) -> AsyncIterator[None]:
-        """Run a call's body: request id, log line, and the status of its end."""
+    @contextmanager
+    def _observe(self, method: str, key: Identity, context: Context) -> Iterator[float]:
+        """Run a call's body with its request id and log fields; yield when it started."""
         with (
             _request(context) as request_id,
             bound_contextvars(request_id=request_id, method=method, **_caller(key, context), **trace_facts()),
         ):
-            started = time.perf_counter()
             try:
-                yield
-            except BaseException as error:
-                await self._fail(method, context, error, started)
-                raise
+                yield time.perf_counter()
             finally:
                 self._inbox.ended()
-            self._record_end(method, "OK", started)
 
     def _let_in(self, method: str, key: Identity, context: Context) -> tuple[ApiKey | None, str]:
         """Return a call's key and the name that its caller is counted under, or refuse the call."""
@@ -222,14 +237,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._record_end(
                 method, refusal.code.name, started, reason=reason, **_facts(method, refusal, error)
             )
+            status = refusal.status()
             # Its frames hold the message, and ending the call can take a while.
             forget_frames(error)
-            await _abort(context, refusal.status())
+            await _abort(context, status)
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             self._record_end(method, "CANCELLED", started)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             get_logger().error("call failed", exc_info=error)
             self._record_end(method, "INTERNAL", started)
+            forget_frames(error)
             await _abort(context, internal_status())
 
     def _refusal(self, error: BaseException) -> ServiceError | None:

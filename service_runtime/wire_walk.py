@@ -17,15 +17,16 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 MAX_DEPTH = 100
 
 # What costs the parser most for a byte: runs of fields of two or three bytes, counted at the speed of `re`.
+# Possessive, since `re` keeps some 60 bytes for each round of a group that it may have to take back.
 _LENGTH_TAGS, _NUMBER_TAGS = (
     b"[" + b"".join(re.escape(bytes([number << 3 | kind])) for number in range(1, 16)) + b"]"
     for kind in (2, 0)
 )
 _RUNS = (
-    re.compile(b"(?:" + _LENGTH_TAGS + b"\\x00){4,}", re.DOTALL),
-    re.compile(b"(?:" + _LENGTH_TAGS + b"\\x01.){4,}", re.DOTALL),
+    re.compile(b"(?:" + _LENGTH_TAGS + b"\\x00){4,}+", re.DOTALL),
+    re.compile(b"(?:" + _LENGTH_TAGS + b"\\x01.){4,}+", re.DOTALL),
 )
-_NUMBERS = re.compile(b"(?:" + _NUMBER_TAGS + b"[\\x00-\\x7f]){4,}", re.DOTALL)
+_NUMBERS = re.compile(b"(?:" + _NUMBER_TAGS + b"[\\x00-\\x7f]){4,}+", re.DOTALL)
 
 # By tag of a field with a length: the same table of a message, or the name of a text.
 _Table = dict[int, Any]
@@ -112,16 +113,20 @@ class WireWalk:
                         inner = table.get(tag)
                         if inner is None or not size:
                             place += size
-                            if size < 2 and (run := _RUNS[size].match(content, place, end)):
-                                count += (run.end() - place) // (2 + size)
-                                place = run.end()
+                            if size < 2:
+                                last = min(end, place + (2 + size) * (pause - count))
+                                if run := _RUNS[size].match(content, place, last):
+                                    count += (run.end() - place) // (2 + size)
+                                    place = run.end()
                         elif inner.__class__ is str:
                             if size > max_text_bytes:
                                 raise TextTooLongError(inner)
                             place += size
-                            if size == 1 and (run := _RUNS[1].match(content, place, end)):
-                                count += (run.end() - place) // 3
-                                place = run.end()
+                            if size == 1:
+                                last = min(end, place + 3 * (pause - count))
+                                if run := _RUNS[1].match(content, place, last):
+                                    count += (run.end() - place) // 3
+                                    place = run.end()
                         else:
                             if place + size > end or len(stack) >= MAX_DEPTH:
                                 raise MalformedError
@@ -130,7 +135,8 @@ class WireWalk:
                     case 0:
                         if content[place] < 128:
                             place += 1
-                            if run := _NUMBERS.match(content, place, end):
+                            last = min(end, place + 2 * (pause - count))
+                            if run := _NUMBERS.match(content, place, last):
                                 count += (run.end() - place) // 2
                                 place = run.end()
                         else:

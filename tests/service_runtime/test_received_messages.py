@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from hypothesis import given
+from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
 from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
@@ -120,6 +122,33 @@ def test_huge_counts_are_known_before_anything_is_built(
     except DecodeError:
         return
     assert parts(message) <= 1000
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    part=st.sampled_from([b"\x00", b"\x01a", b"\x01\x00"]),
+    number=st.integers(1, 20),
+    wire_type=st.sampled_from([0, 2]),
+    step=st.sampled_from([7, 500, 1 << 30]),
+)
+@settings_of(max_examples=30)
+def test_counting_takes_no_memory_and_no_more_steps_than_it_is_given(
+    kind: Any, part: bytes, number: int, wire_type: int, step: int
+) -> None:
+    content = (wire.varint(number << 3 | wire_type) + part) * 5_000
+    counting = WireWalk(content, kind.DESCRIPTOR, max_parts=8_000, max_text_bytes=MAX_TEXT_BYTES)
+    tracemalloc.start()
+    try:
+        ended, counted = False, 0
+        while not ended:
+            ended = counting.advance(step)
+            assert counting.parts - counted <= step
+            counted = counting.parts
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    except (MalformedError, TooManyPartsError):
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(content=st.binary(max_size=200), kind=st.sampled_from(KINDS))
