@@ -52,7 +52,8 @@ def extract(
         str,
         typer.Option(
             "--model",
-            help="open_clip architecture, hf-hub:ORG/NAME, local-dir:PATH; default: the embedder's setting.",
+            help="open_clip architecture, hf-hub:ORG/NAME, local-dir:PATH; default: the embedder's setting, "
+            "which is not the model of cir up and cir demo: that is cir-small with --pretrained shipped.",
         ),
     ] = "",
     pretrained: Annotated[
@@ -135,7 +136,7 @@ def extract(
     for report in reports:
         missing = ", ".join(f"{count} {why}" for why, count in report.reasons.items())
         print(
-            f"{report.total} {report.kind}: {report.embedded} embedded, {report.kept} kept"
-            + (f"; WITHOUT FEATURES: {missing}" if missing else "")
+            f"{report.total} {report.kind}: {report.embedded} embedded, {report.kept} kept, "
+            f"mean length {report.mean_length:.1f}" + (f"; WITHOUT FEATURES: {missing}" if missing else "")
         )
     print(f"features: {out}")

@@ -69,7 +69,15 @@ def run_extract(
     else:
         chosen: dict[str, Any] = {"architecture": model} if model else {}
         chosen |= {"pretrained": pretrained} if pretrained else {}
-        embedding = LocalModel(settings_of(chosen | dict(traits)), batch_items)
+        try:
+            embedding = LocalModel(settings_of(chosen | dict(traits)), batch_items)
+        except Failure as failure:
+            if chosen:
+                raise
+            raise Failure(
+                f"{failure}; no model was named, so that it is the embedder's setting; the model of cir up "
+                "and cir demo is --model cir-small --pretrained shipped"
+            ) from failure
     try:
         images = extract_images(folder, paths, embedding, dtype=dtype, fresh=fresh, progress=progress)
         return images, extract_texts(folder, texts, embedding, dtype=dtype, fresh=fresh, progress=progress)

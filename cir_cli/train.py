@@ -86,6 +86,7 @@ def train(
                 "best": dict(trained.best),
                 "last": trained.last.document() if trained.last else None,
                 "folder": str(out),
+                "warnings": list(trained.warnings),
             }
         )
         return
@@ -94,4 +95,6 @@ def train(
         print(f"validated by {trained.last.protocol.text}: {trained.last.coverage.text}")
     for name, score in trained.best.items():
         print(f"{name}: {100 * score:.2f} %: {out / name}.safetensors")
+    for warning in trained.warnings:
+        print(f"WARNING: {warning}")
     print(f"serve it with: python -m combiner_service --checkpoint-dir {out}")

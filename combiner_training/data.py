@@ -18,16 +18,22 @@ from combiner_training.feature_file import FeatureFolder
 from combiner_training.options import TrainingError
 
 Rows = NDArray[np.int64]
+_NO_PAIRS: Rows = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Raw features of b triplets, (b, d) float32 each, and the triplets' ids."""
+    """Raw features of b triplets, (b, d) float32 each, and the triplets' ids.
+
+    `right` (pairs, 2) has the pairs of a triplet and another one's target that is right for it, too, where
+    they were asked for.
+    """
 
     ids: tuple[str, ...]
     image: Float32
     text: Float32
     target: Float32
+    right: Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,13 +76,13 @@ class TrainingData:
         random: np.random.Generator,
         size: int,
         *,
-        continued: float = 0.0,
         references: Float32 | None = None,
+        with_right_answers: bool = False,
     ) -> Iterator[Batch]:
         """One epoch: shuffled, without the batch that would be smaller than the others.
 
-        For the share `continued` of the triplets, `references` (n, d), where they are known, take the place
-        of the reference's features (see dialogue_references.py).
+        `references` (n, d) take the place of the features of references where they are not NaN (see
+        dialogue_references.py).
         """
         order = random.permutation(len(self.ids))
         texts = _one_of_each(self.texts, random)
@@ -86,13 +92,14 @@ class TrainingData:
             images = self.features.images.take(self.references[chosen])
             if references is not None:
                 composed = references[chosen]
-                replaced = (random.random(size) < continued) & np.isfinite(composed).all(axis=1)
-                images = np.where(replaced[:, None], composed, images)
+                images = np.where(np.isfinite(composed), composed, images)
+            drawn = targets[chosen]
             yield Batch(
                 tuple(self.ids[index] for index in chosen),
                 images,
                 self.features.texts.take(texts[chosen]),
-                self.features.images.take(targets[chosen]),
+                self.features.images.take(drawn),
+                _other_right_answers(self.targets[chosen], drawn) if with_right_answers else _NO_PAIRS,
             )
 
 
@@ -144,3 +151,16 @@ def _one_of_each(rows: Rows, random: np.random.Generator) -> Rows:
     counts = (rows != NONE).sum(axis=1)
     chosen: Rows = rows[np.arange(len(rows)), (random.random(len(rows)) * counts).astype(np.int64)]
     return chosen
+
+
+def _other_right_answers(right: Rows, drawn: Rows) -> Rows:
+    """Return the pairs (i, j), i not j, in which `drawn` (b,) has at j one of the `right` (b, T) of i."""
+    order = np.argsort(drawn, kind="stable")
+    owners, _ = np.nonzero(right != NONE)
+    wanted = right[right != NONE]
+    first = np.searchsorted(drawn[order], wanted, side="left")
+    count = np.searchsorted(drawn[order], wanted, side="right") - first
+    within = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
+    pairs = np.stack([np.repeat(owners, count), order[np.repeat(first, count) + within]], axis=1)
+    others: Rows = pairs[pairs[:, 0] != pairs[:, 1]]
+    return others

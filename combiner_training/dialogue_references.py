@@ -2,7 +2,7 @@
 
 The method trains on pairs of one image and one text. In a dialogue the reference of a second turn is not an
 image but the composed query of the first, which no image's features look like; a Combiner that never saw
-such references loses its way within a few turns. Here, for a share of the triplets of each batch, the
+such references loses its way within a few turns. Here, for a share of the triplets of an epoch, the
 reference is replaced by the composed query of a triplet that leads to it, scaled as the search service does.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from combiner_service.combiner import Float32
 from combiner_service.torch_network import CombinerNetwork
@@ -32,37 +31,47 @@ class DialogueReferences:
         self._first = np.searchsorted(images[order], data.references, side="left")
         self._count = np.searchsorted(images[order], data.references, side="right") - self._first
 
-    def references(self, network: CombinerNetwork, random: np.random.Generator) -> Float32:
-        """Return a reference for each triplet, (n, d) float32; NaN where no triplet leads to it.
+    def references(self, network: CombinerNetwork, share: float, random: np.random.Generator) -> Float32:
+        """Return a reference for the `share` of the triplets, (n, d) float32; NaN for the others.
 
-        It is the query of one or two triplets before. `network` composes as it serves, without dropout, and
-        is left in training mode.
+        It is the query of one or two triplets before; a triplet that none leads to keeps its own. Those that
+        are drawn are composed and no others. `network` composes as it serves, without dropout, and is left
+        in training mode.
         """
-        network.eval()
-        images = self._data.features.images.take(self._data.references)
-        lengths = np.linalg.norm(images, axis=1, keepdims=True)
-        once = self._composed(network, images, lengths, random)
-        before, known = self._before(random)
+        chosen = np.flatnonzero((self._count > 0) & (random.random(len(self._count)) < share))
+        references: Float32 = np.full((len(self._count), self._data.features.dimension), np.nan, np.float32)
+        if not len(chosen):
+            return references
+        last = self._before(chosen, random)
+        images = self._data.features.images.take(self._data.references[last])
         # A composed query has no length of its own: it keeps that of the image it grew from.
-        again = np.where(known, once[before], images)
-        grown = np.where(known, lengths[before], lengths)
-        twice = self._composed(network, again, grown, random)
-        last, known = self._before(random)
-        deep = random.random((len(last), 1)) < 0.5
+        lengths = np.linalg.norm(images, axis=1, keepdims=True)
+        network.eval()
+        deep = np.flatnonzero((self._count[last] > 0) & (random.random(len(last)) < 0.5))
+        if len(deep):
+            first = self._before(last[deep], random)
+            grown = self._data.features.images.take(self._data.references[first])
+            lengths[deep] = np.linalg.norm(grown, axis=1, keepdims=True)
+            images[deep] = self._composed(network, grown, lengths[deep], first, random)
+        references[chosen] = self._composed(network, images, lengths, last, random)
         network.train()
-        result: Float32 = np.where(known, np.where(deep, twice[last], once[last]), np.nan).astype(np.float32)
-        return result
+        return references
 
-    def _before(self, random: np.random.Generator) -> tuple[Rows, NDArray[np.bool_]]:
-        """Draw a triplet that leads to each one's reference, and say, (n, 1), if there is one."""
-        drawn = self._first + (random.random(len(self._first)) * self._count).astype(np.int64)
-        known = self._count > 0
-        return np.where(known, self._leading[np.where(known, drawn, 0)], 0), known[:, None]
+    def _before(self, triplets: Rows, random: np.random.Generator) -> Rows:
+        """Draw a triplet that leads to the reference of each; every one has some."""
+        drawn = (random.random(len(triplets)) * self._count[triplets]).astype(np.int64)
+        before: Rows = self._leading[self._first[triplets] + drawn]
+        return before
 
     def _composed(
-        self, network: CombinerNetwork, images: Float32, lengths: Float32, random: np.random.Generator
+        self,
+        network: CombinerNetwork,
+        images: Float32,
+        lengths: Float32,
+        triplets: Rows,
+        random: np.random.Generator,
     ) -> Float32:
-        texts = self._data.features.texts.take(self._data.drawn_texts(random))
+        texts = self._data.features.texts.take(self._data.drawn_texts(random)[triplets])
         device = next(network.parameters()).device
         parts = []
         with torch.inference_mode():

@@ -29,6 +29,7 @@ from combiner_training.progress import Progress
 
 # Two batches at a time: one is decoded (or on the wire) while the other is computed.
 _AT_ONCE = 2
+_ROWS_AT_ONCE = 8192
 MISSING, EMPTY = "missing", "empty"
 
 In = TypeVar("In")
@@ -67,13 +68,15 @@ class FeatureModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExtractResult:
-    """Contents of a file after a run. `reasons` counts the rows without features by why."""
+    """Contents of a file after a run. `reasons` counts the rows without features by why; `mean_length` is
+    that of the features, 0 where there are none."""
 
     kind: FeatureKind
     total: int
     embedded: int
     kept: int
     reasons: Mapping[str, int]
+    mean_length: float
 
 
 def extract_images(
@@ -206,7 +209,16 @@ def _extract(
         writer.finish()
     table = read_table(path)
     reasons = rejects.settle({name for name, usable in zip(names, table.usable, strict=True) if not usable})
-    return ExtractResult(kind, len(names), embedded, kept + begun, reasons)
+    return ExtractResult(kind, len(names), embedded, kept + begun, reasons, _mean_length(table))
+
+
+def _mean_length(table: FeatureTable) -> float:
+    rows = np.flatnonzero(table.usable)
+    lengths = [
+        np.linalg.norm(table.take(rows[start : start + _ROWS_AT_ONCE]), axis=1)
+        for start in range(0, len(rows), _ROWS_AT_ONCE)
+    ]
+    return float(np.concatenate(lengths).mean()) if lengths else 0.0
 
 
 def _known(path: Path, identity: ModelIdentity) -> FeatureTable | None:

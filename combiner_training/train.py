@@ -1,9 +1,9 @@
 """Training the Combiner: loss, validation and the whole course, top to bottom.
 
 The method's second stage (CVPR 2022; CLIP4Cir): CLIP is frozen and its features are read from files, the loss
-tells each target from the others of the batch, Adam has a constant learning rate, and the checkpoint is
-chosen by validation. A run that was killed is resumed from its last validation and ends, on a CPU, bit for
-bit as one that was not: everything random in an epoch follows from the seed and the epoch's number.
+tells each target from the others of the batch, and the checkpoint is chosen by validation. A run that was
+killed is resumed from its last validation and ends, on a CPU, bit for bit as one that was not: everything
+random in an epoch follows from the seed and the epoch's number.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.protocol import Protocol, Rule, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.log import TrainingLog
-from combiner_training.options import TrainingError, TrainOptions
+from combiner_training.options import Schedule, TrainingError, TrainOptions
 from combiner_training.progress import Progress
+from combiner_training.run_warnings import EXPLODES, loss_warning, one_target, saturation
 from combiner_training.train_state import FILE, TrainState, load_state, save_state
 from service_runtime.files import write_text
 
@@ -42,14 +43,16 @@ from service_runtime.files import write_text
 LOGIT_SCALE = 100.0
 
 
-def batch_classification_loss(queries: Tensor, targets: Tensor) -> Tensor:
+def batch_classification_loss(queries: Tensor, targets: Tensor, right: Tensor | None = None) -> Tensor:
     """Return the cross entropy, a scalar, of telling each query's target from the batch's other targets.
 
     One direction only, from query to target; other targets of the batch are the only negatives. `queries` are
     (b, d) unit query vectors, as the network gives them; `targets` are (b, d) raw image features, which are
-    normalised here.
+    normalised here. `right` (pairs, 2) are query and target of other triplets that are left out.
     """
     logits = LOGIT_SCALE * queries @ functional.normalize(targets, dim=-1).T
+    if right is not None:
+        logits = logits.index_put((right[:, 0], right[:, 1]), logits.new_tensor(-torch.inf))
     return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
 
 
@@ -82,12 +85,14 @@ _IDS_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """End of a training: its epoch, the best score by selection rule, and the last validation."""
+    """End of a training: its epoch, the best score by selection rule, the last validation, and what speaks
+    against the result, a sentence each."""
 
     epoch: int
     best: Mapping[str, float]
     last: Evaluation | None
     log: TrainingLog
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -107,13 +112,16 @@ def train(
     checkpoint `begin_with` come first, in place of random ones. `progress` sees every epoch.
 
     Raises:
-        TrainingError: Data smaller than a batch, a folder in use or of another training, a loss that is not
-            finite (with the step and its triplets), a full disk. What was written before stays as it was.
+        TrainingError: Data smaller than a batch, one target for all, a folder in use or of another training,
+            a loss that is not finite (with the step and its triplets) or explodes in the first epoch, a full
+            disk. What was written before stays as it was.
     """
     if len(data.ids) < options.batch_size:
         raise TrainingError(
             f"{len(data.ids)} triplets make no batch of {options.batch_size}; give a smaller `batch_size`"
         )
+    if nothing_to_learn := one_target(data):
+        raise TrainingError(f"{nothing_to_learn}; give triplets with several targets")
     if (folder / FILE).exists() and not resume:
         raise TrainingError(f"{folder} holds a training; continue it with `resume`, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +150,9 @@ def train(
     dialogues = DialogueReferences(data) if options.continued else None
     evaluation: Evaluation | None = None
     rules = validation.rules if validation is not None else {}
+    steps_of_epoch = len(data.ids) // options.batch_size
+    steps = options.epochs * steps_of_epoch
+    guessing = math.log(options.batch_size)
 
     progress.start("epochs", options.epochs)
     progress.advance(state.epoch)
@@ -152,15 +163,23 @@ def train(
         random = np.random.default_rng([options.seed, epoch])
         torch.manual_seed(int(random.integers(2**63)))
         losses = []
-        references = None if dialogues is None else dialogues.references(network, random)
-        batches = data.batches(random, options.batch_size, continued=options.continued, references=references)
+        references = None if dialogues is None else dialogues.references(network, options.continued, random)
+        batches = data.batches(
+            random,
+            options.batch_size,
+            references=references,
+            with_right_answers=options.mask_right_answers,
+        )
         for step, batch in enumerate(batches, start=1):
             image, text, target = (
                 torch.from_numpy(features).to(device) for features in (batch.image, batch.text, batch.target)
             )
+            right = torch.from_numpy(batch.right).to(device) if options.mask_right_answers else None
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate_at((epoch - 1) * steps_of_epoch + step - 1, steps)
             with torch.autocast(device.type, enabled=mixed):
                 queries, _ = network(image, text)
-                loss = batch_classification_loss(queries, target)
+                loss = batch_classification_loss(queries, target, right)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 raise _diverged(folder, losses[-1], epoch, step, batch, queries)
@@ -175,6 +194,11 @@ def train(
             "steps": len(losses),
             "seconds": round(time.perf_counter() - started, 4),
         }
+        state = state if state.first_loss else replace(state, first_loss=losses[0])
+        if epoch == 1 and (
+            wrong := loss_warning(losses[0], [entry["loss"]], guessing, options.learning_rate)
+        ).startswith(EXPLODES):
+            raise TrainingError(f"{wrong}; give a lower `learning_rate`")
         due = epoch % options.validate_every == 0 or epoch == options.epochs
         if not due:
             with _writing(folder):
@@ -207,7 +231,12 @@ def train(
         evaluation = validation.evaluate(network)  # a run that was over when it was resumed
     with _writing(folder):
         _write(folder / "last.safetensors", network, data, evaluation, options, state, "last")
-    return TrainResult(state.epoch, state.best, evaluation, log)
+    epochs = [each["loss"] for each in log.entries]
+    warnings = (
+        loss_warning(state.first_loss, epochs, guessing, options.learning_rate),
+        saturation(evaluation.text_weights) if evaluation is not None else "",
+    )
+    return TrainResult(state.epoch, state.best, evaluation, log, tuple(each for each in warnings if each))
 
 
 def _diverged(
@@ -231,7 +260,8 @@ def _diverged(
 def _run_config(
     data: TrainingData, validation: Validation | None, options: TrainOptions, sizes: NetworkSizes
 ) -> dict[str, str]:
-    """Return what two runs must share to have the same result, but for their length."""
+    """Return what two runs must share to have the same result, but for their length where the rate is
+    constant."""
     return {
         "data": f"{data.name} ({data.digest()[:16]})",
         "protocol": validation.protocol.text if validation is not None else "none",
@@ -240,7 +270,8 @@ def _run_config(
         "batch_size": str(options.batch_size),
         "learning_rate": str(options.learning_rate),
         "validate_every": str(options.validate_every),
-        **({"continued": str(options.continued)} if options.continued else {}),
+        **options.beyond_the_method,
+        **({"epochs": str(options.epochs)} if options.schedule is Schedule.COSINE else {}),
     }
 
 
@@ -274,7 +305,7 @@ def _write(
                 "seed": str(options.seed),
                 "batch_size": str(options.batch_size),
                 "learning_rate": str(options.learning_rate),
-                **({"continued": str(options.continued)} if options.continued else {}),
+                **options.beyond_the_method,
             },
         ),
     )

@@ -29,7 +29,7 @@ class TrainState:
 
     `run_config` is what a resumed run must agree in, `best` is the best score so far by selection rule,
     `since_best` counts validations since the first rule last improved, `scaler` is the state of the gradient
-    scaler.
+    scaler, `first_loss` is the loss of the first step.
     """
 
     run_config: Mapping[str, str]
@@ -37,6 +37,7 @@ class TrainState:
     best: dict[str, float] = field(default_factory=dict)
     since_best: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
+    first_loss: float = 0.0
 
 
 def save_state(

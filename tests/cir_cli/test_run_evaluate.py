@@ -120,7 +120,11 @@ def test_from_pictures_to_a_served_combiner(tmp_path: Path, capsys: pytest.Captu
     root = triplets(tmp_path / "data")
     data = ["--dataset", "garments", "--root", root]
     printed = succeed(capsys, "features", "extract", *data, "--out", root / "features")
-    assert "30 images: 30 embedded, 0 kept; WITHOUT FEATURES: 1 missing, 1 unusable" in printed
+    table = read_table(paths_of(root / "features")[0])
+    length = np.linalg.norm(table.take(np.flatnonzero(table.usable)), axis=1).mean()
+    assert (
+        f"30 images: 30 embedded, 0 kept, mean length {length:.1f}; WITHOUT FEATURES: 1 missing, 1 unusable"
+    ) in printed
     assert "7 texts: 7 embedded" in printed
     again = json.loads(succeed(capsys, "features", "extract", *data, "--out", root / "features", "--json"))
     assert [(one["kind"], one["embedded"], one["kept"]) for one in again] == [
@@ -145,11 +149,11 @@ def test_from_pictures_to_a_served_combiner(tmp_path: Path, capsys: pytest.Captu
         "cpu",
     ]
     train = ["train", *data, "--out", tmp_path / "run", *small]
-    printed = succeed(capsys, *train, "--epochs", 2)
+    printed = succeed(capsys, *train, "--epochs", 2, "--schedule", "constant")
     assert "LEFT OUT: " in printed
     assert "MISSING: " in printed
     assert "holds a training" in fail(capsys, *train, "--epochs", 3)
-    done = json.loads(succeed(capsys, *train, "--epochs", 3, "--resume", "--json"))
+    done = json.loads(succeed(capsys, *train, "--epochs", 3, "--resume", "--json", "--schedule", "constant"))
     assert done["epoch"] == 3
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
@@ -319,3 +323,15 @@ def test_features_do_not_depend_on_the_batch(tmp_path: Path, capsys: pytest.Capt
         succeed(capsys, *extract, "--out", tmp_path / str(size), "--batch-items", size)
     one, seven = (read_table(paths_of(tmp_path / name)[0]).matrix for name in ("1", "7"))
     np.testing.assert_allclose(one, seven, atol=1e-5)
+
+
+@pytest.mark.torch
+def test_a_model_that_nobody_named_and_that_cannot_be_had_names_the_one_that_comes_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = triplets(tmp_path / "data")
+    monkeypatch.setenv("CIR_EMBEDDER_PRETRAINED", "no-such-weights")
+    data = ["--dataset", "garments", "--root", root, "--out", root / "features", "-q"]
+    hint = "--model cir-small --pretrained shipped"
+    assert hint in fail(capsys, "features", "extract", *data)
+    assert hint not in fail(capsys, "features", "extract", *data, "--pretrained", "none-either")

@@ -110,7 +110,7 @@ def test_every_reference_is_what_a_triplet_that_leads_there_came_to() -> None:
     ]
     assert any(leading)
     random = np.random.default_rng(5)
-    references = dialogues.references(network, random)
+    references = dialogues.references(network, 1.0, random)
     assert network.training
     images = data.features.images.take(data.references)
     lengths = np.linalg.norm(images, axis=1)
@@ -132,16 +132,58 @@ def test_every_reference_is_what_a_triplet_that_leads_there_came_to() -> None:
         assert seen > 0
 
 
+def test_the_share_that_continues_is_composed_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, _ = ready()
+    network = network_of(data.features.dimension)
+    dialogues = DialogueReferences(data)
+    rows: list[int] = []
+    forward = CombinerNetwork.forward
+
+    def counted(self: CombinerNetwork, image: torch.Tensor, *more: torch.Tensor) -> object:
+        rows.append(len(image))
+        return forward(self, image, *more)
+
+    monkeypatch.setattr(CombinerNetwork, "forward", counted)
+    for share in (0.0, 0.3, 1.0):
+        rows.clear()
+        references = dialogues.references(network, share, np.random.default_rng(2))
+        known = int(np.isfinite(references).all(axis=1).sum())
+        assert known == int(np.isfinite(references).any(axis=1).sum())
+        assert known <= sum(rows) <= 2 * known
+        assert abs(known / len(references) - share) < 0.1
+
+
 def test_a_share_of_the_batch_continues_and_the_rest_begins() -> None:
     data, _ = ready()
     size = 8
     marked = np.full((len(data.ids), data.features.dimension), 7.0, np.float32)
     marked[::2] = np.nan
-    for share, expected in ((0.0, 0), (1.0, None)):
-        for batch in data.batches(np.random.default_rng(1), size, continued=share, references=marked):
-            replaced = (batch.image == 7.0).all(axis=1)
-            unknown = [data.ids.index(triplet) % 2 == 0 for triplet in batch.ids]
-            if expected is not None:
-                assert replaced.sum() == expected
-            else:
-                assert (replaced != np.array(unknown)).all()
+    for batch in data.batches(np.random.default_rng(1), size, references=marked):
+        replaced = (batch.image == 7.0).all(axis=1)
+        unknown = [data.ids.index(triplet) % 2 == 0 for triplet in batch.ids]
+        assert (replaced != np.array(unknown)).all()
+
+
+def test_the_right_answers_of_others_are_found_in_a_batch() -> None:
+    features = folder_of("abcdefgh", "x")
+    random = np.random.default_rng(4)
+    queries = [
+        Query(
+            str(n), "a", ("x",), tuple(random.choice(list("bcdefgh"), random.integers(1, 5), replace=False))
+        )
+        for n in range(200)
+    ]
+    data = training_data([split_of(queries, "abcdefgh")], features)
+    matrix = features.images.matrix
+    [batch] = data.batches(np.random.default_rng(0), 200, with_right_answers=True)
+    drawn = [int((matrix == row).all(axis=1).argmax()) for row in batch.target]
+    expected = {
+        (i, j)
+        for i, triplet in enumerate(batch.ids)
+        for j, row in enumerate(drawn)
+        if i != j and row in data.targets[data.ids.index(triplet)]
+    }
+    assert {tuple(pair) for pair in batch.right.tolist()} == expected
+    assert len(batch.right) == len(expected)
+    [without] = data.batches(np.random.default_rng(0), 200)
+    assert without.right.shape == (0, 2)

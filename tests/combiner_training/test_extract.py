@@ -43,6 +43,8 @@ def test_every_image_gets_its_row_and_the_rest_its_reason(tmp_path: Path) -> Non
     table = read_table(paths_of(tmp_path / "f")[0])
     check(table, pictures)
     assert (done.total, done.embedded, done.kept) == (10, 10, 0)
+    usable = table.take(np.flatnonzero(table.usable))
+    assert done.mean_length == pytest.approx(np.linalg.norm(usable, axis=1).mean())
     assert done.reasons == {"missing": 1, "empty": 1, "unusable": 1}
     listed = (tmp_path / "f" / "images.rejects.jsonl").read_text().splitlines()
     assert [line for line in listed if '"bad"' in line] == ['{"name": "bad", "reason": "broken"}']

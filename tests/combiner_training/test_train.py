@@ -28,7 +28,8 @@ from combiner_training.data import TrainingData
 from combiner_training.evaluation.evaluate import evaluate
 from combiner_training.feature_file import FeatureFolder
 from combiner_training.log import Entry, TrainingLog
-from combiner_training.options import TrainingError, TrainOptions
+from combiner_training.options import Schedule, TrainingError, TrainOptions
+from combiner_training.run_warnings import loss_warning, saturation
 from combiner_training.train import TrainResult, batch_classification_loss, train
 from combiner_training.train_state import FILE, TrainState, save_state
 from tests.combiner_service.examples import SMALL, combine_by_formulae, features_of, weights_of
@@ -146,7 +147,13 @@ def test_checkpoints_say_where_they_come_from_and_are_served(tmp_path: Path) -> 
     assert "gallery=original; reference=drop; captions=and" in metadata.protocol
     assert "60 of 60 queries over 64 images; nothing is missing" in metadata.protocol
     assert metadata.metrics["recall@10"] == without_time(tmp_path)[-1]["recall@10"]
-    assert metadata.extra == {"chosen_by": "last", "seed": "3", "batch_size": "32", "learning_rate": "0.003"}
+    assert metadata.extra == {
+        "chosen_by": "last",
+        "seed": "3",
+        "batch_size": "32",
+        "learning_rate": "0.003",
+        "schedule": "cosine",
+    }
     assert read_checkpoint(tmp_path / "best.safetensors").metadata.extra["chosen_by"] == "best"
 
 
@@ -226,28 +233,30 @@ def test_a_run_that_ends_while_it_saves_ends_like_one_that_did_not(
     assert without_time(tmp_path / "killed") == without_time(tmp_path / "whole")
 
 
-def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    run(tmp_path / "longer", epochs=4)
-    run(tmp_path / "longer", resume=True)
+def test_a_finished_run_of_constant_rate_goes_on_for_more_epochs(tmp_path: Path) -> None:
+    run(tmp_path / "whole", schedule=Schedule.CONSTANT)
+    run(tmp_path / "longer", epochs=4, schedule=Schedule.CONSTANT)
+    run(tmp_path / "longer", resume=True, schedule=Schedule.CONSTANT)
     assert files_of(tmp_path / "longer") == files_of(tmp_path / "whole")
     before = files_of(tmp_path / "whole")
-    trained = run(tmp_path / "whole", resume=True)
+    trained = run(tmp_path / "whole", resume=True, schedule=Schedule.CONSTANT)
     assert files_of(tmp_path / "whole") == before
     assert trained.epoch == 6
 
 
 def test_another_config_is_not_resumed(tmp_path: Path) -> None:
     run(tmp_path, epochs=1)
+    with pytest.raises(TrainingError, match=r"epochs was 1, now 6"):
+        run(tmp_path, resume=True)
     with pytest.raises(TrainingError, match=r"learning_rate was 0.003, now 0.1; seed was 3, now 9"):
-        run(tmp_path, resume=True, learning_rate=0.1, seed=9)
+        run(tmp_path, resume=True, epochs=1, learning_rate=0.1, seed=9)
     with pytest.raises(TrainingError, match="holds a training; continue it with `resume`"):
         run(tmp_path)
     with pytest.raises(TrainingError, match="no training to continue"):
         run(tmp_path / "other", resume=True)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-9])
     with pytest.raises(TrainingError, match=r"cannot be resumed from"):
-        run(tmp_path, resume=True)
+        run(tmp_path, resume=True, epochs=1)
 
 
 def test_patience_ends_a_run_that_does_not_get_better(tmp_path: Path) -> None:
@@ -306,7 +315,7 @@ def read_checkpoint_score(path: Path) -> float:
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_its_triplets(tmp_path: Path) -> None:
     """Features so large that the network leaves the range of float32, in one triplet alone."""
     train_split, _, features = small_task()
-    run(tmp_path, epochs=2)
+    run(tmp_path, epochs=2, schedule=Schedule.CONSTANT)
     before = files_of(tmp_path)
     images = dict(zip(features.images.header.names, np.array(features.images.matrix), strict=True))
     culprit = train_split.queries[17]
@@ -314,7 +323,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_its_triplets(tmp_path
     broken = FeatureFolder(table_of(features.images.header.kind, images), features.texts)
     data = replace(ready()[0], features=broken)
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 3, step [1-9], at 1 of 32 triplets"):
-        run(tmp_path, resume=True, data=data)
+        run(tmp_path, resume=True, data=data, schedule=Schedule.CONSTANT)
     assert files_of(tmp_path) == before
     assert len(without_time(tmp_path)) == 2
 
@@ -331,20 +340,20 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    run(tmp_path / "full", epochs=2)
+    run(tmp_path / "whole", schedule=Schedule.CONSTANT)
+    run(tmp_path / "full", epochs=2, schedule=Schedule.CONSTANT)
     before = files_of(tmp_path / "full")
     size = (tmp_path / "full" / FILE).stat().st_size
     with (
         files_of_at_most(size - 1000),
         pytest.raises(TrainingError, match=r"cannot be written to .* `resume`"),
     ):
-        run(tmp_path / "full", resume=True)
+        run(tmp_path / "full", resume=True, schedule=Schedule.CONSTANT)
     assert files_of(tmp_path / "full")[FILE] == before[FILE]
     for name in ("best.safetensors", "last.safetensors"):
         read_checkpoint(tmp_path / "full" / name)
     assert not list((tmp_path / "full").glob(".*"))
-    run(tmp_path / "full", resume=True)
+    run(tmp_path / "full", resume=True, schedule=Schedule.CONSTANT)
     assert files_of(tmp_path / "full") == files_of(tmp_path / "whole")
 
 
@@ -358,6 +367,78 @@ def test_the_defaults_are_those_of_the_method() -> None:
     options = TrainOptions()
     assert (options.learning_rate, options.epochs, options.batch_size) == (2e-5, 300, 4096)
     assert (options.projection_dim, options.hidden_dim) == (2560, 5120)
+    assert replace(options, schedule=Schedule.CONSTANT).beyond_the_method == {}
+
+
+@given(st.integers(1, 400), st.floats(0.0, 1.0), st.sampled_from(list(Schedule)))
+@settings(max_examples=50, deadline=None)
+def test_the_rate_rises_while_it_warms_up_and_then_stays_or_falls(
+    steps: int, warm_up: float, schedule: Schedule
+) -> None:
+    options = replace(OPTIONS, warm_up=warm_up, schedule=schedule)
+    rates = [options.rate_at(step, steps) for step in range(steps)]
+    assert all(0 < rate <= options.learning_rate for rate in rates)
+    if schedule is Schedule.CONSTANT:
+        warm = min(steps, math.ceil(warm_up * steps))
+        assert rates == sorted(rates)
+        assert all(rate == pytest.approx(options.learning_rate) for rate in rates[warm:])
+    elif warm_up == 0:
+        assert rates == sorted(rates, reverse=True)
+        assert rates[0] == options.learning_rate
+    else:
+        assert rates[-1] <= options.learning_rate * (1 + math.cos(math.pi * (steps - 1) / steps)) / 2
+
+
+def test_right_answers_of_others_leave_the_loss_when_they_are_masked() -> None:
+    queries = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2], [0.0, 1.0], [1.0, 0.0]]), dim=-1)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    right = torch.tensor([[0, 2], [2, 0]])
+    found = batch_classification_loss(queries, targets, right).item()
+    pairs = [
+        (queries[[0, 1]], targets[[0, 1]], 0),
+        (queries, targets, 1),
+        (queries[[1, 2]], targets[[1, 2]], 1),
+    ]
+    units = [(q, torch.nn.functional.normalize(t, dim=-1), at) for q, t, at in pairs]
+    parts = [
+        torch.nn.functional.cross_entropy(100 * (q[at] @ t.T)[None], torch.tensor([at])) for q, t, at in units
+    ]
+    assert found == pytest.approx(float(torch.stack(parts).mean()), rel=1e-4, abs=1e-6)
+
+
+def test_a_loss_that_does_not_fall_is_said(tmp_path: Path) -> None:
+    [warning] = run(tmp_path, epochs=2, learning_rate=1e-12).warnings
+    assert warning.startswith("the loss does not fall (")
+
+
+def test_a_training_that_learns_has_no_warnings(tmp_path: Path) -> None:
+    assert run(tmp_path).warnings == ()
+
+
+def test_a_loss_that_explodes_ends_the_training_in_its_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = batch_classification_loss
+    monkeypatch.setattr(module, "batch_classification_loss", lambda *given: 90 * real(*given))
+    monkeypatch.setattr(module, "loss_warning", lambda first, *rest: loss_warning(first / 90, *rest))
+    with pytest.raises(TrainingError, match=r"the loss explodes .* give a lower `learning_rate`"):
+        run(tmp_path)
+
+
+def test_one_target_for_all_is_refused(tmp_path: Path) -> None:
+    data = ready()[0]
+    with pytest.raises(TrainingError, match=r"all 300 triplets have the one target '01': there is nothing"):
+        run(tmp_path, data=replace(data, targets=np.full_like(data.targets, 1)))
+
+
+def test_a_saturated_lambda_is_said() -> None:
+    free = np.linspace(0, 1, 1000).astype(np.float32)
+    assert saturation(free) == ""
+    mostly = np.concatenate([np.full(988, 0.9999), np.full(12, 0.5)]).astype(np.float32)
+    assert saturation(mostly) == ""
+    assert saturation(mostly[3:]).startswith("lambda is 1 within 0.01 for 98.8 %") is False
+    assert saturation(mostly[:990]).startswith("lambda is 1 within 0.01 for 99.8 % of the validation queries")
+    assert saturation(1 - mostly[:990]).startswith("lambda is 0 within 0.01 for 99.8 %")
 
 
 def test_validation_leaves_the_training_as_it_is(tmp_path: Path) -> None:
@@ -379,5 +460,8 @@ def test_every_option_has_a_help_text_and_keeps_its_bounds() -> None:
                 replace(OPTIONS, **{one.name: one.metadata[bound]})
                 with pytest.raises(TrainingError, match=f"`{one.name}` is .* expected {expected}"):
                     replace(OPTIONS, **{one.name: one.metadata[bound] + step})
+        if "above" in one.metadata:
+            with pytest.raises(TrainingError, match=f"`{one.name}` is .* expected more than"):
+                replace(OPTIONS, **{one.name: one.metadata["above"]})
     with pytest.raises(TrainingError, match="`learning_rate` is nan"):
         replace(OPTIONS, learning_rate=float("nan"))
