@@ -5,91 +5,28 @@ with cir.Client("127.0.0.1:50050") as client:
         print(result.rank, result.score, result.id)
 """
 
-from cir.async_client import AsyncClient
-from cir.channel import TlsFiles
-from cir.client import Client
-from cir.errors import (
-    AlreadyExists,
-    CirError,
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    RateLimited,
-    ResourceExhausted,
-    Unauthenticated,
-    Unavailable,
-    Unimplemented,
-)
-from cir.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
-from cir.items import ItemUpdate, ItemWrite
-from cir.models import (
-    Catalog,
-    Explanation,
-    FacetCount,
-    Item,
-    ItemError,
-    Items,
-    ModelInfo,
-    Result,
-    SearchAnswer,
-    SearchInfo,
-    Timings,
-    TurnExplanation,
-    Updated,
-    Version,
-    Written,
-)
-from cir.payload import GeoPoint
-from cir.requests import Page
-from cir.turns import Turn
-from cir.vectors import Features
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AlreadyExists",
-    "AsyncClient",
-    "Catalog",
-    "CirError",
-    "Client",
-    "DeadlineExceeded",
-    "Exists",
-    "Explanation",
-    "FacetCount",
-    "FailedPrecondition",
-    "Features",
-    "Filter",
-    "GeoPoint",
-    "GeoRadius",
-    "HasId",
-    "InvalidArgument",
-    "Item",
-    "ItemError",
-    "ItemUpdate",
-    "ItemWrite",
-    "Items",
-    "MatchAny",
-    "MatchText",
-    "ModelInfo",
-    "NotFound",
-    "Overloaded",
-    "Page",
-    "PermissionDenied",
-    "Range",
-    "RateLimited",
-    "ResourceExhausted",
-    "Result",
-    "SearchAnswer",
-    "SearchInfo",
-    "Timings",
-    "TlsFiles",
-    "Turn",
-    "TurnExplanation",
-    "Unauthenticated",
-    "Unavailable",
-    "Unimplemented",
-    "Updated",
-    "Version",
-    "Written",
-]
+if TYPE_CHECKING:
+    from cir.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    # Modules are loaded with the first use of their names: services that need a part of this package, such
+    # as the images, do not pay for the client.
+    if name == "__all__":
+        return import_module("cir.public").__all__
+    if not name.startswith("_"):
+        if find_spec(f"cir.{name}") is not None:
+            return import_module(f"cir.{name}")
+        public = import_module("cir.public")
+        if name in public.__all__:
+            found = globals()[name] = getattr(public, name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("cir.public").__all__})

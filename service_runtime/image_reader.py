@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import ClassVar, Protocol
 
 from cir.common.v1 import errors_pb2 as pb
@@ -26,6 +26,8 @@ _SHARED_BYTES_PER_THREAD = 32 * MIB
 # What a worker needs beside the figures of a header: they are not exact.
 _SPARE_BYTES = 32 * MIB
 _BUSY_SECONDS = 1.0
+# Seconds without an image after which a worker is ended: it holds some 30 MB.
+_IDLE_SECONDS = 30.0
 
 
 class Prepare(Protocol):
@@ -69,7 +71,8 @@ class ImageReader:
     """Reads image files, in the calling thread or in a worker process that can be given up.
 
     `threads` is the number of threads that read at a time. `on_given_up` is called with the cause when an
-    image is given up: "time", "memory", "crash" or "busy". Safe with threads.
+    image is given up: "time", "memory", "crash" or "busy". Workers that had no image for `idle_seconds` are
+    ended. Safe with threads.
     """
 
     def __init__(
@@ -79,9 +82,11 @@ class ImageReader:
         *,
         threads: int = 1,
         on_given_up: Callable[[str], None] = lambda cause: None,
+        idle_seconds: float = _IDLE_SECONDS,
     ) -> None:
         self._prepare = prepare
         self._budget = budget
+        self._idle_seconds = idle_seconds
         self._on_given_up = on_given_up
         self._here = _Memory(max(_SHARED_BYTES, threads * _SHARED_BYTES_PER_THREAD))
         self._apart = _Memory(budget.memory_bytes)
@@ -89,17 +94,25 @@ class ImageReader:
         self._idle: LifoQueue[ImageWorker] = LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
+        self._retiring = threading.RLock()
+        self._timer: threading.Timer | None = None
+        self._closed = False
 
     def start(self) -> None:
-        """Start one worker, so that the first image that needs it does not wait.
+        """Start one worker: what keeps it from starting is known before the first image needs it.
 
         Raises:
             OSError: it does not start.
         """
         self._workers[-1].start()
+        self._retire_later()
 
     def close(self) -> None:
         """End the worker processes; no image may be read any more."""
+        with self._retiring:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
         for worker in self._workers:
             worker.close()
 
@@ -176,6 +189,31 @@ class ImageReader:
             raise ImageBusyError(str(error)) from error
         finally:
             self._idle.put(worker)
+            self._retire_later()
+
+    def _retire_later(self) -> None:
+        with self._retiring:
+            if self._timer is None and not self._closed:
+                self._timer = threading.Timer(self._idle_seconds, self._retire)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _retire(self) -> None:
+        """End the processes of idle workers; those that read are not in the queue."""
+        with self._retiring:
+            self._timer = None
+            if self._closed:
+                return
+            idle: list[ImageWorker] = []
+            with suppress(Empty):
+                while True:
+                    idle.append(self._idle.get_nowait())
+            # The last that was put back is the first to be taken.
+            for worker in reversed(idle):
+                worker.close_unless_used(self._idle_seconds)
+                self._idle.put(worker)
+            if any(worker.is_running for worker in self._workers):
+                self._retire_later()
 
     def _memory(self, header: Header) -> int:
         # What a decoder takes beside the image is free again when the image is prepared.

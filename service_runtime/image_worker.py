@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
@@ -59,6 +60,12 @@ class ImageWorker:
         self._prepare = pickle.dumps(prepare)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._used = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """True while there is a process."""
+        return self._process is not None
 
     def start(self) -> None:
         """Start the process, unless it runs, and wait until it can take an image.
@@ -66,6 +73,7 @@ class ImageWorker:
         Raises:
             OSError: it does not start.
         """
+        self._used = time.monotonic()
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -104,6 +112,7 @@ class ImageWorker:
                 self.close()
                 raise GivenUp("busy")
             answer = self._connection.recv_bytes()
+            self._used = time.monotonic()
         except (EOFError, OSError) as error:
             cause = self._cause_of_death()
             self.close()
@@ -125,8 +134,13 @@ class ImageWorker:
             return "crash"
         return {-signal.SIGPROF: "time", -signal.SIGKILL: "memory"}.get(code, "crash")
 
+    def close_unless_used(self, seconds: float) -> None:
+        """End the process if it had no image for that long."""
+        if time.monotonic() - self._used >= seconds:
+            self.close()
+
     def close(self) -> None:
-        """End the process."""
+        """End the process; the next image starts another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

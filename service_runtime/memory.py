@@ -1,4 +1,4 @@
-"""Memory that large messages took, given back to the system once they are gone.
+"""Memory that starting and large messages took, given back to the system once they are gone.
 
 glibc keeps what was freed in its arenas, which threads of ours and of gRPC share out among themselves.
 """
@@ -25,6 +25,12 @@ def _find_trim() -> Callable[[int], int] | None:
 _trim = _find_trim()
 
 
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system. Takes milliseconds."""
+    if _trim is not None:
+        _trim(0)
+
+
 class MemoryReturn:
     """Counts bytes of messages that are gone, and gives their memory back when they were many."""
 
@@ -45,6 +51,5 @@ class MemoryReturn:
         self._bytes, self._waiting = 0, again
         if again:
             asyncio.get_running_loop().call_later(TRIM_SECONDS, self._give_back)
-        if _trim is not None:
-            # On a thread: it takes milliseconds, and lets the interpreter go meanwhile.
-            asyncio.get_running_loop().run_in_executor(None, _trim, 0)
+        # On a thread: it lets the interpreter go meanwhile.
+        asyncio.get_running_loop().run_in_executor(None, give_back_memory)

@@ -25,6 +25,7 @@ from service_runtime.grpcio_patch import create_server
 from service_runtime.interceptor import CallInterceptor
 from service_runtime.listen import check_free_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
+from service_runtime.memory import give_back_memory
 from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.open_methods import Health
 from service_runtime.receive import Inbox
@@ -186,6 +187,8 @@ async def serving(
     await server.start()
     try:
         facts = await application.start()
+        # What loading and warming up needed is more than what serving does.
+        await asyncio.to_thread(give_back_memory)
         with _observability(application, calls, settings, stall) as observed:
             calls.ready = True
             health.set(application.service_names, _SERVING)

@@ -51,6 +51,16 @@ def test_the_client_needs_its_own_requirements_alone() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "x"), done.stderr
 
 
+def test_images_do_not_load_the_client() -> None:
+    code = "import sys, cir.images; assert 'cir.client' not in sys.modules; import cir; "
+    code += "print(cir.filters.Range is cir.Range, all(hasattr(cir, name) for name in cir.__all__), "
+    code += "hasattr(cir, 'nothing'), 'Client' in dir(cir))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "True True False True"), done.stderr
+
+
 def test_help_needs_the_base_install_alone() -> None:
     commands = ["up", "index", "search", "catalogs", "items", "doctor", "dataset", "garments", "demo"]
     commands += ["features", "train", "evaluate", "compare", "cirr-submission"]

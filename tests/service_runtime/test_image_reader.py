@@ -112,6 +112,22 @@ def test_a_reader_that_is_closed_leaves_no_process(reader: ImageReader) -> None:
 
 
 @pytest.mark.service
+def test_an_idle_worker_is_ended_and_the_next_image_starts_another() -> None:
+    reader = ImageReader(Misbehaving(), idle_seconds=0.05)
+    try:
+        reader.start()
+        worker = reader._workers[-1]
+        for _ in range(2):
+            first = worker._process
+            assert first is not None
+            first.wait(30)
+            assert reader.read(tiff(b"good")).shape == (1, 2, 3)
+            assert worker._process is not first
+    finally:
+        reader.close()
+
+
+@pytest.mark.service
 def test_several_threads_share_the_workers() -> None:
     reader = ImageReader(prepare_with(Decoder(), Preprocessor(size=32)), DecodeBudget(workers=2))
     try:

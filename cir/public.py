@@ -1,0 +1,90 @@
+"""Public names of the client, which `cir` has as its own."""
+
+from cir.async_client import AsyncClient
+from cir.channel import TlsFiles
+from cir.client import Client
+from cir.errors import (
+    AlreadyExists,
+    CirError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from cir.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
+from cir.items import ItemUpdate, ItemWrite
+from cir.models import (
+    Catalog,
+    Explanation,
+    FacetCount,
+    Item,
+    ItemError,
+    Items,
+    ModelInfo,
+    Result,
+    SearchAnswer,
+    SearchInfo,
+    Timings,
+    TurnExplanation,
+    Updated,
+    Version,
+    Written,
+)
+from cir.payload import GeoPoint
+from cir.requests import Page
+from cir.turns import Turn
+from cir.vectors import Features
+
+__all__ = [
+    "AlreadyExists",
+    "AsyncClient",
+    "Catalog",
+    "CirError",
+    "Client",
+    "DeadlineExceeded",
+    "Exists",
+    "Explanation",
+    "FacetCount",
+    "FailedPrecondition",
+    "Features",
+    "Filter",
+    "GeoPoint",
+    "GeoRadius",
+    "HasId",
+    "InvalidArgument",
+    "Item",
+    "ItemError",
+    "ItemUpdate",
+    "ItemWrite",
+    "Items",
+    "MatchAny",
+    "MatchText",
+    "ModelInfo",
+    "NotFound",
+    "Overloaded",
+    "Page",
+    "PermissionDenied",
+    "Range",
+    "RateLimited",
+    "ResourceExhausted",
+    "Result",
+    "SearchAnswer",
+    "SearchInfo",
+    "Timings",
+    "TlsFiles",
+    "Turn",
+    "TurnExplanation",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Updated",
+    "Version",
+    "Written",
+]
