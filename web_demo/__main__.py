@@ -20,6 +20,7 @@ from web_demo.app import Pages, delete_expired_uploads
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries
 from web_demo.connections import MAX_HEAD_BYTES, Busy, bounded_protocol
+from web_demo.delivery import PathPrefix
 from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
 
@@ -95,13 +96,14 @@ async def _serve(settings: DemoSettings) -> int:
         application = Pages(settings, backend, uploads, thumbnails).application()
         server = _Server(
             uvicorn.Config(
-                Busy(application, settings.max_requests),
+                Busy(PathPrefix(application, settings.root_path), settings.max_requests),
                 http=bounded_protocol(settings),
                 ws="none",
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                forwarded_allow_ips=settings.proxies,
                 timeout_graceful_shutdown=settings.shutdown_grace_seconds,
             )
         )

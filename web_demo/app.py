@@ -1,84 +1,47 @@
-"""The routes, and the headers of their answers.
-
-Each route reads the address, asks the backend, and fills a template."""
+"""The routes: each reads the address, asks the backend, and fills a template."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import grpc
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from cir.errors import CirError
 from service_runtime.logging import get_logger
 from service_runtime.rate_limit import TokenBuckets, host_name
+from web_demo.actions import act
 from web_demo.backend import NoCatalogError, SearchBackend, UploadGoneError
-from web_demo.i18n import choose_texts
+from web_demo.delivery import VersionedFiles, is_same_origin, middleware, static_versions
+from web_demo.i18n import LOCALES, choose_texts
 from web_demo.media import BadImageError, Format, Thumbnails, Uploads
 from web_demo.settings import DemoSettings
 from web_demo.state import BadStateError, State, parse
-from web_demo.view import build_page, build_results, item_title
-
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "img-src 'self' blob:",
-        "style-src 'self'",
-        "script-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-
-
-async def add_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Allow our own files only: no guessed types, no framing, no address sent to other sites."""
-    response = await call(request)
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "same-origin"
-    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    response.headers["Permissions-Policy"] = "geolocation=(), microphone=(), camera=(self)"
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
-
-
-def is_same_origin(request: Request, origins: Collection[str] = ()) -> bool:
-    """Return False when a browser sent this from another site; other clients send neither header.
-
-    `origins` are those of this site beyond its Host, which a proxy in front may have changed.
-    """
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    origin = request.headers.get("origin")
-    if origin is None or origin.lower() in origins:
-        return True
-    return origin.partition("://")[2] == request.headers.get("host", "")
-
+from web_demo.view import build_page, build_results, image_url, item_title
 
 _HERE = Path(__file__).parent
 _TEMPLATES = Jinja2Templates(
-    env=Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, auto_reload=False)
+    env=Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 )
+_STATIC_FILES = static_versions()
 _FORM_BYTES = 64 * 1024  # of a form without its image
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: (400, "bad_request"),
@@ -111,13 +74,13 @@ class Pages:
                 Route("/more", self.more),
                 Route("/item", self.item),
                 Route("/picture", self.image),
-                Route("/upload", self.upload, methods=["POST"]),
+                Route("/go", self.go, methods=["GET", "POST"]),
                 Route("/uploaded", self.uploaded),
                 Route("/about", self.about),
                 Route("/healthz", self.health),
-                Mount("/static", StaticFiles(directory=_HERE / "static")),
+                Mount("/static", VersionedFiles()),
             ],
-            middleware=[Middleware(BaseHTTPMiddleware, dispatch=add_headers)],
+            middleware=middleware(),
             exception_handlers={
                 CirError: self._search_failed,
                 BadStateError: self._bad_state,
@@ -128,95 +91,102 @@ class Pages:
         )
 
     async def index(self, request: Request) -> Response:
-        """Serve the start page or results. A text that was just typed gets its place in the address first."""
-        state = _read_state(request)
-        if "x" in request.query_params:
+        """Serve the start page or results. What was just said gets its place in the address first."""
+        state, moved = act(request.query_params.multi_items())
+        if moved:
             return RedirectResponse(state.url, 303)
         page = build_page(await self._backend.load(state))
         template = "results.html" if page.state.turns else "explore.html"
-        return self._render(request, template, {"page": page})
+        return self._render(request, template, {"page": page, "state": page.state})
 
     async def more(self, request: Request) -> Response:
         """Serve the next results, as a piece of a page."""
         state = _read_state(request)
         combiner = request.query_params.get("by", "")
         token = request.query_params.get("token", "")
-        results = build_results(
-            state, combiner, await self._backend.search(state, combiner, page_token=token)
-        )
+        answer = await self._backend.search(state, combiner, page_token=token)
+        results = build_results(state, combiner, answer, await self._backend.targets(state))
         context: dict[str, object] = {
             "cards": results.cards,
             "next_page_token": results.answer.next_page_token,
+            "mark": request.query_params.get("mark", "")[:1],
             "state": state,
         }
         return self._render(request, "cards.html", context)
 
     async def item(self, request: Request) -> Response:
-        """Serve an item's payload."""
+        """Serve an item's payload, with the way back to the conversation."""
         state = _read_state(request)
         item = await self._backend.item(state.catalog, request.query_params.get("i", ""))
-        context = {"item": item, "title": item_title(item.id, item.payload), "state": state}
+        context = {
+            "item": item,
+            "title": item_title(item),
+            "image": image_url(state.catalog, item.id, "large"),
+            "state": state,
+        }
         return self._render(request, "item.html", context)
 
     async def image(self, request: Request) -> Response:
-        """Serve an item's thumbnail."""
+        """Serve an item's image, small or large."""
         query = request.query_params
-        catalog = query.get("c", "")
+        catalog, size = query.get("c", ""), "large" if query.get("size") == "large" else "small"
         image = await self._backend.image_location(catalog, query.get("i", ""))
         folders = (await self._backend.context(catalog)).version.image_folders
         format: Format = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
-        content = await run_in_threadpool(self._thumbnails.kept, image, folders, format)
+        content = await run_in_threadpool(self._thumbnails.kept, image, folders, format, size)
         if content is None:
             async with self._decoding:
-                content = await run_in_threadpool(self._thumbnails.make, image, folders, format)
+                content = await run_in_threadpool(self._thumbnails.make, image, folders, format, size)
         if content is None:
             raise HTTPException(404)
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}
         return Response(content, media_type=f"image/{format}", headers=headers)
 
-    async def upload(self, request: Request) -> Response:
-        """Store an image and start a conversation from it."""
+    async def go(self, request: Request) -> Response:
+        """Go on from what was clicked, typed or sent: an image with or without words."""
+        if request.method == "GET":  # a reload of an answer that was no redirect
+            return RedirectResponse("./", 303)
         if not is_same_origin(request, self._settings.origins):
             return self._problem(request, 403, "other_site")
-        if self._buckets.take(host_name(request.client.host if request.client else "")):
-            return self._problem(request, 429, "too_many_uploads")
         length = request.headers.get("content-length", "")
         if not length.isdigit() or int(length) > self._settings.max_upload_bytes + _FORM_BYTES:
             return self._problem(request, 413, "too_many_bytes")
-        if self._receiving >= self._settings.uploads_at_once:
-            return self._problem(request, 503, "too_many_uploads")
-        self._receiving += 1
+        if int(length) > _FORM_BYTES or "multipart/" in request.headers.get("content-type", ""):
+            if self._receiving >= self._settings.uploads_at_once:
+                return self._problem(request, 503, "too_many_uploads")
+            self._receiving += 1
+            try:
+                return await asyncio.wait_for(self._take(request), self._settings.upload_seconds)
+            except TimeoutError:
+                return self._problem(request, 408, "no_file")
+            finally:
+                self._receiving -= 1
+        return await self._take(request)
+
+    async def _take(self, request: Request) -> Response:
         try:
-            content, query = await asyncio.wait_for(self._received(request), self._settings.upload_seconds)
-            if len(content) > self._settings.max_upload_bytes:
-                return self._problem(request, 413, "too_many_bytes")
+            async with request.form(max_files=1, max_fields=64, max_part_size=_FORM_BYTES) as form:
+                pairs = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
+                file = form.get("picture")
+                content = await file.read() if isinstance(file, UploadFile) and file.size else b""
+        except (MultiPartException, HTTPException, ClientDisconnect):
+            return self._problem(request, 400, "no_file")
+        state, _ = act(pairs)
+        if not content:
+            return RedirectResponse(state.url, 303)
+        if self._buckets.take(host_name(request.client.host if request.client else "")):
+            return self._problem(request, 429, "too_many_uploads")
+        if len(content) > self._settings.max_upload_bytes:
+            return self._problem(request, 413, "too_many_bytes")
+        try:
             async with self._decoding:
                 name = await run_in_threadpool(self._uploads.store, content)
         except BadImageError as error:
             return self._problem(request, 400, error.reason)
-        except (MultiPartException, HTTPException, ClientDisconnect):
-            return self._problem(request, 400, "no_file")
-        except TimeoutError:
-            return self._problem(request, 408, "no_file")
         except OSError as error:
             get_logger().warning("upload not kept", error=error.strerror or type(error).__name__)
             return self._problem(request, 507, "upload_not_kept")
-        finally:
-            self._receiving -= 1
-        state = parse(parse_qsl(query.removeprefix("?")))
-        return RedirectResponse(state.start_from(upload=name).url, 303)
-
-    async def _received(self, request: Request) -> tuple[bytes, str]:
-        """Return the image and the state of an upload's form.
-
-        Raises:
-            HTTPException: the form holds no image, or is none.
-        """
-        async with request.form(max_files=1, max_fields=4, max_part_size=_FORM_BYTES) as form:
-            file, query = form.get("picture"), form.get("state", "")
-            if not isinstance(file, UploadFile) or not file.size:
-                raise HTTPException(400)
-            return await file.read(), query if isinstance(query, str) else ""
+        return RedirectResponse(act(pairs, upload=name)[0].url, 303)
 
     async def uploaded(self, request: Request) -> Response:
         """Serve an upload, as it was re-encoded."""
@@ -243,8 +213,18 @@ class Pages:
     def _render(
         self, request: Request, template: str, context: dict[str, object], status: int = 200
     ) -> Response:
-        texts = choose_texts(request.headers.get("accept-language", ""))
-        shown = {"t": texts, "home": State(catalog=_state_or_empty(request).catalog).url, **context}
+        state = context.get("state")
+        assert isinstance(state, State)  # noqa: S101  # every template has one
+        texts = choose_texts(request.headers.get("accept-language", ""), state.language)
+        shown = {
+            "t": texts,
+            "languages": {name: locale["name"] for name, locale in LOCALES.items()},
+            "at": "../" * (request.scope["path"].count("/") - 1),
+            "static": _STATIC_FILES,
+            "max_upload_bytes": self._settings.max_upload_bytes,
+            "home": State(catalog=state.catalog, language=state.language).url,
+            **context,
+        }
         response = _TEMPLATES.TemplateResponse(request, template, shown, status_code=status)
         response.headers["Content-Language"] = texts["lang"]
         response.headers["Vary"] = "Accept-Language"
@@ -253,12 +233,18 @@ class Pages:
     def _problem(
         self, request: Request, status: int, reason: str, *, retry: bool = False, detail: str = ""
     ) -> Response:
+        """Say what went wrong, with a way on that works: to where a form was sent from, or to the start."""
+        state = _state_or_empty(request)
         context: dict[str, object] = {
             "reason": reason,
             "retry": retry,
             "detail": detail,
-            "state": _state_or_empty(request),
+            "state": state,
+            "back": _state_of_sender(request).url if request.method == "POST" else "",
+            "home": State(language=state.language).url if status in (400, 404) else None,
         }
+        if context["home"] is None:
+            del context["home"]
         return self._render(request, "problem.html", context, status)
 
     async def _search_failed(self, request: Request, error: Exception) -> Response:
@@ -291,6 +277,14 @@ def _state_or_empty(request: Request) -> State:
     try:
         return _read_state(request)
     except BadStateError:
+        return State()
+
+
+def _state_of_sender(request: Request) -> State:
+    """Return the conversation of the page that a form was sent from; an empty one where that is not said."""
+    try:
+        return act(parse_qsl(urlsplit(request.headers.get("referer", "")).query))[0]
+    except (BadStateError, ValueError):
         return State()
 
 

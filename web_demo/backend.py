@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -14,20 +13,23 @@ from cachetools import LRUCache, TTLCache
 
 from cir.async_client import AsyncClient
 from cir.errors import CirError, NotFound
+from cir.filters import Filter, HasId
 from cir.models import FacetCount, Item, Result, SearchAnswer, SearchInfo, Version
 from cir.turns import Turn
 from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery, candidate_ids
+from web_demo.filters import choose_facet_fields, to_where
 from web_demo.media import Uploads
 from web_demo.state import State
 
-COLOUR_FIELDS = ("colour", "color")
-_FIELDS_WITHOUT_FACET = ("id", "split", "price", "caption", "image", "path", "name", "title")
 _CACHE_SECONDS = 10.0
+_CACHED_FACETS = 1000
 _CACHED_CATALOGS = 1000
 _CACHED_LOCATIONS = 20_000
 _FACET_VALUES = 14
 _MAX_IDS = 1000
-_INTEGER = re.compile(r"-?[0-9]{1,19}")
+# How deep a known answer is looked for, and by how many results at a time.
+_DEEPEST_RANK = 2000
+_RANKS_AT_ONCE = 200
 
 
 class NoCatalogError(LookupError):
@@ -36,6 +38,9 @@ class NoCatalogError(LookupError):
 
 class UploadGoneError(LookupError):
     """The address names an uploaded image that was deleted."""
+
+
+Facets = Mapping[str, Sequence[FacetCount]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +58,26 @@ class PageData:
     """Data of one page: search answers for a conversation, `explore` where none has begun.
 
     `answers` are by the combiner that was asked for ("" for the default one), the one to compare with last.
-    `reference` is the item that the last turn starts from while it has no text, `suggested` the texts of
-    benchmark queries for it. `benchmark` is the benchmark query that was asked, `group` its items.
+    `facets` are counted under the filters. `named` are the items that the conversation names; what it names
+    and is gone was taken out of `state`: so many `gone_items` and `gone_uploads`. `suggested` are the texts
+    of benchmark queries for the last turn's item. `benchmark` is the benchmark query that was asked, `group`
+    its items in the order of the answer, `ranks` the known answer's rank by each of `answers`, as far as it
+    was looked for.
     """
 
     state: State
     catalogs: Sequence[str]
     context: CatalogContext
-    explore: SearchAnswer | None = None
+    facets: Facets
+    explore: Sequence[Result | Item] = ()
     answers: Sequence[tuple[str, SearchAnswer]] = ()
-    reference: Item | None = None
+    named: Mapping[str, Item] = field(default_factory=dict)
+    gone_items: int = 0
+    gone_uploads: int = 0
     suggested: Sequence[str] = ()
     benchmark: BenchmarkQuery | None = None
-    group: Sequence[Item] = ()
+    group: Sequence[Result | Item] = ()
+    ranks: Sequence[int | None] = ()
 
 
 class SearchBackend:
@@ -84,6 +96,7 @@ class SearchBackend:
         self._page_size = page_size
         self._catalogs: TTLCache[str, Mapping[str, Version]] = TTLCache(1, _CACHE_SECONDS)
         self._contexts: TTLCache[str, CatalogContext] = TTLCache(_CACHED_CATALOGS, _CACHE_SECONDS)
+        self._filtered_facets: TTLCache[tuple[object, ...], Facets] = TTLCache(_CACHED_FACETS, _CACHE_SECONDS)
         self._locations: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_LOCATIONS)
 
     async def load(self, state: State) -> PageData:
@@ -91,47 +104,135 @@ class SearchBackend:
 
         Raises:
             NoCatalogError: nothing is published.
-            UploadGoneError: a turn's upload was deleted.
         """
         catalogs = list(await self.catalogs())
         if not catalogs:
             raise NoCatalogError
         state = replace(state, catalog=state.catalog or catalogs[0])
         context = await self.context(state.catalog)
-        if not state.turns:
-            return PageData(state, catalogs, context, explore=await self.explore(state))
-        benchmark = await self._asked_benchmark(state)
-        combiners = list(dict.fromkeys([state.combiner, state.versus or state.combiner]))
-        answers = await asyncio.gather(*(self.search(state, combiner) for combiner in combiners))
-        reference = None
-        if state.last.item and not state.last.text:
-            reference = await self.item(state.catalog, state.last.item)
-        return PageData(
+        asked = state
+        named, state = await self._present(state)
+        data = PageData(
             state,
             catalogs,
             context,
+            await self._facets(state, context),
+            named=named,
+            gone_items=len(set(asked.items) - set(state.items)),
+            gone_uploads=sum(bool(turn.upload) for turn in asked.turns)
+            - sum(bool(turn.upload) for turn in state.turns),
+        )
+        if not state.turns:
+            return replace(data, explore=await self._wall(state))
+        benchmark = await self._asked_benchmark(state)
+        versus = state.versus if state.versus != (state.combiner or context.info.default_combiner) else ""
+        combiners = [state.combiner, versus] if versus else [state.combiner]
+        answers = await asyncio.gather(*(self.search(state, combiner) for combiner in combiners))
+        reference = named.get(state.last.item) if not state.last.text else None
+        data = replace(
+            data,
             answers=list(zip(combiners, answers, strict=True)),
-            reference=reference,
             suggested=[query.text for query in self._benchmark.of(reference.image)] if reference else [],
+        )
+        if benchmark is None:
+            return data
+        return replace(
+            data,
             benchmark=benchmark,
-            group=await self._group(state.catalog, benchmark) if benchmark else [],
+            group=await self._group(state, benchmark),
+            ranks=[await self._rank(state, combiner, benchmark) for combiner in combiners],
         )
 
-    async def search(self, state: State, combiner: str, *, page_token: str = "") -> SearchAnswer:
-        """Return a page of results of one combiner.
+    async def targets(self, state: State) -> frozenset[str]:
+        """Return the images of the known answers to a conversation; none where it is no benchmark query."""
+        benchmark = await self._asked_benchmark(state) if state.turns else None
+        return benchmark.targets if benchmark else frozenset()
+
+    async def _present(self, state: State) -> tuple[Mapping[str, Item], State]:
+        """Return the items that a conversation names, by id, and the conversation without what is gone."""
+        found: dict[str, Item] = {}
+        ids = state.items[:_MAX_IDS]
+        if ids:
+            items = (await self._client.items(state.catalog, ids)).found
+            self._remember_images(state.catalog, items)
+            found = {item.id: item for item in items}
+        uploads = [turn.upload for turn in state.turns if turn.upload]
+        gone = {name for name in uploads if await asyncio.to_thread(self._uploads.read, name) is None}
+        missing = set(ids) - found.keys()
+        return found, state.without(missing, gone) if missing or gone else state
+
+    async def _facets(self, state: State, context: CatalogContext) -> Facets:
+        """Return how often each value occurs under the filters, a field's under those of the others."""
+        key = (state.catalog, context.version.name, state.filters)
+        facets = self._filtered_facets.get(key)
+        if not context.facets or not to_where(state.filters, context.version.schema):
+            return context.facets
+        if facets is None:
+            filtered = {name for name, _ in state.filters} & context.facets.keys()
+            groups = [[name] for name in filtered] + [
+                [name for name in context.facets if name not in filtered]
+            ]
+            counts: dict[str, Sequence[FacetCount]] = {}
+            with suppress(CirError):  # pages do without
+                for names in groups:
+                    where = to_where(state.filters, context.version.schema, but=names[0] if names else "")
+                    if names:
+                        counts |= await self._client.facets(
+                            state.catalog, names, where=where, limit=_FACET_VALUES
+                        )
+            facets = self._filtered_facets[key] = {name: counts.get(name, ()) for name in context.facets}
+        return facets
+
+    async def _wall(self, state: State) -> Sequence[Result | Item]:
+        """Return items to start from: those first that benchmark queries start from."""
+        shown: list[Result | Item] = []
+        paths = self._benchmark.references
+        if paths and not state.filters:
+            first = state.seed * self._page_size % len(paths)
+            chosen = [*paths[first:], *paths[:first]][: self._page_size]
+            shown += await self._items_of(state.catalog, chosen)
+        if len(shown) < self._page_size:
+            ids = {item.id for item in shown}
+            shown += [result for result in await self.explore(state) if result.id not in ids]
+        return shown[: self._page_size]
+
+    async def _rank(self, state: State, combiner: str, benchmark: BenchmarkQuery) -> int | None:
+        """Return the rank of the known answer, None where it is not among the first some thousand results."""
+        token = ""
+        for _ in range(0, _DEEPEST_RANK, _RANKS_AT_ONCE):
+            answer = await self.search(state, combiner, page_token=token, limit=_RANKS_AT_ONCE)
+            for result in answer:
+                if result.image in benchmark.targets:
+                    return result.rank
+            token = answer.next_page_token
+            if not token:
+                break
+        return None
+
+    async def search(
+        self,
+        state: State,
+        combiner: str,
+        *,
+        page_token: str = "",
+        limit: int = 0,
+        among: Sequence[str] = (),
+    ) -> SearchAnswer:
+        """Return a page of results of one combiner: of `limit`, or as many as a page shows; only `among` ids.
 
         Raises:
             UploadGoneError: a turn's upload was deleted.
         """
         context = await self.context(state.catalog)
         turns = await asyncio.to_thread(to_turns, state, self._uploads.read)
+        where = to_where(state.filters, context.version.schema)
         answer = await self._client.search(
             state.catalog,
             turns=turns,
             combiner=combiner,
-            where=to_where(state, context.version.schema),
-            exclude=state.excluded,
-            limit=self._page_size,
+            where=Filter(must=[HasId(among)]) if among else where,
+            exclude=() if among else state.excluded,
+            limit=limit or self._page_size,
             page_token=page_token,
         )
         self._remember_images(state.catalog, answer)
@@ -145,7 +246,7 @@ class SearchBackend:
         answer = await self._client.search(
             state.catalog,
             features=rng.normal(size=context.version.dimension).astype(np.float32),
-            where=to_where(state, context.version.schema),
+            where=to_where(state.filters, context.version.schema),
             limit=self._page_size,
             diversity=0.9,
         )
@@ -206,19 +307,31 @@ class SearchBackend:
             return None
         return self._benchmark.find(await self.image_location(state.catalog, first.item), first.text)
 
-    async def _group(self, catalog: str, query: BenchmarkQuery) -> list[Item]:
-        """Return the items of a query's group that the catalog has, in the group's order."""
+    async def _group(self, state: State, query: BenchmarkQuery) -> Sequence[Result | Item]:
+        """Return the items of a query's group that the catalog has, as the combiner ranks them."""
+        items = await self._items_of(state.catalog, query.group)
+        reference = state.turns[0].item
+        ids = [item.id for item in items if item.id != reference]
+        if not ids:
+            return items
+        try:
+            return list(await self.search(state, state.combiner, limit=len(ids), among=ids))
+        except CirError:
+            return items  # pages do without the order
+
+    async def _items_of(self, catalog: str, paths: Sequence[str]) -> list[Item]:
+        """Return the items of a catalog that have these images, in this order."""
         # An item's id is usually some form of its image's path; whether it is, its own image tells.
-        ids = list(dict.fromkeys(item_id for path in query.group for item_id in candidate_ids(path)))
+        ids = list(dict.fromkeys(item_id for path in paths for item_id in candidate_ids(path)))
         if not ids:
             return []
         try:
             items = (await self._client.items(catalog, ids[:_MAX_IDS])).found
         except CirError:
-            return []  # pages do without the group
+            return []  # pages do without
         self._remember_images(catalog, items)
         by_image = {item.image: item for item in items}
-        return [by_image[path] for path in query.group if path in by_image]
+        return [by_image[path] for path in paths if path in by_image]
 
     def _remember_images(self, catalog: str, items: Iterable[Item | Result]) -> None:
         for item in items:
@@ -249,34 +362,3 @@ def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[T
             )
         )
     return turns
-
-
-def to_where(state: State, schema: Mapping[str, str]) -> dict[str, list[str | bool | int]] | None:
-    """Return the filters, the values of one field as alternatives, without those that `schema` lacks."""
-    where: dict[str, list[str | bool | int]] = {}
-    for field, value in state.filters:
-        typed = typed_value(value, schema.get(field, ""))
-        if typed is not None:
-            where.setdefault(field, []).append(typed)
-    return where or None
-
-
-def typed_value(text: str, kind: str) -> str | bool | int | None:
-    """Return the value that a filter's text means in a field of a kind; None where it means none."""
-    if kind == "keyword":
-        return text
-    if kind == "bool":
-        return {"true": True, "false": False}.get(text)
-    if kind == "integer" and _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
-        return int(text)
-    return None
-
-
-def choose_facet_fields(schema: Mapping[str, str], limit: int = 6) -> list[str]:
-    """Return the fields to filter by: keyword and bool fields, colours first."""
-    fields = [
-        name
-        for name, kind in schema.items()
-        if kind in ("keyword", "bool") and name.lower() not in _FIELDS_WITHOUT_FACET
-    ]
-    return sorted(fields, key=lambda name: (name.lower() not in COLOUR_FIELDS, fields.index(name)))[:limit]

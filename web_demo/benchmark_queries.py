@@ -54,6 +54,11 @@ class BenchmarkQueries:
                 raise StartupError(f"known_queries {manifest} cannot be read: {error!r}") from error
         return cls(queries)
 
+    @property
+    def references(self) -> Sequence[str]:
+        """Paths of the images that queries start from, in the order of their manifests."""
+        return list(self._queries)
+
     def of(self, image: str) -> Sequence[BenchmarkQuery]:
         """Return the queries that start from an image."""
         return self._queries.get(image, ())

@@ -22,7 +22,7 @@ from cir.local_images import open_image
 from service_runtime.files import write_bytes
 from service_runtime.image_reader import DecodeBudget, ImageBusyError, ImageReader
 
-THUMBNAIL_SIZE = (360, 450)
+THUMBNAIL_SIZES = {"small": (360, 450), "large": (1200, 1500)}
 UPLOAD_SIZE = (1024, 1024)
 _UPLOAD_NAME = re.compile(r"[0-9a-f]{32}")
 # Of the thumbnails that were made: scanning the folder each time would cost more than a few files too many.
@@ -64,22 +64,28 @@ class Thumbnails:
         self._folder = folder
         self._within = within
         self._max_bytes = max_bytes
-        self._reader = FittingReader(
-            fit=THUMBNAIL_SIZE, max_bytes=max_bytes, max_pixels=max_pixels, budget=budget
-        )
+        self._readers = {
+            size: FittingReader(fit=fit, max_bytes=max_bytes, max_pixels=max_pixels, budget=budget)
+            for size, fit in THUMBNAIL_SIZES.items()
+        }
         self._max_files = max_files
         self._made = 0
 
-    def kept(self, image: str, image_folders: Sequence[str], format: Format) -> bytes | None:
+    def kept(
+        self, image: str, image_folders: Sequence[str], format: Format, size: str = "small"
+    ) -> bytes | None:
         """Return the thumbnail of an image that was made before; None where it has to be made, or cannot be.
 
-        The image is named by its location in a catalog and the folders recorded with that.
+        The image is named by its location in a catalog and the folders recorded with that; `size` is a name
+        of `THUMBNAIL_SIZES`.
         """
         with suppress(OSError), self._opened(image, image_folders) as file:
-            return None if file is None else self._path(file, format).read_bytes()
+            return None if file is None else self._path(file, format, size).read_bytes()
         return None
 
-    def make(self, image: str, image_folders: Sequence[str], format: Format) -> bytes | None:
+    def make(
+        self, image: str, image_folders: Sequence[str], format: Format, size: str = "small"
+    ) -> bytes | None:
         """Make, keep and return the thumbnail of an image; None where there is none to show.
 
         `cir.local_images` says which files are read. Decoding takes time and memory, so that a caller bounds
@@ -92,8 +98,8 @@ class Thumbnails:
                 original = file.read(self._max_bytes + 1)
                 if len(original) > self._max_bytes:
                     return None
-                content = encode_image(self._reader.read(original), format)
-                write_bytes(self._path(file, format), content, mode=0o600, durable=False)
+                content = encode_image(self._readers[size].read(original), format)
+                write_bytes(self._path(file, format, size), content, mode=0o600, durable=False)
             except (BadImageError, OSError):
                 return None
         self._made += 1
@@ -103,7 +109,8 @@ class Thumbnails:
 
     def close(self) -> None:
         """End what was started for reading images."""
-        self._reader.close()
+        for reader in self._readers.values():
+            reader.close()
 
     @contextmanager
     def _opened(self, image: str, image_folders: Sequence[str]) -> Iterator[BinaryIO | None]:
@@ -114,10 +121,10 @@ class Thumbnails:
             if file is not None:
                 file.close()
 
-    def _path(self, file: BinaryIO, format: Format) -> Path:
+    def _path(self, file: BinaryIO, format: Format, size: str) -> Path:
         # The file itself, whatever it is called: another one put in its place has another key.
         status = os.fstat(file.fileno())
-        key = f"{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}".encode()
+        key = f"{size}\0{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}".encode()
         return self._folder / f"{blake2b(key, digest_size=16).hexdigest()}.{format}"
 
 

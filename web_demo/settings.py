@@ -23,6 +23,12 @@ def _read_origin(text: str) -> str:
     return origin
 
 
+def _read_root_path(text: str) -> str:
+    if text and (not text.startswith("/") or text.startswith("//") or set("?#") & set(text)):
+        raise ValueError(f"root path {text!r} is not a path that begins with one slash")
+    return text.rstrip("/")
+
+
 class DemoSettings(ProgramSettings):
     """The turn-based web demo in front of a search service."""
 
@@ -34,6 +40,16 @@ class DemoSettings(ProgramSettings):
         default_factory=list,
         description='Origins that this page has for browsers, as JSON, such as ["http://shop.example"]: '
         "uploads from them are taken although a proxy in front changes the Host header.",
+    )
+    root_path: Annotated[str, AfterValidator(_read_root_path)] = Field(
+        "",
+        description="Path that this page has behind a proxy that leaves the path on, such as /try; behind "
+        "one that takes it away nothing need be set.",
+    )
+    proxies: list[str] = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="Addresses or networks of proxies in front, as JSON, whose X-Forwarded-For is believed: "
+        "uploads are counted by client.",
     )
     search: CalledAddress = Field("127.0.0.1:50050", description="host:port of the search service.")
     search_api_key: SecretStr = Field(

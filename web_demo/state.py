@@ -3,28 +3,26 @@
 A turn is numbered by its place: `i0` item or `u0` upload (the reference), `x0` text, `l0` and `d0` liked and
 disliked items (repeated), `w0` weight of the text from 0 to 100. For the whole conversation: `c` catalog,
 `f` filters (field:value, repeated; a colon in a field is %3A, see `write_filter`), `e` excluded items, `m`
-combiner, `v` the one to compare with, `s` seed of the start page.
+combiner, `v` the one to compare with, `s` seed of the start page, `h` language where the browser's is not
+wanted. Addresses are relative, so that the page may be served below any path.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from urllib.parse import quote_plus
+from urllib.parse import urlencode
 
 MAX_TURNS = 16
-# A page has hundreds of addresses, each of which says the whole conversation.
+# What an address may hold: browsers, proxies and this page's own bound of a request's head take it.
 MAX_CHARACTERS = 8_000
 MAX_FILTERS = 32
 _TURN_KEY = re.compile(r"([iuxldw])(\d{1,2})")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
 Pairs = list[tuple[str, str]]
-
-# A page has some 180 addresses that differ in one value. Keys need no quoting.
-_quoted = lru_cache(maxsize=8192)(quote_plus)
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z]{2,8})?")
 
 
 class BadStateError(ValueError):
@@ -59,6 +57,7 @@ class State:
     combiner: str = ""
     versus: str = ""
     seed: int = 0
+    language: str = ""
 
     def pairs(self) -> Pairs:
         """Return the query parameters, without what is default."""
@@ -73,14 +72,23 @@ class State:
                 pairs.append((f"w{number}", str(turn.weight)))
         pairs += [("f", write_filter(field, value)) for field, value in self.filters]
         pairs += [("e", item) for item in self.excluded]
-        pairs += [(key, value) for key, value in (("m", self.combiner), ("v", self.versus)) if value]
-        return [*pairs, ("s", str(self.seed))] if self.seed else pairs
+        single = (
+            ("m", self.combiner),
+            ("v", self.versus),
+            ("s", str(self.seed or "")),
+            ("h", self.language),
+        )
+        return pairs + [(key, value) for key, value in single if value]
 
     @property
     def url(self) -> str:
-        """Path and query that lead back to this state."""
-        query = "&".join([f"{key}={_quoted(value)}" for key, value in self.pairs()])
-        return f"/?{query}" if query else "/"
+        """Address that leads back to this state, from every page that is not in a folder of its own."""
+        return f"./?{self.query}" if self.query else "./"
+
+    @property
+    def query(self) -> str:
+        """The query of that address."""
+        return urlencode(self.pairs())
 
     @property
     def last(self) -> TurnState:
@@ -92,16 +100,58 @@ class State:
         turns = (*self.turns[:-1], *(() if turn.is_empty else (turn,)))
         return replace(self, turns=turns)
 
-    def start_from(self, *, item: str = "", upload: str = "") -> State:
-        """Return a new conversation that starts from a reference."""
-        return replace(self, turns=(TurnState(item=item, upload=upload),), excluded=())
-
-    def more_like(self, item: str) -> State:
-        """Return the state with an item as reference of a further turn, or of a last one without text."""
-        turn = TurnState(item=item)
+    def refer(self, *, item: str = "", upload: str = "", text: str = "") -> State:
+        """Return the state with a reference of a further turn, or of a last one without text."""
+        turn = TurnState(item=item, upload=upload, text=text.strip())
         if self.turns and not self.last.text:
             return self.with_last(turn)
         return replace(self, turns=(*self.turns, turn)[-MAX_TURNS:])
+
+    def say(self, text: str) -> State:
+        """Return the state with a text for the last turn, or for a further one where that has a text."""
+        if self.turns and not self.last.text:
+            return self.with_last(replace(self.last, text=text))
+        return replace(self, turns=(*self.turns, TurnState(text=text))[-MAX_TURNS:])
+
+    @property
+    def counting_from(self) -> int:
+        """Index of the first turn that still counts: a turn with a reference begins anew."""
+        return max((n for n, turn in enumerate(self.turns) if turn.item or turn.upload), default=0)
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Every item that the conversation names."""
+        named = [item for turn in self.turns for item in (turn.item, *turn.liked, *turn.disliked) if item]
+        return tuple(dict.fromkeys([*named, *self.excluded]))
+
+    def without(self, items: Container[str] = (), uploads: Container[str] = ()) -> State:
+        """Return the conversation without items and uploads that are no longer there; the words stay."""
+        kept = [
+            replace(
+                turn,
+                item="" if turn.item in items else turn.item,
+                upload="" if turn.upload in uploads else turn.upload,
+                liked=tuple(item for item in turn.liked if item not in items),
+                disliked=tuple(item for item in turn.disliked if item not in items),
+            )
+            for turn in self.turns
+        ]
+        return replace(
+            self,
+            turns=tuple(turn for turn in kept if not turn.is_empty),
+            excluded=tuple(item for item in self.excluded if item not in items),
+        )
+
+    def in_catalog(self, catalog: str) -> State:
+        """Return what can be asked of another catalog as well: words and uploads."""
+        turns = (TurnState(upload=turn.upload, text=turn.text) for turn in self.turns)
+        return State(
+            catalog=catalog,
+            turns=tuple(turn for turn in turns if not turn.is_empty),
+            combiner=self.combiner,
+            versus=self.versus,
+            language=self.language,
+        )
 
     def judge(self, item: str, *, like: bool) -> State:
         """Return the state with an item liked or disliked in the last turn, or that taken back."""
@@ -115,8 +165,9 @@ class State:
         return self.with_last(replace(turn, liked=liked, disliked=disliked))
 
     def exclude(self, item: str) -> State:
-        """Return the state that never shows an item again."""
-        return replace(self, excluded=tuple(dict.fromkeys((*self.excluded, item))))
+        """Return the state that never shows an item, or shows it again."""
+        kept = tuple(one for one in self.excluded if one != item)
+        return replace(self, excluded=kept if item in self.excluded else (*kept, item))
 
     def back_to(self, number: int) -> State:
         """Return the conversation as it was after the first `number` turns."""
@@ -132,22 +183,41 @@ class State:
         kept = tuple(pair for pair in self.filters if pair != own)
         return replace(self, filters=kept if own in self.filters else (*kept, own))
 
+    def without_filters(self) -> State:
+        """Return the state without any filter."""
+        return replace(self, filters=())
+
+    def within(self, field: str, low: str, high: str) -> State:
+        """Return the state with a field's values from `low` to `high`, of which an empty one is no bound."""
+        kept = tuple(pair for pair in self.filters if pair[0] != field)
+        return replace(self, filters=(*kept, (field, f"{low}..{high}")) if low or high else kept)
+
+    def weigh(self, weight: int | None) -> State:
+        """Return the state with another weight of the last turn's text; None lets the combiner choose."""
+        return self.with_last(replace(self.last, weight=weight)) if self.turns else self
+
     def reshuffle(self) -> State:
         """Return the start page with other items."""
         return replace(self, turns=(), excluded=(), seed=self.seed % 9999 + 1)
+
+    def edit(self, number: int, text: str) -> State:
+        """Return the conversation with another text of one turn; a turn that asks for nothing then goes."""
+        turns = list(self.turns)
+        turns[number : number + 1] = [replace(turn, text=text) for turn in turns[number : number + 1]]
+        return replace(self, turns=tuple(turn for turn in turns if not turn.is_empty))
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> State:
     """Read query parameters; unknown ones are ignored.
 
-    Empty values count as not given, so that a form may send all its fields. A text in `x` (without a number)
-    is what was just typed: it becomes the text of the last turn, or a further turn where that has a text.
+    Empty values count as not given, so that a form may send all its fields. Of too many turns the newest are
+    kept.
 
     Raises:
         BadStateError: a parameter has a value that no page of ours sends.
     """
     turns: dict[int, dict[str, list[str]]] = {}
-    single = {"c": "", "m": "", "v": "", "s": "", "x": ""}
+    single = {"c": "", "m": "", "v": "", "s": "", "h": ""}
     filters: list[tuple[str, str]] = []
     excluded: list[str] = []
     characters = 0
@@ -170,16 +240,18 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
     if len(filters) > MAX_FILTERS:
         raise BadStateError(f"a page has at most {MAX_FILTERS} filters; take some away")
     complete = tuple(turn for number in sorted(turns) if not (turn := _turn(turns[number])).is_empty)
-    state = State(
+    if single["h"] and not _LANGUAGE.fullmatch(single["h"]):
+        raise BadStateError(f"{single['h'][:20]!r} is not the name of a language")
+    return State(
         catalog=single["c"],
-        turns=complete[:MAX_TURNS],
+        turns=complete[-MAX_TURNS:],
         filters=tuple(dict.fromkeys(filters)),
         excluded=tuple(dict.fromkeys(excluded)),
         combiner=single["m"],
-        versus=single["v"],
-        seed=_number(single["s"], 9999) if single["s"] else 0,
+        versus=single["v"] if single["v"] != single["m"] else "",
+        seed=read_number(single["s"], 9999) if single["s"] else 0,
+        language=single["h"],
     )
-    return _with_text(state, single["x"]) if single["x"] else state
 
 
 # What separates, and what a browser changes in the fields of a form.
@@ -212,12 +284,6 @@ def _unescape(text: str) -> str:
     return _ESCAPED.sub(lambda found: _MEANT[found[0].upper()], text)
 
 
-def _with_text(state: State, text: str) -> State:
-    if state.turns and not state.last.text:
-        return state.with_last(replace(state.last, text=text))
-    return replace(state, turns=(*state.turns, TurnState(text=text))[-MAX_TURNS:])
-
-
 def _turn(parts: dict[str, list[str]]) -> TurnState:
     upload = parts.get("u", [""])[0]
     if upload and not _UPLOAD.fullmatch(upload):
@@ -229,11 +295,16 @@ def _turn(parts: dict[str, list[str]]) -> TurnState:
         text=parts.get("x", [""])[0].strip(),
         liked=liked,
         disliked=tuple(item for item in dict.fromkeys(parts.get("d", [])) if item not in liked),
-        weight=_number(parts["w"][0], 100) if "w" in parts else None,
+        weight=read_number(parts["w"][0], 100) if "w" in parts else None,
     )
 
 
-def _number(value: str, largest: int) -> int:
+def read_number(value: str, largest: int) -> int:
+    """Return the number that a text is.
+
+    Raises:
+        BadStateError: it is none from 0 to `largest`.
+    """
     if not value.isascii() or not value.isdigit() or int(value[:6]) > largest:
         raise BadStateError(f"{value[:20]!r} is not a number from 0 to {largest}")
     return int(value)

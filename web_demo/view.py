@@ -1,21 +1,25 @@
 """Plain data for the templates: facets, cards, results, suggestions. Pure.
 
-Templates read search answers and items as the client gives them; what is made here is where each click leads
-and what the page adds to an answer.
+Templates read search answers and items as the client gives them; what is made here is what the page adds to
+them. The values of buttons are those of `web_demo.actions`.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import urlencode
 
 from cir.models import FacetCount, Item, Result, SearchAnswer
-from web_demo.backend import COLOUR_FIELDS, CatalogContext, PageData, typed_value
-from web_demo.state import State
+from web_demo.backend import PageData
+from web_demo.filters import COLOUR_FIELDS, Bounds, choose_range_fields, is_word, read_value, reads_as_words
+from web_demo.state import State, write_filter
 
 _NOUN_FIELDS = ("kind", "type", "category", "label")
+_TITLE_FIELDS = ("title", "name", "product_name", "productname", "caption", "headline", "display_name")
 _MAX_SUGGESTIONS = 6
 _MAX_BENCHMARK_SUGGESTIONS = 3
 _MAX_SUGGESTED_CHARACTERS = 30
@@ -23,15 +27,12 @@ _MAX_SUGGESTED_CHARACTERS = 30
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One item, and where its clicks lead. Without URLs to judge it where it was not searched for."""
+    """One item. It can be judged where it was searched for."""
 
     item: Result | Item
     title: str
     image_url: str
-    more_like_url: str
-    like_url: str = ""
-    dislike_url: str = ""
-    exclude_url: str = ""
+    can_judge: bool = False
     is_liked: bool = False
     is_disliked: bool = False
     is_target: bool = False
@@ -39,26 +40,30 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One turn in the strip of the conversation. `number` counts from 1."""
+    """One turn in the strip of the conversation. `number` counts from 1.
+
+    `title` is its reference's name, empty for an upload. It counts unless a later turn began anew.
+    """
 
     number: int
     image_url: str
+    title: str
     text: str
     liked: int
     disliked: int
     back_url: str
-    remove_url: str
+    counts: bool
     is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FacetValue:
-    """A value to filter by, how many items have it, and where a click leads."""
+    """A value to filter by, how many items have it, and the value of its button."""
 
     text: str
     count: int
     is_set: bool
-    toggle_url: str
+    toggle: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,21 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeField:
+    """A field of numbers or days to filter by a range; `kind` is the type of its fields in a form."""
+
+    field: str
+    kind: str
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
 class SetFilter:
-    """A filter of the address, and where a click leads that takes it away."""
+    """A filter of the address, and the value of the button that takes it away."""
 
     field: str
     text: str
-    remove_url: str
+    toggle: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,50 +107,69 @@ class Results:
 class Page:
     """Everything that the start page or a page of results shows. `hidden` are fields that carry the state.
 
-    `other_filters` are set and not among the values of `facets`; `unknown_filters` are those of the address
-    that this catalog does not have, and which are not applied.
+    `filters` are those that are set and applied; `unknown_filters` are those of the address that this catalog
+    does not have. `liked`, `disliked` and `excluded` are what was judged, to be taken back.
     """
 
     state: State
     catalogs: Sequence[str]
     combiners: Sequence[str]
     facets: Sequence[Facet]
+    ranges: Sequence[RangeField]
     steps: Sequence[Step]
     hidden: Sequence[tuple[str, str]]
     explore: Sequence[Card] = ()
     results: Sequence[Results] = ()
     suggestions: Sequence[str] = ()
     group: Sequence[Card] = ()
-    other_filters: Sequence[SetFilter] = ()
+    filters: Sequence[SetFilter] = ()
     unknown_filters: Sequence[SetFilter] = ()
+    liked: Sequence[Card] = ()
+    disliked: Sequence[Card] = ()
+    excluded: Sequence[Card] = ()
+    gone_items: int = 0
+    gone_uploads: int = 0
     has_target: bool = False
 
 
 def build_page(data: PageData) -> Page:
     """Lay out what was fetched."""
     state, benchmark = data.state, data.benchmark
-    targets = benchmark.targets if benchmark else frozenset()
-    facets = build_facets(state, data.context)
-    other, unknown = build_other_filters(state, data.context, facets)
+    targets = benchmark.targets if benchmark else frozenset[str]()
+    filters, unknown = build_filters(state, data.context.version.schema)
+    ranks = data.ranks or [None] * len(data.answers)
     return Page(
         state=state,
         catalogs=data.catalogs,
         combiners=data.context.info.combiners,
-        facets=facets,
-        steps=build_steps(state),
+        facets=build_facets(state, data.facets),
+        ranges=build_ranges(state, data.context.version.schema),
+        steps=build_steps(state, data.named),
         hidden=state.pairs(),
-        explore=[build_card(state, result) for result in data.explore or ()],
-        results=[build_results(state, combiner, answer, targets) for combiner, answer in data.answers],
+        explore=[build_card(state, item) for item in data.explore],
+        results=[
+            build_results(state, combiner, answer, targets, rank)
+            for (combiner, answer), rank in zip(data.answers, ranks, strict=True)
+        ],
         suggestions=build_suggestions(data) if state.turns else (),
         group=[build_card(state, item, targets) for item in data.group],
-        other_filters=other,
+        filters=filters,
         unknown_filters=unknown,
+        liked=[build_card(state, data.named[i]) for i in state.last.liked if i in data.named],
+        disliked=[build_card(state, data.named[i]) for i in state.last.disliked if i in data.named],
+        excluded=[build_card(state, data.named[i]) for i in state.excluded if i in data.named],
+        gone_items=data.gone_items,
+        gone_uploads=data.gone_uploads,
         has_target=benchmark is not None,
     )
 
 
 def build_results(
-    state: State, combiner: str, answer: SearchAnswer, targets: frozenset[str] = frozenset()
+    state: State,
+    combiner: str,
+    answer: SearchAnswer,
+    targets: frozenset[str] = frozenset(),
+    target_rank: int | None = None,
 ) -> Results:
     """Lay out the answer of `combiner` ("" for the default one). `targets` are paths of images."""
     turns = answer.explanation.turns
@@ -144,84 +177,81 @@ def build_results(
     return Results(
         combiner=answer.explanation.combiner or combiner,
         answer=answer,
-        cards=[build_judged_card(state, result, targets) for result in answer],
+        cards=[build_card(state, result, targets, can_judge=True) for result in answer],
         text_weight=turns[-1].text_weight if composed else None,
-        target_rank=next((result.rank for result in answer if result.image in targets), None),
+        target_rank=target_rank,
     )
 
 
-def build_card(state: State, item: Result | Item, targets: frozenset[str] = frozenset()) -> Card:
-    """Return the card of an item that can be looked at or searched from."""
+def build_card(
+    state: State, item: Result | Item, targets: frozenset[str] = frozenset(), *, can_judge: bool = False
+) -> Card:
+    """Return the card of an item that can be looked at, searched from and, where it was found, judged."""
     return Card(
         item=item,
-        title=item_title(item.id, item.payload),
+        title=item_title(item),
         image_url=image_url(state.catalog, item.id),
-        more_like_url=state.more_like(item.id).url,
+        can_judge=can_judge,
+        is_liked=item.id in state.last.liked,
+        is_disliked=item.id in state.last.disliked,
         is_target=item.image in targets,
     )
 
 
-def build_judged_card(state: State, result: Result, targets: frozenset[str]) -> Card:
-    """Return the card of a result, which can be liked, disliked and excluded as well."""
-    return Card(
-        item=result,
-        title=item_title(result.id, result.payload),
-        image_url=image_url(state.catalog, result.id),
-        more_like_url=state.more_like(result.id).url,
-        like_url=state.judge(result.id, like=True).url,
-        dislike_url=state.judge(result.id, like=False).url,
-        exclude_url=state.exclude(result.id).url,
-        is_liked=result.id in state.last.liked,
-        is_disliked=result.id in state.last.disliked,
-        is_target=result.image in targets,
-    )
-
-
-def build_steps(state: State) -> list[Step]:
-    """Return the strip of turns."""
+def build_steps(state: State, named: Mapping[str, Item]) -> list[Step]:
+    """Return the strip of turns; `named` are the items of its references by id."""
     steps: list[Step] = []
     for index, turn in enumerate(state.turns):
         if turn.item:
             url = image_url(state.catalog, turn.item)
         else:
-            url = f"/uploaded?{urlencode({'n': turn.upload})}" if turn.upload else ""
+            url = f"uploaded?{urlencode({'n': turn.upload})}" if turn.upload else ""
+        item = named.get(turn.item)
         steps.append(
             Step(
                 number=index + 1,
                 image_url=url,
+                title=item_title(item) if item else turn.item,
                 text=turn.text,
                 liked=len(turn.liked),
                 disliked=len(turn.disliked),
                 back_url=state.back_to(index + 1).url,
-                remove_url=state.without_turn(index).url,
+                counts=index >= state.counting_from,
                 is_last=index == len(state.turns) - 1,
             )
         )
     return steps
 
 
-def build_facets(state: State, context: CatalogContext) -> list[Facet]:
-    """Return the fields that have more than one value to choose from."""
+def build_facets(state: State, facets: Mapping[str, Sequence[FacetCount]]) -> list[Facet]:
+    """Return the fields that have more than one value to choose from, or one that is chosen."""
+    chosen = {field for field, _ in state.filters}
     return [
         Facet(field, [_facet_value(state, field, count) for count in counts])
-        for field, counts in context.facets.items()
-        if len(counts) > 1
+        for field, counts in facets.items()
+        if len(counts) > 1 or (counts and field in chosen)
     ]
 
 
-def build_other_filters(
-    state: State, context: CatalogContext, facets: Sequence[Facet]
-) -> tuple[list[SetFilter], list[SetFilter]]:
-    """Return the filters that are set without being values of `facets`, and those that cannot be applied."""
-    shown = {(facet.field, value.text) for facet in facets for value in facet.values}
-    other, unknown = list[SetFilter](), list[SetFilter]()
+def build_ranges(state: State, schema: Mapping[str, str]) -> list[RangeField]:
+    """Return the fields of numbers and days, with the bounds that are set."""
+    ranges: list[RangeField] = []
+    for name in choose_range_fields(schema):
+        values = [read_value(text, schema[name]) for field, text in state.filters if field == name]
+        bounds = next((value for value in values if isinstance(value, Bounds)), Bounds("", ""))
+        ranges.append(RangeField(name, "date" if schema[name] == "datetime" else "number", bounds))
+    return ranges
+
+
+def build_filters(state: State, schema: Mapping[str, str]) -> tuple[list[SetFilter], list[SetFilter]]:
+    """Return the filters that are set, and those that cannot be applied to this catalog."""
+    known, unknown = list[SetFilter](), list[SetFilter]()
     for field, text in state.filters:
-        entry = SetFilter(field, text, state.toggle_filter(field, text).url)
-        if typed_value(text, context.version.schema.get(field, "")) is None:
-            unknown.append(entry)
-        elif (field, text) not in shown:
-            other.append(entry)
-    return other, unknown
+        value = read_value(text, schema.get(field, ""))
+        shown = f"{value.low} – {value.high}".strip() if isinstance(value, Bounds) else text
+        entry = SetFilter(field, shown, write_filter(field, text))
+        (unknown if value is None else known).append(entry)
+    return known, unknown
 
 
 def _facet_value(state: State, field: str, count: FacetCount) -> FacetValue:
@@ -230,14 +260,20 @@ def _facet_value(state: State, field: str, count: FacetCount) -> FacetValue:
         text=text,
         count=count.count,
         is_set=(field, text) in state.filters,
-        toggle_url=state.toggle_filter(field, text).url,
+        toggle=write_filter(field, text),
     )
 
 
 def build_suggestions(data: PageData) -> list[str]:
     """Return texts to try next: those of benchmark queries first, then changes to the reference."""
-    values = {field: [str(count.value) for count in counts] for field, counts in data.context.facets.items()}
-    payload = data.reference.payload if data.reference else {}
+    items = data.context.version.item_count
+    values = {
+        field: [str(count.value) for count in counts]
+        for field, counts in data.context.facets.items()
+        if reads_as_words(counts, items)
+    }
+    reference = data.named.get(data.state.last.item)
+    payload = reference.payload if reference and not data.state.last.text else {}
     seed = len(data.state.turns) + data.state.seed
     texts = [*data.suggested[:_MAX_BENCHMARK_SUGGESTIONS], *suggest_changes(values, payload, seed=seed)]
     return list(dict.fromkeys(texts))[:_MAX_SUGGESTIONS]
@@ -268,14 +304,24 @@ def _change(field: str, value: str) -> str:
     return f"{value} instead"
 
 
-def image_url(catalog: str, item_id: str) -> str:
-    """Return the URL of an item's thumbnail."""
-    return f"/picture?{urlencode({'c': catalog, 'i': item_id})}"
+def image_url(catalog: str, item_id: str, size: str = "") -> str:
+    """Return the address of an item's image, small or in another size that `web_demo.media` makes."""
+    return f"picture?{urlencode({'c': catalog, 'i': item_id} | ({'size': size} if size else {}))}"
 
 
-def item_title(item_id: str, payload: Mapping[str, object]) -> str:
-    """Return the name to show for an item: its title, name or caption, else its id."""
-    for name in ("title", "name", "caption"):
-        if isinstance(value := payload.get(name), str) and value:
+def item_title(item: Result | Item) -> str:
+    """Return the name to show for an item.
+
+    That is its title, else the name of its image's file where somebody wrote that, else what its payload says
+    in words, else its id.
+    """
+    by_name = {name.lower(): value for name, value in item.payload.items()}
+    for name in _TITLE_FIELDS:
+        if isinstance(value := by_name.get(name), str) and value.strip():
             return value
-    return item_id
+    stem = PurePosixPath(item.image.rpartition("\\")[2]).stem
+    tidy = re.sub(r"[\s_+-]+", " ", stem).strip()
+    if is_word(tidy) and not re.search(r"\d", tidy):
+        return tidy
+    words = [value for value in item.payload.values() if isinstance(value, str) and is_word(value)]
+    return ", ".join(dict.fromkeys(words[:3])) or item.id

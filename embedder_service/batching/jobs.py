@@ -30,11 +30,10 @@ class Priority(IntEnum):
 
 
 class Tower(StrEnum):
-    """One of the two encoders of CLIP; PROMPT is the text encoder with word embeddings among its tokens."""
+    """One of the two encoders of CLIP."""
 
     IMAGE = "image"
     TEXT = "text"
-    PROMPT = "prompt"
 
 
 @dataclass(slots=True, eq=False)

@@ -56,7 +56,7 @@ def test_no_output_has_what_was_sent_to_a_route_that_fails(tmp_path: Path, style
         query = "&".join(f"{name}={quote(MARK)}" for name in ("c", "i", "n", "x", "by", "token"))
         failed = [status(f"{address}{page}?{query}", headers) for page in PAGES]
         headers["Content-Type"] = f"multipart/form-data; boundary={BOUNDARY}"
-        failed.append(status(address + "/upload", headers, UPLOAD))
+        failed.append(status(address + "/go", headers, UPLOAD))
         assert failed.count(500) >= len(PAGES)
     finally:
         process.terminate()

@@ -17,7 +17,7 @@ from service_runtime.image_reader import DecodeBudget
 from tests.clock import Clock
 from tests.embedder_service.sample_images import encode, sample_image
 from web_demo.media import (
-    THUMBNAIL_SIZE,
+    THUMBNAIL_SIZES,
     UPLOAD_SIZE,
     BadImageError,
     FittingReader,
@@ -178,7 +178,8 @@ def test_thumbnails_are_made_once_and_only_below_the_folders_of_the_catalog(tmp_
     assert content is not None
     with Image.open(io.BytesIO(content)) as small:
         assert small.format == "WEBP"
-        assert small.size == (THUMBNAIL_SIZE[0], THUMBNAIL_SIZE[0])
+        width = THUMBNAIL_SIZES["small"][0]
+        assert small.size == (width, width)
     assert shown(thumbnails, str(root / "a.png"), folders, "webp") == content
     assert len(list(kept.iterdir())) == 1
     assert shown(thumbnails, str(root / "a.png"), folders, "jpeg") is not None
@@ -198,6 +199,21 @@ def test_thumbnails_are_made_once_and_only_below_the_folders_of_the_catalog(tmp_
         assert shown(thumbnails, str(root / "a.png"), none, "webp") is None, none
     bounded = Thumbnails(kept, [outside], max_bytes=10**6, max_pixels=10**7, max_files=100)
     assert shown(bounded, str(root / "a.png"), folders, "webp") is None
+
+
+def test_an_image_is_shown_small_and_large(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(image_file((2000, 2000)))
+    thumbnails = Thumbnails(tmp_path / "kept", max_bytes=10**7, max_pixels=10**7, max_files=100)
+    folders = [str(tmp_path)]
+    for size, (width, _) in THUMBNAIL_SIZES.items():
+        for content in (
+            thumbnails.make(str(tmp_path / "a.png"), folders, "jpeg", size),
+            thumbnails.kept(str(tmp_path / "a.png"), folders, "jpeg", size),
+        ):
+            assert content is not None
+            with Image.open(io.BytesIO(content)) as shown_image:
+                assert shown_image.size == (width, width)
+    thumbnails.close()
 
 
 def test_an_image_that_changed_gets_another_thumbnail(tmp_path: Path) -> None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import web_demo
+from cir.filters import Filter, MatchAny
+from cir.models import FacetCount, Item
 from service_runtime.errors import StartupError
-from web_demo.backend import UploadGoneError, choose_facet_fields, to_turns, to_where
+from web_demo.backend import UploadGoneError, to_turns
 from web_demo.benchmark_queries import BenchmarkQueries, candidate_ids
+from web_demo.filters import choose_facet_fields, reads_as_words, to_where
 from web_demo.i18n import LOCALES, choose_texts
 from web_demo.state import State, TurnState
-from web_demo.view import suggest_changes
+from web_demo.view import item_title, suggest_changes
 
 WEB_DEMO = Path(web_demo.__file__).parent
 
 
 def test_every_language_has_every_text() -> None:
     english = LOCALES["en"]
-    assert LOCALES.keys() == {"en", "zh"}
+    assert LOCALES.keys() == {"en", "zh", "zh-Hant"}
     for language, texts in LOCALES.items():
         assert texts["lang"] == language
         assert texts.keys() == english.keys()
@@ -66,6 +70,52 @@ def test_suggestions_are_values_that_the_item_does_not_have() -> None:
     texts = suggest_changes(facets, {"colour": "red", "kind": "hat"}, seed=3)
     assert sorted(texts) == ["an apron instead", "in blue"]
     assert suggest_changes(facets, {}, seed=3) == suggest_changes(facets, {}, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["red", "dark blue", "rosé"], True),
+        (["红色", "蓝色"], True),
+        (["True", "False"], True),  # words of a keyword field; fields of truth values have no texts
+        ([True, False], False),
+        (["IMG_1002.JPG", "IMG_1003.JPG"], False),
+        (["a.jpg", "b.jpg"], False),
+        (["3f2504e0-4f89", "9a7b330a-a736"], False),
+        (["SKU10023", "SKU10024"], False),
+        (["12", "13"], False),
+        (["https://a.example/b", "https://a.example/c"], False),
+        (
+            ["a sentence that nobody would say to a search", "another one of the very same kind of length"],
+            False,
+        ),
+        (["red"], False),
+        ([], False),
+    ],
+)
+def test_suggestions_come_from_what_reads_as_words(values: list[str | bool], words: bool) -> None:
+    assert reads_as_words([FacetCount(value, 5) for value in values], 1000) is words
+
+
+def test_a_value_that_each_item_has_for_itself_is_no_word_of_a_shop() -> None:
+    names = [FacetCount(name, 1) for name in ("anna", "berta", "carla")]
+    assert not reads_as_words(names, 1000)
+
+
+@pytest.mark.parametrize(
+    ("payload", "image", "title"),
+    [
+        ({"Title": "Summer dress", "colour": "red"}, "/a/b.jpg", "Summer dress"),
+        ({"name": " ", "product_name": "Hat"}, "/a/b.jpg", "Hat"),
+        ({"colour": "red"}, "/photos/red_summer-dress.jpg", "red summer dress"),
+        ({"label": "Shoes", "kids": False}, "/p/3f2504e0-4f89-41d3-9a0c-0305e82c3301.jpg", "Shoes"),
+        ({"label": "Shoes", "sku": "X1002"}, "/p/IMG_1002.JPG", "Shoes"),
+        ({}, "/p/IMG_1002.JPG", "an-id"),
+        ({}, "", "an-id"),
+    ],
+)
+def test_an_item_is_called_what_somebody_wrote(payload: dict[str, Any], image: str, title: str) -> None:
+    assert item_title(Item("an-id", payload, image, None)) == title
 
 
 def test_benchmark_queries_are_found_by_their_image(tmp_path: Path) -> None:
@@ -112,10 +162,12 @@ def test_turns_and_filters_are_what_was_said() -> None:
     assert (first.item, first.text, tuple(first.liked), first.text_weight) == ("a", "in red", ("b",), 0.4)
     assert second.image == b"0" * 32
     schema = {"kind": "keyword", "sale": "bool"}
-    assert to_where(state, schema) == {"kind": ["hat", "bag"], "sale": [True]}
-    assert to_where(State("shop"), schema) is None
+    assert to_where(state.filters, schema) == Filter(
+        must=[MatchAny("kind", ["hat", "bag"]), MatchAny("sale", [True])]
+    )
+    assert to_where((), schema) is None
     numbers = [("n", "12"), ("n", "-3"), ("n", "x"), ("n", "9" * 19), ("sale", "yes"), ("price", "1")]
     kinds = {"n": "integer", "price": "float", **schema}
-    assert to_where(State(filters=tuple(numbers)), kinds) == {"n": [12, -3]}
+    assert to_where(numbers, kinds) == Filter(must=[MatchAny("n", [12, -3])])
     with pytest.raises(UploadGoneError):
         to_turns(state, lambda name: None)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from web_demo.actions import act
 from web_demo.state import BadStateError, State, TurnState, parse
 
 IDS = st.text(min_size=1, max_size=12).filter(lambda text: "\x00" not in text and "\ud800" not in text)
@@ -69,13 +70,14 @@ STATES = st.builds(
     combiner=st.sampled_from(["", "sum", "combiner/garments"]),
     versus=st.sampled_from(["", "slerp"]),
     seed=st.integers(0, 9999),
+    language=st.sampled_from(["", "zh", "zh-Hant"]),
 )
 
 
 @given(STATES)
 def test_an_address_leads_back_to_its_conversation(state: State) -> None:
     assert parse(state.pairs()) == state
-    assert parse(parse_qsl(state.url.partition("?")[2])) == state
+    assert parse(parse_qsl(state.query)) == state
 
 
 class Form(HTMLParser):
@@ -96,11 +98,11 @@ class Form(HTMLParser):
 @given(FILTERS)
 def test_filters_survive_addresses_and_forms(filters: tuple[tuple[str, str], ...]) -> None:
     state = State(catalog="shop", filters=filters)
-    assert parse(parse_qsl(state.url.partition("?")[2])) == state
+    assert parse(parse_qsl(state.query)) == state
     fields = "".join(f'<input name="{key}" value="{escape(value)}">' for key, value in state.pairs())
     assert parse(Form(fields).pairs) == state
     for field, value in filters:
-        without = parse(parse_qsl(state.toggle_filter(field, value).url.partition("?")[2]))
+        without = parse(parse_qsl(state.toggle_filter(field, value).query))
         assert without.filters == tuple(pair for pair in filters if pair != (field, value))
 
 
@@ -138,12 +140,47 @@ def test_filters_are_set_and_taken_away(state: State, value: str) -> None:
 
 
 def test_what_is_said_changes_the_reference_or_goes_on() -> None:
-    first = parse([("i0", "a"), ("x", "in red")])
+    first, moved = act([("i0", "a"), ("x", "in red")])
+    assert moved
     assert first.turns == (TurnState(item="a", text="in red"),)
-    second = parse([*first.pairs(), ("x", "longer")])
+    second, _ = act([*first.pairs(), ("x", "longer")])
     assert second.turns == (TurnState(item="a", text="in red"), TurnState(text="longer"))
-    assert second.more_like("b").turns[-1] == TurnState(item="b")
-    assert parse([("i0", "a")]).more_like("b").turns == (TurnState(item="b"),)
+    assert second.refer(item="b").turns[-1] == TurnState(item="b")
+    assert parse([("i0", "a")]).refer(item="b").turns == (TurnState(item="b"),)
+    assert act(second.pairs()) == (second, False)
+
+
+def test_the_newest_turns_are_kept() -> None:
+    state = parse([(f"x{number}", f"{number}") for number in range(20)])
+    assert [turn.text for turn in state.turns] == [str(number) for number in range(4, 20)]
+    assert state.say("more").turns[-1].text == "more"
+    assert len(state.say("more").turns) == 16
+
+
+@given(STATES, st.sampled_from(["like", "dislike", "hide"]), NAMES)
+def test_what_is_pressed_is_done_to_the_conversation_that_the_form_holds(
+    state: State, name: str, item: str
+) -> None:
+    after, moved = act([("q", state.query), (name, item)])
+    assert moved
+    assert (
+        after
+        == {
+            "like": state.judge(item, like=True),
+            "dislike": state.judge(item, like=False),
+            "hide": state.exclude(item),
+        }[name]
+    )
+
+
+@given(STATES, st.sets(NAMES, max_size=3))
+def test_what_is_gone_is_left_out_and_nothing_else(state: State, gone: set[str]) -> None:
+    named = gone | set(state.items[:2])
+    left = state.without(named)
+    assert not set(left.items) & named
+    assert set(left.items) == set(state.items) - named
+    assert [turn.text for turn in left.turns if turn.text] == [turn.text for turn in state.turns if turn.text]
+    assert state.without() == state
 
 
 @pytest.mark.parametrize(
@@ -157,6 +194,7 @@ def test_what_is_said_changes_the_reference_or_goes_on() -> None:
         [("s", "nine")],
         [("f", "kind")],
         [("f", ":red")],
+        [("h", "../x")],
     ],
 )
 def test_addresses_that_no_page_sends_are_refused(pairs: list[tuple[str, str]]) -> None:

@@ -1,92 +1,66 @@
-// Everything works without this file; with it, pictures can be dropped and pasted, sliders and menus answer at
-// once, and more results come on scrolling.
-document.documentElement.classList.add("js");
+// What every page has. All of it works without this file as well.
 
+// --- a page that is being left ------------------------------------------------------------------------------
 const busy = () => document.body.classList.add("busy");
 addEventListener("pageshow", () => document.body.classList.remove("busy"));
+addEventListener("submit", (event) => {
+  if (!event.defaultPrevented) busy();
+});
+addEventListener("click", (event) => {
+  const link = event.target.closest?.("main a[href^='./']");
+  const elsewhere = event.metaKey || event.ctrlKey || event.shiftKey || link?.target;
+  if (link && !elsewhere && !event.defaultPrevented) busy();
+});
 
-for (const form of document.forms) {
-  form.addEventListener("submit", busy);
-}
-for (const control of document.querySelectorAll("[data-submit]")) {
-  control.addEventListener("change", () => control.form.requestSubmit());
-}
-for (const link of document.querySelectorAll("main a[href^='/?']")) {
-  link.addEventListener("click", (event) => {
-    if (!event.metaKey && !event.ctrlKey && !event.shiftKey) busy();
+// --- menus that lead elsewhere: at once by pointer, by their button otherwise ------------------------------------
+for (const menu of document.querySelectorAll("[data-submit]")) {
+  const button = menu.form.querySelector("button");
+  let byPointer = false;
+  menu.addEventListener("pointerdown", () => (byPointer = true));
+  menu.addEventListener("keydown", () => (byPointer = false));
+  menu.addEventListener("change", () => {
+    button.classList.remove("no-js");
+    if (byPointer) menu.form.requestSubmit();
   });
 }
 
-// The step that is asked now, where the strip of turns is wider than the page.
+// --- the step that is asked now, where the strip of turns is wider than the page ----------------------------------
 const steps = document.querySelector(".steps");
 if (steps) steps.scrollLeft = steps.scrollWidth;
 
-// --- uploads -------------------------------------------------------------------------------------------------
-const upload = document.querySelector("[data-upload]");
-const send = (files) => {
-  const pictures = [...files].filter((file) => file.type.startsWith("image/"));
-  if (!upload || pictures.length === 0) return;
-  const carried = new DataTransfer();
-  carried.items.add(pictures[0]);
-  upload.elements.picture.files = carried.files;
-  upload.requestSubmit();
-};
-if (upload) {
-  upload.elements.picture.addEventListener("change", () => upload.requestSubmit());
-  addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("dropping");
+// --- the box for another text of a step: focus goes in, and back on Escape ----------------------------------------
+for (const box of document.querySelectorAll("details.edit")) {
+  box.addEventListener("toggle", () => box.open && box.querySelector("input[name=text]").select());
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    box.open = false;
+    box.querySelector("summary").focus();
   });
-  addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    document.body.classList.remove("dropping");
-    send(event.dataTransfer.files);
-  });
-  addEventListener("paste", (event) => send(event.clipboardData.files));
 }
 
-// --- more results on scrolling -----------------------------------------------------------------------------------
-const watcher = new IntersectionObserver(
-  async (entries) => {
-    for (const entry of entries.filter((one) => one.isIntersecting)) {
-      watcher.unobserve(entry.target);
-      await extend(entry.target.parentElement);
-    }
-  },
-  { rootMargin: "600px" },
-);
-const extend = async (list) => {
-  const next = list.querySelector(".next");
-  const url = list.dataset.more;
-  if (!next || !url) return;
-  const token = next.dataset.token;
-  next.remove();
-  try {
-    const answer = await fetch(`${url}&token=${encodeURIComponent(token)}`);
-    if (!answer.ok) return;
-    const piece = document.createRange().createContextualFragment(await answer.text());
-    list.append(piece);
-  } catch {
-    return; // what is there stays
-  }
-  watch(list);
+// --- copying the link, also where the page is not served over https ------------------------------------------------
+const copy = async (text) => {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const carrier = document.createElement("textarea");
+  carrier.value = text;
+  document.body.append(carrier);
+  carrier.select();
+  const done = document.execCommand("copy");
+  carrier.remove();
+  if (!done) throw new Error("not copied");
 };
-const watch = (list) => {
-  const last = [...list.querySelectorAll(".card")].at(-1);
-  if (last && list.querySelector(".next")) watcher.observe(last);
-};
-for (const list of document.querySelectorAll("[data-more]")) watch(list);
-
-// --- share -------------------------------------------------------------------------------------------------------
 for (const button of document.querySelectorAll("[data-share]")) {
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(location.href);
-    button.textContent = document.body.dataset.shared;
+    try {
+      await copy(location.href);
+      button.textContent = button.dataset.shared;
+    } catch {
+      prompt(button.textContent, location.href); // to be copied by hand
+    }
   });
 }
 
-// --- a service that is away comes back ------------------------------------------------------------------------------
+// --- a service that is away comes back --------------------------------------------------------------------------
 const away = document.querySelector("[data-retry]");
 if (away) {
   const again = async () => {

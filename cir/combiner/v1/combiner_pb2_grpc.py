@@ -26,9 +26,7 @@ if _version_not_supported:
 
 
 class CombinerServiceStub:
-    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
-    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
-    with the text (EmbedPrompts).
+    """Combiners: functions (image features, text features) -> (query vector, text weight).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -59,9 +57,7 @@ class CombinerServiceStub:
 
 
 class CombinerServiceServicer:
-    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
-    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
-    with the text (EmbedPrompts).
+    """Combiners: functions (image features, text features) -> (query vector, text weight).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -121,9 +117,7 @@ def add_CombinerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CombinerService:
-    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
-    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
-    with the text (EmbedPrompts).
+    """Combiners: functions (image features, text features) -> (query vector, text weight).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or

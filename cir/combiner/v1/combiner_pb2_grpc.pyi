@@ -27,9 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CombinerServiceStub:
-    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
-    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
-    with the text (EmbedPrompts).
+    """Combiners: functions (image features, text features) -> (query vector, text weight).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -55,9 +53,7 @@ class CombinerServiceStub:
 
 @_typing.type_check_only
 class CombinerServiceAsyncStub(CombinerServiceStub):
-    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
-    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
-    with the text (EmbedPrompts).
+    """Combiners: functions (image features, text features) -> (query vector, text weight).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -79,9 +75,7 @@ class CombinerServiceAsyncStub(CombinerServiceStub):
     """
 
 class CombinerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
-    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
-    with the text (EmbedPrompts).
+    """Combiners: functions (image features, text features) -> (query vector, text weight).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
