@@ -34,7 +34,7 @@ DEFAULT_FACET_VALUES = 20
 MAX_FACETS = 16
 MAX_PATHS = 256
 
-# AIP-161: a backtick within backticks is written twice. Possessive, or matching would keep each character's place.
+# AIP-161: a backtick within backticks is written twice. Possessive, or matching would note each character.
 _FIELD_PATH = re.compile(r"payload\.fields\.(?:(\w+)|`((?:[^`]|``)++)`)", re.ASCII)
 # A payload on the wire has at most this many times the bytes of its JSON: -1 in a list has 13 in place of 4.
 _WIRE_TO_JSON = 4

@@ -1,57 +1,148 @@
-"""An asyncio gRPC server that calls of unknown methods cannot end.
+"""An asyncio gRPC server that unknown methods cannot end, and that costly metadata cannot hold up.
 
-grpc.aio decodes the method's name of such a call in its accept loop, and one byte in it that is not UTF-8
+grpc.aio decodes the method's name of an unknown call in its accept loop, and one byte in it that is not UTF-8
 ends the loop, and with it the server, for all callers (grpcio 1.85). Here these calls never reach that loop:
 they are answered UNIMPLEMENTED outside it. Known methods are registered with the core, which compares their
 bytes.
+
+HTTP/2 lets a caller name a header again with one byte, and grpc.aio makes an object of each, twice, before a
+handler sees the call. Callers send such calls faster than that, and what waits takes memory. So a call with
+too many entries is answered before its handler is looked for, and after one with far too many the next of its
+connection are answered unread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-_UNKNOWN = "/unknown"
+from cir.common.v1 import errors_pb2 as pb
+from service_runtime.errors import ServiceError
+
+#: A call of this many times the entries that are taken is costly.
+COSTLY = 4
+#: Seconds for which calls of a connection are refused unread after a costly one. Few: a proxy has many callers
+#: on a connection.
+REFUSED_SECONDS = 1.0
+#: Connections that are remembered.
+MAX_REFUSED = 4096
+
+
+class MetadataLimit:
+    """Tells which calls' metadata are taken, and remembers the connections of costly ones."""
+
+    def __init__(self, max_entries: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_entries = max_entries
+        self._clock = clock
+        self._refused_until: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """Number of connections that are remembered."""
+        return len(self._refused_until)
+
+    def takes(self, peer: str, entries: Callable[[], Sequence[object]]) -> bool:
+        """Return whether a call is taken.
+
+        `peer` is a connection as gRPC names it ("ipv4:10.0.0.7:4242"); those of a Unix socket have one name,
+        and are not remembered. `entries` returns the metadata, and costs what they cost.
+        """
+        now = self._clock()
+        if self._refused_until.get(peer, now) > now:
+            return False
+        self._refused_until.pop(peer, None)
+        number = len(entries())
+        if number > COSTLY * self._max_entries and not peer.startswith("unix"):
+            if len(self._refused_until) >= MAX_REFUSED:
+                del self._refused_until[next(iter(self._refused_until))]
+            self._refused_until[peer] = now + REFUSED_SECONDS
+        return number <= self._max_entries
 
 
 class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, without types
-    """The core's server; calls that no registered method takes are answered here."""
+    """The core's server; it hands out calls of registered methods with metadata in bounds."""
 
-    _answering: set[asyncio.Task[Any]]
+    def __init__(
+        self,
+        loop: Any,
+        interceptors: Any,
+        arguments: Any,
+        max_metadata_entries: int,
+        refused: Callable[[], None],
+    ) -> None:
+        super().__init__(loop, None, (), interceptors, arguments, None)
+        self._running_loop = loop
+        self._limit = MetadataLimit(max_metadata_entries)
+        self._too_many = ServiceError(
+            pb.TOO_MANY_ITEMS,
+            f"the call's metadata, or that of another call on its connection, has more than "
+            f"{max_metadata_entries} entries; send fewer",
+        ).status()
+        self._refused = refused
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def _request_registered_call(self, method: bytes) -> Any:
+        """Return the next call of a method whose metadata are in bounds."""
+        while True:
+            state = await super()._request_registered_call(method)
+            context = cygrpc._ServicerContext(state, None, None, self._running_loop)
+            if self._limit.takes(context.peer(), context.invocation_metadata):
+                return state
+            self._refused()
+            self._answer(context, self._too_many.code, self._too_many.details, self._too_many)
 
     async def _request_call(self) -> Any:
         """Never return a call to the accept loop. Ends when it is cancelled or the server stops."""
-        self._answering = set()
-        loop = asyncio.get_running_loop()
-        nothing = cygrpc._MethodResolver([], {})
         while True:
             state = await super()._request_call()
-            answer = cygrpc._handle_rpc(_UNKNOWN, nothing, (), state, loop, False)
-            task = loop.create_task(cygrpc._schedule_rpc_coro(answer, state, loop, _UNKNOWN))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            context = cygrpc._ServicerContext(state, None, None, self._running_loop)
+            self._answer(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    def _answer(
+        self, context: Any, code: grpc.StatusCode, details: str, status: grpc.Status | None = None
+    ) -> None:
+        trailing = () if status is None else status.trailing_metadata
+        task = self._running_loop.create_task(_abort(context, code, details, trailing))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+
+async def _abort(context: Any, code: grpc.StatusCode, details: str, trailing: Any) -> None:
+    try:
+        await context.abort(code, details, trailing)
+    except cygrpc.BaseError as error:
+        # The call keeps it, so its frames would keep the call.
+        error.__traceback__ = None
 
 
 class _Server(_server.Server):
     def __init__(
-        self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]]
+        self,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        options: Sequence[tuple[str, Any]],
+        max_metadata_entries: int,
+        refused: Callable[[], None],
     ) -> None:
         self._loop = cygrpc.get_working_loop()
         arguments = _server._augment_channel_arguments(options, None)
-        self._server = _CoreServer(self._loop, None, (), interceptors, arguments, None)
+        self._server = _CoreServer(self._loop, interceptors, arguments, max_metadata_entries, refused)
 
 
 def create_server(
-    *, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]]
+    *,
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    options: Sequence[tuple[str, Any]],
+    max_metadata_entries: int,
+    refused: Callable[[], None] = lambda: None,
 ) -> grpc.aio.Server:
-    """Create a server as `grpc.aio.server` does.
+    """Create a server as `grpc.aio.server` does; it calls `refused` for each call of too many entries.
 
     Servicers must register their methods, as generated code does.
     """
-    server: Any = _Server(interceptors, options)
+    server: Any = _Server(interceptors, options, max_metadata_entries, refused)
     return server  # type: ignore[no-any-return]

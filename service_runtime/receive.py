@@ -41,6 +41,8 @@ MAX_TEXT_BYTES = 2 * 1024 * 1024
 MAX_LARGE = 4
 # What gRPC and Python keep of a call, roughly.
 _CALL_BYTES = 2048
+# What gRPC makes of an entry of the metadata, which can be named with one byte.
+_ENTRY_BYTES = 160
 # What the parser makes of a part, roughly.
 _PART_BYTES = 64
 # Parts counted on the event loop, about a millisecond; the rest of a larger message is counted on a thread.
@@ -105,6 +107,10 @@ class Inbox:
     def ended(self) -> None:
         """Count a call as gone."""
         self._memory.freed(_CALL_BYTES)
+
+    def refused(self) -> None:
+        """Count a call with too much metadata as gone."""
+        self._memory.freed(_ENTRY_BYTES * self._settings.max_metadata_bytes)
 
     async def receive(self, context: Context, method: Method) -> bytes:
         """Return the bytes of a unary call's message.

@@ -152,7 +152,12 @@ async def serving(
         authenticator=authenticator,
         translate=application.translate,
     )
-    server = create_server(interceptors=[*server_interceptors(), calls], options=_options(settings))
+    server = create_server(
+        interceptors=[*server_interceptors(), calls],
+        options=_options(settings),
+        max_metadata_entries=settings.max_metadata_entries,
+        refused=inbox.refused,
+    )
     names = ("", *application.service_names)
     # The empty name says that the process lives; a service's name that it is ready.
     health = Health(dict.fromkeys(names, _NOT_SERVING) | {"": _SERVING})

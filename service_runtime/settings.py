@@ -196,7 +196,7 @@ class ServiceSettings(ProgramSettings):
         512, ge=1, description="Connections at the same time; more are closed at once."
     )
     max_streams_per_connection: int = Field(
-        1000, ge=1, description="Calls under way on one connection; a client holds further ones back."
+        128, ge=1, description="Calls under way on one connection; a client holds further ones back."
     )
     handshake_timeout_seconds: float = Field(
         10.0, ge=0.1, description="Seconds that a new connection gets for its TLS and HTTP/2 handshake."
@@ -205,6 +205,12 @@ class ServiceSettings(ProgramSettings):
         16 * 1024,
         ge=1024,
         description="Bytes of one call's metadata; more is refused with RESOURCE_EXHAUSTED.",
+    )
+    max_metadata_entries: int = Field(
+        100,
+        ge=16,
+        description="Entries of one call's metadata; more is refused with INVALID_ARGUMENT. After four times "
+        "as many, further calls on that connection are refused for a second.",
     )
 
     max_message_parts: int = Field(

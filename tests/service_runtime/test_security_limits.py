@@ -10,12 +10,15 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cir.channel import MAX_MESSAGE_BYTES, new_key
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.errors import InvalidArgument
 from cir.requests import Call
+from service_runtime import grpcio_patch
 from service_runtime.server import serving
 from tests.refused import refused
 from tests.service_runtime.probe import COMBINE, Probe, channel, combine, good_call, is_alive, settings
@@ -151,6 +154,68 @@ async def test_streams_over_the_limit_wait_for_others_on_their_connection() -> N
         application.go.set()
         await asyncio.gather(*calls, late)
         assert application.calls == 5
+
+
+async def test_too_many_entries_of_metadata_are_refused_and_the_next_calls_unread() -> None:
+    application = Probe()
+    async with (
+        serving(application, settings(max_metadata_entries=20)) as address,
+        channel(address) as one,
+        channel(address) as another,
+    ):
+        call: Any = one.unary_unary(COMBINE)
+
+        async def refusal(entries: int) -> str:
+            metadata = tuple((f"x-{n}", "a") for n in range(entries))
+            refusal = await refused(call(b"", metadata=metadata, timeout=10))
+            assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "TOO_MANY_ITEMS")
+            return refusal.message
+
+        assert "20 entries" in await refusal(20)
+        await call(b"", timeout=10)
+        await refusal(4 * 20)
+        assert "another call on its connection" in await refusal(1)
+        assert application.calls == 1
+        assert (await combine(another)).combiner == "nobody"
+        await asyncio.sleep(grpcio_patch.REFUSED_SECONDS)
+        await call(b"", metadata=(("x", "a"),), timeout=10)
+        assert application.calls == 3
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from(("ipv4:a:1", "ipv4:b:2", "unix:")), st.integers(0, 60), st.floats(0, 0.7)),
+        max_size=30,
+    )
+)
+def test_metadata_over_their_limit_are_never_taken_and_costly_ones_read_once_a_second(
+    calls: list[tuple[str, int, float]],
+) -> None:
+    now = 0.0
+    limit = grpcio_patch.MetadataLimit(10, clock=lambda: now)
+    costly: dict[str, float] = {}
+    for peer, number, later in calls:
+        now += later
+        read: list[int] = []
+
+        def entries(number: int = number, read: list[int] = read) -> list[None]:
+            read.append(number)
+            return [None] * number
+
+        taken = limit.takes(peer, entries)
+        remembered = now < costly.get(peer, -1.0) + grpcio_patch.REFUSED_SECONDS
+        assert taken == (number <= 10 and not remembered)
+        assert bool(read) == (not remembered)
+        if number > 10 * grpcio_patch.COSTLY and read and peer != "unix:":
+            costly[peer] = now
+        assert len(limit) <= 2
+
+
+def test_few_connections_of_costly_metadata_are_remembered() -> None:
+    limit = grpcio_patch.MetadataLimit(10)
+    for number in range(grpcio_patch.MAX_REFUSED + 50):
+        assert not limit.takes(f"ipv4:a:{number}", lambda: [None] * 50)
+    assert len(limit) == grpcio_patch.MAX_REFUSED
 
 
 async def test_metadata_over_the_limit_is_refused() -> None:
