@@ -27,8 +27,8 @@ from service_runtime.errors import ServiceError
 
 #: A call of this many times the entries that are taken is costly.
 COSTLY = 4
-#: Seconds for which calls of a connection are refused unread after a costly one. Few: a proxy has many callers
-#: on a connection.
+#: Seconds for which calls of a connection are refused unread after a costly one. Few, since a proxy has many
+#: callers.
 REFUSED_SECONDS = 1.0
 #: Connections that are remembered.
 MAX_REFUSED = 4096
