@@ -29,10 +29,10 @@ class Child:
     It has a session of its own: Ctrl-C reaches this process alone, which then stops the children in order.
     """
 
-    def __init__(self, spec: ServiceSpec, logs: Path) -> None:
+    def __init__(self, spec: ServiceSpec, logs: Path, *, again: bool = False) -> None:
         self.spec = spec
         self.log = logs / f"{spec.name}.log"
-        with self.log.open("wb") as output:
+        with self.log.open("ab" if again else "wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 [sys.executable, "-m", spec.module],
                 env=spec.defaults | os.environ | spec.environment,
@@ -95,6 +95,9 @@ def _stop_with_parent() -> Callable[[], None] | None:
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 15.0
 _LINES_SHOWN = 5
+# A service that ends by itself is started again, but not for ever: so often within so many seconds.
+_MOST_RESTARTS = 5
+_RESTART_SECONDS = 300.0
 
 
 class Services:
@@ -137,14 +140,25 @@ class Services:
                 return False
         return True
 
-    def watch(self) -> None:
-        """Return when a stop is asked for.
+    def watch(self, on_restart: Callable[[str], None] = print) -> None:
+        """Start again what ends by itself, with a word to `on_restart`; return when a stop is asked for.
 
         Raises:
-            Failure: a process ends by itself.
+            Failure: a process ended more than 5 times within 5 minutes.
         """
+        ended: dict[str, list[float]] = {}
         while not self._stop_asked.wait(_POLL_SECONDS):
-            self._check_alive()
+            for place, child in enumerate(self.children):
+                if child.exit_code is None:
+                    continue
+                now = time.monotonic()
+                times = [one for one in ended.get(child.spec.name, []) if one > now - _RESTART_SECONDS]
+                why = _told_why(child, child.last_lines(_LINES_SHOWN))
+                if len(times) == _MOST_RESTARTS:
+                    raise Failure(f"{why}; it was started again {_MOST_RESTARTS} times in vain")
+                ended[child.spec.name] = [*times, now]
+                on_restart(f"{why}; starting it again")
+                self.children[place] = Child(child.spec, self._logs, again=True)
 
     def stop(self) -> None:
         """Stop all, those that depend on others first: ask, wait, end what is left."""

@@ -32,6 +32,7 @@ from cir_cli.local.plan import (
     overruled,
     plan,
 )
+from cir_cli.local.processes import Services
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
 from combiner_service.settings import CombinerSettings
@@ -377,3 +378,17 @@ def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Failure, match="cannot be used"), up_file.claim(tmp_path / "file" / "data"):
         pass
+
+
+@pytest.mark.service
+def test_a_service_that_keeps_ending_is_given_up_with_its_reason(tmp_path: Path) -> None:
+    # A program that ends at once: it finds no JSON on its input.
+    spec = ServiceSpec("search", "json.tool", "127.0.0.1:1", "", {}, {})
+    services, told = Services([spec], tmp_path, threading.Event()), list[str]()
+    services.start()
+    with pytest.raises(Failure, match=r"the search ended with exit code 1; .* 5 times in vain"):
+        services.watch(told.append)
+    assert len(told) == 5
+    assert all(text.endswith("starting it again") for text in told)
+    # What each of them wrote is kept.
+    assert (tmp_path / "search.log").read_text().count("Expecting value") == 6
