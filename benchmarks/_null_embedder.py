@@ -46,6 +46,10 @@ class NullEmbedder(rpc.EmbedderServiceServicer):
         """The indexer embeds no texts."""
         raise NotImplementedError
 
+    async def EmbedPrompts(self, request: Any, context: Any) -> pb.EmbedPromptsResponse:  # noqa: N802
+        """The indexer embeds no sentences."""
+        raise NotImplementedError
+
     def EmbedStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
         """The indexer opens no streams."""
         raise NotImplementedError

@@ -66,7 +66,9 @@ def evaluated(folder: Path, combiner: Combiner) -> tuple[Evaluation, EvaluationQ
 def by_sorting(queries: EvaluationQueries, count: int) -> tuple[float, list[bool]]:
     """Seconds for `count` queries, and which have their target among the first 10."""
     started = time.perf_counter()
-    vectors, _ = combine_all(SumCombiner(), queries.image_features[:count], queries.text_features[:count])
+    vectors, _ = combine_all(
+        SumCombiner(), queries.image_features[:count], queries.text_features[:count], queries.texts[:count]
+    )
     names = np.array(queries.names)
     targets = names[queries.targets[:count, 0]]
     references = names[queries.references[:count]]

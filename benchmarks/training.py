@@ -37,7 +37,6 @@ from combiner_training.feature_file import FeatureFolder, open_folder
 from combiner_training.train import batch_classification_loss
 from embedder_service.settings import EmbedderSettings
 
-
 _CONTINUED = 0.4
 
 

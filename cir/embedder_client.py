@@ -20,7 +20,7 @@ from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1 import embedder_pb2_grpc as rpc
 from cir.errors import CirError, FailedPrecondition, Overloaded, from_rpc_error
 from cir.retry import NO_RETRY, RetryPolicy
-from cir.vectors import VectorError, unpack
+from cir.vectors import VectorError, pack, unpack
 
 Metadata = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -132,6 +132,37 @@ class EmbedderClient:
 
         async def attempt() -> EmbeddedBatch:
             sent = self._stub.EmbedTexts(request, timeout=call_timeout(timeout), metadata=self._metadata())
+            answer = await self._answer(sent, timeout)
+            batch = self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
+            return replace(batch, cuts={cut.index: cut for cut in answer.cuts if cut.index < len(texts)})
+
+        return await self._retry.run(attempt)
+
+    async def embed_prompts(
+        self,
+        template: str,
+        texts: Sequence[str],
+        word_embeddings: NDArray[np.float32],
+        *,
+        fingerprint: str,
+        timeout: float,
+        dimension: int = 0,
+        priority: pb.Priority.ValueType = pb.PRIORITY_UNSPECIFIED,
+    ) -> EmbeddedBatch:
+        """Embed sentences after a template, each of a text and a word embedding, (n, token width).
+
+        Raises as `embed_images` does.
+        """
+        request = pb.EmbedPromptsRequest(
+            template=template,
+            texts=texts,
+            word_embeddings=pack(word_embeddings),
+            priority=priority,
+            expected_model_fingerprint=fingerprint,
+        )
+
+        async def attempt() -> EmbeddedBatch:
+            sent = self._stub.EmbedPrompts(request, timeout=call_timeout(timeout), metadata=self._metadata())
             answer = await self._answer(sent, timeout)
             batch = self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
             return replace(batch, cuts={cut.index: cut for cut in answer.cuts if cut.index < len(texts)})

@@ -200,14 +200,14 @@ class Result:
 @dataclass(frozen=True, slots=True)
 class TurnExplanation:
     """The way a turn was taken: `kind` is "text_only", "reference_only", "composed", "continued" or
-    "feedback_only"; `text_weight` lies in [0, 1].
+    "feedback_only"; `text_weight` lies in [0, 1], or is None where the combiner weighs nothing.
 
     Where the text is longer than what the model reads, `text_tokens` is its length and `read_tokens` that of
     the beginning that was read; else both are 0.
     """
 
     kind: str
-    text_weight: float
+    text_weight: float | None
     text_tokens: int = 0
     read_tokens: int = 0
 
@@ -289,7 +289,7 @@ def _explanation(explanation: search_pb2.SearchExplanation) -> Explanation:
         turns=tuple(
             TurnExplanation(
                 search_pb2.TurnKind.Name(turn.kind).lower(),
-                turn.text_weight,
+                turn.text_weight if turn.HasField("text_weight") else None,
                 turn.text_tokens,
                 turn.read_tokens,
             )

@@ -25,7 +25,7 @@ from cir_cli.datasets import (
     report_errors,
 )
 from cir_cli.errors import require
-from cir_cli.evaluate import CombinerOption, DeviceOption, print_dialogues
+from cir_cli.evaluate import CombinerOption, DeviceOption, ModelOption, PretrainedOption, print_dialogues
 from cir_cli.options import Json
 from cir_cli.output import WorkProgress, print_json
 
@@ -51,6 +51,8 @@ def compare(
         ),
     ] = None,
     device: DeviceOption = "auto",
+    model: ModelOption = "",
+    pretrained: PretrainedOption = "",
     quiet: QuietOption = False,
     json: Json = False,
 ) -> None:
@@ -65,7 +67,16 @@ def compare(
     with report_errors():
         comparison, talks = run_compare(
             Experiment(
-                dataset, root, features, category or (), gallery, reference or "", captions, dialogues
+                dataset,
+                root,
+                features,
+                category or (),
+                gallery,
+                reference or "",
+                captions,
+                dialogues,
+                model,
+                pretrained,
             ),
             split,
             combiner or (),

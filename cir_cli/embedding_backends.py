@@ -17,10 +17,13 @@ from cir.embedder_client import EmbedderClient
 from cir.errors import CirError
 from cir.images.decode import ImageError
 from cir.models import model_facts
+from cir.prompts import parse_template
 from cir.retry import BUSY, RetryPolicy
 from cir_cli.errors import Failure
 from cir_cli.options import Access
+from combiner_service.combiner import Float32
 from combiner_training.extract import EmbeddedBatch, ModelIdentity
+from embedder_service.engine import PromptModel
 from embedder_service.images.preprocess import prepare_with
 from embedder_service.loading import load_served
 from embedder_service.settings import EmbedderSettings
@@ -62,6 +65,7 @@ class LocalModel:
         # One pass at a time; decoding goes on next to it.
         self._device = threading.Lock()
         self.identity = identity_of(held.info)
+        self.token_width = held.info.token_width
         self.batch_items = batch_items
 
     def embed_images(self, images: Sequence[bytes]) -> EmbeddedBatch:
@@ -86,6 +90,25 @@ class LocalModel:
         """Features of texts; longer ones are cut to the model's context."""
         with self._device:
             return EmbeddedBatch(self._model.encode_texts(texts))
+
+    def embed_prompts(self, template: str, texts: Sequence[str], words: Float32) -> Float32:
+        """Raw features of sentences with a word embedding in each.
+
+        Raises:
+            Failure: the text tower takes none, or others.
+        """
+        model, width = self._model, self.token_width
+        if not isinstance(model, PromptModel) or words.shape[1] != width:
+            raise Failure(
+                f"the text tower of {self.identity.facts['architecture']} takes "
+                + (f"words of {width} values, not of {words.shape[1]}" if width else "no word embeddings")
+            )
+        prompts, _ = model.tokenize_prompts(parse_template(template), texts, words)
+        parts = range(0, len(prompts), self.batch_items)
+        with self._device:
+            return np.concatenate(
+                [model.encode_prompts(prompts[start : start + self.batch_items]) for start in parts]
+            )
 
     def close(self) -> None:
         """End the threads and processes."""
@@ -155,6 +178,27 @@ class RemoteModel:
         )
         errors = {index: error.message for index, error in answer.errors.items()}
         return EmbeddedBatch(answer.features, errors)
+
+    def embed_prompts(self, template: str, texts: Sequence[str], words: Float32) -> Float32:
+        """Raw features of sentences with a word embedding in each, in as many calls as they need."""
+        parts = []
+        for start in range(0, len(texts), self.batch_items):
+            part = slice(start, start + self.batch_items)
+            answer = self._wait(
+                self._client.embed_prompts(
+                    template,
+                    texts[part],
+                    words[part],
+                    fingerprint=self.identity.fingerprint,
+                    dimension=self.identity.dimension,
+                    timeout=_TIMEOUT_S,
+                    priority=pb.BULK,
+                )
+            )
+            for error in answer.errors.values():
+                raise Failure(f"the embedder at {self._address} refused a sentence: {error.message}")
+            parts.append(answer.features)
+        return np.concatenate(parts)
 
     def close(self) -> None:
         """Close the connection and end the thread."""

@@ -34,6 +34,16 @@ CombinerOption = Annotated[
         "--combiner", metavar="NAME|FILE", help="A combiner by its name, such as sum, or a checkpoint."
     ),
 ]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="Model that reads the sentences of an inversion. Default: the one that made the features.",
+    ),
+]
+PretrainedOption = Annotated[
+    str, typer.Option("--pretrained", metavar="auto|TAG|FILE", help="Weights of --model.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu, cuda, cuda:N.")]
 
 
@@ -55,6 +65,8 @@ def evaluate(
     ] = None,
     dialogues: DialoguesOption = None,
     device: DeviceOption = "auto",
+    model: ModelOption = "",
+    pretrained: PretrainedOption = "",
     json: Json = False,
 ) -> None:
     """Print the recalls of a combiner with the protocol they were measured by, and what was missing."""
@@ -65,7 +77,16 @@ def evaluate(
     with report_errors():
         evaluation, talks = run_evaluate(
             Experiment(
-                dataset, root, features, category or (), gallery, reference or "", captions, dialogues
+                dataset,
+                root,
+                features,
+                category or (),
+                gallery,
+                reference or "",
+                captions,
+                dialogues,
+                model,
+                pretrained,
             ),
             split,
             combiner,

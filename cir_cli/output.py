@@ -134,12 +134,16 @@ def explanation_text(explanation: Explanation) -> str:
     """Text that says how each turn was taken, by which combiner, in which version."""
     turns = ", then ".join(
         turn.kind.replace("_", " ")
-        + (f" (text weight {turn.text_weight:.2f})" if turn.kind in ("composed", "continued") else "")
+        + (f" ({_weight(turn.text_weight)})" if turn.kind in ("composed", "continued") else "")
         for turn in explanation.turns
     )
     combiner = f" by {explanation.combiner}" if explanation.combiner else ""
     feedback = f", feedback by {explanation.feedback}" if explanation.feedback else ""
     return f"{turns}{combiner}{feedback}; version {explanation.version}{_exactness(explanation)}"
+
+
+def _weight(text_weight: float | None) -> str:
+    return "nothing weighed" if text_weight is None else f"text weight {text_weight:.2f}"
 
 
 def _exactness(explanation: Explanation) -> str:

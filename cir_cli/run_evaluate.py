@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from combiner_service.combiner import Combiner
 from combiner_training.captions import Joining
 from combiner_training.datasets.base import Split
 from combiner_training.datasets.load import Dataset, load_splits, own_dialogues
@@ -20,9 +20,10 @@ from combiner_training.evaluation.evaluate import (
     evaluate,
     evaluate_dialogues,
 )
-from combiner_training.evaluation.load_combiner import load_combiner
+from combiner_training.evaluation.load_combiner import GetSentences, load_combiner
 from combiner_training.evaluation.protocol import Gallery, Protocol, Reference, protocol_for
 from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
+from combiner_training.evaluation.sentences import Evaluated, Sentences
 from combiner_training.feature_file import FeatureFolder, open_folder
 from combiner_training.progress import Progress
 
@@ -39,6 +40,8 @@ class Experiment:
     reference: str = ""
     captions: str = "and"
     dialogues: Path | None = None
+    model: str = ""
+    pretrained: str = ""
 
     def splits(self, name: str) -> tuple[Split, ...]:
         """The parts of a split.
@@ -66,6 +69,17 @@ class Experiment:
         """
         return [evaluation_queries(part, features.images, features.texts, self.protocol) for part in splits]
 
+    def text_tower(self, features: FeatureFolder) -> GetSentences:
+        """Return a loader of the text tower that reads the sentences of inversions."""
+
+        def load() -> Sentences:
+            # Only here: features alone need no runtime of the model.
+            from cir_cli.text_tower import load_text_tower
+
+            return load_text_tower(features, self.model, self.pretrained)
+
+        return cache(load)
+
     def talks(self, split: str) -> tuple[Dialogue, ...]:
         """The split's dialogues: those of the file that is named, else of garments their own."""
         if self.dialogues is not None:
@@ -82,7 +96,7 @@ def run_evaluate(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    chosen = load_combiner(combiner, features, device=device)
+    chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
     splits = experiment.splits(split)
     evaluation = evaluate(
         chosen, experiment.queries(splits, features), experiment.protocol, text_weight=text_weight
@@ -100,14 +114,15 @@ def run_compare(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    networks = [load_combiner(path, features, device=device) for path in checkpoints]
+    tower = experiment.text_tower(features)
+    networks = [load_combiner(path, features, device=device, sentences=tower) for path in checkpoints]
     splits = experiment.splits(split)
     queries = experiment.queries(splits, features)
     try:
-        comparison = compare(networks, queries, experiment.protocol, progress=progress)
+        comparison = compare(networks, queries, experiment.protocol, sentences=tower, progress=progress)
     finally:
         progress.stop()
-    return comparison, _on_dialogues(experiment, split, splits, [*baselines(), *networks], features)
+    return comparison, _on_dialogues(experiment, split, splits, [*baselines(tower), *networks], features)
 
 
 def run_cirr_submission(
@@ -119,7 +134,7 @@ def run_cirr_submission(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    chosen = load_combiner(combiner, features, device=device)
+    chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
     [part] = experiment.splits(split)
     [queries] = experiment.queries([part], features)
     return write_submission(folder, cirr_submission(chosen, queries), part.queries, part.gallery)
@@ -129,7 +144,7 @@ def _on_dialogues(
     experiment: Experiment,
     name: str,
     splits: Sequence[Split],
-    combiners: Sequence[Combiner],
+    combiners: Sequence[Evaluated],
     features: FeatureFolder,
 ) -> list[DialogueEvaluation]:
     """Each combiner on the split's dialogues; nothing where there are none."""

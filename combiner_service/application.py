@@ -14,9 +14,9 @@ from prometheus_client.registry import Collector
 
 from cir.combiner.v1 import combiner_pb2, combiner_pb2_grpc
 from combiner_service.builtin import named_combiners
-from combiner_service.checkpoint_directory import PREFIX, CheckpointDirectory, CheckpointEntry
+from combiner_service.checkpoint_directory import CheckpointDirectory, CheckpointEntry, is_checkpoint
 from combiner_service.combine_queue import CombineQueue, CombineWorkers
-from combiner_service.combiner import Combiner
+from combiner_service.combiner import Composer, Pairs
 from combiner_service.errors import CombinerError, PluginError
 from combiner_service.executor import CombineExecutor
 from combiner_service.metrics import CombinerMetrics
@@ -58,7 +58,7 @@ class CombinerApplication(Application):
         self._queue = CombineQueue(
             max_waiting_items=settings.max_waiting_items,
             max_forward_items=settings.max_forward_items,
-            gathers=lambda name: name.startswith(PREFIX),
+            gathers=is_checkpoint,
         )
         self._workers = CombineWorkers(
             self._queue,
@@ -101,9 +101,9 @@ class CombinerApplication(Application):
         """The workers."""
         return {"combiner workers": self._queue.progress}
 
-    def _load(self, entry: CheckpointEntry) -> Combiner:
+    def _load(self, entry: CheckpointEntry) -> Composer:
         # Imported here, so that their runtime is only needed where a network is used.
-        from combiner_service.network_loading import LoadOptions, load_network
+        from combiner_service.network_loading import LoadOptions, load_composer
 
         settings = self._settings
         options = LoadOptions(
@@ -112,7 +112,7 @@ class CombinerApplication(Application):
             min_cosine=settings.min_weights_cosine,
             max_threads=settings.threads_per_call,
         )
-        return load_network(entry.path, entry.info, options)
+        return load_composer(entry.path, entry.info, options)
 
     def _start(self) -> Mapping[str, object]:
         settings = self._settings
@@ -120,7 +120,7 @@ class CombinerApplication(Application):
         device = self._check_device()
         # The default combiner is what most calls use: it must work, and is ready before the first call.
         wanted = list(dict.fromkeys((settings.default_combiner, *settings.preload)))
-        networks = [name for name in wanted if name.startswith(PREFIX)]
+        networks = [name for name in wanted if is_checkpoint(name)]
         if len(networks) > settings.max_loaded_networks:
             raise StartupError(
                 f"{len(networks)} networks are to be loaded at the start, max_loaded_networks is "
@@ -176,6 +176,8 @@ class CombinerApplication(Application):
         try:
             combiner = self._registry.get(name)
             row = np.ones((1, combiner.info.dimension or 1), dtype=np.float32)
-            combiner.combine(row, row)
+            (outcome,) = combiner.combine_all([Pairs(row, row)])
+            if isinstance(outcome, CombinerError):
+                raise outcome
         except CombinerError as error:
             raise StartupError(str(error)) from error

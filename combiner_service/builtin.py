@@ -12,6 +12,7 @@ from combiner_service.combiner import (
     Combined,
     Combiner,
     CombinerInfo,
+    Composer,
     Float32,
     constant_weight,
     slerp,
@@ -112,11 +113,11 @@ def builtin_names() -> list[str]:
     return [combiner.info.name for combiner in BUILTIN]
 
 
-def named_combiners() -> dict[str, Combiner]:
-    """Return every combiner without a checkpoint by its name: the built-in ones, then plug-ins by name.
+def named_combiners() -> dict[str, Composer]:
+    """Return every composer without a checkpoint by its name: the built-in ones, then plug-ins by name.
 
     Raises:
         PluginError: An installed combiner cannot be used.
     """
-    combiners = (*BUILTIN, *load_plugins(builtin_names()))
+    combiners: tuple[Composer, ...] = (*BUILTIN, *load_plugins(builtin_names()))
     return {combiner.info.name: combiner for combiner in combiners}

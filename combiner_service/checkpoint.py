@@ -1,7 +1,8 @@
-"""Reading and writing Combiner checkpoints with their metadata, in two formats by the file's ending.
+"""Reading and writing checkpoints of Combiners and of phi, with their metadata, by the file's ending.
 
 - `.safetensors`: our own, with metadata in the header; also a bare state dict.
-- `.pt`, `.pth`: the `{epoch, Combiner}` dictionary of torch.save that CLIP4Cir publishes.
+- `.pt`, `.pth`: dictionaries of torch.save: `{epoch, Combiner}` as CLIP4Cir publishes, `{epoch, Phi}` as
+  SEARLE and LinCIR do.
 
 Neither is ever unpickled: a file can hold numbers, not code.
 """
@@ -20,16 +21,18 @@ from safetensors.numpy import save
 
 from combiner_service.combiner import Float32
 from combiner_service.errors import InvalidCheckpointError
-from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
+from combiner_service.network_spec import NetworkSizes, PhiSizes, any_sizes
 from combiner_service.torch_archive import inspect_archive, read_archive, widen
 from service_runtime.files import replace_file
 from service_runtime.settings import software_version
 
+Sizes = NetworkSizes | PhiSizes
+
 FORMAT_KEY = "cir_format"
-FORMAT = "combiner/1"
+FORMATS: Mapping[type, str] = {NetworkSizes: "combiner/1", PhiSizes: "inversion/1"}
 _MAX_CHARACTERS = 16_384
-_SIZES = tuple(item.name for item in fields(NetworkSizes))
 _TEXTS = ("model_fingerprint", "training_data", "protocol", "software_version")
+_SIZES = tuple(dict.fromkeys(item.name for kind in FORMATS for item in fields(kind)))
 _OWN = (FORMAT_KEY, *_SIZES, *_TEXTS, "metrics", "epoch")
 
 
@@ -67,20 +70,23 @@ class CheckpointMetadata:
         return known
 
 
-def metadata_to_header(metadata: CheckpointMetadata, sizes: NetworkSizes) -> dict[str, str]:
+def metadata_to_header(metadata: CheckpointMetadata, sizes: Sizes) -> dict[str, str]:
     """The header of our own format. ValueError for names in `extra` that the format uses itself."""
     clash = sorted(set(metadata.extra) & set(_OWN))
     if clash:
         raise ValueError(f"extra metadata uses names of the format itself: {', '.join(clash)}")
     if not all(math.isfinite(value) for value in metadata.metrics.values()):
         raise ValueError(f"metrics must be finite numbers, not {dict(metadata.metrics)}")
-    header = {FORMAT_KEY: FORMAT, **{name: str(getattr(sizes, name)) for name in _SIZES}}
+    header = {
+        FORMAT_KEY: FORMATS[type(sizes)],
+        **{item.name: str(getattr(sizes, item.name)) for item in fields(sizes)},
+    }
     if metadata.model_fingerprint:
         header["model_fingerprint"] = metadata.model_fingerprint
     return {**header, **metadata.texts()}
 
 
-def metadata_from_header(header: Mapping[str, str], sizes: NetworkSizes) -> CheckpointMetadata:
+def metadata_from_header(header: Mapping[str, str], sizes: Sizes) -> CheckpointMetadata:
     """Read a header; `sizes` are those of the tensors in the same file.
 
     A header without our format key belongs to a bare state dict: it is kept as `extra` and says nothing.
@@ -97,11 +103,12 @@ def metadata_from_header(header: Mapping[str, str], sizes: NetworkSizes) -> Chec
         )
     if FORMAT_KEY not in header:
         return CheckpointMetadata(extra=dict(header))
-    if header[FORMAT_KEY] != FORMAT:
+    expected = FORMATS[type(sizes)]
+    if header[FORMAT_KEY] != expected:
         raise InvalidCheckpointError(
-            f"the header says {FORMAT_KEY}={header[FORMAT_KEY]!r}; this version reads {FORMAT!r}"
+            f"the header says {FORMAT_KEY}={header[FORMAT_KEY]!r}; this version reads {expected!r}"
         )
-    for name in _SIZES:
+    for name in (item.name for item in fields(sizes)):
         if header.get(name) != str(getattr(sizes, name)):
             raise InvalidCheckpointError(
                 f"the header says {name}={header.get(name)}, the tensors say {getattr(sizes, name)}; "
@@ -147,7 +154,7 @@ _DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "bfloat16"}
 class CheckpointSummary:
     """A checkpoint without its weights."""
 
-    sizes: NetworkSizes
+    sizes: Sizes
     metadata: CheckpointMetadata
 
 
@@ -155,7 +162,7 @@ class CheckpointSummary:
 class Checkpoint:
     """A checkpoint with its weights: float32 arrays under the published names, all finite."""
 
-    sizes: NetworkSizes
+    sizes: Sizes
     metadata: CheckpointMetadata
     weights: Mapping[str, Float32]
 
@@ -169,7 +176,7 @@ def inspect_checkpoint(path: Path) -> CheckpointSummary:
     """
     if path.suffix in CLIP4CIR_ENDINGS:
         shapes, epoch = inspect_archive(path)
-        return CheckpointSummary(sizes_from_shapes(shapes), CheckpointMetadata(epoch=epoch))
+        return CheckpointSummary(any_sizes(shapes), CheckpointMetadata(epoch=epoch))
     _check_ending(path)
     _check_header_length(path)
     try:
@@ -180,7 +187,7 @@ def inspect_checkpoint(path: Path) -> CheckpointSummary:
             header = file.metadata() or {}
     except SafetensorError as error:
         raise InvalidCheckpointError(_damaged(error)) from error
-    sizes = sizes_from_shapes(shapes)
+    sizes = any_sizes(shapes)
     if wrong:
         raise InvalidCheckpointError(f"{wrong[0]} does not hold floating-point numbers")
     return CheckpointSummary(sizes, metadata_from_header(header, sizes))
@@ -195,7 +202,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if path.suffix in CLIP4CIR_ENDINGS:
         weights, epoch = read_archive(path)
-        sizes = sizes_from_shapes({name: array.shape for name, array in weights.items()})
+        sizes = any_sizes({name: array.shape for name, array in weights.items()})
         metadata = CheckpointMetadata(epoch=epoch)
     else:
         summary = inspect_checkpoint(path)
@@ -225,13 +232,13 @@ def write_checkpoint(path: Path, weights: Mapping[str, Float32], metadata: Check
     of this software. Arrays of float16 and float64 keep their type.
 
     Raises:
-        InvalidCheckpointError: The weights are not those of a Combiner.
+        InvalidCheckpointError: The weights are those of no network.
         ValueError: The metadata cannot be written.
         OSError: The file cannot be written.
     """
     if path.suffix != SAFETENSORS_ENDING:
         raise ValueError(f"{path.name} must end in {SAFETENSORS_ENDING}, the format that carries metadata")
-    sizes = sizes_from_shapes({name: array.shape for name, array in weights.items()})
+    sizes = any_sizes({name: array.shape for name, array in weights.items()})
     metadata = replace(metadata, software_version=metadata.software_version or software_version())
     content = save(
         {name: np.ascontiguousarray(array) for name, array in weights.items()},

@@ -13,11 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from combiner_service.checkpoint import ENDINGS, CheckpointMetadata, CheckpointSummary, inspect_checkpoint
-from combiner_service.combiner import CombinerInfo
+from combiner_service.combiner import CombinerInfo, Needs
 from combiner_service.errors import InvalidCheckpointError
+from combiner_service.inversion import inversion_traits
+from combiner_service.network_spec import NetworkSizes, PhiSizes
 
 PREFIX = "combiner/"
-#: What may follow the prefix.
+#: Prefix of the name of a checkpoint, by what its tensors are.
+PREFIXES: Mapping[type, str] = {NetworkSizes: PREFIX, PhiSizes: "inversion/"}
+#: What may follow a prefix.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 # Device, inode, size, and times of change of content and of the file in nanoseconds. The last one cannot be
@@ -48,10 +52,11 @@ class CheckpointEntry:
 
 
 class CheckpointDirectory:
-    """The checkpoints of one folder by combiner name, `combiner/<file name without its ending>`.
+    """The checkpoints of one folder by name: `combiner/` or `inversion/`, and the file name without ending.
 
-    A scan reads the names and times of the files, and looks into a file only if it is new or has
-    changed. A file that cannot be used stays listed with the reason; the others are not affected.
+    What a file is follows from its tensors; one that never could be read is listed as `combiner/`. A scan
+    reads the names and times of the files, and looks into a file only if it is new or has changed. A file
+    that cannot be used stays listed with the reason; the others are not affected.
     Hidden files and other endings are passed over. Safe to use from several threads.
 
     The folder `path` may vanish and come back (a network share): the last scan holds meanwhile.
@@ -75,6 +80,7 @@ class CheckpointDirectory:
         self._max_bytes = max_bytes
         self._clock = clock
         self._entries: Mapping[str, CheckpointEntry] = {}
+        self._by_stem: Mapping[str, CheckpointEntry] = {}
         self._fresh_until = float("-inf")
         self._lock = threading.Lock()
 
@@ -98,10 +104,14 @@ class CheckpointDirectory:
             found = _files(self.path)
         except OSError:
             return self._entries
-        return {name: self._entry(name, files) for name, files in sorted(found.items())}
+        self._by_stem = {stem: self._entry(stem, files) for stem, files in found.items()}
+        return {entry.info.name: entry for entry in sorted(self._by_stem.values(), key=_name)}
 
-    def _entry(self, name: str, files: list[tuple[Path, os.stat_result | None]]) -> CheckpointEntry:
+    def _entry(self, stem: str, files: list[tuple[Path, os.stat_result | None]]) -> CheckpointEntry:
         path, status = files[0]
+        known = self._by_stem.get(stem)
+        # A file that cannot be used any more keeps its name.
+        name = known.info.name if known else PREFIX + stem
         if len(files) > 1:
             names = ", ".join(_printable(path.name) for path, _ in files)
             problem = f"several files share the name: {names}; keep one"
@@ -112,15 +122,13 @@ class CheckpointDirectory:
                 path, _NO_FILE, _unusable(name, f"{problem}; put a file there or remove it")
             )
         signature = _signature(status)
-        known = self._entries.get(name)
         if known and known.settled and (known.path, known.signature) == (path, signature):
             return known
         # Before the look into it, so that what changes meanwhile is looked at again.
         settled = time.time() - max(status.st_mtime, status.st_ctime) > _UNSETTLED_SECONDS
-        return CheckpointEntry(path, signature, self._inspect(name, path, status.st_size), settled)
+        return CheckpointEntry(path, signature, self._inspect(name, stem, path, status.st_size), settled)
 
-    def _inspect(self, name: str, path: Path, size: int) -> CombinerInfo:
-        stem = name.removeprefix(PREFIX)
+    def _inspect(self, name: str, stem: str, path: Path, size: int) -> CombinerInfo:
         if not NAME.fullmatch(stem):
             return _unusable(name, "rename the file: letters, digits, '.', '_' and '-', at most 128 of them")
         if size > self._max_bytes:
@@ -129,9 +137,15 @@ class CheckpointDirectory:
             )
         try:
             summary = inspect_checkpoint(path)
-            return _info(name, summary, _fingerprint(summary.metadata, self._fingerprints.get(stem, "")))
+            fingerprint = _fingerprint(summary.metadata, self._fingerprints.get(stem, ""))
+            return checkpoint_info(PREFIXES[type(summary.sizes)] + stem, summary, fingerprint)
         except FILE_ERRORS as error:
             return _unusable(name, _reason(error))
+
+
+def is_checkpoint(name: str) -> bool:
+    """Return true for the name of a checkpoint, whether or not there is one of that name."""
+    return name.startswith(tuple(PREFIXES.values()))
 
 
 def unusable(entry: CheckpointEntry, error: Exception) -> CheckpointEntry:
@@ -153,7 +167,7 @@ def _signature(status: os.stat_result) -> Signature:
 
 
 def _files(folder: Path) -> dict[str, list[tuple[Path, os.stat_result | None]]]:
-    """List the files with one of our endings by combiner name, links followed; None for links to nowhere."""
+    """List the files with one of our endings by name without it, links followed; None for links nowhere."""
     found: dict[str, list[tuple[Path, os.stat_result | None]]] = defaultdict(list)
     with os.scandir(folder) as listing:
         paths = sorted(Path(item.path) for item in listing if not item.name.startswith("."))
@@ -166,7 +180,7 @@ def _files(folder: Path) -> dict[str, list[tuple[Path, os.stat_result | None]]]:
             if not path.is_symlink():
                 continue  # gone since it was listed
             status = None
-        found[PREFIX + _printable(path.stem)].append((path, status))
+        found[_printable(path.stem)].append((path, status))
     return found
 
 
@@ -186,8 +200,32 @@ def _fingerprint(metadata: CheckpointMetadata, setting: str) -> str:
     return own or setting
 
 
-def _info(name: str, summary: CheckpointSummary, fingerprint: str) -> CombinerInfo:
+def _name(entry: CheckpointEntry) -> str:
+    return entry.info.name
+
+
+def checkpoint_info(name: str, summary: CheckpointSummary, fingerprint: str) -> CombinerInfo:
+    """Describe a checkpoint that can be used.
+
+    Raises:
+        InvalidCheckpointError: It is an inversion with a template that is none.
+    """
     sizes = summary.sizes
+    if isinstance(sizes, PhiSizes):
+        traits = inversion_traits(summary.metadata.extra)
+        return CombinerInfo(
+            name=name,
+            description=(
+                f"Textual inversion, {sizes.feature_dim} values to a word of {sizes.token_width}, read as "
+                f"{traits.template!r}."
+            ),
+            takes_text_weight=False,
+            dimension=sizes.feature_dim,
+            model_fingerprint=fingerprint,
+            metadata=summary.metadata.texts(),
+            needs=Needs.TEXT_TOWER,
+            token_width=sizes.token_width,
+        )
     return CombinerInfo(
         name=name,
         description=(

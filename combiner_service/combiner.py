@@ -1,4 +1,8 @@
-"""The contract of every combiner: features in, unit query vectors and text weights out. Checks included."""
+"""The contract of composers, and of combiners: features in, unit query vectors and text weights out.
+
+A composer is a plug-in by name that says what it needs, and so where it runs. This service has those that
+work on features: combiners here, inversions in inversion.py. Checks included.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 import numpy as np
@@ -163,11 +168,23 @@ def _check_feature_rows(field: str, batch: Float32) -> None:
         )
 
 
+class Needs(StrEnum):
+    """What a composer needs to make a query.
+
+    With FEATURES of image and text it answers with the query vector itself. With the TEXT_TOWER it answers
+    with a word embedding for the image, and the embedder makes the query.
+    """
+
+    FEATURES = "features"
+    TEXT_TOWER = "text tower"
+
+
 @dataclass(frozen=True, slots=True)
 class CombinerInfo:
     """Description of a combiner that is there before it is loaded.
 
     `dimension` 0 and an empty `model_fingerprint` mean any; `problem` is empty where it can be used.
+    `token_width` is the length of the word embeddings of one that needs the text tower, else 0.
     """
 
     name: str
@@ -177,6 +194,8 @@ class CombinerInfo:
     model_fingerprint: str = ""
     problem: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    needs: Needs = Needs.FEATURES
+    token_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +219,24 @@ class Pairs:
     text_weight: float | None = None
 
 
-class Combiner(ABC):
+class Composer(ABC):
+    """A plug-in by name. `info.needs` says what it works on, and with it which subclass it is."""
+
+    def __init__(self, info: CombinerInfo) -> None:
+        self.info = info
+
+    @abstractmethod
+    def combine_all(self, calls: Sequence[Pairs]) -> Sequence[object]:
+        """Return the answer to each call, or the CombinerError that refuses it, in order."""
+
+
+class Combiner(Composer):
     """A function of pairs. Each row of the answer depends on the same row of the input alone.
 
     `own_weight` is the text weight that its answer without a weight stands for; see `weighted`.
     """
 
     own_weight: ClassVar[float] = 0.5
-
-    def __init__(self, info: CombinerInfo) -> None:
-        self.info = info
 
     def combine(
         self, image_features: Float32, text_features: Float32, text_weight: float | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from combiner_service.combiner import Float32
-from combiner_service.network_spec import NetworkSizes, WeightType, sizes_from_shapes
+from combiner_service.combiner import Float32, Float64, unit_rows
+from combiner_service.network_spec import NetworkSizes, WeightType, phi_sizes, sizes_from_shapes
 from service_runtime.openvino_core import core, int8_weights, openvino, precision
 from service_runtime.openvino_core import opset13 as ops
 
@@ -67,16 +68,47 @@ class CpuNetwork:
         return query, weight[:, 0]
 
 
-class _Layers:
-    """Linear layers with ReLU between them, compiled. (n, in) float32 -> (n, out) float32."""
+class CpuPhi:
+    """The network phi of an inversion: three linear layers with GELU between them.
+
+    `weights` are float32 arrays under the published names; weight types and threads as for `CpuNetwork`.
+
+    Raises:
+        InvalidCheckpointError: The arrays are not those of phi.
+    """
 
     def __init__(
-        self, layers: Sequence[tuple[Float32, Float32]], weight_type: WeightType, threads: int
+        self,
+        weights: Mapping[str, Float32],
+        *,
+        weight_type: WeightType = WeightType.FLOAT32,
+        threads: int = 1,
+    ) -> None:
+        self.sizes = phi_sizes({name: array.shape for name, array in weights.items()})
+        layers = [(weights[f"layers.{n}.weight"], weights[f"layers.{n}.bias"]) for n in (0, 3, 6)]
+        self._layers = _Layers(layers, weight_type, threads, lambda node: ops.gelu(node, "erf"))
+
+    def __call__(self, features: Float32) -> Float32:
+        """Return word embeddings, (n, token width), of features, (n, d)."""
+        # Features too large for float32 are the caller's, and found in the answer.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._layers(features)
+
+
+class _Layers:
+    """Linear layers with ReLU, or another function, between them. (n, in) float32 -> (n, out) float32."""
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[Float32, Float32]],
+        weight_type: WeightType,
+        threads: int,
+        between: Callable[[openvino.Node], openvino.Node] = ops.relu,
     ) -> None:
         given = ops.parameter([-1, layers[0][0].shape[1]], np.float32)
         last = given
         for index, (weight, bias) in enumerate(layers):
-            last = ops.relu(last) if index else last
+            last = between(last) if index else last
             last = ops.add(ops.matmul(last, _constant(weight, weight_type), False, True), ops.constant(bias))
         compiled = core.compile_model(
             openvino.Model([last], [given], "layers"),
@@ -105,10 +137,11 @@ def _constant(weight: Float32, weight_type: WeightType) -> openvino.Node:
 
 
 _PROBE_ROWS = 96
+Network = TypeVar("Network", CpuNetwork, CpuPhi)
 
 
-def smallest_cosine(exact: CpuNetwork, other: CpuNetwork) -> float:
-    """Return the smallest cosine between the query vectors of two networks for seeded raw features.
+def smallest_cosine(exact: Network, other: Network) -> float:
+    """Return the smallest cosine between the answers of two networks for seeded raw features.
 
     Rows of about the length that CLIP's features have (10); one alone, three together, the rest at once,
     for small and large batches take different ways. NaN where an answer is not finite.
@@ -117,7 +150,14 @@ def smallest_cosine(exact: CpuNetwork, other: CpuNetwork) -> float:
     generator = np.random.default_rng(20220619)
     rows = generator.standard_normal((2, _PROBE_ROWS, dimension)) * (10 / dimension**0.5)
     image, text = rows.astype(np.float32)
-    wanted, _ = exact(image, text)
+
+    def answers(network: CpuNetwork | CpuPhi, part: slice) -> Float64:
+        if isinstance(network, CpuPhi):
+            vectors = network(image[part]).astype(np.float64)
+            return unit_rows(vectors)
+        return network(image[part], text[part])[0].astype(np.float64)
+
+    wanted = answers(exact, slice(None))
     parts = (slice(0, 1), slice(1, 4), slice(4, _PROBE_ROWS))
-    got = np.concatenate([other(image[part], text[part])[0] for part in parts])
-    return float(np.einsum("ij,ij->i", wanted.astype(np.float64), got.astype(np.float64)).min())
+    got = np.concatenate([answers(other, part) for part in parts])
+    return float(np.einsum("ij,ij->i", wanted, got).min())

@@ -12,8 +12,9 @@ from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.vectors import DimensionError, VectorError, pack, unpack
 from combiner_service import errors
 from combiner_service.combine_queue import Job, Outcome
-from combiner_service.combiner import Combined, Combiner, Float32, Pairs
+from combiner_service.combiner import Combined, Composer, Float32, Pairs
 from combiner_service.errors import CombinerError
+from combiner_service.inversion import Inverted
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
 from combiner_service.request import CombineCall, check_fingerprints
@@ -51,7 +52,7 @@ class CombineExecutor:
         return [outcomes[index] for index in range(len(jobs))]
 
     def _combined(
-        self, jobs: Sequence[Job], pairs: dict[int, Pairs], combiner: Combiner
+        self, jobs: Sequence[Job], pairs: dict[int, Pairs], combiner: Composer
     ) -> dict[int, Outcome]:
         started = time.perf_counter_ns()
         results = _combine_all(combiner, list(pairs.values()))
@@ -60,44 +61,55 @@ class CombineExecutor:
         self._metrics.combined(combiner.info.name, items, elapsed / 1e9)
         outcomes: dict[int, Outcome] = {}
         for index, result in zip(pairs, results, strict=True):
-            if not isinstance(result, Combined):
+            if isinstance(result, Exception):
                 outcomes[index] = _refused(result)
                 continue
             try:
                 outcomes[index] = _response(jobs[index].call, combiner, result, elapsed)
             except CombinerError as error:
                 outcomes[index] = to_service_error(error)
+            except TypeError as error:
+                outcomes[index] = _failure(combiner, error)
         return outcomes
 
 
-def _combine_all(combiner: Combiner, calls: Sequence[Pairs]) -> Sequence[Combined | Exception]:
+def _combine_all(combiner: Composer, calls: Sequence[Pairs]) -> Sequence[object]:
     """Combine all at once; where that fails as a whole (memory, say), each alone, so that few fail."""
     try:
         return combiner.combine_all(calls)
     except Exception as error:
         if len(calls) == 1:
-            get_logger().error("combining failed", combiner=combiner.info.name, exc_info=error)
-            failure = ServiceError(
-                errors_pb2.MODEL_FAILED, f"{combiner.info.name} failed on this call: {type(error).__name__}"
-            )
-            return [failure]
+            return [_failure(combiner, error)]
     return [_combine_all(combiner, [call])[0] for call in calls]
 
 
-def _response(
-    call: CombineCall, combiner: Combiner, combined: Combined, nanoseconds: int
-) -> pb.CombineResponse:
+def _failure(combiner: Composer, error: Exception) -> ServiceError:
+    get_logger().error("combining failed", combiner=combiner.info.name, exc_info=error)
+    return ServiceError(
+        errors_pb2.MODEL_FAILED, f"{combiner.info.name} failed on this call: {type(error).__name__}"
+    )
+
+
+def _response(call: CombineCall, combiner: Composer, result: object, nanoseconds: int) -> pb.CombineResponse:
     # Of the combiner that was used: the file may have been replaced since the first check.
     fingerprint = check_fingerprints(call, combiner.info)
     elapsed = Duration()
     elapsed.FromNanoseconds(nanoseconds)
-    return pb.CombineResponse(
-        query_vectors=pack(combined.query_vectors, fingerprint=fingerprint, encoding=call.encoding),
-        text_weights=combined.text_weights.tolist(),
-        lambdas=() if combined.lambdas is None else combined.lambdas.tolist(),
-        combiner=combiner.info.name,
-        elapsed=elapsed,
-    )
+    response = pb.CombineResponse(combiner=combiner.info.name, elapsed=elapsed)
+    match result:
+        case Combined():
+            vectors = pack(result.query_vectors, fingerprint=fingerprint, encoding=call.encoding)
+            response.query_vectors.CopyFrom(vectors)
+            response.text_weights.extend(result.text_weights.tolist())
+            if result.lambdas is not None:
+                response.lambdas.extend(result.lambdas.tolist())
+        case Inverted():
+            words = pack(result.words, fingerprint=fingerprint, encoding=call.encoding)
+            response.word_embeddings.CopyFrom(words)
+            response.template = result.template
+        case _:
+            raise TypeError(f"{combiner.info.name} answered with a {type(result).__name__}")
+    return response
 
 
 def _pairs(call: CombineCall) -> Pairs:

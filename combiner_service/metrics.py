@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
-from combiner_service.checkpoint_directory import PREFIX
+from combiner_service.checkpoint_directory import is_checkpoint
 
 NETWORK = "network"
 # A name that is neither, such as one that a caller made up; it never gets as far as being combined.
@@ -74,7 +74,7 @@ class CombinerMetrics:
 
     def kind_of(self, name: str) -> str:
         """Return the label for a combiner's name: one of `names`, `NETWORK` or `OTHER`, for any text."""
-        if name.startswith(PREFIX):
+        if is_checkpoint(name):
             return NETWORK
         return name if name in self._names else OTHER
 

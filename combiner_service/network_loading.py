@@ -10,10 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from combiner_service.checkpoint import read_checkpoint
-from combiner_service.combiner import CombinerInfo, Float32
-from combiner_service.cpu_network import CpuNetwork, smallest_cosine
+from combiner_service.combiner import CombinerInfo, Float32, Needs
+from combiner_service.cpu_network import CpuNetwork, CpuPhi, Network, smallest_cosine
+from combiner_service.errors import InvalidCheckpointError
+from combiner_service.inversion import PhiInversion, inversion_traits
 from combiner_service.network import NetworkCombiner
-from combiner_service.network_spec import WeightType
+from combiner_service.network_spec import NetworkSizes, PhiSizes, WeightType
 from service_runtime.gpu import may_use_gpu
 from service_runtime.logging import get_logger
 
@@ -57,33 +59,63 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def load_network(path: Path, info: CombinerInfo, options: LoadOptions | None = None) -> NetworkCombiner:
-    """Read a checkpoint and make it ready.
+def load_composer(
+    path: Path, info: CombinerInfo, options: LoadOptions | None = None
+) -> NetworkCombiner | PhiInversion:
+    """Read a checkpoint, of a Combiner or of phi as `info` says, and make it ready.
 
     Raises:
         InvalidCheckpointError: The file is not a checkpoint that can be used.
         OSError: The file cannot be read.
         MemoryError, RuntimeError: The network does not fit into memory, or its runtime fails otherwise.
     """
+    load = load_network if info.needs is Needs.FEATURES else load_inversion
+    return load(path, info, options)
+
+
+def load_network(path: Path, info: CombinerInfo, options: LoadOptions | None = None) -> NetworkCombiner:
+    """Read a Combiner's checkpoint and make it ready. Raises as `load_composer` does."""
     options = options or LoadOptions()
     device = choose_device(options.device)
-    weights = read_checkpoint(path).weights
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint.sizes, NetworkSizes):
+        raise InvalidCheckpointError("the file is an inversion's, no Combiner's")
     if device == "cpu":
-        return NetworkCombiner(info, _on_cpu(weights, info.name, options))
-    if options.weight_type is not WeightType.FLOAT32:
-        get_logger().warning("narrow weights are for the CPU alone, float32 is used", combiner=info.name)
+        return NetworkCombiner(info, _on_cpu(CpuNetwork, checkpoint.weights, info.name, options))
+    _warn_of_narrow(info, options)
     from combiner_service.torch_network import CombinerNetwork, TorchRuntime
 
-    return NetworkCombiner(info, TorchRuntime(CombinerNetwork.from_weights(weights).to(device)))
+    return NetworkCombiner(info, TorchRuntime(CombinerNetwork.from_weights(checkpoint.weights).to(device)))
 
 
-def _on_cpu(weights: Mapping[str, Float32], name: str, options: LoadOptions) -> CpuNetwork:
+def load_inversion(path: Path, info: CombinerInfo, options: LoadOptions | None = None) -> PhiInversion:
+    """Read an inversion's checkpoint and make it ready. Raises as `load_composer` does."""
+    options = options or LoadOptions()
+    device = choose_device(options.device)
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint.sizes, PhiSizes):
+        raise InvalidCheckpointError("the file is a Combiner's, no inversion's")
+    traits = inversion_traits(checkpoint.metadata.extra)
+    if device == "cpu":
+        return PhiInversion(info, _on_cpu(CpuPhi, checkpoint.weights, info.name, options), traits)
+    _warn_of_narrow(info, options)
+    from combiner_service.torch_network import Phi, TorchPhi
+
+    return PhiInversion(info, TorchPhi(Phi.from_weights(checkpoint.weights).to(device)), traits)
+
+
+def _warn_of_narrow(info: CombinerInfo, options: LoadOptions) -> None:
+    if options.weight_type is not WeightType.FLOAT32:
+        get_logger().warning("narrow weights are for the CPU alone, float32 is used", combiner=info.name)
+
+
+def _on_cpu(kind: type[Network], weights: Mapping[str, Float32], name: str, options: LoadOptions) -> Network:
     threads = options.max_threads or len(os.sched_getaffinity(0))
-    exact = CpuNetwork(weights, threads=threads)
+    exact = kind(weights, threads=threads)
     wanted = options.weight_type
     if wanted is WeightType.FLOAT32:
         return exact
-    narrow = CpuNetwork(weights, weight_type=wanted, threads=threads)
+    narrow = kind(weights, weight_type=wanted, threads=threads)
     cosine = smallest_cosine(exact, narrow)
     # Written so that NaN, which compares with nothing, is refused too.
     if not (math.isfinite(cosine) and cosine >= options.min_cosine):

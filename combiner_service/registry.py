@@ -19,7 +19,7 @@ from combiner_service.checkpoint_directory import (
     signature_of,
     unusable,
 )
-from combiner_service.combiner import Combiner, CombinerInfo
+from combiner_service.combiner import CombinerInfo, Composer
 from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError, InvalidCheckpointError
 from combiner_service.metrics import CombinerMetrics
 
@@ -28,14 +28,14 @@ _READ_ATTEMPTS = 3
 _NAMES_SHOWN = 20
 
 
-Load = Callable[[CheckpointEntry], Combiner]
+Load = Callable[[CheckpointEntry], Composer]
 
 
-def _load(entry: CheckpointEntry) -> Combiner:
+def _load(entry: CheckpointEntry) -> Composer:
     # Imported here and not at the top, so that their runtime is only needed where there are checkpoints.
-    from combiner_service.network_loading import load_network
+    from combiner_service.network_loading import load_composer
 
-    return load_network(entry.path, entry.info)
+    return load_composer(entry.path, entry.info)
 
 
 class Registry:
@@ -51,7 +51,7 @@ class Registry:
         self,
         directory: CheckpointDirectory | None = None,
         *,
-        named: Mapping[str, Combiner] | None = None,
+        named: Mapping[str, Composer] | None = None,
         max_loaded: int = 4,
         load: Load = _load,
         metrics: CombinerMetrics | None = None,
@@ -62,7 +62,7 @@ class Registry:
         self._directory = directory
         self._load = load
         self._metrics = metrics or CombinerMetrics(self._named)
-        self._loaded: LRUCache[str, tuple[Signature, Combiner]] = LRUCache(max_loaded)
+        self._loaded: LRUCache[str, tuple[Signature, Composer]] = LRUCache(max_loaded)
         # Files whose weights turned out bad when they were read; inspection sees names and shapes only.
         self._rejected: dict[str, CheckpointEntry] = {}
         self._seen = _Seen()
@@ -71,7 +71,7 @@ class Registry:
         self._reading = threading.Lock()
 
     @property
-    def named(self) -> Mapping[str, Combiner]:
+    def named(self) -> Mapping[str, Composer]:
         """Combiners without a checkpoint by name."""
         return self._named
 
@@ -91,7 +91,7 @@ class Registry:
             return self._named[name].info
         return self._entry(name).info
 
-    def get(self, name: str) -> Combiner:
+    def get(self, name: str) -> Composer:
         """Return the combiner of a name, loaded.
 
         Raises:
@@ -157,12 +157,12 @@ class Registry:
             raise CombinerUnusableError(_unusable_message(name, entry), field="combiner")
         return entry
 
-    def _held(self, name: str, entry: CheckpointEntry) -> Combiner | None:
+    def _held(self, name: str, entry: CheckpointEntry) -> Composer | None:
         with self._state:
             signature, combiner = self._loaded.get(name, (None, None))
             return combiner if signature == entry.signature else None
 
-    def _read(self, name: str, entry: CheckpointEntry) -> Combiner | None:
+    def _read(self, name: str, entry: CheckpointEntry) -> Composer | None:
         """Load the network; None where the file has changed since it was scanned."""
         with self._reading:
             held = self._held(name, entry)

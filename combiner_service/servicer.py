@@ -11,9 +11,9 @@ import grpc.aio
 
 from cir.combiner.v1 import combiner_pb2 as pb
 from cir.combiner.v1 import combiner_pb2_grpc
-from combiner_service.checkpoint_directory import PREFIX
+from combiner_service.checkpoint_directory import is_checkpoint
 from combiner_service.combine_queue import CombineWorkers
-from combiner_service.combiner import CombinerInfo
+from combiner_service.combiner import CombinerInfo, Needs
 from combiner_service.registry import Registry
 from combiner_service.request import parse_request
 from combiner_service.settings import CombinerSettings
@@ -95,7 +95,12 @@ def _message(info: CombinerInfo) -> pb.Combiner:
         takes_text_weight=info.takes_text_weight,
         problem=info.problem,
         metadata=info.metadata,
+        needs=_NEEDS[info.needs],
+        token_width=info.token_width,
     )
+
+
+_NEEDS = {Needs.FEATURES: pb.FEATURES, Needs.TEXT_TOWER: pb.TEXT_TOWER}
 
 
 def cut_page(infos: Sequence[CombinerInfo], size: int, token: str) -> tuple[list[CombinerInfo], str]:
@@ -118,8 +123,7 @@ def _position_after(infos: Sequence[CombinerInfo], last: bytes) -> int:
     names = [info.name.encode() for info in infos]
     if last in names:
         return names.index(last) + 1
-    prefix = PREFIX.encode()
-    if not last.startswith(prefix):
+    if not is_checkpoint(last.decode(errors="replace")):
         raise invalid_page_token()
     # The checkpoint is gone since: resume with the first one that would have come after it.
-    return sum(1 for name in names if not name.startswith(prefix) or name < last)
+    return sum(1 for name in names if not is_checkpoint(name.decode()) or name < last)

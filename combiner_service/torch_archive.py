@@ -1,4 +1,4 @@
-"""Reading the published checkpoint format: a dictionary {epoch, Combiner} written by torch.save.
+"""Reading the published formats: dictionaries {epoch, Combiner} or {epoch, Phi} written by torch.save.
 
 Read without torch, by an unpickler that builds dense tensors and plain containers and refuses all else, so
 that a checkpoint from a stranger can neither run code nor take more memory than its own size. Both layouts of
@@ -23,7 +23,9 @@ from combiner_service.combiner import Float32
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_spec import Shape
 
-_EXPECTED = "expected the published dictionary {'epoch': int, 'Combiner': state dict}"
+#: Names of the networks in the published dictionaries: CLIP4Cir's, and SEARLE's and LinCIR's.
+_NETWORKS = ("Combiner", "Phi")
+_EXPECTED = "expected the published dictionary {'epoch': int, 'Combiner' (or 'Phi'): state dict}"
 # A state dict's pickle has some hundred bytes for each tensor.
 _MAX_PICKLE_BYTES = 1 << 20
 # The first pickles of the older layout.
@@ -314,15 +316,16 @@ def _parameter(tensor: Tensor, *_: object) -> Tensor:
 def _state_dict(content: object) -> Mapping[str, Tensor]:
     if not isinstance(content, dict):
         raise InvalidCheckpointError(f"the file holds a {type(content).__name__}; {_EXPECTED}")
-    if "Combiner" not in content:
+    found = [name for name in _NETWORKS if name in content]
+    if len(found) != 1:
         hint = "; a fine-tuned CLIP belongs to the embedder" if "CLIP" in content else ""
         keys = ", ".join(str(key)[:60] for key in list(content)[:6])
         raise InvalidCheckpointError(
             f"the file has no 'Combiner' but: {keys or 'nothing'}; {_EXPECTED}{hint}"
         )
-    state = content["Combiner"]
+    state = content[found[0]]
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise InvalidCheckpointError(f"'Combiner' is not a state dict; {_EXPECTED}")
+        raise InvalidCheckpointError(f"{found[0]!r} is not a state dict; {_EXPECTED}")
     for name, tensor in state.items():
         if not (isinstance(tensor, Tensor) and tensor.is_dense):
             raise InvalidCheckpointError(f"{name[:60]} is not a dense tensor of floating-point numbers")

@@ -1,4 +1,4 @@
-"""The Combiner network of the paper in torch: for training, and for serving on a GPU."""
+"""The Combiner network of the paper, and phi, in torch: for training, and for serving on a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from combiner_service.combiner import Float32
-from combiner_service.network_spec import NetworkSizes, sizes_from_shapes
+from combiner_service.network_spec import NetworkSizes, PhiSizes, phi_sizes, sizes_from_shapes
 
 _DROPOUT = 0.5
 
@@ -78,3 +78,50 @@ class TorchRuntime:
         with torch.inference_mode():
             vectors, used = self._network(*(torch.from_numpy(each).to(device) for each in (image, text)))
             return vectors.cpu().numpy(), used.cpu().numpy()
+
+
+class Phi(nn.Module):
+    """The network phi of SEARLE and LinCIR: an image's features to a word embedding of the text tower."""
+
+    def __init__(self, sizes: PhiSizes, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.sizes = sizes
+        d, h, w = sizes.feature_dim, sizes.hidden_dim, sizes.token_width
+        # The positions are part of the published names.
+        self.layers = nn.Sequential(
+            nn.Linear(d, h), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(h, h), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(h, w),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return word embeddings (n, token width) of features (n, d)."""
+        words: Tensor = self.layers(features)
+        return words
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, Float32]) -> Phi:
+        """Build the network on these float32 arrays, in evaluation mode.
+
+        Raises:
+            InvalidCheckpointError: The arrays are not those of phi.
+        """
+        sizes = phi_sizes({name: array.shape for name, array in weights.items()})
+        with torch.device("meta"):
+            network = cls(sizes)
+        network.load_state_dict({name: torch.from_numpy(each) for name, each in weights.items()}, assign=True)
+        return network.eval().requires_grad_(False)
+
+
+class TorchPhi:
+    """Phi in evaluation mode, on the device where it is; see `inversion.PhiRuntime`."""
+
+    def __init__(self, network: Phi) -> None:
+        self._network = network
+
+    def __call__(self, features: Float32) -> Float32:
+        """Return word embeddings row by row."""
+        device = next(self._network.parameters()).device
+        with torch.inference_mode():
+            words: Float32 = self._network(torch.tensor(features, device=device)).cpu().numpy()
+        return words

@@ -103,6 +103,7 @@ class EmbedderApplication(Application):
             served.preprocessor.size,
             settings.max_batch_items,
             settings.max_text_characters,
+            served.info.token_width,
         )
         limits = self._limits()
         self._servicer.serve(

@@ -16,8 +16,9 @@ from cachetools import LRUCache
 from cir.common.v1 import errors_pb2 as pb
 from cir.images.decode import ImageError
 from cir.images.header import Header
+from cir.prompts import Template
 from embedder_service.batching.admission import Admission
-from embedder_service.batching.batcher import Batcher, ShareDevice
+from embedder_service.batching.batcher import Batcher, Forward, ShareDevice
 from embedder_service.batching.jobs import (
     Caller,
     DropCause,
@@ -33,6 +34,7 @@ from embedder_service.batching.preprocess_pool import PreprocessPool
 from embedder_service.batching.scheduling import RecentActivity
 from embedder_service.feature_cache import FeatureCache
 from embedder_service.images.preprocess import Pixels
+from embedder_service.prompts import Prompts, Words
 from service_runtime.errors import ServiceError
 from service_runtime.image_reader import ImageBusyError, refusal_of
 from service_runtime.logging import get_logger
@@ -68,6 +70,24 @@ class LaunchingModel(Protocol):
 
     def launch_tokens(self, rows: Sequence[Row]) -> Callable[[], Features]:
         """Begin a pass of int64 (context,) texts; the result waits for float32 (n, d)."""
+
+    def launch_prompts(self, rows: Sequence[Row]) -> Callable[[], Features]:
+        """Begin a pass of sentences; the result waits for float32 (n, d)."""
+
+
+@runtime_checkable
+class PromptModel(Protocol):
+    """A model whose text tower takes word embeddings among its tokens, where `token_width` is not 0."""
+
+    token_width: int
+
+    def tokenize_prompts(
+        self, template: Template, texts: Sequence[str], words: Words
+    ) -> tuple[Prompts, dict[int, int]]:
+        """Return sentences, and the tokens of texts that were cut (see prompts.py)."""
+
+    def encode_prompts(self, prompts: Prompts) -> Features:
+        """Return float32 (n, d) of sentences."""
 
 
 class Reader(Protocol):
@@ -159,12 +179,20 @@ class Engine:
         self._observer = observer or Observer()
         activity = RecentActivity()
         launches = (
-            {Tower.IMAGE: model.launch_images, Tower.TEXT: model.launch_tokens}
+            {
+                Tower.IMAGE: model.launch_images,
+                Tower.TEXT: model.launch_tokens,
+                Tower.PROMPT: model.launch_prompts,
+            }
             if isinstance(model, LaunchingModel)
             else None
         )
+        forwards: dict[Tower, Forward] = {Tower.IMAGE: model.encode_images, Tower.TEXT: model.encode_tokens}
+        self._prompts = model if isinstance(model, PromptModel) and model.token_width else None
+        if self._prompts is not None:
+            forwards[Tower.PROMPT] = self._prompts.encode_prompts
         self.batcher = Batcher(
-            {Tower.IMAGE: model.encode_images, Tower.TEXT: model.encode_tokens},
+            forwards,
             dimension=model.dimension,
             max_batch=options.max_batch,
             shared_bulk_batch=options.shared_bulk_batch,
@@ -297,6 +325,45 @@ class Engine:
             )
         return result
 
+    async def embed_prompts(
+        self,
+        template: Template,
+        texts: Sequence[str | ServiceError],
+        words: Words,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float = float("inf"),
+    ) -> EmbedResult:
+        """Embed sentences of a text and a word embedding, (n, token width), each; else like `embed_texts`.
+
+        Nothing is looked up in a cache: a word embedding is hardly seen twice.
+        """
+        result = self._empty(len(texts))
+        sound = [(index, text) for index, text in enumerate(texts) if isinstance(text, str)]
+        for index, text in enumerate(texts):
+            if isinstance(text, ServiceError):
+                self._refuse(result, Tower.PROMPT, index, text)
+        if not sound:
+            return result
+        with self.admission.hold(len(sound), priority, Tower.PROMPT):
+            job = self.batcher.open(
+                Tower.PROMPT, result.features, len(sound), priority=priority, deadline=deadline
+            )
+            runs = [
+                partial(
+                    self._tokenize_prompts,
+                    job,
+                    result.cuts,
+                    template,
+                    sound[start : start + _TEXTS_PER_TASK],
+                    words,
+                )
+                for start in range(0, len(sound), _TEXTS_PER_TASK)
+            ]
+            self.pool.submit(job.caller, priority, runs)
+            result.record(await job.future)
+        return result
+
     def _preprocess_image(
         self, job: Job, keys: dict[int, bytes], hits: list[int], index: int, content: bytes
     ) -> None:
@@ -359,6 +426,36 @@ class Engine:
         seconds = time.monotonic() - started
         self._observer.prepared(Tower.TEXT, len(texts), seconds)
         self.batcher.put(job, tokens, [index for index, _ in texts], seconds=seconds)
+
+    def _tokenize_prompts(
+        self,
+        job: Job,
+        cuts: dict[int, int],
+        template: Template,
+        texts: Sequence[tuple[int, str]],
+        words: Words,
+    ) -> None:
+        """Tokenise a few sentences and queue them, on a thread of the pool."""
+        if not self._wanted(job, len(texts)):
+            return
+        assert self._prompts is not None  # noqa: S101  # calls are refused where it is
+        started = time.monotonic()
+        places = [index for index, _ in texts]
+        try:
+            contents = [text for _, text in texts]
+            prompts, long_texts = self._prompts.tokenize_prompts(template, contents, words[places])
+        except BaseException as error:
+            # As in `_tokenize`.
+            if len(texts) == 1:
+                self.batcher.fail_row(job, places[0], _as_exception(error))
+            else:
+                for text in texts:
+                    self._tokenize_prompts(job, cuts, template, [text], words)
+            return
+        cuts.update({places[place]: count for place, count in long_texts.items()})
+        seconds = time.monotonic() - started
+        self._observer.prepared(Tower.PROMPT, len(texts), seconds)
+        self.batcher.put(job, prompts, places, seconds=seconds)
 
     def _wanted(self, job: Job, items: int) -> bool:
         """Return True while items are still waited for; fail the call if its time has run out."""

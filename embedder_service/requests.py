@@ -10,8 +10,11 @@ import numpy as np
 from cir.common.v1 import errors_pb2 as pb
 from cir.common.v1 import vectors_pb2
 from cir.embedder.v1 import embedder_pb2
+from cir.prompts import Template, TemplateError, parse_template
+from cir.vectors import DimensionError, NotFiniteError, VectorError, unpack
 from embedder_service.batching.jobs import Priority
 from embedder_service.images.preprocess import Pixels
+from embedder_service.prompts import Words
 from service_runtime.errors import ServiceError
 
 _PRIORITIES = {embedder_pb2.INTERACTIVE: Priority.INTERACTIVE, embedder_pb2.BULK: Priority.BULK}
@@ -38,6 +41,17 @@ class TextsCall:
     encoding: vectors_pb2.VectorEncoding
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptsCall:
+    """Sentences to embed: a text and a word embedding, a row of `words`, each; otherwise like `TextsCall`."""
+
+    template: Template
+    texts: list[str | ServiceError]
+    words: Words
+    priority: Priority
+    encoding: vectors_pb2.VectorEncoding
+
+
 @dataclass(frozen=True, slots=True)
 class RequestParser:
     """Limits of the service, and the model that it serves.
@@ -50,6 +64,7 @@ class RequestParser:
     image_size: int
     max_batch_items: int
     max_text_characters: int
+    token_width: int = 0
 
     def parse_images(self, request: embedder_pb2.EmbedImagesRequest, default: Priority) -> ImagesCall:
         """Return the call; `default` is the priority of a request that names none.
@@ -68,6 +83,51 @@ class RequestParser:
         self._check_count(len(request.texts), "texts")
         return TextsCall(self._parse_texts(request.texts), priority, _copy(request.encoding))
 
+    def parse_prompts(self, request: embedder_pb2.EmbedPromptsRequest, default: Priority) -> PromptsCall:
+        """Return the call; otherwise like `parse_images`.
+
+        Raises:
+            ServiceError: as for `parse_images`, and PROMPTS_NOT_TAKEN, WRONG_DIMENSION, NOT_FINITE.
+        """
+        priority = self._parse_shared_fields(request, default)
+        if not self.token_width:
+            raise ServiceError(
+                pb.PROMPTS_NOT_TAKEN,
+                f"the text tower of model {self.fingerprint} takes no word embeddings; use a combiner that "
+                "needs features alone",
+            )
+        self._check_count(len(request.texts), "texts")
+        try:
+            template = parse_template(request.template)
+        except TemplateError as error:
+            raise ServiceError(pb.FIELD_INVALID, str(error), field="template") from error
+        return PromptsCall(
+            template,
+            self._parse_texts(request.texts),
+            self._parse_words(request.word_embeddings, len(request.texts)),
+            priority,
+            _copy(request.encoding),
+        )
+
+    def _parse_words(self, batch: vectors_pb2.VectorBatch, count: int) -> Words:
+        field = "word_embeddings"
+        try:
+            words = unpack(batch, dimension=self.token_width)
+        except VectorError as error:
+            reason = pb.FIELD_INVALID
+            if isinstance(error, DimensionError):
+                reason = pb.WRONG_DIMENSION
+            elif isinstance(error, NotFiniteError):
+                reason = pb.NOT_FINITE
+            raise ServiceError(reason, f"{field}: {error}", field=field) from error
+        if len(words) != count:
+            raise ServiceError(
+                pb.FIELD_INVALID,
+                f"{len(words)} word embeddings for {count} texts; send one for each",
+                field=field,
+            )
+        return words
+
     def parse_stream_batch(self, request: embedder_pb2.EmbedStreamRequest) -> ImagesCall | TextsCall:
         """Return the call that a batch of a stream stands for, bulk work by default.
 
@@ -83,7 +143,11 @@ class RequestParser:
                 raise ServiceError(pb.FIELD_REQUIRED, "the batch is empty; set images or texts")
 
     def _parse_shared_fields(
-        self, request: embedder_pb2.EmbedImagesRequest | embedder_pb2.EmbedTextsRequest, default: Priority
+        self,
+        request: embedder_pb2.EmbedImagesRequest
+        | embedder_pb2.EmbedTextsRequest
+        | embedder_pb2.EmbedPromptsRequest,
+        default: Priority,
     ) -> Priority:
         """Check the fields that images and texts share; return the class of the work."""
         expected = request.expected_model_fingerprint

@@ -21,7 +21,7 @@ from cir.common.v1 import errors_pb2 as pb
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from embedder_service.batching.jobs import Caller, Priority
 from embedder_service.engine import EmbedResult, Engine
-from embedder_service.requests import ImagesCall, RequestParser, TextsCall
+from embedder_service.requests import ImagesCall, PromptsCall, RequestParser, TextsCall
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
 
@@ -70,6 +70,23 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         call = self._parser.parse_texts(request, Priority.INTERACTIVE)
         response = embedder_pb2.EmbedTextsResponse()
         self._fill(response, await self._embed(call, context, started), call, started)
+        return response
+
+    async def EmbedPrompts(
+        self, request: embedder_pb2.EmbedPromptsRequest, context: Context
+    ) -> embedder_pb2.EmbedPromptsResponse:
+        """Embed sentences with an image in them."""
+        started = time.monotonic()
+        call = self._parser.parse_prompts(request, Priority.INTERACTIVE)
+        result = await self._engine.embed_prompts(
+            call.template,
+            call.texts,
+            call.words,
+            priority=call.priority,
+            deadline=started + remaining_seconds(context, self._call_timeout),
+        )
+        response = embedder_pb2.EmbedPromptsResponse()
+        self._fill(response, result, call, started)
         return response
 
     async def EmbedStream(
@@ -128,15 +145,17 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
 
     def _fill(
         self,
-        response: embedder_pb2.EmbedImagesResponse | embedder_pb2.EmbedTextsResponse,
+        response: embedder_pb2.EmbedImagesResponse
+        | embedder_pb2.EmbedTextsResponse
+        | embedder_pb2.EmbedPromptsResponse,
         result: EmbedResult,
-        call: ImagesCall | TextsCall,
+        call: ImagesCall | TextsCall | PromptsCall,
         started: float,
     ) -> None:
         features = vectors.pack(result.features, fingerprint=self._parser.fingerprint, encoding=call.encoding)
         response.features.CopyFrom(features)
         response.errors.extend(_item_error(index, error) for index, error in sorted(result.errors.items()))
-        if isinstance(response, embedder_pb2.EmbedTextsResponse):
+        if not isinstance(response, embedder_pb2.EmbedImagesResponse):
             read = self._info.model.context_length
             response.cuts.extend(
                 embedder_pb2.TextCut(index=index, tokens=tokens, read_tokens=read)

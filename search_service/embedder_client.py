@@ -13,6 +13,7 @@ from cir.common.v1 import errors_pb2, model_pb2
 from cir.embedder_client import BadAnswerError, EmbeddedBatch, Metadata, ModelChangedError
 from cir.embedder_client import EmbedderClient as SharedEmbedderClient
 from cir.errors import CirError
+from search_service.query import TextCut
 from search_service.upstreams import check_fingerprint
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import call_metadata
@@ -52,6 +53,40 @@ class EmbedderClient:
         return await self._translated(
             self._client.embed_texts(texts, fingerprint=fingerprint, timeout=timeout)
         )
+
+    async def embed_prompt(
+        self,
+        template: str,
+        text: str,
+        word: NDArray[np.float32],
+        *,
+        fingerprint: str,
+        timeout: float,
+        dimension: int,
+    ) -> tuple[NDArray[np.float32], TextCut | None]:
+        """Return raw features (d,) of a sentence with a word embedding (token width,), and where it was cut.
+
+        Raises:
+            ServiceError: the sentence cannot be embedded.
+        """
+        call = self._client.embed_prompts(
+            template, [text], word[None], fingerprint=fingerprint, timeout=timeout, dimension=dimension
+        )
+        try:
+            batch = await self._translated(call)
+        except ServiceError as error:
+            if error.reason != errors_pb2.WRONG_DIMENSION:
+                raise
+            raise ServiceError(
+                errors_pb2.COMBINER_UNUSABLE,
+                f"the combiner gives words of {len(word)} values, which the text tower of model "
+                f"{fingerprint} does not take: it was trained on another model; use one of this model",
+                field="combiner",
+            ) from error
+        for problem in batch.errors.values():
+            raise ServiceError(problem.reason, problem.message)
+        cut = batch.cuts.get(0)
+        return batch.features[0], TextCut(cut.tokens, cut.read_tokens) if cut else None
 
     async def _translated(self, call: Awaitable[T]) -> T:
         try:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cir.common.v1 import errors_pb2 as errors
 from search_service.embedder_client import EmbedderClient
 from search_service.metrics import SearchMetrics
-from search_service.query import TextCut
+from search_service.query import TextCut, Vector
 from service_runtime.errors import ServiceError
 
 Key = TypeVar("Key", bound=Hashable)
@@ -200,6 +200,20 @@ class SharedEmbeddings:
 
         found = await self._fetch("image", self._images, keys, fetch, timeout, remembered=0)
         return np.stack([one.row for one in _embedded(keys, found, fields)])
+
+    async def sentence(
+        self, template: str, text: str, word: Vector, *, fingerprint: str, dimension: int, timeout: float
+    ) -> tuple[Vector, TextCut | None]:
+        """Raw features (d,) of a sentence with a word embedding in it, and where it was cut; never shared.
+
+        Raises:
+            ServiceError: The embedding failed.
+        """
+        embedded = await self._embedder.embed_prompt(
+            template, text, word, fingerprint=fingerprint, dimension=dimension, timeout=timeout
+        )
+        self._metrics.record_embeddings("sentence", embedder=1, shared=0, remembered=0)
+        return embedded
 
     async def _fetch(
         self,

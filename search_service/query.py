@@ -89,8 +89,8 @@ class TurnFeatures:
 
     `start` holds the raw features float32 (d,) that the turn starts from; None continues the composed query
     of the turn before. `text` holds the raw features (d,) of the text that is combined with it, if any.
-    `liked` and `disliked` are unit vectors (n, d); `text_weight` None leaves the weight to the combiner.
-    `cut` is set where the model did not read the whole text.
+    `words` are what `text` was made of. `liked` and `disliked` are unit vectors (n, d); `text_weight` None
+    leaves the weight to the combiner. `cut` is set where the model did not read the whole text.
     """
 
     kind: TurnKind
@@ -100,15 +100,18 @@ class TurnFeatures:
     disliked: Vector
     text_weight: float | None = None
     cut: TextCut | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """Effect of one turn; `text_weight` lies in [0, 1]. `cut` is set where the model did not read the whole "
-    "text."""
+    """Effect of one turn; `text_weight` lies in [0, 1], or is None where nothing was weighed.
+
+    `cut` is set where the model did not read the whole text.
+    """
 
     kind: TurnKind
-    text_weight: float
+    text_weight: float | None
     cut: TextCut | None = None
 
 
@@ -129,8 +132,19 @@ class FeedbackMethod(Enum):
 
 # (unit query (d,), liked=unit vectors (n, d), disliked=unit vectors (m, d)) -> unit query
 Feedback = Callable[..., Vector]
-# (image features, text features, text weight or None) -> (unit query vector, text weight)
-Combine = Callable[[Vector, Vector, float | None], Awaitable[tuple[Vector, float]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Composed:
+    """Unit query vector (d,) of a reference with a text, the text's weight, and where a sentence was cut."""
+
+    vector: Vector
+    text_weight: float | None
+    cut: TextCut | None = None
+
+
+# (reference's features, text's features, the turn) -> composed
+Combine = Callable[[Vector, Vector, TurnFeatures], Awaitable[Composed]]
 
 
 FEEDBACK: dict[FeedbackMethod, Feedback] = {
@@ -153,10 +167,11 @@ async def fold(
         if turn.start is not None:
             features = turn.start
         if turn.text is not None:
-            query, weight = await combine(features, turn.text, turn.text_weight)
+            composed = await combine(features, turn.text, turn)
         else:
-            query, weight = normalize(features), float(turn.kind is TurnKind.TEXT_ONLY)
+            composed = Composed(normalize(features), float(turn.kind is TurnKind.TEXT_ONLY))
+        query = composed.vector
         query = feedback(query, liked=turn.liked, disliked=turn.disliked)
         features = query * np.float32(np.linalg.norm(features))
-        results.append(TurnResult(turn.kind, weight, turn.cut))
+        results.append(TurnResult(turn.kind, composed.text_weight, composed.cut or turn.cut))
     return ComposedQuery(query, tuple(results))

@@ -5,12 +5,21 @@ from __future__ import annotations
 import grpc.aio
 
 from cir.search.v1 import search_pb2 as pb
-from cir.vectors import pack
+from cir.vectors import normalize, pack
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import StageTimer
 from search_service.names import version_name
 from search_service.pages import page_bytes, result_messages
-from search_service.query import FEEDBACK, ComposedQuery, FeedbackMethod, TurnKind, Vector, fold
+from search_service.query import (
+    FEEDBACK,
+    Composed,
+    ComposedQuery,
+    FeedbackMethod,
+    TurnFeatures,
+    TurnKind,
+    Vector,
+    fold,
+)
 from search_service.request import SearchQuery, parse_search
 from search_service.settings import SearchSettings
 from search_service.store import UnindexedItems, check_filter_fits, check_group_fits, open_version
@@ -87,16 +96,30 @@ class SearchHandler:
             timeout=downstream_timeout(context, longest),
         )
 
-        async def combine(image: Vector, text: Vector, text_weight: float | None) -> tuple[Vector, float]:
+        spec = version.info.spec
+
+        async def combine(image: Vector, text: Vector, turn: TurnFeatures) -> Composed:
             with timer.stage("combine"):
-                return await self._combiner.combine(
+                answer = await self._combiner.combine(
                     image,
                     text,
                     combiner=query.combiner,
-                    text_weight=text_weight,
-                    fingerprint=version.info.spec.model_fingerprint,
+                    text_weight=turn.text_weight,
+                    fingerprint=spec.model_fingerprint,
                     timeout=downstream_timeout(context, longest),
                 )
+            if isinstance(answer, Composed):
+                return answer
+            with timer.stage("embed_texts"):
+                sentence, cut = await self._embeddings.sentence(
+                    answer.template,
+                    turn.words,
+                    answer.word,
+                    fingerprint=spec.model_fingerprint,
+                    dimension=spec.dimension,
+                    timeout=downstream_timeout(context, longest),
+                )
+            return Composed(normalize(sentence), None, cut)
 
         return await fold(start, turns, combine, FEEDBACK[query.feedback])
 

@@ -58,6 +58,7 @@ async def look_up_turns(
             disliked=_unit_vectors(turn.disliked, items, spec.dimension),
             text_weight=turn.text_weight,
             cut=cuts.get(index),
+            words=turn.text,
         )
         for index, turn in enumerate(turns)
     ]

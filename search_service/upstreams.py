@@ -16,6 +16,7 @@ from cir.common.v1 import errors_pb2
 from cir.common.v1 import errors_pb2 as errors
 from cir.errors import InvalidArgument, from_rpc_error
 from cir.vectors import VectorError, pack, unpack
+from search_service.query import Composed
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError, StartupError
 from service_runtime.interceptor import call_metadata
@@ -75,6 +76,14 @@ def check_fingerprint(actual: str, *, expected: str, source: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageWord:
+    """Word embedding (token width,) of an image, and the sentence that it belongs into with the text."""
+
+    word: NDArray[np.float32]
+    template: str
+
+
 class CombinerClient:
     """Query vectors from a combiner service over one channel."""
 
@@ -108,8 +117,8 @@ class CombinerClient:
         text_weight: float | None,
         fingerprint: str,
         timeout: float,
-    ) -> tuple[NDArray[np.float32], float]:
-        """The unit query vector (d,) of raw features (d,), and the weight that the text had."""
+    ) -> Composed | ImageWord:
+        """Combine raw features (d,): a query, or from an inversion a word for the embedder to make it of."""
         request = pb.CombineRequest(
             combiner=combiner,
             image_features=pack(image[None, :], fingerprint=fingerprint),
@@ -120,18 +129,22 @@ class CombinerClient:
             answer = await self._stub.Combine(request, timeout=timeout, metadata=self._sent())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error, timeout) from error
+        inverted = answer.HasField("word_embeddings")
+        batch = answer.word_embeddings if inverted else answer.query_vectors
         check_fingerprint(
-            answer.query_vectors.model_fingerprint,
+            batch.model_fingerprint,
             expected=fingerprint,
             source=f"the combiner at {self._address}",
         )
         try:
-            vectors = unpack(answer.query_vectors, dimension=len(image))
+            vectors = unpack(batch, dimension=0 if inverted else len(image))
         except VectorError as error:
             raise self._bad_answer(str(error)) from error
-        if len(vectors) != 1 or len(answer.text_weights) != 1:
+        if len(vectors) != 1 or (not inverted and len(answer.text_weights) != 1):
             raise self._bad_answer(f"{len(vectors)} vectors for one pair")
-        return vectors[0], answer.text_weights[0]
+        if inverted:
+            return ImageWord(vectors[0], answer.template)
+        return Composed(vectors[0], answer.text_weights[0])
 
     def _bad_answer(self, what: str) -> ServiceError:
         return ServiceError(

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from combiner_service.combiner import Combiner
 from combiner_training.datasets.base import Query
 from combiner_training.evaluation.evaluate import EvaluationError, combine_all
 from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.evaluation.ranking import NONE, top
+from combiner_training.evaluation.sentences import Evaluated
 from service_runtime.files import write_text
 
 VERSION = "rc2"
@@ -21,7 +21,7 @@ MAX_BYTES = 5_000_000
 Submission = dict[str, str | list[str]]
 
 
-def cirr_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str, Submission]:
+def cirr_submission(combiner: Evaluated, queries: EvaluationQueries) -> dict[str, Submission]:
     """Make both submissions by metric: 50 names of the gallery and 3 of the group, best first, by pair id.
 
     The reference is in neither.
@@ -34,7 +34,7 @@ def cirr_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str,
             f"the test server wants every query of CIRR with its group: {queries.coverage.text}; "
             "see what is missing with: cir dataset check"
         )
-    vectors, _ = combine_all(combiner, queries.image_features, queries.text_features)
+    vectors, _ = combine_all(combiner, queries.image_features, queries.text_features, queries.texts)
     best = top(vectors, queries.gallery, NAMES["recall"], queries.references)
     files: dict[str, Submission] = {metric: {"version": VERSION, "metric": metric} for metric in NAMES}
     for index, (pair, row) in enumerate(zip(queries.ids, best, strict=True)):

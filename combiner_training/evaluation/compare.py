@@ -10,8 +10,10 @@ import numpy as np
 from combiner_service.builtin import SumCombiner, named_combiners
 from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, constant_weight, unit_rows
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
+from combiner_training.evaluation.load_combiner import GetSentences, no_sentences, readable
 from combiner_training.evaluation.protocol import Protocol, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
+from combiner_training.evaluation.sentences import Evaluated
 from combiner_training.progress import Progress
 
 _SURVEY = "comparison table of a survey of composed image retrieval"
@@ -125,10 +127,11 @@ class Comparison:
 
 
 def compare(
-    networks: Sequence[Combiner],
+    networks: Sequence[Evaluated],
     parts: Sequence[EvaluationQueries],
     protocol: Protocol,
     *,
+    sentences: GetSentences = no_sentences,
     progress: Progress | None = None,
 ) -> Comparison:
     """Evaluate every baseline, the weighted sum and the networks, in this order; `progress` sees each.
@@ -146,7 +149,7 @@ def compare(
         if progress is not None:
             progress.advance(len(rows), row.combiner)
 
-    combiners = (*baselines(), *networks)
+    combiners = (*baselines(sentences), *networks)
     if progress is not None:
         progress.start("combiners", len(combiners) + sum(isinstance(one, SumCombiner) for one in combiners))
     for combiner in combiners:
@@ -156,9 +159,14 @@ def compare(
     return Comparison(protocol, tuple(rows), reported_rows(protocol.dataset))
 
 
-def baselines() -> list[Combiner]:
-    """Return every combiner without a checkpoint, those that take no text weight first."""
-    return sorted(named_combiners().values(), key=lambda combiner: combiner.info.takes_text_weight)
+def baselines(sentences: GetSentences = no_sentences) -> list[Evaluated]:
+    """Return every composer without a checkpoint, those that take no text weight first.
+
+    Raises:
+        EvaluationError: One needs the text tower, and `sentences` gives none.
+    """
+    found = [readable(composer, sentences) for composer in named_combiners().values()]
+    return sorted(found, key=lambda composer: composer.info.takes_text_weight)
 
 
 class WeightedSum(Combiner):

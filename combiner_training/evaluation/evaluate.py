@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cir.vectors import split_lengths
-from combiner_service.combiner import Combiner, Float32
+from combiner_service.combiner import Float32
 from combiner_service.errors import CombinerError
 from combiner_training.datasets.triplets import Dialogue
 from combiner_training.evaluation.metrics import (
@@ -21,6 +21,7 @@ from combiner_training.evaluation.metrics import (
 from combiner_training.evaluation.protocol import Protocol
 from combiner_training.evaluation.queries import Coverage, EvaluationQueries
 from combiner_training.evaluation.ranking import NONE, Positions, group_ranks, padded, target_ranks
+from combiner_training.evaluation.sentences import Evaluated, compose
 from combiner_training.feature_file import FeatureFolder
 
 RECALL_KS = (1, 5, 10, 50)
@@ -49,6 +50,12 @@ class Evaluation:
     coverage: Coverage
     text_weights: NDArray[np.float32] = field(repr=False)
 
+    @property
+    def text_weight_mean(self) -> float | None:
+        """Mean weight of the texts; None where nothing was weighed."""
+        mean = float(self.text_weights.mean())
+        return None if np.isnan(mean) else round(mean, 6)
+
     def document(self) -> dict[str, object]:
         """For JSON."""
         return {
@@ -58,12 +65,12 @@ class Evaluation:
             "counts": {name: getattr(self.coverage, name) for name in Coverage.__dataclass_fields__},
             "metrics": dict(self.metrics),
             "parts": {name: dict(part) for name, part in self.parts.items()},
-            "text_weight_mean": round(float(self.text_weights.mean()), 6),
+            "text_weight_mean": self.text_weight_mean,
         }
 
 
 def evaluate(
-    combiner: Combiner,
+    combiner: Evaluated,
     parts: Sequence[EvaluationQueries],
     protocol: Protocol,
     *,
@@ -86,7 +93,9 @@ def evaluate(
                 f"the targets of {part.split} are withheld, so it has no metrics; "
                 "for CIRR's test1 write the files of the test server: cir cirr-submission"
             )
-        vectors, used = combine_all(combiner, part.image_features, part.text_features, text_weight)
+        vectors, used = combine_all(
+            combiner, part.image_features, part.text_features, part.texts, text_weight
+        )
         by_part[part.split] = _metrics(vectors, part)
         weights.append(used)
     return Evaluation(
@@ -100,9 +109,15 @@ def evaluate(
 
 
 def combine_all(
-    combiner: Combiner, image_features: Float32, text_features: Float32, text_weight: float | None = None
+    combiner: Evaluated,
+    image_features: Float32,
+    text_features: Float32,
+    texts: Sequence[str],
+    text_weight: float | None = None,
 ) -> tuple[Float32, NDArray[np.float32]]:
     """Return query vectors (n, d) and text weights (n,) of any number of pairs.
+
+    `text_features` are those of `texts`, which inversions read themselves; their weights are NaN.
 
     Raises:
         EvaluationError: The combiner refuses the features.
@@ -111,7 +126,9 @@ def combine_all(
     for start in range(0, len(image_features), _PAIRS):
         chunk = slice(start, start + _PAIRS)
         try:
-            combined = combiner.combine(image_features[chunk], text_features[chunk], text_weight)
+            combined = compose(
+                combiner, image_features[chunk], text_features[chunk], texts[chunk], text_weight
+            )
         except CombinerError as error:
             raise EvaluationError(f"{combiner.info.name} cannot combine these features: {error}") from error
         vectors.append(combined.query_vectors)
@@ -158,7 +175,7 @@ class DialogueEvaluation:
 
 
 def evaluate_dialogues(
-    combiner: Combiner, dialogues: Sequence[Dialogue], gallery: Sequence[str], features: FeatureFolder
+    combiner: Evaluated, dialogues: Sequence[Dialogue], gallery: Sequence[str], features: FeatureFolder
 ) -> DialogueEvaluation:
     """Fold each dialogue's turns as the search service does, and rank the whole gallery after each.
 
@@ -193,8 +210,9 @@ def evaluate_dialogues(
     alive = np.arange(len(kept))
     for turn in range(max(len(dialogue.turns) for dialogue in kept)):
         alive = np.array([index for index in alive if len(kept[index].turns) > turn], np.int64)
-        texts = features.texts.take(features.texts.rows([kept[index].turns[turn].text for index in alive]))
-        vectors, _ = combine_all(combiner, queries[alive], texts)
+        words = [kept[index].turns[turn].text for index in alive]
+        texts = features.texts.take(features.texts.rows(words))
+        vectors, _ = combine_all(combiner, queries[alive], texts, words)
         queries[alive] = _lengthened(vectors, lengths[alive])
         targets = [[place[name] for name in kept[i].turns[turn].targets if name in place] for i in alive]
         excluded = np.array([place.get(kept[index].reference, NONE) for index in alive], np.int64)

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint import inspect_checkpoint
-from combiner_service.combiner import Combiner, CombinerInfo
+from combiner_service.checkpoint_directory import checkpoint_info
+from combiner_service.combiner import Combiner, Composer
 from combiner_service.errors import InvalidCheckpointError
+from combiner_service.inversion import Inversion
 from combiner_training.evaluation.evaluate import EvaluationError
+from combiner_training.evaluation.sentences import Evaluated, ReadInversion, Sentences
 from combiner_training.feature_file import FeatureFolder
 
+#: Gives the text tower that reads sentences, where there is an inversion to be evaluated.
+GetSentences = Callable[[], Sentences]
 
-def load_combiner(choice: str, features: FeatureFolder, *, device: str = "auto") -> Combiner:
-    """Return the combiner of a name (see `named_combiners`), or of the checkpoint at a path.
+
+def no_sentences() -> Sentences:
+    """Refuse to read sentences.
+
+    Raises:
+        EvaluationError: Always.
+    """
+    raise EvaluationError("an inversion needs the text tower of its model, and no model was named")
+
+
+def readable(composer: Composer, sentences: GetSentences) -> Evaluated:
+    """Return a composer as it is evaluated: an inversion with the text tower.
+
+    Raises:
+        EvaluationError: It needs the text tower, and `sentences` gives none.
+    """
+    if isinstance(composer, Inversion):
+        return ReadInversion(composer, sentences())
+    assert isinstance(composer, Combiner)  # noqa: S101  # there are two kinds
+    return composer
+
+
+def load_combiner(
+    choice: str,
+    features: FeatureFolder,
+    *,
+    device: str = "auto",
+    sentences: GetSentences = no_sentences,
+) -> Evaluated:
+    """Return the composer of a name (see `named_combiners`), or of the checkpoint at a path.
 
     A published checkpoint names no model: its dimension alone is checked.
 
     Raises:
-        EvaluationError: `choice` is neither, or a checkpoint of another dimension or of another model.
+        EvaluationError: `choice` is neither, or a checkpoint of another dimension or of another model; or it
+            is an inversion, and `sentences` gives no text tower.
         InvalidCheckpointError: The file is not a checkpoint that can be used.
         OSError: The file cannot be read.
     """
     named = named_combiners()
     if choice in named:
-        return named[choice]
+        return readable(named[choice], sentences)
     path = Path(choice)
     if not path.is_file():
         raise EvaluationError(
@@ -45,15 +80,8 @@ def load_combiner(choice: str, features: FeatureFolder, *, device: str = "auto")
             f"{path} combines features of {summary.sizes.feature_dim} values, these have "
             f"{features.dimension}; extract features with its model"
         )
-    info = CombinerInfo(
-        path.stem,
-        "a checkpoint",
-        takes_text_weight=True,
-        dimension=features.dimension,
-        model_fingerprint=fingerprint,
-        metadata=summary.metadata.texts(),
-    )
+    info = checkpoint_info(path.stem, summary, fingerprint)
     # Only here: what needs no network does without its runtime.
-    from combiner_service.network_loading import LoadOptions, load_network
+    from combiner_service.network_loading import LoadOptions, load_composer
 
-    return load_network(path, info, LoadOptions(device=device))
+    return readable(load_composer(path, info, LoadOptions(device=device)), sentences)

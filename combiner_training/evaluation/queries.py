@@ -58,14 +58,15 @@ class Coverage:
 class EvaluationQueries:
     """The queries of a split that can be answered, and the gallery that answers them.
 
-    `image_features` and `text_features` are (n, d) raw, `gallery` (N, d) unit rows of the images `names`.
-    `targets` (n, T), `members` (n, M) and `references` (n,) are positions in the gallery, NONE where there is
-    none; `target_counts` (n,) counts right answers, also those without an image.
+    `image_features` and `text_features`, those of `texts`, are (n, d) raw, `gallery` (N, d) unit rows of the
+    images `names`. `targets` (n, T), `members` (n, M) and `references` (n,) are positions in the gallery,
+    NONE where there is none; `target_counts` (n,) counts right answers, also those without an image.
     """
 
     split: str
     ids: tuple[str, ...]
     names: tuple[str, ...]
+    texts: tuple[str, ...]
     image_features: Float32
     text_features: Float32
     gallery: Float32
@@ -103,7 +104,8 @@ def evaluation_queries(
     place = {name: at for at, name in enumerate(names)}
     queries = split.queries
     reference_rows = images.rows([query.reference for query in queries])
-    text_rows = texts.rows([joined(query.texts, protocol.captions) for query in queries])
+    joined_texts = [joined(query.texts, protocol.captions) for query in queries]
+    text_rows = texts.rows(joined_texts)
     known = set(listed)
     # A target outside the gallery is a miss of every combiner; one whose image is missing is nobody's fault.
     lost = np.array([_lost(query, known, place) for query in queries], bool)
@@ -124,6 +126,7 @@ def evaluation_queries(
         split=split.name,
         ids=tuple(query.id for query in kept),
         names=names,
+        texts=tuple(joined_texts[index] for index in sound),
         image_features=images.take(reference_rows[sound]),
         text_features=texts.take(text_rows[sound]),
         gallery=split_lengths(images.take(rows[rows >= 0]))[0],

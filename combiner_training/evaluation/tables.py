@@ -19,7 +19,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     return "\n".join(
         (
             f"**{evaluation.combiner}**, in percent; {evaluation.protocol.text}",
-            f"{evaluation.coverage.text}; mean text weight {evaluation.text_weights.mean():.3f}",
+            f"{evaluation.coverage.text}; {_weighed(evaluation)}",
             "",
             markdown(["", *(short_name(name) for name in metrics)], rows),
         )
@@ -97,3 +97,8 @@ def _part_rows(comparison: Comparison, metrics: Sequence[str]) -> list[list[str]
 
 def _percent(values: Mapping[str, float], names: Sequence[str]) -> list[str]:
     return [f"{100 * values[name]:.2f}" if name in values else "" for name in names]
+
+
+def _weighed(evaluation: Evaluation) -> str:
+    mean = evaluation.text_weight_mean
+    return "nothing weighed" if mean is None else f"mean text weight {mean:.3f}"

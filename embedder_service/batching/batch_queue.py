@@ -104,9 +104,11 @@ class BatchQueue:
         return Batch(tower, priority, self._gather(self._queues[priority][tower], limit, now))
 
     def _next_tower(self, queues: dict[Tower, CallerQueue]) -> Tower:
-        """Return the tower that was not served last if it has work, so that neither holds up the other."""
-        other = Tower.TEXT if self._last_tower is Tower.IMAGE else Tower.IMAGE
-        self._last_tower = other if queues[other] else self._last_tower
+        """Return the next tower in turn that has work, so that none holds up the others."""
+        towers = list(Tower)
+        start = towers.index(self._last_tower) + 1
+        turns = (*towers[start:], *towers[:start])
+        self._last_tower = next((tower for tower in turns if queues[tower]), self._last_tower)
         return self._last_tower
 
     def _gather(self, queue: CallerQueue, limit: int, now: float) -> list[Segment]:

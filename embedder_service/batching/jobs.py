@@ -30,10 +30,11 @@ class Priority(IntEnum):
 
 
 class Tower(StrEnum):
-    """One of the two encoders of CLIP."""
+    """One of the two encoders of CLIP; PROMPT is the text encoder with word embeddings among its tokens."""
 
     IMAGE = "image"
     TEXT = "text"
+    PROMPT = "prompt"
 
 
 @dataclass(slots=True, eq=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cir.common.v1 import model_pb2
+from cir.prompts import Template
 from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.host import core_count, multiplies_bfloat16
 from embedder_service.identity import fingerprint
@@ -18,6 +19,7 @@ from embedder_service.light.folder import TEXTUAL, TOKENIZER, VISUAL, ModelFolde
 from embedder_service.light.tokenizer import ClipTokenizer, read_clip_tokenizer
 from embedder_service.light.tower import Compiled, Linear, Tower
 from embedder_service.probe import PROBE_TEXTS, Int8Layers, first_within, probe_features, smallest_cosine
+from embedder_service.prompts import Prompts, Words, cut_length, tokenize_prompts, word_mask
 from embedder_service.served import (
     ServedModel,
     choices_of,
@@ -31,8 +33,6 @@ from service_runtime.errors import StartupError
 RUNTIME = "openvino"
 #: Smallest cosine between features of this runtime in float32 and of torch in float32.
 SAME = 0.9999
-# Lengths of texts are rounded up, so that the runtime sees few different shapes.
-_LENGTH_STEP = 8
 _LINEAR = {
     Int8Layers.ALL: (Linear.ALL, Linear.ALL),
     Int8Layers.IMAGE_AND_TEXT_MLPS: (Linear.ALL, Linear.MLPS),
@@ -71,6 +71,7 @@ class LightModel:
                 folder.path / TEXTUAL, takes="tokens", dimension=document.dimension, context=tokenizer.context
             ),
         )
+        self.token_width = self._towers[1].token_width
         self._check_tokenizer()
         self._alone = self._compile(threads, 1)
         self._shared = self._alone
@@ -114,10 +115,28 @@ class LightModel:
         A batch is cut to its longest text: what comes after the end of a text cannot change its features.
         """
         if self._towers[1].length == 0:
-            longest = int(tokens.argmax(axis=1).max()) + 1
-            length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
-            tokens = tokens[:, :length]
-        return self._compiled()[1](np.ascontiguousarray(tokens))
+            tokens = tokens[:, : cut_length(tokens)]
+        tokens = np.ascontiguousarray(tokens)
+        if not self.token_width:
+            return self._compiled()[1](tokens)
+        count, length = tokens.shape
+        none = np.zeros((count, 1, self.token_width), np.float32)
+        return self._compiled()[1](tokens, np.zeros((count, length, 1), np.bool_), none)
+
+    def tokenize_prompts(
+        self, template: Template, texts: Sequence[str], words: Words
+    ) -> tuple[Prompts, dict[int, int]]:
+        """Return sentences, and the tokens of texts that were cut; see `prompts.tokenize_prompts`."""
+        return tokenize_prompts(self.tokenizer, template, texts, words)
+
+    def encode_prompts(self, prompts: Prompts) -> Features:
+        """Return float32 (n, d) raw features of sentences."""
+        length = cut_length(prompts["tokens"])
+        return self._compiled()[1](
+            np.ascontiguousarray(prompts["tokens"][:, :length]),
+            word_mask(prompts, length)[:, :, None],
+            np.ascontiguousarray(prompts["word"][:, None]),
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
         """Return float32 (n, d) raw features of texts."""
@@ -171,6 +190,7 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
     model.normalise(traits)
     preprocessor = make_preprocessor(settings, traits, document.image_size)
     info.MergeFrom(preprocessing_info(preprocessor, traits))
+    info.token_width = model.token_width
     info.fingerprint = fingerprint(document.config, folder.digests, preprocessor, traits.mean, traits.std)
     return ServedModel(model, preprocessor, info, lanes, model.share)
 

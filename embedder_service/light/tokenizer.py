@@ -75,7 +75,7 @@ class ClipTokenizer:
         if cleaning not in CLEANINGS:
             raise StartupError(f"text cleaning {cleaning!r} is not known; expected {', '.join(CLEANINGS)}")
         self.size = vocabulary.get_vocab_size(with_added_tokens=True)
-        self._begin, self._end = begin, end
+        self.begin, self.end = begin, end
         self._special = {_BEGIN: [begin], _END: [end]}
         self._bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         self._pairs: models.BPE = vocabulary.model
@@ -87,9 +87,9 @@ class ClipTokenizer:
         tokens = np.zeros((len(texts), self.context), np.int64)
         for row, text in zip(tokens, texts, strict=True):
             # The last place is the end's, in a text that is cut too.
-            ids = [self._begin, *self._words(text, self.context - 2)]
+            ids = [self.begin, *self.words(text, self.context - 2)]
             row[: len(ids)] = ids
-            row[len(ids)] = self._end
+            row[len(ids)] = self.end
         return tokens
 
     def long_texts(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
@@ -97,10 +97,10 @@ class ClipTokenizer:
         counts = {}
         # Padding is 0: only a row that is full can have been cut.
         for index in np.flatnonzero(tokens[:, -1]):
-            counts[int(index)] = len(self._words(texts[int(index)])) + 2
+            counts[int(index)] = len(self.words(texts[int(index)])) + 2
         return {index: count for index, count in counts.items() if count > self.context}
 
-    def _words(self, text: str, limit: int | None = None) -> list[int]:
+    def words(self, text: str, limit: int | None = None) -> list[int]:
         """Return the ids of the words, the first `limit` of them."""
         ids: list[int] = []
         for word in self._split(text):

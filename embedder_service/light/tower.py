@@ -13,6 +13,7 @@ import numpy.typing as npt
 from embedder_service.batching.jobs import Features
 from service_runtime.errors import StartupError
 from service_runtime.openvino_core import core, int8_weights, precision
+from service_runtime.openvino_core import opset13 as ops
 
 # Smaller matrices cost more to quantise than to multiply.
 _MIN_INT8_WEIGHTS = 4096
@@ -29,7 +30,8 @@ class Linear(StrEnum):
 class Tower:
     """A tower as it was read, to be compiled. `length` is the number of tokens that it takes, 0 for any.
 
-    `vocabulary` is the number of tokens that its embedding has; 0 in the image tower.
+    `vocabulary` is the number of tokens that its embedding has; 0 in the image tower. `token_width` is the
+    length of a word embedding; 0 where none can be put among the tokens.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Tower:
     ) -> None:
         self.path = path
         model = _read(path)
-        self.length = self.vocabulary = 0
+        self.length = self.vocabulary = self.token_width = 0
         if len(model.inputs) != 1 or not model.outputs:
             raise StartupError(f"{path} has {len(model.inputs)} inputs; expected one, of {takes}")
         shape = model.input(0).partial_shape
@@ -54,7 +56,11 @@ class Tower:
             raise StartupError(f"{path} takes {shape}; expected (batch, tokens)")
         else:
             self.length = _number(shape[1])
-            self.vocabulary = _vocabulary(model)
+            table = _token_table(model)
+            if table is not None:
+                self.vocabulary = _number(table.input_value(0).partial_shape[0])
+                # A tower for one length alone may read a text elsewhere than at its end.
+                self.token_width = 0 if self.length else _number(table.input_value(0).partial_shape[1])
         # Shapes are followed through the whole tower before anything runs: the runtime itself does not look.
         row = [3, image_size, image_size] if image_size else [context]
         try:
@@ -81,6 +87,8 @@ class Tower:
         if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
         model = _read(self.path)
+        if self.token_width:
+            _take_words(model)
         if dtype == "int8":
             _quantize(model, linear)
         settings = {
@@ -102,12 +110,15 @@ class Compiled:
         for _ in range(streams):
             self._idle.put(model.create_infer_request())
 
-    def __call__(self, rows: npt.NDArray[Any]) -> Features:
-        """Return float32 (n, dimension) of rows."""
+    def __call__(self, *rows: npt.NDArray[Any]) -> Features:
+        """Return float32 (n, dimension) of pixels or tokens.
+
+        A tower with a `token_width` takes places and embeddings of words too (see `_take_words`).
+        """
         request = self._idle.get()
         try:
             # A request holds its answer until the next one.
-            return np.array(request.infer([rows], share_inputs=True)[0], np.float32)
+            return np.array(request.infer(list(rows), share_inputs=True)[0], np.float32)
         finally:
             self._idle.put(request)
 
@@ -133,19 +144,38 @@ def _number(part: Any) -> int:
     return 0 if part.is_dynamic else int(part.get_length())
 
 
-def _vocabulary(model: Any) -> int:
-    """Return the rows of the table that the tokens are looked up in; 0 where none is found."""
-    found: list[int] = []
+def _token_table(model: Any) -> Any | None:
+    """Return the node that looks the tokens up in the largest table; None where there is none."""
+    found: list[Any] = []
     waiting = [target.get_node() for target in model.input(0).get_target_inputs()]
     while waiting:
         node = waiting.pop()
         if node.get_type_name() == "Gather":
             shape = node.input_value(0).partial_shape
             if len(shape) == 2 and shape[0].is_static and shape[1].is_static:
-                found.append(_number(shape[0]))
+                found.append(node)
         elif node.get_type_name() == "Convert":
             waiting += [target.get_node() for target in node.output(0).get_target_inputs()]
-    return max(found, default=0)
+    return max(found, key=lambda node: _number(node.input_value(0).partial_shape[0]), default=None)
+
+
+def _take_words(model: Any) -> None:
+    """Let a text tower take word embeddings, (n, 1, width), where the places, (n, length, 1), are true.
+
+    Nothing is exported for it: the graph is widened where the tokens become embeddings.
+    """
+    table = _token_table(model)
+    assert table is not None  # noqa: S101  # `token_width` is that of the table
+    width = _number(table.input_value(0).partial_shape[1])
+    readers = list(table.output(0).get_target_inputs())
+    mask = ops.parameter([-1, -1, 1], np.bool_, name="places")
+    words = ops.parameter([-1, 1, width], np.float32, name="words")
+    typed = ops.convert(words, table.get_output_element_type(0).to_string())
+    chosen = ops.select(mask, typed, table.output(0))
+    for reader in readers:
+        reader.replace_source_output(chosen.output(0))
+    model.add_parameters([mask, words])
+    model.validate_nodes_and_infer_types()
 
 
 def _quantize(model: Any, linear: Linear) -> None:

@@ -11,18 +11,21 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
 from open_clip.transformer import text_global_pool
 
+from cir.prompts import Template
 from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.host import read_cpu_flags
 from embedder_service.images.preprocess import Pixels
 from embedder_service.model.int8 import quantize
-from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
+from embedder_service.model.tokenizer import CLIP_TOKENIZER, Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel
 from embedder_service.probe import Int8Layers
+from embedder_service.prompts import Prompts, Words, cut_length, rounded_length, tokenize_prompts, word_mask
 from service_runtime.errors import StartupError
 
 
@@ -48,25 +51,29 @@ def input_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype is torch.int8 else dtype
 
 
-# Lengths are rounded up, so that the device sees few different shapes.
-_LENGTH_STEP = 8
-
-
 def encode_tokens(module: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return raw features (n, d) of int64 tokens (n, context), as `module.encode_text` does."""
     if not can_be_cut(module):
         features: torch.Tensor = module.encode_text(tokens)
         return features
     longest = int(tokens.argmax(dim=-1).max()) + 1
-    length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
-    return encode_cut(module, tokens[:, :length])
+    return encode_cut(module, tokens[:, : rounded_length(longest, tokens.shape[1])])
 
 
-def encode_cut(module: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Return raw features (n, d) of int64 tokens (n, any length), for a module that `can_be_cut`."""
+def encode_cut(
+    module: Any, tokens: torch.Tensor, words: torch.Tensor | None = None, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return raw features (n, d) of int64 tokens (n, any length), for a module that `can_be_cut`.
+
+    Where `mask`, (n, length), is true the row's word embedding, one of `words` (n, width), takes the place of
+    the token's own.
+    """
     length = tokens.shape[1]
     dtype = module.transformer.get_cast_dtype()
-    hidden = module.token_embedding(tokens).to(dtype) + module.positional_embedding[:length].to(dtype)
+    embedded = module.token_embedding(tokens).to(dtype)
+    if words is not None and mask is not None:
+        embedded = torch.where(mask[:, :, None], words.to(dtype)[:, None], embedded)
+    hidden = embedded + module.positional_embedding[:length].to(dtype)
     hidden = module.transformer(hidden, attn_mask=module.attn_mask[:length, :length])
     result: torch.Tensor = text_global_pool(module.ln_final(hidden), tokens, module.text_pool_type)
     projection = module.text_projection
@@ -82,6 +89,13 @@ def can_be_cut(module: Any) -> bool:
     return (
         type(module) is open_clip.CLIP and module.text_pool_type == "argmax" and module.attn_mask is not None
     )
+
+
+def token_width(module: Any, tokenizer: Tokenizer) -> int:
+    """Return the length of a word embedding; 0 for a text tower into which none can be put."""
+    if tokenizer.name != CLIP_TOKENIZER or not can_be_cut(module):
+        return 0
+    return int(module.positional_embedding.shape[1])
 
 
 class ClipModel:
@@ -103,6 +117,7 @@ class ClipModel:
         self.dtype = dtype
         self.image_size = image_size(loaded)
         self.dimension = int(loaded.config["embed_dim"])
+        self.token_width = token_width(self._module, self.tokenizer)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
@@ -129,6 +144,22 @@ class ClipModel:
         values = values.div(255.0).sub_(self._mean).div_(self._std)
         features: torch.Tensor = self._module.encode_image(values.to(input_dtype(self.dtype)))
         return features
+
+    def tokenize_prompts(
+        self, template: Template, texts: Sequence[str], words: Words
+    ) -> tuple[Prompts, dict[int, int]]:
+        """Return sentences, and the tokens of texts that were cut; see `prompts.tokenize_prompts`."""
+        return tokenize_prompts(self.tokenizer, template, texts, words)
+
+    def encode_prompts(self, prompts: Prompts) -> Features:
+        """Return float32 (n, d) raw features of sentences."""
+        tokens = prompts["tokens"]
+        length = cut_length(tokens)
+        given = (tokens[:, :length], prompts["word"], word_mask(prompts, length))
+        with torch.inference_mode():
+            return _to_numpy(
+                encode_cut(self._module, *(self._to_device(np.ascontiguousarray(one)) for one in given))
+            )
 
     def token_features(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (n, d) features on the device of int64 (n, context) tokens on it."""

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from cir.prompts import Template
 from embedder_service.batching.jobs import Features, Rows, Tokens
 from embedder_service.images.preprocess import Pixels
 from embedder_service.model.clip import ClipModel
+from embedder_service.prompts import Prompts, Words
 
 
 class StagingBuffers:
@@ -62,6 +64,7 @@ class CudaModel:
     def __init__(self, model: ClipModel) -> None:
         self._model = model
         self.dimension = model.dimension
+        self.token_width = model.token_width
         self._staging = StagingBuffers(pinned=True)
         self._results = StagingBuffers(pinned=True)
         self._upload: Any = torch.cuda.Stream(model.device)  # type: ignore[no-untyped-call]
@@ -74,6 +77,22 @@ class CudaModel:
     def long_texts(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
         """Return the tokens of texts that were cut, like `ClipModel.long_texts`."""
         return self._model.long_texts(texts, tokens)
+
+    def tokenize_prompts(
+        self, template: Template, texts: Sequence[str], words: Words
+    ) -> tuple[Prompts, dict[int, int]]:
+        """Return sentences, like `ClipModel.tokenize_prompts`."""
+        return self._model.tokenize_prompts(template, texts, words)
+
+    def encode_prompts(self, prompts: Prompts) -> Features:
+        """Return float32 (n, d) of sentences."""
+        with torch.cuda.device(self._model.device), torch.cuda.stream(self._compute):
+            return self._model.encode_prompts(prompts)
+
+    def launch_prompts(self, rows: Rows) -> Callable[[], Features]:
+        """Make a pass of sentences, which are few: nothing is uploaded ahead."""
+        features = self.encode_prompts(np.stack(list(rows)))
+        return lambda: features
 
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) of uint8 (n, size, size, 3)."""

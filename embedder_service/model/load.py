@@ -110,6 +110,7 @@ def load(settings: EmbedderSettings) -> ServedModel:
         text_cleaning=tokenizer.cleaning,
         context_length=tokenizer.context,
         runtime="torch",
+        token_width=verified.model.token_width,
     )
     info.MergeFrom(preprocessing_info(preprocessor, traits))
     if device.type != "cpu":

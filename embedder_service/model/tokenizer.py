@@ -64,6 +64,22 @@ class Tokenizer:
             counts = self._count_tokens(texts, tokens)
         return {index: count for index, count in counts.items() if count > self.context}
 
+    def words(self, text: str) -> list[int]:
+        """Return the ids of all words of a text; for CLIP's own tokenizer alone."""
+        with self._lock:
+            ids: list[int] = self._tokenizer.encode(text)
+        return ids
+
+    @property
+    def begin(self) -> int:
+        """Token before the words; for CLIP's own tokenizer alone."""
+        return int(self._tokenizer.sot_token_id)
+
+    @property
+    def end(self) -> int:
+        """Token behind the words; for CLIP's own tokenizer alone."""
+        return int(self._tokenizer.eot_token_id)
+
     @property
     def vocabulary(self) -> int:
         """Number of tokens, without those that were added to a finished vocabulary."""

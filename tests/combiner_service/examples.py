@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from combiner_service.combiner import Combiner
 from combiner_service.network_spec import NetworkSizes
+from combiner_service.registry import Registry
 
 if TYPE_CHECKING:
     import torch
+
+
+def combiner_of(registry: Registry, name: str) -> Combiner:
+    """Return the combiner of a name, which is no inversion."""
+    found = registry.get(name)
+    assert isinstance(found, Combiner)
+    return found
+
 
 SMALL = NetworkSizes(feature_dim=8, projection_dim=12, hidden_dim=16)
 

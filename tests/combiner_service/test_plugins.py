@@ -12,6 +12,7 @@ from combiner_service.plugins import GROUP
 from combiner_service.registry import Registry
 from combiner_service.settings import CombinerSettings
 from service_runtime.errors import StartupError
+from tests.combiner_service.examples import combiner_of
 
 MODULE = """
 import numpy as np
@@ -61,7 +62,7 @@ def test_an_installed_combiner_comes_after_the_built_in_ones(install: Path) -> N
     registry = Registry()
     assert [info.name for info in registry.infos()] == [*builtin_names(), "texts"]
     features = np.eye(2, 3, dtype=np.float32)
-    answer = registry.get("texts").combine(features, 2 * features)
+    answer = combiner_of(registry, "texts").combine(features, 2 * features)
     np.testing.assert_array_equal(answer.query_vectors, features)
 
 

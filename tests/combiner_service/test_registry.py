@@ -13,7 +13,13 @@ from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.errors import CombinerNotFoundError, CombinerUnusableError
 from combiner_service.registry import Registry
 from service_runtime.settings import software_version
-from tests.combiner_service.examples import combine_by_formulae, features_of, save_published, weights_of
+from tests.combiner_service.examples import (
+    combine_by_formulae,
+    combiner_of,
+    features_of,
+    save_published,
+    weights_of,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -35,7 +41,7 @@ def problem(registry: Registry, name: str) -> str:
 def combined(registry: Registry, name: str, seed: int) -> bool:
     """Return true if the combiner under this name is the network of this seed."""
     image, text = features_of(2), features_of(2, seed=1)
-    answer = registry.get(name).combine(image, text).query_vectors
+    answer = combiner_of(registry, name).combine(image, text).query_vectors
     return np.allclose(answer, combine_by_formulae(weights_of(seed=seed), image, text)[0], atol=1e-5)
 
 

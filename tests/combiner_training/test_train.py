@@ -32,7 +32,7 @@ from combiner_training.options import Schedule, TrainingError, TrainOptions
 from combiner_training.run_warnings import loss_warning, saturation
 from combiner_training.train import TrainResult, batch_classification_loss, train
 from combiner_training.train_state import FILE, TrainState, save_state
-from tests.combiner_service.examples import SMALL, combine_by_formulae, features_of, weights_of
+from tests.combiner_service.examples import SMALL, combine_by_formulae, combiner_of, features_of, weights_of
 from tests.combiner_training.evaluation.examples import table_of
 from tests.combiner_training.task import OPTIONS, Silent, files_of, ready, small_task, validation_of
 
@@ -131,8 +131,8 @@ def test_it_learns_what_a_sum_cannot(tmp_path: Path) -> None:
     trained = train(data, validation, replace(OPTIONS, epochs=40), tmp_path, progress=Silent())
     assert trained.last is not None
     registry = Registry(CheckpointDirectory(tmp_path, {}))
-    sums = evaluate(registry.get("sum"), validation.parts, validation.protocol).metrics
-    learned = evaluate(registry.get("combiner/best"), validation.parts, validation.protocol).metrics
+    sums = evaluate(combiner_of(registry, "sum"), validation.parts, validation.protocol).metrics
+    learned = evaluate(combiner_of(registry, "combiner/best"), validation.parts, validation.protocol).metrics
     assert learned["recall@1"] > max(0.8, sums["recall@1"] + 0.2)
     assert (learned["recall@1"] + learned["recall@10"]) / 2 == pytest.approx(trained.best["best"])
 

@@ -23,6 +23,7 @@ from combiner_service.checkpoint_directory import CheckpointDirectory
 from combiner_service.registry import Registry
 from embedder_service.model.load import load
 from embedder_service.settings import EmbedderSettings
+from tests.combiner_service.examples import combiner_of
 from tests.deploy.load import Load
 from tests.deploy.stack import (
     GARMENTS,
@@ -89,7 +90,7 @@ def _found_in_process(
     pixels = np.stack([held.preprocessor(Decoder()((pictures / name).read_bytes())) for name in ids])
     features = np.concatenate([held.model.encode_images(part) for part in np.array_split(pixels, 8)])
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
-    network = Registry(CheckpointDirectory(SHIPPED, {})).get("combiner/garments")
+    network = combiner_of(Registry(CheckpointDirectory(SHIPPED, {})), "combiner/garments")
     references = features[[list(ids).index(row["reference"]) for row in asked]]
     texts = held.model.encode_texts([row["text"] for row in asked])
     scores = network.combine(references, texts).query_vectors @ units.T

@@ -32,12 +32,23 @@ def features_of(content: bytes | str) -> NDArray[np.float32]:
     return (10 * vector / np.linalg.norm(vector)).astype(np.float32)
 
 
+#: Values of the word embedding that `inversion/fake` gives: the first of the image's features.
+TOKEN_WIDTH = 4
+TEMPLATE = "a photo of {image} that {text}"
+
+
+def sentence_features(template: str, text: str, word: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of a sentence, which depend on all its parts."""
+    return features_of(template.encode() + text.encode() + word.astype("<f4").tobytes())
+
+
 class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
     """Embeds by content; `UNREADABLE` fails alone. Texts are cut to `CONTEXT` letters, so it says."""
 
     def __init__(self) -> None:
         self.images = 0
         self.texts = 0
+        self.prompts = 0
         self.fingerprint = FINGERPRINT
         self.refuse: ServiceError | None = None
         #: Whether it looks at the fingerprint that is expected.
@@ -80,6 +91,27 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
         ]
         return embedder_pb2.EmbedTextsResponse(features=pack(rows, fingerprint=self.fingerprint), cuts=cuts)
 
+    async def EmbedPrompts(self, request: Any, context: Any) -> embedder_pb2.EmbedPromptsResponse:
+        """Reads the template, the text and the word; see `sentence_features`."""
+        await self._check(request, context)
+        self.prompts += len(request.texts)
+        words = unpack(request.word_embeddings)
+        if words.shape[1] != TOKEN_WIDTH:
+            refusal = ServiceError(errors_pb2.WRONG_DIMENSION, "word_embeddings: other values")
+            await context.abort_with_status(refusal.status())
+        rows = np.stack(
+            [
+                sentence_features(request.template, text, word)
+                for text, word in zip(request.texts, words, strict=True)
+            ]
+        )
+        cuts = [
+            embedder_pb2.TextCut(index=index, tokens=len(text) + 1, read_tokens=CONTEXT)
+            for index, text in enumerate(request.texts)
+            if len(text) + 1 > CONTEXT
+        ]
+        return embedder_pb2.EmbedPromptsResponse(features=pack(rows, fingerprint=self.fingerprint), cuts=cuts)
+
     async def _check(self, request: Any, context: Any) -> None:
         self.request_ids.append(dict(context.invocation_metadata()).get("x-request-id", ""))
         await self._wait()
@@ -104,11 +136,12 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
 
 
 class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
-    """Adds raw features and normalises, under the name of the default combiner."""
+    """Adds raw features and normalises, as the default combiner; `inversion/fake` gives words."""
 
     def __init__(self) -> None:
         self.calls: list[combiner_pb2.CombineRequest] = []
         self.fingerprint = FINGERPRINT
+        self.width = TOKEN_WIDTH
         #: Whether it looks at the fingerprints that it is sent.
         self.looks = True
 
@@ -122,7 +155,7 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
 
     async def Combine(self, request: Any, context: Any) -> combiner_pb2.CombineResponse:
         self.calls.append(request)
-        if request.combiner != DEFAULT_COMBINER:
+        if request.combiner not in (DEFAULT_COMBINER, "inversion/fake"):
             refusal = ServiceError(
                 errors_pb2.COMBINER_NOT_FOUND, f"no combiner {request.combiner}", field="combiner"
             )
@@ -133,6 +166,13 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
                 errors_pb2.FINGERPRINT_MISMATCH, f"features of {sent}, trained on {self.fingerprint}"
             )
             await context.abort_with_status(refusal.status())
+        if request.combiner == "inversion/fake":
+            words = unpack(request.image_features)[:, : self.width]
+            return combiner_pb2.CombineResponse(
+                word_embeddings=pack(words, fingerprint=self.fingerprint),
+                template=TEMPLATE,
+                combiner=request.combiner,
+            )
         mixed = unpack(request.image_features) + unpack(request.text_features)
         mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
         return combiner_pb2.CombineResponse(

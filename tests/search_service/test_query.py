@@ -14,6 +14,8 @@ from qdrant_client import QdrantClient, models
 
 from cir.vectors import normalize
 from search_service.query import (
+    Combine,
+    Composed,
     ComposedQuery,
     TurnFeatures,
     TurnKind,
@@ -41,6 +43,15 @@ async def add(
     return normalize(((1 - share) * image + share * text).astype(np.float32)), share
 
 
+def composed_by(function: Any) -> Combine:
+    """Return `function`, of image features, text features and text weight, as folding calls it."""
+
+    async def combine(image: Vector, text: Vector, turn: TurnFeatures) -> Composed:
+        return Composed(*await function(image, text, turn.text_weight))
+
+    return combine
+
+
 def turn_of(
     reference: Vector | None,
     text: Vector | None,
@@ -56,7 +67,7 @@ def turn_of(
 
 
 def run(turns: Dialogue) -> ComposedQuery:
-    return asyncio.run(fold(start_of(turns), turns, add))
+    return asyncio.run(fold(start_of(turns), turns, composed_by(add)))
 
 
 def start_of(turns: Dialogue) -> Vector:
@@ -93,7 +104,7 @@ def test_the_query_is_finite_and_of_length_one(dialogue: Dialogue) -> None:
     assert np.isfinite(folded.vector).all()
     assert np.linalg.norm(folded.vector) == pytest.approx(1, abs=1e-4)
     assert len(folded.turns) == len(dialogue)
-    assert all(0 <= turn.text_weight <= 1 for turn in folded.turns)
+    assert all(turn.text_weight is not None and 0 <= turn.text_weight <= 1 for turn in folded.turns)
 
 
 @given(dialogues(), turns(first=True))
@@ -114,7 +125,7 @@ def test_a_turn_without_reference_continues_the_composed_query(
         seen.append(image)
         return await add(image, text, weight)
 
-    asyncio.run(fold(start_of(dialogue), [*dialogue, going_on], watch))
+    asyncio.run(fold(start_of(dialogue), [*dialogue, going_on], composed_by(watch)))
     np.testing.assert_allclose(normalize(seen[-1]), before.vector, atol=1e-5)
 
 
@@ -127,7 +138,7 @@ def test_a_continued_query_has_the_length_of_what_it_grew_from(length: float) ->
         return await add(image, text, weight)
 
     dialogue = [turn_of(vector(1, length), vector(2)), turn_of(None, vector(3)), turn_of(None, vector(4))]
-    asyncio.run(fold(start_of(dialogue), dialogue, watch))
+    asyncio.run(fold(start_of(dialogue), dialogue, composed_by(watch)))
     assert seen == pytest.approx([length] * 3, rel=1e-3)
 
 

@@ -14,7 +14,7 @@ from cir.limits import DEFAULT_COMBINER
 from cir.search.v1 import filter_pb2, search_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from cir.vectors import normalize, pack, unpack
-from search_service.query import TurnFeatures, TurnKind, average_vector, fold, rocchio
+from search_service.query import Composed, TurnFeatures, TurnKind, average_vector, fold, rocchio
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import CONTEXT, FINGERPRINT, features_of
@@ -242,10 +242,8 @@ def random_turn(source: random.Random, *, first: bool) -> Turn:
 def expected_query(turns: list[Turn], feedback: int) -> NDArray[np.float32]:
     """The composed query of a dialogue, from the contents of its turns alone."""
 
-    async def add(
-        image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None
-    ) -> tuple[NDArray[np.float32], float]:
-        return normalize(image + text), 0.5
+    async def add(image: NDArray[np.float32], text: NDArray[np.float32], turn: TurnFeatures) -> Composed:
+        return Composed(normalize(image + text), 0.5)
 
     def units(ids: object) -> NDArray[np.float32]:
         rows = [normalize(features_of_item(item_id)) for item_id in ids]  # type: ignore[attr-defined]

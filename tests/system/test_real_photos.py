@@ -106,7 +106,9 @@ def test_a_composed_query_lies_between_picture_and_text(client: cir.Client, rows
     assert len(answer.results) == 10
     assert item not in {result.id for result in answer.results}
     assert answer.explanation.combiner == DEFAULT_COMBINER
-    assert 0 < answer.explanation.turns[0].text_weight < 1
+    weight = answer.explanation.turns[0].text_weight
+    assert weight is not None
+    assert 0 < weight < 1
     again = client.search("clothing", image=PHOTOS / item, text="in red with long sleeves", exclude=[item])
     assert [r.id for r in again.results[:5]] == [r.id for r in answer.results[:5]]
 

@@ -20,6 +20,7 @@ from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from garments.catalog import make_catalog
 from scripts.small_clip.measure import named
+from tests.combiner_service.examples import combiner_of
 
 pytestmark = pytest.mark.torch
 
@@ -88,7 +89,7 @@ def test_the_clip_names_what_it_sees(
 def test_the_combiner_finds_what_was_asked_for_and_others_do_not(
     held: ServedModel, folder: Path, pictures: dict[str, np.ndarray]
 ) -> None:
-    network = Registry(CheckpointDirectory(COMBINER.parent, {})).get("combiner/garments")
+    network = combiner_of(Registry(CheckpointDirectory(COMBINER.parent, {})), "combiner/garments")
     rows = [json.loads(line) for line in (folder / "triplets.jsonl").read_text().splitlines()]
     asked = [row for row in rows if row["split"] == "test" and "reference" in row]
     assert len(asked) > 50
@@ -109,7 +110,7 @@ def test_the_combiner_finds_what_was_asked_for_and_others_do_not(
     by_network = found(network.combine(images, texts).query_vectors)
     simple = Registry()
     others = {
-        name: found(simple.get(name).combine(images, texts).query_vectors)
+        name: found(combiner_of(simple, name).combine(images, texts).query_vectors)
         for name in ("sum", "slerp", "image", "text")
     }
     assert by_network > 0.85

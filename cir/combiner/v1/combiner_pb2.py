@@ -26,7 +26,7 @@ from cir.common.v1 import vectors_pb2 as cir_dot_common_dot_v1_dot_vectors__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/combiner/v1/combiner.proto\x12\x0f\x63ir.combiner.v1\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetCombinerInfoRequest\"\x88\x01\n\x17GetCombinerInfoResponse\x12/\n\x06limits\x18\x01 \x01(\x0b\x32\x1f.cir.combiner.v1.CombinerLimits\x12\x11\n\tcombiners\x18\x02 \x01(\r\x12\x18\n\x10\x64\x65\x66\x61ult_combiner\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x94\x01\n\x0e\x43ombinerLimits\x12\x17\n\x0fmax_batch_items\x18\x01 \x01(\r\x12\x15\n\rmax_dimension\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1c\n\x14max_concurrent_calls\x18\x04 \x01(\r\x12\x19\n\x11max_message_parts\x18\x05 \x01(\r\"=\n\x14ListCombinersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x15ListCombinersResponse\x12,\n\tcombiners\x18\x01 \x03(\x0b\x32\x19.cir.combiner.v1.Combiner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf3\x01\n\x08\x43ombiner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x19\n\x11takes_text_weight\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x39\n\x08metadata\x18\x07 \x03(\x0b\x32\'.cir.combiner.v1.Combiner.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe4\x01\n\x0e\x43ombineRequest\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x32\n\x0eimage_features\x18\x02 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x31\n\rtext_features\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x18\n\x0btext_weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12/\n\x08\x65ncoding\x18\x05 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncodingB\x0e\n\x0c_text_weight\"\xa9\x01\n\x0f\x43ombineResponse\x12\x31\n\rquery_vectors\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x14\n\x0ctext_weights\x18\x02 \x03(\x02\x12\x10\n\x08\x63ombiner\x18\x03 \x01(\t\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07lambdas\x18\x05 \x03(\x02\x32\xa5\x02\n\x0f\x43ombinerService\x12\x64\n\x0fGetCombinerInfo\x12\'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n\x07\x43ombine\x12\x1f.cir.combiner.v1.CombineRequest\x1a .cir.combiner.v1.CombineResponseB\x8a\x01\n\x0f\x63ir.combiner.v1B\rCombinerProtoP\x01ZBcomposed-image-retrieval/clients/go/gen/cir/combiner/v1;combinerv1\xaa\x02\x0f\x43ir.Combiner.V1\xca\x02\x0f\x43ir\\Combiner\\V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/combiner/v1/combiner.proto\x12\x0f\x63ir.combiner.v1\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetCombinerInfoRequest\"\x88\x01\n\x17GetCombinerInfoResponse\x12/\n\x06limits\x18\x01 \x01(\x0b\x32\x1f.cir.combiner.v1.CombinerLimits\x12\x11\n\tcombiners\x18\x02 \x01(\r\x12\x18\n\x10\x64\x65\x66\x61ult_combiner\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x94\x01\n\x0e\x43ombinerLimits\x12\x17\n\x0fmax_batch_items\x18\x01 \x01(\r\x12\x15\n\rmax_dimension\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1c\n\x14max_concurrent_calls\x18\x04 \x01(\r\x12\x19\n\x11max_message_parts\x18\x05 \x01(\r\"=\n\x14ListCombinersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x15ListCombinersResponse\x12,\n\tcombiners\x18\x01 \x03(\x0b\x32\x19.cir.combiner.v1.Combiner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x02\n\x08\x43ombiner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x19\n\x11takes_text_weight\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x39\n\x08metadata\x18\x07 \x03(\x0b\x32\'.cir.combiner.v1.Combiner.MetadataEntry\x12-\n\x05needs\x18\x08 \x01(\x0e\x32\x1e.cir.combiner.v1.ComposerNeeds\x12\x13\n\x0btoken_width\x18\t \x01(\r\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe4\x01\n\x0e\x43ombineRequest\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x32\n\x0eimage_features\x18\x02 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x31\n\rtext_features\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x18\n\x0btext_weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12/\n\x08\x65ncoding\x18\x05 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncodingB\x0e\n\x0c_text_weight\"\xf0\x01\n\x0f\x43ombineResponse\x12\x31\n\rquery_vectors\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x14\n\x0ctext_weights\x18\x02 \x03(\x02\x12\x10\n\x08\x63ombiner\x18\x03 \x01(\t\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07lambdas\x18\x05 \x03(\x02\x12\x33\n\x0fword_embeddings\x18\x06 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12\x10\n\x08template\x18\x07 \x01(\t*M\n\rComposerNeeds\x12\x1e\n\x1a\x43OMPOSER_NEEDS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46\x45\x41TURES\x10\x01\x12\x0e\n\nTEXT_TOWER\x10\x02\x32\xa5\x02\n\x0f\x43ombinerService\x12\x64\n\x0fGetCombinerInfo\x12\'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n\x07\x43ombine\x12\x1f.cir.combiner.v1.CombineRequest\x1a .cir.combiner.v1.CombineResponseB\x8a\x01\n\x0f\x63ir.combiner.v1B\rCombinerProtoP\x01ZBcomposed-image-retrieval/clients/go/gen/cir/combiner/v1;combinerv1\xaa\x02\x0f\x43ir.Combiner.V1\xca\x02\x0f\x43ir\\Combiner\\V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\017cir.combiner.v1B\rCombinerProtoP\001ZBcomposed-image-retrieval/clients/go/gen/cir/combiner/v1;combinerv1\252\002\017Cir.Combiner.V1\312\002\017Cir\\Combiner\\V1'
   _globals['_COMBINER_METADATAENTRY']._loaded_options = None
   _globals['_COMBINER_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_COMPOSERNEEDS']._serialized_start=1375
+  _globals['_COMPOSERNEEDS']._serialized_end=1452
   _globals['_GETCOMBINERINFOREQUEST']._serialized_start=112
   _globals['_GETCOMBINERINFOREQUEST']._serialized_end=136
   _globals['_GETCOMBINERINFORESPONSE']._serialized_start=139
@@ -47,13 +49,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOMBINERSRESPONSE']._serialized_start=491
   _globals['_LISTCOMBINERSRESPONSE']._serialized_end=585
   _globals['_COMBINER']._serialized_start=588
-  _globals['_COMBINER']._serialized_end=831
-  _globals['_COMBINER_METADATAENTRY']._serialized_start=784
-  _globals['_COMBINER_METADATAENTRY']._serialized_end=831
-  _globals['_COMBINEREQUEST']._serialized_start=834
-  _globals['_COMBINEREQUEST']._serialized_end=1062
-  _globals['_COMBINERESPONSE']._serialized_start=1065
-  _globals['_COMBINERESPONSE']._serialized_end=1234
-  _globals['_COMBINERSERVICE']._serialized_start=1237
-  _globals['_COMBINERSERVICE']._serialized_end=1530
+  _globals['_COMBINER']._serialized_end=899
+  _globals['_COMBINER_METADATAENTRY']._serialized_start=852
+  _globals['_COMBINER_METADATAENTRY']._serialized_end=899
+  _globals['_COMBINEREQUEST']._serialized_start=902
+  _globals['_COMBINEREQUEST']._serialized_end=1130
+  _globals['_COMBINERESPONSE']._serialized_start=1133
+  _globals['_COMBINERESPONSE']._serialized_end=1373
+  _globals['_COMBINERSERVICE']._serialized_start=1455
+  _globals['_COMBINERSERVICE']._serialized_end=1748
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ComposerNeeds:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ComposerNeedsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ComposerNeeds.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPOSER_NEEDS_UNSPECIFIED: _ComposerNeeds.ValueType  # 0
+    """Never sent."""
+    FEATURES: _ComposerNeeds.ValueType  # 1
+    """Features of image and text: Combine answers with the query vector."""
+    TEXT_TOWER: _ComposerNeeds.ValueType  # 2
+    """The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
+    EmbedPrompts of the embedder makes the query vector of them and of the text itself.
+    """
+
+class ComposerNeeds(_ComposerNeeds, metaclass=_ComposerNeedsEnumTypeWrapper):
+    """What a composer needs to make a query, and so where it runs."""
+
+COMPOSER_NEEDS_UNSPECIFIED: ComposerNeeds.ValueType  # 0
+"""Never sent."""
+FEATURES: ComposerNeeds.ValueType  # 1
+"""Features of image and text: Combine answers with the query vector."""
+TEXT_TOWER: ComposerNeeds.ValueType  # 2
+"""The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
+EmbedPrompts of the embedder makes the query vector of them and of the text itself.
+"""
+Global___ComposerNeeds: _TypeAlias = ComposerNeeds  # noqa: Y015
 
 @_typing.final
 class GetCombinerInfoRequest(_message.Message):
@@ -198,9 +227,11 @@ class Combiner(_message.Message):
     TAKES_TEXT_WEIGHT_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    NEEDS_FIELD_NUMBER: _builtins.int
+    TOKEN_WIDTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"combiner/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or of a plug-in, such
-    as "sum".
+    """"combiner/<checkpoint>" or "inversion/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or
+    of a plug-in, such as "sum".
     """
     description: _builtins.str
     """One sentence for people."""
@@ -212,6 +243,12 @@ class Combiner(_message.Message):
     """Whether `text_weight` of a request is obeyed."""
     problem: _builtins.str
     """Why it cannot be used; empty when it can."""
+    needs: Global___ComposerNeeds.ValueType
+    """What it needs, and so where its query is made."""
+    token_width: _builtins.int
+    """Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES, and in an unusable
+    one.
+    """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What the checkpoint says of itself: training data, protocol, metrics, epoch."""
@@ -226,10 +263,12 @@ class Combiner(_message.Message):
         takes_text_weight: _builtins.bool = ...,
         problem: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        needs: Global___ComposerNeeds.ValueType = ...,
+        token_width: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "dimension", b"dimension", "metadata", b"metadata", "model_fingerprint", b"model_fingerprint", "name", b"name", "problem", b"problem", "takes_text_weight", b"takes_text_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "dimension", b"dimension", "metadata", b"metadata", "model_fingerprint", b"model_fingerprint", "name", b"name", "needs", b"needs", "problem", b"problem", "takes_text_weight", b"takes_text_weight", "token_width", b"token_width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,16 +334,21 @@ class CombineResponse(_message.Message):
     COMBINER_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
     LAMBDAS_FIELD_NUMBER: _builtins.int
+    WORD_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     combiner: _builtins.str
     """Name of the combiner that was used."""
+    template: _builtins.str
+    """Sentence that word embedding and text belong into, for EmbedPrompts; set with `word_embeddings`."""
     @_builtins.property
     def query_vectors(self) -> _vectors_pb2.VectorBatch:
-        """L2-normalised query vectors, one row a pair."""
+        """L2-normalised query vectors, one row a pair. Unset where the combiner needs the text tower."""
 
     @_builtins.property
     def text_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The request's `text_weight` where it was given, one a pair. Else the network's dynamic scalar (lambda of
-        the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others.
+        the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others. Empty where the
+        combiner needs the text tower: it weighs nothing.
         """
 
     @_builtins.property
@@ -318,6 +362,10 @@ class CombineResponse(_message.Message):
         combiners without a network.
         """
 
+    @_builtins.property
+    def word_embeddings(self) -> _vectors_pb2.VectorBatch:
+        """Word embeddings of the images, one row a pair, raw; set where the combiner needs the text tower."""
+
     def __init__(
         self,
         *,
@@ -326,10 +374,12 @@ class CombineResponse(_message.Message):
         combiner: _builtins.str = ...,
         elapsed: _duration_pb2.Duration | None = ...,
         lambdas: _abc.Iterable[_builtins.float] | None = ...,
+        word_embeddings: _vectors_pb2.VectorBatch | None = ...,
+        template: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "query_vectors", b"query_vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "query_vectors", b"query_vectors", "word_embeddings", b"word_embeddings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiner", b"combiner", "elapsed", b"elapsed", "lambdas", b"lambdas", "query_vectors", b"query_vectors", "text_weights", b"text_weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiner", b"combiner", "elapsed", b"elapsed", "lambdas", b"lambdas", "query_vectors", b"query_vectors", "template", b"template", "text_weights", b"text_weights", "word_embeddings", b"word_embeddings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

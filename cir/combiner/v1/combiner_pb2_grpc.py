@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class CombinerServiceStub:
-    """Combiners: functions (image features, text features) -> (query vector, text weight).
+    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+    with the text (EmbedPrompts).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -57,7 +59,9 @@ class CombinerServiceStub:
 
 
 class CombinerServiceServicer:
-    """Combiners: functions (image features, text features) -> (query vector, text weight).
+    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+    with the text (EmbedPrompts).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -117,7 +121,9 @@ def add_CombinerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CombinerService:
-    """Combiners: functions (image features, text features) -> (query vector, text weight).
+    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+    with the text (EmbedPrompts).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or

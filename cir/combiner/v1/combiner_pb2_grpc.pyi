@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CombinerServiceStub:
-    """Combiners: functions (image features, text features) -> (query vector, text weight).
+    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+    with the text (EmbedPrompts).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -53,7 +55,9 @@ class CombinerServiceStub:
 
 @_typing.type_check_only
 class CombinerServiceAsyncStub(CombinerServiceStub):
-    """Combiners: functions (image features, text features) -> (query vector, text weight).
+    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+    with the text (EmbedPrompts).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -75,7 +79,9 @@ class CombinerServiceAsyncStub(CombinerServiceStub):
     """
 
 class CombinerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Combiners: functions (image features, text features) -> (query vector, text weight).
+    """Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+    and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+    with the text (EmbedPrompts).
 
     Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
     RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or

@@ -77,6 +77,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the version is being built, is published, or has nothing to go back to."""
     COMBINER_UNUSABLE: _ErrorReason.ValueType  # 62
     """FAILED_PRECONDITION: the combiner's checkpoint cannot be used; the message says why."""
+    PROMPTS_NOT_TAKEN: _ErrorReason.ValueType  # 63
+    """FAILED_PRECONDITION: the model's text tower takes no word embeddings, so no sentence with an image in it."""
     OVERLOADED: _ErrorReason.ValueType  # 70
     """RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again."""
     RATE_LIMITED: _ErrorReason.ValueType  # 71
@@ -164,6 +166,8 @@ VERSION_STATE: ErrorReason.ValueType  # 61
 """FAILED_PRECONDITION: the version is being built, is published, or has nothing to go back to."""
 COMBINER_UNUSABLE: ErrorReason.ValueType  # 62
 """FAILED_PRECONDITION: the combiner's checkpoint cannot be used; the message says why."""
+PROMPTS_NOT_TAKEN: ErrorReason.ValueType  # 63
+"""FAILED_PRECONDITION: the model's text tower takes no word embeddings, so no sentence with an image in it."""
 OVERLOADED: ErrorReason.ValueType  # 70
 """RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again."""
 RATE_LIMITED: ErrorReason.ValueType  # 71

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63ir/common/v1/model.proto\x12\rcir.common.v1\"\xd9\x03\n\tModelInfo\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x12\n\npretrained\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x12\n\nimage_size\x18\x05 \x01(\r\x12\x15\n\rpreprocessing\x18\x06 \x01(\t\x12\x14\n\x0ctarget_ratio\x18\x07 \x01(\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x14\n\x0c\x64type_cosine\x18\n \x01(\x01\x12\x15\n\rrefused_dtype\x18\x0b \x01(\t\x12\x1c\n\x14refused_dtype_cosine\x18\x0c \x01(\x01\x12\x13\n\x0bint8_layers\x18\r \x01(\t\x12\x0c\n\x04mean\x18\x0e \x03(\x01\x12\x0b\n\x03std\x18\x0f \x03(\x01\x12\x15\n\rinterpolation\x18\x10 \x01(\t\x12\x13\n\x0bresize_mode\x18\x11 \x01(\t\x12\x0c\n\x04\x66ill\x18\x12 \x01(\r\x12\x12\n\nactivation\x18\x13 \x01(\t\x12\x11\n\ttokenizer\x18\x14 \x01(\t\x12\x15\n\rtext_cleaning\x18\x15 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x16 \x01(\r\x12\x0f\n\x07runtime\x18\x17 \x01(\tB}\n\rcir.common.v1B\nModelProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63ir/common/v1/model.proto\x12\rcir.common.v1\"\xee\x03\n\tModelInfo\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x12\n\npretrained\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x12\n\nimage_size\x18\x05 \x01(\r\x12\x15\n\rpreprocessing\x18\x06 \x01(\t\x12\x14\n\x0ctarget_ratio\x18\x07 \x01(\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x14\n\x0c\x64type_cosine\x18\n \x01(\x01\x12\x15\n\rrefused_dtype\x18\x0b \x01(\t\x12\x1c\n\x14refused_dtype_cosine\x18\x0c \x01(\x01\x12\x13\n\x0bint8_layers\x18\r \x01(\t\x12\x0c\n\x04mean\x18\x0e \x03(\x01\x12\x0b\n\x03std\x18\x0f \x03(\x01\x12\x15\n\rinterpolation\x18\x10 \x01(\t\x12\x13\n\x0bresize_mode\x18\x11 \x01(\t\x12\x0c\n\x04\x66ill\x18\x12 \x01(\r\x12\x12\n\nactivation\x18\x13 \x01(\t\x12\x11\n\ttokenizer\x18\x14 \x01(\t\x12\x15\n\rtext_cleaning\x18\x15 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x16 \x01(\r\x12\x0f\n\x07runtime\x18\x17 \x01(\t\x12\x13\n\x0btoken_width\x18\x18 \x01(\rB}\n\rcir.common.v1B\nModelProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcir.common.v1B\nModelProtoP\001Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\252\002\rCir.Common.V1\312\002\rCir\\Common\\V1'
   _globals['_MODELINFO']._serialized_start=45
-  _globals['_MODELINFO']._serialized_end=518
+  _globals['_MODELINFO']._serialized_end=539
 # @@protoc_insertion_point(module_scope)

@@ -47,6 +47,7 @@ class ModelInfo(_message.Message):
     TEXT_CLEANING_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     RUNTIME_FIELD_NUMBER: _builtins.int
+    TOKEN_WIDTH_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
     """Identity: a hash over architecture, weights, preprocessing (padding, target ratio, resize mode,
     interpolation, image size, normalisation) and tokenizer. Two services with the same fingerprint give features that
@@ -106,6 +107,8 @@ class ModelInfo(_message.Message):
     """Tokens of a text that the model reads, its own marks of begin and end included; longer texts are cut."""
     runtime: _builtins.str
     """What computes the model: "torch", or "openvino" for a model folder on a CPU. No part of the identity."""
+    token_width: _builtins.int
+    """Length of a word embedding in the text tower (EmbedPrompts); 0 where the tower takes none."""
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Mean of pixels from 0 to 1, for red, green and blue: (pixel / 255 - mean) / std is what the model takes."""
@@ -140,10 +143,11 @@ class ModelInfo(_message.Message):
         text_cleaning: _builtins.str = ...,
         context_length: _builtins.int = ...,
         runtime: _builtins.str = ...,
+        token_width: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "context_length", b"context_length", "device", b"device", "dimension", b"dimension", "dtype", b"dtype", "dtype_cosine", b"dtype_cosine", "fill", b"fill", "fingerprint", b"fingerprint", "image_size", b"image_size", "int8_layers", b"int8_layers", "interpolation", b"interpolation", "mean", b"mean", "preprocessing", b"preprocessing", "pretrained", b"pretrained", "refused_dtype", b"refused_dtype", "refused_dtype_cosine", b"refused_dtype_cosine", "resize_mode", b"resize_mode", "runtime", b"runtime", "std", b"std", "target_ratio", b"target_ratio", "text_cleaning", b"text_cleaning", "tokenizer", b"tokenizer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "architecture", b"architecture", "context_length", b"context_length", "device", b"device", "dimension", b"dimension", "dtype", b"dtype", "dtype_cosine", b"dtype_cosine", "fill", b"fill", "fingerprint", b"fingerprint", "image_size", b"image_size", "int8_layers", b"int8_layers", "interpolation", b"interpolation", "mean", b"mean", "preprocessing", b"preprocessing", "pretrained", b"pretrained", "refused_dtype", b"refused_dtype", "refused_dtype_cosine", b"refused_dtype_cosine", "resize_mode", b"resize_mode", "runtime", b"runtime", "std", b"std", "target_ratio", b"target_ratio", "text_cleaning", b"text_cleaning", "token_width", b"token_width", "tokenizer", b"tokenizer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

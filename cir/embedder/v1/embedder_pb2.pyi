@@ -443,6 +443,101 @@ class TextCut(_message.Message):
 Global___TextCut: _TypeAlias = TextCut  # noqa: Y015
 
 @_typing.final
+class EmbedPromptsRequest(_message.Message):
+    """Sentences to embed, each with a text and a word embedding of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    WORD_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    template: _builtins.str
+    """Sentence around both, such as "a photo of {image} that {text}": `{image}` once, where the word embedding stands,
+    and `{text}` once, where the text stands. At most 1,000 characters. Where the sentence is longer than the model's
+    context its own words are left out, so that they never cost any of the text.
+    """
+    priority: Global___Priority.ValueType
+    """Default INTERACTIVE."""
+    expected_model_fingerprint: _builtins.str
+    """If not empty, the call is refused unless the service holds this model."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to `max_batch_items` texts of at most `max_text_characters` each; nothing in them is read as a placeholder."""
+
+    @_builtins.property
+    def word_embeddings(self) -> _vectors_pb2.VectorBatch:
+        """A row for each text, of `ModelInfo.token_width` values."""
+
+    @_builtins.property
+    def encoding(self) -> _vectors_pb2.VectorEncoding:
+        """How to write the features. Default: packed FLOAT32."""
+
+    def __init__(
+        self,
+        *,
+        template: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        word_embeddings: _vectors_pb2.VectorBatch | None = ...,
+        encoding: _vectors_pb2.VectorEncoding | None = ...,
+        priority: Global___Priority.ValueType = ...,
+        expected_model_fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "word_embeddings", b"word_embeddings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "expected_model_fingerprint", b"expected_model_fingerprint", "priority", b"priority", "template", b"template", "texts", b"texts", "word_embeddings", b"word_embeddings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedPromptsRequest: _TypeAlias = EmbedPromptsRequest  # noqa: Y015
+
+@_typing.final
+class EmbedPromptsResponse(_message.Message):
+    """Features of sentences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    CUTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def features(self) -> _vectors_pb2.VectorBatch:
+        """One row for each text, in the order of the request. Rows of failed texts are NaN."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_errors_pb2.ItemError]:
+        """One entry for each failed text (TEXT_TOO_LONG), by ascending index; empty when all succeeded."""
+
+    @_builtins.property
+    def timings(self) -> Global___EmbedTimings:
+        """Where the time went."""
+
+    @_builtins.property
+    def cuts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextCut]:
+        """One entry for each text that the model read only the beginning of, by ascending index. The image's word counts as
+        one token.
+        """
+
+    def __init__(
+        self,
+        *,
+        features: _vectors_pb2.VectorBatch | None = ...,
+        errors: _abc.Iterable[_errors_pb2.ItemError] | None = ...,
+        timings: Global___EmbedTimings | None = ...,
+        cuts: _abc.Iterable[Global___TextCut] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuts", b"cuts", "errors", b"errors", "features", b"features", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedPromptsResponse: _TypeAlias = EmbedPromptsResponse  # noqa: Y015
+
+@_typing.final
 class EmbedTimings(_message.Message):
     """Time in each stage, of the slowest item of the call."""
 

@@ -56,6 +56,11 @@ class EmbedderServiceStub:
                 request_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedTextsRequest.SerializeToString,
                 response_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedTextsResponse.FromString,
                 _registered_method=True)
+        self.EmbedPrompts = channel.unary_unary(
+                '/cir.embedder.v1.EmbedderService/EmbedPrompts',
+                request_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsRequest.SerializeToString,
+                response_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsResponse.FromString,
+                _registered_method=True)
         self.EmbedStream = channel.stream_stream(
                 '/cir.embedder.v1.EmbedderService/EmbedStream',
                 request_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamRequest.SerializeToString,
@@ -94,6 +99,16 @@ class EmbedderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedPrompts(self, request, context):
+        """Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+        combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+        (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+        another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EmbedStream(self, request_iterator, context):
         """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
         in order; `batch_id` ties them to requests. The server reads ahead only
@@ -122,6 +137,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     servicer.EmbedTexts,
                     request_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedTextsRequest.FromString,
                     response_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedTextsResponse.SerializeToString,
+            ),
+            'EmbedPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedPrompts,
+                    request_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsRequest.FromString,
+                    response_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsResponse.SerializeToString,
             ),
             'EmbedStream': grpc.stream_stream_rpc_method_handler(
                     servicer.EmbedStream,
@@ -217,6 +237,33 @@ class EmbedderService:
             '/cir.embedder.v1.EmbedderService/EmbedTexts',
             cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedTextsRequest.SerializeToString,
             cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedTextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.embedder.v1.EmbedderService/EmbedPrompts',
+            cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsRequest.SerializeToString,
+            cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

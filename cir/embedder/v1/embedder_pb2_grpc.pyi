@@ -46,6 +46,12 @@ class EmbedderServiceStub:
     """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
     EmbedTexts: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedTextsRequest, _embedder_pb2.EmbedTextsResponse]
     """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which."""
+    EmbedPrompts: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedPromptsRequest, _embedder_pb2.EmbedPromptsResponse]
+    """Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+    combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+    (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+    another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+    """
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
     """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
     in order; `batch_id` ties them to requests. The server reads ahead only
@@ -72,6 +78,12 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     """Features of images. An unreadable image fails alone: its row is NaN and `errors` says why."""
     EmbedTexts: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedTextsRequest, _embedder_pb2.EmbedTextsResponse]  # type: ignore[assignment]
     """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which."""
+    EmbedPrompts: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedPromptsRequest, _embedder_pb2.EmbedPromptsResponse]  # type: ignore[assignment]
+    """Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+    combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+    (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+    another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+    """
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
     """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
     in order; `batch_id` ties them to requests. The server reads ahead only
@@ -113,6 +125,18 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.EmbedTextsResponse, _abc.Awaitable[_embedder_pb2.EmbedTextsResponse]]:
         """Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which."""
+
+    @_abc_1.abstractmethod
+    def EmbedPrompts(
+        self,
+        request: _embedder_pb2.EmbedPromptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.EmbedPromptsResponse, _abc.Awaitable[_embedder_pb2.EmbedPromptsResponse]]:
+        """Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+        combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+        (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+        another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+        """
 
     @_abc_1.abstractmethod
     def EmbedStream(

@@ -394,7 +394,7 @@ class SearchRequest(_message.Message):
     """"catalogs/{catalog}"."""
     combiner: _builtins.str
     """Combiner for turns with both reference and text, by a name that the combiner service lists, such as
-    "sum" or "combiner/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
+    "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
     need no combiner.
     """
     limit: _builtins.int
@@ -631,7 +631,9 @@ class TurnExplanation(_message.Message):
     kind: Global___TurnKind.ValueType
     """How the turn was taken."""
     text_weight: _builtins.float
-    """Weight of the text: 0 without text, 1 without reference, else the combiner's."""
+    """Weight of the text: 0 without text, 1 without reference, else the combiner's. Unset where the combiner weighs
+    nothing: an inversion, whose text tower reads the image as a word of the text.
+    """
     text_tokens: _builtins.int
     """Tokens of the turn's text where it is longer than what the model reads; 0 where it was read whole."""
     read_tokens: _builtins.int
@@ -640,15 +642,17 @@ class TurnExplanation(_message.Message):
         self,
         *,
         kind: Global___TurnKind.ValueType = ...,
-        text_weight: _builtins.float = ...,
+        text_weight: _builtins.float | None = ...,
         text_tokens: _builtins.int = ...,
         read_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_text_weight", b"_text_weight", "text_weight", b"text_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "read_tokens", b"read_tokens", "text_tokens", b"text_tokens", "text_weight", b"text_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_weight", b"_text_weight", "kind", b"kind", "read_tokens", b"read_tokens", "text_tokens", b"text_tokens", "text_weight", b"text_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__text_weight: _TypeAlias = _typing.Literal["text_weight"]  # noqa: Y015
+    _WhichOneofArgType__text_weight: _TypeAlias = _typing.Literal["_text_weight", b"_text_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_weight) -> _WhichOneofReturnType__text_weight | None: ...
 
 Global___TurnExplanation: _TypeAlias = TurnExplanation  # noqa: Y015
 
@@ -666,7 +670,7 @@ class SearchTimings(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def embed_texts(self) -> _duration_pb2.Duration:
-        """Embedding the texts of all turns."""
+        """Embedding the texts of all turns, and the sentences that an inversion puts images into."""
 
     @_builtins.property
     def embed_images(self) -> _duration_pb2.Duration:

@@ -21,7 +21,7 @@ from combiner_training.evaluation.protocol import Gallery, Reference, protocol_f
 from combiner_training.evaluation.queries import Coverage, evaluation_queries, gallery_of
 from combiner_training.evaluation.tables import dialogue_table
 from combiner_training.feature_file import FeatureFileError, FeatureFolder, FeatureKind
-from search_service.query import TurnFeatures, TurnKind, fold
+from search_service.query import Composed, TurnFeatures, TurnKind, fold
 from tests.combiner_training.evaluation.examples import PALETTE, Vector, by_sorting, split_of, table_of
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -259,9 +259,9 @@ def talk(name: str, reference: str, *asked: tuple[str, str]) -> Dialogue:
 def as_searched(combiner: Combiner, dialogue: Dialogue, folder: FeatureFolder) -> list[NDArray[np.float32]]:
     """The query after each turn, folded by the search service's own code."""
 
-    async def combine(image: Vector, text: Vector, weight: float | None) -> tuple[Vector, float]:
-        combined = combiner.combine(image[None], text[None], weight)
-        return combined.query_vectors[0], float(combined.text_weights[0])
+    async def combine(image: Vector, text: Vector, turn: TurnFeatures) -> Composed:
+        combined = combiner.combine(image[None], text[None], turn.text_weight)
+        return Composed(combined.query_vectors[0], float(combined.text_weights[0]))
 
     def feature(table: object, name: str) -> Vector:
         opened = getattr(folder, str(table))

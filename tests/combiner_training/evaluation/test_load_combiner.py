@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
+from combiner_service.combiner import Combiner
 from combiner_service.errors import InvalidCheckpointError
 from combiner_training.evaluation.evaluate import EvaluationError
 from combiner_training.evaluation.load_combiner import load_combiner
@@ -36,6 +37,7 @@ def test_checkpoints_of_both_formats_are_chosen_by_path(tmp_path: Path) -> None:
     for name in ("own.safetensors", "published.pt"):
         chosen = load_combiner(str(tmp_path / name), folder_of(), device="cpu")
         expected, _ = combine_by_formulae(weights_of(), image, text)
+        assert isinstance(chosen, Combiner)
         np.testing.assert_allclose(chosen.combine(image, text).query_vectors, expected, atol=1e-5)
 
 

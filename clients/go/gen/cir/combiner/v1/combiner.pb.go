@@ -23,6 +23,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a composer needs to make a query, and so where it runs.
+type ComposerNeeds int32
+
+const (
+	// Never sent.
+	ComposerNeeds_COMPOSER_NEEDS_UNSPECIFIED ComposerNeeds = 0
+	// Features of image and text: Combine answers with the query vector.
+	ComposerNeeds_FEATURES ComposerNeeds = 1
+	// The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
+	// EmbedPrompts of the embedder makes the query vector of them and of the text itself.
+	ComposerNeeds_TEXT_TOWER ComposerNeeds = 2
+)
+
+// Enum value maps for ComposerNeeds.
+var (
+	ComposerNeeds_name = map[int32]string{
+		0: "COMPOSER_NEEDS_UNSPECIFIED",
+		1: "FEATURES",
+		2: "TEXT_TOWER",
+	}
+	ComposerNeeds_value = map[string]int32{
+		"COMPOSER_NEEDS_UNSPECIFIED": 0,
+		"FEATURES":                   1,
+		"TEXT_TOWER":                 2,
+	}
+)
+
+func (x ComposerNeeds) Enum() *ComposerNeeds {
+	p := new(ComposerNeeds)
+	*p = x
+	return p
+}
+
+func (x ComposerNeeds) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ComposerNeeds) Descriptor() protoreflect.EnumDescriptor {
+	return file_cir_combiner_v1_combiner_proto_enumTypes[0].Descriptor()
+}
+
+func (ComposerNeeds) Type() protoreflect.EnumType {
+	return &file_cir_combiner_v1_combiner_proto_enumTypes[0]
+}
+
+func (x ComposerNeeds) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ComposerNeeds.Descriptor instead.
+func (ComposerNeeds) EnumDescriptor() ([]byte, []int) {
+	return file_cir_combiner_v1_combiner_proto_rawDescGZIP(), []int{0}
+}
+
 // Asks for the limits.
 type GetCombinerInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -328,8 +382,8 @@ func (x *ListCombinersResponse) GetNextPageToken() string {
 // One combiner.
 type Combiner struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "combiner/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or of a plug-in, such
-	// as "sum".
+	// "combiner/<checkpoint>" or "inversion/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or
+	// of a plug-in, such as "sum".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// One sentence for people.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
@@ -342,7 +396,12 @@ type Combiner struct {
 	// Why it cannot be used; empty when it can.
 	Problem string `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`
 	// What the checkpoint says of itself: training data, protocol, metrics, epoch.
-	Metadata      map[string]string `protobuf:"bytes,7,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Metadata map[string]string `protobuf:"bytes,7,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What it needs, and so where its query is made.
+	Needs ComposerNeeds `protobuf:"varint,8,opt,name=needs,proto3,enum=cir.combiner.v1.ComposerNeeds" json:"needs,omitempty"`
+	// Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES, and in an unusable
+	// one.
+	TokenWidth    uint32 `protobuf:"varint,9,opt,name=token_width,json=tokenWidth,proto3" json:"token_width,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +483,20 @@ func (x *Combiner) GetMetadata() map[string]string {
 		return x.Metadata
 	}
 	return nil
+}
+
+func (x *Combiner) GetNeeds() ComposerNeeds {
+	if x != nil {
+		return x.Needs
+	}
+	return ComposerNeeds_COMPOSER_NEEDS_UNSPECIFIED
+}
+
+func (x *Combiner) GetTokenWidth() uint32 {
+	if x != nil {
+		return x.TokenWidth
+	}
+	return 0
 }
 
 // Pairs of features to combine.
@@ -513,10 +586,11 @@ func (x *CombineRequest) GetEncoding() *v1.VectorEncoding {
 // Query vectors.
 type CombineResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// L2-normalised query vectors, one row a pair.
+	// L2-normalised query vectors, one row a pair. Unset where the combiner needs the text tower.
 	QueryVectors *v1.VectorBatch `protobuf:"bytes,1,opt,name=query_vectors,json=queryVectors,proto3" json:"query_vectors,omitempty"`
 	// The request's `text_weight` where it was given, one a pair. Else the network's dynamic scalar (lambda of
-	// the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others.
+	// the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others. Empty where the
+	// combiner needs the text tower: it weighs nothing.
 	TextWeights []float32 `protobuf:"fixed32,2,rep,packed,name=text_weights,json=textWeights,proto3" json:"text_weights,omitempty"`
 	// Name of the combiner that was used.
 	Combiner string `protobuf:"bytes,3,opt,name=combiner,proto3" json:"combiner,omitempty"`
@@ -525,7 +599,11 @@ type CombineResponse struct {
 	// Lambda of a network as a share of text against image, one a pair, 0 to 1. NaN where it cannot mean that:
 	// one feature is more than twice as long as the other, or it lies within 0.01 of 0 or 1. Empty for
 	// combiners without a network.
-	Lambdas       []float32 `protobuf:"fixed32,5,rep,packed,name=lambdas,proto3" json:"lambdas,omitempty"`
+	Lambdas []float32 `protobuf:"fixed32,5,rep,packed,name=lambdas,proto3" json:"lambdas,omitempty"`
+	// Word embeddings of the images, one row a pair, raw; set where the combiner needs the text tower.
+	WordEmbeddings *v1.VectorBatch `protobuf:"bytes,6,opt,name=word_embeddings,json=wordEmbeddings,proto3" json:"word_embeddings,omitempty"`
+	// Sentence that word embedding and text belong into, for EmbedPrompts; set with `word_embeddings`.
+	Template      string `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -595,6 +673,20 @@ func (x *CombineResponse) GetLambdas() []float32 {
 	return nil
 }
 
+func (x *CombineResponse) GetWordEmbeddings() *v1.VectorBatch {
+	if x != nil {
+		return x.WordEmbeddings
+	}
+	return nil
+}
+
+func (x *CombineResponse) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
 var File_cir_combiner_v1_combiner_proto protoreflect.FileDescriptor
 
 const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
@@ -618,7 +710,7 @@ const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"x\n" +
 	"\x15ListCombinersResponse\x127\n" +
 	"\tcombiners\x18\x01 \x03(\v2\x19.cir.combiner.v1.CombinerR\tcombiners\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd3\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xaa\x03\n" +
 	"\bCombiner\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12+\n" +
@@ -626,7 +718,10 @@ const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
 	"\tdimension\x18\x04 \x01(\rR\tdimension\x12*\n" +
 	"\x11takes_text_weight\x18\x05 \x01(\bR\x0ftakesTextWeight\x12\x18\n" +
 	"\aproblem\x18\x06 \x01(\tR\aproblem\x12C\n" +
-	"\bmetadata\x18\a \x03(\v2'.cir.combiner.v1.Combiner.MetadataEntryR\bmetadata\x1a;\n" +
+	"\bmetadata\x18\a \x03(\v2'.cir.combiner.v1.Combiner.MetadataEntryR\bmetadata\x124\n" +
+	"\x05needs\x18\b \x01(\x0e2\x1e.cir.combiner.v1.ComposerNeedsR\x05needs\x12\x1f\n" +
+	"\vtoken_width\x18\t \x01(\rR\n" +
+	"tokenWidth\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x02\n" +
@@ -637,13 +732,20 @@ const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
 	"\vtext_weight\x18\x04 \x01(\x01H\x00R\n" +
 	"textWeight\x88\x01\x01\x129\n" +
 	"\bencoding\x18\x05 \x01(\v2\x1d.cir.common.v1.VectorEncodingR\bencodingB\x0e\n" +
-	"\f_text_weight\"\xe0\x01\n" +
+	"\f_text_weight\"\xc1\x02\n" +
 	"\x0fCombineResponse\x12?\n" +
 	"\rquery_vectors\x18\x01 \x01(\v2\x1a.cir.common.v1.VectorBatchR\fqueryVectors\x12!\n" +
 	"\ftext_weights\x18\x02 \x03(\x02R\vtextWeights\x12\x1a\n" +
 	"\bcombiner\x18\x03 \x01(\tR\bcombiner\x123\n" +
 	"\aelapsed\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
-	"\alambdas\x18\x05 \x03(\x02R\alambdas2\xa5\x02\n" +
+	"\alambdas\x18\x05 \x03(\x02R\alambdas\x12C\n" +
+	"\x0fword_embeddings\x18\x06 \x01(\v2\x1a.cir.common.v1.VectorBatchR\x0ewordEmbeddings\x12\x1a\n" +
+	"\btemplate\x18\a \x01(\tR\btemplate*M\n" +
+	"\rComposerNeeds\x12\x1e\n" +
+	"\x1aCOMPOSER_NEEDS_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bFEATURES\x10\x01\x12\x0e\n" +
+	"\n" +
+	"TEXT_TOWER\x10\x022\xa5\x02\n" +
 	"\x0fCombinerService\x12d\n" +
 	"\x0fGetCombinerInfo\x12'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n" +
 	"\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n" +
@@ -662,41 +764,45 @@ func file_cir_combiner_v1_combiner_proto_rawDescGZIP() []byte {
 	return file_cir_combiner_v1_combiner_proto_rawDescData
 }
 
+var file_cir_combiner_v1_combiner_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_cir_combiner_v1_combiner_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_cir_combiner_v1_combiner_proto_goTypes = []any{
-	(*GetCombinerInfoRequest)(nil),  // 0: cir.combiner.v1.GetCombinerInfoRequest
-	(*GetCombinerInfoResponse)(nil), // 1: cir.combiner.v1.GetCombinerInfoResponse
-	(*CombinerLimits)(nil),          // 2: cir.combiner.v1.CombinerLimits
-	(*ListCombinersRequest)(nil),    // 3: cir.combiner.v1.ListCombinersRequest
-	(*ListCombinersResponse)(nil),   // 4: cir.combiner.v1.ListCombinersResponse
-	(*Combiner)(nil),                // 5: cir.combiner.v1.Combiner
-	(*CombineRequest)(nil),          // 6: cir.combiner.v1.CombineRequest
-	(*CombineResponse)(nil),         // 7: cir.combiner.v1.CombineResponse
-	nil,                             // 8: cir.combiner.v1.Combiner.MetadataEntry
-	(*v1.VectorBatch)(nil),          // 9: cir.common.v1.VectorBatch
-	(*v1.VectorEncoding)(nil),       // 10: cir.common.v1.VectorEncoding
-	(*durationpb.Duration)(nil),     // 11: google.protobuf.Duration
+	(ComposerNeeds)(0),              // 0: cir.combiner.v1.ComposerNeeds
+	(*GetCombinerInfoRequest)(nil),  // 1: cir.combiner.v1.GetCombinerInfoRequest
+	(*GetCombinerInfoResponse)(nil), // 2: cir.combiner.v1.GetCombinerInfoResponse
+	(*CombinerLimits)(nil),          // 3: cir.combiner.v1.CombinerLimits
+	(*ListCombinersRequest)(nil),    // 4: cir.combiner.v1.ListCombinersRequest
+	(*ListCombinersResponse)(nil),   // 5: cir.combiner.v1.ListCombinersResponse
+	(*Combiner)(nil),                // 6: cir.combiner.v1.Combiner
+	(*CombineRequest)(nil),          // 7: cir.combiner.v1.CombineRequest
+	(*CombineResponse)(nil),         // 8: cir.combiner.v1.CombineResponse
+	nil,                             // 9: cir.combiner.v1.Combiner.MetadataEntry
+	(*v1.VectorBatch)(nil),          // 10: cir.common.v1.VectorBatch
+	(*v1.VectorEncoding)(nil),       // 11: cir.common.v1.VectorEncoding
+	(*durationpb.Duration)(nil),     // 12: google.protobuf.Duration
 }
 var file_cir_combiner_v1_combiner_proto_depIdxs = []int32{
-	2,  // 0: cir.combiner.v1.GetCombinerInfoResponse.limits:type_name -> cir.combiner.v1.CombinerLimits
-	5,  // 1: cir.combiner.v1.ListCombinersResponse.combiners:type_name -> cir.combiner.v1.Combiner
-	8,  // 2: cir.combiner.v1.Combiner.metadata:type_name -> cir.combiner.v1.Combiner.MetadataEntry
-	9,  // 3: cir.combiner.v1.CombineRequest.image_features:type_name -> cir.common.v1.VectorBatch
-	9,  // 4: cir.combiner.v1.CombineRequest.text_features:type_name -> cir.common.v1.VectorBatch
-	10, // 5: cir.combiner.v1.CombineRequest.encoding:type_name -> cir.common.v1.VectorEncoding
-	9,  // 6: cir.combiner.v1.CombineResponse.query_vectors:type_name -> cir.common.v1.VectorBatch
-	11, // 7: cir.combiner.v1.CombineResponse.elapsed:type_name -> google.protobuf.Duration
-	0,  // 8: cir.combiner.v1.CombinerService.GetCombinerInfo:input_type -> cir.combiner.v1.GetCombinerInfoRequest
-	3,  // 9: cir.combiner.v1.CombinerService.ListCombiners:input_type -> cir.combiner.v1.ListCombinersRequest
-	6,  // 10: cir.combiner.v1.CombinerService.Combine:input_type -> cir.combiner.v1.CombineRequest
-	1,  // 11: cir.combiner.v1.CombinerService.GetCombinerInfo:output_type -> cir.combiner.v1.GetCombinerInfoResponse
-	4,  // 12: cir.combiner.v1.CombinerService.ListCombiners:output_type -> cir.combiner.v1.ListCombinersResponse
-	7,  // 13: cir.combiner.v1.CombinerService.Combine:output_type -> cir.combiner.v1.CombineResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	3,  // 0: cir.combiner.v1.GetCombinerInfoResponse.limits:type_name -> cir.combiner.v1.CombinerLimits
+	6,  // 1: cir.combiner.v1.ListCombinersResponse.combiners:type_name -> cir.combiner.v1.Combiner
+	9,  // 2: cir.combiner.v1.Combiner.metadata:type_name -> cir.combiner.v1.Combiner.MetadataEntry
+	0,  // 3: cir.combiner.v1.Combiner.needs:type_name -> cir.combiner.v1.ComposerNeeds
+	10, // 4: cir.combiner.v1.CombineRequest.image_features:type_name -> cir.common.v1.VectorBatch
+	10, // 5: cir.combiner.v1.CombineRequest.text_features:type_name -> cir.common.v1.VectorBatch
+	11, // 6: cir.combiner.v1.CombineRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	10, // 7: cir.combiner.v1.CombineResponse.query_vectors:type_name -> cir.common.v1.VectorBatch
+	12, // 8: cir.combiner.v1.CombineResponse.elapsed:type_name -> google.protobuf.Duration
+	10, // 9: cir.combiner.v1.CombineResponse.word_embeddings:type_name -> cir.common.v1.VectorBatch
+	1,  // 10: cir.combiner.v1.CombinerService.GetCombinerInfo:input_type -> cir.combiner.v1.GetCombinerInfoRequest
+	4,  // 11: cir.combiner.v1.CombinerService.ListCombiners:input_type -> cir.combiner.v1.ListCombinersRequest
+	7,  // 12: cir.combiner.v1.CombinerService.Combine:input_type -> cir.combiner.v1.CombineRequest
+	2,  // 13: cir.combiner.v1.CombinerService.GetCombinerInfo:output_type -> cir.combiner.v1.GetCombinerInfoResponse
+	5,  // 14: cir.combiner.v1.CombinerService.ListCombiners:output_type -> cir.combiner.v1.ListCombinersResponse
+	8,  // 15: cir.combiner.v1.CombinerService.Combine:output_type -> cir.combiner.v1.CombineResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_cir_combiner_v1_combiner_proto_init() }
@@ -710,13 +816,14 @@ func file_cir_combiner_v1_combiner_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_combiner_v1_combiner_proto_rawDesc), len(file_cir_combiner_v1_combiner_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_cir_combiner_v1_combiner_proto_goTypes,
 		DependencyIndexes: file_cir_combiner_v1_combiner_proto_depIdxs,
+		EnumInfos:         file_cir_combiner_v1_combiner_proto_enumTypes,
 		MessageInfos:      file_cir_combiner_v1_combiner_proto_msgTypes,
 	}.Build()
 	File_cir_combiner_v1_combiner_proto = out.File

@@ -28,7 +28,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Combiners: functions (image features, text features) -> (query vector, text weight).
+// Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+// and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+// with the text (EmbedPrompts).
 //
 // Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
 // RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or
@@ -89,7 +91,9 @@ func (c *combinerServiceClient) Combine(ctx context.Context, in *CombineRequest,
 // All implementations must embed UnimplementedCombinerServiceServer
 // for forward compatibility.
 //
-// Combiners: functions (image features, text features) -> (query vector, text weight).
+// Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+// and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+// with the text (EmbedPrompts).
 //
 // Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
 // RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or

@@ -78,7 +78,9 @@ type ModelInfo struct {
 	// Tokens of a text that the model reads, its own marks of begin and end included; longer texts are cut.
 	ContextLength uint32 `protobuf:"varint,22,opt,name=context_length,json=contextLength,proto3" json:"context_length,omitempty"`
 	// What computes the model: "torch", or "openvino" for a model folder on a CPU. No part of the identity.
-	Runtime       string `protobuf:"bytes,23,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Runtime string `protobuf:"bytes,23,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// Length of a word embedding in the text tower (EmbedPrompts); 0 where the tower takes none.
+	TokenWidth    uint32 `protobuf:"varint,24,opt,name=token_width,json=tokenWidth,proto3" json:"token_width,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -274,11 +276,18 @@ func (x *ModelInfo) GetRuntime() string {
 	return ""
 }
 
+func (x *ModelInfo) GetTokenWidth() uint32 {
+	if x != nil {
+		return x.TokenWidth
+	}
+	return 0
+}
+
 var File_cir_common_v1_model_proto protoreflect.FileDescriptor
 
 const file_cir_common_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x19cir/common/v1/model.proto\x12\rcir.common.v1\"\xe5\x05\n" +
+	"\x19cir/common/v1/model.proto\x12\rcir.common.v1\"\x86\x06\n" +
 	"\tModelInfo\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\"\n" +
 	"\farchitecture\x18\x02 \x01(\tR\farchitecture\x12\x1e\n" +
@@ -310,7 +319,9 @@ const file_cir_common_v1_model_proto_rawDesc = "" +
 	"\ttokenizer\x18\x14 \x01(\tR\ttokenizer\x12#\n" +
 	"\rtext_cleaning\x18\x15 \x01(\tR\ftextCleaning\x12%\n" +
 	"\x0econtext_length\x18\x16 \x01(\rR\rcontextLength\x12\x18\n" +
-	"\aruntime\x18\x17 \x01(\tR\aruntimeB}\n" +
+	"\aruntime\x18\x17 \x01(\tR\aruntime\x12\x1f\n" +
+	"\vtoken_width\x18\x18 \x01(\rR\n" +
+	"tokenWidthB}\n" +
 	"\rcir.common.v1B\n" +
 	"ModelProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3"
 

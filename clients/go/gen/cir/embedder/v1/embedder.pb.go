@@ -857,6 +857,173 @@ func (x *TextCut) GetReadTokens() uint32 {
 	return 0
 }
 
+// Sentences to embed, each with a text and a word embedding of its own.
+type EmbedPromptsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sentence around both, such as "a photo of {image} that {text}": `{image}` once, where the word embedding stands,
+	// and `{text}` once, where the text stands. At most 1,000 characters. Where the sentence is longer than the model's
+	// context its own words are left out, so that they never cost any of the text.
+	Template string `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	// 1 to `max_batch_items` texts of at most `max_text_characters` each; nothing in them is read as a placeholder.
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// A row for each text, of `ModelInfo.token_width` values.
+	WordEmbeddings *v1.VectorBatch `protobuf:"bytes,3,opt,name=word_embeddings,json=wordEmbeddings,proto3" json:"word_embeddings,omitempty"`
+	// How to write the features. Default: packed FLOAT32.
+	Encoding *v1.VectorEncoding `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Default INTERACTIVE.
+	Priority Priority `protobuf:"varint,5,opt,name=priority,proto3,enum=cir.embedder.v1.Priority" json:"priority,omitempty"`
+	// If not empty, the call is refused unless the service holds this model.
+	ExpectedModelFingerprint string `protobuf:"bytes,6,opt,name=expected_model_fingerprint,json=expectedModelFingerprint,proto3" json:"expected_model_fingerprint,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *EmbedPromptsRequest) Reset() {
+	*x = EmbedPromptsRequest{}
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedPromptsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedPromptsRequest) ProtoMessage() {}
+
+func (x *EmbedPromptsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedPromptsRequest.ProtoReflect.Descriptor instead.
+func (*EmbedPromptsRequest) Descriptor() ([]byte, []int) {
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *EmbedPromptsRequest) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *EmbedPromptsRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *EmbedPromptsRequest) GetWordEmbeddings() *v1.VectorBatch {
+	if x != nil {
+		return x.WordEmbeddings
+	}
+	return nil
+}
+
+func (x *EmbedPromptsRequest) GetEncoding() *v1.VectorEncoding {
+	if x != nil {
+		return x.Encoding
+	}
+	return nil
+}
+
+func (x *EmbedPromptsRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *EmbedPromptsRequest) GetExpectedModelFingerprint() string {
+	if x != nil {
+		return x.ExpectedModelFingerprint
+	}
+	return ""
+}
+
+// Features of sentences.
+type EmbedPromptsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One row for each text, in the order of the request. Rows of failed texts are NaN.
+	Features *v1.VectorBatch `protobuf:"bytes,1,opt,name=features,proto3" json:"features,omitempty"`
+	// One entry for each failed text (TEXT_TOO_LONG), by ascending index; empty when all succeeded.
+	Errors []*v1.ItemError `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
+	// Where the time went.
+	Timings *EmbedTimings `protobuf:"bytes,3,opt,name=timings,proto3" json:"timings,omitempty"`
+	// One entry for each text that the model read only the beginning of, by ascending index. The image's word counts as
+	// one token.
+	Cuts          []*TextCut `protobuf:"bytes,4,rep,name=cuts,proto3" json:"cuts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedPromptsResponse) Reset() {
+	*x = EmbedPromptsResponse{}
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedPromptsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedPromptsResponse) ProtoMessage() {}
+
+func (x *EmbedPromptsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedPromptsResponse.ProtoReflect.Descriptor instead.
+func (*EmbedPromptsResponse) Descriptor() ([]byte, []int) {
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *EmbedPromptsResponse) GetFeatures() *v1.VectorBatch {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *EmbedPromptsResponse) GetErrors() []*v1.ItemError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *EmbedPromptsResponse) GetTimings() *EmbedTimings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
+func (x *EmbedPromptsResponse) GetCuts() []*TextCut {
+	if x != nil {
+		return x.Cuts
+	}
+	return nil
+}
+
 // Time in each stage, of the slowest item of the call.
 type EmbedTimings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -876,7 +1043,7 @@ type EmbedTimings struct {
 
 func (x *EmbedTimings) Reset() {
 	*x = EmbedTimings{}
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[10]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1055,7 @@ func (x *EmbedTimings) String() string {
 func (*EmbedTimings) ProtoMessage() {}
 
 func (x *EmbedTimings) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[10]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1068,7 @@ func (x *EmbedTimings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedTimings.ProtoReflect.Descriptor instead.
 func (*EmbedTimings) Descriptor() ([]byte, []int) {
-	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{10}
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EmbedTimings) GetDecode() *durationpb.Duration {
@@ -957,7 +1124,7 @@ type EmbedStreamRequest struct {
 
 func (x *EmbedStreamRequest) Reset() {
 	*x = EmbedStreamRequest{}
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[11]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1136,7 @@ func (x *EmbedStreamRequest) String() string {
 func (*EmbedStreamRequest) ProtoMessage() {}
 
 func (x *EmbedStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[11]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1149,7 @@ func (x *EmbedStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStreamRequest.ProtoReflect.Descriptor instead.
 func (*EmbedStreamRequest) Descriptor() ([]byte, []int) {
-	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{11}
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EmbedStreamRequest) GetBatchId() uint64 {
@@ -1054,7 +1221,7 @@ type EmbedStreamResponse struct {
 
 func (x *EmbedStreamResponse) Reset() {
 	*x = EmbedStreamResponse{}
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1233,7 @@ func (x *EmbedStreamResponse) String() string {
 func (*EmbedStreamResponse) ProtoMessage() {}
 
 func (x *EmbedStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1246,7 @@ func (x *EmbedStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStreamResponse.ProtoReflect.Descriptor instead.
 func (*EmbedStreamResponse) Descriptor() ([]byte, []int) {
-	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{12}
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EmbedStreamResponse) GetBatchId() uint64 {
@@ -1208,7 +1375,19 @@ const file_cir_embedder_v1_embedder_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06tokens\x18\x02 \x01(\rR\x06tokens\x12\x1f\n" +
 	"\vread_tokens\x18\x03 \x01(\rR\n" +
-	"readTokens\"\xf7\x01\n" +
+	"readTokens\"\xbc\x02\n" +
+	"\x13EmbedPromptsRequest\x12\x1a\n" +
+	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
+	"\x05texts\x18\x02 \x03(\tR\x05texts\x12C\n" +
+	"\x0fword_embeddings\x18\x03 \x01(\v2\x1a.cir.common.v1.VectorBatchR\x0ewordEmbeddings\x129\n" +
+	"\bencoding\x18\x04 \x01(\v2\x1d.cir.common.v1.VectorEncodingR\bencoding\x125\n" +
+	"\bpriority\x18\x05 \x01(\x0e2\x19.cir.embedder.v1.PriorityR\bpriority\x12<\n" +
+	"\x1aexpected_model_fingerprint\x18\x06 \x01(\tR\x18expectedModelFingerprint\"\xe7\x01\n" +
+	"\x14EmbedPromptsResponse\x126\n" +
+	"\bfeatures\x18\x01 \x01(\v2\x1a.cir.common.v1.VectorBatchR\bfeatures\x120\n" +
+	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\x127\n" +
+	"\atimings\x18\x03 \x01(\v2\x1d.cir.embedder.v1.EmbedTimingsR\atimings\x12,\n" +
+	"\x04cuts\x18\x04 \x03(\v2\x18.cir.embedder.v1.TextCutR\x04cuts\"\xf7\x01\n" +
 	"\fEmbedTimings\x121\n" +
 	"\x06decode\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06decode\x12/\n" +
 	"\x05queue\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05queue\x123\n" +
@@ -1230,12 +1409,13 @@ const file_cir_embedder_v1_embedder_proto_rawDesc = "" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vINTERACTIVE\x10\x01\x12\b\n" +
-	"\x04BULK\x10\x022\x86\x03\n" +
+	"\x04BULK\x10\x022\xe3\x03\n" +
 	"\x0fEmbedderService\x12d\n" +
 	"\x0fGetEmbedderInfo\x12'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n" +
 	"\vEmbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n" +
 	"\n" +
-	"EmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12\\\n" +
+	"EmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12[\n" +
+	"\fEmbedPrompts\x12$.cir.embedder.v1.EmbedPromptsRequest\x1a%.cir.embedder.v1.EmbedPromptsResponse\x12\\\n" +
 	"\vEmbedStream\x12#.cir.embedder.v1.EmbedStreamRequest\x1a$.cir.embedder.v1.EmbedStreamResponse(\x010\x01B\x8a\x01\n" +
 	"\x0fcir.embedder.v1B\rEmbedderProtoP\x01ZBcomposed-image-retrieval/clients/go/gen/cir/embedder/v1;embedderv1\xaa\x02\x0fCir.Embedder.V1\xca\x02\x0fCir\\Embedder\\V1b\x06proto3"
 
@@ -1252,7 +1432,7 @@ func file_cir_embedder_v1_embedder_proto_rawDescGZIP() []byte {
 }
 
 var file_cir_embedder_v1_embedder_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_cir_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_cir_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_cir_embedder_v1_embedder_proto_goTypes = []any{
 	(Priority)(0),                   // 0: cir.embedder.v1.Priority
 	(*GetEmbedderInfoRequest)(nil),  // 1: cir.embedder.v1.GetEmbedderInfoRequest
@@ -1265,55 +1445,66 @@ var file_cir_embedder_v1_embedder_proto_goTypes = []any{
 	(*EmbedTextsRequest)(nil),       // 8: cir.embedder.v1.EmbedTextsRequest
 	(*EmbedTextsResponse)(nil),      // 9: cir.embedder.v1.EmbedTextsResponse
 	(*TextCut)(nil),                 // 10: cir.embedder.v1.TextCut
-	(*EmbedTimings)(nil),            // 11: cir.embedder.v1.EmbedTimings
-	(*EmbedStreamRequest)(nil),      // 12: cir.embedder.v1.EmbedStreamRequest
-	(*EmbedStreamResponse)(nil),     // 13: cir.embedder.v1.EmbedStreamResponse
-	(*v1.ModelInfo)(nil),            // 14: cir.common.v1.ModelInfo
-	(*durationpb.Duration)(nil),     // 15: google.protobuf.Duration
-	(*v1.VectorEncoding)(nil),       // 16: cir.common.v1.VectorEncoding
-	(*v1.VectorBatch)(nil),          // 17: cir.common.v1.VectorBatch
-	(*v1.ItemError)(nil),            // 18: cir.common.v1.ItemError
+	(*EmbedPromptsRequest)(nil),     // 11: cir.embedder.v1.EmbedPromptsRequest
+	(*EmbedPromptsResponse)(nil),    // 12: cir.embedder.v1.EmbedPromptsResponse
+	(*EmbedTimings)(nil),            // 13: cir.embedder.v1.EmbedTimings
+	(*EmbedStreamRequest)(nil),      // 14: cir.embedder.v1.EmbedStreamRequest
+	(*EmbedStreamResponse)(nil),     // 15: cir.embedder.v1.EmbedStreamResponse
+	(*v1.ModelInfo)(nil),            // 16: cir.common.v1.ModelInfo
+	(*durationpb.Duration)(nil),     // 17: google.protobuf.Duration
+	(*v1.VectorEncoding)(nil),       // 18: cir.common.v1.VectorEncoding
+	(*v1.VectorBatch)(nil),          // 19: cir.common.v1.VectorBatch
+	(*v1.ItemError)(nil),            // 20: cir.common.v1.ItemError
 }
 var file_cir_embedder_v1_embedder_proto_depIdxs = []int32{
-	14, // 0: cir.embedder.v1.GetEmbedderInfoResponse.model:type_name -> cir.common.v1.ModelInfo
+	16, // 0: cir.embedder.v1.GetEmbedderInfoResponse.model:type_name -> cir.common.v1.ModelInfo
 	4,  // 1: cir.embedder.v1.GetEmbedderInfoResponse.limits:type_name -> cir.embedder.v1.EmbedderLimits
 	3,  // 2: cir.embedder.v1.GetEmbedderInfoResponse.decoding:type_name -> cir.embedder.v1.ImageDecoding
-	15, // 3: cir.embedder.v1.EmbedderLimits.call_timeout:type_name -> google.protobuf.Duration
-	15, // 4: cir.embedder.v1.EmbedderLimits.max_wait:type_name -> google.protobuf.Duration
+	17, // 3: cir.embedder.v1.EmbedderLimits.call_timeout:type_name -> google.protobuf.Duration
+	17, // 4: cir.embedder.v1.EmbedderLimits.max_wait:type_name -> google.protobuf.Duration
 	5,  // 5: cir.embedder.v1.EmbedImagesRequest.images:type_name -> cir.embedder.v1.ImageInput
-	16, // 6: cir.embedder.v1.EmbedImagesRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	18, // 6: cir.embedder.v1.EmbedImagesRequest.encoding:type_name -> cir.common.v1.VectorEncoding
 	0,  // 7: cir.embedder.v1.EmbedImagesRequest.priority:type_name -> cir.embedder.v1.Priority
-	17, // 8: cir.embedder.v1.EmbedImagesResponse.features:type_name -> cir.common.v1.VectorBatch
-	18, // 9: cir.embedder.v1.EmbedImagesResponse.errors:type_name -> cir.common.v1.ItemError
-	11, // 10: cir.embedder.v1.EmbedImagesResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
-	16, // 11: cir.embedder.v1.EmbedTextsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	19, // 8: cir.embedder.v1.EmbedImagesResponse.features:type_name -> cir.common.v1.VectorBatch
+	20, // 9: cir.embedder.v1.EmbedImagesResponse.errors:type_name -> cir.common.v1.ItemError
+	13, // 10: cir.embedder.v1.EmbedImagesResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	18, // 11: cir.embedder.v1.EmbedTextsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
 	0,  // 12: cir.embedder.v1.EmbedTextsRequest.priority:type_name -> cir.embedder.v1.Priority
-	17, // 13: cir.embedder.v1.EmbedTextsResponse.features:type_name -> cir.common.v1.VectorBatch
-	18, // 14: cir.embedder.v1.EmbedTextsResponse.errors:type_name -> cir.common.v1.ItemError
-	11, // 15: cir.embedder.v1.EmbedTextsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	19, // 13: cir.embedder.v1.EmbedTextsResponse.features:type_name -> cir.common.v1.VectorBatch
+	20, // 14: cir.embedder.v1.EmbedTextsResponse.errors:type_name -> cir.common.v1.ItemError
+	13, // 15: cir.embedder.v1.EmbedTextsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
 	10, // 16: cir.embedder.v1.EmbedTextsResponse.cuts:type_name -> cir.embedder.v1.TextCut
-	15, // 17: cir.embedder.v1.EmbedTimings.decode:type_name -> google.protobuf.Duration
-	15, // 18: cir.embedder.v1.EmbedTimings.queue:type_name -> google.protobuf.Duration
-	15, // 19: cir.embedder.v1.EmbedTimings.forward:type_name -> google.protobuf.Duration
-	15, // 20: cir.embedder.v1.EmbedTimings.total:type_name -> google.protobuf.Duration
-	6,  // 21: cir.embedder.v1.EmbedStreamRequest.images:type_name -> cir.embedder.v1.EmbedImagesRequest
-	8,  // 22: cir.embedder.v1.EmbedStreamRequest.texts:type_name -> cir.embedder.v1.EmbedTextsRequest
-	7,  // 23: cir.embedder.v1.EmbedStreamResponse.images:type_name -> cir.embedder.v1.EmbedImagesResponse
-	9,  // 24: cir.embedder.v1.EmbedStreamResponse.texts:type_name -> cir.embedder.v1.EmbedTextsResponse
-	18, // 25: cir.embedder.v1.EmbedStreamResponse.error:type_name -> cir.common.v1.ItemError
-	1,  // 26: cir.embedder.v1.EmbedderService.GetEmbedderInfo:input_type -> cir.embedder.v1.GetEmbedderInfoRequest
-	6,  // 27: cir.embedder.v1.EmbedderService.EmbedImages:input_type -> cir.embedder.v1.EmbedImagesRequest
-	8,  // 28: cir.embedder.v1.EmbedderService.EmbedTexts:input_type -> cir.embedder.v1.EmbedTextsRequest
-	12, // 29: cir.embedder.v1.EmbedderService.EmbedStream:input_type -> cir.embedder.v1.EmbedStreamRequest
-	2,  // 30: cir.embedder.v1.EmbedderService.GetEmbedderInfo:output_type -> cir.embedder.v1.GetEmbedderInfoResponse
-	7,  // 31: cir.embedder.v1.EmbedderService.EmbedImages:output_type -> cir.embedder.v1.EmbedImagesResponse
-	9,  // 32: cir.embedder.v1.EmbedderService.EmbedTexts:output_type -> cir.embedder.v1.EmbedTextsResponse
-	13, // 33: cir.embedder.v1.EmbedderService.EmbedStream:output_type -> cir.embedder.v1.EmbedStreamResponse
-	30, // [30:34] is the sub-list for method output_type
-	26, // [26:30] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	19, // 17: cir.embedder.v1.EmbedPromptsRequest.word_embeddings:type_name -> cir.common.v1.VectorBatch
+	18, // 18: cir.embedder.v1.EmbedPromptsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	0,  // 19: cir.embedder.v1.EmbedPromptsRequest.priority:type_name -> cir.embedder.v1.Priority
+	19, // 20: cir.embedder.v1.EmbedPromptsResponse.features:type_name -> cir.common.v1.VectorBatch
+	20, // 21: cir.embedder.v1.EmbedPromptsResponse.errors:type_name -> cir.common.v1.ItemError
+	13, // 22: cir.embedder.v1.EmbedPromptsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	10, // 23: cir.embedder.v1.EmbedPromptsResponse.cuts:type_name -> cir.embedder.v1.TextCut
+	17, // 24: cir.embedder.v1.EmbedTimings.decode:type_name -> google.protobuf.Duration
+	17, // 25: cir.embedder.v1.EmbedTimings.queue:type_name -> google.protobuf.Duration
+	17, // 26: cir.embedder.v1.EmbedTimings.forward:type_name -> google.protobuf.Duration
+	17, // 27: cir.embedder.v1.EmbedTimings.total:type_name -> google.protobuf.Duration
+	6,  // 28: cir.embedder.v1.EmbedStreamRequest.images:type_name -> cir.embedder.v1.EmbedImagesRequest
+	8,  // 29: cir.embedder.v1.EmbedStreamRequest.texts:type_name -> cir.embedder.v1.EmbedTextsRequest
+	7,  // 30: cir.embedder.v1.EmbedStreamResponse.images:type_name -> cir.embedder.v1.EmbedImagesResponse
+	9,  // 31: cir.embedder.v1.EmbedStreamResponse.texts:type_name -> cir.embedder.v1.EmbedTextsResponse
+	20, // 32: cir.embedder.v1.EmbedStreamResponse.error:type_name -> cir.common.v1.ItemError
+	1,  // 33: cir.embedder.v1.EmbedderService.GetEmbedderInfo:input_type -> cir.embedder.v1.GetEmbedderInfoRequest
+	6,  // 34: cir.embedder.v1.EmbedderService.EmbedImages:input_type -> cir.embedder.v1.EmbedImagesRequest
+	8,  // 35: cir.embedder.v1.EmbedderService.EmbedTexts:input_type -> cir.embedder.v1.EmbedTextsRequest
+	11, // 36: cir.embedder.v1.EmbedderService.EmbedPrompts:input_type -> cir.embedder.v1.EmbedPromptsRequest
+	14, // 37: cir.embedder.v1.EmbedderService.EmbedStream:input_type -> cir.embedder.v1.EmbedStreamRequest
+	2,  // 38: cir.embedder.v1.EmbedderService.GetEmbedderInfo:output_type -> cir.embedder.v1.GetEmbedderInfoResponse
+	7,  // 39: cir.embedder.v1.EmbedderService.EmbedImages:output_type -> cir.embedder.v1.EmbedImagesResponse
+	9,  // 40: cir.embedder.v1.EmbedderService.EmbedTexts:output_type -> cir.embedder.v1.EmbedTextsResponse
+	12, // 41: cir.embedder.v1.EmbedderService.EmbedPrompts:output_type -> cir.embedder.v1.EmbedPromptsResponse
+	15, // 42: cir.embedder.v1.EmbedderService.EmbedStream:output_type -> cir.embedder.v1.EmbedStreamResponse
+	38, // [38:43] is the sub-list for method output_type
+	33, // [33:38] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_cir_embedder_v1_embedder_proto_init() }
@@ -1325,11 +1516,11 @@ func file_cir_embedder_v1_embedder_proto_init() {
 		(*ImageInput_Content)(nil),
 		(*ImageInput_Tensor)(nil),
 	}
-	file_cir_embedder_v1_embedder_proto_msgTypes[11].OneofWrappers = []any{
+	file_cir_embedder_v1_embedder_proto_msgTypes[13].OneofWrappers = []any{
 		(*EmbedStreamRequest_Images)(nil),
 		(*EmbedStreamRequest_Texts)(nil),
 	}
-	file_cir_embedder_v1_embedder_proto_msgTypes[12].OneofWrappers = []any{
+	file_cir_embedder_v1_embedder_proto_msgTypes[14].OneofWrappers = []any{
 		(*EmbedStreamResponse_Images)(nil),
 		(*EmbedStreamResponse_Texts)(nil),
 		(*EmbedStreamResponse_Error)(nil),
@@ -1340,7 +1531,7 @@ func file_cir_embedder_v1_embedder_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_embedder_v1_embedder_proto_rawDesc), len(file_cir_embedder_v1_embedder_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

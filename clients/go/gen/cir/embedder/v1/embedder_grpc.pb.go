@@ -22,6 +22,7 @@ const (
 	EmbedderService_GetEmbedderInfo_FullMethodName = "/cir.embedder.v1.EmbedderService/GetEmbedderInfo"
 	EmbedderService_EmbedImages_FullMethodName     = "/cir.embedder.v1.EmbedderService/EmbedImages"
 	EmbedderService_EmbedTexts_FullMethodName      = "/cir.embedder.v1.EmbedderService/EmbedTexts"
+	EmbedderService_EmbedPrompts_FullMethodName    = "/cir.embedder.v1.EmbedderService/EmbedPrompts"
 	EmbedderService_EmbedStream_FullMethodName     = "/cir.embedder.v1.EmbedderService/EmbedStream"
 )
 
@@ -43,6 +44,11 @@ type EmbedderServiceClient interface {
 	EmbedImages(ctx context.Context, in *EmbedImagesRequest, opts ...grpc.CallOption) (*EmbedImagesResponse, error)
 	// Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which.
 	EmbedTexts(ctx context.Context, in *EmbedTextsRequest, opts ...grpc.CallOption) (*EmbedTextsResponse, error)
+	// Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+	// combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+	// (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+	// another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+	EmbedPrompts(ctx context.Context, in *EmbedPromptsRequest, opts ...grpc.CallOption) (*EmbedPromptsResponse, error)
 	// Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
 	// in order; `batch_id` ties them to requests. The server reads ahead only
 	// `max_stream_batches` batches, so a sender that is too fast is held by flow control. A batch outside
@@ -89,6 +95,16 @@ func (c *embedderServiceClient) EmbedTexts(ctx context.Context, in *EmbedTextsRe
 	return out, nil
 }
 
+func (c *embedderServiceClient) EmbedPrompts(ctx context.Context, in *EmbedPromptsRequest, opts ...grpc.CallOption) (*EmbedPromptsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EmbedPromptsResponse)
+	err := c.cc.Invoke(ctx, EmbedderService_EmbedPrompts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *embedderServiceClient) EmbedStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EmbedStreamRequest, EmbedStreamResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &EmbedderService_ServiceDesc.Streams[0], EmbedderService_EmbedStream_FullMethodName, cOpts...)
@@ -120,6 +136,11 @@ type EmbedderServiceServer interface {
 	EmbedImages(context.Context, *EmbedImagesRequest) (*EmbedImagesResponse, error)
 	// Features of texts. Texts longer than the model's context are cut to it, as CLIP does; `cuts` says which.
 	EmbedTexts(context.Context, *EmbedTextsRequest) (*EmbedTextsResponse, error)
+	// Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+	// combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+	// (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+	// another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+	EmbedPrompts(context.Context, *EmbedPromptsRequest) (*EmbedPromptsResponse, error)
 	// Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
 	// in order; `batch_id` ties them to requests. The server reads ahead only
 	// `max_stream_batches` batches, so a sender that is too fast is held by flow control. A batch outside
@@ -144,6 +165,9 @@ func (UnimplementedEmbedderServiceServer) EmbedImages(context.Context, *EmbedIma
 }
 func (UnimplementedEmbedderServiceServer) EmbedTexts(context.Context, *EmbedTextsRequest) (*EmbedTextsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EmbedTexts not implemented")
+}
+func (UnimplementedEmbedderServiceServer) EmbedPrompts(context.Context, *EmbedPromptsRequest) (*EmbedPromptsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EmbedPrompts not implemented")
 }
 func (UnimplementedEmbedderServiceServer) EmbedStream(grpc.BidiStreamingServer[EmbedStreamRequest, EmbedStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method EmbedStream not implemented")
@@ -223,6 +247,24 @@ func _EmbedderService_EmbedTexts_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EmbedderService_EmbedPrompts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EmbedPromptsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EmbedderServiceServer).EmbedPrompts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EmbedderService_EmbedPrompts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EmbedderServiceServer).EmbedPrompts(ctx, req.(*EmbedPromptsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _EmbedderService_EmbedStream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(EmbedderServiceServer).EmbedStream(&grpc.GenericServerStream[EmbedStreamRequest, EmbedStreamResponse]{ServerStream: stream})
 }
@@ -248,6 +290,10 @@ var EmbedderService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EmbedTexts",
 			Handler:    _EmbedderService_EmbedTexts_Handler,
+		},
+		{
+			MethodName: "EmbedPrompts",
+			Handler:    _EmbedderService_EmbedPrompts_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -641,7 +641,7 @@ type SearchRequest struct {
 	// 1 to `max_turns` turns, oldest first. To edit an earlier turn, send it changed.
 	Turns []*Turn `protobuf:"bytes,2,rep,name=turns,proto3" json:"turns,omitempty"`
 	// Combiner for turns with both reference and text, by a name that the combiner service lists, such as
-	// "sum" or "combiner/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
+	// "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
 	// need no combiner.
 	Combiner string `protobuf:"bytes,3,opt,name=combiner,proto3" json:"combiner,omitempty"`
 	// Only items that pass. Default all.
@@ -1100,8 +1100,9 @@ type TurnExplanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the turn was taken.
 	Kind TurnKind `protobuf:"varint,1,opt,name=kind,proto3,enum=cir.search.v1.TurnKind" json:"kind,omitempty"`
-	// Weight of the text: 0 without text, 1 without reference, else the combiner's.
-	TextWeight float64 `protobuf:"fixed64,2,opt,name=text_weight,json=textWeight,proto3" json:"text_weight,omitempty"`
+	// Weight of the text: 0 without text, 1 without reference, else the combiner's. Unset where the combiner weighs
+	// nothing: an inversion, whose text tower reads the image as a word of the text.
+	TextWeight *float64 `protobuf:"fixed64,2,opt,name=text_weight,json=textWeight,proto3,oneof" json:"text_weight,omitempty"`
 	// Tokens of the turn's text where it is longer than what the model reads; 0 where it was read whole.
 	TextTokens uint32 `protobuf:"varint,3,opt,name=text_tokens,json=textTokens,proto3" json:"text_tokens,omitempty"`
 	// Tokens of its beginning that the model read, where it was cut.
@@ -1148,8 +1149,8 @@ func (x *TurnExplanation) GetKind() TurnKind {
 }
 
 func (x *TurnExplanation) GetTextWeight() float64 {
-	if x != nil {
-		return x.TextWeight
+	if x != nil && x.TextWeight != nil {
+		return *x.TextWeight
 	}
 	return 0
 }
@@ -1171,7 +1172,7 @@ func (x *TurnExplanation) GetReadTokens() uint32 {
 // Time in each stage. Stages that did not happen are unset. `embed_images` and `embed_texts` run side by side.
 type SearchTimings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Embedding the texts of all turns.
+	// Embedding the texts of all turns, and the sentences that an inversion puts images into.
 	EmbedTexts *durationpb.Duration `protobuf:"bytes,1,opt,name=embed_texts,json=embedTexts,proto3" json:"embed_texts,omitempty"`
 	// Embedding the images of all turns.
 	EmbedImages *durationpb.Duration `protobuf:"bytes,2,opt,name=embed_images,json=embedImages,proto3" json:"embed_images,omitempty"`
@@ -1354,15 +1355,16 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x05exact\x18\x05 \x01(\bR\x05exact\x12,\n" +
 	"\x0funindexed_items\x18\x06 \x01(\x04H\x00R\x0eunindexedItems\x88\x01\x01\x129\n" +
 	"\bfeedback\x18\a \x01(\x0e2\x1d.cir.search.v1.FeedbackMethodR\bfeedbackB\x12\n" +
-	"\x10_unindexed_items\"\xa1\x01\n" +
+	"\x10_unindexed_items\"\xb6\x01\n" +
 	"\x0fTurnExplanation\x12+\n" +
-	"\x04kind\x18\x01 \x01(\x0e2\x17.cir.search.v1.TurnKindR\x04kind\x12\x1f\n" +
-	"\vtext_weight\x18\x02 \x01(\x01R\n" +
-	"textWeight\x12\x1f\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x17.cir.search.v1.TurnKindR\x04kind\x12$\n" +
+	"\vtext_weight\x18\x02 \x01(\x01H\x00R\n" +
+	"textWeight\x88\x01\x01\x12\x1f\n" +
 	"\vtext_tokens\x18\x03 \x01(\rR\n" +
 	"textTokens\x12\x1f\n" +
 	"\vread_tokens\x18\x04 \x01(\rR\n" +
-	"readTokens\"\xd3\x02\n" +
+	"readTokensB\x0e\n" +
+	"\f_text_weight\"\xd3\x02\n" +
 	"\rSearchTimings\x12:\n" +
 	"\vembed_texts\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"embedTexts\x12<\n" +
@@ -1473,6 +1475,7 @@ func file_cir_search_v1_search_proto_init() {
 	file_cir_search_v1_search_proto_msgTypes[4].OneofWrappers = []any{}
 	file_cir_search_v1_search_proto_msgTypes[5].OneofWrappers = []any{}
 	file_cir_search_v1_search_proto_msgTypes[8].OneofWrappers = []any{}
+	file_cir_search_v1_search_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

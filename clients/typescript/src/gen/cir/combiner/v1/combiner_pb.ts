@@ -2,8 +2,8 @@
 // @generated from file cir/combiner/v1/combiner.proto (package cir.combiner.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { VectorBatch, VectorEncoding } from "../../common/v1/vectors_pb.js";
 import { file_cir_common_v1_vectors } from "../../common/v1/vectors_pb.js";
 import type { Duration } from "@bufbuild/protobuf/wkt";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/combiner/v1/combiner.proto.
  */
 export const file_cir_combiner_v1_combiner: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaXIvY29tYmluZXIvdjEvY29tYmluZXIucHJvdG8SD2Npci5jb21iaW5lci52MSIYChZHZXRDb21iaW5lckluZm9SZXF1ZXN0IogBChdHZXRDb21iaW5lckluZm9SZXNwb25zZRIvCgZsaW1pdHMYASABKAsyHy5jaXIuY29tYmluZXIudjEuQ29tYmluZXJMaW1pdHMSEQoJY29tYmluZXJzGAIgASgNEhgKEGRlZmF1bHRfY29tYmluZXIYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKUAQoOQ29tYmluZXJMaW1pdHMSFwoPbWF4X2JhdGNoX2l0ZW1zGAEgASgNEhUKDW1heF9kaW1lbnNpb24YAiABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYAyABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYBCABKA0SGQoRbWF4X21lc3NhZ2VfcGFydHMYBSABKA0iPQoUTGlzdENvbWJpbmVyc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiXgoVTGlzdENvbWJpbmVyc1Jlc3BvbnNlEiwKCWNvbWJpbmVycxgBIAMoCzIZLmNpci5jb21iaW5lci52MS5Db21iaW5lchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki8wEKCENvbWJpbmVyEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYAyABKAkSEQoJZGltZW5zaW9uGAQgASgNEhkKEXRha2VzX3RleHRfd2VpZ2h0GAUgASgIEg8KB3Byb2JsZW0YBiABKAkSOQoIbWV0YWRhdGEYByADKAsyJy5jaXIuY29tYmluZXIudjEuQ29tYmluZXIuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5AEKDkNvbWJpbmVSZXF1ZXN0EhAKCGNvbWJpbmVyGAEgASgJEjIKDmltYWdlX2ZlYXR1cmVzGAIgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIxCg10ZXh0X2ZlYXR1cmVzGAMgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIYCgt0ZXh0X3dlaWdodBgEIAEoAUgAiAEBEi8KCGVuY29kaW5nGAUgASgLMh0uY2lyLmNvbW1vbi52MS5WZWN0b3JFbmNvZGluZ0IOCgxfdGV4dF93ZWlnaHQiqQEKD0NvbWJpbmVSZXNwb25zZRIxCg1xdWVyeV92ZWN0b3JzGAEgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIUCgx0ZXh0X3dlaWdodHMYAiADKAISEAoIY29tYmluZXIYAyABKAkSKgoHZWxhcHNlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdsYW1iZGFzGAUgAygCMqUCCg9Db21iaW5lclNlcnZpY2USZAoPR2V0Q29tYmluZXJJbmZvEicuY2lyLmNvbWJpbmVyLnYxLkdldENvbWJpbmVySW5mb1JlcXVlc3QaKC5jaXIuY29tYmluZXIudjEuR2V0Q29tYmluZXJJbmZvUmVzcG9uc2USXgoNTGlzdENvbWJpbmVycxIlLmNpci5jb21iaW5lci52MS5MaXN0Q29tYmluZXJzUmVxdWVzdBomLmNpci5jb21iaW5lci52MS5MaXN0Q29tYmluZXJzUmVzcG9uc2USTAoHQ29tYmluZRIfLmNpci5jb21iaW5lci52MS5Db21iaW5lUmVxdWVzdBogLmNpci5jb21iaW5lci52MS5Db21iaW5lUmVzcG9uc2VCigEKD2Npci5jb21iaW5lci52MUINQ29tYmluZXJQcm90b1ABWkJjb21wb3NlZC1pbWFnZS1yZXRyaWV2YWwvY2xpZW50cy9nby9nZW4vY2lyL2NvbWJpbmVyL3YxO2NvbWJpbmVydjGqAg9DaXIuQ29tYmluZXIuVjHKAg9DaXJcQ29tYmluZXJcVjFiBnByb3RvMw", [file_cir_common_v1_vectors, file_google_protobuf_duration]);
+  fileDesc("Ch5jaXIvY29tYmluZXIvdjEvY29tYmluZXIucHJvdG8SD2Npci5jb21iaW5lci52MSIYChZHZXRDb21iaW5lckluZm9SZXF1ZXN0IogBChdHZXRDb21iaW5lckluZm9SZXNwb25zZRIvCgZsaW1pdHMYASABKAsyHy5jaXIuY29tYmluZXIudjEuQ29tYmluZXJMaW1pdHMSEQoJY29tYmluZXJzGAIgASgNEhgKEGRlZmF1bHRfY29tYmluZXIYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKUAQoOQ29tYmluZXJMaW1pdHMSFwoPbWF4X2JhdGNoX2l0ZW1zGAEgASgNEhUKDW1heF9kaW1lbnNpb24YAiABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYAyABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYBCABKA0SGQoRbWF4X21lc3NhZ2VfcGFydHMYBSABKA0iPQoUTGlzdENvbWJpbmVyc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiXgoVTGlzdENvbWJpbmVyc1Jlc3BvbnNlEiwKCWNvbWJpbmVycxgBIAMoCzIZLmNpci5jb21iaW5lci52MS5Db21iaW5lchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkitwIKCENvbWJpbmVyEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYAyABKAkSEQoJZGltZW5zaW9uGAQgASgNEhkKEXRha2VzX3RleHRfd2VpZ2h0GAUgASgIEg8KB3Byb2JsZW0YBiABKAkSOQoIbWV0YWRhdGEYByADKAsyJy5jaXIuY29tYmluZXIudjEuQ29tYmluZXIuTWV0YWRhdGFFbnRyeRItCgVuZWVkcxgIIAEoDjIeLmNpci5jb21iaW5lci52MS5Db21wb3Nlck5lZWRzEhMKC3Rva2VuX3dpZHRoGAkgASgNGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLkAQoOQ29tYmluZVJlcXVlc3QSEAoIY29tYmluZXIYASABKAkSMgoOaW1hZ2VfZmVhdHVyZXMYAiABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEjEKDXRleHRfZmVhdHVyZXMYAyABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEhgKC3RleHRfd2VpZ2h0GAQgASgBSACIAQESLwoIZW5jb2RpbmcYBSABKAsyHS5jaXIuY29tbW9uLnYxLlZlY3RvckVuY29kaW5nQg4KDF90ZXh0X3dlaWdodCLwAQoPQ29tYmluZVJlc3BvbnNlEjEKDXF1ZXJ5X3ZlY3RvcnMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEhQKDHRleHRfd2VpZ2h0cxgCIAMoAhIQCghjb21iaW5lchgDIAEoCRIqCgdlbGFwc2VkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg8KB2xhbWJkYXMYBSADKAISMwoPd29yZF9lbWJlZGRpbmdzGAYgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIQCgh0ZW1wbGF0ZRgHIAEoCSpNCg1Db21wb3Nlck5lZWRzEh4KGkNPTVBPU0VSX05FRURTX1VOU1BFQ0lGSUVEEAASDAoIRkVBVFVSRVMQARIOCgpURVhUX1RPV0VSEAIypQIKD0NvbWJpbmVyU2VydmljZRJkCg9HZXRDb21iaW5lckluZm8SJy5jaXIuY29tYmluZXIudjEuR2V0Q29tYmluZXJJbmZvUmVxdWVzdBooLmNpci5jb21iaW5lci52MS5HZXRDb21iaW5lckluZm9SZXNwb25zZRJeCg1MaXN0Q29tYmluZXJzEiUuY2lyLmNvbWJpbmVyLnYxLkxpc3RDb21iaW5lcnNSZXF1ZXN0GiYuY2lyLmNvbWJpbmVyLnYxLkxpc3RDb21iaW5lcnNSZXNwb25zZRJMCgdDb21iaW5lEh8uY2lyLmNvbWJpbmVyLnYxLkNvbWJpbmVSZXF1ZXN0GiAuY2lyLmNvbWJpbmVyLnYxLkNvbWJpbmVSZXNwb25zZUKKAQoPY2lyLmNvbWJpbmVyLnYxQg1Db21iaW5lclByb3RvUAFaQmNvbXBvc2VkLWltYWdlLXJldHJpZXZhbC9jbGllbnRzL2dvL2dlbi9jaXIvY29tYmluZXIvdjE7Y29tYmluZXJ2MaoCD0Npci5Db21iaW5lci5WMcoCD0NpclxDb21iaW5lclxWMWIGcHJvdG8z", [file_cir_common_v1_vectors, file_google_protobuf_duration]);
 
 /**
  * Asks for the limits.
@@ -185,8 +185,8 @@ export const ListCombinersResponseSchema: GenMessage<ListCombinersResponse> = /*
  */
 export type Combiner = Message<"cir.combiner.v1.Combiner"> & {
   /**
-   * "combiner/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or of a plug-in, such
-   * as "sum".
+   * "combiner/<checkpoint>" or "inversion/<checkpoint>" for a checkpoint; otherwise the name of a built-in combiner or
+   * of a plug-in, such as "sum".
    *
    * @generated from field: string name = 1;
    */
@@ -233,6 +233,21 @@ export type Combiner = Message<"cir.combiner.v1.Combiner"> & {
    * @generated from field: map<string, string> metadata = 7;
    */
   metadata: { [key: string]: string };
+
+  /**
+   * What it needs, and so where its query is made.
+   *
+   * @generated from field: cir.combiner.v1.ComposerNeeds needs = 8;
+   */
+  needs: ComposerNeeds;
+
+  /**
+   * Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES, and in an unusable
+   * one.
+   *
+   * @generated from field: uint32 token_width = 9;
+   */
+  tokenWidth: number;
 };
 
 /**
@@ -300,7 +315,7 @@ export const CombineRequestSchema: GenMessage<CombineRequest> = /*@__PURE__*/
  */
 export type CombineResponse = Message<"cir.combiner.v1.CombineResponse"> & {
   /**
-   * L2-normalised query vectors, one row a pair.
+   * L2-normalised query vectors, one row a pair. Unset where the combiner needs the text tower.
    *
    * @generated from field: cir.common.v1.VectorBatch query_vectors = 1;
    */
@@ -308,7 +323,8 @@ export type CombineResponse = Message<"cir.combiner.v1.CombineResponse"> & {
 
   /**
    * The request's `text_weight` where it was given, one a pair. Else the network's dynamic scalar (lambda of
-   * the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others.
+   * the paper) for `combiner/<checkpoint>`, as it is, and a constant of the combiner for others. Empty where the
+   * combiner needs the text tower: it weighs nothing.
    *
    * @generated from field: repeated float text_weights = 2;
    */
@@ -336,6 +352,20 @@ export type CombineResponse = Message<"cir.combiner.v1.CombineResponse"> & {
    * @generated from field: repeated float lambdas = 5;
    */
   lambdas: number[];
+
+  /**
+   * Word embeddings of the images, one row a pair, raw; set where the combiner needs the text tower.
+   *
+   * @generated from field: cir.common.v1.VectorBatch word_embeddings = 6;
+   */
+  wordEmbeddings?: VectorBatch | undefined;
+
+  /**
+   * Sentence that word embedding and text belong into, for EmbedPrompts; set with `word_embeddings`.
+   *
+   * @generated from field: string template = 7;
+   */
+  template: string;
 };
 
 /**
@@ -346,7 +376,44 @@ export const CombineResponseSchema: GenMessage<CombineResponse> = /*@__PURE__*/
   messageDesc(file_cir_combiner_v1_combiner, 7);
 
 /**
- * Combiners: functions (image features, text features) -> (query vector, text weight).
+ * What a composer needs to make a query, and so where it runs.
+ *
+ * @generated from enum cir.combiner.v1.ComposerNeeds
+ */
+export enum ComposerNeeds {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: COMPOSER_NEEDS_UNSPECIFIED = 0;
+   */
+  COMPOSER_NEEDS_UNSPECIFIED = 0,
+
+  /**
+   * Features of image and text: Combine answers with the query vector.
+   *
+   * @generated from enum value: FEATURES = 1;
+   */
+  FEATURES = 1,
+
+  /**
+   * The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
+   * EmbedPrompts of the embedder makes the query vector of them and of the text itself.
+   *
+   * @generated from enum value: TEXT_TOWER = 2;
+   */
+  TEXT_TOWER = 2,
+}
+
+/**
+ * Describes the enum cir.combiner.v1.ComposerNeeds.
+ */
+export const ComposerNeedsSchema: GenEnum<ComposerNeeds> = /*@__PURE__*/
+  enumDesc(file_cir_combiner_v1_combiner, 0);
+
+/**
+ * Composers that work on features: combiners, functions (image features, text features) -> (query vector, text weight),
+ * and inversions, functions (image features) -> (word embedding), which the embedder's text tower reads in a sentence
+ * with the text (EmbedPrompts).
  *
  * Errors of every method, besides those named with it: RESOURCE_EXHAUSTED (OVERLOADED, with
  * RetryInfo) when too many calls are under way, UNAVAILABLE (NOT_READY) while the service starts or

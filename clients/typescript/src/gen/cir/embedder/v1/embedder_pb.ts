@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/embedder/v1/embedder.proto.
  */
 export const file_cir_embedder_v1_embedder: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaXIvZW1iZWRkZXIvdjEvZW1iZWRkZXIucHJvdG8SD2Npci5lbWJlZGRlci52MSIYChZHZXRFbWJlZGRlckluZm9SZXF1ZXN0IrYBChdHZXRFbWJlZGRlckluZm9SZXNwb25zZRInCgVtb2RlbBgBIAEoCzIYLmNpci5jb21tb24udjEuTW9kZWxJbmZvEi8KBmxpbWl0cxgCIAEoCzIfLmNpci5lbWJlZGRlci52MS5FbWJlZGRlckxpbWl0cxIPCgd2ZXJzaW9uGAMgASgJEjAKCGRlY29kaW5nGAQgASgLMh4uY2lyLmVtYmVkZGVyLnYxLkltYWdlRGVjb2RpbmcidwoNSW1hZ2VEZWNvZGluZxIPCgdmb3JtYXRzGAEgAygJEhgKEGV4aWZfb3JpZW50YXRpb24YAiABKAgSDQoFYWxwaGEYAyABKAkSGAoQYWxwaGFfYmFja2dyb3VuZBgEIAEoCRISCgpqcGVnX2RyYWZ0GAUgASgIIoEDCg5FbWJlZGRlckxpbWl0cxIXCg9tYXhfaW1hZ2VfYnl0ZXMYASABKAQSGAoQbWF4X2ltYWdlX3BpeGVscxgCIAEoBBIbChNtYXhfdGV4dF9jaGFyYWN0ZXJzGAMgASgNEhcKD21heF9iYXRjaF9pdGVtcxgEIAEoDRIZChFtYXhfbWVzc2FnZV9ieXRlcxgFIAEoBBIXCg9tYXhfcXVldWVfaXRlbXMYBiABKA0SHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYByABKA0SGgoSbWF4X3N0cmVhbV9iYXRjaGVzGAggASgNEh8KF21heF9wcmVwcm9jZXNzZWRfcGl4ZWxzGAkgASgEEi8KDGNhbGxfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghtYXhfd2FpdBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfbWVzc2FnZV9wYXJ0cxgMIAEoDSI7CgpJbWFnZUlucHV0EhEKB2NvbnRlbnQYASABKAxIABIQCgZ0ZW5zb3IYAiABKAxIAEIICgZzb3VyY2UiwwEKEkVtYmVkSW1hZ2VzUmVxdWVzdBIrCgZpbWFnZXMYASADKAsyGy5jaXIuZW1iZWRkZXIudjEuSW1hZ2VJbnB1dBIvCghlbmNvZGluZxgCIAEoCzIdLmNpci5jb21tb24udjEuVmVjdG9yRW5jb2RpbmcSKwoIcHJpb3JpdHkYAyABKA4yGS5jaXIuZW1iZWRkZXIudjEuUHJpb3JpdHkSIgoaZXhwZWN0ZWRfbW9kZWxfZmluZ2VycHJpbnQYBCABKAkinQEKE0VtYmVkSW1hZ2VzUmVzcG9uc2USLAoIZmVhdHVyZXMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEi4KB3RpbWluZ3MYAyABKAsyHS5jaXIuZW1iZWRkZXIudjEuRW1iZWRUaW1pbmdzIqQBChFFbWJlZFRleHRzUmVxdWVzdBINCgV0ZXh0cxgBIAMoCRIvCghlbmNvZGluZxgCIAEoCzIdLmNpci5jb21tb24udjEuVmVjdG9yRW5jb2RpbmcSKwoIcHJpb3JpdHkYAyABKA4yGS5jaXIuZW1iZWRkZXIudjEuUHJpb3JpdHkSIgoaZXhwZWN0ZWRfbW9kZWxfZmluZ2VycHJpbnQYBCABKAkixAEKEkVtYmVkVGV4dHNSZXNwb25zZRIsCghmZWF0dXJlcxgBIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISLgoHdGltaW5ncxgDIAEoCzIdLmNpci5lbWJlZGRlci52MS5FbWJlZFRpbWluZ3MSJgoEY3V0cxgEIAMoCzIYLmNpci5lbWJlZGRlci52MS5UZXh0Q3V0Ij0KB1RleHRDdXQSDQoFaW5kZXgYASABKA0SDgoGdG9rZW5zGAIgASgNEhMKC3JlYWRfdG9rZW5zGAMgASgNIs0BCgxFbWJlZFRpbWluZ3MSKQoGZGVjb2RlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXF1ZXVlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2ZvcndhcmQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKY2FjaGVfaGl0cxgFIAEoDSKbAQoSRW1iZWRTdHJlYW1SZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgEEjUKBmltYWdlcxgCIAEoCzIjLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1JlcXVlc3RIABIzCgV0ZXh0cxgDIAEoCzIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdEgAQgcKBWJhdGNoIsoBChNFbWJlZFN0cmVhbVJlc3BvbnNlEhAKCGJhdGNoX2lkGAEgASgEEjYKBmltYWdlcxgCIAEoCzIkLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1Jlc3BvbnNlSAASNAoFdGV4dHMYAyABKAsyIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRUZXh0c1Jlc3BvbnNlSAASKQoFZXJyb3IYBCABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCo/CghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEg8KC0lOVEVSQUNUSVZFEAESCAoEQlVMSxACMoYDCg9FbWJlZGRlclNlcnZpY2USZAoPR2V0RW1iZWRkZXJJbmZvEicuY2lyLmVtYmVkZGVyLnYxLkdldEVtYmVkZGVySW5mb1JlcXVlc3QaKC5jaXIuZW1iZWRkZXIudjEuR2V0RW1iZWRkZXJJbmZvUmVzcG9uc2USWAoLRW1iZWRJbWFnZXMSIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRJbWFnZXNSZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkSW1hZ2VzUmVzcG9uc2USVQoKRW1iZWRUZXh0cxIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdBojLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVzcG9uc2USXAoLRW1iZWRTdHJlYW0SIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRTdHJlYW1SZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkU3RyZWFtUmVzcG9uc2UoATABQooBCg9jaXIuZW1iZWRkZXIudjFCDUVtYmVkZGVyUHJvdG9QAVpCY29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9lbWJlZGRlci92MTtlbWJlZGRlcnYxqgIPQ2lyLkVtYmVkZGVyLlYxygIPQ2lyXEVtYmVkZGVyXFYxYgZwcm90bzM", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_google_protobuf_duration]);
+  fileDesc("Ch5jaXIvZW1iZWRkZXIvdjEvZW1iZWRkZXIucHJvdG8SD2Npci5lbWJlZGRlci52MSIYChZHZXRFbWJlZGRlckluZm9SZXF1ZXN0IrYBChdHZXRFbWJlZGRlckluZm9SZXNwb25zZRInCgVtb2RlbBgBIAEoCzIYLmNpci5jb21tb24udjEuTW9kZWxJbmZvEi8KBmxpbWl0cxgCIAEoCzIfLmNpci5lbWJlZGRlci52MS5FbWJlZGRlckxpbWl0cxIPCgd2ZXJzaW9uGAMgASgJEjAKCGRlY29kaW5nGAQgASgLMh4uY2lyLmVtYmVkZGVyLnYxLkltYWdlRGVjb2RpbmcidwoNSW1hZ2VEZWNvZGluZxIPCgdmb3JtYXRzGAEgAygJEhgKEGV4aWZfb3JpZW50YXRpb24YAiABKAgSDQoFYWxwaGEYAyABKAkSGAoQYWxwaGFfYmFja2dyb3VuZBgEIAEoCRISCgpqcGVnX2RyYWZ0GAUgASgIIoEDCg5FbWJlZGRlckxpbWl0cxIXCg9tYXhfaW1hZ2VfYnl0ZXMYASABKAQSGAoQbWF4X2ltYWdlX3BpeGVscxgCIAEoBBIbChNtYXhfdGV4dF9jaGFyYWN0ZXJzGAMgASgNEhcKD21heF9iYXRjaF9pdGVtcxgEIAEoDRIZChFtYXhfbWVzc2FnZV9ieXRlcxgFIAEoBBIXCg9tYXhfcXVldWVfaXRlbXMYBiABKA0SHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYByABKA0SGgoSbWF4X3N0cmVhbV9iYXRjaGVzGAggASgNEh8KF21heF9wcmVwcm9jZXNzZWRfcGl4ZWxzGAkgASgEEi8KDGNhbGxfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghtYXhfd2FpdBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfbWVzc2FnZV9wYXJ0cxgMIAEoDSI7CgpJbWFnZUlucHV0EhEKB2NvbnRlbnQYASABKAxIABIQCgZ0ZW5zb3IYAiABKAxIAEIICgZzb3VyY2UiwwEKEkVtYmVkSW1hZ2VzUmVxdWVzdBIrCgZpbWFnZXMYASADKAsyGy5jaXIuZW1iZWRkZXIudjEuSW1hZ2VJbnB1dBIvCghlbmNvZGluZxgCIAEoCzIdLmNpci5jb21tb24udjEuVmVjdG9yRW5jb2RpbmcSKwoIcHJpb3JpdHkYAyABKA4yGS5jaXIuZW1iZWRkZXIudjEuUHJpb3JpdHkSIgoaZXhwZWN0ZWRfbW9kZWxfZmluZ2VycHJpbnQYBCABKAkinQEKE0VtYmVkSW1hZ2VzUmVzcG9uc2USLAoIZmVhdHVyZXMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEi4KB3RpbWluZ3MYAyABKAsyHS5jaXIuZW1iZWRkZXIudjEuRW1iZWRUaW1pbmdzIqQBChFFbWJlZFRleHRzUmVxdWVzdBINCgV0ZXh0cxgBIAMoCRIvCghlbmNvZGluZxgCIAEoCzIdLmNpci5jb21tb24udjEuVmVjdG9yRW5jb2RpbmcSKwoIcHJpb3JpdHkYAyABKA4yGS5jaXIuZW1iZWRkZXIudjEuUHJpb3JpdHkSIgoaZXhwZWN0ZWRfbW9kZWxfZmluZ2VycHJpbnQYBCABKAkixAEKEkVtYmVkVGV4dHNSZXNwb25zZRIsCghmZWF0dXJlcxgBIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISLgoHdGltaW5ncxgDIAEoCzIdLmNpci5lbWJlZGRlci52MS5FbWJlZFRpbWluZ3MSJgoEY3V0cxgEIAMoCzIYLmNpci5lbWJlZGRlci52MS5UZXh0Q3V0Ij0KB1RleHRDdXQSDQoFaW5kZXgYASABKA0SDgoGdG9rZW5zGAIgASgNEhMKC3JlYWRfdG9rZW5zGAMgASgNIu0BChNFbWJlZFByb21wdHNSZXF1ZXN0EhAKCHRlbXBsYXRlGAEgASgJEg0KBXRleHRzGAIgAygJEjMKD3dvcmRfZW1iZWRkaW5ncxgDIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSLwoIZW5jb2RpbmcYBCABKAsyHS5jaXIuY29tbW9uLnYxLlZlY3RvckVuY29kaW5nEisKCHByaW9yaXR5GAUgASgOMhkuY2lyLmVtYmVkZGVyLnYxLlByaW9yaXR5EiIKGmV4cGVjdGVkX21vZGVsX2ZpbmdlcnByaW50GAYgASgJIsYBChRFbWJlZFByb21wdHNSZXNwb25zZRIsCghmZWF0dXJlcxgBIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISLgoHdGltaW5ncxgDIAEoCzIdLmNpci5lbWJlZGRlci52MS5FbWJlZFRpbWluZ3MSJgoEY3V0cxgEIAMoCzIYLmNpci5lbWJlZGRlci52MS5UZXh0Q3V0Is0BCgxFbWJlZFRpbWluZ3MSKQoGZGVjb2RlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXF1ZXVlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2ZvcndhcmQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKY2FjaGVfaGl0cxgFIAEoDSKbAQoSRW1iZWRTdHJlYW1SZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgEEjUKBmltYWdlcxgCIAEoCzIjLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1JlcXVlc3RIABIzCgV0ZXh0cxgDIAEoCzIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdEgAQgcKBWJhdGNoIsoBChNFbWJlZFN0cmVhbVJlc3BvbnNlEhAKCGJhdGNoX2lkGAEgASgEEjYKBmltYWdlcxgCIAEoCzIkLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1Jlc3BvbnNlSAASNAoFdGV4dHMYAyABKAsyIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRUZXh0c1Jlc3BvbnNlSAASKQoFZXJyb3IYBCABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCo/CghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEg8KC0lOVEVSQUNUSVZFEAESCAoEQlVMSxACMuMDCg9FbWJlZGRlclNlcnZpY2USZAoPR2V0RW1iZWRkZXJJbmZvEicuY2lyLmVtYmVkZGVyLnYxLkdldEVtYmVkZGVySW5mb1JlcXVlc3QaKC5jaXIuZW1iZWRkZXIudjEuR2V0RW1iZWRkZXJJbmZvUmVzcG9uc2USWAoLRW1iZWRJbWFnZXMSIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRJbWFnZXNSZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkSW1hZ2VzUmVzcG9uc2USVQoKRW1iZWRUZXh0cxIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdBojLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVzcG9uc2USWwoMRW1iZWRQcm9tcHRzEiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkUHJvbXB0c1JlcXVlc3QaJS5jaXIuZW1iZWRkZXIudjEuRW1iZWRQcm9tcHRzUmVzcG9uc2USXAoLRW1iZWRTdHJlYW0SIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRTdHJlYW1SZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkU3RyZWFtUmVzcG9uc2UoATABQooBCg9jaXIuZW1iZWRkZXIudjFCDUVtYmVkZGVyUHJvdG9QAVpCY29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9lbWJlZGRlci92MTtlbWJlZGRlcnYxqgIPQ2lyLkVtYmVkZGVyLlYxygIPQ2lyXEVtYmVkZGVyXFYxYgZwcm90bzM", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_google_protobuf_duration]);
 
 /**
  * Asks for the model and the limits.
@@ -468,6 +468,107 @@ export const TextCutSchema: GenMessage<TextCut> = /*@__PURE__*/
   messageDesc(file_cir_embedder_v1_embedder, 9);
 
 /**
+ * Sentences to embed, each with a text and a word embedding of its own.
+ *
+ * @generated from message cir.embedder.v1.EmbedPromptsRequest
+ */
+export type EmbedPromptsRequest = Message<"cir.embedder.v1.EmbedPromptsRequest"> & {
+  /**
+   * Sentence around both, such as "a photo of {image} that {text}": `{image}` once, where the word embedding stands,
+   * and `{text}` once, where the text stands. At most 1,000 characters. Where the sentence is longer than the model's
+   * context its own words are left out, so that they never cost any of the text.
+   *
+   * @generated from field: string template = 1;
+   */
+  template: string;
+
+  /**
+   * 1 to `max_batch_items` texts of at most `max_text_characters` each; nothing in them is read as a placeholder.
+   *
+   * @generated from field: repeated string texts = 2;
+   */
+  texts: string[];
+
+  /**
+   * A row for each text, of `ModelInfo.token_width` values.
+   *
+   * @generated from field: cir.common.v1.VectorBatch word_embeddings = 3;
+   */
+  wordEmbeddings?: VectorBatch | undefined;
+
+  /**
+   * How to write the features. Default: packed FLOAT32.
+   *
+   * @generated from field: cir.common.v1.VectorEncoding encoding = 4;
+   */
+  encoding?: VectorEncoding | undefined;
+
+  /**
+   * Default INTERACTIVE.
+   *
+   * @generated from field: cir.embedder.v1.Priority priority = 5;
+   */
+  priority: Priority;
+
+  /**
+   * If not empty, the call is refused unless the service holds this model.
+   *
+   * @generated from field: string expected_model_fingerprint = 6;
+   */
+  expectedModelFingerprint: string;
+};
+
+/**
+ * Describes the message cir.embedder.v1.EmbedPromptsRequest.
+ * Use `create(EmbedPromptsRequestSchema)` to create a new message.
+ */
+export const EmbedPromptsRequestSchema: GenMessage<EmbedPromptsRequest> = /*@__PURE__*/
+  messageDesc(file_cir_embedder_v1_embedder, 10);
+
+/**
+ * Features of sentences.
+ *
+ * @generated from message cir.embedder.v1.EmbedPromptsResponse
+ */
+export type EmbedPromptsResponse = Message<"cir.embedder.v1.EmbedPromptsResponse"> & {
+  /**
+   * One row for each text, in the order of the request. Rows of failed texts are NaN.
+   *
+   * @generated from field: cir.common.v1.VectorBatch features = 1;
+   */
+  features?: VectorBatch | undefined;
+
+  /**
+   * One entry for each failed text (TEXT_TOO_LONG), by ascending index; empty when all succeeded.
+   *
+   * @generated from field: repeated cir.common.v1.ItemError errors = 2;
+   */
+  errors: ItemError[];
+
+  /**
+   * Where the time went.
+   *
+   * @generated from field: cir.embedder.v1.EmbedTimings timings = 3;
+   */
+  timings?: EmbedTimings | undefined;
+
+  /**
+   * One entry for each text that the model read only the beginning of, by ascending index. The image's word counts as
+   * one token.
+   *
+   * @generated from field: repeated cir.embedder.v1.TextCut cuts = 4;
+   */
+  cuts: TextCut[];
+};
+
+/**
+ * Describes the message cir.embedder.v1.EmbedPromptsResponse.
+ * Use `create(EmbedPromptsResponseSchema)` to create a new message.
+ */
+export const EmbedPromptsResponseSchema: GenMessage<EmbedPromptsResponse> = /*@__PURE__*/
+  messageDesc(file_cir_embedder_v1_embedder, 11);
+
+/**
  * Time in each stage, of the slowest item of the call.
  *
  * @generated from message cir.embedder.v1.EmbedTimings
@@ -514,7 +615,7 @@ export type EmbedTimings = Message<"cir.embedder.v1.EmbedTimings"> & {
  * Use `create(EmbedTimingsSchema)` to create a new message.
  */
 export const EmbedTimingsSchema: GenMessage<EmbedTimings> = /*@__PURE__*/
-  messageDesc(file_cir_embedder_v1_embedder, 10);
+  messageDesc(file_cir_embedder_v1_embedder, 12);
 
 /**
  * One batch of a stream.
@@ -558,7 +659,7 @@ export type EmbedStreamRequest = Message<"cir.embedder.v1.EmbedStreamRequest"> &
  * Use `create(EmbedStreamRequestSchema)` to create a new message.
  */
 export const EmbedStreamRequestSchema: GenMessage<EmbedStreamRequest> = /*@__PURE__*/
-  messageDesc(file_cir_embedder_v1_embedder, 11);
+  messageDesc(file_cir_embedder_v1_embedder, 13);
 
 /**
  * The answer to one batch of a stream.
@@ -610,7 +711,7 @@ export type EmbedStreamResponse = Message<"cir.embedder.v1.EmbedStreamResponse">
  * Use `create(EmbedStreamResponseSchema)` to create a new message.
  */
 export const EmbedStreamResponseSchema: GenMessage<EmbedStreamResponse> = /*@__PURE__*/
-  messageDesc(file_cir_embedder_v1_embedder, 12);
+  messageDesc(file_cir_embedder_v1_embedder, 14);
 
 /**
  * Who goes first when the device is busy.
@@ -687,6 +788,19 @@ export const EmbedderService: GenService<{
     methodKind: "unary";
     input: typeof EmbedTextsRequestSchema;
     output: typeof EmbedTextsResponseSchema;
+  },
+  /**
+   * Features of sentences in which a word embedding stands for an image (textual inversion), as a composer of the
+   * combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
+   * (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
+   * another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+   *
+   * @generated from rpc cir.embedder.v1.EmbedderService.EmbedPrompts
+   */
+  embedPrompts: {
+    methodKind: "unary";
+    input: typeof EmbedPromptsRequestSchema;
+    output: typeof EmbedPromptsResponseSchema;
   },
   /**
    * Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
