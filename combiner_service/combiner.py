@@ -169,7 +169,7 @@ def _check_feature_rows(field: str, batch: Float32) -> None:
 
 
 class Needs(StrEnum):
-    """What a composer needs to make a query.
+    """Needs of a composer, from which it follows where its query is made.
 
     With FEATURES of image and text it answers with the query vector itself. With the TEXT_TOWER it answers
     with a word embedding for the image, and the embedder makes the query.
