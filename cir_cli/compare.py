@@ -1,4 +1,4 @@
-"""`cir compare` and `cir cirr-submission`."""
+"""`cir compare`, and the files of test servers: `cir cirr-submission` and `cir circo-submission`."""
 
 from __future__ import annotations
 
@@ -126,3 +126,26 @@ def cirr_submission(
         return
     for path in paths:
         print(path)
+
+
+def circo_submission(
+    root: RootOption,
+    features: FeaturesOption,
+    combiner: CombinerOption,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+    split: Annotated[str, typer.Option("--split", help="Split of CIRCO.")] = "test",
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Rank CIRCO's test queries and write the file of its test server: 50 images for each query."""
+    require("combiner", what="cir circo-submission")
+    from cir_cli.run_evaluate import Experiment, run_circo_submission
+
+    with report_errors():
+        path = run_circo_submission(
+            Experiment(DatasetName.CIRCO, root, features), split, combiner, out, device=device
+        )
+    if json:
+        print_json(str(path))
+        return
+    print(path)

@@ -24,6 +24,8 @@ class DatasetName(StrEnum):
 
     FASHIONIQ = "fashioniq"
     CIRR = "cirr"
+    CIRCO = "circo"
+    GENECIS = "genecis"
     TRIPLETS = "triplets"
     GARMENTS = "garments"
 
@@ -74,8 +76,8 @@ ReferenceOption = Annotated[
     ReferenceName | None,
     typer.Option(
         "--reference",
-        help="Keep the reference in the ranking or drop it; default: as published (FashionIQ keeps it, CIRR "
-        "and others drop it).",
+        help="Keep the reference in the ranking or drop it; default: as published (FashionIQ and CIRCO keep "
+        "it, CIRR and others drop it).",
     ),
 ]
 CaptionsOption = Annotated[
@@ -84,7 +86,11 @@ CaptionsOption = Annotated[
 ]
 DialoguesOption = Annotated[
     Path | None,
-    typer.Option("--dialogues", metavar="FILE", help="Dialogues (JSON Lines); garments have their own."),
+    typer.Option(
+        "--dialogues",
+        metavar="FILE",
+        help="Dialogues: JSON Lines, or a .json file of Multi-turn FashionIQ; garments have their own.",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
@@ -109,7 +115,9 @@ app = typer.Typer(help="Look into data sets of composed queries.", no_args_is_he
 
 INCOMPLETE = 3
 
-_Kind = Annotated[DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, triplets or garments.")]
+_Kind = Annotated[
+    DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, circo, genecis, triplets or garments.")
+]
 _Place = Annotated[
     Path, typer.Argument(metavar="PATH", help="The data set's folder, or a manifest of triplets.")
 ]
@@ -180,6 +188,8 @@ def export(
     from combiner_training.datasets.triplets import manifest_rows
     from service_runtime.files import write_json_lines
 
+    if kind is DatasetName.GENECIS:
+        raise Failure("GeneCIS has images that are cut out of others, which a manifest cannot name")
     with report_errors():
         splits = _splits(kind, path, split or (), category or ())
         rows = list(manifest_rows(splits, out.parent))

@@ -60,6 +60,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("cirr-submission")(compare.cirr_submission)
+app.command("circo-submission")(compare.circo_submission)
 app.command("demo")(demo.demo)
 
 

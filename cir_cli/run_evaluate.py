@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from combiner_training.captions import Joining
-from combiner_training.datasets.base import Split
+from combiner_training.datasets.base import Dialogue, Split
 from combiner_training.datasets.load import Dataset, load_splits, own_dialogues
-from combiner_training.datasets.triplets import Dialogue, load_dialogues
+from combiner_training.datasets.triplets import load_dialogues
+from combiner_training.evaluation.circo_submission import circo_submission, write_circo_submission
 from combiner_training.evaluation.cirr_submission import cirr_submission, write_submission
 from combiner_training.evaluation.compare import Comparison, baselines, compare
 from combiner_training.evaluation.evaluate import (
@@ -138,6 +139,21 @@ def run_cirr_submission(
     [part] = experiment.splits(split)
     [queries] = experiment.queries([part], features)
     return write_submission(folder, cirr_submission(chosen, queries), part.queries, part.gallery)
+
+
+def run_circo_submission(
+    experiment: Experiment, split: str, combiner: str, path: Path, *, device: str
+) -> Path:
+    """Write the file of CIRCO's test server.
+
+    Raises:
+        EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
+    """
+    features = open_folder(experiment.features)
+    chosen = load_combiner(combiner, features, device=device)
+    [part] = experiment.splits(split)
+    [queries] = experiment.queries([part], features)
+    return write_circo_submission(path, circo_submission(chosen, queries), part.queries, part.gallery)
 
 
 def _on_dialogues(

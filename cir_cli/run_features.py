@@ -13,7 +13,7 @@ from cir_cli.embedding_backends import LocalModel, RemoteModel
 from cir_cli.errors import Failure
 from cir_cli.options import NOTHING, Access
 from combiner_training.captions import training_texts
-from combiner_training.datasets.base import DatasetError
+from combiner_training.datasets.base import Box, DatasetError
 from combiner_training.datasets.load import Dataset, available_splits, load_splits, own_dialogues
 from combiner_training.datasets.triplets import load_dialogues
 from combiner_training.extract import ExtractResult, extract_images, extract_texts
@@ -62,7 +62,7 @@ def run_extract(
     """
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype is {dtype!r}; expected float16 or float32")
-    paths, texts = _wanted(source)
+    paths, crops, texts = _wanted(source)
     embedding: LocalModel | RemoteModel
     if embedder:
         embedding = RemoteModel(embedder, access, batch_items)
@@ -79,7 +79,9 @@ def run_extract(
                 "and cir demo is --model cir-small --pretrained shipped"
             ) from failure
     try:
-        images = extract_images(folder, paths, embedding, dtype=dtype, fresh=fresh, progress=progress)
+        images = extract_images(
+            folder, paths, embedding, crops=crops, dtype=dtype, fresh=fresh, progress=progress
+        )
         return images, extract_texts(folder, texts, embedding, dtype=dtype, fresh=fresh, progress=progress)
     finally:
         progress.stop()
@@ -100,14 +102,17 @@ def settings_of(chosen: dict[str, Any]) -> EmbedderSettings:
         raise Failure(f"--{name} {first.get('input')!r}: {first['msg']}") from error
 
 
-def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
-    """Every image by name, and every text that a query can be trained or evaluated with."""
+def _wanted(source: Source) -> tuple[dict[str, Path], dict[str, Box], list[str]]:
+    """Every image by name, boxes of those that are cut out, and every text that a query can be trained or
+    evaluated with."""
     dataset = Dataset(source.dataset)
     paths: dict[str, Path] = {}
+    crops: dict[str, Box] = {}
     texts: dict[str, None] = {}
     for name in source.splits or available_splits(dataset, source.root):
         for split in load_splits(dataset, source.root, name, categories=source.categories):
             paths |= split.paths
+            crops |= split.crops
             texts |= dict.fromkeys(text for query in split.queries for text in training_texts(query.texts))
     if source.dialogues is not None:
         talks = load_dialogues(source.dialogues)
@@ -121,4 +126,4 @@ def _wanted(source: Source) -> tuple[dict[str, Path], list[str]]:
                 f"{where}: {unknown[0]!r} is no image of the data set; expected names of its gallery"
             )
         texts |= dict.fromkeys(turn.text for turn in dialogue.turns)
-    return paths, list(texts)
+    return paths, crops, list(texts)

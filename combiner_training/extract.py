@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from combiner_service.combiner import Float32
+from combiner_training.datasets.base import Box
+from combiner_training.datasets.crops import cut_out
 from combiner_training.feature_file import (
     FeatureFileError,
     FeatureHeader,
@@ -31,6 +34,7 @@ from combiner_training.progress import Progress
 _AT_ONCE = 2
 _ROWS_AT_ONCE = 8192
 MISSING, EMPTY = "missing", "empty"
+_NO_CROPS: Mapping[str, Box] = MappingProxyType({})
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -84,18 +88,19 @@ def extract_images(
     images: Mapping[str, Path],
     model: FeatureModel,
     *,
+    crops: Mapping[str, Box] = _NO_CROPS,
     dtype: str = "float16",
     fresh: bool = False,
     progress: Progress,
 ) -> ExtractResult:
-    """Embed images by name into the folder's file of images; see `_extract`."""
+    """Embed images by name, those of `crops` cut out, into the folder's file of images; see `_extract`."""
 
     def embed(names: Sequence[str]) -> EmbeddedBatch:
         contents: list[bytes] = []
         sound: list[int] = []
         errors: dict[int, str] = {}
         for index, name in enumerate(names):
-            content = _content(images[name])
+            content = _content(images[name], crops.get(name))
             if isinstance(content, str):
                 errors[index] = content
             else:
@@ -233,7 +238,7 @@ def _known(path: Path, identity: ModelIdentity) -> FeatureTable | None:
     return table
 
 
-def _content(path: Path) -> bytes | str:
+def _content(path: Path, box: Box | None) -> bytes | str:
     """Read the bytes of an image, or say why there are none."""
     try:
         content = path.read_bytes()
@@ -241,7 +246,10 @@ def _content(path: Path) -> bytes | str:
         return MISSING
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    return content or EMPTY
+    try:
+        return (content if box is None else cut_out(content, box)) if content else EMPTY
+    except ValueError as error:
+        return str(error)
 
 
 def _in_order(work: Callable[[In], Out], parts: Sequence[In]) -> Iterator[Out]:

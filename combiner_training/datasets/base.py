@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height of a part of an image, in pixels."""
 
 
 class DatasetError(ValueError):
@@ -35,7 +40,8 @@ class Split:
     """One split of a data set.
 
     `name` is like "val" or "dress/val". `gallery` holds unique names in the order of the annotation. `paths`
-    has the expected file of every image that queries or gallery name, whether or not it exists.
+    has the expected file of every image that queries or gallery name, whether or not it exists; `crops` has
+    those that are cut out of their file.
     """
 
     dataset: str
@@ -43,6 +49,24 @@ class Split:
     queries: tuple[Query, ...]
     gallery: tuple[str, ...]
     paths: Mapping[str, Path]
+    crops: Mapping[str, Box] = dataclass_field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueTurn:
+    """A change, as text, and every image that is right after this and all earlier changes."""
+
+    text: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A reference and the turns that change it one after another. Names are image names."""
+
+    id: str
+    reference: str
+    turns: tuple[DialogueTurn, ...]
 
 
 def read_json(path: Path) -> object:
@@ -133,6 +157,28 @@ def as_text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise DatasetError(f"{where} is a JSON {_json_type(value)}; expected a string")
     return value
+
+
+def as_whole_number(value: object, where: str) -> int:
+    """Return `value`, which must be a whole number of at least 0.
+
+    Raises:
+        DatasetError: It is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise DatasetError(f"{where} is {value!r:.40}; expected a whole number")
+    return value
+
+
+def as_number(value: object, where: str) -> float:
+    """Return `value`, which must be a finite number.
+
+    Raises:
+        DatasetError: It is not.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise DatasetError(f"{where} is {value!r:.40}; expected a number")
+    return float(value)
 
 
 def as_name(value: object, where: str) -> str:

@@ -13,6 +13,7 @@ from combiner_training.datasets.base import (
     as_name,
     as_object,
     as_text,
+    as_whole_number,
     field,
     find_folder,
     in_order,
@@ -88,11 +89,5 @@ def _query(entry: object, where: str, split: str) -> Query:
     targets: tuple[str, ...] = ()
     if split != "test1" or "target_hard" in pair:
         targets = (as_name(field(pair, "target_hard", where), f"{where}, target_hard"),)
-    return Query(_pair_id(pair, where), reference, (text,), targets, group)
-
-
-def _pair_id(pair: dict[str, object], where: str) -> str:
-    pair_id = field(pair, "pairid", where)
-    if not isinstance(pair_id, int) or isinstance(pair_id, bool):
-        raise DatasetError(f"{where}, pairid is {pair_id!r}; expected a whole number")
-    return str(pair_id)
+    pair_id = as_whole_number(field(pair, "pairid", where), f"{where}, pairid")
+    return Query(str(pair_id), reference, (text,), targets, group)

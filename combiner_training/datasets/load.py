@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from combiner_training.datasets import cirr, fashioniq
-from combiner_training.datasets.base import DatasetError, Split, find_folder
+from combiner_training.datasets import circo, cirr, fashioniq, genecis
+from combiner_training.datasets.base import DatasetError, Dialogue, Split, find_folder
+from combiner_training.datasets.circo import load_circo
 from combiner_training.datasets.cirr import load_cirr
 from combiner_training.datasets.fashioniq import load_fashioniq
-from combiner_training.datasets.triplets import DIALOGUES_FILE, Dialogue, load_dialogues, load_triplets
+from combiner_training.datasets.genecis import annotation_folder, load_genecis
+from combiner_training.datasets.triplets import DIALOGUES_FILE, load_dialogues, load_triplets
 
 
 class Dataset(StrEnum):
@@ -18,6 +20,8 @@ class Dataset(StrEnum):
 
     FASHIONIQ = "fashioniq"
     CIRR = "cirr"
+    CIRCO = "circo"
+    GENECIS = "genecis"
     TRIPLETS = "triplets"
     GARMENTS = "garments"
     """Triplets of drawn garments, as `cir garments make` writes them."""
@@ -45,6 +49,10 @@ def load_splits(
         raise DatasetError(f"{dataset} needs the name of a split")
     if dataset is Dataset.CIRR:
         return (load_cirr(root, split),)
+    if dataset is Dataset.CIRCO:
+        return (load_circo(root, split),)
+    if dataset is Dataset.GENECIS:
+        return (load_genecis(root, split),)
     return tuple(load_fashioniq(root, category, split) for category in categories or fashioniq.CATEGORIES)
 
 
@@ -70,6 +78,10 @@ def available_splits(dataset: Dataset, root: Path) -> tuple[str | None, ...]:
         return (None,)
     names: tuple[str, ...]
     below: tuple[str, ...]
+    if dataset is Dataset.CIRCO:
+        return _files_of(root / circo.ANNOTATIONS, circo.SPLITS, dataset)
+    if dataset is Dataset.GENECIS:
+        return _files_of(annotation_folder(root), genecis.TASKS, dataset)
     if dataset is Dataset.CIRR:
         names, pattern, below = cirr.SPLITS, "cap.rc2.{}.json", cirr.BELOW
     else:
@@ -78,4 +90,11 @@ def available_splits(dataset: Dataset, root: Path) -> tuple[str | None, ...]:
     found = tuple(name for name in names if any(captions.glob(pattern.format(name))))
     if not found:
         raise DatasetError(f"{captions} has no annotation of {dataset}; expected {pattern.format(names[0])}")
+    return found
+
+
+def _files_of(folder: Path, names: Sequence[str], dataset: Dataset) -> tuple[str, ...]:
+    found = tuple(name for name in names if (folder / f"{name}.json").is_file())
+    if not found:
+        raise DatasetError(f"{folder} has no annotation of {dataset}; expected {names[0]}.json")
     return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from combiner_training.datasets.base import (
     DatasetError,
+    Dialogue,
+    DialogueTurn,
     Query,
     Row,
     Split,
@@ -21,6 +22,7 @@ from combiner_training.datasets.base import (
     read_rows,
     unique,
 )
+from combiner_training.datasets.fashioniq_turns import load_fashioniq_turns
 
 #: The manifest in a folder of triplets.
 TRIPLETS_FILE = "triplets.jsonl"
@@ -157,31 +159,17 @@ def _place(name: str, path: Path, base: Path) -> str:
 DIALOGUES_FILE = "dialogues.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class DialogueTurn:
-    """A change, as text, and every image that is right after this and all earlier changes."""
-
-    text: str
-    targets: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dialogue:
-    """A reference and the turns that change it one after another. Names are image names."""
-
-    id: str
-    reference: str
-    turns: tuple[DialogueTurn, ...]
-
-
 def load_dialogues(path: Path, split: str | None = None, *, required: bool = True) -> tuple[Dialogue, ...]:
     """Load the dialogues of a JSON Lines file, in order; all of them unless a split is named.
 
-    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`.
+    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`. A file that ends in
+    .json is one of Multi-turn FashionIQ (fashioniq_turns.py).
 
     Raises:
         DatasetError: A row cannot be used, or there are no dialogues although they are `required`.
     """
+    if path.suffix.lower() == ".json":
+        return load_fashioniq_turns(path, split)
     dialogues: list[Dialogue] = []
     for where, row in read_rows(path):
         turns = tuple(

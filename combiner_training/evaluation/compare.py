@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from combiner_service.builtin import SumCombiner, named_combiners
-from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, constant_weight, unit_rows
+from combiner_service.builtin import SlerpCombiner, SumCombiner, named_combiners
+from combiner_service.combiner import (
+    Combined,
+    Combiner,
+    CombinerInfo,
+    Float32,
+    constant_weight,
+    slerp,
+    unit_rows,
+)
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.load_combiner import GetSentences, no_sentences, readable
 from combiner_training.evaluation.protocol import Protocol, selection_rules
@@ -81,7 +89,7 @@ def reported_rows(dataset: str) -> tuple[ReportedRow, ...]:
     return _ROWS.get(dataset, ())
 
 
-#: Text weights that the weighted sum is tried with.
+#: Text weights that the fixed mixes are tried with.
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
 
@@ -134,10 +142,10 @@ def compare(
     sentences: GetSentences = no_sentences,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Evaluate every baseline, the weighted sum and the networks, in this order; `progress` sees each.
+    """Evaluate every baseline, the fixed mixes and the networks, in this order; `progress` sees each.
 
-    The weighted sum stands after the sum. It takes the text weight of `WEIGHTS` that does best on these very
-    queries: no fixed weight does better, so that it is the strongest baseline of its kind.
+    The mixes stand after the sum and after slerp: sums of raw and of unit vectors, and slerp. Each takes the
+    text weight of `WEIGHTS` that does best on these very queries, which flatters it a little.
 
     Raises:
         EvaluationError: A combiner refuses the features, or no query can be answered.
@@ -151,11 +159,11 @@ def compare(
 
     combiners = (*baselines(sentences), *networks)
     if progress is not None:
-        progress.start("combiners", len(combiners) + sum(isinstance(one, SumCombiner) for one in combiners))
+        progress.start("combiners", len(combiners) + sum(len(_mixes_after(one)) for one in combiners))
     for combiner in combiners:
         add(ComparedRow(combiner.info.name, evaluate(combiner, parts, protocol)))
-        if isinstance(combiner, SumCombiner):
-            add(_weighted_sum(parts, protocol))
+        for name, mix in _mixes_after(combiner).items():
+            add(_best_weight(name, mix, parts, protocol))
     return Comparison(protocol, tuple(rows), reported_rows(protocol.dataset))
 
 
@@ -183,13 +191,48 @@ class WeightedSum(Combiner):
         return constant_weight(unit_rows((1 - self._weight) * image + self._weight * text), self._weight)
 
 
-def _weighted_sum(parts: Sequence[EvaluationQueries], protocol: Protocol) -> ComparedRow:
+class UnitSum(Combiner):
+    """unit((1 - w) * unit(image) + w * unit(text)), for one w: the lengths of features play no part."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(CombinerInfo("unit_sum", "Weighted sum of unit vectors.", takes_text_weight=False))
+        self._weight = weight
+
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        image = unit_rows(image_features).astype(np.float64)
+        text = unit_rows(text_features).astype(np.float64)
+        return constant_weight(unit_rows((1 - self._weight) * image + self._weight * text), self._weight)
+
+
+class FixedSlerp(Combiner):
+    """Slerp at one weight."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(CombinerInfo("best_slerp", "Slerp at one weight.", takes_text_weight=False))
+        self._weight = weight
+
+    def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
+        vectors = slerp(unit_rows(image_features), unit_rows(text_features), self._weight)
+        return constant_weight(vectors, self._weight)
+
+
+def _mixes_after(combiner: Evaluated) -> Mapping[str, Callable[[float], Combiner]]:
+    """Return the mixes that stand after a combiner, by the name of their row."""
+    if isinstance(combiner, SumCombiner):
+        return {"weighted_sum": WeightedSum, "unit_sum": UnitSum}
+    return {"best_slerp": FixedSlerp} if isinstance(combiner, SlerpCombiner) else {}
+
+
+def _best_weight(
+    name: str,
+    mix: Callable[[float], Combiner],
+    parts: Sequence[EvaluationQueries],
+    protocol: Protocol,
+) -> ComparedRow:
     rule = next(iter(selection_rules(protocol.dataset).values()))
-    tried = {weight: evaluate(WeightedSum(weight), parts, protocol) for weight in WEIGHTS}
+    tried = {weight: evaluate(mix(weight), parts, protocol) for weight in WEIGHTS}
     best = max(tried, key=lambda weight: rule(tried[weight].metrics))
-    return ComparedRow(
-        "weighted_sum", tried[best], f"text weight {best}, the best of {len(WEIGHTS)} on these queries"
-    )
+    return ComparedRow(name, tried[best], f"text weight {best}, the best of {len(WEIGHTS)} on these queries")
 
 
 def _rounded(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from cir.vectors import split_lengths
 from combiner_service.combiner import Float32
 from combiner_service.errors import CombinerError
-from combiner_training.datasets.triplets import Dialogue
+from combiner_training.datasets.base import Dialogue
 from combiner_training.evaluation.metrics import (
     dialogue_success,
     mean_average_precision_at,
     mean_of,
     recall_at,
+    unsteady_at,
 )
 from combiner_training.evaluation.protocol import Protocol
 from combiner_training.evaluation.queries import Coverage, EvaluationQueries
@@ -26,7 +27,8 @@ from combiner_training.feature_file import FeatureFolder
 
 RECALL_KS = (1, 5, 10, 50)
 SUBSET_KS = (1, 2, 3)
-PRECISION_KS = (5, 10)
+PRECISION_KS = (5, 10, 25, 50)
+NEGATIVES_K = 10
 # Pairs of one forward pass: bounds memory, and is large enough that weights are read seldom.
 _PAIRS = 1024
 
@@ -39,7 +41,10 @@ class EvaluationError(ValueError):
 class Evaluation:
     """Metrics between 0 and 1 by name; `parts` has those of each split where there are several (categories).
 
-    Names are `recall@K`, `map@K`, and for groups `recall_subset@K` and `mean(recall@5, recall_subset@1)`.
+    Names are `recall@K`, `map@K`, for groups `recall_subset@K` and `mean(recall@5, recall_subset@1)`,
+    `negatives@10`, the share of the first ten that are wrong members of the query's group, and for queries
+    that ask for the same in other words `unsteady@10`, the share of such wishes that are answered among the
+    first ten in some of their wordings and not in others. In the last two less is better.
     `text_weights` are those of all answered queries.
     """
 
@@ -91,12 +96,13 @@ def evaluate(
         if not part.target_counts.all():
             raise EvaluationError(
                 f"the targets of {part.split} are withheld, so it has no metrics; "
-                "for CIRR's test1 write the files of the test server: cir cirr-submission"
+                "for CIRR's test1 write the files of the test server by cir cirr-submission, for CIRCO's "
+                "test by cir circo-submission"
             )
         vectors, used = combine_all(
             combiner, part.image_features, part.text_features, part.texts, text_weight
         )
-        by_part[part.split] = _metrics(vectors, part)
+        by_part[part.split] = _metrics(vectors, part, protocol.dataset)
         weights.append(used)
     return Evaluation(
         combiner.info.name,
@@ -136,7 +142,11 @@ def combine_all(
     return np.concatenate(vectors), np.concatenate(weights)
 
 
-def _metrics(vectors: Float32, part: EvaluationQueries) -> dict[str, float]:
+def _metrics(vectors: Float32, part: EvaluationQueries, dataset: str) -> dict[str, float]:
+    if dataset == "genecis":
+        # As published: each query has a gallery of its own.
+        within = group_ranks(vectors, part.gallery, part.members, part.targets)
+        return {f"recall_subset@{k}": recall_at(within, k) for k in SUBSET_KS}
     ranks = target_ranks(vectors, part.gallery, part.targets, part.excluded)
     metrics = {f"recall@{k}": recall_at(ranks, k) for k in RECALL_KS}
     if (part.target_counts > 1).any():
@@ -145,7 +155,17 @@ def _metrics(vectors: Float32, part: EvaluationQueries) -> dict[str, float]:
         within = group_ranks(vectors, part.gallery, part.members, part.targets)
         metrics |= {f"recall_subset@{k}": recall_at(within, k) for k in SUBSET_KS}
         metrics["mean(recall@5, recall_subset@1)"] = (metrics["recall@5"] + metrics["recall_subset@1"]) / 2
+        metrics[f"negatives@{NEGATIVES_K}"] = _negatives(vectors, part)
+    if len(set(part.wishes)) < len(part.wishes):
+        metrics[f"unsteady@{NEGATIVES_K}"] = unsteady_at(ranks, part.wishes, NEGATIVES_K)
     return metrics
+
+
+def _negatives(vectors: Float32, part: EvaluationQueries) -> float:
+    right = (part.members[:, :, None] == part.targets[:, None, :]).any(axis=2)
+    wrong = np.where(right, NONE, part.members)
+    ranks = target_ranks(vectors, part.gallery, wrong, part.excluded)
+    return float((ranks <= NEGATIVES_K).sum(axis=1).mean() / NEGATIVES_K)
 
 
 SUCCESS_KS = (1, 5, 10)

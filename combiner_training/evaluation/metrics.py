@@ -42,6 +42,22 @@ def mean_average_precision_at(ranks: Ranks, target_counts: NDArray[np.int64], k:
     return float(average_precision_at(ranks, target_counts, k).mean())
 
 
+def unsteady_at(ranks: Ranks, wishes: Sequence[int], k: int) -> float:
+    """Share of the wishes of several queries with a target among the first k of some of them and not of all.
+
+    `wishes` (n,) has one number for queries that ask for the same in other words. ValueError where no wish
+    has two queries.
+    """
+    _check(ranks)
+    hits = (ranks <= k).any(axis=1)
+    numbers = np.unique(np.asarray(wishes), return_inverse=True)[1]
+    counts, right = np.bincount(numbers), np.bincount(numbers, weights=hits)
+    several = counts > 1
+    if not several.any():
+        raise ValueError("no wish has two queries; expected several wordings of one")
+    return float(((right > 0) & (right < counts))[several].mean())
+
+
 def dialogue_success(turn_ranks: Sequence[Ranks], k: int) -> tuple[float, ...]:
     """Success after each turn: the share of dialogues with a right answer of that turn among its first k.
 

@@ -44,9 +44,13 @@ class Protocol:
         )
 
 
-#: As published: FashionIQ keeps the reference in the ranking, CIRR takes it out. For data sets of one's own
-#: the reference is not an answer either.
-PUBLISHED_REFERENCE = {"fashioniq": Reference.KEEP, "cirr": Reference.DROP}
+#: As published: FashionIQ and CIRCO keep the reference in the ranking, CIRR takes it out. For data sets
+#: of one's own the reference is not an answer either.
+PUBLISHED_REFERENCE = {
+    "fashioniq": Reference.KEEP,
+    "cirr": Reference.DROP,
+    "circo": Reference.KEEP,
+}
 
 
 def protocol_for(
@@ -74,11 +78,15 @@ _CIRR = (
 )
 
 
+_ONE_METRIC = {"circo": "map@5", "genecis": "recall_subset@1"}
+
+
 def selection_rules(dataset: str) -> dict[str, Rule]:
     """Rule by the name of the checkpoint that it chooses; the first decides on stopping early.
 
     FashionIQ: the average of mean R@10 and mean R@50. CIRR: the arithmetic, harmonic and geometric mean of
-    the seven recalls, a file each. Both as in the method's released code. Data sets of one's own: the average
+    the seven recalls, a file each. Both as in the method's released code. CIRCO: mAP@5; GeneCIS: R@1 in the
+    query's own gallery. Data sets of one's own: the average
     of R@1 and R@10.
     """
     if dataset == "fashioniq":
@@ -89,6 +97,8 @@ def selection_rules(dataset: str) -> dict[str, Rule]:
             "best-harmonic": _mean_of(harmonic_mean, *_CIRR),
             "best-geometric": _mean_of(geometric_mean, *_CIRR),
         }
+    if dataset in _ONE_METRIC:
+        return {"best": _mean_of(arithmetic_mean, _ONE_METRIC[dataset])}
     return {"best": _mean_of(arithmetic_mean, "recall@1", "recall@10")}
 
 

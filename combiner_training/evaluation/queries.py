@@ -5,7 +5,7 @@ What is missing is counted, never dropped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -61,6 +61,7 @@ class EvaluationQueries:
     `image_features` and `text_features`, those of `texts`, are (n, d) raw, `gallery` (N, d) unit rows of the
     images `names`. `targets` (n, T), `members` (n, M) and `references` (n,) are positions in the gallery,
     NONE where there is none; `target_counts` (n,) counts right answers, also those without an image.
+    `wishes` (n,) has the same number for queries of one reference and the same targets.
     """
 
     split: str
@@ -74,6 +75,7 @@ class EvaluationQueries:
     targets: Positions
     target_counts: NDArray[np.int64]
     members: Positions
+    wishes: tuple[int, ...]
     drop_reference: bool
     coverage: Coverage
 
@@ -134,9 +136,18 @@ def evaluation_queries(
         targets=padded([_places(dict.fromkeys(query.targets), place) for query in kept]),
         target_counts=np.array([len(set(query.targets)) for query in kept], np.int64),
         members=padded([_places(group, place) for group in groups]),
+        wishes=tuple(_wishes(kept)),
         drop_reference=protocol.reference is Reference.DROP,
         coverage=coverage,
     )
+
+
+def _wishes(queries: Sequence[Query]) -> Iterator[int]:
+    """Number what is asked for; a query whose targets are withheld is a wish of its own."""
+    numbers: dict[object, int] = {}
+    for query in queries:
+        wish = (query.reference, frozenset(query.targets)) if query.targets else query.id
+        yield numbers.setdefault(wish, len(numbers))
 
 
 def gallery_of(split: Split, gallery: Gallery) -> tuple[str, ...]:

@@ -9,6 +9,13 @@ from combiner_training.evaluation.evaluate import DialogueEvaluation, Evaluation
 
 _SHORT = {"mean(recall@5, recall_subset@1)": "(R@5+Rs@1)/2"}
 _DIALOGUE_K = 10
+_ABBREVIATED = {
+    "recall_subset@": "Rs@",
+    "recall@": "R@",
+    "map@": "mAP@",
+    "negatives@": "neg@",
+    "unsteady@": "uns@",
+}
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
@@ -69,9 +76,11 @@ def dialogue_table(evaluations: Sequence[DialogueEvaluation]) -> str:
 
 def short_name(metric: str) -> str:
     """A metric's name as papers print it."""
-    return _SHORT.get(
-        metric, metric.replace("recall_subset@", "Rs@").replace("recall@", "R@").replace("map@", "mAP@")
-    )
+    if metric in _SHORT:
+        return _SHORT[metric]
+    for name, short in _ABBREVIATED.items():
+        metric = metric.replace(name, short)
+    return metric
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -63,7 +63,7 @@ def test_images_do_not_load_the_client() -> None:
 
 def test_help_needs_the_base_install_alone() -> None:
     commands = ["up", "index", "search", "catalogs", "items", "doctor", "dataset", "garments", "demo"]
-    commands += ["features", "train", "evaluate", "compare", "cirr-submission"]
+    commands += ["features", "train", "evaluate", "compare", "cirr-submission", "circo-submission"]
     lines = [["--help"], ["--version"], *([command, "--help"] for command in commands)]
     done = run(f"import cir_cli.main; print([cir_cli.main.run(line) for line in {lines!r}])")
     assert done.stdout.splitlines()[-1] == str([0] * len(lines)), done.stderr

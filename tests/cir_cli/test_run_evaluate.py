@@ -178,7 +178,7 @@ def test_from_pictures_to_a_served_combiner(tmp_path: Path, capsys: pytest.Captu
     document = json.loads((out / "comparison.json").read_text())
     assert document["dataset"] == "garments"
     assert [row["combiner"] for row in document["rows"]] == [
-        "image", "text", "sum", "weighted_sum", "slerp", "best",
+        "image", "text", "sum", "weighted_sum", "unit_sum", "slerp", "best_slerp", "best",
     ]  # fmt: skip
     assert all(0 <= row["recall@1"] <= row["recall@10"] <= 1 for row in document["rows"])
     with Image.open(out / "comparison.png") as chart:

@@ -70,3 +70,47 @@ def write_cirr(root: Path, split: str = "val") -> Path:
     places = {name: f"./{split}/{number}/{name}.png" for number, name in enumerate("dabc")}
     write_json(root / "image_splits" / f"split.rc2.{split}.json", places)
     return root
+
+
+def circo_query(number: int, reference: int, right: list[int] | None) -> dict[str, Any]:
+    query: dict[str, Any] = {
+        "id": number,
+        "reference_img_id": reference,
+        "relative_caption": "is darker",
+        "shared_concept": "a lamp",
+    }
+    if right is not None:
+        query |= {"target_img_id": right[0], "gt_img_ids": right, "semantic_aspects": []}
+    return query
+
+
+def write_circo(root: Path, split: str = "val") -> Path:
+    """Two queries over a list of four; no images."""
+    right: list[list[int] | None] = [None, None] if split == "test" else [[20, 30], [30]]
+    queries = [circo_query(0, 10, right[0]), circo_query(1, 20, right[1])]
+    write_json(root / "annotations" / f"{split}.json", queries)
+    images = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in (30, 10, 20, 99)]
+    listed = root / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json"
+    write_json(listed, {"images": images})
+    return root
+
+
+def genecis_sample(task: str, reference: int, target: int, others: tuple[int, ...]) -> dict[str, Any]:
+    def image(number: int) -> dict[str, Any]:
+        if task.endswith("object"):
+            return {"val_image_id": number}
+        return {"image_id": number, "instance_bbox": [10 * number, 20, 30, 40]}
+
+    return {
+        "condition": "wall",
+        "reference": image(reference),
+        "target": image(target),
+        "gallery": [image(each) for each in others],
+    }
+
+
+def write_genecis(root: Path, task: str) -> Path:
+    """Two queries over four images, in the authors' folder; no images."""
+    samples = [genecis_sample(task, 1, 2, (3, 4)), genecis_sample(task, 2, 3, (1, 4))]
+    write_json(root / "genecis" / f"{task}.json", samples)
+    return root

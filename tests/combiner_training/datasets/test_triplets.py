@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from combiner_training.datasets.base import DatasetError, Query, Split, as_name
+from combiner_training.datasets.base import DatasetError, Dialogue, DialogueTurn, Query, Split, as_name
 from combiner_training.datasets.cirr import load_cirr
 from combiner_training.datasets.load import Dataset, load_splits
 from combiner_training.datasets.triplets import (
-    Dialogue,
-    DialogueTurn,
     load_dialogues,
     load_triplets,
     manifest_rows,

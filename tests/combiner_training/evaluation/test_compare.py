@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,17 @@ import pytest
 from PIL import Image
 
 from combiner_service.builtin import ImageCombiner, SumCombiner
+from combiner_service.combiner import Combiner
 from combiner_training.datasets.base import Query
-from combiner_training.evaluation.compare import WEIGHTS, Comparison, WeightedSum, compare, reported_rows
+from combiner_training.evaluation.compare import (
+    WEIGHTS,
+    Comparison,
+    FixedSlerp,
+    UnitSum,
+    WeightedSum,
+    compare,
+    reported_rows,
+)
 from combiner_training.evaluation.evaluate import evaluate
 from combiner_training.evaluation.protocol import protocol_for, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries
@@ -41,18 +51,36 @@ def comparison() -> Comparison:
     return compare([ImageCombiner()], [part_of("triplets", missing=True)], protocol_for("triplets"))
 
 
-def test_every_baseline_is_there_and_the_weighted_sum_is_the_best_of_its_weights(
-    comparison: Comparison,
+@pytest.mark.parametrize(("place", "mix"), [(3, WeightedSum), (4, UnitSum), (6, FixedSlerp)])
+def test_every_baseline_is_there_and_the_mixes_have_the_best_of_their_weights(
+    comparison: Comparison, place: int, mix: Callable[[float], Combiner]
 ) -> None:
     assert [row.combiner for row in comparison.rows] == [
-        "image", "text", "sum", "weighted_sum", "slerp", "image",
+        "image", "text", "sum", "weighted_sum", "unit_sum", "slerp", "best_slerp", "image",
     ]  # fmt: skip
-    weighted = comparison.rows[3]
+    weighted = comparison.rows[place]
     part, protocol = part_of("triplets", missing=True), protocol_for("triplets")
     rule = next(iter(selection_rules("triplets").values()))
-    tried = [evaluate(WeightedSum(weight), [part], protocol).metrics for weight in WEIGHTS]
+    tried = [evaluate(mix(weight), [part], protocol).metrics for weight in WEIGHTS]
     assert rule(weighted.evaluation.metrics) == max(rule(metrics) for metrics in tried)
     assert "text weight 0." in weighted.note
+
+
+def test_sums_of_unit_vectors_and_slerp_do_not_see_lengths_and_raw_sums_do() -> None:
+    random = np.random.default_rng(6)
+    image, text = random.standard_normal((2, 5, 8)).astype(np.float32)
+
+    def changed(mix: Combiner) -> float:
+        before, after = (mix.combine(length * image, text).query_vectors for length in (1, 7))
+        return float(np.abs(before - after).max())
+
+    assert changed(UnitSum(0.4)) < 1e-6
+    assert changed(FixedSlerp(0.4)) < 1e-6
+    assert changed(WeightedSum(0.4)) > 0.1
+    units = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (image, text)]
+    expected = 0.6 * units[0] + 0.4 * units[1]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(UnitSum(0.4).combine(image, text).query_vectors, expected, atol=1e-6)
 
 
 def test_the_document_is_what_programs_expect(comparison: Comparison) -> None:

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner
+from combiner_service.builtin import ImageCombiner, SlerpCombiner, SumCombiner, TextCombiner
 from combiner_service.combiner import Combiner
 from combiner_training.captions import Joining, joined
-from combiner_training.datasets.base import Query, Split
+from combiner_training.datasets.base import Dialogue, DialogueTurn, Query, Split
 from combiner_training.datasets.load import Dataset, load_splits
-from combiner_training.datasets.triplets import Dialogue, DialogueTurn
 from combiner_training.evaluation.evaluate import EvaluationError, evaluate, evaluate_dialogues
 from combiner_training.evaluation.protocol import Gallery, Reference, protocol_for
 from combiner_training.evaluation.queries import Coverage, evaluation_queries, gallery_of
@@ -110,6 +109,33 @@ def test_metrics_are_those_of_sorting_names(
         headline = (found.metrics["recall@5"] + found.metrics["recall_subset@1"]) / 2
         assert found.metrics["mean(recall@5, recall_subset@1)"] == headline
     assert len(found.text_weights) == len(expected.ranks)
+
+
+def test_wrong_members_of_groups_and_wordings_that_disagree_are_counted() -> None:
+    """Twelve images on a half circle; queries point at the first, third and last of them."""
+    angles = np.linspace(0, np.pi / 2, 12)
+    names = [f"i{n}" for n in range(12)]
+    images = {
+        name: np.array([np.cos(a), np.sin(a)], np.float32) for name, a in zip(names, angles, strict=True)
+    }
+    texts = {f"t{n}": images[f"i{n}"] for n in (0, 11)}
+    group = ("i5", "i0", "i1", "i2", "i11")
+    queries = [
+        Query("1", "i5", ("t0",), ("i0",), group),
+        Query("2", "i5", ("t11",), ("i0",), group),
+        Query("3", "i4", ("t0",), ("i0",), ("i4", "i0", "i1")),
+    ]
+    tables = table_of(FeatureKind.IMAGES, dict(images)), table_of(FeatureKind.TEXTS, dict(texts))
+    protocol = protocol_for("triplets")
+    part = evaluation_queries(split_of(queries, names), *tables, protocol)
+    metrics = evaluate(TextCombiner(), [part], protocol).metrics
+    # The first ten without the reference: i0 to i10, then i11 down to i1, then i0 to i10 again. Wrong: i1 and
+    # i2; i11, i2 and i1; i1.
+    assert metrics["negatives@10"] == pytest.approx((2 + 3 + 1) / 30)
+    # Of the two wordings of one wish the first is answered.
+    assert metrics["unsteady@10"] == 1.0
+    genecis = evaluate(TextCombiner(), [part], protocol_for("genecis")).metrics
+    assert set(genecis) == {f"recall_subset@{k}" for k in (1, 2, 3)}
 
 
 def four_images() -> dict[str, Vector | None]:

@@ -16,6 +16,7 @@ from combiner_training.evaluation.metrics import (
     mean_average_precision_at,
     mean_of,
     recall_at,
+    unsteady_at,
 )
 from combiner_training.evaluation.ranking import NONE, NOT_RANKED, group_ranks, target_ranks, top
 from tests.combiner_training.evaluation.examples import PALETTE
@@ -174,6 +175,21 @@ def test_means() -> None:
     assert geometric_mean([0.2, 0.8]) == pytest.approx(0.4)
     assert harmonic_mean([0.0, 1.0]) == geometric_mean([0.0, 1.0]) == 0.0
     assert mean_of([{"a": 0.0, "b": 1.0}, {"a": 0.5, "b": 0.0}]) == {"a": 0.25, "b": 0.5}
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=20))
+def test_wishes_are_unsteady_that_some_of_their_wordings_answer(queries: list[tuple[int, bool]]) -> None:
+    ranks = np.array([[3 if hit else 11] for _, hit in queries])
+    wishes = [wish for wish, _ in queries]
+    answers = [
+        {hit for wish, hit in queries if wish == each} for each in set(wishes) if wishes.count(each) > 1
+    ]
+    if not answers:
+        with pytest.raises(ValueError, match="no wish has two queries"):
+            unsteady_at(ranks, wishes, 10)
+    else:
+        expected = sum(len(each) == 2 for each in answers) / len(answers)
+        assert unsteady_at(ranks, wishes, 10) == pytest.approx(expected)
 
 
 def test_success_of_dialogues_is_by_turn() -> None:

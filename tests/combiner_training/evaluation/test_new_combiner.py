@@ -96,5 +96,6 @@ def test_it_is_a_baseline_of_every_comparison() -> None:
     steps = Steps()
     comparison = compare([], [queries], protocol, progress=steps)
     rows = [row.combiner for row in comparison.rows]
-    assert rows == ["image", "text", "difference", "sum", "weighted_sum", "slerp"]
+    mixes = ["sum", "weighted_sum", "unit_sum", "slerp", "best_slerp"]
+    assert rows == ["image", "text", "difference", *mixes]
     assert (steps.total, steps.notes) == (len(rows), rows)
