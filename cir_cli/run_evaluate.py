@@ -150,7 +150,7 @@ def run_circo_submission(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    chosen = load_combiner(combiner, features, device=device)
+    chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
     [part] = experiment.splits(split)
     [queries] = experiment.queries([part], features)
     return write_circo_submission(path, circo_submission(chosen, queries), part.queries, part.gallery)

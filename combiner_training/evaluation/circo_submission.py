@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from combiner_service.combiner import Combiner
 from combiner_training.datasets.base import Query
 from combiner_training.evaluation.evaluate import EvaluationError, combine_all
 from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.evaluation.ranking import NONE, top
+from combiner_training.evaluation.sentences import Evaluated
 from service_runtime.files import write_text
 
 IMAGES = 50
@@ -19,7 +19,7 @@ IMAGES = 50
 CircoSubmission = Mapping[str, Sequence[int]]
 
 
-def circo_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str, list[int]]:
+def circo_submission(combiner: Evaluated, queries: EvaluationQueries) -> dict[str, list[int]]:
     """Return the numbers of the first 50 images by query id, best first.
 
     The reference stays in, unless the protocol drops it, as in the published evaluation.
@@ -32,7 +32,7 @@ def circo_submission(combiner: Combiner, queries: EvaluationQueries) -> dict[str
             f"the test server wants every query over all images: {queries.coverage.text}; see what is "
             "missing with: cir dataset check"
         )
-    vectors, _ = combine_all(combiner, queries.image_features, queries.text_features)
+    vectors, _ = combine_all(combiner, queries.image_features, queries.text_features, queries.texts)
     best = top(vectors, queries.gallery, IMAGES, queries.excluded)
     return {
         query: [int(queries.names[position]) for position in row if position != NONE]
