@@ -28,7 +28,8 @@ from web_demo.i18n import LOCALES, choose_texts
 from web_demo.media import BadImageError, Format, Thumbnails, Uploads
 from web_demo.settings import DemoSettings
 from web_demo.state import BadStateError, State, parse
-from web_demo.view import build_page, build_results, image_url, item_title
+from web_demo.view import build_page, build_results, image_url
+from web_demo.wording import item_title
 
 _HERE = Path(__file__).parent
 _TEMPLATES = Jinja2Templates(

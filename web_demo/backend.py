@@ -17,11 +17,14 @@ from cir.filters import Filter, HasId
 from cir.models import FacetCount, Item, Result, SearchAnswer, SearchInfo, Version
 from cir.turns import Turn
 from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery, candidate_ids
+from web_demo.examples import Example, find_examples
 from web_demo.filters import choose_facet_fields, to_where
 from web_demo.media import Uploads
 from web_demo.state import State
+from web_demo.wording import words_of
 
 _CACHE_SECONDS = 10.0
+_EXAMPLE_SECONDS = 600.0
 _CACHED_FACETS = 1000
 _CACHED_CATALOGS = 1000
 _CACHED_LOCATIONS = 20_000
@@ -55,7 +58,7 @@ class CatalogContext:
 
 @dataclass(frozen=True, slots=True)
 class PageData:
-    """Data of one page: search answers for a conversation, `explore` where none has begun.
+    """Data of one page: search answers for a conversation, `explore` and `examples` where none has begun.
 
     `answers` are by the combiner that was asked for ("" for the default one), the one to compare with last.
     `facets` are counted under the filters. `named` are the items that the conversation names; what it names
@@ -70,6 +73,7 @@ class PageData:
     context: CatalogContext
     facets: Facets
     explore: Sequence[Result | Item] = ()
+    examples: Sequence[Example] = ()
     answers: Sequence[tuple[str, SearchAnswer]] = ()
     named: Mapping[str, Item] = field(default_factory=dict)
     gone_items: int = 0
@@ -97,6 +101,9 @@ class SearchBackend:
         self._catalogs: TTLCache[str, Mapping[str, Version]] = TTLCache(1, _CACHE_SECONDS)
         self._contexts: TTLCache[str, CatalogContext] = TTLCache(_CACHED_CATALOGS, _CACHE_SECONDS)
         self._filtered_facets: TTLCache[tuple[object, ...], Facets] = TTLCache(_CACHED_FACETS, _CACHE_SECONDS)
+        self._found_examples: TTLCache[tuple[str, str], Sequence[Example]] = TTLCache(
+            _CACHED_CATALOGS, _EXAMPLE_SECONDS
+        )
         self._locations: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_LOCATIONS)
 
     async def load(self, state: State) -> PageData:
@@ -123,7 +130,9 @@ class SearchBackend:
             - sum(bool(turn.upload) for turn in state.turns),
         )
         if not state.turns:
-            return replace(data, explore=await self._wall(state))
+            wall = await self._wall(state)
+            first = not state.filters and not state.seed
+            return replace(data, explore=wall, examples=await self._examples(context, wall) if first else ())
         benchmark = await self._asked_benchmark(state)
         versus = state.versus if state.versus != (state.combiner or context.info.default_combiner) else ""
         combiners = [state.combiner, versus] if versus else [state.combiner]
@@ -195,6 +204,16 @@ class SearchBackend:
             ids = {item.id for item in shown}
             shown += [result for result in await self.explore(state) if result.id not in ids]
         return shown[: self._page_size]
+
+    async def _examples(self, context: CatalogContext, wall: Sequence[Result | Item]) -> Sequence[Example]:
+        """Return examples of a version, which are looked for once in a while."""
+        key = (context.name, context.version.name)
+        examples = self._found_examples.get(key)
+        if examples is None:
+            words = words_of(context.facets, context.version.item_count)
+            examples = await find_examples(context.name, wall, words, self.search)
+            self._found_examples[key] = examples
+        return examples
 
     async def _rank(self, state: State, combiner: str, benchmark: BenchmarkQuery) -> int | None:
         """Return the rank of the known answer, None where it is not among the first some thousand results."""

@@ -6,23 +6,17 @@ them. The values of buttons are those of `web_demo.actions`.
 
 from __future__ import annotations
 
-import random
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from cir.models import FacetCount, Item, Result, SearchAnswer
 from web_demo.backend import PageData
-from web_demo.filters import COLOUR_FIELDS, Bounds, choose_range_fields, is_word, read_value, reads_as_words
-from web_demo.state import State, write_filter
+from web_demo.filters import Bounds, choose_range_fields, read_value
+from web_demo.state import State, TurnState, write_filter
+from web_demo.wording import MAX_SUGGESTIONS, is_beyond_latin, item_title, suggest_changes, words_of
 
-_NOUN_FIELDS = ("kind", "type", "category", "label")
-_TITLE_FIELDS = ("title", "name", "product_name", "productname", "caption", "headline", "display_name")
-_MAX_SUGGESTIONS = 6
 _MAX_BENCHMARK_SUGGESTIONS = 3
-_MAX_SUGGESTED_CHARACTERS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +30,16 @@ class Card:
     is_liked: bool = False
     is_disliked: bool = False
     is_target: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCard:
+    """An item, words, and what was found by both; `url` asks it."""
+
+    reference: Card
+    text: str
+    found: Card
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class Page:
     steps: Sequence[Step]
     hidden: Sequence[tuple[str, str]]
     explore: Sequence[Card] = ()
+    examples: Sequence[ExampleCard] = ()
     results: Sequence[Results] = ()
     suggestions: Sequence[str] = ()
     group: Sequence[Card] = ()
@@ -130,6 +135,8 @@ class Page:
     gone_items: int = 0
     gone_uploads: int = 0
     has_target: bool = False
+    has_shipped_model: bool = False
+    has_unknown_words: bool = False
 
 
 def build_page(data: PageData) -> Page:
@@ -137,6 +144,8 @@ def build_page(data: PageData) -> Page:
     state, benchmark = data.state, data.benchmark
     targets = benchmark.targets if benchmark else frozenset[str]()
     filters, unknown = build_filters(state, data.context.version.schema)
+    model = data.context.info.model
+    shipped = model is not None and model.pretrained == "shipped"
     ranks = data.ranks or [None] * len(data.answers)
     return Page(
         state=state,
@@ -147,6 +156,15 @@ def build_page(data: PageData) -> Page:
         steps=build_steps(state, data.named),
         hidden=state.pairs(),
         explore=[build_card(state, item) for item in data.explore],
+        examples=[
+            ExampleCard(
+                build_card(state, example.reference),
+                example.text,
+                build_card(state, example.found),
+                replace(state, turns=(TurnState(item=example.reference.id, text=example.text),)).url,
+            )
+            for example in data.examples
+        ],
         results=[
             build_results(state, combiner, answer, targets, rank)
             for (combiner, answer), rank in zip(data.answers, ranks, strict=True)
@@ -161,6 +179,8 @@ def build_page(data: PageData) -> Page:
         gone_items=data.gone_items,
         gone_uploads=data.gone_uploads,
         has_target=benchmark is not None,
+        has_shipped_model=shipped,
+        has_unknown_words=shipped and any(is_beyond_latin(turn.text) for turn in state.turns),
     )
 
 
@@ -266,62 +286,14 @@ def _facet_value(state: State, field: str, count: FacetCount) -> FacetValue:
 
 def build_suggestions(data: PageData) -> list[str]:
     """Return texts to try next: those of benchmark queries first, then changes to the reference."""
-    items = data.context.version.item_count
-    values = {
-        field: [str(count.value) for count in counts]
-        for field, counts in data.context.facets.items()
-        if reads_as_words(counts, items)
-    }
+    values = words_of(data.context.facets, data.context.version.item_count)
     reference = data.named.get(data.state.last.item)
     payload = reference.payload if reference and not data.state.last.text else {}
     seed = len(data.state.turns) + data.state.seed
     texts = [*data.suggested[:_MAX_BENCHMARK_SUGGESTIONS], *suggest_changes(values, payload, seed=seed)]
-    return list(dict.fromkeys(texts))[:_MAX_SUGGESTIONS]
-
-
-def suggest_changes(
-    values: Mapping[str, Sequence[str]], payload: Mapping[str, object], *, seed: int = 0
-) -> list[str]:
-    """Return texts that would change an item: of `values` by field, some that its payload does not have."""
-    rng = random.Random(seed)  # noqa: S311  # suggestions, not secrets
-    texts: list[str] = []
-    for field, known in values.items():
-        others = [
-            value
-            for value in known
-            if value != payload.get(field) and len(value) <= _MAX_SUGGESTED_CHARACTERS
-        ]
-        texts += [_change(field.lower(), value) for value in rng.sample(others, min(2, len(others)))]
-    rng.shuffle(texts)
-    return texts[:_MAX_SUGGESTIONS]
-
-
-def _change(field: str, value: str) -> str:
-    if field in COLOUR_FIELDS:
-        return f"in {value}"
-    if field in _NOUN_FIELDS:
-        return f"{'an' if value[:1].lower() in 'aeiou' else 'a'} {value} instead"
-    return f"{value} instead"
+    return list(dict.fromkeys(texts))[:MAX_SUGGESTIONS]
 
 
 def image_url(catalog: str, item_id: str, size: str = "") -> str:
     """Return the address of an item's image, small or in another size that `web_demo.media` makes."""
     return f"picture?{urlencode({'c': catalog, 'i': item_id} | ({'size': size} if size else {}))}"
-
-
-def item_title(item: Result | Item) -> str:
-    """Return the name to show for an item.
-
-    That is its title, else the name of its image's file where somebody wrote that, else what its payload says
-    in words, else its id.
-    """
-    by_name = {name.lower(): value for name, value in item.payload.items()}
-    for name in _TITLE_FIELDS:
-        if isinstance(value := by_name.get(name), str) and value.strip():
-            return value
-    stem = PurePosixPath(item.image.rpartition("\\")[2]).stem
-    tidy = re.sub(r"[\s_+-]+", " ", stem).strip()
-    if is_word(tidy) and not re.search(r"\d", tidy):
-        return tidy
-    words = [value for value in item.payload.values() if isinstance(value, str) and is_word(value)]
-    return ", ".join(dict.fromkeys(words[:3])) or item.id

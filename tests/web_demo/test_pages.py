@@ -29,6 +29,7 @@ from cir.models import (
     FacetCount,
     Item,
     Items,
+    ModelInfo,
     Result,
     SearchAnswer,
     SearchInfo,
@@ -63,6 +64,8 @@ class Search:
         self.turn = TurnExplanation("composed", 0.25)
         self.deep = 0
         self.nothing = False
+        self.payloads: dict[str, dict[str, Any]] = {}
+        self.model: ModelInfo | None = None
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
@@ -76,7 +79,7 @@ class Search:
         return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
 
     async def info(self) -> SearchInfo:
-        return SearchInfo({}, None, ("sum", "slerp"), "sum", {}, {}, "1")
+        return SearchInfo({}, self.model, ("sum", "slerp"), "sum", {}, {}, "1")
 
     async def facets(
         self, catalog: str, fields: list[str], *, limit: int = 0, where: Filter | None = None
@@ -88,7 +91,7 @@ class Search:
         if item_id == "missing":
             raise NotFound("no such item")
         image = self.written.get(item_id, str(self.folder / f"{item_id}.png"))
-        return Item(item_id, self.payload, image, None)
+        return Item(item_id, self.payloads.get(item_id, self.payload), image, None)
 
     async def items(self, catalog: str, ids: list[str]) -> Items:
         there = [
@@ -117,7 +120,13 @@ class Search:
             explained = Explanation((self.turn,), "sum", "v1", "f", True)
             return SearchAnswer(results, str(first + limit), explained, Timings(*[None] * 6))
         results = tuple(
-            Result(f"i{rank}", 1 / rank, rank, self.payload, str(self.folder / f"i{rank}.png"))
+            Result(
+                f"i{rank}",
+                1 / rank,
+                rank,
+                self.payloads.get(f"i{rank}", self.payload),
+                str(self.folder / f"i{rank}.png"),
+            )
             for rank in range(first, first + 3)
         )
         explained = Explanation(tuple(self.turn for _ in options.get("turns", ())), "sum", "v1", "f", True)
@@ -147,6 +156,10 @@ def demo(settings: DemoSettings, search: Search, tmp_path: Path) -> TestClient:
     known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
     backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
     return TestClient(Pages(settings, backend, uploads, thumbnails).application(), follow_redirects=False)
+
+
+def shipped_model() -> ModelInfo:
+    return ModelInfo("f" * 8, "cir-small", "shipped", 4, 64, "target_pad", 1.25, "cpu", "float32", 1.0)
 
 
 def only(field: str, *values: str) -> Filter:
@@ -184,7 +197,7 @@ def test_the_start_page_has_every_way_to_start(client: TestClient, search: Searc
     assert [option for option in ("shop", "other", "empty") if f">{option}<" in page] == ["shop", "other"]
     assert search.asked[0]["features"].shape == (4,)
     again = client.get("/?s=5")
-    assert (search.asked[1]["features"] != search.asked[0]["features"]).any()
+    assert (search.asked[-1]["features"] != search.asked[0]["features"]).any()
     assert again.status_code == 200
 
 
@@ -670,6 +683,30 @@ def test_every_page_has_a_way_on_that_works(client: TestClient, search: Search) 
     item = client.get("/item?c=shop&x0=hat&l0=i2&i=i3").text
     assert 'href="./?c=shop&amp;x0=hat&amp;l0=i2"' in item
     assert press(client, item, "from", "i3") == "/?c=shop&x0=hat&l0=i2&i1=i3"
+
+
+def test_examples_are_those_that_work(client: TestClient, search: Search) -> None:
+    search.payload = {"colour": "red"}
+    assert 'class="examples"' not in client.get("/?c=shop").text  # nothing blue is found
+    search.payloads = {"i2": {"colour": "blue"}, "i9": {"colour": "red"}}
+    page = client.get("/?c=other").text
+    (first, *_) = re.findall(r'<section class="examples".*?</section>', page, re.DOTALL)
+    assert 'href="./?c=other&amp;i0=i9&amp;x0=in+blue"' in first
+    assert "“in blue”" in first
+    asked = len(search.asked)
+    client.get("/?c=other")
+    assert len(search.asked) == asked + 1  # the wall alone
+    assert 'class="examples"' not in client.get("/?c=other&s=3").text
+
+
+def test_the_small_model_says_that_it_is_small(client: TestClient, search: Search) -> None:
+    assert "comes with the software" not in client.get("/").text
+    search.model = shipped_model()
+    with_model = client.get("/?c=other").text
+    assert "comes with the software" in with_model
+    assert "cir up --model" in with_model
+    assert "knows English words alone" in client.get("/?c=other&x0=%E7%BA%A2%E8%89%B2").text
+    assert "knows English words alone" not in client.get("/?c=other&x0=red").text
 
 
 def test_titles_tell_the_pages_apart(client: TestClient) -> None:

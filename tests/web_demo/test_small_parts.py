@@ -20,7 +20,7 @@ from web_demo.benchmark_queries import BenchmarkQueries, candidate_ids
 from web_demo.filters import choose_facet_fields, reads_as_words, to_where
 from web_demo.i18n import LOCALES, choose_texts
 from web_demo.state import State, TurnState
-from web_demo.view import item_title, suggest_changes
+from web_demo.wording import is_beyond_latin, item_title, suggest_changes
 
 WEB_DEMO = Path(web_demo.__file__).parent
 
@@ -116,6 +116,14 @@ def test_a_value_that_each_item_has_for_itself_is_no_word_of_a_shop() -> None:
 )
 def test_an_item_is_called_what_somebody_wrote(payload: dict[str, Any], image: str, title: str) -> None:
     assert item_title(Item("an-id", payload, image, None)) == title
+
+
+@pytest.mark.parametrize(
+    ("text", "beyond"),
+    [("a red dress", False), ("crème № 5", False), ("红色", True), ("красный", True)],
+)
+def test_words_of_other_scripts_are_told(text: str, beyond: bool) -> None:
+    assert is_beyond_latin(text) is beyond
 
 
 def test_benchmark_queries_are_found_by_their_image(tmp_path: Path) -> None:
