@@ -64,6 +64,12 @@ class AlreadyExists(CirError):
     code = grpc.StatusCode.ALREADY_EXISTS
 
 
+class Aborted(CirError):
+    """Another call is writing the same version or catalog: try again after `retry_after` seconds."""
+
+    code = grpc.StatusCode.ABORTED
+
+
 class FailedPrecondition(CirError):
     """Models that do not fit together, or a version in another state than the call needs."""
 
@@ -120,6 +126,7 @@ _BY_CODE: dict[grpc.StatusCode, type[CirError]] = {
         InvalidArgument,
         NotFound,
         AlreadyExists,
+        Aborted,
         FailedPrecondition,
         Unavailable,
         ResourceExhausted,

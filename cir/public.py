@@ -4,6 +4,7 @@ from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from cir.client import Client
 from cir.errors import (
+    Aborted,
     AlreadyExists,
     CirError,
     DeadlineExceeded,
@@ -43,6 +44,7 @@ from cir.turns import Turn
 from cir.vectors import Features
 
 __all__ = [
+    "Aborted",
     "AlreadyExists",
     "AsyncClient",
     "Catalog",

@@ -38,6 +38,7 @@ class SearchApplication(Application):
         for method in (
             "CreateCatalog",
             "CreateCatalogVersion",
+            "ImportItems",
             "FinishCatalogVersion",
             "AbortCatalogVersion",
             "AddCatalogFields",
@@ -112,6 +113,11 @@ class SearchApplication(Application):
             "combiner": self._settings.combiner,
             "limits": MessageToDict(limits_message(self._settings), preserving_proto_field_name=True),
         }
+
+    async def drain(self) -> None:
+        """End imports, which are resumed elsewhere."""
+        if self._catalogs is not None:
+            await self._catalogs.drain()
 
     async def close(self) -> None:
         """Close the channels and the store."""

@@ -154,9 +154,11 @@ def parse_deletion(message: pb.DeleteItemsRequest, settings: SearchSettings) -> 
 
 
 def parse_writes(
-    messages: Sequence[pb.ItemWrite], settings: SearchSettings
+    messages: Sequence[pb.ItemWrite], settings: SearchSettings, *, first: int = 0
 ) -> tuple[list[ItemWrite], dict[int, errors.ItemError]]:
     """Parse items to write; returns those that can be, and the errors of the others by place.
+
+    Places count from `first`.
 
     Raises:
         ServiceError: There are no items, or too many.
@@ -164,7 +166,7 @@ def parse_writes(
     check_count(len(messages), settings.max_write_items, "items")
     writes: list[ItemWrite] = []
     failed: dict[int, errors.ItemError] = {}
-    for index, message in enumerate(messages):
+    for index, message in enumerate(messages, first):
         try:
             writes.append(_parse_write(index, message, settings))
         except ServiceError as error:

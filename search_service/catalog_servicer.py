@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -20,6 +21,7 @@ from search_service.catalog_requests import (
 )
 from search_service.convert import catalog_message, item_message, version_message
 from search_service.embedder_client import EmbedderClient
+from search_service.import_items import Imports
 from search_service.items import ItemUpdates, delete_items, write_items
 from search_service.pages import ItemsMessage, check_fits, facet_message, page_bytes
 from search_service.request import parse_item_ids
@@ -60,9 +62,15 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self._updates = ItemUpdates()
         self._changes = OnlineChanges()
         self._versions = Versions(store, embedder, self._changes)
+        self._imports = Imports(store, embedder, settings)
+
+    async def drain(self) -> None:
+        """End what would outlast the service."""
+        await self._imports.drain()
 
     async def close(self) -> None:
         """End what goes on without a call, before the store is closed."""
+        await self._imports.close()
         await self._versions.close()
 
     async def ListCatalogs(
@@ -110,6 +118,14 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
         return version_message(await self._versions.create_version(wanted, timeout=timeout))
 
+    async def ImportItems(
+        self, request_iterator: AsyncIterator[pb.ImportItemsRequest], context: Context
+    ) -> AsyncIterator[pb.ImportItemsResponse]:
+        """Write items into a version that is being built."""
+        async with aclosing(self._imports.stream(request_iterator)) as answers:
+            async for answer in answers:
+                yield answer
+
     async def FinishCatalogVersion(
         self, request: pb.FinishCatalogVersionRequest, context: Context
     ) -> pb.CatalogVersion:
@@ -121,6 +137,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     ) -> pb.AbortCatalogVersionResponse:
         """Drop a version that is being built."""
         catalog, version = names.parse_version(request.name, field="name")
+        await self._imports.end(catalog, version)
         await self._versions.abort(catalog, version)
         return pb.AbortCatalogVersionResponse()
 

@@ -9,11 +9,14 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.channel import MAX_MESSAGE_BYTES
 from cir.common.v1 import errors_pb2, model_pb2
+from cir.embedder.v1 import embedder_pb2
 from cir.embedder_client import BadAnswerError, EmbeddedBatch, Metadata, ModelChangedError
 from cir.embedder_client import EmbedderClient as SharedEmbedderClient
 from cir.errors import CirError
 from search_service.query import TextCut
+from cir.retry import BUSY_OR_AWAY, RetryPolicy
 from search_service.upstreams import check_fingerprint
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import call_metadata
@@ -21,14 +24,28 @@ from service_runtime.upstream import to_service_error
 
 T = TypeVar("T")
 
+# One call of a bulk, and how long it is tried again while the embedder is away or full.
+_BULK_CALL_SECONDS = 120.0
+_BULK_RETRY_SECONDS = 60.0
+# Images in one call, where the embedder does not say.
+_BULK_ITEMS = 32
+# Bytes of a request next to its images.
+_MESSAGE_OVERHEAD = 64 * 1024
+
 
 class EmbedderClient:
-    """Features from an embedder over one channel. Nothing is tried again: a caller waits."""
+    """Features from an embedder over one channel. Nothing but bulk is tried again: a caller waits."""
 
     def __init__(self, channel: grpc.aio.Channel, address: str, metadata: Metadata = ()) -> None:
         self._address = address
+
         # This service's own metadata, and the request id of the call being served.
-        self._client = SharedEmbedderClient(channel, address, metadata=lambda: (*metadata, *call_metadata()))
+        def sent() -> Metadata:
+            return (*metadata, *call_metadata())
+
+        self._client = SharedEmbedderClient(channel, address, metadata=sent)
+        retry = RetryPolicy(_BULK_RETRY_SECONDS, BUSY_OR_AWAY)
+        self._bulk = SharedEmbedderClient(channel, address, metadata=sent, retry=retry)
 
     async def info(self, *, timeout: float) -> model_pb2.ModelInfo:
         """Return the embedder's model.
@@ -38,6 +55,26 @@ class EmbedderClient:
         """
         answer = await self._translated(self._client.info(timeout=timeout))
         return answer.model
+
+    async def batch_limits(self, *, timeout: float) -> tuple[int, int]:
+        """Return how many images one call may have, and how many bytes in all."""
+        limits = (await self._translated(self._client.info(timeout=timeout))).limits
+        message = min(limits.max_message_bytes or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES)
+        return limits.max_batch_items or _BULK_ITEMS, max(1, message - _MESSAGE_OVERHEAD)
+
+    async def embed_in_bulk(
+        self, images: Sequence[bytes], *, fingerprint: str, dimension: int
+    ) -> tuple[NDArray[np.float32], Sequence[errors_pb2.ItemError]]:
+        """Return what `try_embed_images` does, after everybody who waits, and patiently: a busy embedder, or
+        one that is being replaced, is asked again for some time."""
+        call = self._bulk.embed_images(
+            images,
+            fingerprint=fingerprint,
+            dimension=dimension,
+            timeout=_BULK_CALL_SECONDS,
+            priority=embedder_pb2.BULK,
+        )
+        return _rows_and_errors(await self._translated(call))
 
     async def try_embed_images(
         self, images: Sequence[bytes], *, fingerprint: str, timeout: float

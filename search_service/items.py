@@ -16,16 +16,16 @@ from search_service.embedder_client import EmbedderClient
 from search_service.request import ImageReference
 from search_service.store import check_features_fit, check_filter_fits, to_service_error
 from service_runtime.errors import ServiceError
-from vector_store.base import CatalogVersion
+from vector_store.base import CatalogVersion, VersionItems
 from vector_store.errors import InvalidQueryError, StoreError
-from vector_store.types import Payload, PayloadBatch, PointBatch
+from vector_store.types import Payload, PayloadBatch, PointBatch, VersionSpec
 
 # Errors of single items, by their place in the request.
 Failed = dict[int, errors.ItemError]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Point:
+class Point:
     """An item to write with its raw features float32 (d,)."""
 
     write: ItemWrite
@@ -41,11 +41,11 @@ async def write_items(
     timeout: float,
 ) -> int:
     """Write the items that can be written; returns their number and notes the others in `failed`."""
-    points = _sent_points(writes, version, failed)
+    points = sent_points(writes, version.info.spec, failed)
     points += await _embedded_points(writes, version, embedder, timeout, failed)
     points.sort(key=lambda point: point.write.index)
     latest = {point.write.item_id: point for point in points}  # the last of an id wins
-    return await _store_points(list(latest.values()), version, failed)
+    return await store_points(list(latest.values()), version, failed)
 
 
 async def delete_items(deletion: Deletion, version: CatalogVersion) -> int:
@@ -59,18 +59,18 @@ async def delete_items(deletion: Deletion, version: CatalogVersion) -> int:
     return await (version.count(which) if deletion.validate_only else version.delete_where(which))
 
 
-def _sent_points(writes: Sequence[ItemWrite], version: CatalogVersion, failed: Failed) -> list[_Point]:
+def sent_points(writes: Sequence[ItemWrite], spec: VersionSpec, failed: Failed) -> list[Point]:
     """Return the items whose features were sent along."""
-    points: list[_Point] = []
+    points: list[Point] = []
     for write in writes:
         if isinstance(write.source, ImageReference):
             continue
         try:
-            check_features_fit(write.source, version.info.spec, field=f"items[{write.index}].item.features")
+            check_features_fit(write.source, spec, field=f"items[{write.index}].item.features")
         except ServiceError as error:
             failed[write.index] = error.item_error(write.index, item_id=write.item_id)
         else:
-            points.append(_Point(write, write.source.features))
+            points.append(Point(write, write.source.features))
     return points
 
 
@@ -80,7 +80,7 @@ async def _embedded_points(
     embedder: EmbedderClient,
     timeout: float,
     failed: Failed,
-) -> list[_Point]:
+) -> list[Point]:
     """Return the items given as images, embedded; those that cannot be read are noted."""
     images = [(write, write.source.content) for write in writes if isinstance(write.source, ImageReference)]
     if not images:
@@ -90,11 +90,21 @@ async def _embedded_points(
         fingerprint=version.info.spec.model_fingerprint,
         timeout=timeout,
     )
+    return embedded_points([write for write, _ in images], rows, problems, failed)
+
+
+def embedded_points(
+    writes: Sequence[ItemWrite],
+    rows: NDArray[np.float32],
+    problems: Sequence[errors.ItemError],
+    failed: Failed,
+) -> list[Point]:
+    """Return items given as images with their rows of features; those with a problem are noted."""
     bad = {problem.index: problem for problem in problems}
-    points: list[_Point] = []
-    for place, ((write, _), row) in enumerate(zip(images, rows, strict=True)):
+    points: list[Point] = []
+    for place, (write, row) in enumerate(zip(writes, rows, strict=True)):
         if place not in bad:
-            points.append(_Point(write, row))
+            points.append(Point(write, row))
             continue
         problem = bad[place]
         failed[write.index] = errors.ItemError(
@@ -107,7 +117,7 @@ async def _embedded_points(
     return points
 
 
-async def _store_points(points: Sequence[_Point], version: CatalogVersion, failed: Failed) -> int:
+async def store_points(points: Sequence[Point], version: VersionItems, failed: Failed) -> int:
     """Write in one batch; where the store refuses it, item by item, so that only the bad ones fail."""
     if not points:
         return 0
@@ -121,12 +131,12 @@ async def _store_points(points: Sequence[_Point], version: CatalogVersion, faile
             try:
                 await _upsert([point], version)
                 written += 1
-            except StoreError as error:
+            except InvalidQueryError as error:
                 failed[write.index] = to_service_error(error).item_error(write.index, item_id=write.item_id)
         return written
 
 
-async def _upsert(points: Sequence[_Point], version: CatalogVersion) -> None:
+async def _upsert(points: Sequence[Point], version: VersionItems) -> None:
     await version.upsert(
         PointBatch(
             ids=[point.write.item_id for point in points],

@@ -93,7 +93,10 @@ class SearchSettings(ServiceSettings):
         64, ge=1, description="Conditions of one filter, nested ones included."
     )
     max_feedback_items: int = Field(100, ge=0, description="Liked plus disliked items over all turns.")
-    max_write_items: int = Field(256, ge=1, description="Items of one UpsertItems call.")
+    max_write_items: int = Field(
+        256, ge=1, description="Items of one UpsertItems call, or of one message of ImportItems."
+    )
+    max_imports: int = Field(8, ge=1, description="ImportItems streams at the same time.")
     max_page_bytes: int = Field(
         8 * 1024 * 1024,
         ge=1,

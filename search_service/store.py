@@ -17,13 +17,14 @@ from search_service.embedder_client import EmbedderClient
 from search_service.request import FeaturesReference
 from service_runtime.errors import ServiceError
 from service_runtime.page_token import invalid_page_token
-from vector_store.base import CatalogVersion, VectorStore
+from vector_store.base import CatalogVersion, VectorStore, VersionWriter
 from vector_store.errors import (
     CatalogNotFoundError,
     FingerprintMismatchError,
     InvalidQueryError,
     StoreDamagedError,
     StoreError,
+    StoreLockedError,
     UnknownFieldError,
     VersionConflictError,
     VersionNotFoundError,
@@ -62,6 +63,24 @@ def to_service_error(error: StoreError, *, field: str = "") -> ServiceError:
     # Damage does not pass by waiting.
     retry_after = None if isinstance(error, StoreDamagedError) else _RETRY_SECONDS
     return ServiceError(errors.STORE_UNAVAILABLE, str(error), field=field, retry_after=retry_after)
+
+
+def write_conflict(message: str) -> ServiceError:
+    """Return the refusal of what another call stands in the way of, for a moment or longer."""
+    return ServiceError(errors.WRITE_CONFLICT, message, retry_after=_RETRY_SECONDS)
+
+
+async def resume_version(store: VectorStore, catalog: str, version: str) -> VersionWriter:
+    """Return the writer of a version that is being built.
+
+    Raises:
+        ServiceError: WRITE_CONFLICT while it has another writer.
+        StoreError: The version does not exist or is finished, or the store cannot be used.
+    """
+    try:
+        return await store.resume_version(catalog, version)
+    except StoreLockedError as error:
+        raise write_conflict(str(error)) from error
 
 
 @asynccontextmanager

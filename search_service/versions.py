@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from cir.common.v1 import errors_pb2 as errors
 from cir.models import model_facts
 from search_service.embedder_client import EmbedderClient
+from search_service.store import resume_version, write_conflict
 from search_service.version_requests import Finishing, NewVersion, WantedModel, add_fields
 from service_runtime.errors import ServiceError
 from vector_store.base import VectorStore, VersionWriter
@@ -51,13 +52,11 @@ class OnlineChanges:
         """Count a change while the block lasts.
 
         Raises:
-            ServiceError: STORE_UNAVAILABLE while changes are held up.
+            ServiceError: WRITE_CONFLICT while changes are held up.
         """
         if catalog in self._held_up:
-            raise ServiceError(
-                errors.STORE_UNAVAILABLE,
-                f"catalog {catalog!r} is getting further fields and takes no changes meanwhile; try again",
-                retry_after=1.0,
+            raise write_conflict(
+                f"catalog {catalog!r} is getting further fields and takes no changes meanwhile; try again"
             )
         self._running[catalog] += 1
         try:
@@ -74,7 +73,7 @@ class OnlineChanges:
         """Refuse changes of a catalog while the block lasts, which begins when those under way have ended.
 
         Raises:
-            ServiceError: STORE_UNAVAILABLE where another call does so.
+            ServiceError: WRITE_CONFLICT where another call does so.
         """
         with self.change(catalog):
             settled = self._held_up[catalog] = asyncio.Event()
@@ -212,7 +211,7 @@ class Versions:
             raise ServiceError(errors.OUT_OF_RANGE, str(error)) from error
 
     async def _finish(self, wanted: Finishing) -> VersionInfo:
-        writer = await self._store.resume_version(wanted.catalog, wanted.version)
+        writer = await resume_version(self._store, wanted.catalog, wanted.version)
         try:
             _check_count(writer.info, await writer.count(), wanted.expected_items)
         except BaseException:

@@ -34,6 +34,7 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.VERSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.COMBINER_UNUSABLE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.PROMPTS_NOT_TAKEN: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.WRITE_CONFLICT: grpc.StatusCode.ABORTED,
     pb.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     pb.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     pb.EMBEDDER_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,

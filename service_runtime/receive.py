@@ -233,7 +233,9 @@ class Messages:
 
     def __init__(self, inbox: Inbox, contents: AsyncIterator[bytes], method: Method, caller: str) -> None:
         self._inbox = inbox
-        self._contents = aiter(contents)
+        self._contents = contents
+        # Only when the first message is wanted: one that nobody reads from is a coroutine never awaited.
+        self._reading: AsyncIterator[bytes] | None = None
         self._method = method
         self._caller = caller
         self._held = 0
@@ -243,7 +245,9 @@ class Messages:
 
     async def __anext__(self) -> Any:
         self.close()
-        content = await self._inbox.receive_next(self._contents, self._method)
+        if self._reading is None:
+            self._reading = aiter(self._contents)
+        content = await self._inbox.receive_next(self._reading, self._method)
         self._inbox.hold(self._caller, len(content))
         self._held = len(content)
         return await self._inbox.parsed(content, self._method)

@@ -55,6 +55,9 @@ class Application(ABC):
             StartupError: the service cannot start.
         """
 
+    async def drain(self) -> None:  # noqa: B027  # most have nothing to do
+        """End the calls that would last on and on; the others get `shutdown_grace_seconds` to finish."""
+
     @abstractmethod
     async def close(self) -> None:
         """Release everything. No call is being served any more. Also called when `start` failed."""
@@ -210,6 +213,7 @@ async def serving(
             # A call that reaches a server as it stops is cancelled by gRPC, which nobody may retry. Clients
             # that watch the health (all of ours) are elsewhere by then.
             await asyncio.sleep(linger)
+            await application.drain()
         await server.stop(settings.shutdown_grace_seconds)
         await application.close()
 

@@ -28,6 +28,7 @@ COMBINER = "/cir.combiner.v1.CombinerService/"
 SEARCH = "/cir.search.v1.SearchService/"
 CATALOG = "/cir.search.v1.CatalogService/"
 STREAM = EMBEDDER + "EmbedStream"
+STREAMS = {"embedder": STREAM, "search": CATALOG + "ImportItems"}
 HEALTH = "/grpc.health.v1.Health/Check"
 
 
@@ -46,8 +47,31 @@ def methods(service: str, images: Sequence[bytes]) -> list[Method]:
     return [_method(path, requests) for path, requests in made.items()]
 
 
-def stream_batches(images: Sequence[bytes]) -> list[bytes]:
-    """Sound batches of the embedder's stream."""
+def stream_batches(service: str, images: Sequence[bytes]) -> list[bytes]:
+    """Sound messages of a service's stream, of which it has one at most."""
+    return {"embedder": _embedder_batches, "search": _import_messages}.get(service, lambda _: [])(images)
+
+
+def _import_messages(images: Sequence[bytes]) -> list[bytes]:
+    opening = catalog_pb2.ImportItemsRequest(parent=FUZZED + "/versions/v0002", token="one")
+    found = [opening]
+    for first in (0, 2, 4):
+        items = [
+            catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=f"item-{first}"), content=images[first]),
+            catalog_pb2.ItemWrite(
+                item=catalog_pb2.Item(id="written", features=pack(np.ones((1, DIMENSION), np.float32)))
+            ),
+        ]
+        message = catalog_pb2.ImportItemsRequest(first_index=first, items=items)
+        found.append(message)
+        whole = catalog_pb2.ImportItemsRequest()
+        whole.CopyFrom(opening)
+        whole.MergeFrom(message)
+        found += [whole, whole]
+    return [message.SerializeToString() for message in found]
+
+
+def _embedder_batches(images: Sequence[bytes]) -> list[bytes]:
     made = _embedder(images)
     batches = [
         embedder_pb2.EmbedStreamRequest(batch_id=number, images=request)

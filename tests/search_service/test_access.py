@@ -281,7 +281,12 @@ class Tenants:
     stubs: dict[str, Any]
 
     def call(self, service: str, method: str, request: Any, key: str = ACME) -> Any:
+        if method == "ImportItems":
+            return self._read(getattr(self.stubs[service], method)(iter([request]), metadata=metadata(key)))
         return getattr(self.stubs[service], method)(request, metadata=metadata(key))
+
+    async def _read(self, call: Any) -> Any:
+        return [answer async for answer in call]
 
 
 @pytest.fixture
@@ -337,8 +342,10 @@ def naming_requests(catalog: str) -> list[tuple[str, str, str, Any]]:
             for name in names:
                 request = getattr(module, method.input_type.name)()
                 value = f"catalogs/{catalog}"
-                if name == "pinned_version" or (
-                    "Version" in method.name and not method.name.startswith(("List", "Create"))
+                if (
+                    name == "pinned_version"
+                    or method.name == "ImportItems"
+                    or ("Version" in method.name and not method.name.startswith(("List", "Create")))
                 ):
                     value += "/versions/v0001"
                 elif name == "catalog_id":

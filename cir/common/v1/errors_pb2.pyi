@@ -79,6 +79,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the combiner's checkpoint cannot be used; the message says why."""
     PROMPTS_NOT_TAKEN: _ErrorReason.ValueType  # 63
     """FAILED_PRECONDITION: the model's text tower takes no word embeddings, so no sentence with an image in it."""
+    WRITE_CONFLICT: _ErrorReason.ValueType  # 65
+    """ABORTED: the version is being written, or the catalog is getting further fields. RetryInfo says when to
+    try again.
+    """
     OVERLOADED: _ErrorReason.ValueType  # 70
     """RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again."""
     RATE_LIMITED: _ErrorReason.ValueType  # 71
@@ -168,6 +172,10 @@ COMBINER_UNUSABLE: ErrorReason.ValueType  # 62
 """FAILED_PRECONDITION: the combiner's checkpoint cannot be used; the message says why."""
 PROMPTS_NOT_TAKEN: ErrorReason.ValueType  # 63
 """FAILED_PRECONDITION: the model's text tower takes no word embeddings, so no sentence with an image in it."""
+WRITE_CONFLICT: ErrorReason.ValueType  # 65
+"""ABORTED: the version is being written, or the catalog is getting further fields. RetryInfo says when to
+try again.
+"""
 OVERLOADED: ErrorReason.ValueType  # 70
 """RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again."""
 RATE_LIMITED: ErrorReason.ValueType  # 71

@@ -649,6 +649,93 @@ class CreateCatalogVersionRequest(_message.Message):
 Global___CreateCatalogVersionRequest: _TypeAlias = CreateCatalogVersionRequest  # noqa: Y015
 
 @_typing.final
+class ImportItemsRequest(_message.Message):
+    """The next items of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    KNOWN_INDEX_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """"catalogs/{catalog}/versions/{version}" in the first message; the same or empty in later ones."""
+    token: _builtins.str
+    """The import's name, of the client's choice: 1 to 128 letters, digits, '-', '_' and '.', the same after a broken
+    stream, another one for another import. In the first message; the same or empty in later ones. A version
+    remembers at most 100.
+    """
+    first_index: _builtins.int
+    """Place of the first of `items` in the import, from 0. Items must not be left out."""
+    known_index: _builtins.int
+    """In the first message: place up to which the client knows the errors, so that it need not hear of them again."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemWrite]:
+        """At most `max_write_items` items, fewer where they are large; none is a sign of life."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        token: _builtins.str = ...,
+        first_index: _builtins.int = ...,
+        items: _abc.Iterable[Global___ItemWrite] | None = ...,
+        known_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "items", b"items", "known_index", b"known_index", "parent", b"parent", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportItemsRequest: _TypeAlias = ImportItemsRequest  # noqa: Y015
+
+@_typing.final
+class ImportItemsResponse(_message.Message):
+    """How far an import is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEXT_INDEX_FIELD_NUMBER: _builtins.int
+    WRITTEN_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    LAST_ITEM_ID_FIELD_NUMBER: _builtins.int
+    next_index: _builtins.int
+    """Items that are done, which is the place of the next one. None of them needs to be sent again."""
+    written: _builtins.int
+    """How many of them were written."""
+    rejected: _builtins.int
+    """How many of them were not. Repeated errors may be fewer, because a version remembers the newest 64 KiB."""
+    last_item_id: _builtins.str
+    """Id of the last item that is done (of what is no id, the first 2,048 characters), empty before the first: a client
+    that goes on can check that its token is of these items.
+    """
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_errors_pb2.ItemError]:
+        """One entry for each that was not, since the answer before; in the first answer those from `known_index` on. Here
+        `index` is the place in the import.
+        """
+
+    def __init__(
+        self,
+        *,
+        next_index: _builtins.int = ...,
+        written: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        errors: _abc.Iterable[_errors_pb2.ItemError] | None = ...,
+        last_item_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "last_item_id", b"last_item_id", "next_index", b"next_index", "rejected", b"rejected", "written", b"written"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportItemsResponse: _TypeAlias = ImportItemsResponse  # noqa: Y015
+
+@_typing.final
 class FinishCatalogVersionRequest(_message.Message):
     """Names the version to finish."""
 

@@ -64,6 +64,11 @@ class CatalogServiceStub:
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogVersionRequest.SerializeToString,
                 response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.FromString,
                 _registered_method=True)
+        self.ImportItems = channel.stream_stream(
+                '/cir.search.v1.CatalogService/ImportItems',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.ImportItemsRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.ImportItemsResponse.FromString,
+                _registered_method=True)
         self.FinishCatalogVersion = channel.unary_unary(
                 '/cir.search.v1.CatalogService/FinishCatalogVersion',
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.FinishCatalogVersionRequest.SerializeToString,
@@ -184,11 +189,34 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportItems(self, request_iterator, context):
+        """Writes items into a version that is being built, in one stream that can be resumed.
+
+        The first message names the version and the import's token. The first answer, which comes before any item is
+        done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+        message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+        is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+        connection breaks: a client that sends items again which were done has them left out. An item whose id came
+        before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+        side of the stream after the last item, and the service ends its own when all are done.
+
+        A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+        A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+        FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+        another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+        DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+        RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+        stays done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FinishCatalogVersion(self, request, context):
         """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
         items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
         finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-        `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+        `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,8 +234,8 @@ class CatalogServiceServicer:
         """Adds payload fields to the schema of the published version: a new version with the same items, in which the
         fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
         INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-        (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+        (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -326,6 +354,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.CreateCatalogVersion,
                     request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogVersionRequest.FromString,
                     response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.SerializeToString,
+            ),
+            'ImportItems': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportItems,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.ImportItemsRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.ImportItemsResponse.SerializeToString,
             ),
             'FinishCatalogVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.FinishCatalogVersion,
@@ -538,6 +571,33 @@ class CatalogService:
             '/cir.search.v1.CatalogService/CreateCatalogVersion',
             cir_dot_search_dot_v1_dot_catalog__pb2.CreateCatalogVersionRequest.SerializeToString,
             cir_dot_search_dot_v1_dot_catalog__pb2.CatalogVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportItems(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cir.search.v1.CatalogService/ImportItems',
+            cir_dot_search_dot_v1_dot_catalog__pb2.ImportItemsRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.ImportItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

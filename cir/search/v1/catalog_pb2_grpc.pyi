@@ -55,11 +55,30 @@ class CatalogServiceStub:
     publish it. It is empty: what it should hold of the published version is imported again. Errors as of
     CreateCatalog.
     """
+    ImportItems: _grpc.StreamStreamMultiCallable[_catalog_pb2.ImportItemsRequest, _catalog_pb2.ImportItemsResponse]
+    """Writes items into a version that is being built, in one stream that can be resumed.
+
+    The first message names the version and the import's token. The first answer, which comes before any item is
+    done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+    message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+    is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+    connection breaks: a client that sends items again which were done has them left out. An item whose id came
+    before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+    side of the stream after the last item, and the service ends its own when all are done.
+
+    A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+    A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+    FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+    another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+    DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+    RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+    stays done.
+    """
     FinishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.FinishCatalogVersionRequest, _catalog_pb2.CatalogVersion]
     """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
     items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
     finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-    `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+    `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
     """
     AbortCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]
     """Ends the import into a version that is being built, and drops the version with all its items.
@@ -69,8 +88,8 @@ class CatalogServiceStub:
     """Adds payload fields to the schema of the published version: a new version with the same items, in which the
     fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
     INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-    (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+    (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
     """
     PublishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
@@ -137,11 +156,30 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     publish it. It is empty: what it should hold of the published version is imported again. Errors as of
     CreateCatalog.
     """
+    ImportItems: _aio.StreamStreamMultiCallable[_catalog_pb2.ImportItemsRequest, _catalog_pb2.ImportItemsResponse]  # type: ignore[assignment]
+    """Writes items into a version that is being built, in one stream that can be resumed.
+
+    The first message names the version and the import's token. The first answer, which comes before any item is
+    done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+    message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+    is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+    connection breaks: a client that sends items again which were done has them left out. An item whose id came
+    before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+    side of the stream after the last item, and the service ends its own when all are done.
+
+    A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+    A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+    FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+    another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+    DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+    RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+    stays done.
+    """
     FinishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.FinishCatalogVersionRequest, _catalog_pb2.CatalogVersion]  # type: ignore[assignment]
     """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
     items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
     finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-    `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+    `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
     """
     AbortCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]  # type: ignore[assignment]
     """Ends the import into a version that is being built, and drops the version with all its items.
@@ -151,8 +189,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Adds payload fields to the schema of the published version: a new version with the same items, in which the
     fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
     INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-    (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+    (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
     """
     PublishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
@@ -248,6 +286,31 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ImportItems(
+        self,
+        request_iterator: _MaybeAsyncIterator[_catalog_pb2.ImportItemsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_catalog_pb2.ImportItemsResponse], _abc.AsyncIterator[_catalog_pb2.ImportItemsResponse]]:
+        """Writes items into a version that is being built, in one stream that can be resumed.
+
+        The first message names the version and the import's token. The first answer, which comes before any item is
+        done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+        message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+        is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+        connection breaks: a client that sends items again which were done has them left out. An item whose id came
+        before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+        side of the stream after the last item, and the service ends its own when all are done.
+
+        A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+        A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+        FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+        another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+        DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+        RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+        stays done.
+        """
+
+    @_abc_1.abstractmethod
     def FinishCatalogVersion(
         self,
         request: _catalog_pb2.FinishCatalogVersionRequest,
@@ -256,7 +319,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
         items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
         finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-        `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+        `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
         """
 
     @_abc_1.abstractmethod
@@ -278,8 +341,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds payload fields to the schema of the published version: a new version with the same items, in which the
         fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
         INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-        (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+        (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
         """
 
     @_abc_1.abstractmethod

@@ -240,7 +240,7 @@ class SearchLimits(_message.Message):
     max_feedback_items: _builtins.int
     """Liked plus disliked items, over all turns."""
     max_write_items: _builtins.int
-    """Items of one UpsertItems call."""
+    """Items of one UpsertItems call, or of one message of ImportItems."""
     max_message_bytes: _builtins.int
     """Bytes of one request message."""
     max_concurrent_calls: _builtins.int

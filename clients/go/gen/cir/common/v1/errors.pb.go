@@ -83,6 +83,9 @@ const (
 	ErrorReason_COMBINER_UNUSABLE ErrorReason = 62
 	// FAILED_PRECONDITION: the model's text tower takes no word embeddings, so no sentence with an image in it.
 	ErrorReason_PROMPTS_NOT_TAKEN ErrorReason = 63
+	// ABORTED: the version is being written, or the catalog is getting further fields. RetryInfo says when to
+	// try again.
+	ErrorReason_WRITE_CONFLICT ErrorReason = 65
 	// RESOURCE_EXHAUSTED: the service has as much work as it takes. RetryInfo says when to try again.
 	ErrorReason_OVERLOADED ErrorReason = 70
 	// RESOURCE_EXHAUSTED: the API key (or the peer, where keys are not used) sends more calls than its rate
@@ -141,6 +144,7 @@ var (
 		61:  "VERSION_STATE",
 		62:  "COMBINER_UNUSABLE",
 		63:  "PROMPTS_NOT_TAKEN",
+		65:  "WRITE_CONFLICT",
 		70:  "OVERLOADED",
 		71:  "RATE_LIMITED",
 		80:  "EMBEDDER_UNAVAILABLE",
@@ -183,6 +187,7 @@ var (
 		"VERSION_STATE":            61,
 		"COMBINER_UNUSABLE":        62,
 		"PROMPTS_NOT_TAKEN":        63,
+		"WRITE_CONFLICT":           65,
 		"OVERLOADED":               70,
 		"RATE_LIMITED":             71,
 		"EMBEDDER_UNAVAILABLE":     80,
@@ -317,7 +322,7 @@ const file_cir_common_v1_errors_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\x05R\x04code\x122\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x1a.cir.common.v1.ErrorReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x17\n" +
-	"\aitem_id\x18\x05 \x01(\tR\x06itemId*\xd0\x06\n" +
+	"\aitem_id\x18\x05 \x01(\tR\x06itemId*\xe4\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eFIELD_REQUIRED\x10\x01\x12\x11\n" +
@@ -348,7 +353,8 @@ const file_cir_common_v1_errors_proto_rawDesc = "" +
 	"\x14FINGERPRINT_MISMATCH\x10<\x12\x11\n" +
 	"\rVERSION_STATE\x10=\x12\x15\n" +
 	"\x11COMBINER_UNUSABLE\x10>\x12\x15\n" +
-	"\x11PROMPTS_NOT_TAKEN\x10?\x12\x0e\n" +
+	"\x11PROMPTS_NOT_TAKEN\x10?\x12\x12\n" +
+	"\x0eWRITE_CONFLICT\x10A\x12\x0e\n" +
 	"\n" +
 	"OVERLOADED\x10F\x12\x10\n" +
 	"\fRATE_LIMITED\x10G\x12\x18\n" +

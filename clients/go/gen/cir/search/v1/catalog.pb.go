@@ -1065,6 +1065,174 @@ func (x *CreateCatalogVersionRequest) GetModel() *VersionModel {
 	return nil
 }
 
+// The next items of an import.
+type ImportItemsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "catalogs/{catalog}/versions/{version}" in the first message; the same or empty in later ones.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The import's name, of the client's choice: 1 to 128 letters, digits, '-', '_' and '.', the same after a broken
+	// stream, another one for another import. In the first message; the same or empty in later ones. A version
+	// remembers at most 100.
+	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// Place of the first of `items` in the import, from 0. Items must not be left out.
+	FirstIndex uint64 `protobuf:"varint,3,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
+	// At most `max_write_items` items, fewer where they are large; none is a sign of life.
+	Items []*ItemWrite `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"`
+	// In the first message: place up to which the client knows the errors, so that it need not hear of them again.
+	KnownIndex    uint64 `protobuf:"varint,5,opt,name=known_index,json=knownIndex,proto3" json:"known_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportItemsRequest) Reset() {
+	*x = ImportItemsRequest{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportItemsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportItemsRequest) ProtoMessage() {}
+
+func (x *ImportItemsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportItemsRequest.ProtoReflect.Descriptor instead.
+func (*ImportItemsRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ImportItemsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ImportItemsRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ImportItemsRequest) GetFirstIndex() uint64 {
+	if x != nil {
+		return x.FirstIndex
+	}
+	return 0
+}
+
+func (x *ImportItemsRequest) GetItems() []*ItemWrite {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ImportItemsRequest) GetKnownIndex() uint64 {
+	if x != nil {
+		return x.KnownIndex
+	}
+	return 0
+}
+
+// How far an import is.
+type ImportItemsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Items that are done, which is the place of the next one. None of them needs to be sent again.
+	NextIndex uint64 `protobuf:"varint,1,opt,name=next_index,json=nextIndex,proto3" json:"next_index,omitempty"`
+	// How many of them were written.
+	Written uint64 `protobuf:"varint,2,opt,name=written,proto3" json:"written,omitempty"`
+	// How many of them were not. Repeated errors may be fewer, because a version remembers the newest 64 KiB.
+	Rejected uint64 `protobuf:"varint,3,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// One entry for each that was not, since the answer before; in the first answer those from `known_index` on. Here
+	// `index` is the place in the import.
+	Errors []*v1.ItemError `protobuf:"bytes,4,rep,name=errors,proto3" json:"errors,omitempty"`
+	// Id of the last item that is done (of what is no id, the first 2,048 characters), empty before the first: a client
+	// that goes on can check that its token is of these items.
+	LastItemId    string `protobuf:"bytes,5,opt,name=last_item_id,json=lastItemId,proto3" json:"last_item_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportItemsResponse) Reset() {
+	*x = ImportItemsResponse{}
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportItemsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportItemsResponse) ProtoMessage() {}
+
+func (x *ImportItemsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportItemsResponse.ProtoReflect.Descriptor instead.
+func (*ImportItemsResponse) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ImportItemsResponse) GetNextIndex() uint64 {
+	if x != nil {
+		return x.NextIndex
+	}
+	return 0
+}
+
+func (x *ImportItemsResponse) GetWritten() uint64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
+func (x *ImportItemsResponse) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *ImportItemsResponse) GetErrors() []*v1.ItemError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *ImportItemsResponse) GetLastItemId() string {
+	if x != nil {
+		return x.LastItemId
+	}
+	return ""
+}
+
 // Names the version to finish.
 type FinishCatalogVersionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1078,7 +1246,7 @@ type FinishCatalogVersionRequest struct {
 
 func (x *FinishCatalogVersionRequest) Reset() {
 	*x = FinishCatalogVersionRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1258,7 @@ func (x *FinishCatalogVersionRequest) String() string {
 func (*FinishCatalogVersionRequest) ProtoMessage() {}
 
 func (x *FinishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[12]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1271,7 @@ func (x *FinishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishCatalogVersionRequest.ProtoReflect.Descriptor instead.
 func (*FinishCatalogVersionRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FinishCatalogVersionRequest) GetName() string {
@@ -1131,7 +1299,7 @@ type AbortCatalogVersionRequest struct {
 
 func (x *AbortCatalogVersionRequest) Reset() {
 	*x = AbortCatalogVersionRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1311,7 @@ func (x *AbortCatalogVersionRequest) String() string {
 func (*AbortCatalogVersionRequest) ProtoMessage() {}
 
 func (x *AbortCatalogVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[13]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1324,7 @@ func (x *AbortCatalogVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortCatalogVersionRequest.ProtoReflect.Descriptor instead.
 func (*AbortCatalogVersionRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AbortCatalogVersionRequest) GetName() string {
@@ -1175,7 +1343,7 @@ type AbortCatalogVersionResponse struct {
 
 func (x *AbortCatalogVersionResponse) Reset() {
 	*x = AbortCatalogVersionResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1355,7 @@ func (x *AbortCatalogVersionResponse) String() string {
 func (*AbortCatalogVersionResponse) ProtoMessage() {}
 
 func (x *AbortCatalogVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[14]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1368,7 @@ func (x *AbortCatalogVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortCatalogVersionResponse.ProtoReflect.Descriptor instead.
 func (*AbortCatalogVersionResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 // The fields to add.
@@ -1216,7 +1384,7 @@ type AddCatalogFieldsRequest struct {
 
 func (x *AddCatalogFieldsRequest) Reset() {
 	*x = AddCatalogFieldsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1396,7 @@ func (x *AddCatalogFieldsRequest) String() string {
 func (*AddCatalogFieldsRequest) ProtoMessage() {}
 
 func (x *AddCatalogFieldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[15]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1409,7 @@ func (x *AddCatalogFieldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCatalogFieldsRequest.ProtoReflect.Descriptor instead.
 func (*AddCatalogFieldsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddCatalogFieldsRequest) GetName() string {
@@ -1272,7 +1440,7 @@ type PublishCatalogVersionRequest struct {
 
 func (x *PublishCatalogVersionRequest) Reset() {
 	*x = PublishCatalogVersionRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1452,7 @@ func (x *PublishCatalogVersionRequest) String() string {
 func (*PublishCatalogVersionRequest) ProtoMessage() {}
 
 func (x *PublishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[16]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1465,7 @@ func (x *PublishCatalogVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishCatalogVersionRequest.ProtoReflect.Descriptor instead.
 func (*PublishCatalogVersionRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PublishCatalogVersionRequest) GetName() string {
@@ -1325,7 +1493,7 @@ type RollbackCatalogRequest struct {
 
 func (x *RollbackCatalogRequest) Reset() {
 	*x = RollbackCatalogRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1505,7 @@ func (x *RollbackCatalogRequest) String() string {
 func (*RollbackCatalogRequest) ProtoMessage() {}
 
 func (x *RollbackCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[17]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1518,7 @@ func (x *RollbackCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackCatalogRequest.ProtoReflect.Descriptor instead.
 func (*RollbackCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RollbackCatalogRequest) GetName() string {
@@ -1371,7 +1539,7 @@ type DeleteCatalogVersionRequest struct {
 
 func (x *DeleteCatalogVersionRequest) Reset() {
 	*x = DeleteCatalogVersionRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1551,7 @@ func (x *DeleteCatalogVersionRequest) String() string {
 func (*DeleteCatalogVersionRequest) ProtoMessage() {}
 
 func (x *DeleteCatalogVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[18]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1564,7 @@ func (x *DeleteCatalogVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogVersionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogVersionRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteCatalogVersionRequest) GetName() string {
@@ -1415,7 +1583,7 @@ type DeleteCatalogVersionResponse struct {
 
 func (x *DeleteCatalogVersionResponse) Reset() {
 	*x = DeleteCatalogVersionResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1595,7 @@ func (x *DeleteCatalogVersionResponse) String() string {
 func (*DeleteCatalogVersionResponse) ProtoMessage() {}
 
 func (x *DeleteCatalogVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[19]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1608,7 @@ func (x *DeleteCatalogVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogVersionResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 // Names the catalog to delete.
@@ -1454,7 +1622,7 @@ type DeleteCatalogRequest struct {
 
 func (x *DeleteCatalogRequest) Reset() {
 	*x = DeleteCatalogRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1634,7 @@ func (x *DeleteCatalogRequest) String() string {
 func (*DeleteCatalogRequest) ProtoMessage() {}
 
 func (x *DeleteCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[20]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1647,7 @@ func (x *DeleteCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteCatalogRequest) GetName() string {
@@ -1498,7 +1666,7 @@ type DeleteCatalogResponse struct {
 
 func (x *DeleteCatalogResponse) Reset() {
 	*x = DeleteCatalogResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1678,7 @@ func (x *DeleteCatalogResponse) String() string {
 func (*DeleteCatalogResponse) ProtoMessage() {}
 
 func (x *DeleteCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[21]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1691,7 @@ func (x *DeleteCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 // Asks for an item.
@@ -1539,7 +1707,7 @@ type GetItemRequest struct {
 
 func (x *GetItemRequest) Reset() {
 	*x = GetItemRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1719,7 @@ func (x *GetItemRequest) String() string {
 func (*GetItemRequest) ProtoMessage() {}
 
 func (x *GetItemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[22]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1732,7 @@ func (x *GetItemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetItemRequest.ProtoReflect.Descriptor instead.
 func (*GetItemRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetItemRequest) GetName() string {
@@ -1596,7 +1764,7 @@ type BatchGetItemsRequest struct {
 
 func (x *BatchGetItemsRequest) Reset() {
 	*x = BatchGetItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1776,7 @@ func (x *BatchGetItemsRequest) String() string {
 func (*BatchGetItemsRequest) ProtoMessage() {}
 
 func (x *BatchGetItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[23]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1789,7 @@ func (x *BatchGetItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItemsRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BatchGetItemsRequest) GetParent() string {
@@ -1658,7 +1826,7 @@ type BatchGetItemsResponse struct {
 
 func (x *BatchGetItemsResponse) Reset() {
 	*x = BatchGetItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1838,7 @@ func (x *BatchGetItemsResponse) String() string {
 func (*BatchGetItemsResponse) ProtoMessage() {}
 
 func (x *BatchGetItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[24]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1851,7 @@ func (x *BatchGetItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItemsResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BatchGetItemsResponse) GetItems() []*Item {
@@ -1722,7 +1890,7 @@ type ListItemsRequest struct {
 
 func (x *ListItemsRequest) Reset() {
 	*x = ListItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1902,7 @@ func (x *ListItemsRequest) String() string {
 func (*ListItemsRequest) ProtoMessage() {}
 
 func (x *ListItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[25]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1915,7 @@ func (x *ListItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListItemsRequest.ProtoReflect.Descriptor instead.
 func (*ListItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListItemsRequest) GetParent() string {
@@ -1798,7 +1966,7 @@ type ListItemsResponse struct {
 
 func (x *ListItemsResponse) Reset() {
 	*x = ListItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1978,7 @@ func (x *ListItemsResponse) String() string {
 func (*ListItemsResponse) ProtoMessage() {}
 
 func (x *ListItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[26]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1991,7 @@ func (x *ListItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListItemsResponse.ProtoReflect.Descriptor instead.
 func (*ListItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListItemsResponse) GetItems() []*Item {
@@ -1853,7 +2021,7 @@ type ItemWrite struct {
 
 func (x *ItemWrite) Reset() {
 	*x = ItemWrite{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +2033,7 @@ func (x *ItemWrite) String() string {
 func (*ItemWrite) ProtoMessage() {}
 
 func (x *ItemWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[27]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +2046,7 @@ func (x *ItemWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ItemWrite.ProtoReflect.Descriptor instead.
 func (*ItemWrite) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ItemWrite) GetItem() *Item {
@@ -1908,7 +2076,7 @@ type UpsertItemsRequest struct {
 
 func (x *UpsertItemsRequest) Reset() {
 	*x = UpsertItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2088,7 @@ func (x *UpsertItemsRequest) String() string {
 func (*UpsertItemsRequest) ProtoMessage() {}
 
 func (x *UpsertItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[28]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2101,7 @@ func (x *UpsertItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertItemsRequest.ProtoReflect.Descriptor instead.
 func (*UpsertItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpsertItemsRequest) GetParent() string {
@@ -1963,7 +2131,7 @@ type UpsertItemsResponse struct {
 
 func (x *UpsertItemsResponse) Reset() {
 	*x = UpsertItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2143,7 @@ func (x *UpsertItemsResponse) String() string {
 func (*UpsertItemsResponse) ProtoMessage() {}
 
 func (x *UpsertItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[29]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2156,7 @@ func (x *UpsertItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertItemsResponse.ProtoReflect.Descriptor instead.
 func (*UpsertItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{29}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpsertItemsResponse) GetWritten() uint32 {
@@ -2024,7 +2192,7 @@ type UpdateItemsRequest struct {
 
 func (x *UpdateItemsRequest) Reset() {
 	*x = UpdateItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2204,7 @@ func (x *UpdateItemsRequest) String() string {
 func (*UpdateItemsRequest) ProtoMessage() {}
 
 func (x *UpdateItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2217,7 @@ func (x *UpdateItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateItemsRequest.ProtoReflect.Descriptor instead.
 func (*UpdateItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{30}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpdateItemsRequest) GetParent() string {
@@ -2086,7 +2254,7 @@ type UpdateItemsResponse struct {
 
 func (x *UpdateItemsResponse) Reset() {
 	*x = UpdateItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2266,7 @@ func (x *UpdateItemsResponse) String() string {
 func (*UpdateItemsResponse) ProtoMessage() {}
 
 func (x *UpdateItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2279,7 @@ func (x *UpdateItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateItemsResponse.ProtoReflect.Descriptor instead.
 func (*UpdateItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{31}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateItemsResponse) GetUpdated() uint32 {
@@ -2145,7 +2313,7 @@ type DeleteItemsRequest struct {
 
 func (x *DeleteItemsRequest) Reset() {
 	*x = DeleteItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2325,7 @@ func (x *DeleteItemsRequest) String() string {
 func (*DeleteItemsRequest) ProtoMessage() {}
 
 func (x *DeleteItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2338,7 @@ func (x *DeleteItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteItemsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{32}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteItemsRequest) GetParent() string {
@@ -2212,7 +2380,7 @@ type DeleteItemsResponse struct {
 
 func (x *DeleteItemsResponse) Reset() {
 	*x = DeleteItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2392,7 @@ func (x *DeleteItemsResponse) String() string {
 func (*DeleteItemsResponse) ProtoMessage() {}
 
 func (x *DeleteItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2405,7 @@ func (x *DeleteItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteItemsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{33}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteItemsResponse) GetDeleted() uint32 {
@@ -2264,7 +2432,7 @@ type FacetItemsRequest struct {
 
 func (x *FacetItemsRequest) Reset() {
 	*x = FacetItemsRequest{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2444,7 @@ func (x *FacetItemsRequest) String() string {
 func (*FacetItemsRequest) ProtoMessage() {}
 
 func (x *FacetItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2457,7 @@ func (x *FacetItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetItemsRequest.ProtoReflect.Descriptor instead.
 func (*FacetItemsRequest) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{34}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FacetItemsRequest) GetParent() string {
@@ -2331,7 +2499,7 @@ type FacetItemsResponse struct {
 
 func (x *FacetItemsResponse) Reset() {
 	*x = FacetItemsResponse{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2511,7 @@ func (x *FacetItemsResponse) String() string {
 func (*FacetItemsResponse) ProtoMessage() {}
 
 func (x *FacetItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2524,7 @@ func (x *FacetItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetItemsResponse.ProtoReflect.Descriptor instead.
 func (*FacetItemsResponse) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{35}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FacetItemsResponse) GetFacets() []*Facet {
@@ -2380,7 +2548,7 @@ type Facet struct {
 
 func (x *Facet) Reset() {
 	*x = Facet{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[36]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2560,7 @@ func (x *Facet) String() string {
 func (*Facet) ProtoMessage() {}
 
 func (x *Facet) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[36]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2573,7 @@ func (x *Facet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facet.ProtoReflect.Descriptor instead.
 func (*Facet) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{36}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Facet) GetField() string {
@@ -2435,7 +2603,7 @@ type FacetCount struct {
 
 func (x *FacetCount) Reset() {
 	*x = FacetCount{}
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[37]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2615,7 @@ func (x *FacetCount) String() string {
 func (*FacetCount) ProtoMessage() {}
 
 func (x *FacetCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_catalog_proto_msgTypes[37]
+	mi := &file_cir_search_v1_catalog_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2628,7 @@ func (x *FacetCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetCount.ProtoReflect.Descriptor instead.
 func (*FacetCount) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{37}
+	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FacetCount) GetValue() *v1.Value {
@@ -2556,7 +2724,23 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x05model\x18\x04 \x01(\v2\x1b.cir.search.v1.VersionModelR\x05model\x1aS\n" +
 	"\vSchemaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\"~\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\"\xb4\x01\n" +
+	"\x12ImportItemsRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1f\n" +
+	"\vfirst_index\x18\x03 \x01(\x04R\n" +
+	"firstIndex\x12.\n" +
+	"\x05items\x18\x04 \x03(\v2\x18.cir.search.v1.ItemWriteR\x05items\x12\x1f\n" +
+	"\vknown_index\x18\x05 \x01(\x04R\n" +
+	"knownIndex\"\xbe\x01\n" +
+	"\x13ImportItemsResponse\x12\x1d\n" +
+	"\n" +
+	"next_index\x18\x01 \x01(\x04R\tnextIndex\x12\x18\n" +
+	"\awritten\x18\x02 \x01(\x04R\awritten\x12\x1a\n" +
+	"\brejected\x18\x03 \x01(\x04R\brejected\x120\n" +
+	"\x06errors\x18\x04 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\x12 \n" +
+	"\flast_item_id\x18\x05 \x01(\tR\n" +
+	"lastItemId\"~\n" +
 	"\x1bFinishCatalogVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\x13expected_item_count\x18\x02 \x01(\x04H\x00R\x11expectedItemCount\x88\x01\x01B\x16\n" +
@@ -2660,14 +2844,15 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x04BOOL\x10\x04\x12\f\n" +
 	"\bDATETIME\x10\x05\x12\a\n" +
 	"\x03GEO\x10\x06\x12\b\n" +
-	"\x04TEXT\x10\a2\xb2\r\n" +
+	"\x04TEXT\x10\a2\x8c\x0e\n" +
 	"\x0eCatalogService\x12W\n" +
 	"\fListCatalogs\x12\".cir.search.v1.ListCatalogsRequest\x1a#.cir.search.v1.ListCatalogsResponse\x12F\n" +
 	"\n" +
 	"GetCatalog\x12 .cir.search.v1.GetCatalogRequest\x1a\x16.cir.search.v1.Catalog\x12l\n" +
 	"\x13ListCatalogVersions\x12).cir.search.v1.ListCatalogVersionsRequest\x1a*.cir.search.v1.ListCatalogVersionsResponse\x12L\n" +
 	"\rCreateCatalog\x12#.cir.search.v1.CreateCatalogRequest\x1a\x16.cir.search.v1.Catalog\x12a\n" +
-	"\x14CreateCatalogVersion\x12*.cir.search.v1.CreateCatalogVersionRequest\x1a\x1d.cir.search.v1.CatalogVersion\x12a\n" +
+	"\x14CreateCatalogVersion\x12*.cir.search.v1.CreateCatalogVersionRequest\x1a\x1d.cir.search.v1.CatalogVersion\x12X\n" +
+	"\vImportItems\x12!.cir.search.v1.ImportItemsRequest\x1a\".cir.search.v1.ImportItemsResponse(\x010\x01\x12a\n" +
 	"\x14FinishCatalogVersion\x12*.cir.search.v1.FinishCatalogVersionRequest\x1a\x1d.cir.search.v1.CatalogVersion\x12l\n" +
 	"\x13AbortCatalogVersion\x12).cir.search.v1.AbortCatalogVersionRequest\x1a*.cir.search.v1.AbortCatalogVersionResponse\x12R\n" +
 	"\x10AddCatalogFields\x12&.cir.search.v1.AddCatalogFieldsRequest\x1a\x16.cir.search.v1.Catalog\x12\\\n" +
@@ -2698,7 +2883,7 @@ func file_cir_search_v1_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_cir_search_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_cir_search_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_cir_search_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_cir_search_v1_catalog_proto_goTypes = []any{
 	(Quantization)(0),                    // 0: cir.search.v1.Quantization
 	(VersionState)(0),                    // 1: cir.search.v1.VersionState
@@ -2715,125 +2900,131 @@ var file_cir_search_v1_catalog_proto_goTypes = []any{
 	(*ListCatalogVersionsResponse)(nil),  // 12: cir.search.v1.ListCatalogVersionsResponse
 	(*CreateCatalogRequest)(nil),         // 13: cir.search.v1.CreateCatalogRequest
 	(*CreateCatalogVersionRequest)(nil),  // 14: cir.search.v1.CreateCatalogVersionRequest
-	(*FinishCatalogVersionRequest)(nil),  // 15: cir.search.v1.FinishCatalogVersionRequest
-	(*AbortCatalogVersionRequest)(nil),   // 16: cir.search.v1.AbortCatalogVersionRequest
-	(*AbortCatalogVersionResponse)(nil),  // 17: cir.search.v1.AbortCatalogVersionResponse
-	(*AddCatalogFieldsRequest)(nil),      // 18: cir.search.v1.AddCatalogFieldsRequest
-	(*PublishCatalogVersionRequest)(nil), // 19: cir.search.v1.PublishCatalogVersionRequest
-	(*RollbackCatalogRequest)(nil),       // 20: cir.search.v1.RollbackCatalogRequest
-	(*DeleteCatalogVersionRequest)(nil),  // 21: cir.search.v1.DeleteCatalogVersionRequest
-	(*DeleteCatalogVersionResponse)(nil), // 22: cir.search.v1.DeleteCatalogVersionResponse
-	(*DeleteCatalogRequest)(nil),         // 23: cir.search.v1.DeleteCatalogRequest
-	(*DeleteCatalogResponse)(nil),        // 24: cir.search.v1.DeleteCatalogResponse
-	(*GetItemRequest)(nil),               // 25: cir.search.v1.GetItemRequest
-	(*BatchGetItemsRequest)(nil),         // 26: cir.search.v1.BatchGetItemsRequest
-	(*BatchGetItemsResponse)(nil),        // 27: cir.search.v1.BatchGetItemsResponse
-	(*ListItemsRequest)(nil),             // 28: cir.search.v1.ListItemsRequest
-	(*ListItemsResponse)(nil),            // 29: cir.search.v1.ListItemsResponse
-	(*ItemWrite)(nil),                    // 30: cir.search.v1.ItemWrite
-	(*UpsertItemsRequest)(nil),           // 31: cir.search.v1.UpsertItemsRequest
-	(*UpsertItemsResponse)(nil),          // 32: cir.search.v1.UpsertItemsResponse
-	(*UpdateItemsRequest)(nil),           // 33: cir.search.v1.UpdateItemsRequest
-	(*UpdateItemsResponse)(nil),          // 34: cir.search.v1.UpdateItemsResponse
-	(*DeleteItemsRequest)(nil),           // 35: cir.search.v1.DeleteItemsRequest
-	(*DeleteItemsResponse)(nil),          // 36: cir.search.v1.DeleteItemsResponse
-	(*FacetItemsRequest)(nil),            // 37: cir.search.v1.FacetItemsRequest
-	(*FacetItemsResponse)(nil),           // 38: cir.search.v1.FacetItemsResponse
-	(*Facet)(nil),                        // 39: cir.search.v1.Facet
-	(*FacetCount)(nil),                   // 40: cir.search.v1.FacetCount
-	nil,                                  // 41: cir.search.v1.CatalogVersion.SchemaEntry
-	nil,                                  // 42: cir.search.v1.CatalogVersion.ModelEntry
-	nil,                                  // 43: cir.search.v1.CreateCatalogRequest.SchemaEntry
-	nil,                                  // 44: cir.search.v1.CreateCatalogVersionRequest.SchemaEntry
-	nil,                                  // 45: cir.search.v1.AddCatalogFieldsRequest.FieldsEntry
-	(*timestamppb.Timestamp)(nil),        // 46: google.protobuf.Timestamp
-	(*v1.Payload)(nil),                   // 47: cir.common.v1.Payload
-	(*v1.VectorBatch)(nil),               // 48: cir.common.v1.VectorBatch
-	(*Filter)(nil),                       // 49: cir.search.v1.Filter
-	(*v1.ItemError)(nil),                 // 50: cir.common.v1.ItemError
-	(*fieldmaskpb.FieldMask)(nil),        // 51: google.protobuf.FieldMask
-	(*v1.Value)(nil),                     // 52: cir.common.v1.Value
+	(*ImportItemsRequest)(nil),           // 15: cir.search.v1.ImportItemsRequest
+	(*ImportItemsResponse)(nil),          // 16: cir.search.v1.ImportItemsResponse
+	(*FinishCatalogVersionRequest)(nil),  // 17: cir.search.v1.FinishCatalogVersionRequest
+	(*AbortCatalogVersionRequest)(nil),   // 18: cir.search.v1.AbortCatalogVersionRequest
+	(*AbortCatalogVersionResponse)(nil),  // 19: cir.search.v1.AbortCatalogVersionResponse
+	(*AddCatalogFieldsRequest)(nil),      // 20: cir.search.v1.AddCatalogFieldsRequest
+	(*PublishCatalogVersionRequest)(nil), // 21: cir.search.v1.PublishCatalogVersionRequest
+	(*RollbackCatalogRequest)(nil),       // 22: cir.search.v1.RollbackCatalogRequest
+	(*DeleteCatalogVersionRequest)(nil),  // 23: cir.search.v1.DeleteCatalogVersionRequest
+	(*DeleteCatalogVersionResponse)(nil), // 24: cir.search.v1.DeleteCatalogVersionResponse
+	(*DeleteCatalogRequest)(nil),         // 25: cir.search.v1.DeleteCatalogRequest
+	(*DeleteCatalogResponse)(nil),        // 26: cir.search.v1.DeleteCatalogResponse
+	(*GetItemRequest)(nil),               // 27: cir.search.v1.GetItemRequest
+	(*BatchGetItemsRequest)(nil),         // 28: cir.search.v1.BatchGetItemsRequest
+	(*BatchGetItemsResponse)(nil),        // 29: cir.search.v1.BatchGetItemsResponse
+	(*ListItemsRequest)(nil),             // 30: cir.search.v1.ListItemsRequest
+	(*ListItemsResponse)(nil),            // 31: cir.search.v1.ListItemsResponse
+	(*ItemWrite)(nil),                    // 32: cir.search.v1.ItemWrite
+	(*UpsertItemsRequest)(nil),           // 33: cir.search.v1.UpsertItemsRequest
+	(*UpsertItemsResponse)(nil),          // 34: cir.search.v1.UpsertItemsResponse
+	(*UpdateItemsRequest)(nil),           // 35: cir.search.v1.UpdateItemsRequest
+	(*UpdateItemsResponse)(nil),          // 36: cir.search.v1.UpdateItemsResponse
+	(*DeleteItemsRequest)(nil),           // 37: cir.search.v1.DeleteItemsRequest
+	(*DeleteItemsResponse)(nil),          // 38: cir.search.v1.DeleteItemsResponse
+	(*FacetItemsRequest)(nil),            // 39: cir.search.v1.FacetItemsRequest
+	(*FacetItemsResponse)(nil),           // 40: cir.search.v1.FacetItemsResponse
+	(*Facet)(nil),                        // 41: cir.search.v1.Facet
+	(*FacetCount)(nil),                   // 42: cir.search.v1.FacetCount
+	nil,                                  // 43: cir.search.v1.CatalogVersion.SchemaEntry
+	nil,                                  // 44: cir.search.v1.CatalogVersion.ModelEntry
+	nil,                                  // 45: cir.search.v1.CreateCatalogRequest.SchemaEntry
+	nil,                                  // 46: cir.search.v1.CreateCatalogVersionRequest.SchemaEntry
+	nil,                                  // 47: cir.search.v1.AddCatalogFieldsRequest.FieldsEntry
+	(*timestamppb.Timestamp)(nil),        // 48: google.protobuf.Timestamp
+	(*v1.Payload)(nil),                   // 49: cir.common.v1.Payload
+	(*v1.VectorBatch)(nil),               // 50: cir.common.v1.VectorBatch
+	(*v1.ItemError)(nil),                 // 51: cir.common.v1.ItemError
+	(*Filter)(nil),                       // 52: cir.search.v1.Filter
+	(*fieldmaskpb.FieldMask)(nil),        // 53: google.protobuf.FieldMask
+	(*v1.Value)(nil),                     // 54: cir.common.v1.Value
 }
 var file_cir_search_v1_catalog_proto_depIdxs = []int32{
 	4,  // 0: cir.search.v1.Catalog.published:type_name -> cir.search.v1.CatalogVersion
 	1,  // 1: cir.search.v1.CatalogVersion.state:type_name -> cir.search.v1.VersionState
-	46, // 2: cir.search.v1.CatalogVersion.create_time:type_name -> google.protobuf.Timestamp
-	41, // 3: cir.search.v1.CatalogVersion.schema:type_name -> cir.search.v1.CatalogVersion.SchemaEntry
-	42, // 4: cir.search.v1.CatalogVersion.model:type_name -> cir.search.v1.CatalogVersion.ModelEntry
+	48, // 2: cir.search.v1.CatalogVersion.create_time:type_name -> google.protobuf.Timestamp
+	43, // 3: cir.search.v1.CatalogVersion.schema:type_name -> cir.search.v1.CatalogVersion.SchemaEntry
+	44, // 4: cir.search.v1.CatalogVersion.model:type_name -> cir.search.v1.CatalogVersion.ModelEntry
 	5,  // 5: cir.search.v1.CatalogVersion.index:type_name -> cir.search.v1.IndexSettings
 	0,  // 6: cir.search.v1.IndexSettings.quantization:type_name -> cir.search.v1.Quantization
-	47, // 7: cir.search.v1.Item.payload:type_name -> cir.common.v1.Payload
-	48, // 8: cir.search.v1.Item.features:type_name -> cir.common.v1.VectorBatch
+	49, // 7: cir.search.v1.Item.payload:type_name -> cir.common.v1.Payload
+	50, // 8: cir.search.v1.Item.features:type_name -> cir.common.v1.VectorBatch
 	3,  // 9: cir.search.v1.ListCatalogsResponse.catalogs:type_name -> cir.search.v1.Catalog
 	4,  // 10: cir.search.v1.ListCatalogVersionsResponse.versions:type_name -> cir.search.v1.CatalogVersion
-	43, // 11: cir.search.v1.CreateCatalogRequest.schema:type_name -> cir.search.v1.CreateCatalogRequest.SchemaEntry
+	45, // 11: cir.search.v1.CreateCatalogRequest.schema:type_name -> cir.search.v1.CreateCatalogRequest.SchemaEntry
 	5,  // 12: cir.search.v1.CreateCatalogRequest.index:type_name -> cir.search.v1.IndexSettings
 	6,  // 13: cir.search.v1.CreateCatalogRequest.model:type_name -> cir.search.v1.VersionModel
-	44, // 14: cir.search.v1.CreateCatalogVersionRequest.schema:type_name -> cir.search.v1.CreateCatalogVersionRequest.SchemaEntry
+	46, // 14: cir.search.v1.CreateCatalogVersionRequest.schema:type_name -> cir.search.v1.CreateCatalogVersionRequest.SchemaEntry
 	5,  // 15: cir.search.v1.CreateCatalogVersionRequest.index:type_name -> cir.search.v1.IndexSettings
 	6,  // 16: cir.search.v1.CreateCatalogVersionRequest.model:type_name -> cir.search.v1.VersionModel
-	45, // 17: cir.search.v1.AddCatalogFieldsRequest.fields:type_name -> cir.search.v1.AddCatalogFieldsRequest.FieldsEntry
-	7,  // 18: cir.search.v1.BatchGetItemsResponse.items:type_name -> cir.search.v1.Item
-	49, // 19: cir.search.v1.ListItemsRequest.filter:type_name -> cir.search.v1.Filter
-	7,  // 20: cir.search.v1.ListItemsResponse.items:type_name -> cir.search.v1.Item
-	7,  // 21: cir.search.v1.ItemWrite.item:type_name -> cir.search.v1.Item
-	30, // 22: cir.search.v1.UpsertItemsRequest.items:type_name -> cir.search.v1.ItemWrite
-	50, // 23: cir.search.v1.UpsertItemsResponse.errors:type_name -> cir.common.v1.ItemError
-	7,  // 24: cir.search.v1.UpdateItemsRequest.items:type_name -> cir.search.v1.Item
-	51, // 25: cir.search.v1.UpdateItemsRequest.update_mask:type_name -> google.protobuf.FieldMask
-	50, // 26: cir.search.v1.UpdateItemsResponse.errors:type_name -> cir.common.v1.ItemError
-	49, // 27: cir.search.v1.DeleteItemsRequest.filter:type_name -> cir.search.v1.Filter
-	49, // 28: cir.search.v1.FacetItemsRequest.filter:type_name -> cir.search.v1.Filter
-	39, // 29: cir.search.v1.FacetItemsResponse.facets:type_name -> cir.search.v1.Facet
-	40, // 30: cir.search.v1.Facet.values:type_name -> cir.search.v1.FacetCount
-	52, // 31: cir.search.v1.FacetCount.value:type_name -> cir.common.v1.Value
-	2,  // 32: cir.search.v1.CatalogVersion.SchemaEntry.value:type_name -> cir.search.v1.FieldType
-	2,  // 33: cir.search.v1.CreateCatalogRequest.SchemaEntry.value:type_name -> cir.search.v1.FieldType
-	2,  // 34: cir.search.v1.CreateCatalogVersionRequest.SchemaEntry.value:type_name -> cir.search.v1.FieldType
-	2,  // 35: cir.search.v1.AddCatalogFieldsRequest.FieldsEntry.value:type_name -> cir.search.v1.FieldType
-	8,  // 36: cir.search.v1.CatalogService.ListCatalogs:input_type -> cir.search.v1.ListCatalogsRequest
-	10, // 37: cir.search.v1.CatalogService.GetCatalog:input_type -> cir.search.v1.GetCatalogRequest
-	11, // 38: cir.search.v1.CatalogService.ListCatalogVersions:input_type -> cir.search.v1.ListCatalogVersionsRequest
-	13, // 39: cir.search.v1.CatalogService.CreateCatalog:input_type -> cir.search.v1.CreateCatalogRequest
-	14, // 40: cir.search.v1.CatalogService.CreateCatalogVersion:input_type -> cir.search.v1.CreateCatalogVersionRequest
-	15, // 41: cir.search.v1.CatalogService.FinishCatalogVersion:input_type -> cir.search.v1.FinishCatalogVersionRequest
-	16, // 42: cir.search.v1.CatalogService.AbortCatalogVersion:input_type -> cir.search.v1.AbortCatalogVersionRequest
-	18, // 43: cir.search.v1.CatalogService.AddCatalogFields:input_type -> cir.search.v1.AddCatalogFieldsRequest
-	19, // 44: cir.search.v1.CatalogService.PublishCatalogVersion:input_type -> cir.search.v1.PublishCatalogVersionRequest
-	20, // 45: cir.search.v1.CatalogService.RollbackCatalog:input_type -> cir.search.v1.RollbackCatalogRequest
-	21, // 46: cir.search.v1.CatalogService.DeleteCatalogVersion:input_type -> cir.search.v1.DeleteCatalogVersionRequest
-	23, // 47: cir.search.v1.CatalogService.DeleteCatalog:input_type -> cir.search.v1.DeleteCatalogRequest
-	25, // 48: cir.search.v1.CatalogService.GetItem:input_type -> cir.search.v1.GetItemRequest
-	26, // 49: cir.search.v1.CatalogService.BatchGetItems:input_type -> cir.search.v1.BatchGetItemsRequest
-	28, // 50: cir.search.v1.CatalogService.ListItems:input_type -> cir.search.v1.ListItemsRequest
-	31, // 51: cir.search.v1.CatalogService.UpsertItems:input_type -> cir.search.v1.UpsertItemsRequest
-	33, // 52: cir.search.v1.CatalogService.UpdateItems:input_type -> cir.search.v1.UpdateItemsRequest
-	35, // 53: cir.search.v1.CatalogService.DeleteItems:input_type -> cir.search.v1.DeleteItemsRequest
-	37, // 54: cir.search.v1.CatalogService.FacetItems:input_type -> cir.search.v1.FacetItemsRequest
-	9,  // 55: cir.search.v1.CatalogService.ListCatalogs:output_type -> cir.search.v1.ListCatalogsResponse
-	3,  // 56: cir.search.v1.CatalogService.GetCatalog:output_type -> cir.search.v1.Catalog
-	12, // 57: cir.search.v1.CatalogService.ListCatalogVersions:output_type -> cir.search.v1.ListCatalogVersionsResponse
-	3,  // 58: cir.search.v1.CatalogService.CreateCatalog:output_type -> cir.search.v1.Catalog
-	4,  // 59: cir.search.v1.CatalogService.CreateCatalogVersion:output_type -> cir.search.v1.CatalogVersion
-	4,  // 60: cir.search.v1.CatalogService.FinishCatalogVersion:output_type -> cir.search.v1.CatalogVersion
-	17, // 61: cir.search.v1.CatalogService.AbortCatalogVersion:output_type -> cir.search.v1.AbortCatalogVersionResponse
-	3,  // 62: cir.search.v1.CatalogService.AddCatalogFields:output_type -> cir.search.v1.Catalog
-	3,  // 63: cir.search.v1.CatalogService.PublishCatalogVersion:output_type -> cir.search.v1.Catalog
-	3,  // 64: cir.search.v1.CatalogService.RollbackCatalog:output_type -> cir.search.v1.Catalog
-	22, // 65: cir.search.v1.CatalogService.DeleteCatalogVersion:output_type -> cir.search.v1.DeleteCatalogVersionResponse
-	24, // 66: cir.search.v1.CatalogService.DeleteCatalog:output_type -> cir.search.v1.DeleteCatalogResponse
-	7,  // 67: cir.search.v1.CatalogService.GetItem:output_type -> cir.search.v1.Item
-	27, // 68: cir.search.v1.CatalogService.BatchGetItems:output_type -> cir.search.v1.BatchGetItemsResponse
-	29, // 69: cir.search.v1.CatalogService.ListItems:output_type -> cir.search.v1.ListItemsResponse
-	32, // 70: cir.search.v1.CatalogService.UpsertItems:output_type -> cir.search.v1.UpsertItemsResponse
-	34, // 71: cir.search.v1.CatalogService.UpdateItems:output_type -> cir.search.v1.UpdateItemsResponse
-	36, // 72: cir.search.v1.CatalogService.DeleteItems:output_type -> cir.search.v1.DeleteItemsResponse
-	38, // 73: cir.search.v1.CatalogService.FacetItems:output_type -> cir.search.v1.FacetItemsResponse
-	55, // [55:74] is the sub-list for method output_type
-	36, // [36:55] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	32, // 17: cir.search.v1.ImportItemsRequest.items:type_name -> cir.search.v1.ItemWrite
+	51, // 18: cir.search.v1.ImportItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	47, // 19: cir.search.v1.AddCatalogFieldsRequest.fields:type_name -> cir.search.v1.AddCatalogFieldsRequest.FieldsEntry
+	7,  // 20: cir.search.v1.BatchGetItemsResponse.items:type_name -> cir.search.v1.Item
+	52, // 21: cir.search.v1.ListItemsRequest.filter:type_name -> cir.search.v1.Filter
+	7,  // 22: cir.search.v1.ListItemsResponse.items:type_name -> cir.search.v1.Item
+	7,  // 23: cir.search.v1.ItemWrite.item:type_name -> cir.search.v1.Item
+	32, // 24: cir.search.v1.UpsertItemsRequest.items:type_name -> cir.search.v1.ItemWrite
+	51, // 25: cir.search.v1.UpsertItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	7,  // 26: cir.search.v1.UpdateItemsRequest.items:type_name -> cir.search.v1.Item
+	53, // 27: cir.search.v1.UpdateItemsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	51, // 28: cir.search.v1.UpdateItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	52, // 29: cir.search.v1.DeleteItemsRequest.filter:type_name -> cir.search.v1.Filter
+	52, // 30: cir.search.v1.FacetItemsRequest.filter:type_name -> cir.search.v1.Filter
+	41, // 31: cir.search.v1.FacetItemsResponse.facets:type_name -> cir.search.v1.Facet
+	42, // 32: cir.search.v1.Facet.values:type_name -> cir.search.v1.FacetCount
+	54, // 33: cir.search.v1.FacetCount.value:type_name -> cir.common.v1.Value
+	2,  // 34: cir.search.v1.CatalogVersion.SchemaEntry.value:type_name -> cir.search.v1.FieldType
+	2,  // 35: cir.search.v1.CreateCatalogRequest.SchemaEntry.value:type_name -> cir.search.v1.FieldType
+	2,  // 36: cir.search.v1.CreateCatalogVersionRequest.SchemaEntry.value:type_name -> cir.search.v1.FieldType
+	2,  // 37: cir.search.v1.AddCatalogFieldsRequest.FieldsEntry.value:type_name -> cir.search.v1.FieldType
+	8,  // 38: cir.search.v1.CatalogService.ListCatalogs:input_type -> cir.search.v1.ListCatalogsRequest
+	10, // 39: cir.search.v1.CatalogService.GetCatalog:input_type -> cir.search.v1.GetCatalogRequest
+	11, // 40: cir.search.v1.CatalogService.ListCatalogVersions:input_type -> cir.search.v1.ListCatalogVersionsRequest
+	13, // 41: cir.search.v1.CatalogService.CreateCatalog:input_type -> cir.search.v1.CreateCatalogRequest
+	14, // 42: cir.search.v1.CatalogService.CreateCatalogVersion:input_type -> cir.search.v1.CreateCatalogVersionRequest
+	15, // 43: cir.search.v1.CatalogService.ImportItems:input_type -> cir.search.v1.ImportItemsRequest
+	17, // 44: cir.search.v1.CatalogService.FinishCatalogVersion:input_type -> cir.search.v1.FinishCatalogVersionRequest
+	18, // 45: cir.search.v1.CatalogService.AbortCatalogVersion:input_type -> cir.search.v1.AbortCatalogVersionRequest
+	20, // 46: cir.search.v1.CatalogService.AddCatalogFields:input_type -> cir.search.v1.AddCatalogFieldsRequest
+	21, // 47: cir.search.v1.CatalogService.PublishCatalogVersion:input_type -> cir.search.v1.PublishCatalogVersionRequest
+	22, // 48: cir.search.v1.CatalogService.RollbackCatalog:input_type -> cir.search.v1.RollbackCatalogRequest
+	23, // 49: cir.search.v1.CatalogService.DeleteCatalogVersion:input_type -> cir.search.v1.DeleteCatalogVersionRequest
+	25, // 50: cir.search.v1.CatalogService.DeleteCatalog:input_type -> cir.search.v1.DeleteCatalogRequest
+	27, // 51: cir.search.v1.CatalogService.GetItem:input_type -> cir.search.v1.GetItemRequest
+	28, // 52: cir.search.v1.CatalogService.BatchGetItems:input_type -> cir.search.v1.BatchGetItemsRequest
+	30, // 53: cir.search.v1.CatalogService.ListItems:input_type -> cir.search.v1.ListItemsRequest
+	33, // 54: cir.search.v1.CatalogService.UpsertItems:input_type -> cir.search.v1.UpsertItemsRequest
+	35, // 55: cir.search.v1.CatalogService.UpdateItems:input_type -> cir.search.v1.UpdateItemsRequest
+	37, // 56: cir.search.v1.CatalogService.DeleteItems:input_type -> cir.search.v1.DeleteItemsRequest
+	39, // 57: cir.search.v1.CatalogService.FacetItems:input_type -> cir.search.v1.FacetItemsRequest
+	9,  // 58: cir.search.v1.CatalogService.ListCatalogs:output_type -> cir.search.v1.ListCatalogsResponse
+	3,  // 59: cir.search.v1.CatalogService.GetCatalog:output_type -> cir.search.v1.Catalog
+	12, // 60: cir.search.v1.CatalogService.ListCatalogVersions:output_type -> cir.search.v1.ListCatalogVersionsResponse
+	3,  // 61: cir.search.v1.CatalogService.CreateCatalog:output_type -> cir.search.v1.Catalog
+	4,  // 62: cir.search.v1.CatalogService.CreateCatalogVersion:output_type -> cir.search.v1.CatalogVersion
+	16, // 63: cir.search.v1.CatalogService.ImportItems:output_type -> cir.search.v1.ImportItemsResponse
+	4,  // 64: cir.search.v1.CatalogService.FinishCatalogVersion:output_type -> cir.search.v1.CatalogVersion
+	19, // 65: cir.search.v1.CatalogService.AbortCatalogVersion:output_type -> cir.search.v1.AbortCatalogVersionResponse
+	3,  // 66: cir.search.v1.CatalogService.AddCatalogFields:output_type -> cir.search.v1.Catalog
+	3,  // 67: cir.search.v1.CatalogService.PublishCatalogVersion:output_type -> cir.search.v1.Catalog
+	3,  // 68: cir.search.v1.CatalogService.RollbackCatalog:output_type -> cir.search.v1.Catalog
+	24, // 69: cir.search.v1.CatalogService.DeleteCatalogVersion:output_type -> cir.search.v1.DeleteCatalogVersionResponse
+	26, // 70: cir.search.v1.CatalogService.DeleteCatalog:output_type -> cir.search.v1.DeleteCatalogResponse
+	7,  // 71: cir.search.v1.CatalogService.GetItem:output_type -> cir.search.v1.Item
+	29, // 72: cir.search.v1.CatalogService.BatchGetItems:output_type -> cir.search.v1.BatchGetItemsResponse
+	31, // 73: cir.search.v1.CatalogService.ListItems:output_type -> cir.search.v1.ListItemsResponse
+	34, // 74: cir.search.v1.CatalogService.UpsertItems:output_type -> cir.search.v1.UpsertItemsResponse
+	36, // 75: cir.search.v1.CatalogService.UpdateItems:output_type -> cir.search.v1.UpdateItemsResponse
+	38, // 76: cir.search.v1.CatalogService.DeleteItems:output_type -> cir.search.v1.DeleteItemsResponse
+	40, // 77: cir.search.v1.CatalogService.FacetItems:output_type -> cir.search.v1.FacetItemsResponse
+	58, // [58:78] is the sub-list for method output_type
+	38, // [38:58] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_cir_search_v1_catalog_proto_init() }
@@ -2842,14 +3033,14 @@ func file_cir_search_v1_catalog_proto_init() {
 		return
 	}
 	file_cir_search_v1_filter_proto_init()
-	file_cir_search_v1_catalog_proto_msgTypes[12].OneofWrappers = []any{}
+	file_cir_search_v1_catalog_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_search_v1_catalog_proto_rawDesc), len(file_cir_search_v1_catalog_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

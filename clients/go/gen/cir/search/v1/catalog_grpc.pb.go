@@ -24,6 +24,7 @@ const (
 	CatalogService_ListCatalogVersions_FullMethodName   = "/cir.search.v1.CatalogService/ListCatalogVersions"
 	CatalogService_CreateCatalog_FullMethodName         = "/cir.search.v1.CatalogService/CreateCatalog"
 	CatalogService_CreateCatalogVersion_FullMethodName  = "/cir.search.v1.CatalogService/CreateCatalogVersion"
+	CatalogService_ImportItems_FullMethodName           = "/cir.search.v1.CatalogService/ImportItems"
 	CatalogService_FinishCatalogVersion_FullMethodName  = "/cir.search.v1.CatalogService/FinishCatalogVersion"
 	CatalogService_AbortCatalogVersion_FullMethodName   = "/cir.search.v1.CatalogService/AbortCatalogVersion"
 	CatalogService_AddCatalogFields_FullMethodName      = "/cir.search.v1.CatalogService/AddCatalogFields"
@@ -65,10 +66,28 @@ type CatalogServiceClient interface {
 	// publish it. It is empty: what it should hold of the published version is imported again. Errors as of
 	// CreateCatalog.
 	CreateCatalogVersion(ctx context.Context, in *CreateCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error)
+	// Writes items into a version that is being built, in one stream that can be resumed.
+	//
+	// The first message names the version and the import's token. The first answer, which comes before any item is
+	// done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+	// message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+	// is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+	// connection breaks: a client that sends items again which were done has them left out. An item whose id came
+	// before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+	// side of the stream after the last item, and the service ends its own when all are done.
+	//
+	// A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+	// A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+	// FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+	// another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+	// DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+	// RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+	// stays done.
+	ImportItems(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportItemsRequest, ImportItemsResponse], error)
 	// Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
 	// items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
 	// finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-	// `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+	// `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
 	FinishCatalogVersion(ctx context.Context, in *FinishCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error)
 	// Ends the import into a version that is being built, and drops the version with all its items.
 	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
@@ -76,8 +95,8 @@ type CatalogServiceClient interface {
 	// Adds payload fields to the schema of the published version: a new version with the same items, in which the
 	// fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
 	// INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-	// (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+	// (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
 	AddCatalogFields(ctx context.Context, in *AddCatalogFieldsRequest, opts ...grpc.CallOption) (*Catalog, error)
 	// Makes a finished version the one that is searched, atomically: calls under way finish on the
 	// version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
@@ -169,6 +188,19 @@ func (c *catalogServiceClient) CreateCatalogVersion(ctx context.Context, in *Cre
 	}
 	return out, nil
 }
+
+func (c *catalogServiceClient) ImportItems(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportItemsRequest, ImportItemsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CatalogService_ServiceDesc.Streams[0], CatalogService_ImportItems_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportItemsRequest, ImportItemsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CatalogService_ImportItemsClient = grpc.BidiStreamingClient[ImportItemsRequest, ImportItemsResponse]
 
 func (c *catalogServiceClient) FinishCatalogVersion(ctx context.Context, in *FinishCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -335,10 +367,28 @@ type CatalogServiceServer interface {
 	// publish it. It is empty: what it should hold of the published version is imported again. Errors as of
 	// CreateCatalog.
 	CreateCatalogVersion(context.Context, *CreateCatalogVersionRequest) (*CatalogVersion, error)
+	// Writes items into a version that is being built, in one stream that can be resumed.
+	//
+	// The first message names the version and the import's token. The first answer, which comes before any item is
+	// done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+	// message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+	// is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+	// connection breaks: a client that sends items again which were done has them left out. An item whose id came
+	// before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+	// side of the stream after the last item, and the service ends its own when all are done.
+	//
+	// A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+	// A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+	// FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+	// another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+	// DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+	// RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+	// stays done.
+	ImportItems(grpc.BidiStreamingServer[ImportItemsRequest, ImportItemsResponse]) error
 	// Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
 	// items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
 	// finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-	// `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+	// `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
 	FinishCatalogVersion(context.Context, *FinishCatalogVersionRequest) (*CatalogVersion, error)
 	// Ends the import into a version that is being built, and drops the version with all its items.
 	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
@@ -346,8 +396,8 @@ type CatalogServiceServer interface {
 	// Adds payload fields to the schema of the published version: a new version with the same items, in which the
 	// fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
 	// INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-	// (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+	// (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
 	AddCatalogFields(context.Context, *AddCatalogFieldsRequest) (*Catalog, error)
 	// Makes a finished version the one that is searched, atomically: calls under way finish on the
 	// version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
@@ -404,6 +454,9 @@ func (UnimplementedCatalogServiceServer) CreateCatalog(context.Context, *CreateC
 }
 func (UnimplementedCatalogServiceServer) CreateCatalogVersion(context.Context, *CreateCatalogVersionRequest) (*CatalogVersion, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateCatalogVersion not implemented")
+}
+func (UnimplementedCatalogServiceServer) ImportItems(grpc.BidiStreamingServer[ImportItemsRequest, ImportItemsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImportItems not implemented")
 }
 func (UnimplementedCatalogServiceServer) FinishCatalogVersion(context.Context, *FinishCatalogVersionRequest) (*CatalogVersion, error) {
 	return nil, status.Error(codes.Unimplemented, "method FinishCatalogVersion not implemented")
@@ -557,6 +610,13 @@ func _CatalogService_CreateCatalogVersion_Handler(srv interface{}, ctx context.C
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _CatalogService_ImportItems_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(CatalogServiceServer).ImportItems(&grpc.GenericServerStream[ImportItemsRequest, ImportItemsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CatalogService_ImportItemsServer = grpc.BidiStreamingServer[ImportItemsRequest, ImportItemsResponse]
 
 func _CatalogService_FinishCatalogVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FinishCatalogVersionRequest)
@@ -894,6 +954,13 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _CatalogService_FacetItems_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ImportItems",
+			Handler:       _CatalogService_ImportItems_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "cir/search/v1/catalog.proto",
 }

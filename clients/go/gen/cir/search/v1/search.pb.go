@@ -298,7 +298,7 @@ type SearchLimits struct {
 	MaxFilterConditions uint32 `protobuf:"varint,6,opt,name=max_filter_conditions,json=maxFilterConditions,proto3" json:"max_filter_conditions,omitempty"`
 	// Liked plus disliked items, over all turns.
 	MaxFeedbackItems uint32 `protobuf:"varint,7,opt,name=max_feedback_items,json=maxFeedbackItems,proto3" json:"max_feedback_items,omitempty"`
-	// Items of one UpsertItems call.
+	// Items of one UpsertItems call, or of one message of ImportItems.
 	MaxWriteItems uint32 `protobuf:"varint,8,opt,name=max_write_items,json=maxWriteItems,proto3" json:"max_write_items,omitempty"`
 	// Bytes of one request message.
 	MaxMessageBytes uint64 `protobuf:"varint,9,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`

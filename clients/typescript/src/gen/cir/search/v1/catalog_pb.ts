@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/search/v1/catalog.proto.
  */
 export const file_cir_search_v1_catalog: GenFile = /*@__PURE__*/
-  fileDesc("ChtjaXIvc2VhcmNoL3YxL2NhdGFsb2cucHJvdG8SDWNpci5zZWFyY2gudjEiSQoHQ2F0YWxvZxIMCgRuYW1lGAEgASgJEjAKCXB1Ymxpc2hlZBgCIAEoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24i7AMKDkNhdGFsb2dWZXJzaW9uEgwKBG5hbWUYASABKAkSKgoFc3RhdGUYAiABKA4yGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25TdGF0ZRISCgppdGVtX2NvdW50GAMgASgEEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtb2RlbF9maW5nZXJwcmludBgFIAEoCRIRCglkaW1lbnNpb24YBiABKA0SOQoGc2NoZW1hGAcgAygLMikuY2lyLnNlYXJjaC52MS5DYXRhbG9nVmVyc2lvbi5TY2hlbWFFbnRyeRI3CgVtb2RlbBgIIAMoCzIoLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24uTW9kZWxFbnRyeRIVCg1pbWFnZV9mb2xkZXJzGAkgAygJEisKBWluZGV4GAogASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzGkcKC1NjaGVtYUVudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ARosCgpNb2RlbEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi3AEKDUluZGV4U2V0dGluZ3MSDgoGaG5zd19tGAEgASgNEhkKEWhuc3dfZWZfY29uc3RydWN0GAIgASgNEjEKDHF1YW50aXphdGlvbhgDIAEoDjIbLmNpci5zZWFyY2gudjEuUXVhbnRpemF0aW9uEhcKD3ZlY3RvcnNfb25fZGlzaxgEIAEoCBIXCg9wYXlsb2FkX29uX2Rpc2sYBSABKAgSDgoGc2hhcmRzGAYgASgNEhAKCHJlcGxpY2FzGAcgASgNEhkKEXdyaXRlX2NvbnNpc3RlbmN5GAggASgNIjYKDFZlcnNpb25Nb2RlbBITCgtmaW5nZXJwcmludBgBIAEoCRIRCglkaW1lbnNpb24YAiABKA0ieAoESXRlbRIKCgJpZBgBIAEoCRInCgdwYXlsb2FkGAIgASgLMhYuY2lyLmNvbW1vbi52MS5QYXlsb2FkEg0KBWltYWdlGAMgASgJEiwKCGZlYXR1cmVzGAQgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCI8ChNMaXN0Q2F0YWxvZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlkKFExpc3RDYXRhbG9nc1Jlc3BvbnNlEigKCGNhdGFsb2dzGAEgAygLMhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIlMKGkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJnChtMaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USLwoIdmVyc2lvbnMYASADKAsyHS5jaXIuc2VhcmNoLnYxLkNhdGFsb2dWZXJzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKNAgoUQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QSEgoKY2F0YWxvZ19pZBgBIAEoCRI/CgZzY2hlbWEYAiADKAsyLy5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0LlNjaGVtYUVudHJ5EisKBWluZGV4GAMgASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEioKBW1vZGVsGAQgASgLMhsuY2lyLnNlYXJjaC52MS5WZXJzaW9uTW9kZWwaRwoLU2NoZW1hRW50cnkSCwoDa2V5GAEgASgJEicKBXZhbHVlGAIgASgOMhguY2lyLnNlYXJjaC52MS5GaWVsZFR5cGU6AjgBIpcCChtDcmVhdGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDgoGcGFyZW50GAEgASgJEkYKBnNjaGVtYRgCIAMoCzI2LmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0LlNjaGVtYUVudHJ5EisKBWluZGV4GAMgASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEioKBW1vZGVsGAQgASgLMhsuY2lyLnNlYXJjaC52MS5WZXJzaW9uTW9kZWwaRwoLU2NoZW1hRW50cnkSCwoDa2V5GAEgASgJEicKBXZhbHVlGAIgASgOMhguY2lyLnNlYXJjaC52MS5GaWVsZFR5cGU6AjgBImUKG0ZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKE2V4cGVjdGVkX2l0ZW1fY291bnQYAiABKARIAIgBAUIWChRfZXhwZWN0ZWRfaXRlbV9jb3VudCIqChpBYm9ydENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJIh0KG0Fib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZSK0AQoXQWRkQ2F0YWxvZ0ZpZWxkc1JlcXVlc3QSDAoEbmFtZRgBIAEoCRJCCgZmaWVsZHMYAiADKAsyMi5jaXIuc2VhcmNoLnYxLkFkZENhdGFsb2dGaWVsZHNSZXF1ZXN0LkZpZWxkc0VudHJ5GkcKC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ASJIChxQdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkSGgoSYWxsb3dfbW9kZWxfY2hhbmdlGAIgASgIIiYKFlJvbGxiYWNrQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSIrChtEZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIeChxEZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlIiQKFERlbGV0ZUNhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIjUKDkdldEl0ZW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSFQoNd2l0aF9mZWF0dXJlcxgCIAEoCCJPChRCYXRjaEdldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSFQoNd2l0aF9mZWF0dXJlcxgDIAEoCCJQChVCYXRjaEdldEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SEwoLbWlzc2luZ19pZHMYAiADKAkihwEKEExpc3RJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEhUKDXdpdGhfZmVhdHVyZXMYBSABKAgiUAoRTGlzdEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj8KCUl0ZW1Xcml0ZRIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg8KB2NvbnRlbnQYAiABKAwiTQoSVXBzZXJ0SXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRInCgVpdGVtcxgCIAMoCzIYLmNpci5zZWFyY2gudjEuSXRlbVdyaXRlIlAKE1Vwc2VydEl0ZW1zUmVzcG9uc2USDwoHd3JpdHRlbhgBIAEoDRIoCgZlcnJvcnMYAiADKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvciJ5ChJVcGRhdGVJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEiIKBWl0ZW1zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJQChNVcGRhdGVJdGVtc1Jlc3BvbnNlEg8KB3VwZGF0ZWQYASABKA0SKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3IidAoSRGVsZXRlSXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIQCghpdGVtX2lkcxgCIAMoCRIlCgZmaWx0ZXIYAyABKAsyFS5jaXIuc2VhcmNoLnYxLkZpbHRlchIVCg12YWxpZGF0ZV9vbmx5GAQgASgIIiYKE0RlbGV0ZUl0ZW1zUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoDSJpChFGYWNldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDgoGZmllbGRzGAIgAygJEg0KBWxpbWl0GAMgASgFEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyIjoKEkZhY2V0SXRlbXNSZXNwb25zZRIkCgZmYWNldHMYASADKAsyFC5jaXIuc2VhcmNoLnYxLkZhY2V0IkEKBUZhY2V0Eg0KBWZpZWxkGAEgASgJEikKBnZhbHVlcxgCIAMoCzIZLmNpci5zZWFyY2gudjEuRmFjZXRDb3VudCJACgpGYWNldENvdW50EiMKBXZhbHVlGAEgASgLMhQuY2lyLmNvbW1vbi52MS5WYWx1ZRINCgVjb3VudBgCIAEoBCqNAQoMUXVhbnRpemF0aW9uEhwKGFFVQU5USVpBVElPTl9VTlNQRUNJRklFRBAAEhUKEVFVQU5USVpBVElPTl9OT05FEAESFQoRUVVBTlRJWkFUSU9OX0lOVDgQAhIXChNRVUFOVElaQVRJT05fQklOQVJZEAMSGAoUUVVBTlRJWkFUSU9OX1BST0RVQ1QQBCpiCgxWZXJzaW9uU3RhdGUSHQoZVkVSU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEgwKCEJVSUxESU5HEAESCQoFUkVBRFkQAhINCglQVUJMSVNIRUQQAxILCgdSRVRJUkVEEAQqdwoJRmllbGRUeXBlEhoKFkZJRUxEX1RZUEVfVU5TUEVDSUZJRUQQABILCgdLRVlXT1JEEAESCwoHSU5URUdFUhACEgkKBUZMT0FUEAMSCAoEQk9PTBAEEgwKCERBVEVUSU1FEAUSBwoDR0VPEAYSCAoEVEVYVBAHMrINCg5DYXRhbG9nU2VydmljZRJXCgxMaXN0Q2F0YWxvZ3MSIi5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIy5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlEkYKCkdldENhdGFsb2cSIC5jaXIuc2VhcmNoLnYxLkdldENhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEmwKE0xpc3RDYXRhbG9nVmVyc2lvbnMSKS5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0GiouY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USTAoNQ3JlYXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSYQoUQ3JlYXRlQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SYQoURmluaXNoQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SbAoTQWJvcnRDYXRhbG9nVmVyc2lvbhIpLmNpci5zZWFyY2gudjEuQWJvcnRDYXRhbG9nVmVyc2lvblJlcXVlc3QaKi5jaXIuc2VhcmNoLnYxLkFib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZRJSChBBZGRDYXRhbG9nRmllbGRzEiYuY2lyLnNlYXJjaC52MS5BZGRDYXRhbG9nRmllbGRzUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJcChVQdWJsaXNoQ2F0YWxvZ1ZlcnNpb24SKy5jaXIuc2VhcmNoLnYxLlB1Ymxpc2hDYXRhbG9nVmVyc2lvblJlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSUAoPUm9sbGJhY2tDYXRhbG9nEiUuY2lyLnNlYXJjaC52MS5Sb2xsYmFja0NhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEm8KFERlbGV0ZUNhdGFsb2dWZXJzaW9uEiouY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QaKy5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dWZXJzaW9uUmVzcG9uc2USWgoNRGVsZXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZRI9CgdHZXRJdGVtEh0uY2lyLnNlYXJjaC52MS5HZXRJdGVtUmVxdWVzdBoTLmNpci5zZWFyY2gudjEuSXRlbRJaCg1CYXRjaEdldEl0ZW1zEiMuY2lyLnNlYXJjaC52MS5CYXRjaEdldEl0ZW1zUmVxdWVzdBokLmNpci5zZWFyY2gudjEuQmF0Y2hHZXRJdGVtc1Jlc3BvbnNlEk4KCUxpc3RJdGVtcxIfLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVxdWVzdBogLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVzcG9uc2USVAoLVXBzZXJ0SXRlbXMSIS5jaXIuc2VhcmNoLnYxLlVwc2VydEl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuVXBzZXJ0SXRlbXNSZXNwb25zZRJUCgtVcGRhdGVJdGVtcxIhLmNpci5zZWFyY2gudjEuVXBkYXRlSXRlbXNSZXF1ZXN0GiIuY2lyLnNlYXJjaC52MS5VcGRhdGVJdGVtc1Jlc3BvbnNlElQKC0RlbGV0ZUl0ZW1zEiEuY2lyLnNlYXJjaC52MS5EZWxldGVJdGVtc1JlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkRlbGV0ZUl0ZW1zUmVzcG9uc2USUQoKRmFjZXRJdGVtcxIgLmNpci5zZWFyY2gudjEuRmFjZXRJdGVtc1JlcXVlc3QaIS5jaXIuc2VhcmNoLnYxLkZhY2V0SXRlbXNSZXNwb25zZUJ/Cg1jaXIuc2VhcmNoLnYxQgxDYXRhbG9nUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_payload, file_cir_common_v1_vectors, file_cir_search_v1_filter, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChtjaXIvc2VhcmNoL3YxL2NhdGFsb2cucHJvdG8SDWNpci5zZWFyY2gudjEiSQoHQ2F0YWxvZxIMCgRuYW1lGAEgASgJEjAKCXB1Ymxpc2hlZBgCIAEoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24i7AMKDkNhdGFsb2dWZXJzaW9uEgwKBG5hbWUYASABKAkSKgoFc3RhdGUYAiABKA4yGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25TdGF0ZRISCgppdGVtX2NvdW50GAMgASgEEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtb2RlbF9maW5nZXJwcmludBgFIAEoCRIRCglkaW1lbnNpb24YBiABKA0SOQoGc2NoZW1hGAcgAygLMikuY2lyLnNlYXJjaC52MS5DYXRhbG9nVmVyc2lvbi5TY2hlbWFFbnRyeRI3CgVtb2RlbBgIIAMoCzIoLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24uTW9kZWxFbnRyeRIVCg1pbWFnZV9mb2xkZXJzGAkgAygJEisKBWluZGV4GAogASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzGkcKC1NjaGVtYUVudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ARosCgpNb2RlbEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi3AEKDUluZGV4U2V0dGluZ3MSDgoGaG5zd19tGAEgASgNEhkKEWhuc3dfZWZfY29uc3RydWN0GAIgASgNEjEKDHF1YW50aXphdGlvbhgDIAEoDjIbLmNpci5zZWFyY2gudjEuUXVhbnRpemF0aW9uEhcKD3ZlY3RvcnNfb25fZGlzaxgEIAEoCBIXCg9wYXlsb2FkX29uX2Rpc2sYBSABKAgSDgoGc2hhcmRzGAYgASgNEhAKCHJlcGxpY2FzGAcgASgNEhkKEXdyaXRlX2NvbnNpc3RlbmN5GAggASgNIjYKDFZlcnNpb25Nb2RlbBITCgtmaW5nZXJwcmludBgBIAEoCRIRCglkaW1lbnNpb24YAiABKA0ieAoESXRlbRIKCgJpZBgBIAEoCRInCgdwYXlsb2FkGAIgASgLMhYuY2lyLmNvbW1vbi52MS5QYXlsb2FkEg0KBWltYWdlGAMgASgJEiwKCGZlYXR1cmVzGAQgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCI8ChNMaXN0Q2F0YWxvZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlkKFExpc3RDYXRhbG9nc1Jlc3BvbnNlEigKCGNhdGFsb2dzGAEgAygLMhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIlMKGkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJnChtMaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USLwoIdmVyc2lvbnMYASADKAsyHS5jaXIuc2VhcmNoLnYxLkNhdGFsb2dWZXJzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKNAgoUQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QSEgoKY2F0YWxvZ19pZBgBIAEoCRI/CgZzY2hlbWEYAiADKAsyLy5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0LlNjaGVtYUVudHJ5EisKBWluZGV4GAMgASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEioKBW1vZGVsGAQgASgLMhsuY2lyLnNlYXJjaC52MS5WZXJzaW9uTW9kZWwaRwoLU2NoZW1hRW50cnkSCwoDa2V5GAEgASgJEicKBXZhbHVlGAIgASgOMhguY2lyLnNlYXJjaC52MS5GaWVsZFR5cGU6AjgBIpcCChtDcmVhdGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDgoGcGFyZW50GAEgASgJEkYKBnNjaGVtYRgCIAMoCzI2LmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0LlNjaGVtYUVudHJ5EisKBWluZGV4GAMgASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEioKBW1vZGVsGAQgASgLMhsuY2lyLnNlYXJjaC52MS5WZXJzaW9uTW9kZWwaRwoLU2NoZW1hRW50cnkSCwoDa2V5GAEgASgJEicKBXZhbHVlGAIgASgOMhguY2lyLnNlYXJjaC52MS5GaWVsZFR5cGU6AjgBIoYBChJJbXBvcnRJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEg0KBXRva2VuGAIgASgJEhMKC2ZpcnN0X2luZGV4GAMgASgEEicKBWl0ZW1zGAQgAygLMhguY2lyLnNlYXJjaC52MS5JdGVtV3JpdGUSEwoLa25vd25faW5kZXgYBSABKAQijAEKE0ltcG9ydEl0ZW1zUmVzcG9uc2USEgoKbmV4dF9pbmRleBgBIAEoBBIPCgd3cml0dGVuGAIgASgEEhAKCHJlamVjdGVkGAMgASgEEigKBmVycm9ycxgEIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEhQKDGxhc3RfaXRlbV9pZBgFIAEoCSJlChtGaW5pc2hDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIgChNleHBlY3RlZF9pdGVtX2NvdW50GAIgASgESACIAQFCFgoUX2V4cGVjdGVkX2l0ZW1fY291bnQiKgoaQWJvcnRDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIdChtBYm9ydENhdGFsb2dWZXJzaW9uUmVzcG9uc2UitAEKF0FkZENhdGFsb2dGaWVsZHNSZXF1ZXN0EgwKBG5hbWUYASABKAkSQgoGZmllbGRzGAIgAygLMjIuY2lyLnNlYXJjaC52MS5BZGRDYXRhbG9nRmllbGRzUmVxdWVzdC5GaWVsZHNFbnRyeRpHCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSJwoFdmFsdWUYAiABKA4yGC5jaXIuc2VhcmNoLnYxLkZpZWxkVHlwZToCOAEiSAocUHVibGlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJEhoKEmFsbG93X21vZGVsX2NoYW5nZRgCIAEoCCImChZSb2xsYmFja0NhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiKwobRGVsZXRlQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkiHgocRGVsZXRlQ2F0YWxvZ1ZlcnNpb25SZXNwb25zZSIkChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIhcKFURlbGV0ZUNhdGFsb2dSZXNwb25zZSI1Cg5HZXRJdGVtUmVxdWVzdBIMCgRuYW1lGAEgASgJEhUKDXdpdGhfZmVhdHVyZXMYAiABKAgiTwoUQmF0Y2hHZXRJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhAKCGl0ZW1faWRzGAIgAygJEhUKDXdpdGhfZmVhdHVyZXMYAyABKAgiUAoVQmF0Y2hHZXRJdGVtc1Jlc3BvbnNlEiIKBWl0ZW1zGAEgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEhMKC21pc3NpbmdfaWRzGAIgAygJIocBChBMaXN0SXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIlCgZmaWx0ZXIYBCABKAsyFS5jaXIuc2VhcmNoLnYxLkZpbHRlchIVCg13aXRoX2ZlYXR1cmVzGAUgASgIIlAKEUxpc3RJdGVtc1Jlc3BvbnNlEiIKBWl0ZW1zGAEgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI/CglJdGVtV3JpdGUSIQoEaXRlbRgBIAEoCzITLmNpci5zZWFyY2gudjEuSXRlbRIPCgdjb250ZW50GAIgASgMIk0KElVwc2VydEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSJwoFaXRlbXMYAiADKAsyGC5jaXIuc2VhcmNoLnYxLkl0ZW1Xcml0ZSJQChNVcHNlcnRJdGVtc1Jlc3BvbnNlEg8KB3dyaXR0ZW4YASABKA0SKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3IieQoSVXBkYXRlSXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIiCgVpdGVtcxgCIAMoCzITLmNpci5zZWFyY2gudjEuSXRlbRIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siUAoTVXBkYXRlSXRlbXNSZXNwb25zZRIPCgd1cGRhdGVkGAEgASgNEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yInQKEkRlbGV0ZUl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSJQoGZmlsdGVyGAMgASgLMhUuY2lyLnNlYXJjaC52MS5GaWx0ZXISFQoNdmFsaWRhdGVfb25seRgEIAEoCCImChNEZWxldGVJdGVtc1Jlc3BvbnNlEg8KB2RlbGV0ZWQYASABKA0iaQoRRmFjZXRJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEg4KBmZpZWxkcxgCIAMoCRINCgVsaW1pdBgDIAEoBRIlCgZmaWx0ZXIYBCABKAsyFS5jaXIuc2VhcmNoLnYxLkZpbHRlciI6ChJGYWNldEl0ZW1zUmVzcG9uc2USJAoGZmFjZXRzGAEgAygLMhQuY2lyLnNlYXJjaC52MS5GYWNldCJBCgVGYWNldBINCgVmaWVsZBgBIAEoCRIpCgZ2YWx1ZXMYAiADKAsyGS5jaXIuc2VhcmNoLnYxLkZhY2V0Q291bnQiQAoKRmFjZXRDb3VudBIjCgV2YWx1ZRgBIAEoCzIULmNpci5jb21tb24udjEuVmFsdWUSDQoFY291bnQYAiABKAQqjQEKDFF1YW50aXphdGlvbhIcChhRVUFOVElaQVRJT05fVU5TUEVDSUZJRUQQABIVChFRVUFOVElaQVRJT05fTk9ORRABEhUKEVFVQU5USVpBVElPTl9JTlQ4EAISFwoTUVVBTlRJWkFUSU9OX0JJTkFSWRADEhgKFFFVQU5USVpBVElPTl9QUk9EVUNUEAQqYgoMVmVyc2lvblN0YXRlEh0KGVZFUlNJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIMCghCVUlMRElORxABEgkKBVJFQURZEAISDQoJUFVCTElTSEVEEAMSCwoHUkVUSVJFRBAEKncKCUZpZWxkVHlwZRIaChZGSUVMRF9UWVBFX1VOU1BFQ0lGSUVEEAASCwoHS0VZV09SRBABEgsKB0lOVEVHRVIQAhIJCgVGTE9BVBADEggKBEJPT0wQBBIMCghEQVRFVElNRRAFEgcKA0dFTxAGEggKBFRFWFQQBzKMDgoOQ2F0YWxvZ1NlcnZpY2USVwoMTGlzdENhdGFsb2dzEiIuY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ3NSZXF1ZXN0GiMuY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ3NSZXNwb25zZRJGCgpHZXRDYXRhbG9nEiAuY2lyLnNlYXJjaC52MS5HZXRDYXRhbG9nUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJsChNMaXN0Q2F0YWxvZ1ZlcnNpb25zEikuY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ1ZlcnNpb25zUmVxdWVzdBoqLmNpci5zZWFyY2gudjEuTGlzdENhdGFsb2dWZXJzaW9uc1Jlc3BvbnNlEkwKDUNyZWF0ZUNhdGFsb2cSIy5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEmEKFENyZWF0ZUNhdGFsb2dWZXJzaW9uEiouY2lyLnNlYXJjaC52MS5DcmVhdGVDYXRhbG9nVmVyc2lvblJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLkNhdGFsb2dWZXJzaW9uElgKC0ltcG9ydEl0ZW1zEiEuY2lyLnNlYXJjaC52MS5JbXBvcnRJdGVtc1JlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkltcG9ydEl0ZW1zUmVzcG9uc2UoATABEmEKFEZpbmlzaENhdGFsb2dWZXJzaW9uEiouY2lyLnNlYXJjaC52MS5GaW5pc2hDYXRhbG9nVmVyc2lvblJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLkNhdGFsb2dWZXJzaW9uEmwKE0Fib3J0Q2F0YWxvZ1ZlcnNpb24SKS5jaXIuc2VhcmNoLnYxLkFib3J0Q2F0YWxvZ1ZlcnNpb25SZXF1ZXN0GiouY2lyLnNlYXJjaC52MS5BYm9ydENhdGFsb2dWZXJzaW9uUmVzcG9uc2USUgoQQWRkQ2F0YWxvZ0ZpZWxkcxImLmNpci5zZWFyY2gudjEuQWRkQ2F0YWxvZ0ZpZWxkc1JlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSXAoVUHVibGlzaENhdGFsb2dWZXJzaW9uEisuY2lyLnNlYXJjaC52MS5QdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nElAKD1JvbGxiYWNrQ2F0YWxvZxIlLmNpci5zZWFyY2gudjEuUm9sbGJhY2tDYXRhbG9nUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJvChREZWxldGVDYXRhbG9nVmVyc2lvbhIqLmNpci5zZWFyY2gudjEuRGVsZXRlQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0GisuY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlEloKDURlbGV0ZUNhdGFsb2cSIy5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dSZXF1ZXN0GiQuY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nUmVzcG9uc2USPQoHR2V0SXRlbRIdLmNpci5zZWFyY2gudjEuR2V0SXRlbVJlcXVlc3QaEy5jaXIuc2VhcmNoLnYxLkl0ZW0SWgoNQmF0Y2hHZXRJdGVtcxIjLmNpci5zZWFyY2gudjEuQmF0Y2hHZXRJdGVtc1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkJhdGNoR2V0SXRlbXNSZXNwb25zZRJOCglMaXN0SXRlbXMSHy5jaXIuc2VhcmNoLnYxLkxpc3RJdGVtc1JlcXVlc3QaIC5jaXIuc2VhcmNoLnYxLkxpc3RJdGVtc1Jlc3BvbnNlElQKC1Vwc2VydEl0ZW1zEiEuY2lyLnNlYXJjaC52MS5VcHNlcnRJdGVtc1JlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLlVwc2VydEl0ZW1zUmVzcG9uc2USVAoLVXBkYXRlSXRlbXMSIS5jaXIuc2VhcmNoLnYxLlVwZGF0ZUl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuVXBkYXRlSXRlbXNSZXNwb25zZRJUCgtEZWxldGVJdGVtcxIhLmNpci5zZWFyY2gudjEuRGVsZXRlSXRlbXNSZXF1ZXN0GiIuY2lyLnNlYXJjaC52MS5EZWxldGVJdGVtc1Jlc3BvbnNlElEKCkZhY2V0SXRlbXMSIC5jaXIuc2VhcmNoLnYxLkZhY2V0SXRlbXNSZXF1ZXN0GiEuY2lyLnNlYXJjaC52MS5GYWNldEl0ZW1zUmVzcG9uc2VCfwoNY2lyLnNlYXJjaC52MUIMQ2F0YWxvZ1Byb3RvUAFaPmNvbXBvc2VkLWltYWdlLXJldHJpZXZhbC9jbGllbnRzL2dvL2dlbi9jaXIvc2VhcmNoL3YxO3NlYXJjaHYxqgINQ2lyLlNlYXJjaC5WMcoCDUNpclxTZWFyY2hcVjFiBnByb3RvMw", [file_cir_common_v1_errors, file_cir_common_v1_payload, file_cir_common_v1_vectors, file_cir_search_v1_filter, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A named collection of items.
@@ -505,6 +505,108 @@ export const CreateCatalogVersionRequestSchema: GenMessage<CreateCatalogVersionR
   messageDesc(file_cir_search_v1_catalog, 11);
 
 /**
+ * The next items of an import.
+ *
+ * @generated from message cir.search.v1.ImportItemsRequest
+ */
+export type ImportItemsRequest = Message<"cir.search.v1.ImportItemsRequest"> & {
+  /**
+   * "catalogs/{catalog}/versions/{version}" in the first message; the same or empty in later ones.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * The import's name, of the client's choice: 1 to 128 letters, digits, '-', '_' and '.', the same after a broken
+   * stream, another one for another import. In the first message; the same or empty in later ones. A version
+   * remembers at most 100.
+   *
+   * @generated from field: string token = 2;
+   */
+  token: string;
+
+  /**
+   * Place of the first of `items` in the import, from 0. Items must not be left out.
+   *
+   * @generated from field: uint64 first_index = 3;
+   */
+  firstIndex: bigint;
+
+  /**
+   * At most `max_write_items` items, fewer where they are large; none is a sign of life.
+   *
+   * @generated from field: repeated cir.search.v1.ItemWrite items = 4;
+   */
+  items: ItemWrite[];
+
+  /**
+   * In the first message: place up to which the client knows the errors, so that it need not hear of them again.
+   *
+   * @generated from field: uint64 known_index = 5;
+   */
+  knownIndex: bigint;
+};
+
+/**
+ * Describes the message cir.search.v1.ImportItemsRequest.
+ * Use `create(ImportItemsRequestSchema)` to create a new message.
+ */
+export const ImportItemsRequestSchema: GenMessage<ImportItemsRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 12);
+
+/**
+ * How far an import is.
+ *
+ * @generated from message cir.search.v1.ImportItemsResponse
+ */
+export type ImportItemsResponse = Message<"cir.search.v1.ImportItemsResponse"> & {
+  /**
+   * Items that are done, which is the place of the next one. None of them needs to be sent again.
+   *
+   * @generated from field: uint64 next_index = 1;
+   */
+  nextIndex: bigint;
+
+  /**
+   * How many of them were written.
+   *
+   * @generated from field: uint64 written = 2;
+   */
+  written: bigint;
+
+  /**
+   * How many of them were not. Repeated errors may be fewer, because a version remembers the newest 64 KiB.
+   *
+   * @generated from field: uint64 rejected = 3;
+   */
+  rejected: bigint;
+
+  /**
+   * One entry for each that was not, since the answer before; in the first answer those from `known_index` on. Here
+   * `index` is the place in the import.
+   *
+   * @generated from field: repeated cir.common.v1.ItemError errors = 4;
+   */
+  errors: ItemError[];
+
+  /**
+   * Id of the last item that is done (of what is no id, the first 2,048 characters), empty before the first: a client
+   * that goes on can check that its token is of these items.
+   *
+   * @generated from field: string last_item_id = 5;
+   */
+  lastItemId: string;
+};
+
+/**
+ * Describes the message cir.search.v1.ImportItemsResponse.
+ * Use `create(ImportItemsResponseSchema)` to create a new message.
+ */
+export const ImportItemsResponseSchema: GenMessage<ImportItemsResponse> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_catalog, 13);
+
+/**
  * Names the version to finish.
  *
  * @generated from message cir.search.v1.FinishCatalogVersionRequest
@@ -530,7 +632,7 @@ export type FinishCatalogVersionRequest = Message<"cir.search.v1.FinishCatalogVe
  * Use `create(FinishCatalogVersionRequestSchema)` to create a new message.
  */
 export const FinishCatalogVersionRequestSchema: GenMessage<FinishCatalogVersionRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 12);
+  messageDesc(file_cir_search_v1_catalog, 14);
 
 /**
  * Names the version to drop.
@@ -551,7 +653,7 @@ export type AbortCatalogVersionRequest = Message<"cir.search.v1.AbortCatalogVers
  * Use `create(AbortCatalogVersionRequestSchema)` to create a new message.
  */
 export const AbortCatalogVersionRequestSchema: GenMessage<AbortCatalogVersionRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 13);
+  messageDesc(file_cir_search_v1_catalog, 15);
 
 /**
  * The version is gone.
@@ -566,7 +668,7 @@ export type AbortCatalogVersionResponse = Message<"cir.search.v1.AbortCatalogVer
  * Use `create(AbortCatalogVersionResponseSchema)` to create a new message.
  */
 export const AbortCatalogVersionResponseSchema: GenMessage<AbortCatalogVersionResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 14);
+  messageDesc(file_cir_search_v1_catalog, 16);
 
 /**
  * The fields to add.
@@ -594,7 +696,7 @@ export type AddCatalogFieldsRequest = Message<"cir.search.v1.AddCatalogFieldsReq
  * Use `create(AddCatalogFieldsRequestSchema)` to create a new message.
  */
 export const AddCatalogFieldsRequestSchema: GenMessage<AddCatalogFieldsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 15);
+  messageDesc(file_cir_search_v1_catalog, 17);
 
 /**
  * Names the version to publish.
@@ -623,7 +725,7 @@ export type PublishCatalogVersionRequest = Message<"cir.search.v1.PublishCatalog
  * Use `create(PublishCatalogVersionRequestSchema)` to create a new message.
  */
 export const PublishCatalogVersionRequestSchema: GenMessage<PublishCatalogVersionRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 16);
+  messageDesc(file_cir_search_v1_catalog, 18);
 
 /**
  * Names the catalog to roll back.
@@ -644,7 +746,7 @@ export type RollbackCatalogRequest = Message<"cir.search.v1.RollbackCatalogReque
  * Use `create(RollbackCatalogRequestSchema)` to create a new message.
  */
 export const RollbackCatalogRequestSchema: GenMessage<RollbackCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 17);
+  messageDesc(file_cir_search_v1_catalog, 19);
 
 /**
  * Names the version to delete.
@@ -665,7 +767,7 @@ export type DeleteCatalogVersionRequest = Message<"cir.search.v1.DeleteCatalogVe
  * Use `create(DeleteCatalogVersionRequestSchema)` to create a new message.
  */
 export const DeleteCatalogVersionRequestSchema: GenMessage<DeleteCatalogVersionRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 18);
+  messageDesc(file_cir_search_v1_catalog, 20);
 
 /**
  * The version is gone.
@@ -680,7 +782,7 @@ export type DeleteCatalogVersionResponse = Message<"cir.search.v1.DeleteCatalogV
  * Use `create(DeleteCatalogVersionResponseSchema)` to create a new message.
  */
 export const DeleteCatalogVersionResponseSchema: GenMessage<DeleteCatalogVersionResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 19);
+  messageDesc(file_cir_search_v1_catalog, 21);
 
 /**
  * Names the catalog to delete.
@@ -701,7 +803,7 @@ export type DeleteCatalogRequest = Message<"cir.search.v1.DeleteCatalogRequest">
  * Use `create(DeleteCatalogRequestSchema)` to create a new message.
  */
 export const DeleteCatalogRequestSchema: GenMessage<DeleteCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 20);
+  messageDesc(file_cir_search_v1_catalog, 22);
 
 /**
  * The catalog is gone.
@@ -716,7 +818,7 @@ export type DeleteCatalogResponse = Message<"cir.search.v1.DeleteCatalogResponse
  * Use `create(DeleteCatalogResponseSchema)` to create a new message.
  */
 export const DeleteCatalogResponseSchema: GenMessage<DeleteCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 21);
+  messageDesc(file_cir_search_v1_catalog, 23);
 
 /**
  * Asks for an item.
@@ -744,7 +846,7 @@ export type GetItemRequest = Message<"cir.search.v1.GetItemRequest"> & {
  * Use `create(GetItemRequestSchema)` to create a new message.
  */
 export const GetItemRequestSchema: GenMessage<GetItemRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 22);
+  messageDesc(file_cir_search_v1_catalog, 24);
 
 /**
  * Asks for items by id.
@@ -779,7 +881,7 @@ export type BatchGetItemsRequest = Message<"cir.search.v1.BatchGetItemsRequest">
  * Use `create(BatchGetItemsRequestSchema)` to create a new message.
  */
 export const BatchGetItemsRequestSchema: GenMessage<BatchGetItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 23);
+  messageDesc(file_cir_search_v1_catalog, 25);
 
 /**
  * Items by id.
@@ -807,7 +909,7 @@ export type BatchGetItemsResponse = Message<"cir.search.v1.BatchGetItemsResponse
  * Use `create(BatchGetItemsResponseSchema)` to create a new message.
  */
 export const BatchGetItemsResponseSchema: GenMessage<BatchGetItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 24);
+  messageDesc(file_cir_search_v1_catalog, 26);
 
 /**
  * Asks for a page of items.
@@ -859,7 +961,7 @@ export type ListItemsRequest = Message<"cir.search.v1.ListItemsRequest"> & {
  * Use `create(ListItemsRequestSchema)` to create a new message.
  */
 export const ListItemsRequestSchema: GenMessage<ListItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 25);
+  messageDesc(file_cir_search_v1_catalog, 27);
 
 /**
  * A page of items.
@@ -887,7 +989,7 @@ export type ListItemsResponse = Message<"cir.search.v1.ListItemsResponse"> & {
  * Use `create(ListItemsResponseSchema)` to create a new message.
  */
 export const ListItemsResponseSchema: GenMessage<ListItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 26);
+  messageDesc(file_cir_search_v1_catalog, 28);
 
 /**
  * An item to write.
@@ -915,7 +1017,7 @@ export type ItemWrite = Message<"cir.search.v1.ItemWrite"> & {
  * Use `create(ItemWriteSchema)` to create a new message.
  */
 export const ItemWriteSchema: GenMessage<ItemWrite> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 27);
+  messageDesc(file_cir_search_v1_catalog, 29);
 
 /**
  * Items to write.
@@ -943,7 +1045,7 @@ export type UpsertItemsRequest = Message<"cir.search.v1.UpsertItemsRequest"> & {
  * Use `create(UpsertItemsRequestSchema)` to create a new message.
  */
 export const UpsertItemsRequestSchema: GenMessage<UpsertItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 28);
+  messageDesc(file_cir_search_v1_catalog, 30);
 
 /**
  * How the writing went.
@@ -971,7 +1073,7 @@ export type UpsertItemsResponse = Message<"cir.search.v1.UpsertItemsResponse"> &
  * Use `create(UpsertItemsResponseSchema)` to create a new message.
  */
 export const UpsertItemsResponseSchema: GenMessage<UpsertItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 29);
+  messageDesc(file_cir_search_v1_catalog, 31);
 
 /**
  * Items to change.
@@ -1010,7 +1112,7 @@ export type UpdateItemsRequest = Message<"cir.search.v1.UpdateItemsRequest"> & {
  * Use `create(UpdateItemsRequestSchema)` to create a new message.
  */
 export const UpdateItemsRequestSchema: GenMessage<UpdateItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 30);
+  messageDesc(file_cir_search_v1_catalog, 32);
 
 /**
  * How the changing went.
@@ -1038,7 +1140,7 @@ export type UpdateItemsResponse = Message<"cir.search.v1.UpdateItemsResponse"> &
  * Use `create(UpdateItemsResponseSchema)` to create a new message.
  */
 export const UpdateItemsResponseSchema: GenMessage<UpdateItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 31);
+  messageDesc(file_cir_search_v1_catalog, 33);
 
 /**
  * Items to delete: exactly one of `item_ids` and `filter`.
@@ -1080,7 +1182,7 @@ export type DeleteItemsRequest = Message<"cir.search.v1.DeleteItemsRequest"> & {
  * Use `create(DeleteItemsRequestSchema)` to create a new message.
  */
 export const DeleteItemsRequestSchema: GenMessage<DeleteItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 32);
+  messageDesc(file_cir_search_v1_catalog, 34);
 
 /**
  * How the deleting went.
@@ -1101,7 +1203,7 @@ export type DeleteItemsResponse = Message<"cir.search.v1.DeleteItemsResponse"> &
  * Use `create(DeleteItemsResponseSchema)` to create a new message.
  */
 export const DeleteItemsResponseSchema: GenMessage<DeleteItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 33);
+  messageDesc(file_cir_search_v1_catalog, 35);
 
 /**
  * Asks for the commonest values of fields.
@@ -1143,7 +1245,7 @@ export type FacetItemsRequest = Message<"cir.search.v1.FacetItemsRequest"> & {
  * Use `create(FacetItemsRequestSchema)` to create a new message.
  */
 export const FacetItemsRequestSchema: GenMessage<FacetItemsRequest> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 34);
+  messageDesc(file_cir_search_v1_catalog, 36);
 
 /**
  * The commonest values of fields.
@@ -1164,7 +1266,7 @@ export type FacetItemsResponse = Message<"cir.search.v1.FacetItemsResponse"> & {
  * Use `create(FacetItemsResponseSchema)` to create a new message.
  */
 export const FacetItemsResponseSchema: GenMessage<FacetItemsResponse> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 35);
+  messageDesc(file_cir_search_v1_catalog, 37);
 
 /**
  * The commonest values of one field.
@@ -1193,7 +1295,7 @@ export type Facet = Message<"cir.search.v1.Facet"> & {
  * Use `create(FacetSchema)` to create a new message.
  */
 export const FacetSchema: GenMessage<Facet> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 36);
+  messageDesc(file_cir_search_v1_catalog, 38);
 
 /**
  * One value and how often it occurs.
@@ -1221,7 +1323,7 @@ export type FacetCount = Message<"cir.search.v1.FacetCount"> & {
  * Use `create(FacetCountSchema)` to create a new message.
  */
 export const FacetCountSchema: GenMessage<FacetCount> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_catalog, 37);
+  messageDesc(file_cir_search_v1_catalog, 39);
 
 /**
  * Compression of vectors for searching.
@@ -1454,10 +1556,36 @@ export const CatalogService: GenService<{
     output: typeof CatalogVersionSchema;
   },
   /**
+   * Writes items into a version that is being built, in one stream that can be resumed.
+   *
+   * The first message names the version and the import's token. The first answer, which comes before any item is
+   * done, says where to go on: at item 0, or after a broken stream behind the last item that is done. Then each
+   * message brings the next items, and answers say, in order, how far the import is: each item before `next_index`
+   * is durably written, or is among the errors. So every item counts exactly once, whichever of client, service and
+   * connection breaks: a client that sends items again which were done has them left out. An item whose id came
+   * before replaces that one. The client may send on without waiting for answers, but has to read them; it ends its
+   * side of the stream after the last item, and the service ends its own when all are done.
+   *
+   * A version has one writer at a time: ABORTED (WRITE_CONFLICT, with RetryInfo) while another import is under way.
+   * A new stream with the same token takes the place of the old one, which ends with VERSION_STATE.
+   * FAILED_PRECONDITION (VERSION_STATE) for a finished version, (FINGERPRINT_MISMATCH) where the embedder has
+   * another model; INVALID_ARGUMENT (OUT_OF_RANGE) where items were left out, or `parent` or `token` change;
+   * DEADLINE_EXCEEDED (DEADLINE) where no message comes, or no answer is read, for `stream_idle_seconds`;
+   * RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
+   * stays done.
+   *
+   * @generated from rpc cir.search.v1.CatalogService.ImportItems
+   */
+  importItems: {
+    methodKind: "bidi_streaming";
+    input: typeof ImportItemsRequestSchema;
+    output: typeof ImportItemsResponseSchema;
+  },
+  /**
    * Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
    * items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
    * finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-   * `expected_item_count` items; UNAVAILABLE (STORE_UNAVAILABLE) while an import is writing it.
+   * `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
    *
    * @generated from rpc cir.search.v1.CatalogService.FinishCatalogVersion
    */
@@ -1481,8 +1609,8 @@ export const CatalogService: GenService<{
    * Adds payload fields to the schema of the published version: a new version with the same items, in which the
    * fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
    * INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-   * type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with UNAVAILABLE
-   * (STORE_UNAVAILABLE) by this service; where several services share a server, send none to the others.
+   * type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
+   * (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
    *
    * @generated from rpc cir.search.v1.CatalogService.AddCatalogFields
    */

@@ -156,7 +156,7 @@ export type SearchLimits = Message<"cir.search.v1.SearchLimits"> & {
   maxFeedbackItems: number;
 
   /**
-   * Items of one UpsertItems call.
+   * Items of one UpsertItems call, or of one message of ImportItems.
    *
    * @generated from field: uint32 max_write_items = 8;
    */
