@@ -15,8 +15,8 @@ from cir.embedder.v1 import embedder_pb2
 from cir.embedder_client import BadAnswerError, EmbeddedBatch, Metadata, ModelChangedError
 from cir.embedder_client import EmbedderClient as SharedEmbedderClient
 from cir.errors import CirError
-from search_service.query import TextCut
 from cir.retry import BUSY_OR_AWAY, RetryPolicy
+from search_service.query import TextCut
 from search_service.upstreams import check_fingerprint
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import call_metadata

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 import numpy as np
@@ -22,6 +22,7 @@ from service_runtime.errors import ServiceError
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Content = TypeVar("Content")
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +132,25 @@ _Row = _Features | errors.ItemError
 _Fetch = Callable[[Sequence[_Key]], Coroutine[Any, Any, Mapping[_Key, _Row]]]
 
 
+class Embeddings(Protocol):
+    """Raw features of what queries name. Failures are `ServiceError`s that name the entry in `fields`."""
+
+    async def texts(
+        self, texts: Sequence[str], *, fields: Sequence[str], fingerprint: str, timeout: float
+    ) -> EmbeddedTexts:
+        """Raw features of texts."""
+
+    async def images(
+        self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
+    ) -> NDArray[np.float32]:
+        """Raw features (n, d) of encoded images."""
+
+    async def sentence(
+        self, template: str, text: str, word: Vector, *, fingerprint: str, dimension: int, timeout: float
+    ) -> tuple[Vector, TextCut | None]:
+        """Raw features (d,) of a sentence with a word embedding in it, and where it was cut."""
+
+
 class SharedEmbeddings:
     """Raw features from the embedder.
 
@@ -165,6 +185,15 @@ class SharedEmbeddings:
                 `fields`.
         """
         keys = [_key(fingerprint, text.encode()) for text in texts]
+        return _embedded_texts(keys, await self.text_rows(texts, fingerprint, timeout), fields)
+
+    async def text_rows(self, texts: Sequence[str], fingerprint: str, timeout: float) -> Mapping[_Key, _Row]:
+        """Features of texts, or why one has none, by key.
+
+        Raises:
+            ServiceError: the embedding failed as a whole.
+        """
+        keys = [_key(fingerprint, text.encode()) for text in texts]
         known = {key: row for key in keys if (row := self._remembered.get(key)) is not None}
         content = dict(zip(keys, texts, strict=True))
 
@@ -179,16 +208,20 @@ class SharedEmbeddings:
 
         missing = [key for key in keys if key not in known]
         found = await self._fetch("text", self._texts, missing, fetch, timeout, remembered=len(known))
-        embedded = _embedded(keys, {**known, **found}, fields)
-        return EmbeddedTexts(
-            np.stack([one.row for one in embedded]),
-            {place: one.cut for place, one in enumerate(embedded) if one.cut is not None},
-        )
+        return {**known, **found}
 
     async def images(
         self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
     ) -> NDArray[np.float32]:
         """Raw features (n, d) of encoded images. Raises as `texts` does."""
+        keys = [_key(fingerprint, image) for image in images]
+        found = await self.image_rows(images, fingerprint, timeout)
+        return np.stack([one.row for one in _embedded(keys, found, fields)])
+
+    async def image_rows(
+        self, images: Sequence[bytes], fingerprint: str, timeout: float
+    ) -> Mapping[_Key, _Row]:
+        """Features of images, as `text_rows`."""
         keys = [_key(fingerprint, image) for image in images]
         content = dict(zip(keys, images, strict=True))
 
@@ -198,8 +231,7 @@ class SharedEmbeddings:
             )
             return _by_key(missing, rows, problems)
 
-        found = await self._fetch("image", self._images, keys, fetch, timeout, remembered=0)
-        return np.stack([one.row for one in _embedded(keys, found, fields)])
+        return await self._fetch("image", self._images, keys, fetch, timeout, remembered=0)
 
     async def sentence(
         self, template: str, text: str, word: Vector, *, fingerprint: str, dimension: int, timeout: float
@@ -248,6 +280,91 @@ class SharedEmbeddings:
                 self._remembered[key] = row
 
 
+class BatchEmbeddings:
+    """Embeddings of a batch of queries, made together before the queries ask for them one by one."""
+
+    def __init__(self, shared: SharedEmbeddings) -> None:
+        self._shared = shared
+        self._rows: dict[_Key, _Row] = {}
+        self._failed: dict[_Key, ServiceError] = {}
+
+    async def prepare(
+        self, texts: Sequence[str], images: Sequence[bytes], *, fingerprint: str, timeout: float
+    ) -> None:
+        """Embed what queries of one model will ask for. What fails, fails when a query asks for it."""
+        parts: list[tuple[Sequence[_Key], Coroutine[Any, Any, Mapping[_Key, _Row]]]] = []
+        for part in batched(dict.fromkeys(texts), _size_of_text):
+            keys = [_key(fingerprint, text.encode()) for text in part]
+            parts.append((keys, self._shared.text_rows(part, fingerprint, timeout)))
+        for some in batched(dict.fromkeys(images), len):
+            keys = [_key(fingerprint, image) for image in some]
+            parts.append((keys, self._shared.image_rows(some, fingerprint, timeout)))
+        await asyncio.gather(*(self._take(keys, rows) for keys, rows in parts))
+
+    async def texts(
+        self, texts: Sequence[str], *, fields: Sequence[str], fingerprint: str, timeout: float
+    ) -> EmbeddedTexts:
+        """Raw features of texts. Raises as those of `SharedEmbeddings` do."""
+        keys = [_key(fingerprint, text.encode()) for text in texts]
+        if not self._are_there(keys):
+            return await self._shared.texts(texts, fields=fields, fingerprint=fingerprint, timeout=timeout)
+        return _embedded_texts(keys, self._rows, fields)
+
+    async def images(
+        self, images: Sequence[bytes], *, fields: Sequence[str], fingerprint: str, timeout: float
+    ) -> NDArray[np.float32]:
+        """Raw features (n, d) of encoded images. Raises as those of `SharedEmbeddings` do."""
+        keys = [_key(fingerprint, image) for image in images]
+        if not self._are_there(keys):
+            return await self._shared.images(images, fields=fields, fingerprint=fingerprint, timeout=timeout)
+        return np.stack([one.row for one in _embedded(keys, self._rows, fields)])
+
+    async def sentence(
+        self, template: str, text: str, word: Vector, *, fingerprint: str, dimension: int, timeout: float
+    ) -> tuple[Vector, TextCut | None]:
+        """Raw features (d,) of a sentence with a word embedding in it, and where it was cut."""
+        return await self._shared.sentence(
+            template, text, word, fingerprint=fingerprint, dimension=dimension, timeout=timeout
+        )
+
+    async def _take(self, keys: Sequence[_Key], rows: Coroutine[Any, Any, Mapping[_Key, _Row]]) -> None:
+        try:
+            self._rows.update(await rows)
+        except ServiceError as error:
+            if not _is_about_the_content(error):  # else each query finds out about its own
+                self._failed.update(dict.fromkeys(keys, error))
+
+    def _are_there(self, keys: Sequence[_Key]) -> bool:
+        for key in keys:
+            if key in self._failed:
+                raise self._failed[key]
+        return all(key in self._rows for key in keys)
+
+
+# Of one call to the embedder.
+_CALL_ITEMS = 64
+_CALL_BYTES = 16 * 1024 * 1024
+
+
+def batched(contents: Iterable[Content], size_of: Callable[[Content], int]) -> Iterator[list[Content]]:
+    """Cut contents into what one call to the embedder takes."""
+    part: list[Content] = []
+    size = 0
+    for content in contents:
+        more = size_of(content)
+        if part and (len(part) >= _CALL_ITEMS or size + more > _CALL_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(content)
+        size += more
+    if part:
+        yield part
+
+
+def _size_of_text(text: str) -> int:
+    return len(text.encode())
+
+
 def _key(fingerprint: str, content: bytes) -> _Key:
     return fingerprint, hashlib.sha256(content).digest()
 
@@ -265,6 +382,14 @@ def _by_key(
     }
     found.update({keys[problem.index]: problem for problem in problems if problem.index < len(keys)})
     return found
+
+
+def _embedded_texts(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str]) -> EmbeddedTexts:
+    embedded = _embedded(keys, found, fields)
+    return EmbeddedTexts(
+        np.stack([one.row for one in embedded]),
+        {place: one.cut for place, one in enumerate(embedded) if one.cut is not None},
+    )
 
 
 def _embedded(keys: Sequence[_Key], found: Mapping[_Key, _Row], fields: Sequence[str]) -> list[_Features]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc.aio
 
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import normalize, pack
-from search_service.embeddings import SharedEmbeddings
+from search_service.embeddings import Embeddings, SharedEmbeddings
 from search_service.metrics import StageTimer
 from search_service.names import version_name
 from search_service.pages import page_bytes, result_messages
@@ -63,12 +65,23 @@ class SearchHandler:
         """
         timer = StageTimer()
         query = await parse_aside(parse_search, request, self._settings)
+        return await self.answer(query, context, timer, self._embeddings, page_bytes(self._settings))
+
+    async def answer(
+        self,
+        query: SearchQuery,
+        context: grpc.aio.ServicerContext[Any, Any],
+        timer: StageTimer,
+        embeddings: Embeddings,
+        max_bytes: int,
+    ) -> pb.SearchResponse:
+        """Answer a query with results of at most `max_bytes`. Raises as `handle` does."""
         async with open_version(
             self._store, query.catalog, query.version, from_token=query.from_token
         ) as version:
             check_filter_fits(query.where, version.info.spec)
             check_group_fits(query.options.group_by, version.info.spec)
-            composed = await self._compose_query(query, version, timer, context)
+            composed = await self._compose_query(query, version, timer, context, embeddings)
             with timer.stage("store"):
                 # One more than the page holds tells whether there is another page.
                 found = await version.query(
@@ -79,19 +92,24 @@ class SearchHandler:
                     options=query.options,
                 )
                 unindexed = await self._unindexed.count(version)
-            response = self._build_response(query, version, composed, found, unindexed)
+            response = self._build_response(query, version, composed, found, unindexed, max_bytes)
         response.timings.CopyFrom(timer.timings())
         return response
 
     async def _compose_query(
-        self, query: SearchQuery, version: CatalogVersion, timer: StageTimer, context: Context
+        self,
+        query: SearchQuery,
+        version: CatalogVersion,
+        timer: StageTimer,
+        context: grpc.aio.ServicerContext[Any, Any],
+        embeddings: Embeddings,
     ) -> ComposedQuery:
         """Look up what the turns name, and fold them into one query vector."""
         longest = self._settings.call_timeout_seconds
         start, turns = await look_up_turns(
             query.turns,
             version=version,
-            embeddings=self._embeddings,
+            embeddings=embeddings,
             timer=timer,
             timeout=downstream_timeout(context, longest),
         )
@@ -111,7 +129,7 @@ class SearchHandler:
             if isinstance(answer, Composed):
                 return answer
             with timer.stage("embed_texts"):
-                sentence, cut = await self._embeddings.sentence(
+                sentence, cut = await embeddings.sentence(
                     answer.template,
                     turn.words,
                     answer.word,
@@ -130,6 +148,7 @@ class SearchHandler:
         composed: ComposedQuery,
         found: list[ScoredItem],
         unindexed: int | None,
+        max_bytes: int,
     ) -> pb.SearchResponse:
         """Build the answer but its timings. Each field of a `SearchResponse` is filled in here alone."""
         info = version.info
@@ -137,7 +156,7 @@ class SearchHandler:
             results=result_messages(
                 found[: query.limit],
                 info.spec,
-                page_bytes(self._settings),
+                max_bytes,
                 first_rank=query.offset + 1,
             ),
             explanation=pb.SearchExplanation(

@@ -11,6 +11,7 @@ import grpc.aio
 from cir.limits import MAX_FILTER_TEXT_CHARACTERS, MAX_PAYLOAD_BYTES
 from cir.search.v1 import search_pb2 as pb
 from cir.search.v1 import search_pb2_grpc as rpc
+from search_service.batch_search import BatchSearchHandler
 from search_service.embedder_client import EmbedderClient
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
@@ -42,6 +43,7 @@ class SearchServicer(rpc.SearchServiceServicer):
         )
         unindexed = UnindexedItems(self.metrics.unindexed)
         self._handler = SearchHandler(store, embeddings, combiner, unindexed, settings)
+        self._batch = BatchSearchHandler(self._handler, store, embeddings, settings)
         self._store = store
         self._embedder = embedder
         self._combiner = combiner
@@ -55,6 +57,18 @@ class SearchServicer(rpc.SearchServiceServicer):
         """Find items; see protos/cir/search/v1/search.proto."""
         response = await self._handler.handle(request, context)
         self.metrics.record_response(response)
+        return response
+
+    async def BatchSearch(
+        self,
+        request: pb.BatchSearchRequest,
+        context: grpc.aio.ServicerContext[pb.BatchSearchRequest, pb.BatchSearchResponse],
+    ) -> pb.BatchSearchResponse:
+        """Answer several queries, each on its own."""
+        response = await self._batch.handle(request, context)
+        for outcome in response.outcomes:
+            if outcome.HasField("response"):
+                self.metrics.record_response(outcome.response)
         return response
 
     async def GetSearchInfo(
@@ -105,4 +119,5 @@ def limits_message(settings: SearchSettings) -> pb.SearchLimits:
         max_payload_bytes=MAX_PAYLOAD_BYTES,
         max_message_parts=settings.max_message_parts,
         max_filter_text_characters=MAX_FILTER_TEXT_CHARACTERS,
+        max_batch_queries=settings.max_batch_queries,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.vectors import normalize
-from search_service.embeddings import SharedEmbeddings
+from search_service.embeddings import Embeddings
 from search_service.metrics import StageTimer
 from search_service.query import TextCut, TurnFeatures, TurnKind, Vector
 from search_service.request import FeaturesReference, ImageReference, ItemReference, Turn
@@ -25,7 +25,7 @@ async def look_up_turns(
     turns: Sequence[Turn],
     *,
     version: CatalogVersion,
-    embeddings: SharedEmbeddings,
+    embeddings: Embeddings,
     timer: StageTimer,
     timeout: float,
 ) -> tuple[Vector, list[TurnFeatures]]:
@@ -80,7 +80,7 @@ async def _run_side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
 
 async def _embed_texts(
     turns: Sequence[Turn],
-    embeddings: SharedEmbeddings,
+    embeddings: Embeddings,
     spec: VersionSpec,
     timer: StageTimer,
     timeout: float,
@@ -102,7 +102,7 @@ async def _embed_texts(
 
 async def _embed_images(
     turns: Sequence[Turn],
-    embeddings: SharedEmbeddings,
+    embeddings: Embeddings,
     spec: VersionSpec,
     timer: StageTimer,
     timeout: float,

@@ -202,6 +202,17 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
             search(catalog=FUZZED, turns=[turn(text="blue")], group_by="colour", group_size=2),
             search(catalog=FUZZED, turns=[turn(text="blue")], filter=deep),
         ],
+        SEARCH + "BatchSearch": [
+            search_pb2.BatchSearchRequest(
+                requests=[
+                    search(catalog=FUZZED, turns=[turn(text="red")], filter=some),
+                    search(
+                        catalog=FUZZED, turns=[turn(reference=reference(image=images[0]), text="in blue")]
+                    ),
+                    search(catalog=FUZZED, turns=[turn(reference=reference(item_id="item-1"))], limit=1000),
+                ]
+            )
+        ],
         CATALOG + "GetItem": [catalog_pb2.GetItemRequest(name=FUZZED + "/items/item-1", with_features=True)],
         CATALOG + "BatchGetItems": [
             catalog_pb2.BatchGetItemsRequest(parent=FUZZED, item_ids=["item-1", "item-2", "none"])

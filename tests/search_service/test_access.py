@@ -17,6 +17,7 @@ from PIL import Image
 from cir.channel import digest, metadata, new_key
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2_grpc
+from cir.common.v1 import errors_pb2
 from cir.embedder.v1 import embedder_pb2_grpc
 from cir.errors import PermissionDenied, Unauthenticated, Unavailable
 from cir.limits import DEFAULT_COMBINER
@@ -270,8 +271,9 @@ def test_every_call_that_changes_data_needs_write() -> None:
 
 ALL, ACME = new_key(), new_key()
 NAMING = ("name", "parent", "catalog", "catalog_id", "pinned_version")
-# Calls that name no catalog: the list of those that the key is for, and the service's own facts.
-NAMELESS = {"ListCatalogs", "GetSearchInfo"}
+# Calls that name no catalog: the list of the key's own, facts about the service, and several queries,
+# each of which names one.
+NAMELESS = {"ListCatalogs", "GetSearchInfo", "BatchSearch"}
 
 
 @dataclass
@@ -401,6 +403,17 @@ async def test_a_catalog_that_exists_looks_like_one_that_does_not(tenants: Tenan
     )
     assert refusal.reason == "CATALOG_NOT_FOUND"
     assert "zebra" not in refusal.message
+
+
+@pytest.mark.service
+async def test_a_batch_answers_for_the_keys_own_catalogs(tenants: Tenants) -> None:
+    queries = [
+        SearchRequest(catalog=f"catalogs/{name}", turns=[Turn(text="red")]) for name in ("shop", "zebra")
+    ]
+    request = search_pb2.BatchSearchRequest(requests=queries)
+    own, other = (await tenants.call("SearchService", "BatchSearch", request)).outcomes
+    assert len(own.response.results) == 5
+    assert errors_pb2.ErrorReason.Name(other.error.reason) == "CATALOG_NOT_ALLOWED"
 
 
 @pytest.mark.service

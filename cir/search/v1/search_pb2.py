@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from cir.common.v1 import errors_pb2 as cir_dot_common_dot_v1_dot_errors__pb2
 from cir.common.v1 import model_pb2 as cir_dot_common_dot_v1_dot_model__pb2
 from cir.common.v1 import vectors_pb2 as cir_dot_common_dot_v1_dot_vectors__pb2
 from cir.search.v1 import catalog_pb2 as cir_dot_search_dot_v1_dot_catalog__pb2
@@ -29,7 +30,7 @@ from cir.search.v1 import filter_pb2 as cir_dot_search_dot_v1_dot_filter__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ir/search/v1/search.proto\x12\rcir.search.v1\x1a\x19\x63ir/common/v1/model.proto\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1b\x63ir/search/v1/catalog.proto\x1a\x1a\x63ir/search/v1/filter.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetSearchInfoRequest\"\x9c\x03\n\x15GetSearchInfoResponse\x12+\n\x06limits\x18\x01 \x01(\x0b\x32\x1b.cir.search.v1.SearchLimits\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.cir.common.v1.ModelInfo\x12\x11\n\tcombiners\x18\x03 \x03(\t\x12L\n\x0c\x64\x65pendencies\x18\x04 \x03(\x0b\x32\x36.cir.search.v1.GetSearchInfoResponse.DependenciesEntry\x12>\n\x05store\x18\x05 \x03(\x0b\x32/.cir.search.v1.GetSearchInfoResponse.StoreEntry\x12\x18\n\x10\x64\x65\x66\x61ult_combiner\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x1a\x33\n\x11\x44\x65pendenciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nStoreEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x03\n\x0cSearchLimits\x12\x11\n\tmax_turns\x18\x01 \x01(\r\x12\x1b\n\x13max_text_characters\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bmax_results\x18\x04 \x01(\r\x12\x19\n\x11max_result_window\x18\x05 \x01(\r\x12\x1d\n\x15max_filter_conditions\x18\x06 \x01(\r\x12\x1a\n\x12max_feedback_items\x18\x07 \x01(\r\x12\x17\n\x0fmax_write_items\x18\x08 \x01(\r\x12\x19\n\x11max_message_bytes\x18\t \x01(\x04\x12\x1c\n\x14max_concurrent_calls\x18\n \x01(\r\x12\x16\n\x0emax_page_bytes\x18\x0b \x01(\x04\x12\x19\n\x11max_payload_bytes\x18\x0c \x01(\x04\x12\x19\n\x11max_message_parts\x18\r \x01(\r\x12\"\n\x1amax_filter_text_characters\x18\x0e \x01(\r\"i\n\tReference\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07item_id\x18\x02 \x01(\tH\x00\x12.\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatchH\x00\x42\x08\n\x06source\"\x9e\x01\n\x04Turn\x12+\n\treference\x18\x01 \x01(\x0b\x32\x18.cir.search.v1.Reference\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x16\n\x0eliked_item_ids\x18\x03 \x03(\t\x12\x19\n\x11\x64isliked_item_ids\x18\x04 \x03(\t\x12\x18\n\x0btext_weight\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_text_weight\"\xa7\x04\n\rSearchRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\"\n\x05turns\x18\x02 \x03(\x0b\x32\x13.cir.search.v1.Turn\x12\x10\n\x08\x63ombiner\x18\x03 \x01(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.cir.search.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x1f\n\x12\x65xclude_references\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x1d\n\x10\x65xclude_disliked\x18\x08 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\t \x03(\t\x12\x1c\n\x0fscore_threshold\x18\n \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\n\n\x02\x65\x66\x18\x0c \x01(\x05\x12\x11\n\tdiversity\x18\r \x01(\x01\x12\x10\n\x08group_by\x18\x0e \x01(\t\x12\x12\n\ngroup_size\x18\x0f \x01(\x05\x12\x15\n\rwith_features\x18\x10 \x01(\x08\x12\x19\n\x11with_query_vector\x18\x11 \x01(\x08\x12\x16\n\x0epinned_version\x18\x12 \x01(\t\x12/\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x13 \x01(\x0e\x32\x1d.cir.search.v1.FeedbackMethodB\x15\n\x13_exclude_referencesB\x13\n\x11_exclude_dislikedB\x12\n\x10_score_threshold\"\xef\x01\n\x0eSearchResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.cir.search.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x35\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32 .cir.search.v1.SearchExplanation\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.cir.search.v1.SearchTimings\x12\x30\n\x0cquery_vector\x18\x05 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\"N\n\x0cSearchResult\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.cir.search.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\r\"\xf2\x01\n\x11SearchExplanation\x12-\n\x05turns\x18\x01 \x03(\x0b\x32\x1e.cir.search.v1.TurnExplanation\x12\x10\n\x08\x63ombiner\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x1c\n\x0funindexed_items\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12/\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x07 \x01(\x0e\x32\x1d.cir.search.v1.FeedbackMethodB\x12\n\x10_unindexed_items\"\x8c\x01\n\x0fTurnExplanation\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.cir.search.v1.TurnKind\x12\x18\n\x0btext_weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0btext_tokens\x18\x03 \x01(\r\x12\x13\n\x0bread_tokens\x18\x04 \x01(\rB\x0e\n\x0c_text_weight\"\x9b\x02\n\rSearchTimings\x12.\n\x0b\x65mbed_texts\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x65mbed_images\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06lookup\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ombine\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05store\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*M\n\x0e\x46\x65\x65\x64\x62\x61\x63kMethod\x12\x1f\n\x1b\x46\x45\x45\x44\x42\x41\x43K_METHOD_UNSPECIFIED\x10\x00\x12\x0b\n\x07ROCCHIO\x10\x01\x12\r\n\tRECOMMEND\x10\x02*x\n\x08TurnKind\x12\x19\n\x15TURN_KIND_UNSPECIFIED\x10\x00\x12\r\n\tTEXT_ONLY\x10\x01\x12\x12\n\x0eREFERENCE_ONLY\x10\x02\x12\x0c\n\x08\x43OMPOSED\x10\x03\x12\r\n\tCONTINUED\x10\x04\x12\x11\n\rFEEDBACK_ONLY\x10\x05\x32\xb2\x01\n\rSearchService\x12Z\n\rGetSearchInfo\x12#.cir.search.v1.GetSearchInfoRequest\x1a$.cir.search.v1.GetSearchInfoResponse\x12\x45\n\x06Search\x12\x1c.cir.search.v1.SearchRequest\x1a\x1d.cir.search.v1.SearchResponseB~\n\rcir.search.v1B\x0bSearchProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/search/v1;searchv1\xaa\x02\rCir.Search.V1\xca\x02\rCir\\Search\\V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ir/search/v1/search.proto\x12\rcir.search.v1\x1a\x1a\x63ir/common/v1/errors.proto\x1a\x19\x63ir/common/v1/model.proto\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1b\x63ir/search/v1/catalog.proto\x1a\x1a\x63ir/search/v1/filter.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetSearchInfoRequest\"\x9c\x03\n\x15GetSearchInfoResponse\x12+\n\x06limits\x18\x01 \x01(\x0b\x32\x1b.cir.search.v1.SearchLimits\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.cir.common.v1.ModelInfo\x12\x11\n\tcombiners\x18\x03 \x03(\t\x12L\n\x0c\x64\x65pendencies\x18\x04 \x03(\x0b\x32\x36.cir.search.v1.GetSearchInfoResponse.DependenciesEntry\x12>\n\x05store\x18\x05 \x03(\x0b\x32/.cir.search.v1.GetSearchInfoResponse.StoreEntry\x12\x18\n\x10\x64\x65\x66\x61ult_combiner\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x1a\x33\n\x11\x44\x65pendenciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nStoreEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa1\x03\n\x0cSearchLimits\x12\x11\n\tmax_turns\x18\x01 \x01(\r\x12\x1b\n\x13max_text_characters\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bmax_results\x18\x04 \x01(\r\x12\x19\n\x11max_result_window\x18\x05 \x01(\r\x12\x1d\n\x15max_filter_conditions\x18\x06 \x01(\r\x12\x1a\n\x12max_feedback_items\x18\x07 \x01(\r\x12\x17\n\x0fmax_write_items\x18\x08 \x01(\r\x12\x19\n\x11max_message_bytes\x18\t \x01(\x04\x12\x1c\n\x14max_concurrent_calls\x18\n \x01(\r\x12\x16\n\x0emax_page_bytes\x18\x0b \x01(\x04\x12\x19\n\x11max_payload_bytes\x18\x0c \x01(\x04\x12\x19\n\x11max_message_parts\x18\r \x01(\r\x12\"\n\x1amax_filter_text_characters\x18\x0e \x01(\r\x12\x19\n\x11max_batch_queries\x18\x0f \x01(\r\"i\n\tReference\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07item_id\x18\x02 \x01(\tH\x00\x12.\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatchH\x00\x42\x08\n\x06source\"\x9e\x01\n\x04Turn\x12+\n\treference\x18\x01 \x01(\x0b\x32\x18.cir.search.v1.Reference\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x16\n\x0eliked_item_ids\x18\x03 \x03(\t\x12\x19\n\x11\x64isliked_item_ids\x18\x04 \x03(\t\x12\x18\n\x0btext_weight\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_text_weight\"\xa7\x04\n\rSearchRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\"\n\x05turns\x18\x02 \x03(\x0b\x32\x13.cir.search.v1.Turn\x12\x10\n\x08\x63ombiner\x18\x03 \x01(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.cir.search.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x1f\n\x12\x65xclude_references\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x1d\n\x10\x65xclude_disliked\x18\x08 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\t \x03(\t\x12\x1c\n\x0fscore_threshold\x18\n \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\n\n\x02\x65\x66\x18\x0c \x01(\x05\x12\x11\n\tdiversity\x18\r \x01(\x01\x12\x10\n\x08group_by\x18\x0e \x01(\t\x12\x12\n\ngroup_size\x18\x0f \x01(\x05\x12\x15\n\rwith_features\x18\x10 \x01(\x08\x12\x19\n\x11with_query_vector\x18\x11 \x01(\x08\x12\x16\n\x0epinned_version\x18\x12 \x01(\t\x12/\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x13 \x01(\x0e\x32\x1d.cir.search.v1.FeedbackMethodB\x15\n\x13_exclude_referencesB\x13\n\x11_exclude_dislikedB\x12\n\x10_score_threshold\"\xef\x01\n\x0eSearchResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.cir.search.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x35\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32 .cir.search.v1.SearchExplanation\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.cir.search.v1.SearchTimings\x12\x30\n\x0cquery_vector\x18\x05 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\"D\n\x12\x42\x61tchSearchRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.cir.search.v1.SearchRequest\"J\n\x13\x42\x61tchSearchResponse\x12\x33\n\x08outcomes\x18\x01 \x03(\x0b\x32!.cir.search.v1.BatchSearchOutcome\"}\n\x12\x42\x61tchSearchOutcome\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.cir.search.v1.SearchResponseH\x00\x12)\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.cir.common.v1.ItemErrorH\x00\x42\t\n\x07outcome\"N\n\x0cSearchResult\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.cir.search.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\r\"\xf2\x01\n\x11SearchExplanation\x12-\n\x05turns\x18\x01 \x03(\x0b\x32\x1e.cir.search.v1.TurnExplanation\x12\x10\n\x08\x63ombiner\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x1c\n\x0funindexed_items\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12/\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x07 \x01(\x0e\x32\x1d.cir.search.v1.FeedbackMethodB\x12\n\x10_unindexed_items\"\x8c\x01\n\x0fTurnExplanation\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.cir.search.v1.TurnKind\x12\x18\n\x0btext_weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0btext_tokens\x18\x03 \x01(\r\x12\x13\n\x0bread_tokens\x18\x04 \x01(\rB\x0e\n\x0c_text_weight\"\x9b\x02\n\rSearchTimings\x12.\n\x0b\x65mbed_texts\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x65mbed_images\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06lookup\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ombine\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05store\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*M\n\x0e\x46\x65\x65\x64\x62\x61\x63kMethod\x12\x1f\n\x1b\x46\x45\x45\x44\x42\x41\x43K_METHOD_UNSPECIFIED\x10\x00\x12\x0b\n\x07ROCCHIO\x10\x01\x12\r\n\tRECOMMEND\x10\x02*x\n\x08TurnKind\x12\x19\n\x15TURN_KIND_UNSPECIFIED\x10\x00\x12\r\n\tTEXT_ONLY\x10\x01\x12\x12\n\x0eREFERENCE_ONLY\x10\x02\x12\x0c\n\x08\x43OMPOSED\x10\x03\x12\r\n\tCONTINUED\x10\x04\x12\x11\n\rFEEDBACK_ONLY\x10\x05\x32\x88\x02\n\rSearchService\x12Z\n\rGetSearchInfo\x12#.cir.search.v1.GetSearchInfoRequest\x1a$.cir.search.v1.GetSearchInfoResponse\x12\x45\n\x06Search\x12\x1c.cir.search.v1.SearchRequest\x1a\x1d.cir.search.v1.SearchResponse\x12T\n\x0b\x42\x61tchSearch\x12!.cir.search.v1.BatchSearchRequest\x1a\".cir.search.v1.BatchSearchResponseB~\n\rcir.search.v1B\x0bSearchProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/search/v1;searchv1\xaa\x02\rCir.Search.V1\xca\x02\rCir\\Search\\V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,36 +42,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSEARCHINFORESPONSE_DEPENDENCIESENTRY']._serialized_options = b'8\001'
   _globals['_GETSEARCHINFORESPONSE_STOREENTRY']._loaded_options = None
   _globals['_GETSEARCHINFORESPONSE_STOREENTRY']._serialized_options = b'8\001'
-  _globals['_FEEDBACKMETHOD']._serialized_start=2840
-  _globals['_FEEDBACKMETHOD']._serialized_end=2917
-  _globals['_TURNKIND']._serialized_start=2919
-  _globals['_TURNKIND']._serialized_end=3039
-  _globals['_GETSEARCHINFOREQUEST']._serialized_start=190
-  _globals['_GETSEARCHINFOREQUEST']._serialized_end=212
-  _globals['_GETSEARCHINFORESPONSE']._serialized_start=215
-  _globals['_GETSEARCHINFORESPONSE']._serialized_end=627
-  _globals['_GETSEARCHINFORESPONSE_DEPENDENCIESENTRY']._serialized_start=530
-  _globals['_GETSEARCHINFORESPONSE_DEPENDENCIESENTRY']._serialized_end=581
-  _globals['_GETSEARCHINFORESPONSE_STOREENTRY']._serialized_start=583
-  _globals['_GETSEARCHINFORESPONSE_STOREENTRY']._serialized_end=627
-  _globals['_SEARCHLIMITS']._serialized_start=630
-  _globals['_SEARCHLIMITS']._serialized_end=1020
-  _globals['_REFERENCE']._serialized_start=1022
-  _globals['_REFERENCE']._serialized_end=1127
-  _globals['_TURN']._serialized_start=1130
-  _globals['_TURN']._serialized_end=1288
-  _globals['_SEARCHREQUEST']._serialized_start=1291
-  _globals['_SEARCHREQUEST']._serialized_end=1842
-  _globals['_SEARCHRESPONSE']._serialized_start=1845
-  _globals['_SEARCHRESPONSE']._serialized_end=2084
-  _globals['_SEARCHRESULT']._serialized_start=2086
-  _globals['_SEARCHRESULT']._serialized_end=2164
-  _globals['_SEARCHEXPLANATION']._serialized_start=2167
-  _globals['_SEARCHEXPLANATION']._serialized_end=2409
-  _globals['_TURNEXPLANATION']._serialized_start=2412
-  _globals['_TURNEXPLANATION']._serialized_end=2552
-  _globals['_SEARCHTIMINGS']._serialized_start=2555
-  _globals['_SEARCHTIMINGS']._serialized_end=2838
-  _globals['_SEARCHSERVICE']._serialized_start=3042
-  _globals['_SEARCHSERVICE']._serialized_end=3220
+  _globals['_FEEDBACKMETHOD']._serialized_start=3168
+  _globals['_FEEDBACKMETHOD']._serialized_end=3245
+  _globals['_TURNKIND']._serialized_start=3247
+  _globals['_TURNKIND']._serialized_end=3367
+  _globals['_GETSEARCHINFOREQUEST']._serialized_start=218
+  _globals['_GETSEARCHINFOREQUEST']._serialized_end=240
+  _globals['_GETSEARCHINFORESPONSE']._serialized_start=243
+  _globals['_GETSEARCHINFORESPONSE']._serialized_end=655
+  _globals['_GETSEARCHINFORESPONSE_DEPENDENCIESENTRY']._serialized_start=558
+  _globals['_GETSEARCHINFORESPONSE_DEPENDENCIESENTRY']._serialized_end=609
+  _globals['_GETSEARCHINFORESPONSE_STOREENTRY']._serialized_start=611
+  _globals['_GETSEARCHINFORESPONSE_STOREENTRY']._serialized_end=655
+  _globals['_SEARCHLIMITS']._serialized_start=658
+  _globals['_SEARCHLIMITS']._serialized_end=1075
+  _globals['_REFERENCE']._serialized_start=1077
+  _globals['_REFERENCE']._serialized_end=1182
+  _globals['_TURN']._serialized_start=1185
+  _globals['_TURN']._serialized_end=1343
+  _globals['_SEARCHREQUEST']._serialized_start=1346
+  _globals['_SEARCHREQUEST']._serialized_end=1897
+  _globals['_SEARCHRESPONSE']._serialized_start=1900
+  _globals['_SEARCHRESPONSE']._serialized_end=2139
+  _globals['_BATCHSEARCHREQUEST']._serialized_start=2141
+  _globals['_BATCHSEARCHREQUEST']._serialized_end=2209
+  _globals['_BATCHSEARCHRESPONSE']._serialized_start=2211
+  _globals['_BATCHSEARCHRESPONSE']._serialized_end=2285
+  _globals['_BATCHSEARCHOUTCOME']._serialized_start=2287
+  _globals['_BATCHSEARCHOUTCOME']._serialized_end=2412
+  _globals['_SEARCHRESULT']._serialized_start=2414
+  _globals['_SEARCHRESULT']._serialized_end=2492
+  _globals['_SEARCHEXPLANATION']._serialized_start=2495
+  _globals['_SEARCHEXPLANATION']._serialized_end=2737
+  _globals['_TURNEXPLANATION']._serialized_start=2740
+  _globals['_TURNEXPLANATION']._serialized_end=2880
+  _globals['_SEARCHTIMINGS']._serialized_start=2883
+  _globals['_SEARCHTIMINGS']._serialized_end=3166
+  _globals['_SEARCHSERVICE']._serialized_start=3370
+  _globals['_SEARCHSERVICE']._serialized_end=3634
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from cir.common.v1 import errors_pb2 as _errors_pb2
 from cir.common.v1 import model_pb2 as _model_pb2
 from cir.common.v1 import vectors_pb2 as _vectors_pb2
 from cir.search.v1 import catalog_pb2 as _catalog_pb2
@@ -225,6 +226,7 @@ class SearchLimits(_message.Message):
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_PARTS_FIELD_NUMBER: _builtins.int
     MAX_FILTER_TEXT_CHARACTERS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_QUERIES_FIELD_NUMBER: _builtins.int
     max_turns: _builtins.int
     """Turns in one request."""
     max_text_characters: _builtins.int
@@ -255,6 +257,8 @@ class SearchLimits(_message.Message):
     """Fields and elements of one message in all, at any depth; a larger one is refused before it is parsed."""
     max_filter_text_characters: _builtins.int
     """Characters of the words that a filter looks for in a text field."""
+    max_batch_queries: _builtins.int
+    """Queries of one BatchSearch call."""
     def __init__(
         self,
         *,
@@ -272,10 +276,11 @@ class SearchLimits(_message.Message):
         max_payload_bytes: _builtins.int = ...,
         max_message_parts: _builtins.int = ...,
         max_filter_text_characters: _builtins.int = ...,
+        max_batch_queries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_calls", b"max_concurrent_calls", "max_feedback_items", b"max_feedback_items", "max_filter_conditions", b"max_filter_conditions", "max_filter_text_characters", b"max_filter_text_characters", "max_image_bytes", b"max_image_bytes", "max_message_bytes", b"max_message_bytes", "max_message_parts", b"max_message_parts", "max_page_bytes", b"max_page_bytes", "max_payload_bytes", b"max_payload_bytes", "max_result_window", b"max_result_window", "max_results", b"max_results", "max_text_characters", b"max_text_characters", "max_turns", b"max_turns", "max_write_items", b"max_write_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_queries", b"max_batch_queries", "max_concurrent_calls", b"max_concurrent_calls", "max_feedback_items", b"max_feedback_items", "max_filter_conditions", b"max_filter_conditions", "max_filter_text_characters", b"max_filter_text_characters", "max_image_bytes", b"max_image_bytes", "max_message_bytes", b"max_message_bytes", "max_message_parts", b"max_message_parts", "max_page_bytes", b"max_page_bytes", "max_payload_bytes", b"max_payload_bytes", "max_result_window", b"max_result_window", "max_results", b"max_results", "max_text_characters", b"max_text_characters", "max_turns", b"max_turns", "max_write_items", b"max_write_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,6 +538,86 @@ class SearchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class BatchSearchRequest(_message.Message):
+    """Several queries, of any catalogs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchRequest]:
+        """1 to `max_batch_queries` queries."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___SearchRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchRequest: _TypeAlias = BatchSearchRequest  # noqa: Y015
+
+@_typing.final
+class BatchSearchResponse(_message.Message):
+    """Their answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSearchOutcome]:
+        """One outcome for each query, in the order of the queries."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___BatchSearchOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchResponse: _TypeAlias = BatchSearchResponse  # noqa: Y015
+
+@_typing.final
+class BatchSearchOutcome(_message.Message):
+    """What became of one query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___SearchResponse:
+        """The answer. Its page has an equal share of `max_page_bytes`; `next_page_token` goes on in Search too."""
+
+    @_builtins.property
+    def error(self) -> _errors_pb2.ItemError:
+        """Why there is none; `index` is the query's place."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___SearchResponse | None = ...,
+        error: _errors_pb2.ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___BatchSearchOutcome: _TypeAlias = BatchSearchOutcome  # noqa: Y015
 
 @_typing.final
 class SearchResult(_message.Message):

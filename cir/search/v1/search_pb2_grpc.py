@@ -45,6 +45,11 @@ class SearchServiceStub:
                 request_serializer=cir_dot_search_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
                 response_deserializer=cir_dot_search_dot_v1_dot_search__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.BatchSearch = channel.unary_unary(
+                '/cir.search.v1.SearchService/BatchSearch',
+                request_serializer=cir_dot_search_dot_v1_dot_search__pb2.BatchSearchRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_search__pb2.BatchSearchResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer:
@@ -74,6 +79,15 @@ class SearchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchSearch(self, request, context):
+        """Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+        query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+        more than `max_batch_queries`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -86,6 +100,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=cir_dot_search_dot_v1_dot_search__pb2.SearchRequest.FromString,
                     response_serializer=cir_dot_search_dot_v1_dot_search__pb2.SearchResponse.SerializeToString,
+            ),
+            'BatchSearch': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSearch,
+                    request_deserializer=cir_dot_search_dot_v1_dot_search__pb2.BatchSearchRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_search__pb2.BatchSearchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -143,6 +162,33 @@ class SearchService:
             '/cir.search.v1.SearchService/Search',
             cir_dot_search_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
             cir_dot_search_dot_v1_dot_search__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSearch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.search.v1.SearchService/BatchSearch',
+            cir_dot_search_dot_v1_dot_search__pb2.BatchSearchRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_search__pb2.BatchSearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,11 @@ class SearchServiceStub:
     COMBINER_UNAVAILABLE, STORE_UNAVAILABLE). RESOURCE_EXHAUSTED (OVERLOADED): try again after the
     time in RetryInfo. DEADLINE_EXCEEDED: the call's time ran out.
     """
+    BatchSearch: _grpc.UnaryUnaryMultiCallable[_search_pb2.BatchSearchRequest, _search_pb2.BatchSearchResponse]
+    """Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+    query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+    more than `max_batch_queries`.
+    """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -66,6 +71,11 @@ class SearchServiceAsyncStub(SearchServiceStub):
     of one model. UNAVAILABLE: a service that the query needs is away (EMBEDDER_UNAVAILABLE,
     COMBINER_UNAVAILABLE, STORE_UNAVAILABLE). RESOURCE_EXHAUSTED (OVERLOADED): try again after the
     time in RetryInfo. DEADLINE_EXCEEDED: the call's time ran out.
+    """
+    BatchSearch: _aio.UnaryUnaryMultiCallable[_search_pb2.BatchSearchRequest, _search_pb2.BatchSearchResponse]  # type: ignore[assignment]
+    """Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+    query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+    more than `max_batch_queries`.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +105,17 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         of one model. UNAVAILABLE: a service that the query needs is away (EMBEDDER_UNAVAILABLE,
         COMBINER_UNAVAILABLE, STORE_UNAVAILABLE). RESOURCE_EXHAUSTED (OVERLOADED): try again after the
         time in RetryInfo. DEADLINE_EXCEEDED: the call's time ran out.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchSearch(
+        self,
+        request: _search_pb2.BatchSearchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.BatchSearchResponse, _abc.Awaitable[_search_pb2.BatchSearchResponse]]:
+        """Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+        query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+        more than `max_batch_queries`.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -313,8 +313,10 @@ type SearchLimits struct {
 	MaxMessageParts uint32 `protobuf:"varint,13,opt,name=max_message_parts,json=maxMessageParts,proto3" json:"max_message_parts,omitempty"`
 	// Characters of the words that a filter looks for in a text field.
 	MaxFilterTextCharacters uint32 `protobuf:"varint,14,opt,name=max_filter_text_characters,json=maxFilterTextCharacters,proto3" json:"max_filter_text_characters,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// Queries of one BatchSearch call.
+	MaxBatchQueries uint32 `protobuf:"varint,15,opt,name=max_batch_queries,json=maxBatchQueries,proto3" json:"max_batch_queries,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SearchLimits) Reset() {
@@ -441,6 +443,13 @@ func (x *SearchLimits) GetMaxMessageParts() uint32 {
 func (x *SearchLimits) GetMaxFilterTextCharacters() uint32 {
 	if x != nil {
 		return x.MaxFilterTextCharacters
+	}
+	return 0
+}
+
+func (x *SearchLimits) GetMaxBatchQueries() uint32 {
+	if x != nil {
+		return x.MaxBatchQueries
 	}
 	return 0
 }
@@ -930,6 +939,185 @@ func (x *SearchResponse) GetQueryVector() *v1.VectorBatch {
 	return nil
 }
 
+// Several queries, of any catalogs.
+type BatchSearchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to `max_batch_queries` queries.
+	Requests      []*SearchRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchSearchRequest) Reset() {
+	*x = BatchSearchRequest{}
+	mi := &file_cir_search_v1_search_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchSearchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchSearchRequest) ProtoMessage() {}
+
+func (x *BatchSearchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_search_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchSearchRequest.ProtoReflect.Descriptor instead.
+func (*BatchSearchRequest) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BatchSearchRequest) GetRequests() []*SearchRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+// Their answers.
+type BatchSearchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One outcome for each query, in the order of the queries.
+	Outcomes      []*BatchSearchOutcome `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchSearchResponse) Reset() {
+	*x = BatchSearchResponse{}
+	mi := &file_cir_search_v1_search_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchSearchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchSearchResponse) ProtoMessage() {}
+
+func (x *BatchSearchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_search_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchSearchResponse.ProtoReflect.Descriptor instead.
+func (*BatchSearchResponse) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BatchSearchResponse) GetOutcomes() []*BatchSearchOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+// What became of one query.
+type BatchSearchOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one is set.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*BatchSearchOutcome_Response
+	//	*BatchSearchOutcome_Error
+	Outcome       isBatchSearchOutcome_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchSearchOutcome) Reset() {
+	*x = BatchSearchOutcome{}
+	mi := &file_cir_search_v1_search_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchSearchOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchSearchOutcome) ProtoMessage() {}
+
+func (x *BatchSearchOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_search_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchSearchOutcome.ProtoReflect.Descriptor instead.
+func (*BatchSearchOutcome) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BatchSearchOutcome) GetOutcome() isBatchSearchOutcome_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *BatchSearchOutcome) GetResponse() *SearchResponse {
+	if x != nil {
+		if x, ok := x.Outcome.(*BatchSearchOutcome_Response); ok {
+			return x.Response
+		}
+	}
+	return nil
+}
+
+func (x *BatchSearchOutcome) GetError() *v1.ItemError {
+	if x != nil {
+		if x, ok := x.Outcome.(*BatchSearchOutcome_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isBatchSearchOutcome_Outcome interface {
+	isBatchSearchOutcome_Outcome()
+}
+
+type BatchSearchOutcome_Response struct {
+	// The answer. Its page has an equal share of `max_page_bytes`; `next_page_token` goes on in Search too.
+	Response *SearchResponse `protobuf:"bytes,1,opt,name=response,proto3,oneof"`
+}
+
+type BatchSearchOutcome_Error struct {
+	// Why there is none; `index` is the query's place.
+	Error *v1.ItemError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*BatchSearchOutcome_Response) isBatchSearchOutcome_Outcome() {}
+
+func (*BatchSearchOutcome_Error) isBatchSearchOutcome_Outcome() {}
+
 // One result.
 type SearchResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -945,7 +1133,7 @@ type SearchResult struct {
 
 func (x *SearchResult) Reset() {
 	*x = SearchResult{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[7]
+	mi := &file_cir_search_v1_search_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1145,7 @@ func (x *SearchResult) String() string {
 func (*SearchResult) ProtoMessage() {}
 
 func (x *SearchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[7]
+	mi := &file_cir_search_v1_search_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1158,7 @@ func (x *SearchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchResult.ProtoReflect.Descriptor instead.
 func (*SearchResult) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{7}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SearchResult) GetItem() *Item {
@@ -1018,7 +1206,7 @@ type SearchExplanation struct {
 
 func (x *SearchExplanation) Reset() {
 	*x = SearchExplanation{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[8]
+	mi := &file_cir_search_v1_search_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1218,7 @@ func (x *SearchExplanation) String() string {
 func (*SearchExplanation) ProtoMessage() {}
 
 func (x *SearchExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[8]
+	mi := &file_cir_search_v1_search_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1231,7 @@ func (x *SearchExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchExplanation.ProtoReflect.Descriptor instead.
 func (*SearchExplanation) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{8}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SearchExplanation) GetTurns() []*TurnExplanation {
@@ -1113,7 +1301,7 @@ type TurnExplanation struct {
 
 func (x *TurnExplanation) Reset() {
 	*x = TurnExplanation{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[9]
+	mi := &file_cir_search_v1_search_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1313,7 @@ func (x *TurnExplanation) String() string {
 func (*TurnExplanation) ProtoMessage() {}
 
 func (x *TurnExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[9]
+	mi := &file_cir_search_v1_search_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1326,7 @@ func (x *TurnExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TurnExplanation.ProtoReflect.Descriptor instead.
 func (*TurnExplanation) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{9}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TurnExplanation) GetKind() TurnKind {
@@ -1190,7 +1378,7 @@ type SearchTimings struct {
 
 func (x *SearchTimings) Reset() {
 	*x = SearchTimings{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[10]
+	mi := &file_cir_search_v1_search_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1390,7 @@ func (x *SearchTimings) String() string {
 func (*SearchTimings) ProtoMessage() {}
 
 func (x *SearchTimings) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[10]
+	mi := &file_cir_search_v1_search_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1403,7 @@ func (x *SearchTimings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchTimings.ProtoReflect.Descriptor instead.
 func (*SearchTimings) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{10}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SearchTimings) GetEmbedTexts() *durationpb.Duration {
@@ -1264,7 +1452,7 @@ var File_cir_search_v1_search_proto protoreflect.FileDescriptor
 
 const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\n" +
-	"\x1acir/search/v1/search.proto\x12\rcir.search.v1\x1a\x19cir/common/v1/model.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1bcir/search/v1/catalog.proto\x1a\x1acir/search/v1/filter.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n" +
+	"\x1acir/search/v1/search.proto\x12\rcir.search.v1\x1a\x1acir/common/v1/errors.proto\x1a\x19cir/common/v1/model.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1bcir/search/v1/catalog.proto\x1a\x1acir/search/v1/filter.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n" +
 	"\x14GetSearchInfoRequest\"\xfd\x03\n" +
 	"\x15GetSearchInfoResponse\x123\n" +
 	"\x06limits\x18\x01 \x01(\v2\x1b.cir.search.v1.SearchLimitsR\x06limits\x12.\n" +
@@ -1280,7 +1468,7 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\n" +
 	"StoreEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x05\n" +
 	"\fSearchLimits\x12\x1b\n" +
 	"\tmax_turns\x18\x01 \x01(\rR\bmaxTurns\x12.\n" +
 	"\x13max_text_characters\x18\x02 \x01(\rR\x11maxTextCharacters\x12&\n" +
@@ -1297,7 +1485,8 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x0emax_page_bytes\x18\v \x01(\x04R\fmaxPageBytes\x12*\n" +
 	"\x11max_payload_bytes\x18\f \x01(\x04R\x0fmaxPayloadBytes\x12*\n" +
 	"\x11max_message_parts\x18\r \x01(\rR\x0fmaxMessageParts\x12;\n" +
-	"\x1amax_filter_text_characters\x18\x0e \x01(\rR\x17maxFilterTextCharacters\"\x82\x01\n" +
+	"\x1amax_filter_text_characters\x18\x0e \x01(\rR\x17maxFilterTextCharacters\x12*\n" +
+	"\x11max_batch_queries\x18\x0f \x01(\rR\x0fmaxBatchQueries\"\x82\x01\n" +
 	"\tReference\x12\x16\n" +
 	"\x05image\x18\x01 \x01(\fH\x00R\x05image\x12\x19\n" +
 	"\aitem_id\x18\x02 \x01(\tH\x00R\x06itemId\x128\n" +
@@ -1342,7 +1531,15 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12B\n" +
 	"\vexplanation\x18\x03 \x01(\v2 .cir.search.v1.SearchExplanationR\vexplanation\x126\n" +
 	"\atimings\x18\x04 \x01(\v2\x1c.cir.search.v1.SearchTimingsR\atimings\x12=\n" +
-	"\fquery_vector\x18\x05 \x01(\v2\x1a.cir.common.v1.VectorBatchR\vqueryVector\"a\n" +
+	"\fquery_vector\x18\x05 \x01(\v2\x1a.cir.common.v1.VectorBatchR\vqueryVector\"N\n" +
+	"\x12BatchSearchRequest\x128\n" +
+	"\brequests\x18\x01 \x03(\v2\x1c.cir.search.v1.SearchRequestR\brequests\"T\n" +
+	"\x13BatchSearchResponse\x12=\n" +
+	"\boutcomes\x18\x01 \x03(\v2!.cir.search.v1.BatchSearchOutcomeR\boutcomes\"\x8e\x01\n" +
+	"\x12BatchSearchOutcome\x12;\n" +
+	"\bresponse\x18\x01 \x01(\v2\x1d.cir.search.v1.SearchResponseH\x00R\bresponse\x120\n" +
+	"\x05error\x18\x02 \x01(\v2\x18.cir.common.v1.ItemErrorH\x00R\x05errorB\t\n" +
+	"\aoutcome\"a\n" +
 	"\fSearchResult\x12'\n" +
 	"\x04item\x18\x01 \x01(\v2\x13.cir.search.v1.ItemR\x04item\x12\x14\n" +
 	"\x05score\x18\x02 \x01(\x01R\x05score\x12\x12\n" +
@@ -1383,10 +1580,11 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x0eREFERENCE_ONLY\x10\x02\x12\f\n" +
 	"\bCOMPOSED\x10\x03\x12\r\n" +
 	"\tCONTINUED\x10\x04\x12\x11\n" +
-	"\rFEEDBACK_ONLY\x10\x052\xb2\x01\n" +
+	"\rFEEDBACK_ONLY\x10\x052\x88\x02\n" +
 	"\rSearchService\x12Z\n" +
 	"\rGetSearchInfo\x12#.cir.search.v1.GetSearchInfoRequest\x1a$.cir.search.v1.GetSearchInfoResponse\x12E\n" +
-	"\x06Search\x12\x1c.cir.search.v1.SearchRequest\x1a\x1d.cir.search.v1.SearchResponseB~\n" +
+	"\x06Search\x12\x1c.cir.search.v1.SearchRequest\x1a\x1d.cir.search.v1.SearchResponse\x12T\n" +
+	"\vBatchSearch\x12!.cir.search.v1.BatchSearchRequest\x1a\".cir.search.v1.BatchSearchResponseB~\n" +
 	"\rcir.search.v1B\vSearchProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/search/v1;searchv1\xaa\x02\rCir.Search.V1\xca\x02\rCir\\Search\\V1b\x06proto3"
 
 var (
@@ -1402,7 +1600,7 @@ func file_cir_search_v1_search_proto_rawDescGZIP() []byte {
 }
 
 var file_cir_search_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_cir_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_cir_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_cir_search_v1_search_proto_goTypes = []any{
 	(FeedbackMethod)(0),           // 0: cir.search.v1.FeedbackMethod
 	(TurnKind)(0),                 // 1: cir.search.v1.TurnKind
@@ -1413,51 +1611,61 @@ var file_cir_search_v1_search_proto_goTypes = []any{
 	(*Turn)(nil),                  // 6: cir.search.v1.Turn
 	(*SearchRequest)(nil),         // 7: cir.search.v1.SearchRequest
 	(*SearchResponse)(nil),        // 8: cir.search.v1.SearchResponse
-	(*SearchResult)(nil),          // 9: cir.search.v1.SearchResult
-	(*SearchExplanation)(nil),     // 10: cir.search.v1.SearchExplanation
-	(*TurnExplanation)(nil),       // 11: cir.search.v1.TurnExplanation
-	(*SearchTimings)(nil),         // 12: cir.search.v1.SearchTimings
-	nil,                           // 13: cir.search.v1.GetSearchInfoResponse.DependenciesEntry
-	nil,                           // 14: cir.search.v1.GetSearchInfoResponse.StoreEntry
-	(*v1.ModelInfo)(nil),          // 15: cir.common.v1.ModelInfo
-	(*v1.VectorBatch)(nil),        // 16: cir.common.v1.VectorBatch
-	(*Filter)(nil),                // 17: cir.search.v1.Filter
-	(*Item)(nil),                  // 18: cir.search.v1.Item
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*BatchSearchRequest)(nil),    // 9: cir.search.v1.BatchSearchRequest
+	(*BatchSearchResponse)(nil),   // 10: cir.search.v1.BatchSearchResponse
+	(*BatchSearchOutcome)(nil),    // 11: cir.search.v1.BatchSearchOutcome
+	(*SearchResult)(nil),          // 12: cir.search.v1.SearchResult
+	(*SearchExplanation)(nil),     // 13: cir.search.v1.SearchExplanation
+	(*TurnExplanation)(nil),       // 14: cir.search.v1.TurnExplanation
+	(*SearchTimings)(nil),         // 15: cir.search.v1.SearchTimings
+	nil,                           // 16: cir.search.v1.GetSearchInfoResponse.DependenciesEntry
+	nil,                           // 17: cir.search.v1.GetSearchInfoResponse.StoreEntry
+	(*v1.ModelInfo)(nil),          // 18: cir.common.v1.ModelInfo
+	(*v1.VectorBatch)(nil),        // 19: cir.common.v1.VectorBatch
+	(*Filter)(nil),                // 20: cir.search.v1.Filter
+	(*v1.ItemError)(nil),          // 21: cir.common.v1.ItemError
+	(*Item)(nil),                  // 22: cir.search.v1.Item
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
 }
 var file_cir_search_v1_search_proto_depIdxs = []int32{
 	4,  // 0: cir.search.v1.GetSearchInfoResponse.limits:type_name -> cir.search.v1.SearchLimits
-	15, // 1: cir.search.v1.GetSearchInfoResponse.model:type_name -> cir.common.v1.ModelInfo
-	13, // 2: cir.search.v1.GetSearchInfoResponse.dependencies:type_name -> cir.search.v1.GetSearchInfoResponse.DependenciesEntry
-	14, // 3: cir.search.v1.GetSearchInfoResponse.store:type_name -> cir.search.v1.GetSearchInfoResponse.StoreEntry
-	16, // 4: cir.search.v1.Reference.features:type_name -> cir.common.v1.VectorBatch
+	18, // 1: cir.search.v1.GetSearchInfoResponse.model:type_name -> cir.common.v1.ModelInfo
+	16, // 2: cir.search.v1.GetSearchInfoResponse.dependencies:type_name -> cir.search.v1.GetSearchInfoResponse.DependenciesEntry
+	17, // 3: cir.search.v1.GetSearchInfoResponse.store:type_name -> cir.search.v1.GetSearchInfoResponse.StoreEntry
+	19, // 4: cir.search.v1.Reference.features:type_name -> cir.common.v1.VectorBatch
 	5,  // 5: cir.search.v1.Turn.reference:type_name -> cir.search.v1.Reference
 	6,  // 6: cir.search.v1.SearchRequest.turns:type_name -> cir.search.v1.Turn
-	17, // 7: cir.search.v1.SearchRequest.filter:type_name -> cir.search.v1.Filter
+	20, // 7: cir.search.v1.SearchRequest.filter:type_name -> cir.search.v1.Filter
 	0,  // 8: cir.search.v1.SearchRequest.feedback:type_name -> cir.search.v1.FeedbackMethod
-	9,  // 9: cir.search.v1.SearchResponse.results:type_name -> cir.search.v1.SearchResult
-	10, // 10: cir.search.v1.SearchResponse.explanation:type_name -> cir.search.v1.SearchExplanation
-	12, // 11: cir.search.v1.SearchResponse.timings:type_name -> cir.search.v1.SearchTimings
-	16, // 12: cir.search.v1.SearchResponse.query_vector:type_name -> cir.common.v1.VectorBatch
-	18, // 13: cir.search.v1.SearchResult.item:type_name -> cir.search.v1.Item
-	11, // 14: cir.search.v1.SearchExplanation.turns:type_name -> cir.search.v1.TurnExplanation
-	0,  // 15: cir.search.v1.SearchExplanation.feedback:type_name -> cir.search.v1.FeedbackMethod
-	1,  // 16: cir.search.v1.TurnExplanation.kind:type_name -> cir.search.v1.TurnKind
-	19, // 17: cir.search.v1.SearchTimings.embed_texts:type_name -> google.protobuf.Duration
-	19, // 18: cir.search.v1.SearchTimings.embed_images:type_name -> google.protobuf.Duration
-	19, // 19: cir.search.v1.SearchTimings.lookup:type_name -> google.protobuf.Duration
-	19, // 20: cir.search.v1.SearchTimings.combine:type_name -> google.protobuf.Duration
-	19, // 21: cir.search.v1.SearchTimings.store:type_name -> google.protobuf.Duration
-	19, // 22: cir.search.v1.SearchTimings.total:type_name -> google.protobuf.Duration
-	2,  // 23: cir.search.v1.SearchService.GetSearchInfo:input_type -> cir.search.v1.GetSearchInfoRequest
-	7,  // 24: cir.search.v1.SearchService.Search:input_type -> cir.search.v1.SearchRequest
-	3,  // 25: cir.search.v1.SearchService.GetSearchInfo:output_type -> cir.search.v1.GetSearchInfoResponse
-	8,  // 26: cir.search.v1.SearchService.Search:output_type -> cir.search.v1.SearchResponse
-	25, // [25:27] is the sub-list for method output_type
-	23, // [23:25] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	12, // 9: cir.search.v1.SearchResponse.results:type_name -> cir.search.v1.SearchResult
+	13, // 10: cir.search.v1.SearchResponse.explanation:type_name -> cir.search.v1.SearchExplanation
+	15, // 11: cir.search.v1.SearchResponse.timings:type_name -> cir.search.v1.SearchTimings
+	19, // 12: cir.search.v1.SearchResponse.query_vector:type_name -> cir.common.v1.VectorBatch
+	7,  // 13: cir.search.v1.BatchSearchRequest.requests:type_name -> cir.search.v1.SearchRequest
+	11, // 14: cir.search.v1.BatchSearchResponse.outcomes:type_name -> cir.search.v1.BatchSearchOutcome
+	8,  // 15: cir.search.v1.BatchSearchOutcome.response:type_name -> cir.search.v1.SearchResponse
+	21, // 16: cir.search.v1.BatchSearchOutcome.error:type_name -> cir.common.v1.ItemError
+	22, // 17: cir.search.v1.SearchResult.item:type_name -> cir.search.v1.Item
+	14, // 18: cir.search.v1.SearchExplanation.turns:type_name -> cir.search.v1.TurnExplanation
+	0,  // 19: cir.search.v1.SearchExplanation.feedback:type_name -> cir.search.v1.FeedbackMethod
+	1,  // 20: cir.search.v1.TurnExplanation.kind:type_name -> cir.search.v1.TurnKind
+	23, // 21: cir.search.v1.SearchTimings.embed_texts:type_name -> google.protobuf.Duration
+	23, // 22: cir.search.v1.SearchTimings.embed_images:type_name -> google.protobuf.Duration
+	23, // 23: cir.search.v1.SearchTimings.lookup:type_name -> google.protobuf.Duration
+	23, // 24: cir.search.v1.SearchTimings.combine:type_name -> google.protobuf.Duration
+	23, // 25: cir.search.v1.SearchTimings.store:type_name -> google.protobuf.Duration
+	23, // 26: cir.search.v1.SearchTimings.total:type_name -> google.protobuf.Duration
+	2,  // 27: cir.search.v1.SearchService.GetSearchInfo:input_type -> cir.search.v1.GetSearchInfoRequest
+	7,  // 28: cir.search.v1.SearchService.Search:input_type -> cir.search.v1.SearchRequest
+	9,  // 29: cir.search.v1.SearchService.BatchSearch:input_type -> cir.search.v1.BatchSearchRequest
+	3,  // 30: cir.search.v1.SearchService.GetSearchInfo:output_type -> cir.search.v1.GetSearchInfoResponse
+	8,  // 31: cir.search.v1.SearchService.Search:output_type -> cir.search.v1.SearchResponse
+	10, // 32: cir.search.v1.SearchService.BatchSearch:output_type -> cir.search.v1.BatchSearchResponse
+	30, // [30:33] is the sub-list for method output_type
+	27, // [27:30] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_cir_search_v1_search_proto_init() }
@@ -1474,15 +1682,19 @@ func file_cir_search_v1_search_proto_init() {
 	}
 	file_cir_search_v1_search_proto_msgTypes[4].OneofWrappers = []any{}
 	file_cir_search_v1_search_proto_msgTypes[5].OneofWrappers = []any{}
-	file_cir_search_v1_search_proto_msgTypes[8].OneofWrappers = []any{}
-	file_cir_search_v1_search_proto_msgTypes[9].OneofWrappers = []any{}
+	file_cir_search_v1_search_proto_msgTypes[9].OneofWrappers = []any{
+		(*BatchSearchOutcome_Response)(nil),
+		(*BatchSearchOutcome_Error)(nil),
+	}
+	file_cir_search_v1_search_proto_msgTypes[11].OneofWrappers = []any{}
+	file_cir_search_v1_search_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_search_v1_search_proto_rawDesc), len(file_cir_search_v1_search_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

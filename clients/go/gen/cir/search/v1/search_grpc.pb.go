@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	SearchService_GetSearchInfo_FullMethodName = "/cir.search.v1.SearchService/GetSearchInfo"
 	SearchService_Search_FullMethodName        = "/cir.search.v1.SearchService/Search"
+	SearchService_BatchSearch_FullMethodName   = "/cir.search.v1.SearchService/BatchSearch"
 )
 
 // SearchServiceClient is the client API for SearchService service.
@@ -42,6 +43,10 @@ type SearchServiceClient interface {
 	// COMBINER_UNAVAILABLE, STORE_UNAVAILABLE). RESOURCE_EXHAUSTED (OVERLOADED): try again after the
 	// time in RetryInfo. DEADLINE_EXCEEDED: the call's time ran out.
 	Search(ctx context.Context, in *SearchRequest, opts ...grpc.CallOption) (*SearchResponse, error)
+	// Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+	// query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+	// more than `max_batch_queries`.
+	BatchSearch(ctx context.Context, in *BatchSearchRequest, opts ...grpc.CallOption) (*BatchSearchResponse, error)
 }
 
 type searchServiceClient struct {
@@ -72,6 +77,16 @@ func (c *searchServiceClient) Search(ctx context.Context, in *SearchRequest, opt
 	return out, nil
 }
 
+func (c *searchServiceClient) BatchSearch(ctx context.Context, in *BatchSearchRequest, opts ...grpc.CallOption) (*BatchSearchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchSearchResponse)
+	err := c.cc.Invoke(ctx, SearchService_BatchSearch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SearchServiceServer is the server API for SearchService service.
 // All implementations must embed UnimplementedSearchServiceServer
 // for forward compatibility.
@@ -91,6 +106,10 @@ type SearchServiceServer interface {
 	// COMBINER_UNAVAILABLE, STORE_UNAVAILABLE). RESOURCE_EXHAUSTED (OVERLOADED): try again after the
 	// time in RetryInfo. DEADLINE_EXCEEDED: the call's time ran out.
 	Search(context.Context, *SearchRequest) (*SearchResponse, error)
+	// Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+	// query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+	// more than `max_batch_queries`.
+	BatchSearch(context.Context, *BatchSearchRequest) (*BatchSearchResponse, error)
 	mustEmbedUnimplementedSearchServiceServer()
 }
 
@@ -106,6 +125,9 @@ func (UnimplementedSearchServiceServer) GetSearchInfo(context.Context, *GetSearc
 }
 func (UnimplementedSearchServiceServer) Search(context.Context, *SearchRequest) (*SearchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Search not implemented")
+}
+func (UnimplementedSearchServiceServer) BatchSearch(context.Context, *BatchSearchRequest) (*BatchSearchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchSearch not implemented")
 }
 func (UnimplementedSearchServiceServer) mustEmbedUnimplementedSearchServiceServer() {}
 func (UnimplementedSearchServiceServer) testEmbeddedByValue()                       {}
@@ -164,6 +186,24 @@ func _SearchService_Search_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SearchService_BatchSearch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchSearchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SearchServiceServer).BatchSearch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SearchService_BatchSearch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SearchServiceServer).BatchSearch(ctx, req.(*BatchSearchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SearchService_ServiceDesc is the grpc.ServiceDesc for SearchService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -178,6 +218,10 @@ var SearchService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Search",
 			Handler:    _SearchService_Search_Handler,
+		},
+		{
+			MethodName: "BatchSearch",
+			Handler:    _SearchService_BatchSearch_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -4,6 +4,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ItemError } from "../../common/v1/errors_pb.js";
+import { file_cir_common_v1_errors } from "../../common/v1/errors_pb.js";
 import type { ModelInfo } from "../../common/v1/model_pb.js";
 import { file_cir_common_v1_model } from "../../common/v1/model_pb.js";
 import type { VectorBatch } from "../../common/v1/vectors_pb.js";
@@ -20,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/search/v1/search.proto.
  */
 export const file_cir_search_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChpjaXIvc2VhcmNoL3YxL3NlYXJjaC5wcm90bxINY2lyLnNlYXJjaC52MSIWChRHZXRTZWFyY2hJbmZvUmVxdWVzdCKcAwoVR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEisKBmxpbWl0cxgBIAEoCzIbLmNpci5zZWFyY2gudjEuU2VhcmNoTGltaXRzEicKBW1vZGVsGAIgASgLMhguY2lyLmNvbW1vbi52MS5Nb2RlbEluZm8SEQoJY29tYmluZXJzGAMgAygJEkwKDGRlcGVuZGVuY2llcxgEIAMoCzI2LmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlLkRlcGVuZGVuY2llc0VudHJ5Ej4KBXN0b3JlGAUgAygLMi8uY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVzcG9uc2UuU3RvcmVFbnRyeRIYChBkZWZhdWx0X2NvbWJpbmVyGAYgASgJEg8KB3ZlcnNpb24YByABKAkaMwoRRGVwZW5kZW5jaWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARosCgpTdG9yZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEihgMKDFNlYXJjaExpbWl0cxIRCgltYXhfdHVybnMYASABKA0SGwoTbWF4X3RleHRfY2hhcmFjdGVycxgCIAEoDRIXCg9tYXhfaW1hZ2VfYnl0ZXMYAyABKAQSEwoLbWF4X3Jlc3VsdHMYBCABKA0SGQoRbWF4X3Jlc3VsdF93aW5kb3cYBSABKA0SHQoVbWF4X2ZpbHRlcl9jb25kaXRpb25zGAYgASgNEhoKEm1heF9mZWVkYmFja19pdGVtcxgHIAEoDRIXCg9tYXhfd3JpdGVfaXRlbXMYCCABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYCSABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYCiABKA0SFgoObWF4X3BhZ2VfYnl0ZXMYCyABKAQSGQoRbWF4X3BheWxvYWRfYnl0ZXMYDCABKAQSGQoRbWF4X21lc3NhZ2VfcGFydHMYDSABKA0SIgoabWF4X2ZpbHRlcl90ZXh0X2NoYXJhY3RlcnMYDiABKA0iaQoJUmVmZXJlbmNlEg8KBWltYWdlGAEgASgMSAASEQoHaXRlbV9pZBgCIAEoCUgAEi4KCGZlYXR1cmVzGAMgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaEgAQggKBnNvdXJjZSKeAQoEVHVybhIrCglyZWZlcmVuY2UYASABKAsyGC5jaXIuc2VhcmNoLnYxLlJlZmVyZW5jZRIMCgR0ZXh0GAIgASgJEhYKDmxpa2VkX2l0ZW1faWRzGAMgAygJEhkKEWRpc2xpa2VkX2l0ZW1faWRzGAQgAygJEhgKC3RleHRfd2VpZ2h0GAUgASgBSACIAQFCDgoMX3RleHRfd2VpZ2h0IqcECg1TZWFyY2hSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSIgoFdHVybnMYAiADKAsyEy5jaXIuc2VhcmNoLnYxLlR1cm4SEAoIY29tYmluZXIYAyABKAkSJQoGZmlsdGVyGAQgASgLMhUuY2lyLnNlYXJjaC52MS5GaWx0ZXISDQoFbGltaXQYBSABKAUSEgoKcGFnZV90b2tlbhgGIAEoCRIfChJleGNsdWRlX3JlZmVyZW5jZXMYByABKAhIAIgBARIdChBleGNsdWRlX2Rpc2xpa2VkGAggASgISAGIAQESGAoQZXhjbHVkZV9pdGVtX2lkcxgJIAMoCRIcCg9zY29yZV90aHJlc2hvbGQYCiABKAFIAogBARINCgVleGFjdBgLIAEoCBIKCgJlZhgMIAEoBRIRCglkaXZlcnNpdHkYDSABKAESEAoIZ3JvdXBfYnkYDiABKAkSEgoKZ3JvdXBfc2l6ZRgPIAEoBRIVCg13aXRoX2ZlYXR1cmVzGBAgASgIEhkKEXdpdGhfcXVlcnlfdmVjdG9yGBEgASgIEhYKDnBpbm5lZF92ZXJzaW9uGBIgASgJEi8KCGZlZWRiYWNrGBMgASgOMh0uY2lyLnNlYXJjaC52MS5GZWVkYmFja01ldGhvZEIVChNfZXhjbHVkZV9yZWZlcmVuY2VzQhMKEV9leGNsdWRlX2Rpc2xpa2VkQhIKEF9zY29yZV90aHJlc2hvbGQi7wEKDlNlYXJjaFJlc3BvbnNlEiwKB3Jlc3VsdHMYASADKAsyGy5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3VsdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSNQoLZXhwbGFuYXRpb24YAyABKAsyIC5jaXIuc2VhcmNoLnYxLlNlYXJjaEV4cGxhbmF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFRpbWluZ3MSMAoMcXVlcnlfdmVjdG9yGAUgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCJOCgxTZWFyY2hSZXN1bHQSIQoEaXRlbRgBIAEoCzITLmNpci5zZWFyY2gudjEuSXRlbRINCgVzY29yZRgCIAEoARIMCgRyYW5rGAMgASgNIvIBChFTZWFyY2hFeHBsYW5hdGlvbhItCgV0dXJucxgBIAMoCzIeLmNpci5zZWFyY2gudjEuVHVybkV4cGxhbmF0aW9uEhAKCGNvbWJpbmVyGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYBCABKAkSDQoFZXhhY3QYBSABKAgSHAoPdW5pbmRleGVkX2l0ZW1zGAYgASgESACIAQESLwoIZmVlZGJhY2sYByABKA4yHS5jaXIuc2VhcmNoLnYxLkZlZWRiYWNrTWV0aG9kQhIKEF91bmluZGV4ZWRfaXRlbXMijAEKD1R1cm5FeHBsYW5hdGlvbhIlCgRraW5kGAEgASgOMhcuY2lyLnNlYXJjaC52MS5UdXJuS2luZBIYCgt0ZXh0X3dlaWdodBgCIAEoAUgAiAEBEhMKC3RleHRfdG9rZW5zGAMgASgNEhMKC3JlYWRfdG9rZW5zGAQgASgNQg4KDF90ZXh0X3dlaWdodCKbAgoNU2VhcmNoVGltaW5ncxIuCgtlbWJlZF90ZXh0cxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbWJlZF9pbWFnZXMYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbG9va3VwGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2NvbWJpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3RvcmUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qTQoORmVlZGJhY2tNZXRob2QSHwobRkVFREJBQ0tfTUVUSE9EX1VOU1BFQ0lGSUVEEAASCwoHUk9DQ0hJTxABEg0KCVJFQ09NTUVORBACKngKCFR1cm5LaW5kEhkKFVRVUk5fS0lORF9VTlNQRUNJRklFRBAAEg0KCVRFWFRfT05MWRABEhIKDlJFRkVSRU5DRV9PTkxZEAISDAoIQ09NUE9TRUQQAxINCglDT05USU5VRUQQBBIRCg1GRUVEQkFDS19PTkxZEAUysgEKDVNlYXJjaFNlcnZpY2USWgoNR2V0U2VhcmNoSW5mbxIjLmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkdldFNlYXJjaEluZm9SZXNwb25zZRJFCgZTZWFyY2gSHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlQn4KDWNpci5zZWFyY2gudjFCC1NlYXJjaFByb3RvUAFaPmNvbXBvc2VkLWltYWdlLXJldHJpZXZhbC9jbGllbnRzL2dvL2dlbi9jaXIvc2VhcmNoL3YxO3NlYXJjaHYxqgINQ2lyLlNlYXJjaC5WMcoCDUNpclxTZWFyY2hcVjFiBnByb3RvMw", [file_cir_common_v1_model, file_cir_common_v1_vectors, file_cir_search_v1_catalog, file_cir_search_v1_filter, file_google_protobuf_duration]);
+  fileDesc("ChpjaXIvc2VhcmNoL3YxL3NlYXJjaC5wcm90bxINY2lyLnNlYXJjaC52MSIWChRHZXRTZWFyY2hJbmZvUmVxdWVzdCKcAwoVR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEisKBmxpbWl0cxgBIAEoCzIbLmNpci5zZWFyY2gudjEuU2VhcmNoTGltaXRzEicKBW1vZGVsGAIgASgLMhguY2lyLmNvbW1vbi52MS5Nb2RlbEluZm8SEQoJY29tYmluZXJzGAMgAygJEkwKDGRlcGVuZGVuY2llcxgEIAMoCzI2LmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlLkRlcGVuZGVuY2llc0VudHJ5Ej4KBXN0b3JlGAUgAygLMi8uY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVzcG9uc2UuU3RvcmVFbnRyeRIYChBkZWZhdWx0X2NvbWJpbmVyGAYgASgJEg8KB3ZlcnNpb24YByABKAkaMwoRRGVwZW5kZW5jaWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARosCgpTdG9yZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEioQMKDFNlYXJjaExpbWl0cxIRCgltYXhfdHVybnMYASABKA0SGwoTbWF4X3RleHRfY2hhcmFjdGVycxgCIAEoDRIXCg9tYXhfaW1hZ2VfYnl0ZXMYAyABKAQSEwoLbWF4X3Jlc3VsdHMYBCABKA0SGQoRbWF4X3Jlc3VsdF93aW5kb3cYBSABKA0SHQoVbWF4X2ZpbHRlcl9jb25kaXRpb25zGAYgASgNEhoKEm1heF9mZWVkYmFja19pdGVtcxgHIAEoDRIXCg9tYXhfd3JpdGVfaXRlbXMYCCABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYCSABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYCiABKA0SFgoObWF4X3BhZ2VfYnl0ZXMYCyABKAQSGQoRbWF4X3BheWxvYWRfYnl0ZXMYDCABKAQSGQoRbWF4X21lc3NhZ2VfcGFydHMYDSABKA0SIgoabWF4X2ZpbHRlcl90ZXh0X2NoYXJhY3RlcnMYDiABKA0SGQoRbWF4X2JhdGNoX3F1ZXJpZXMYDyABKA0iaQoJUmVmZXJlbmNlEg8KBWltYWdlGAEgASgMSAASEQoHaXRlbV9pZBgCIAEoCUgAEi4KCGZlYXR1cmVzGAMgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaEgAQggKBnNvdXJjZSKeAQoEVHVybhIrCglyZWZlcmVuY2UYASABKAsyGC5jaXIuc2VhcmNoLnYxLlJlZmVyZW5jZRIMCgR0ZXh0GAIgASgJEhYKDmxpa2VkX2l0ZW1faWRzGAMgAygJEhkKEWRpc2xpa2VkX2l0ZW1faWRzGAQgAygJEhgKC3RleHRfd2VpZ2h0GAUgASgBSACIAQFCDgoMX3RleHRfd2VpZ2h0IqcECg1TZWFyY2hSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSIgoFdHVybnMYAiADKAsyEy5jaXIuc2VhcmNoLnYxLlR1cm4SEAoIY29tYmluZXIYAyABKAkSJQoGZmlsdGVyGAQgASgLMhUuY2lyLnNlYXJjaC52MS5GaWx0ZXISDQoFbGltaXQYBSABKAUSEgoKcGFnZV90b2tlbhgGIAEoCRIfChJleGNsdWRlX3JlZmVyZW5jZXMYByABKAhIAIgBARIdChBleGNsdWRlX2Rpc2xpa2VkGAggASgISAGIAQESGAoQZXhjbHVkZV9pdGVtX2lkcxgJIAMoCRIcCg9zY29yZV90aHJlc2hvbGQYCiABKAFIAogBARINCgVleGFjdBgLIAEoCBIKCgJlZhgMIAEoBRIRCglkaXZlcnNpdHkYDSABKAESEAoIZ3JvdXBfYnkYDiABKAkSEgoKZ3JvdXBfc2l6ZRgPIAEoBRIVCg13aXRoX2ZlYXR1cmVzGBAgASgIEhkKEXdpdGhfcXVlcnlfdmVjdG9yGBEgASgIEhYKDnBpbm5lZF92ZXJzaW9uGBIgASgJEi8KCGZlZWRiYWNrGBMgASgOMh0uY2lyLnNlYXJjaC52MS5GZWVkYmFja01ldGhvZEIVChNfZXhjbHVkZV9yZWZlcmVuY2VzQhMKEV9leGNsdWRlX2Rpc2xpa2VkQhIKEF9zY29yZV90aHJlc2hvbGQi7wEKDlNlYXJjaFJlc3BvbnNlEiwKB3Jlc3VsdHMYASADKAsyGy5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3VsdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSNQoLZXhwbGFuYXRpb24YAyABKAsyIC5jaXIuc2VhcmNoLnYxLlNlYXJjaEV4cGxhbmF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFRpbWluZ3MSMAoMcXVlcnlfdmVjdG9yGAUgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCJEChJCYXRjaFNlYXJjaFJlcXVlc3QSLgoIcmVxdWVzdHMYASADKAsyHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QiSgoTQmF0Y2hTZWFyY2hSZXNwb25zZRIzCghvdXRjb21lcxgBIAMoCzIhLmNpci5zZWFyY2gudjEuQmF0Y2hTZWFyY2hPdXRjb21lIn0KEkJhdGNoU2VhcmNoT3V0Y29tZRIxCghyZXNwb25zZRgBIAEoCzIdLmNpci5zZWFyY2gudjEuU2VhcmNoUmVzcG9uc2VIABIpCgVlcnJvchgCIAEoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9ySABCCQoHb3V0Y29tZSJOCgxTZWFyY2hSZXN1bHQSIQoEaXRlbRgBIAEoCzITLmNpci5zZWFyY2gudjEuSXRlbRINCgVzY29yZRgCIAEoARIMCgRyYW5rGAMgASgNIvIBChFTZWFyY2hFeHBsYW5hdGlvbhItCgV0dXJucxgBIAMoCzIeLmNpci5zZWFyY2gudjEuVHVybkV4cGxhbmF0aW9uEhAKCGNvbWJpbmVyGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYBCABKAkSDQoFZXhhY3QYBSABKAgSHAoPdW5pbmRleGVkX2l0ZW1zGAYgASgESACIAQESLwoIZmVlZGJhY2sYByABKA4yHS5jaXIuc2VhcmNoLnYxLkZlZWRiYWNrTWV0aG9kQhIKEF91bmluZGV4ZWRfaXRlbXMijAEKD1R1cm5FeHBsYW5hdGlvbhIlCgRraW5kGAEgASgOMhcuY2lyLnNlYXJjaC52MS5UdXJuS2luZBIYCgt0ZXh0X3dlaWdodBgCIAEoAUgAiAEBEhMKC3RleHRfdG9rZW5zGAMgASgNEhMKC3JlYWRfdG9rZW5zGAQgASgNQg4KDF90ZXh0X3dlaWdodCKbAgoNU2VhcmNoVGltaW5ncxIuCgtlbWJlZF90ZXh0cxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbWJlZF9pbWFnZXMYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbG9va3VwGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2NvbWJpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3RvcmUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qTQoORmVlZGJhY2tNZXRob2QSHwobRkVFREJBQ0tfTUVUSE9EX1VOU1BFQ0lGSUVEEAASCwoHUk9DQ0hJTxABEg0KCVJFQ09NTUVORBACKngKCFR1cm5LaW5kEhkKFVRVUk5fS0lORF9VTlNQRUNJRklFRBAAEg0KCVRFWFRfT05MWRABEhIKDlJFRkVSRU5DRV9PTkxZEAISDAoIQ09NUE9TRUQQAxINCglDT05USU5VRUQQBBIRCg1GRUVEQkFDS19PTkxZEAUyiAIKDVNlYXJjaFNlcnZpY2USWgoNR2V0U2VhcmNoSW5mbxIjLmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkdldFNlYXJjaEluZm9SZXNwb25zZRJFCgZTZWFyY2gSHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlElQKC0JhdGNoU2VhcmNoEiEuY2lyLnNlYXJjaC52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2VCfgoNY2lyLnNlYXJjaC52MUILU2VhcmNoUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_cir_search_v1_catalog, file_cir_search_v1_filter, file_google_protobuf_duration]);
 
 /**
  * Asks for the limits.
@@ -204,6 +206,13 @@ export type SearchLimits = Message<"cir.search.v1.SearchLimits"> & {
    * @generated from field: uint32 max_filter_text_characters = 14;
    */
   maxFilterTextCharacters: number;
+
+  /**
+   * Queries of one BatchSearch call.
+   *
+   * @generated from field: uint32 max_batch_queries = 15;
+   */
+  maxBatchQueries: number;
 };
 
 /**
@@ -513,6 +522,85 @@ export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_search, 6);
 
 /**
+ * Several queries, of any catalogs.
+ *
+ * @generated from message cir.search.v1.BatchSearchRequest
+ */
+export type BatchSearchRequest = Message<"cir.search.v1.BatchSearchRequest"> & {
+  /**
+   * 1 to `max_batch_queries` queries.
+   *
+   * @generated from field: repeated cir.search.v1.SearchRequest requests = 1;
+   */
+  requests: SearchRequest[];
+};
+
+/**
+ * Describes the message cir.search.v1.BatchSearchRequest.
+ * Use `create(BatchSearchRequestSchema)` to create a new message.
+ */
+export const BatchSearchRequestSchema: GenMessage<BatchSearchRequest> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_search, 7);
+
+/**
+ * Their answers.
+ *
+ * @generated from message cir.search.v1.BatchSearchResponse
+ */
+export type BatchSearchResponse = Message<"cir.search.v1.BatchSearchResponse"> & {
+  /**
+   * One outcome for each query, in the order of the queries.
+   *
+   * @generated from field: repeated cir.search.v1.BatchSearchOutcome outcomes = 1;
+   */
+  outcomes: BatchSearchOutcome[];
+};
+
+/**
+ * Describes the message cir.search.v1.BatchSearchResponse.
+ * Use `create(BatchSearchResponseSchema)` to create a new message.
+ */
+export const BatchSearchResponseSchema: GenMessage<BatchSearchResponse> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_search, 8);
+
+/**
+ * What became of one query.
+ *
+ * @generated from message cir.search.v1.BatchSearchOutcome
+ */
+export type BatchSearchOutcome = Message<"cir.search.v1.BatchSearchOutcome"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof cir.search.v1.BatchSearchOutcome.outcome
+   */
+  outcome: {
+    /**
+     * The answer. Its page has an equal share of `max_page_bytes`; `next_page_token` goes on in Search too.
+     *
+     * @generated from field: cir.search.v1.SearchResponse response = 1;
+     */
+    value: SearchResponse;
+    case: "response";
+  } | {
+    /**
+     * Why there is none; `index` is the query's place.
+     *
+     * @generated from field: cir.common.v1.ItemError error = 2;
+     */
+    value: ItemError;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message cir.search.v1.BatchSearchOutcome.
+ * Use `create(BatchSearchOutcomeSchema)` to create a new message.
+ */
+export const BatchSearchOutcomeSchema: GenMessage<BatchSearchOutcome> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_search, 9);
+
+/**
  * One result.
  *
  * @generated from message cir.search.v1.SearchResult
@@ -545,7 +633,7 @@ export type SearchResult = Message<"cir.search.v1.SearchResult"> & {
  * Use `create(SearchResultSchema)` to create a new message.
  */
 export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 7);
+  messageDesc(file_cir_search_v1_search, 10);
 
 /**
  * How an answer came about.
@@ -609,7 +697,7 @@ export type SearchExplanation = Message<"cir.search.v1.SearchExplanation"> & {
  * Use `create(SearchExplanationSchema)` to create a new message.
  */
 export const SearchExplanationSchema: GenMessage<SearchExplanation> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 8);
+  messageDesc(file_cir_search_v1_search, 11);
 
 /**
  * What a turn did.
@@ -652,7 +740,7 @@ export type TurnExplanation = Message<"cir.search.v1.TurnExplanation"> & {
  * Use `create(TurnExplanationSchema)` to create a new message.
  */
 export const TurnExplanationSchema: GenMessage<TurnExplanation> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 9);
+  messageDesc(file_cir_search_v1_search, 12);
 
 /**
  * Time in each stage. Stages that did not happen are unset. `embed_images` and `embed_texts` run side by side.
@@ -708,7 +796,7 @@ export type SearchTimings = Message<"cir.search.v1.SearchTimings"> & {
  * Use `create(SearchTimingsSchema)` to create a new message.
  */
 export const SearchTimingsSchema: GenMessage<SearchTimings> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 10);
+  messageDesc(file_cir_search_v1_search, 13);
 
 /**
  * How liked and disliked items move the composed query q. All vectors are of length 1, and so is the
@@ -836,6 +924,18 @@ export const SearchService: GenService<{
     methodKind: "unary";
     input: typeof SearchRequestSchema;
     output: typeof SearchResponseSchema;
+  },
+  /**
+   * Answers several queries in one call, each as Search does: their texts and images are embedded together, and a
+   * query that cannot be answered fails alone. INVALID_ARGUMENT (FIELD_REQUIRED, TOO_MANY_ITEMS) for none, or for
+   * more than `max_batch_queries`.
+   *
+   * @generated from rpc cir.search.v1.SearchService.BatchSearch
+   */
+  batchSearch: {
+    methodKind: "unary";
+    input: typeof BatchSearchRequestSchema;
+    output: typeof BatchSearchResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cir_search_v1_search, 0);
