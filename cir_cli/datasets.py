@@ -53,14 +53,12 @@ class CaptionsName(StrEnum):
     SECOND = "second"
 
 
-DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Layout of the data set.")]
-RootOption = Annotated[
-    Path,
-    typer.Option("--root", metavar="PATH", help="The data set's folder, or a manifest of triplets."),
-]
-FeaturesOption = Annotated[
-    Path, typer.Option("--features", metavar="DIR", help="Folder that cir features extract wrote.")
-]
+DATASET = typer.Option("--dataset", help="Layout of the data set.")
+ROOT = typer.Option("--root", metavar="PATH", help="The data set's folder, or a manifest of triplets.")
+FEATURES = typer.Option("--features", metavar="DIR", help="Folder that cir features extract wrote.")
+DatasetOption = Annotated[DatasetName, DATASET]
+RootOption = Annotated[Path, ROOT]
+FeaturesOption = Annotated[Path, FEATURES]
 CategoryOption = Annotated[
     list[str] | None,
     typer.Option("--category", help="FashionIQ: only this category; repeatable. Default: all three."),

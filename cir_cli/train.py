@@ -1,37 +1,91 @@
-"""`cir train`: a Combiner from extracted features."""
+"""`cir train`: a Combiner, or an inversion, from extracted features or captions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cir_cli.caption_file import CaptionFile
 from cir_cli.datasets import (
+    DATASET,
+    FEATURES,
+    ROOT,
     CaptionsName,
     CaptionsOption,
     CategoryOption,
-    DatasetOption,
-    FeaturesOption,
+    DatasetName,
     GalleryName,
     GalleryOption,
     QuietOption,
     ReferenceOption,
-    RootOption,
     report_errors,
 )
-from cir_cli.errors import require
-from cir_cli.options import Json, with_model
+from cir_cli.errors import Failure, require
+from cir_cli.evaluate import ModelOption, PretrainedOption
+from cir_cli.options import Json, flag_of, with_model
 from cir_cli.output import WorkProgress, print_json
+from combiner_training.datasets.base import Split
+from combiner_training.inversion_options import InversionOptions
 from combiner_training.options import TrainOptions
 
 
+class Method(StrEnum):
+    """Network that is trained."""
+
+    COMBINER = "combiner"
+    INVERSION = "inversion"
+
+
+_COMBINER = {each.name for each in fields(TrainOptions)}
+_INVERSION = {each.name for each in fields(InversionOptions)}
+# Numbers that both methods have, each with a default of its own.
+_SHARED = _COMBINER & _INVERSION
+_INVERSION_ONLY = {"captions_file", "caption_field", "only", "model", "pretrained"}
+_COMBINER_ONLY = {"validation_split", "no_validation", "gallery", "reference", "captions", "begin_with"}
+_FOREIGN = {
+    Method.COMBINER: (_INVERSION - _SHARED) | _INVERSION_ONLY,
+    Method.INVERSION: (_COMBINER - _SHARED) | _COMBINER_ONLY,
+}
+
+
 @with_model("options", TrainOptions)
+@with_model("inversion", InversionOptions, without=dict.fromkeys(_SHARED, "the combiner's options have it"))
 def train(
-    dataset: DatasetOption,
-    root: RootOption,
-    features: FeaturesOption,
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of checkpoints, log and plots.")],
+    method: Annotated[
+        Method,
+        typer.Option(
+            "--method",
+            help="combiner, from triplets; or inversion, without any: from captions (--captions-file), or "
+            "from the images of --features.",
+        ),
+    ] = Method.COMBINER,
+    dataset: Annotated[DatasetName | None, DATASET] = None,
+    root: Annotated[Path | None, ROOT] = None,
+    features: Annotated[Path | None, FEATURES] = None,
+    captions_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--captions-file",
+            metavar="FILE",
+            help="Inversion: captions, a line each, or objects of JSON Lines (.jsonl).",
+        ),
+    ] = None,
+    caption_field: Annotated[
+        str, typer.Option("--caption-field", help="Inversion: field of the caption in JSON Lines.")
+    ] = "caption",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="FIELD=VALUE", help="Inversion: such JSON Lines alone; repeatable."),
+    ] = None,
+    model: ModelOption = "",
+    pretrained: PretrainedOption = "",
     train_split: Annotated[str, typer.Option("--train-split", help="Split to train on.")] = "train",
     validation_split: Annotated[
         str, typer.Option("--validation-split", help="Split that the best checkpoint is chosen on.")
@@ -56,14 +110,37 @@ def train(
     json: Json = False,
     *,
     options: TrainOptions,
+    inversion: InversionOptions,
 ) -> None:
-    """Train the Combiner on features that were extracted before, with the method's loss and its defaults.
+    """Train the Combiner on features that were extracted before, with the method's loss; or an inversion.
 
     --out gets best.safetensors (CIRR: three, by arithmetic, harmonic and geometric mean), last.safetensors,
     metrics.jsonl and .csv, learning_curve.png and text_weights.png. The checkpoints can be served as they
     are.
     """
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    if foreign := sorted(given & _FOREIGN[method]):
+        raise Failure(f"{flag_of(foreign[0])} is not an option of --method {method}; leave it out")
     require("train", what="cir train")
+    if method is Method.INVERSION:
+        own = {name: getattr(options, name) for name in given & _SHARED}
+        _train_inversion(
+            _captions_of(captions_file, caption_field, only or []) or features,
+            (dataset, root, train_split, category),
+            out,
+            replace(inversion, **own),
+            model=model,
+            pretrained=pretrained,
+            resume=resume,
+            quiet=quiet,
+            json=json,
+        )
+        return
+    for flag, value in (("dataset", dataset), ("root", root), ("features", features)):
+        if value is None:
+            raise Failure(f"--{flag} is missing, which --method combiner needs")
+    assert dataset is not None and root is not None and features is not None  # noqa: S101, PT018  # as said
     from cir_cli.run_evaluate import Experiment
     from cir_cli.run_train import run_train
 
@@ -98,3 +175,61 @@ def train(
     for warning in trained.warnings:
         print(f"WARNING: {warning}")
     print(f"serve it with: python -m combiner_service --checkpoint-dir {out}")
+
+
+def _captions_of(path: Path | None, field: str, only: list[str]) -> CaptionFile | None:
+    if path is None:
+        return None
+    wanted = [(name, value) for name, _, value in (each.partition("=") for each in only)]
+    if wrong := [each for each in only if "=" not in each]:
+        raise Failure(f"--only {wrong[0]}: expected FIELD=VALUE")
+    return CaptionFile(path, field, tuple(wanted))
+
+
+def _train_inversion(
+    source: CaptionFile | Path | None,
+    part: tuple[DatasetName | None, Path | None, str, list[str] | None],
+    out: Path,
+    options: InversionOptions,
+    *,
+    model: str,
+    pretrained: str,
+    resume: bool,
+    quiet: bool,
+    json: bool,
+) -> None:
+    if source is None:
+        raise Failure("--method inversion needs --captions-file FILE, or the images of --features DIR")
+    from cir_cli.run_inversion import run_inversion
+    from combiner_training.datasets.load import Dataset, load_splits
+
+    dataset, root, split, categories = part
+    with report_errors():
+        splits: Sequence[Split] = ()
+        if dataset is not None and root is not None:
+            splits = load_splits(Dataset(dataset), root, split, categories=categories or ())
+        data, trained = run_inversion(
+            source,
+            splits,
+            out,
+            options,
+            model=model,
+            pretrained=pretrained,
+            resume=resume,
+            progress=WorkProgress(quiet=quiet or json),
+        )
+    kind = "captions" if data.captions else "images"
+    if json:
+        print_json(
+            {
+                "data": data.name,
+                kind: len(data.features),
+                "held_out": trained.held_out,
+                "best": trained.best,
+                "folder": str(out),
+            }
+        )
+        return
+    print(f"trained on {trained.rows} {kind} of {data.name}, {trained.held_out} more kept out; no triplets")
+    print(f"of these {100 * trained.best:.1f} % are told by their word alone: {out / 'best.safetensors'}")
+    print(f"serve it with: python -m combiner_service --checkpoint-dir {out}, as inversion/best")

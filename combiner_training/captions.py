@@ -54,3 +54,27 @@ def training_texts(captions: Sequence[str]) -> tuple[str, ...]:
     if len(captions) == 1:
         return (captions[0],)
     return tuple(joined(captions, joining) for joining in Joining)
+
+
+# Words that name nothing that is seen: articles, prepositions, conjunctions, pronouns, forms of be and have.
+_LISTED = """
+    a an the this that these those and or but nor of in on at by with without for from to into onto over
+    under as is are was were be been being it its it's there here has have had he she they we you i his her
+    their our your my who which not no
+"""
+_FUNCTION_WORDS = frozenset(_LISTED.split())
+
+
+def content_runs(caption: str) -> list[tuple[str, bool]]:
+    """Cut a caption into runs of words, and say of each whether it names what is seen.
+
+    English nouns and adjectives are told from function words by a list of the latter; in other languages the
+    whole caption is one run.
+    """
+    runs: list[tuple[list[str], bool]] = []
+    for word in caption.split():
+        is_content = word.lower().strip(_ENDS + ";:!\"'()") not in _FUNCTION_WORDS
+        if not runs or runs[-1][1] is not is_content:
+            runs.append(([], is_content))
+        runs[-1][0].append(word)
+    return [(" ".join(words), is_content) for words, is_content in runs]

@@ -145,7 +145,7 @@ def train(
         state = load_state(folder, network, optimizer, state.run_config)
         if mixed and state.scaler:
             scaler.load_state_dict(state.scaler)
-    with _writing(folder):
+    with writing(folder):
         log = TrainingLog(folder, state.epoch)
     dialogues = DialogueReferences(data) if options.continued else None
     evaluation: Evaluation | None = None
@@ -201,7 +201,7 @@ def train(
             raise TrainingError(f"{wrong}; give a lower `learning_rate`")
         due = epoch % options.validate_every == 0 or epoch == options.epochs
         if not due:
-            with _writing(folder):
+            with writing(folder):
                 log.append(entry)
             progress.advance(epoch, f"loss {entry['loss']:.4f}")
             continue
@@ -218,7 +218,7 @@ def train(
             since_best=0 if next(iter(rules), None) in better else state.since_best + 1,
             scaler=scaler.state_dict() if mixed else {},
         )
-        with _writing(folder):
+        with writing(folder):
             for name in better:
                 _write(folder / f"{name}.safetensors", network, data, evaluation, options, state, name)
             log.append(entry)
@@ -229,7 +229,7 @@ def train(
 
     if evaluation is None and validation is not None:
         evaluation = validation.evaluate(network)  # a run that was over when it was resumed
-    with _writing(folder):
+    with writing(folder):
         _write(folder / "last.safetensors", network, data, evaluation, options, state, "last")
     epochs = [each["loss"] for each in log.entries]
     warnings = (
@@ -317,7 +317,7 @@ def _note(entry: Mapping[str, float], scores: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Raise errors of the disk, such as a full one, as a TrainingError."""
     try:
         yield

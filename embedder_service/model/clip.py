@@ -109,7 +109,7 @@ class ClipModel:
         int8_layers: Int8Layers = Int8Layers.ALL,
         tokenizer: Tokenizer | None = None,
     ) -> None:
-        self._module: Any = cast_module(loaded.module, device, dtype, int8_layers)
+        self.module: Any = cast_module(loaded.module, device, dtype, int8_layers)
         self.tokenizer = tokenizer or make_tokenizer(loaded.config, folder=loaded.folder)
         self._mean = torch.tensor(loaded.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(loaded.std, device=device).view(1, 3, 1, 1)
@@ -117,7 +117,7 @@ class ClipModel:
         self.dtype = dtype
         self.image_size = image_size(loaded)
         self.dimension = int(loaded.config["embed_dim"])
-        self.token_width = token_width(self._module, self.tokenizer)
+        self.token_width = token_width(self.module, self.tokenizer)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
@@ -142,7 +142,7 @@ class ClipModel:
         values = pixels.permute(0, 3, 1, 2).to(torch.float32)
         # In the order of operations of torchvision's ToTensor and Normalize.
         values = values.div(255.0).sub_(self._mean).div_(self._std)
-        features: torch.Tensor = self._module.encode_image(values.to(input_dtype(self.dtype)))
+        features: torch.Tensor = self.module.encode_image(values.to(input_dtype(self.dtype)))
         return features
 
     def tokenize_prompts(
@@ -158,12 +158,12 @@ class ClipModel:
         given = (tokens[:, :length], prompts["word"], word_mask(prompts, length))
         with torch.inference_mode():
             return _to_numpy(
-                encode_cut(self._module, *(self._to_device(np.ascontiguousarray(one)) for one in given))
+                encode_cut(self.module, *(self._to_device(np.ascontiguousarray(one)) for one in given))
             )
 
     def token_features(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (n, d) features on the device of int64 (n, context) tokens on it."""
-        return encode_tokens(self._module, tokens)
+        return encode_tokens(self.module, tokens)
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
         """Return float32 (n, d) raw features of texts."""

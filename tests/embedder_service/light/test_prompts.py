@@ -50,7 +50,7 @@ def test_both_runtimes_read_the_same_sentences_alike() -> None:
 
 def test_a_word_s_own_embedding_gives_the_features_of_the_text_itself() -> None:
     (word,) = light().tokenizer.words("dress")
-    own = by_torch()._module.token_embedding.weight[word].detach().numpy()
+    own = by_torch().module.token_embedding.weight[word].detach().numpy()
     prompts, _ = light().tokenize_prompts(TEMPLATE, ["is red"], own[None])
     expected = light().encode_texts(["a photo of dress that is red"])
     np.testing.assert_allclose(light().encode_prompts(prompts), expected, atol=1e-4)
