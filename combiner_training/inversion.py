@@ -65,7 +65,7 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InversionData:
-    """What phi is learned from: (n, d) raw features, of `captions` or, where there are none, of images."""
+    """Data that phi is learned from: (n, d) raw features, of `captions`, or of images where there are none."""
 
     name: str
     model_fingerprint: str
