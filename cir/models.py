@@ -44,7 +44,8 @@ class Version:
 
     `schema` maps payload fields to "keyword", "integer", "float", "bool", "datetime", "geo" or "text";
     `model` has facts about the model, for people. `image_folders` are the folders, on the indexer's machine,
-    that its images were found in.
+    that its images were found in. `image_length` is the mean length of its raw features when it was finished;
+    None where it had no items then, or is older than this number.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Version:
     schema: dict[str, str]
     model: dict[str, str]
     image_folders: tuple[str, ...] = ()
+    image_length: float | None = None
 
     @classmethod
     def read(cls, message: catalog_pb2.CatalogVersion) -> Version:
@@ -73,6 +75,7 @@ class Version:
             },
             model={name: message.model[name] for name in sorted(message.model)},
             image_folders=tuple(message.image_folders),
+            image_length=message.image_length if message.HasField("image_length") else None,
         )
 
 
@@ -182,11 +185,24 @@ def _item_error(error: errors_pb2.ItemError) -> ItemError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ResultExplanation:
+    """Fit of a result: its cosines to the text and to the image of the last turn, None where it has none.
+
+    `changed` and `kept` are the payload fields with another value than the reference's and with the same.
+    """
+
+    text_similarity: float | None
+    image_similarity: float | None
+    changed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """One item found. `score` is the cosine to the query, -1 to 1; `rank` counts from 1 over all pages.
 
-    `image` is where the image is, as the indexer found it; `features` only where asked for.
+    `image` is where the image is, as the indexer found it; `features` and `explanation` only where asked for.
     """
 
     id: str
@@ -195,21 +211,37 @@ class Result:
     payload: dict[str, Value]
     image: str = ""
     features: Features | None = None
+    explanation: ResultExplanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """Shares of image and text in the query of a turn: how far, in 1 - cosine, each moved it.
+
+    `text_share` is the text's part of both, 0 to 1; `text_moved_little` says that it is below 0.1.
+    """
+
+    text_moved: float
+    image_moved: float
+    text_share: float
+    text_moved_little: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TurnExplanation:
     """The way a turn was taken: `kind` is "text_only", "reference_only", "composed", "continued" or
-    "feedback_only"; `text_weight` lies in [0, 1], or is None where the combiner weighs nothing.
+    "feedback_only".
 
-    Where the text is longer than what the model reads, `text_tokens` is its length and `read_tokens` that of
-    the beginning that was read; else both are 0.
+    `network_lambda` is the network's, where it is a share of text against image, else None. Where the text is
+    longer than what the model reads, `text_tokens` is its length and `read_tokens` that of the beginning that
+    was read; else both are 0. `contribution` is there where it was asked for, for turns that were combined.
     """
 
     kind: str
-    text_weight: float | None
+    network_lambda: float | None = None
     text_tokens: int = 0
     read_tokens: int = 0
+    contribution: Contribution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +249,8 @@ class Explanation:
     """The way an answer came about. `combiner` is empty when none was needed; `exact`: every vector compared.
 
     `unindexed_items`: about how many items no index holds (yet), None where the store does not say.
-    `feedback` is "rocchio" or "recommend", empty when no turn had any.
+    `feedback` is "rocchio" or "recommend", empty when no turn had any. `reference` is the item that explained
+    results are compared with, None where there is none or it was not asked for.
     """
 
     turns: tuple[TurnExplanation, ...]
@@ -227,6 +260,7 @@ class Explanation:
     exact: bool
     unindexed_items: int | None = None
     feedback: str = ""
+    reference: Item | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,26 +315,47 @@ def _result(result: search_pb2.SearchResult) -> Result:
         payload=from_payload(item.payload),
         image=item.image,
         features=from_batch(item.features),
+        explanation=_result_explanation(result.explanation) if result.HasField("explanation") else None,
+    )
+
+
+def _result_explanation(message: search_pb2.ResultExplanation) -> ResultExplanation:
+    return ResultExplanation(
+        message.text_similarity if message.HasField("text_similarity") else None,
+        message.image_similarity if message.HasField("image_similarity") else None,
+        tuple(message.changed_fields),
+        tuple(message.kept_fields),
+    )
+
+
+def _turn_explanation(turn: search_pb2.TurnExplanation) -> TurnExplanation:
+    contribution = None
+    if turn.HasField("contribution"):
+        contribution = Contribution(
+            turn.contribution.text_moved,
+            turn.contribution.image_moved,
+            turn.contribution.text_share,
+            turn.contribution.text_moved_little,
+        )
+    return TurnExplanation(
+        search_pb2.TurnKind.Name(turn.kind).lower(),
+        turn.network_lambda if turn.HasField("network_lambda") else None,
+        turn.text_tokens,
+        turn.read_tokens,
+        contribution,
     )
 
 
 def _explanation(explanation: search_pb2.SearchExplanation) -> Explanation:
     return Explanation(
-        turns=tuple(
-            TurnExplanation(
-                search_pb2.TurnKind.Name(turn.kind).lower(),
-                turn.text_weight if turn.HasField("text_weight") else None,
-                turn.text_tokens,
-                turn.read_tokens,
-            )
-            for turn in explanation.turns
-        ),
+        turns=tuple(_turn_explanation(turn) for turn in explanation.turns),
         combiner=explanation.combiner,
         version=last_part(explanation.version),
         model_fingerprint=explanation.model_fingerprint,
         exact=explanation.exact,
         unindexed_items=explanation.unindexed_items if explanation.HasField("unindexed_items") else None,
         feedback=search_pb2.FeedbackMethod.Name(explanation.feedback).lower() if explanation.feedback else "",
+        reference=Item.read(explanation.reference) if explanation.HasField("reference") else None,
     )
 
 
@@ -375,6 +430,7 @@ def model_facts(model: model_pb2.ModelInfo | ModelInfo) -> dict[str, str]:
 class SearchInfo:
     """The search service. `model` is None while the embedder is away.
 
+    `weighted_combiners` are those of `combiners` that take a text weight.
     `limits` has the limits by name, as in `cir.search.v1.SearchLimits`; `dependencies` maps "embedder",
     "combiner" and "store" to "ok" or to what is wrong; `store` has facts about the vector store.
     """
@@ -386,6 +442,7 @@ class SearchInfo:
     dependencies: dict[str, str]
     store: dict[str, str]
     version: str
+    weighted_combiners: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, message: search_pb2.GetSearchInfoResponse) -> SearchInfo:
@@ -401,4 +458,5 @@ class SearchInfo:
             dependencies=dict(message.dependencies),
             store=dict(message.store),
             version=message.version,
+            weighted_combiners=tuple(message.weighted_combiners),
         )

@@ -139,6 +139,8 @@ def search(
     with_query_vector: bool = False,
     version: str = "",
     feedback: str = "",
+    explain_turns: bool = False,
+    explain_results: bool = False,
     timeout: float | None = None,
 ) -> Call[SearchAnswer]:
     """Find the items of a catalog that look like a reference with the change that a text describes.
@@ -157,6 +159,7 @@ def search(
         with_features, with_query_vector: answer with the raw features of results, the composed query.
         version: search this version in place of the published one.
         feedback: how liked and disliked items move the query, "rocchio" (the default) or "recommend".
+        explain_turns, explain_results: say what image and text gave to each turn, and where each result fits.
         timeout: seconds; the client's own by default.
 
     Raises:
@@ -192,6 +195,8 @@ def search(
         with_query_vector=with_query_vector,
         pinned_version=version_name(catalog, version) if version else "",
         feedback=_FEEDBACK[feedback],
+        explain_turns=explain_turns,
+        explain_results=explain_results,
     )
     if where is not None:
         request.filter.CopyFrom(to_filter(where))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from cir.models import Explanation, Result, SearchAnswer, Timings
+from cir.models import Explanation, Item, Result, SearchAnswer, Timings, TurnExplanation
 from cir.payload import GeoPoint, Value
 from cir.vectors import Features
 
@@ -82,7 +82,7 @@ def _plain(value: object) -> Any:
 # Shown first in the table of results, in this order; other fields follow as they stand in `Result`.
 _FIRST_COLUMNS = ("rank", "score", "id")
 # Too long for a table; in the JSON they are shown.
-_NOT_IN_TABLE = ("image", "features")
+_NOT_IN_TABLE = ("image", "features", "explanation")
 
 
 def answer_document(answer: SearchAnswer) -> dict[str, object]:
@@ -101,13 +101,37 @@ def print_answer(answer: SearchAnswer) -> None:
     others = [each.name for each in fields(Result) if each.name not in (*_FIRST_COLUMNS, *_NOT_IN_TABLE)]
     columns = (*_FIRST_COLUMNS, *others)
     rows = [[_cell(name, getattr(result, name)) for name in columns] for result in answer]
+    if any(result.explanation is not None for result in answer):
+        columns = (*_FIRST_COLUMNS, *_EXPLAINED_COLUMNS, *others)
+        for row, result in zip(rows, answer, strict=True):
+            row[len(_FIRST_COLUMNS) : len(_FIRST_COLUMNS)] = _explained(result, answer.explanation.reference)
     if rows:
-        out.print(table(columns, rows, right=("rank", "score")))
+        out.print(table(columns, rows, right=("rank", "score", *_EXPLAINED_COLUMNS[:2])))
     else:
         out.print("no item passes")
     for line in cut_texts(answer.explanation):
         out.print(line)
     out.print(f"{explanation_text(answer.explanation)}; {timings_text(answer.timings)}")
+
+
+# Cosines to the text and to the image of the last turn, and what is other than in the reference.
+_EXPLAINED_COLUMNS = ("to text", "to image", "changed", "kept")
+
+
+def _explained(result: Result, reference: Item | None) -> list[str]:
+    """Return the cells of `_EXPLAINED_COLUMNS`."""
+    told = result.explanation
+    if told is None:
+        return [""] * len(_EXPLAINED_COLUMNS)
+    cosines = [
+        "" if each is None else f"{each:.2f}" for each in (told.text_similarity, told.image_similarity)
+    ]
+    before = reference.payload if reference is not None else {}
+    changed = [
+        f"{field}: {value_text(before.get(field))} -> {value_text(result.payload.get(field))}"
+        for field in told.changed
+    ]
+    return [*cosines, ", ".join(changed), ", ".join(told.kept)]
 
 
 def _cell(name: str, value: Any) -> str:
@@ -132,18 +156,23 @@ def cut_texts(explanation: Explanation) -> list[str]:
 
 def explanation_text(explanation: Explanation) -> str:
     """Text that says how each turn was taken, by which combiner, in which version."""
-    turns = ", then ".join(
-        turn.kind.replace("_", " ")
-        + (f" ({_weight(turn.text_weight)})" if turn.kind in ("composed", "continued") else "")
-        for turn in explanation.turns
-    )
+    turns = ", then ".join(_turn_text(turn) for turn in explanation.turns)
     combiner = f" by {explanation.combiner}" if explanation.combiner else ""
     feedback = f", feedback by {explanation.feedback}" if explanation.feedback else ""
     return f"{turns}{combiner}{feedback}; version {explanation.version}{_exactness(explanation)}"
 
 
-def _weight(text_weight: float | None) -> str:
-    return "nothing weighed" if text_weight is None else f"text weight {text_weight:.2f}"
+def _turn_text(turn: TurnExplanation) -> str:
+    told: list[str] = []
+    if (gave := turn.contribution) is not None:
+        text = round(100 * gave.text_share)
+        told.append(f"image {100 - text} %, text {text} %")
+        if gave.text_moved_little:
+            told.append("the text moved little")
+    if turn.network_lambda is not None:
+        told.append(f"lambda {turn.network_lambda:.2f}")
+    kind = turn.kind.replace("_", " ")
+    return f"{kind} ({'; '.join(told)})" if told else kind
 
 
 def _exactness(explanation: Explanation) -> str:

@@ -119,7 +119,7 @@ def _wanted(source: Source) -> tuple[dict[str, Path], dict[str, Box], list[str]]
     else:
         talks = own_dialogues(dataset, source.root, source.splits)
     for dialogue in talks:
-        names = {dialogue.reference, *(name for turn in dialogue.turns for name in turn.targets)}
+        names = {dialogue.reference, *(name for turn in dialogue.turns for name in turn.targets)} - {""}
         if unknown := sorted(names - paths.keys()):
             where = f"{source.dialogues or source.root}, dialogue {dialogue.id}"
             raise DatasetError(

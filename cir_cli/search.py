@@ -62,7 +62,12 @@ def search(
     ] = "",
     text_weight: Annotated[
         float | None,
-        typer.Option("--text-weight", min=0, max=1, help="Weight of --text against the image."),
+        typer.Option(
+            "--text-weight",
+            min=0,
+            max=1,
+            help="Between the image (0) and --text (1); 0.5 is the combiner's own answer (slerp: 0.6).",
+        ),
     ] = None,
     filters: Annotated[
         list[str] | None,
@@ -79,6 +84,14 @@ def search(
     feedback: Annotated[
         Feedback, typer.Option("--feedback", help="How --like and --dislike move the query.")
     ] = Feedback.ROCCHIO,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say what image and text gave to each turn, and of each result its cosines to both and what "
+            "changed against the item that was started from.",
+        ),
+    ] = False,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet.")
     ] = None,
@@ -101,6 +114,8 @@ def search(
             limit=limit,
             exact=exact,
             feedback=feedback.value,
+            explain_turns=explain,
+            explain_results=explain,
         )
         answer = _first_results(pages, limit)
         if as_json:

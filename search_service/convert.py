@@ -72,6 +72,7 @@ def version_message(info: VersionInfo) -> pb.CatalogVersion:
         model=dict(info.spec.model),
         image_folders=info.spec.image_folders,
         index=_index_message(info.spec.index),
+        image_length=info.image_length,
     )
     version.create_time.FromDatetime(info.created)
     return version

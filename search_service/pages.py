@@ -7,7 +7,8 @@ out. Each value of a payload counts as some bytes more than it has, because it t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from cir.common.v1 import errors_pb2 as errors
@@ -54,13 +55,31 @@ class ItemsMessage:
 
 
 def result_messages(
-    hits: Iterable[ScoredItem], spec: VersionSpec, limit_bytes: int, *, first_rank: int
+    hits: Iterable[ScoredItem],
+    spec: VersionSpec,
+    limit_bytes: int,
+    *,
+    first_rank: int,
+    explain: Callable[[Item], pb_search.ResultExplanation] | None = None,
+    with_features: bool = True,
 ) -> list[pb_search.SearchResult]:
-    """Return the first of the hits, as many as the bytes allow and at least one."""
+    """Return the first of the hits, as many as the bytes allow and at least one.
+
+    Without `with_features` their features, which `explain` may need, are left out.
+    """
     page = ItemsMessage(spec, limit_bytes)
+
+    def fits(hit: ScoredItem) -> bool:
+        return page.take(hit.item if with_features else replace(hit.item, features=None))
+
     return [
-        pb_search.SearchResult(item=page.items[-1], score=hit.score, rank=rank)
-        for rank, hit in enumerate(takewhile(lambda hit: page.take(hit.item), hits), start=first_rank)
+        pb_search.SearchResult(
+            item=page.items[-1],
+            score=hit.score,
+            rank=rank,
+            explanation=explain(hit.item) if explain else None,
+        )
+        for rank, hit in enumerate(takewhile(fits, hits), start=first_rank)
     ]
 
 

@@ -1,8 +1,9 @@
-"""Turns to one query vector. Pure: features come in, combining is a function that is handed in.
+"""Turns to one query vector. Pure: features come in, and a generator asks for what is to be combined.
 
 Turns are folded from the oldest on. A turn without a reference takes the composed query so far as its
 reference: combiners expect raw features, so the unit query is scaled back to the length of the
-features it grew from.
+features it grew from. A dialogue that began with a text goes on at the length of the catalog's images, for a
+CLIP's texts may be much shorter, and a combiner would hardly see what was said first.
 
 Feedback moves the query after Rocchio (1971), or as the engine recommends. Rocchio:
 query' = normalise(ALPHA * query + BETA * mean(liked) - GAMMA * mean(disliked)), with the weights
@@ -12,7 +13,7 @@ what is liked says more than what is disliked.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -103,24 +104,27 @@ class TurnFeatures:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnResult:
-    """Effect of one turn; `text_weight` lies in [0, 1], or is None where nothing was weighed.
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Raw features (d,) to be combined for a turn, which counts from 0; `image` may be the query so far."""
 
-    `cut` is set where the model did not read the whole text.
+    turn: int
+    image: Vector
+    text: Vector
+    text_weight: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComposedQuery:
+    """Composed query vector (float32 (d,), unit length).
+
+    `image` and `text` are the raw features (d,) of the last turn that has any: what it started from, and what
+    was said; None for a part that it lacks.
     """
 
-    kind: TurnKind
-    text_weight: float | None
-    cut: TextCut | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ComposedQuery:
-    """Composed query vector (float32 (d,), unit length), and the effect of each turn."""
-
     vector: Vector
-    turns: tuple[TurnResult, ...]
+    image: Vector | None
+    text: Vector | None
 
 
 class FeedbackMethod(Enum):
@@ -133,45 +137,57 @@ class FeedbackMethod(Enum):
 # (unit query (d,), liked=unit vectors (n, d), disliked=unit vectors (m, d)) -> unit query
 Feedback = Callable[..., Vector]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Composed:
-    """Unit query vector (d,) of a reference with a text, the text's weight, and where a sentence was cut."""
-
-    vector: Vector
-    text_weight: float | None
-    cut: TextCut | None = None
-
-
-# (reference's features, text's features, the turn) -> composed
-Combine = Callable[[Vector, Vector, TurnFeatures], Awaitable[Composed]]
-
-
 FEEDBACK: dict[FeedbackMethod, Feedback] = {
     FeedbackMethod.ROCCHIO: rocchio,
     FeedbackMethod.RECOMMEND: average_vector,
 }
 
 
-async def fold(
-    start: Vector, turns: Sequence[TurnFeatures], combine: Combine, feedback: Feedback = rocchio
-) -> ComposedQuery:
+# Yields what is to be combined, is sent the unit query (d,) of it, and returns the whole.
+Folding = Generator[Pair, Vector, ComposedQuery]
+
+
+def fold(
+    start: Vector,
+    turns: Sequence[TurnFeatures],
+    feedback: Feedback = rocchio,
+    *,
+    image_length: float | None = None,
+) -> Folding:
     """Fold turns, oldest first, into one query.
 
     `start` holds the raw features (d,) that the first turn starts from: of its reference, or of its
-    text where it has nothing else. `feedback` moves the query by liked and disliked items.
+    text where it has nothing else. `feedback` moves the query by liked and disliked items. `image_length` is
+    the mean length of the catalog's images; without it a text goes on at its own length.
     """
     features = query = start
-    results: list[TurnResult] = []
-    for turn in turns:
+    image: Vector | None = None
+    text: Vector | None = None
+    length = float(np.linalg.norm(start))
+    for number, turn in enumerate(turns):
         if turn.start is not None:
             features = turn.start
+            length = float(np.linalg.norm(features))
+        if turn.kind is TurnKind.TEXT_ONLY:
+            image, text = None, features
+            length = image_length or length
+        elif turn.kind is not TurnKind.FEEDBACK_ONLY:
+            image, text = features, turn.text
         if turn.text is not None:
-            composed = await combine(features, turn.text, turn)
+            query = yield Pair(number, features, turn.text, turn.text_weight)
         else:
-            composed = Composed(normalize(features), float(turn.kind is TurnKind.TEXT_ONLY))
-        query = composed.vector
+            query = normalize(features)
         query = feedback(query, liked=turn.liked, disliked=turn.disliked)
-        features = query * np.float32(np.linalg.norm(features))
-        results.append(TurnResult(turn.kind, composed.text_weight, composed.cut or turn.cut))
-    return ComposedQuery(query, tuple(results))
+        features = query * np.float32(length)
+    return ComposedQuery(query, image, text)
+
+
+async def answered(folding: Folding, combine: Callable[[Pair], Awaitable[Vector]]) -> ComposedQuery:
+    """Run a folding to its end, with the unit query (d,) that `combine` gives for each pair."""
+    try:
+        pair = next(folding)
+        while True:
+            pair = folding.send(await combine(pair))
+    except StopIteration as ended:
+        composed: ComposedQuery = ended.value
+        return composed

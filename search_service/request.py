@@ -101,13 +101,22 @@ class SearchQuery:
     limit: int
     offset: int
     options: SearchOptions
+    with_features: bool
     with_query_vector: bool
+    explain_turns: bool
+    explain_results: bool
     digest: bytes
 
     @property
     def uses_combiner(self) -> bool:
         """Tell whether a turn combines a reference, or the query before it, with a text."""
         return any(turn.kind in (TurnKind.COMPOSED, TurnKind.CONTINUED) for turn in self.turns)
+
+    @property
+    def goes_on_from_text(self) -> bool:
+        """Tell whether the query of a first turn that is a text alone is combined with another text."""
+        kinds = [turn.kind for turn in self.turns]
+        return kinds[0] is TurnKind.TEXT_ONLY and TurnKind.CONTINUED in kinds
 
     @property
     def has_feedback(self) -> bool:
@@ -153,14 +162,25 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
         limit=message.limit or DEFAULT_LIMIT,
         offset=position.offset,
         options=options,
+        with_features=message.with_features,
         with_query_vector=message.with_query_vector,
+        explain_turns=message.explain_turns,
+        explain_results=message.explain_results,
         digest=digest,
     )
 
 
 def query_digest(message: pb.SearchRequest) -> bytes:
     """Return the digest of what the pages of one ranking have in common; their tokens are bound to it."""
-    return request_digest(message, "page_token", "limit", "with_features", "with_query_vector")
+    return request_digest(
+        message,
+        "page_token",
+        "limit",
+        "with_features",
+        "with_query_vector",
+        "explain_turns",
+        "explain_results",
+    )
 
 
 def parse_features(batch: vectors_pb2.VectorBatch, *, field: str) -> FeaturesReference:
@@ -309,7 +329,7 @@ def _parse_options(message: pb.SearchRequest) -> SearchOptions:
         exact=message.exact,
         ef=message.ef or None,
         score_threshold=score_threshold,
-        with_features=message.with_features,
+        with_features=message.with_features or message.explain_results,
         diversity=message.diversity,
         group_by=message.group_by,
         group_size=message.group_size or 1,

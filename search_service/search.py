@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc.aio
+import numpy as np
 
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import normalize, pack
+from search_service.convert import item_message
 from search_service.embeddings import Embeddings, SharedEmbeddings
+from search_service.explanations import (
+    NEUTRAL_TEXT,
+    Contribution,
+    Neutral,
+    compare_payloads,
+    contribution,
+    rows,
+    similarity,
+)
 from search_service.metrics import StageTimer
 from search_service.names import version_name
 from search_service.pages import page_bytes, result_messages
 from search_service.query import (
     FEEDBACK,
-    Composed,
     ComposedQuery,
     FeedbackMethod,
+    Pair,
+    TextCut,
     TurnFeatures,
     TurnKind,
     Vector,
+    answered,
     fold,
 )
 from search_service.request import SearchQuery, parse_search
 from search_service.settings import SearchSettings
 from search_service.store import UnindexedItems, check_filter_fits, check_group_fits, open_version
-from search_service.turn_features import look_up_turns
-from search_service.upstreams import CombinerClient
+from search_service.turn_features import LookedUp, look_up_turns, run_side_by_side
+from search_service.typical_images import TypicalImages
+from search_service.upstreams import Combination, CombinerClient, ImageWords
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken
 from service_runtime.receive import parse_aside
 from vector_store.base import CatalogVersion, VectorStore
-from vector_store.types import ScoredItem
+from vector_store.types import Item, ScoredItem, VersionSpec
 
 _KINDS = {kind: pb.TurnKind.Value(kind.name) for kind in TurnKind}
 _FEEDBACK = {method: pb.FeedbackMethod.Value(method.name) for method in FeedbackMethod}
 
 Context = grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """Answer of the combiner about a turn besides the query; `cut` where a sentence was not read whole."""
+
+    network_lambda: float | None
+    contribution: Contribution | None
+    cut: TextCut | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Composed:
+    """The composed query and what it came from; `effects` by number of turn, for those that were combined."""
+
+    query: ComposedQuery
+    looked_up: LookedUp
+    effects: Mapping[int, _Effect]
 
 
 class SearchHandler:
@@ -55,6 +89,7 @@ class SearchHandler:
         self._unindexed = unindexed
         self._combiner = combiner
         self._settings = settings
+        self._typical = TypicalImages()
 
     async def handle(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """Answer a request.
@@ -85,7 +120,7 @@ class SearchHandler:
             with timer.stage("store"):
                 # One more than the page holds tells whether there is another page.
                 found = await version.query(
-                    composed.vector,
+                    composed.query.vector,
                     limit=query.limit + 1,
                     offset=query.offset,
                     where=query.where,
@@ -103,71 +138,88 @@ class SearchHandler:
         timer: StageTimer,
         context: grpc.aio.ServicerContext[Any, Any],
         embeddings: Embeddings,
-    ) -> ComposedQuery:
+    ) -> _Composed:
         """Look up what the turns name, and fold them into one query vector."""
         longest = self._settings.call_timeout_seconds
-        start, turns = await look_up_turns(
+        explained = query.explain_turns and query.uses_combiner
+        looked_up = await look_up_turns(
             query.turns,
             version=version,
             embeddings=embeddings,
             timer=timer,
             timeout=downstream_timeout(context, longest),
+            neutral_text=explained,
         )
-
+        image_length, neutral = None, None
+        if query.goes_on_from_text:
+            image_length = await self._typical.length(version)
+        if explained and looked_up.neutral_text is not None:
+            image = await self._typical.of(version)
+            neutral = None if image is None else Neutral(image, looked_up.neutral_text)
+        effects: dict[int, _Effect] = {}
         spec = version.info.spec
 
-        async def combine(image: Vector, text: Vector, turn: TurnFeatures) -> Composed:
+        async def combine(pair: Pair) -> Vector:
+            images, texts = rows(pair, neutral)
             with timer.stage("combine"):
                 answer = await self._combiner.combine(
-                    image,
-                    text,
+                    images,
+                    texts,
                     combiner=query.combiner,
-                    text_weight=turn.text_weight,
+                    text_weight=pair.text_weight,
                     fingerprint=spec.model_fingerprint,
                     timeout=downstream_timeout(context, longest),
                 )
-            if isinstance(answer, Composed):
-                return answer
-            with timer.stage("embed_texts"):
-                sentence, cut = await embeddings.sentence(
-                    answer.template,
-                    turn.words,
-                    answer.word,
-                    fingerprint=spec.model_fingerprint,
-                    dimension=spec.dimension,
-                    timeout=downstream_timeout(context, longest),
-                )
-            return Composed(normalize(sentence), None, cut)
+            cut = None
+            if isinstance(answer, ImageWords):
+                said = looked_up.turns[pair.turn].words
+                sentences = [said] if neutral is None else [said, NEUTRAL_TEXT, said]
+                with timer.stage("embed_texts"):
+                    answer, cut = await _read(
+                        answer,
+                        sentences,
+                        spec,
+                        embeddings,
+                        timeout=downstream_timeout(context, longest),
+                    )
+            gave = contribution(answer.vectors) if neutral is not None else None
+            effects[pair.turn] = _Effect(answer.network_lambda, gave, cut)
+            vector: Vector = answer.vectors[0]
+            return vector
 
-        return await fold(start, turns, combine, FEEDBACK[query.feedback])
+        folding = fold(looked_up.start, looked_up.turns, FEEDBACK[query.feedback], image_length=image_length)
+        return _Composed(await answered(folding, combine), looked_up, effects)
 
     def _build_response(
         self,
         query: SearchQuery,
         version: CatalogVersion,
-        composed: ComposedQuery,
+        composed: _Composed,
         found: list[ScoredItem],
         unindexed: int | None,
         max_bytes: int,
     ) -> pb.SearchResponse:
         """Build the answer but its timings. Each field of a `SearchResponse` is filled in here alone."""
         info = version.info
+        reference = composed.looked_up.reference if query.explain_results else None
+        told = None if reference is None else item_message(replace(reference, features=None), info.spec)
+
+        def explain(item: Item) -> pb.ResultExplanation:
+            return _result_explanation(item, composed.query, reference, info.spec)
+
         response = pb.SearchResponse(
             results=result_messages(
                 found[: query.limit],
                 info.spec,
-                max_bytes,
+                max_bytes - (told.ByteSize() if told else 0),
                 first_rank=query.offset + 1,
+                explain=explain if query.explain_results else None,
+                with_features=query.with_features,
             ),
             explanation=pb.SearchExplanation(
                 turns=[
-                    pb.TurnExplanation(
-                        kind=_KINDS[turn.kind],
-                        text_weight=turn.text_weight,
-                        text_tokens=turn.cut.tokens if turn.cut else 0,
-                        read_tokens=turn.cut.read_tokens if turn.cut else 0,
-                    )
-                    for turn in composed.turns
+                    _turn_explanation(turn, composed.effects.get(number))
+                    for number, turn in enumerate(composed.looked_up.turns)
                 ],
                 combiner=query.combiner if query.uses_combiner else "",
                 version=version_name(info.catalog, info.version),
@@ -177,11 +229,73 @@ class SearchHandler:
                 feedback=_FEEDBACK[query.feedback] if query.has_feedback else pb.FEEDBACK_METHOD_UNSPECIFIED,
             ),
         )
+        if told is not None:
+            response.explanation.reference.CopyFrom(told)
         end = query.offset + len(response.results)
         if len(found) > len(response.results) and end < self._settings.max_result_window:
             response.next_page_token = PageToken(info.version, str(end)).encode(query.digest)
         if query.with_query_vector:
             response.query_vector.CopyFrom(
-                pack(composed.vector[None, :], fingerprint=info.spec.model_fingerprint)
+                pack(composed.query.vector[None, :], fingerprint=info.spec.model_fingerprint)
             )
         return response
+
+
+def _turn_explanation(turn: TurnFeatures, effect: _Effect | None) -> pb.TurnExplanation:
+    cut = (effect.cut if effect else None) or turn.cut
+    message = pb.TurnExplanation(
+        kind=_KINDS[turn.kind],
+        network_lambda=effect.network_lambda if effect else None,
+        text_tokens=cut.tokens if cut else 0,
+        read_tokens=cut.read_tokens if cut else 0,
+    )
+    if effect is not None and (gave := effect.contribution) is not None:
+        message.contribution.CopyFrom(
+            pb.TurnContribution(
+                text_moved=gave.text_moved,
+                image_moved=gave.image_moved,
+                text_share=gave.text_share,
+                text_moved_little=gave.text_moved_little,
+            )
+        )
+    return message
+
+
+def _result_explanation(
+    item: Item, query: ComposedQuery, reference: Item | None, spec: VersionSpec
+) -> pb.ResultExplanation:
+    def near(part: Vector | None) -> float | None:
+        return None if part is None or item.features is None else similarity(item.features, part)
+
+    changed, kept = (
+        ([], []) if reference is None else compare_payloads(item.payload, reference.payload, spec.schema)
+    )
+    return pb.ResultExplanation(
+        text_similarity=near(query.text),
+        image_similarity=near(query.image),
+        changed_fields=changed,
+        kept_fields=kept,
+    )
+
+
+async def _read(
+    answer: ImageWords, said: Sequence[str], spec: VersionSpec, embeddings: Embeddings, *, timeout: float
+) -> tuple[Combination, TextCut | None]:
+    """Let the text tower read the words of an inversion, each in a sentence with its text.
+
+    Returns the queries, and where the first sentence was cut.
+    """
+    read = await run_side_by_side(
+        *(
+            embeddings.sentence(
+                answer.template,
+                text,
+                word,
+                fingerprint=spec.model_fingerprint,
+                dimension=spec.dimension,
+                timeout=timeout,
+            )
+            for text, word in zip(said, answer.words, strict=True)
+        )
+    )
+    return Combination(normalize(np.stack([sentence for sentence, _ in read])), None), read[0][1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from cir.common.v1 import errors_pb2 as errors
 from cir.vectors import normalize
 from search_service.embeddings import Embeddings
+from search_service.explanations import NEUTRAL_TEXT
 from search_service.metrics import StageTimer
 from search_service.query import TextCut, TurnFeatures, TurnKind, Vector
 from search_service.request import FeaturesReference, ImageReference, ItemReference, Turn
@@ -21,6 +23,24 @@ from vector_store.errors import StoreError
 from vector_store.types import Item, VersionSpec
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LookedUp:
+    """Turns with their features. `start` holds the raw features float32 (d,) that the first one starts from.
+
+    `neutral_text` has the features of the text that stands for none, where it was asked for. `reference` is
+    the last reference of all turns, where that is an item of the catalog.
+    """
+
+    start: Vector
+    turns: Sequence[TurnFeatures]
+    neutral_text: Vector | None
+    reference: Item | None
+
+
+# Stands for the neutral text among the numbers of turns.
+_NEUTRAL = -1
+
+
 async def look_up_turns(
     turns: Sequence[Turn],
     *,
@@ -28,10 +48,10 @@ async def look_up_turns(
     embeddings: Embeddings,
     timer: StageTimer,
     timeout: float,
-) -> tuple[Vector, list[TurnFeatures]]:
-    """Look up the features of a query's turns.
+    neutral_text: bool = False,
+) -> LookedUp:
+    """Look up the features of a query's turns, and those of the neutral text with them where asked for.
 
-    Returns the raw features float32 (d,) that the first turn starts from, and all turns with their features.
     An indexed reference is not encoded again: the store gives its features back.
 
     Raises:
@@ -43,13 +63,13 @@ async def look_up_turns(
     for index, turn in enumerate(turns):
         if isinstance(turn.reference, FeaturesReference):
             check_features_fit(turn.reference, spec, field=f"turns[{index}].reference.features")
-    (texts, cuts), images, items = await _run_side_by_side(
-        _embed_texts(turns, embeddings, spec, timer, timeout),
+    (texts, cuts), images, items = await run_side_by_side(
+        _embed_texts(turns, embeddings, spec, timer, timeout, neutral=neutral_text),
         _embed_images(turns, embeddings, spec, timer, timeout),
         _retrieve_items(turns, version, timer),
     )
     starts = _starts(turns, texts, images, items)
-    return starts[0], [
+    looked_up = [
         TurnFeatures(
             kind=turn.kind,
             start=starts.get(index),
@@ -62,9 +82,17 @@ async def look_up_turns(
         )
         for index, turn in enumerate(turns)
     ]
+    references = [turn.reference for turn in turns if turn.reference is not None]
+    last = references[-1] if references else None
+    return LookedUp(
+        starts[0],
+        looked_up,
+        texts.get(_NEUTRAL),
+        items[last.item_id] if isinstance(last, ItemReference) else None,
+    )
 
 
-async def _run_side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
+async def run_side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run all; the first failure cancels the rest and is raised itself."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -84,15 +112,23 @@ async def _embed_texts(
     spec: VersionSpec,
     timer: StageTimer,
     timeout: float,
+    *,
+    neutral: bool,
 ) -> tuple[dict[int, Vector], dict[int, TextCut]]:
-    """Return features of texts by turn, and the turns whose text was not read whole."""
-    places = [index for index, turn in enumerate(turns) if turn.text]
-    if not places:
+    """Return features of texts by turn, and the turns whose text was not read whole.
+
+    With `neutral`, those of the neutral text are among them.
+    """
+    asked = {index: turn.text for index, turn in enumerate(turns) if turn.text}
+    if not asked:
         return {}, {}
+    if neutral:
+        asked[_NEUTRAL] = NEUTRAL_TEXT
+    places = list(asked)
     with timer.stage("embed_texts"):
         embedded = await embeddings.texts(
-            [turns[index].text for index in places],
-            fields=[f"turns[{index}].text" for index in places],
+            list(asked.values()),
+            fields=[f"turns[{max(index, 0)}].text" for index in places],
             fingerprint=spec.model_fingerprint,
             timeout=timeout,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,6 @@ from cir.common.v1 import errors_pb2
 from cir.common.v1 import errors_pb2 as errors
 from cir.errors import InvalidArgument, from_rpc_error
 from cir.vectors import VectorError, pack, unpack
-from search_service.query import Composed
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError, StartupError
 from service_runtime.interceptor import call_metadata
@@ -77,10 +77,18 @@ def check_fingerprint(actual: str, *, expected: str, source: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageWord:
-    """Word embedding (token width,) of an image, and the sentence that it belongs into with the text."""
+class Combination:
+    """Unit query vectors (n, d), and a network's lambda for the first pair where it means something."""
 
-    word: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+    network_lambda: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageWords:
+    """Word embeddings (n, token width) of images, and the sentence that each belongs into with its text."""
+
+    words: NDArray[np.float32]
     template: str
 
 
@@ -94,8 +102,8 @@ class CombinerClient:
         self._address = address
         self._metadata = tuple(metadata)
 
-    async def names(self, *, timeout: float) -> list[str]:
-        """Names of the usable combiners.
+    async def usable(self, *, timeout: float) -> list[pb.Combiner]:
+        """Return the combiners that can be used.
 
         Raises:
             ServiceError: COMBINER_UNAVAILABLE when the combiner cannot be reached.
@@ -106,23 +114,27 @@ class CombinerClient:
             )
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error, timeout) from error
-        return [combiner.name for combiner in answer.combiners if not combiner.problem]
+        return [combiner for combiner in answer.combiners if not combiner.problem]
 
     async def combine(
         self,
-        image: NDArray[np.float32],
-        text: NDArray[np.float32],
+        images: NDArray[np.float32],
+        texts: NDArray[np.float32],
         *,
         combiner: str,
         text_weight: float | None,
         fingerprint: str,
         timeout: float,
-    ) -> Composed | ImageWord:
-        """Combine raw features (d,): a query, or from an inversion a word for the embedder to make it of."""
+    ) -> Combination | ImageWords:
+        """Combine rows of raw features, (n, d) each; an inversion gives words for the embedder to read.
+
+        Raises:
+            ServiceError: The combiner refuses, cannot be reached, or gave a bad answer.
+        """
         request = pb.CombineRequest(
             combiner=combiner,
-            image_features=pack(image[None, :], fingerprint=fingerprint),
-            text_features=pack(text[None, :], fingerprint=fingerprint),
+            image_features=pack(images, fingerprint=fingerprint),
+            text_features=pack(texts, fingerprint=fingerprint),
             text_weight=text_weight,
         )
         try:
@@ -137,14 +149,15 @@ class CombinerClient:
             source=f"the combiner at {self._address}",
         )
         try:
-            vectors = unpack(batch, dimension=0 if inverted else len(image))
+            vectors = unpack(batch, dimension=0 if inverted else images.shape[1])
         except VectorError as error:
             raise self._bad_answer(str(error)) from error
-        if len(vectors) != 1 or (not inverted and len(answer.text_weights) != 1):
-            raise self._bad_answer(f"{len(vectors)} vectors for one pair")
+        if len(vectors) != len(images):
+            raise self._bad_answer(f"{len(vectors)} vectors for {len(images)} pairs")
         if inverted:
-            return ImageWord(vectors[0], answer.template)
-        return Composed(vectors[0], answer.text_weights[0])
+            return ImageWords(vectors, answer.template)
+        told = answer.lambdas[0] if answer.lambdas else math.nan
+        return Combination(vectors, told if 0 <= told <= 1 else None)
 
     def _bad_answer(self, what: str) -> ServiceError:
         return ServiceError(

@@ -117,7 +117,8 @@ class VersionInfo:
     """A version as it stands. `points` is exact for a version that is not being built.
 
     `changed_online` says that items were written, changed or deleted after it was finished, `damaged` that it
-    was refused because its files are not what they were.
+    was refused because its files are not what they were. `image_length` is the mean length of its raw
+    features when it was finished, from a sample; None where it had no items, or is older than this number.
     """
 
     catalog: str
@@ -128,6 +129,7 @@ class VersionInfo:
     created: datetime
     changed_online: bool = False
     damaged: bool = False
+    image_length: float | None = None
 
     @property
     def label(self) -> str:

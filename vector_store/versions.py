@@ -4,6 +4,7 @@ Pure decisions, no I/O. Version ids are `v0001`, `v0002`, ... and sort by age as
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,20 @@ def spec_from_document(document: Mapping[str, Any]) -> VersionSpec:
         ),
         image_folders=tuple(str(folder) for folder in document.get("image_folders", ())),
     )
+
+
+def image_length_of(document: Mapping[str, Any]) -> float | None:
+    """Read the mean length of a version's features from its document; None where it has none.
+
+    Raises:
+        ValueError, TypeError: it is no length.
+    """
+    length = document.get("image_length")
+    if length is None:
+        return None
+    if not (math.isfinite(length) and length > 0):
+        raise ValueError(f"image_length is {length}")
+    return float(length)
 
 
 QUANTIZE_ABOVE_BYTES = 1 << 30

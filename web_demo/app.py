@@ -106,7 +106,8 @@ class Pages:
         combiner = request.query_params.get("by", "")
         token = request.query_params.get("token", "")
         answer = await self._backend.search(state, combiner, page_token=token)
-        results = build_results(state, combiner, answer, await self._backend.targets(state))
+        data = await self._backend.context(state.catalog)
+        results = build_results(state, combiner, answer, data, await self._backend.targets(state))
         context: dict[str, object] = {
             "cards": results.cards,
             "next_page_token": results.answer.next_page_token,

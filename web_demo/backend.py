@@ -243,7 +243,8 @@ class SearchBackend:
             UploadGoneError: a turn's upload was deleted.
         """
         context = await self.context(state.catalog)
-        turns = await asyncio.to_thread(to_turns, state, self._uploads.read)
+        weighted = (combiner or context.info.default_combiner) in context.info.weighted_combiners
+        turns = await asyncio.to_thread(to_turns, state, self._uploads.read, weighted=weighted)
         where = to_where(state.filters, context.version.schema)
         answer = await self._client.search(
             state.catalog,
@@ -253,6 +254,8 @@ class SearchBackend:
             exclude=() if among else state.excluded,
             limit=limit or self._page_size,
             page_token=page_token,
+            explain_turns=not limit and not page_token,
+            explain_results=not limit,
         )
         self._remember_images(state.catalog, answer)
         return answer
@@ -357,8 +360,12 @@ class SearchBackend:
             self._locations[catalog, item.id] = item.image
 
 
-def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[Turn]:
+def to_turns(
+    state: State, read_upload: Callable[[str], bytes | None], *, weighted: bool = True
+) -> list[Turn]:
     """Return the conversation's turns, oldest first, with the images that `read_upload` gives by name.
+
+    For a combiner that takes no weight of words (not `weighted`) weights are left out.
 
     Raises:
         UploadGoneError: an upload was deleted.
@@ -377,7 +384,7 @@ def to_turns(state: State, read_upload: Callable[[str], bytes | None]) -> list[T
                 text=turn.text,
                 liked=turn.liked,
                 disliked=turn.disliked,
-                text_weight=None if turn.weight is None else turn.weight / 100,
+                text_weight=turn.weight / 100 if weighted and turn.weight is not None else None,
             )
         )
     return turns

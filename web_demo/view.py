@@ -6,12 +6,12 @@ them. The values of buttons are those of `web_demo.actions`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from cir.models import FacetCount, Item, Result, SearchAnswer
-from web_demo.backend import PageData
+from cir.models import Contribution, FacetCount, Item, Result, SearchAnswer
+from web_demo.backend import CatalogContext, PageData
 from web_demo.filters import Bounds, choose_range_fields, read_value
 from web_demo.state import State, TurnState, write_filter
 from web_demo.wording import MAX_SUGGESTIONS, is_beyond_latin, item_title, suggest_changes, words_of
@@ -20,8 +20,20 @@ _MAX_BENCHMARK_SUGGESTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A field of the payload that is other than the reference's."""
+
+    field: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
-    """One item. It can be judged where it was searched for."""
+    """One item. It can be judged where it was searched for.
+
+    `changed` and `kept` compare what the catalog says of it with what it says of the reference.
+    """
 
     item: Result | Item
     title: str
@@ -30,6 +42,8 @@ class Card:
     is_liked: bool = False
     is_disliked: bool = False
     is_target: bool = False
+    changed: Sequence[Change] = ()
+    kept: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +112,16 @@ class SetFilter:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The answer of one combiner. `text_weight` is that of the last turn where it was composed."""
+    """The answer of one combiner. `contribution` is what words and picture gave to the last turn.
+
+    `takes_weight` says that a weight of the words of the last turn would move it.
+    """
 
     combiner: str
     answer: SearchAnswer
     cards: Sequence[Card]
-    text_weight: float | None = None
+    contribution: Contribution | None = None
+    takes_weight: bool = False
     target_rank: int | None = None
 
 
@@ -166,7 +184,7 @@ def build_page(data: PageData) -> Page:
             for example in data.examples
         ],
         results=[
-            build_results(state, combiner, answer, targets, rank)
+            build_results(state, combiner, answer, data.context, targets, rank)
             for (combiner, answer), rank in zip(data.answers, ranks, strict=True)
         ],
         suggestions=build_suggestions(data) if state.turns else (),
@@ -188,19 +206,55 @@ def build_results(
     state: State,
     combiner: str,
     answer: SearchAnswer,
+    context: CatalogContext,
     targets: frozenset[str] = frozenset(),
     target_rank: int | None = None,
 ) -> Results:
     """Lay out the answer of `combiner` ("" for the default one). `targets` are paths of images."""
-    turns = answer.explanation.turns
-    composed = turns and turns[-1].kind in ("composed", "continued")
+    explanation = answer.explanation
+    last = explanation.turns[-1] if explanation.turns else None
+    composed = last is not None and last.kind in ("composed", "continued")
     return Results(
-        combiner=answer.explanation.combiner or combiner,
+        combiner=explanation.combiner or combiner,
         answer=answer,
-        cards=[build_card(state, result, targets, can_judge=True) for result in answer],
-        text_weight=turns[-1].text_weight if composed else None,
+        cards=[
+            replace(
+                build_card(state, result, targets, can_judge=True),
+                changed=build_changes(result, explanation.reference, context.facets),
+                kept=build_kept(result, context.facets),
+            )
+            for result in answer
+        ],
+        contribution=last.contribution if last else None,
+        takes_weight=composed and explanation.combiner in context.info.weighted_combiners,
         target_rank=target_rank,
     )
+
+
+def build_changes(result: Result, reference: Item | None, fields: Collection[str]) -> list[Change]:
+    """Return which of the fields that people filter by are other than in the reference."""
+    if result.explanation is None or reference is None:
+        return []
+    return [
+        Change(field, _value_text(reference.payload.get(field)), _value_text(result.payload.get(field)))
+        for field in result.explanation.changed
+        if field in fields
+    ]
+
+
+def build_kept(result: Result, fields: Collection[str]) -> list[str]:
+    """Return the values of those fields that are as in the reference."""
+    if result.explanation is None:
+        return []
+    return [_value_text(result.payload.get(field)) for field in result.explanation.kept if field in fields]
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value_text(each) for each in value)
+    return str(value)
 
 
 def build_card(
@@ -275,7 +329,7 @@ def build_filters(state: State, schema: Mapping[str, str]) -> tuple[list[SetFilt
 
 
 def _facet_value(state: State, field: str, count: FacetCount) -> FacetValue:
-    text = str(count.value).lower() if isinstance(count.value, bool) else str(count.value)
+    text = _value_text(count.value)
     return FacetValue(
         text=text,
         count=count.count,

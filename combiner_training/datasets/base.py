@@ -62,7 +62,10 @@ class DialogueTurn:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A reference and the turns that change it one after another. Names are image names."""
+    """A reference and the turns that change it one after another. Names are image names.
+
+    An empty reference begins with words: the first turn's text is searched for, the others change it.
+    """
 
     id: str
     reference: str

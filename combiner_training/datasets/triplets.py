@@ -162,8 +162,9 @@ DIALOGUES_FILE = "dialogues.jsonl"
 def load_dialogues(path: Path, split: str | None = None, *, required: bool = True) -> tuple[Dialogue, ...]:
     """Load the dialogues of a JSON Lines file, in order; all of them unless a split is named.
 
-    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`. A file that ends in
-    .json is one of Multi-turn FashionIQ (fashioniq_turns.py).
+    A row has `id`, `split`, `reference` and `turns`, each with `text` and `targets`. Without `reference` the
+    dialogue begins with its first text. A file that ends in .json is one of Multi-turn FashionIQ
+    (fashioniq_turns.py).
 
     Raises:
         DatasetError: A row cannot be used, or there are no dialogues although they are `required`.
@@ -181,7 +182,7 @@ def load_dialogues(path: Path, split: str | None = None, *, required: bool = Tru
         of_row = as_text(field(row, "split", where), f"{where}, split")
         dialogue = Dialogue(
             as_text(field(row, "id", where), f"{where}, id"),
-            as_name(field(row, "reference", where), f"{where}, reference"),
+            as_name(row["reference"], f"{where}, reference") if "reference" in row else "",
             turns,
         )
         if split is None or of_row == split:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cir.vectors import split_lengths
+from cir.vectors import normalize, split_lengths
 from combiner_service.combiner import Float32
 from combiner_service.errors import CombinerError
 from combiner_training.datasets.base import Dialogue
@@ -24,6 +24,7 @@ from combiner_training.evaluation.queries import Coverage, EvaluationQueries
 from combiner_training.evaluation.ranking import NONE, Positions, group_ranks, padded, target_ranks
 from combiner_training.evaluation.sentences import Evaluated, compose
 from combiner_training.feature_file import FeatureFolder
+from search_service.query import Pair, TurnFeatures, TurnKind, fold
 
 RECALL_KS = (1, 5, 10, 50)
 SUBSET_KS = (1, 2, 3)
@@ -197,11 +198,10 @@ class DialogueEvaluation:
 def evaluate_dialogues(
     combiner: Evaluated, dialogues: Sequence[Dialogue], gallery: Sequence[str], features: FeatureFolder
 ) -> DialogueEvaluation:
-    """Fold each dialogue's turns as the search service does, and rank the whole gallery after each.
+    """Fold each dialogue's turns by the search service's own rule, and rank the whole gallery after each.
 
-    The first turn combines the reference with its text. Each further one takes the query so far as its
-    reference, scaled to the length of the reference's features, for combiners expect raw ones. The reference
-    of the dialogue is not an answer.
+    The reference of a dialogue is not an answer; one without begins with its first text, and goes on at the
+    mean length of the gallery's images.
 
     Raises:
         EvaluationError: No dialogue has all its features, or the combiner refuses them.
@@ -210,13 +210,13 @@ def evaluate_dialogues(
     rows = features.images.rows(gallery)
     names = [name for name, row in zip(gallery, rows, strict=True) if row >= 0]
     place = {name: at for at, name in enumerate(names)}
-    matrix = split_lengths(features.images.take(rows[rows >= 0]))[0]
-    features.images.rows([dialogue.reference for dialogue in dialogues])
+    matrix, lengths = split_lengths(features.images.take(rows[rows >= 0]))
+    features.images.rows([dialogue.reference for dialogue in dialogues if dialogue.reference])
     features.texts.rows([turn.text for dialogue in dialogues for turn in dialogue.turns])
     kept = [
         dialogue
         for dialogue in dialogues
-        if features.images.usable_row(dialogue.reference) >= 0
+        if (not dialogue.reference or features.images.usable_row(dialogue.reference) >= 0)
         and all(features.texts.usable_row(turn.text) >= 0 for turn in dialogue.turns)
         and all(any(name in place for name in turn.targets) for turn in dialogue.turns)
     ]
@@ -224,19 +224,25 @@ def evaluate_dialogues(
         raise EvaluationError(
             f"none of {len(dialogues)} dialogues can be answered; images or texts are missing"
         )
-    queries = features.images.take(features.images.rows([dialogue.reference for dialogue in kept]))
-    lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+    sound = lengths[np.isfinite(lengths) & (lengths > 0)]
+    talks = [_Talk(dialogue, features, float(sound.mean())) for dialogue in kept]
     ranks: list[Positions] = []
-    alive = np.arange(len(kept))
     for turn in range(max(len(dialogue.turns) for dialogue in kept)):
-        alive = np.array([index for index in alive if len(kept[index].turns) > turn], np.int64)
-        words = [kept[index].turns[turn].text for index in alive]
-        texts = features.texts.take(features.texts.rows(words))
-        vectors, _ = combine_all(combiner, queries[alive], texts, words)
-        queries[alive] = _lengthened(vectors, lengths[alive])
+        alive = [index for index, dialogue in enumerate(kept) if len(dialogue.turns) > turn]
+        asked = [(index, pair) for index in alive if (pair := talks[index].pair) and pair.turn == turn]
+        if asked:
+            vectors, _ = combine_all(
+                combiner,
+                np.stack([pair.image for _, pair in asked]),
+                np.stack([pair.text for _, pair in asked]),
+                [kept[index].turns[turn].text for index, _ in asked],
+            )
+            for (index, _), vector in zip(asked, vectors, strict=True):
+                talks[index].answer(vector)
         targets = [[place[name] for name in kept[i].turns[turn].targets if name in place] for i in alive]
         excluded = np.array([place.get(kept[index].reference, NONE) for index in alive], np.int64)
-        ranks.append(target_ranks(vectors, matrix, padded(targets), excluded))
+        queries = np.stack([talks[index].query for index in alive])
+        ranks.append(target_ranks(queries, matrix, padded(targets), excluded))
     return DialogueEvaluation(
         combiner.info.name,
         {k: dialogue_success(ranks, k) for k in SUCCESS_KS},
@@ -246,6 +252,36 @@ def evaluate_dialogues(
     )
 
 
-def _lengthened(vectors: Float32, lengths: Float32) -> Float32:
-    scaled: Float32 = (vectors * lengths).astype(np.float32)
-    return scaled
+class _Talk:
+    """A dialogue that is being folded: `pair` is to be combined next, if any, `query` stands so far."""
+
+    def __init__(self, dialogue: Dialogue, features: FeatureFolder, image_length: float) -> None:
+        texts = features.texts.take(features.texts.rows([turn.text for turn in dialogue.turns]))
+        nothing = np.empty((0, texts.shape[1]), np.float32)
+        start: Float32 | None = None
+        if dialogue.reference:
+            start = features.images.take(features.images.rows([dialogue.reference]))[0]
+        turns = [
+            TurnFeatures(TurnKind.CONTINUED, start=None, text=text, liked=nothing, disliked=nothing)
+            for text in texts
+        ]
+        if start is None:
+            start = texts[0]
+            turns[0] = replace(turns[0], kind=TurnKind.TEXT_ONLY, start=start, text=None)
+        else:
+            turns[0] = replace(turns[0], kind=TurnKind.COMPOSED, start=start)
+        self.query = normalize(start)
+        self.pair: Pair | None = None
+        self._folding = fold(start, turns, image_length=image_length)
+        self._go_on(None)
+
+    def answer(self, query: Float32) -> None:
+        """Go on with the query that the pair came to."""
+        self.query = query
+        self._go_on(query)
+
+    def _go_on(self, query: Float32 | None) -> None:
+        try:
+            self.pair = next(self._folding) if query is None else self._folding.send(query)
+        except StopIteration:
+            self.pair = None

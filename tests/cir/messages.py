@@ -51,7 +51,7 @@ def search_response(*items: catalog_pb2.Item, next_page_token: str = "") -> sear
         ],
         next_page_token=next_page_token,
         explanation=search_pb2.SearchExplanation(
-            turns=[search_pb2.TurnExplanation(kind=search_pb2.COMPOSED, text_weight=0.5)],
+            turns=[search_pb2.TurnExplanation(kind=search_pb2.COMPOSED, network_lambda=0.5)],
             combiner="sum",
             version="catalogs/shop/versions/v2",
             model_fingerprint="clip-1",

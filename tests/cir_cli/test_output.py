@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from cir.models import Explanation, SearchAnswer, Timings, TurnExplanation
+from cir.models import Contribution, Explanation, SearchAnswer, Timings, TurnExplanation
 from cir.search.v1 import search_pb2
 from cir_cli.output import (
     WorkProgress,
@@ -21,18 +21,19 @@ from cir_cli.output import (
 from tests.cir import messages
 
 
-def test_turns_weights_and_combiner_are_told() -> None:
+def test_turns_shares_and_combiner_are_told() -> None:
     turns = (
-        TurnExplanation("composed", 0.25),
-        TurnExplanation("continued", 0.5),
-        TurnExplanation("feedback_only", 0),
+        TurnExplanation("composed", 0.641, contribution=Contribution(0.3, 0.1, 0.75, False)),
+        TurnExplanation("continued", contribution=Contribution(0.01, 0.3, 0.032, True)),
+        TurnExplanation("continued"),
+        TurnExplanation("feedback_only"),
     )
     text = explanation_text(Explanation(turns, "sum", "v3", "clip-1", True))
     assert text == (
-        "composed (text weight 0.25), then continued (text weight 0.50), then feedback only by sum; "
-        "version v3, exact"
+        "composed (image 25 %, text 75 %; lambda 0.64), then continued (image 97 %, text 3 %; the text moved "
+        "little), then continued, then feedback only by sum; version v3, exact"
     )
-    alone = Explanation((TurnExplanation("text_only", 1.0),), "", "v3", "clip-1", False)
+    alone = Explanation((TurnExplanation("text_only"),), "", "v3", "clip-1", False)
     assert explanation_text(alone) == "text only; version v3"
 
 
@@ -46,9 +47,23 @@ def test_turns_weights_and_combiner_are_told() -> None:
     ],
 )
 def test_how_exact_an_answer_is_is_told(exact: bool, unindexed: int | None, said: str) -> None:
-    turns = (TurnExplanation("text_only", 1.0),)
+    turns = (TurnExplanation("text_only"),)
     explanation = Explanation(turns, "", "v3", "clip-1", exact, unindexed, "recommend")
     assert explanation_text(explanation) == f"text only, feedback by recommend; version v3{said}"
+
+
+def test_explained_results_have_columns_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    response = messages.search_response(messages.item("b", price=2.5, colour="red", kind="dress"))
+    response.results[0].explanation.CopyFrom(
+        search_pb2.ResultExplanation(
+            text_similarity=0.25, image_similarity=0.5, changed_fields=["colour"], kept_fields=["kind"]
+        )
+    )
+    response.explanation.reference.CopyFrom(messages.item("a", colour="blue", kind="dress"))
+    print_answer(SearchAnswer.read(response))
+    header, row = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[:2])
+    assert header.startswith("rank score id to text to image changed kept payload")
+    assert " b 0.25 0.50 colour: blue -> red kind " in row
 
 
 def test_words_that_were_not_read_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +13,12 @@ from qdrant_client import QdrantClient, models
 
 from cir.vectors import normalize
 from search_service.query import (
-    Combine,
-    Composed,
     ComposedQuery,
+    Pair,
     TurnFeatures,
     TurnKind,
-    TurnResult,
     Vector,
+    answered,
     average_vector,
     fold,
     rocchio,
@@ -36,20 +34,9 @@ def vector(seed: int, length: float = 10.0) -> NDArray[np.float32]:
     return (length * raw / np.linalg.norm(raw)).astype(np.float32)
 
 
-async def add(
-    image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None
-) -> tuple[NDArray[np.float32], float]:
-    share = 0.5 if weight is None else weight
-    return normalize(((1 - share) * image + share * text).astype(np.float32)), share
-
-
-def composed_by(function: Any) -> Combine:
-    """Return `function`, of image features, text features and text weight, as folding calls it."""
-
-    async def combine(image: Vector, text: Vector, turn: TurnFeatures) -> Composed:
-        return Composed(*await function(image, text, turn.text_weight))
-
-    return combine
+async def add(pair: Pair) -> Vector:
+    share = 0.5 if pair.text_weight is None else pair.text_weight
+    return normalize(((1 - share) * pair.image + share * pair.text).astype(np.float32))
 
 
 def turn_of(
@@ -66,8 +53,19 @@ def turn_of(
     return TurnFeatures(kind, reference, text, liked, disliked, text_weight)
 
 
-def run(turns: Dialogue) -> ComposedQuery:
-    return asyncio.run(fold(start_of(turns), turns, composed_by(add)))
+def run(turns: Dialogue, image_length: float | None = None) -> ComposedQuery:
+    return asyncio.run(answered(fold(start_of(turns), turns, image_length=image_length), add))
+
+
+def pairs_of(turns: Dialogue, image_length: float | None = None) -> list[Pair]:
+    seen: list[Pair] = []
+
+    async def watch(pair: Pair) -> Vector:
+        seen.append(pair)
+        return await add(pair)
+
+    asyncio.run(answered(fold(start_of(turns), turns, image_length=image_length), watch))
+    return seen
 
 
 def start_of(turns: Dialogue) -> Vector:
@@ -103,8 +101,8 @@ def test_the_query_is_finite_and_of_length_one(dialogue: Dialogue) -> None:
     folded = run(dialogue)
     assert np.isfinite(folded.vector).all()
     assert np.linalg.norm(folded.vector) == pytest.approx(1, abs=1e-4)
-    assert len(folded.turns) == len(dialogue)
-    assert all(turn.text_weight is not None and 0 <= turn.text_weight <= 1 for turn in folded.turns)
+    combined = [pair.turn for pair in pairs_of(dialogue)]
+    assert combined == [number for number, turn in enumerate(dialogue) if turn.text is not None]
 
 
 @given(dialogues(), turns(first=True))
@@ -119,27 +117,45 @@ def test_a_turn_without_reference_continues_the_composed_query(
 ) -> None:
     before = run(dialogue)
     going_on = turn_of(None, vector(2), last.liked, last.disliked, 0.5)
-    seen: list[NDArray[np.float32]] = []
-
-    async def watch(image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None) -> Any:
-        seen.append(image)
-        return await add(image, text, weight)
-
-    asyncio.run(fold(start_of(dialogue), [*dialogue, going_on], composed_by(watch)))
-    np.testing.assert_allclose(normalize(seen[-1]), before.vector, atol=1e-5)
+    last_pair = pairs_of([*dialogue, going_on])[-1]
+    np.testing.assert_allclose(normalize(last_pair.image), before.vector, atol=1e-5)
 
 
 @given(st.floats(0.5, 50))
 def test_a_continued_query_has_the_length_of_what_it_grew_from(length: float) -> None:
-    seen: list[float] = []
-
-    async def watch(image: NDArray[np.float32], text: NDArray[np.float32], weight: float | None) -> Any:
-        seen.append(float(np.linalg.norm(image)))
-        return await add(image, text, weight)
-
     dialogue = [turn_of(vector(1, length), vector(2)), turn_of(None, vector(3)), turn_of(None, vector(4))]
-    asyncio.run(fold(start_of(dialogue), dialogue, composed_by(watch)))
-    assert seen == pytest.approx([length] * 3, rel=1e-3)
+    for image_length in (None, 3.0):
+        lengths = [float(np.linalg.norm(pair.image)) for pair in pairs_of(dialogue, image_length)]
+        assert lengths == pytest.approx([length] * 3, rel=1e-3)
+
+
+@given(st.floats(0.5, 50), st.floats(0.5, 50))
+def test_what_began_with_a_text_goes_on_at_the_length_of_images(said: float, image_length: float) -> None:
+    first = TurnFeatures(TurnKind.TEXT_ONLY, vector(1, said), None, NO_VECTORS, NO_VECTORS)
+    dialogue = [first, turn_of(None, vector(2)), turn_of(None, None, liked=normalize(vector(5))[None])]
+    dialogue.append(turn_of(None, vector(3)))
+    for length in (image_length, None):
+        lengths = [float(np.linalg.norm(pair.image)) for pair in pairs_of(dialogue, length)]
+        assert lengths == pytest.approx([length or said] * 2, rel=1e-3)
+    np.testing.assert_array_equal(run([first], image_length).vector, run([first]).vector)
+
+
+@given(dialogues())
+def test_the_parts_of_the_query_are_those_of_the_last_turn_that_has_any(dialogue: Dialogue) -> None:
+    folded = run(dialogue, 4.0)
+    turn = next(each for each in reversed(dialogue) if each.kind is not TurnKind.FEEDBACK_ONLY)
+    match turn.kind:
+        case TurnKind.TEXT_ONLY:
+            assert folded.image is None
+            assert folded.text is turn.start
+        case TurnKind.REFERENCE_ONLY:
+            assert folded.image is turn.start
+            assert folded.text is None
+        case _:
+            last_pair = pairs_of(dialogue, 4.0)[-1]
+            assert folded.text is turn.text
+            assert folded.image is not None
+            np.testing.assert_array_equal(folded.image, last_pair.image)
 
 
 @given(dialogues(), turns(first=True), st.integers(0, 4))
@@ -149,7 +165,10 @@ def test_editing_a_turn_equals_asking_anew(dialogue: Dialogue, other: TurnFeatur
     run(dialogue)
     np.testing.assert_array_equal(run(edited).vector, run(edited[:]).vector)
     # What came before the edit is taken as it was, and what comes after takes it from there.
-    assert run(edited).turns[:place] == run(dialogue).turns[:place]
+    for ours, theirs in zip(pairs_of(edited), pairs_of(dialogue), strict=False):
+        if ours.turn >= place or theirs.turn >= place:
+            break
+        np.testing.assert_array_equal(ours.image, theirs.image)
     later = [turn for turn in edited[place + 1 :] if turn.start is not None]
     if later:
         last = max(i for i, turn in enumerate(edited) if turn.start is not None)
@@ -167,11 +186,10 @@ def test_features_that_are_handed_in_are_left_alone(dialogue: Dialogue) -> None:
 
 
 @given(st.integers(0, 10**6))
-def test_a_text_alone_is_the_query_and_weighs_one(seed: int) -> None:
+def test_a_text_alone_is_the_query(seed: int) -> None:
     text = vector(seed)
     composed = run([TurnFeatures(TurnKind.TEXT_ONLY, text, None, NO_VECTORS, NO_VECTORS)])
     np.testing.assert_array_equal(composed.vector, normalize(text))
-    assert composed.turns == (TurnResult(TurnKind.TEXT_ONLY, 1.0),)
 
 
 NO_ITEMS = np.empty((0, 6), dtype=np.float32)

@@ -14,7 +14,7 @@ from cir.limits import DEFAULT_COMBINER
 from cir.search.v1 import filter_pb2, search_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, SearchResponse, Turn
 from cir.vectors import normalize, pack, unpack
-from search_service.query import Composed, TurnFeatures, TurnKind, average_vector, fold, rocchio
+from search_service.query import Pair, TurnFeatures, TurnKind, answered, average_vector, fold, rocchio
 from tests.refused import refused
 from tests.search_service.conftest import Stack, publish
 from tests.search_service.neighbours import CONTEXT, FINGERPRINT, features_of
@@ -57,7 +57,6 @@ async def test_text_alone_needs_no_combiner(stack: Stack) -> None:
     assert ids(answer) == expected_order(features_of("red"))[:4]
     assert stack.combiner.calls == []
     assert answer.explanation.turns[0].kind == search_pb2.TEXT_ONLY
-    assert answer.explanation.turns[0].text_weight == 1
 
 
 async def test_item_reference_is_not_encoded_again_and_is_left_out(stack: Stack) -> None:
@@ -81,7 +80,7 @@ async def test_composed_query_gives_the_combiner_raw_features(stack: Stack) -> N
     (call,) = stack.combiner.calls
     np.testing.assert_allclose(unpack(call.image_features)[0], features_of(picture(3)), atol=1e-4)
     assert answer.explanation.combiner == DEFAULT_COMBINER
-    assert answer.explanation.turns[0].text_weight == 0.5
+    assert not answer.explanation.turns[0].HasField("network_lambda")
     np.testing.assert_allclose(unpack(answer.query_vector)[0], normalize(mixed), atol=1e-5)
 
 
@@ -242,8 +241,8 @@ def random_turn(source: random.Random, *, first: bool) -> Turn:
 def expected_query(turns: list[Turn], feedback: int) -> NDArray[np.float32]:
     """The composed query of a dialogue, from the contents of its turns alone."""
 
-    async def add(image: NDArray[np.float32], text: NDArray[np.float32], turn: TurnFeatures) -> Composed:
-        return Composed(normalize(image + text), 0.5)
+    async def add(pair: Pair) -> NDArray[np.float32]:
+        return normalize(pair.image + pair.text)
 
     def units(ids: object) -> NDArray[np.float32]:
         rows = [normalize(features_of_item(item_id)) for item_id in ids]  # type: ignore[attr-defined]
@@ -270,7 +269,13 @@ def expected_query(turns: list[Turn], feedback: int) -> NDArray[np.float32]:
     folded = [features(turn, first=number == 0) for number, turn in enumerate(turns)]
     start = folded[0].start
     assert start is not None
-    coroutine = fold(start, folded, add, METHODS[feedback or search_pb2.ROCCHIO])  # type: ignore[index]
+    folding = fold(
+        start,
+        folded,
+        METHODS[feedback or search_pb2.ROCCHIO],  # type: ignore[index]
+        image_length=10.0,
+    )
+    coroutine = answered(folding, add)
     try:
         coroutine.send(None)
     except StopIteration as ended:

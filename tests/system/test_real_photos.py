@@ -102,13 +102,13 @@ def test_a_label_filter_returns_that_label_only(client: cir.Client, rows: Rows) 
 
 def test_a_composed_query_lies_between_picture_and_text(client: cir.Client, rows: Rows) -> None:
     item = next(iter(rows))
-    answer = client.search("clothing", item=item, text="in red with long sleeves")
+    answer = client.search("clothing", item=item, text="in red with long sleeves", explain_turns=True)
     assert len(answer.results) == 10
     assert item not in {result.id for result in answer.results}
     assert answer.explanation.combiner == DEFAULT_COMBINER
-    weight = answer.explanation.turns[0].text_weight
-    assert weight is not None
-    assert 0 < weight < 1
+    gave = answer.explanation.turns[0].contribution
+    assert gave is not None
+    assert 0 < gave.text_share < 1
     again = client.search("clothing", image=PHOTOS / item, text="in red with long sleeves", exclude=[item])
     assert [r.id for r in again.results[:5]] == [r.id for r in answer.results[:5]]
 

@@ -25,12 +25,14 @@ from cir.errors import CirError, FailedPrecondition, InvalidArgument, NotFound, 
 from cir.filters import Filter, HasId, MatchAny, Range
 from cir.models import (
     Catalog,
+    Contribution,
     Explanation,
     FacetCount,
     Item,
     Items,
     ModelInfo,
     Result,
+    ResultExplanation,
     SearchAnswer,
     SearchInfo,
     Timings,
@@ -61,7 +63,9 @@ class Search:
         self.schema = {"colour": "keyword"}
         self.written: dict[str, str] = {}
         self.payload: dict[str, Any] = {"colour": "red", "caption": HOSTILE}
-        self.turn = TurnExplanation("composed", 0.25)
+        self.turn = TurnExplanation("composed", contribution=Contribution(0.1, 0.3, 0.25, False))
+        self.reference: Item | None = None
+        self.why: ResultExplanation | None = None
         self.deep = 0
         self.nothing = False
         self.payloads: dict[str, dict[str, Any]] = {}
@@ -79,7 +83,7 @@ class Search:
         return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
 
     async def info(self) -> SearchInfo:
-        return SearchInfo({}, self.model, ("sum", "slerp"), "sum", {}, {}, "1")
+        return SearchInfo({}, self.model, ("sum", "slerp", "image"), "sum", {}, {}, "1", ("sum", "slerp"))
 
     async def facets(
         self, catalog: str, fields: list[str], *, limit: int = 0, where: Filter | None = None
@@ -126,10 +130,19 @@ class Search:
                 rank,
                 self.payloads.get(f"i{rank}", self.payload),
                 str(self.folder / f"i{rank}.png"),
+                None,
+                self.why,
             )
             for rank in range(first, first + 3)
         )
-        explained = Explanation(tuple(self.turn for _ in options.get("turns", ())), "sum", "v1", "f", True)
+        explained = Explanation(
+            tuple(self.turn for _ in options.get("turns", ())),
+            options.get("combiner") or "sum",
+            "v1",
+            "f",
+            True,
+            reference=self.reference,
+        )
         return SearchAnswer(results, "next" if first == 1 else "", explained, Timings(*[None] * 6))
 
 
@@ -227,7 +240,7 @@ def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search
     assert first["where"] == only("colour", "red")
     assert first["exclude"] == ("z",)
     assert page.count('class="answer"') == 2
-    assert "75 % the picture, 25 % your words" in page
+    assert "<b>75 %</b> the picture, <b>25 %</b> your words" in page
     assert 'id="1r1"' in page
     assert 'id="2r1"' in page
     more = client.get(f"/more?{query}&by=slerp&token=next&mark=2").text
@@ -275,9 +288,57 @@ def test_what_was_said_gets_its_place_in_the_address(client: TestClient) -> None
 def test_words_that_were_not_read_are_told(client: TestClient, search: Search) -> None:
     page = client.get("/?c=shop&i0=i1&x0=red").text
     assert "tokens" not in page
-    search.turn = TurnExplanation("composed", 0.25, 120, 77)
+    search.turn = TurnExplanation("composed", None, 120, 77)
     page = client.get("/?c=shop&i0=i1&x0=red").text
     assert "the model read 77 of 120 tokens" in page
+
+
+def test_what_moved_the_answer_is_told_and_when_the_words_did_little(
+    client: TestClient, search: Search
+) -> None:
+    url = "/?c=shop&i0=i1&x0=red"
+    page = client.get(url).text
+    assert "<b>75 %</b> the picture, <b>25 %</b> your words" in page
+    assert '<meter min="0" max="100" value="25"' in page
+    assert "changed little" not in page
+    search.turn = TurnExplanation("composed", contribution=Contribution(0.01, 0.4, 0.024, True))
+    assert "These words changed little" in client.get(url).text
+    assert search.asked[-1]["explain_turns"]
+    search.turn = TurnExplanation("text_only")
+    assert "<meter" not in client.get("/?c=shop&x0=red").text
+
+
+def test_the_slider_is_there_where_it_moves_something_and_begins_undecided(
+    client: TestClient, search: Search
+) -> None:
+    page = client.get("/?c=shop&i0=i1&x0=red").text
+    assert re.search(r'type="range" name="weight"[^>]* value="50"', page)
+    assert "the method decides" in page
+    assert "Let the model decide" not in page
+    page = client.get("/?c=shop&i0=i1&x0=red&w0=80").text
+    assert re.search(r'type="range" name="weight"[^>]* value="80"', page)
+    assert "Let the model decide" in page
+    assert search.asked[-1]["turns"][0].text_weight == 0.8
+    # Another method that takes none: neither a slider nor a refusal.
+    page = client.get("/?c=shop&i0=i1&x0=red&w0=80&m=image").text
+    assert 'type="range"' not in page
+    assert search.asked[-1]["turns"][0].text_weight is None
+
+
+def test_what_changed_and_stayed_is_told_of_the_fields_that_people_filter_by(
+    client: TestClient, search: Search
+) -> None:
+    search.reference = Item("i9", {"colour": "blue", "price": 3}, "", None)
+    search.why = ResultExplanation(0.1, 0.2, ("colour", "price"), ())
+    page = client.get("/?c=shop&i0=i9&x0=red").text
+    assert page.count("blue → red") == 3
+    assert "3 → " not in page
+    assert client.get("/more?c=shop&i0=i9&x0=red&by=&token=next").text.count("blue → red") == 3
+    search.why = ResultExplanation(0.1, 0.2, (), ("colour",))
+    page = client.get("/?c=shop&i0=i9&x0=x").text
+    assert page.count('<span class="sr">as before: </span>red') == 3
+    search.reference = search.why = None
+    assert 'class="diff"' not in client.get("/?c=shop&i0=i9&x0=red").text
 
 
 def test_the_known_target_is_marked(client: TestClient, search: Search) -> None:

@@ -35,6 +35,7 @@ from vector_store.errors import (
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionSpec, VersionState, version_label
 from vector_store.versions import (
     PublishHistory,
+    image_length_of,
     is_version_name,
     next_version,
     spec_from_document,
@@ -194,6 +195,8 @@ class EdgeCatalogs:
             "shard": shard,
             "spec": spec_to_document(info.spec),
         }
+        if info.image_length is not None:
+            document["image_length"] = info.image_length
         if coverage is not Coverage.OLDER:
             document["sums"] = str(coverage)
         write_json(self.layout.document(info.catalog, info.version), seal(document))
@@ -373,6 +376,7 @@ class EdgeCatalogs:
                 created=datetime.fromisoformat(document["created"]),
                 changed_online=self.layout.changed(catalog, version).exists(),
                 damaged=self.layout.damage(catalog, version).exists(),
+                image_length=image_length_of(document),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._altered(catalog, version, error) from None

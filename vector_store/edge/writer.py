@@ -60,6 +60,8 @@ class EdgeWriter(BackendItems, VersionWriter):
         await self._executor.run(self._catalogs.write_notes, self.info.catalog, self.info.version, notes)
 
     async def finish(self) -> VersionInfo:
+        self._check_open()
+        self.info = replace(self.info, image_length=await self._image_length())
         await self._stop()
         try:
             await self._optimize()

@@ -20,7 +20,13 @@ from qdrant_client import AsyncQdrantClient, models
 from vector_store.errors import CatalogNotFoundError, StoreUnavailableError, VersionNotFoundError
 from vector_store.qdrant.client import engine_errors
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionState, version_label
-from vector_store.versions import PublishHistory, is_version_name, spec_from_document, spec_to_document
+from vector_store.versions import (
+    PublishHistory,
+    image_length_of,
+    is_version_name,
+    spec_from_document,
+    spec_to_document,
+)
 
 _PREFIX = "cir."
 _BEFORE = re.compile(r"\.before\.(\d{4})")
@@ -159,6 +165,7 @@ class QdrantCatalogs:
                 "created": info.created.isoformat(),
                 "spec": spec_to_document(info.spec),
                 "state": state,
+                "image_length": info.image_length,
             }
         }
 
@@ -250,6 +257,7 @@ class QdrantCatalogs:
             points=points,
             created=datetime.fromisoformat(document["created"]),
             changed_online=document["changed_online"],
+            image_length=image_length_of(document),
         )
 
     async def _document(self, name: str) -> dict[str, Any] | None:

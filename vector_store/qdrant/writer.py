@@ -90,7 +90,7 @@ class QdrantWriter(BackendItems, VersionWriter):
         try:
             await self._lease.confirm()
             self._open = False
-            points = await self._engine.count(None)
+            points, image_length = await self._engine.count(None), await self._image_length()
             int8 = wants_int8(self.info.spec, points, self._quantize_above_bytes)
             act = f"build the index of {self._name}"
             with engine_errors(act):
@@ -108,7 +108,7 @@ class QdrantWriter(BackendItems, VersionWriter):
                 timeout_s=self._options.index_timeout_s,
             )
             await self._lease.confirm()
-            self.info = replace(self.info, points=points, state=VersionState.READY)
+            self.info = replace(self.info, points=points, image_length=image_length, state=VersionState.READY)
             # The server has no way to remove a key, so its text is emptied.
             await self._catalogs.note(self.info, dict.fromkeys(await self._catalogs.notes(self.info), ""))
             await self._catalogs.set_state(self.info, COMPLETE)

@@ -219,6 +219,7 @@ class CatalogVersion(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     IMAGE_FOLDERS_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    IMAGE_LENGTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "catalogs/{catalog}/versions/{version}"."""
     state: Global___VersionState.ValueType
@@ -229,6 +230,11 @@ class CatalogVersion(_message.Message):
     """Identity of the model that its vectors come from."""
     dimension: _builtins.int
     """Length of its vectors."""
+    image_length: _builtins.float
+    """Mean length of the raw features of its images when it was finished, from a sample of 256. A dialogue that
+    begins with a text goes on with the query at this length. Unset for a version that was finished without
+    items, or before there was this number: then searches measure the items that it has, a minute old at most.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was started."""
@@ -265,12 +271,15 @@ class CatalogVersion(_message.Message):
         model: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         image_folders: _abc.Iterable[_builtins.str] | None = ...,
         index: Global___IndexSettings | None = ...,
+        image_length: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "index", b"index"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_length", b"_image_length", "create_time", b"create_time", "image_length", b"image_length", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimension", b"dimension", "image_folders", b"image_folders", "index", b"index", "item_count", b"item_count", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "schema", b"schema", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_length", b"_image_length", "create_time", b"create_time", "dimension", b"dimension", "image_folders", b"image_folders", "image_length", b"image_length", "index", b"index", "item_count", b"item_count", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "schema", b"schema", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__image_length: _TypeAlias = _typing.Literal["image_length"]  # noqa: Y015
+    _WhichOneofArgType__image_length: _TypeAlias = _typing.Literal["_image_length", b"_image_length"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_length) -> _WhichOneofReturnType__image_length | None: ...
 
 Global___CatalogVersion: _TypeAlias = CatalogVersion  # noqa: Y015
 

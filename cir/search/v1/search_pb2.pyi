@@ -163,6 +163,7 @@ class GetSearchInfoResponse(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     DEFAULT_COMBINER_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    WEIGHTED_COMBINERS_FIELD_NUMBER: _builtins.int
     default_combiner: _builtins.str
     """Combiner that is used where a request names none."""
     version: _builtins.str
@@ -187,6 +188,10 @@ class GetSearchInfoResponse(_message.Message):
     def store(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Facts about the vector store: engine, version, location."""
 
+    @_builtins.property
+    def weighted_combiners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of `combiners` that take a turn's `text_weight`."""
+
     def __init__(
         self,
         *,
@@ -197,10 +202,11 @@ class GetSearchInfoResponse(_message.Message):
         store: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         default_combiner: _builtins.str = ...,
         version: _builtins.str = ...,
+        weighted_combiners: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiners", b"combiners", "default_combiner", b"default_combiner", "dependencies", b"dependencies", "limits", b"limits", "model", b"model", "store", b"store", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiners", b"combiners", "default_combiner", b"default_combiner", "dependencies", b"dependencies", "limits", b"limits", "model", b"model", "store", b"store", "version", b"version", "weighted_combiners", b"weighted_combiners"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -336,7 +342,11 @@ class Turn(_message.Message):
     text or feedback the turn is refused (FIELD_REQUIRED).
     """
     text_weight: _builtins.float
-    """Weight of the text in this turn, 0 to 1, in place of the combiner's own. Unset: the combiner decides."""
+    """Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what
+    the combiner answers without a weight, and no part of the range is without effect. Refused (FIELD_INVALID)
+    by combiners that take none: `takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo.
+    Unset: the combiner decides.
+    """
     @_builtins.property
     def reference(self) -> Global___Reference:
         """What the change applies to. Unset: the previous turn's composed query. A first turn without
@@ -395,6 +405,8 @@ class SearchRequest(_message.Message):
     WITH_QUERY_VECTOR_FIELD_NUMBER: _builtins.int
     PINNED_VERSION_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    EXPLAIN_TURNS_FIELD_NUMBER: _builtins.int
+    EXPLAIN_RESULTS_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """"catalogs/{catalog}"."""
     combiner: _builtins.str
@@ -439,6 +451,14 @@ class SearchRequest(_message.Message):
     """
     feedback: Global___FeedbackMethod.ValueType
     """How liked and disliked items of all turns move the query. Default ROCCHIO."""
+    explain_turns: _builtins.bool
+    """Say of each turn that the combiner took what image and text gave (`TurnExplanation.contribution`). Costs a
+    further text for the embedder and two further rows in each call of the combiner. Default false.
+    """
+    explain_results: _builtins.bool
+    """Say of each result how similar it is to the image and to the text, and what changed against the reference
+    (`SearchResult.explanation`). Costs no further pass of any model. Default false.
+    """
     @_builtins.property
     def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]:
         """1 to `max_turns` turns, oldest first. To edit an earlier turn, send it changed."""
@@ -473,10 +493,12 @@ class SearchRequest(_message.Message):
         with_query_vector: _builtins.bool = ...,
         pinned_version: _builtins.str = ...,
         feedback: Global___FeedbackMethod.ValueType = ...,
+        explain_turns: _builtins.bool = ...,
+        explain_results: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "exclude_disliked", b"exclude_disliked", "exclude_references", b"exclude_references", "filter", b"filter", "score_threshold", b"score_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "catalog", b"catalog", "combiner", b"combiner", "diversity", b"diversity", "ef", b"ef", "exact", b"exact", "exclude_disliked", b"exclude_disliked", "exclude_item_ids", b"exclude_item_ids", "exclude_references", b"exclude_references", "feedback", b"feedback", "filter", b"filter", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "page_token", b"page_token", "pinned_version", b"pinned_version", "score_threshold", b"score_threshold", "turns", b"turns", "with_features", b"with_features", "with_query_vector", b"with_query_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "catalog", b"catalog", "combiner", b"combiner", "diversity", b"diversity", "ef", b"ef", "exact", b"exact", "exclude_disliked", b"exclude_disliked", "exclude_item_ids", b"exclude_item_ids", "exclude_references", b"exclude_references", "explain_results", b"explain_results", "explain_turns", b"explain_turns", "feedback", b"feedback", "filter", b"filter", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "page_token", b"page_token", "pinned_version", b"pinned_version", "score_threshold", b"score_threshold", "turns", b"turns", "with_features", b"with_features", "with_query_vector", b"with_query_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_disliked: _TypeAlias = _typing.Literal["exclude_disliked"]  # noqa: Y015
     _WhichOneofArgType__exclude_disliked: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked"]  # noqa: Y015
@@ -628,6 +650,7 @@ class SearchResult(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Cosine similarity to the composed query, -1 to 1."""
     rank: _builtins.int
@@ -636,20 +659,77 @@ class SearchResult(_message.Message):
     def item(self) -> _catalog_pb2.Item:
         """The item."""
 
+    @_builtins.property
+    def explanation(self) -> Global___ResultExplanation:
+        """Why it is here; only where asked for (`explain_results`)."""
+
     def __init__(
         self,
         *,
         item: _catalog_pb2.Item | None = ...,
         score: _builtins.float = ...,
         rank: _builtins.int = ...,
+        explanation: Global___ResultExplanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "item", b"item", "rank", b"rank", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResult: _TypeAlias = SearchResult  # noqa: Y015
+
+@_typing.final
+class ResultExplanation(_message.Message):
+    """Why a result is here. The similarities are those to the two parts of the last turn that has any: what it
+    started from, and what was said. They tell at which of both a result fails: compared with a right answer, the
+    similarity that falls more is that of the part that it does not fit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_SIMILARITY_FIELD_NUMBER: _builtins.int
+    IMAGE_SIMILARITY_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    KEPT_FIELDS_FIELD_NUMBER: _builtins.int
+    text_similarity: _builtins.float
+    """Cosine similarity to the text of that turn, -1 to 1; unset where it has none."""
+    image_similarity: _builtins.float
+    """Cosine similarity to what that turn started from, -1 to 1: its reference, or the query so far. Unset where
+    the dialogue begins with this turn's text.
+    """
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Payload fields, by name, whose value is another than that of `SearchExplanation.reference`. Fields of the
+        schema of type keyword, integer and bool that both items have; lists are compared as sets.
+        """
+
+    @_builtins.property
+    def kept_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those whose value is the same."""
+
+    def __init__(
+        self,
+        *,
+        text_similarity: _builtins.float | None = ...,
+        image_similarity: _builtins.float | None = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+        kept_fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_similarity", b"_image_similarity", "_text_similarity", b"_text_similarity", "image_similarity", b"image_similarity", "text_similarity", b"text_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_similarity", b"_image_similarity", "_text_similarity", b"_text_similarity", "changed_fields", b"changed_fields", "image_similarity", b"image_similarity", "kept_fields", b"kept_fields", "text_similarity", b"text_similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__image_similarity: _TypeAlias = _typing.Literal["image_similarity"]  # noqa: Y015
+    _WhichOneofArgType__image_similarity: _TypeAlias = _typing.Literal["_image_similarity", b"_image_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__text_similarity: _TypeAlias = _typing.Literal["text_similarity"]  # noqa: Y015
+    _WhichOneofArgType__text_similarity: _TypeAlias = _typing.Literal["_text_similarity", b"_text_similarity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_similarity) -> _WhichOneofReturnType__image_similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_similarity) -> _WhichOneofReturnType__text_similarity | None: ...
+
+Global___ResultExplanation: _TypeAlias = ResultExplanation  # noqa: Y015
 
 @_typing.final
 class SearchExplanation(_message.Message):
@@ -664,6 +744,7 @@ class SearchExplanation(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     UNINDEXED_ITEMS_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     combiner: _builtins.str
     """Combiner that was used; empty when none was needed."""
     version: _builtins.str
@@ -682,6 +763,12 @@ class SearchExplanation(_message.Message):
     def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___TurnExplanation]:
         """One entry for each turn."""
 
+    @_builtins.property
+    def reference(self) -> _catalog_pb2.Item:
+        """The item that results are compared with (`ResultExplanation`): the last reference, where that is an item of
+        the catalog. Only where asked for (`explain_results`).
+        """
+
     def __init__(
         self,
         *,
@@ -692,10 +779,11 @@ class SearchExplanation(_message.Message):
         exact: _builtins.bool = ...,
         unindexed_items: _builtins.int | None = ...,
         feedback: Global___FeedbackMethod.ValueType = ...,
+        reference: _catalog_pb2.Item | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items", "unindexed_items", b"unindexed_items"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items", "reference", b"reference", "unindexed_items", b"unindexed_items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items", "combiner", b"combiner", "exact", b"exact", "feedback", b"feedback", "model_fingerprint", b"model_fingerprint", "turns", b"turns", "unindexed_items", b"unindexed_items", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items", "combiner", b"combiner", "exact", b"exact", "feedback", b"feedback", "model_fingerprint", b"model_fingerprint", "reference", b"reference", "turns", b"turns", "unindexed_items", b"unindexed_items", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__unindexed_items: _TypeAlias = _typing.Literal["unindexed_items"]  # noqa: Y015
     _WhichOneofArgType__unindexed_items: _TypeAlias = _typing.Literal["_unindexed_items", b"_unindexed_items"]  # noqa: Y015
@@ -710,36 +798,87 @@ class TurnExplanation(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
-    TEXT_WEIGHT_FIELD_NUMBER: _builtins.int
+    NETWORK_LAMBDA_FIELD_NUMBER: _builtins.int
     TEXT_TOKENS_FIELD_NUMBER: _builtins.int
     READ_TOKENS_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
     kind: Global___TurnKind.ValueType
     """How the turn was taken."""
-    text_weight: _builtins.float
-    """Weight of the text: 0 without text, 1 without reference, else the combiner's. Unset where the combiner weighs
-    nothing: an inversion, whose text tower reads the image as a word of the text.
+    network_lambda: _builtins.float
+    """Lambda of the combiner network (the paper's dynamic scalar): the share of the text, beside the image's, in
+    what is added to the learned vector. Unset for other combiners, and where it is no share: one of both
+    features is more than twice as long as the other, or it is within 0.01 of 0 or 1. It is not what image and
+    text gave to the answer; that is `contribution`.
     """
     text_tokens: _builtins.int
     """Tokens of the turn's text where it is longer than what the model reads; 0 where it was read whole."""
     read_tokens: _builtins.int
     """Tokens of its beginning that the model read, where it was cut."""
+    @_builtins.property
+    def contribution(self) -> Global___TurnContribution:
+        """What image and text gave, for COMPOSED and CONTINUED turns; only where asked for (`explain_turns`). Unset
+        where neither moved the query, as over a catalog of one item.
+        """
+
     def __init__(
         self,
         *,
         kind: Global___TurnKind.ValueType = ...,
-        text_weight: _builtins.float | None = ...,
+        network_lambda: _builtins.float | None = ...,
         text_tokens: _builtins.int = ...,
         read_tokens: _builtins.int = ...,
+        contribution: Global___TurnContribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_text_weight", b"_text_weight", "text_weight", b"text_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_network_lambda", b"_network_lambda", "contribution", b"contribution", "network_lambda", b"network_lambda"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_weight", b"_text_weight", "kind", b"kind", "read_tokens", b"read_tokens", "text_tokens", b"text_tokens", "text_weight", b"text_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_network_lambda", b"_network_lambda", "contribution", b"contribution", "kind", b"kind", "network_lambda", b"network_lambda", "read_tokens", b"read_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__text_weight: _TypeAlias = _typing.Literal["text_weight"]  # noqa: Y015
-    _WhichOneofArgType__text_weight: _TypeAlias = _typing.Literal["_text_weight", b"_text_weight"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_weight) -> _WhichOneofReturnType__text_weight | None: ...
+    _WhichOneofReturnType__network_lambda: _TypeAlias = _typing.Literal["network_lambda"]  # noqa: Y015
+    _WhichOneofArgType__network_lambda: _TypeAlias = _typing.Literal["_network_lambda", b"_network_lambda"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_lambda) -> _WhichOneofReturnType__network_lambda | None: ...
 
 Global___TurnExplanation: _TypeAlias = TurnExplanation  # noqa: Y015
+
+@_typing.final
+class TurnContribution(_message.Message):
+    """What image and text gave to the query of a turn, by taking each away: the same combiner, and the same text
+    weight, once with an empty text in place of the text, once with the mean of the catalog's images in place of
+    the image. Before feedback.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_MOVED_FIELD_NUMBER: _builtins.int
+    IMAGE_MOVED_FIELD_NUMBER: _builtins.int
+    TEXT_SHARE_FIELD_NUMBER: _builtins.int
+    TEXT_MOVED_LITTLE_FIELD_NUMBER: _builtins.int
+    text_moved: _builtins.float
+    """How far the text moved the query: 1 - the cosine between the query and the one without the text; 0 to 2."""
+    image_moved: _builtins.float
+    """How far the image moved it, measured alike. "Image" is what the turn started from: its reference, or the
+    query so far.
+    """
+    text_share: _builtins.float
+    """text_moved / (text_moved + image_moved): 0 where all came from the image, 1 where all came from the text."""
+    text_moved_little: _builtins.bool
+    """Whether the text hardly moved the query: a share below 0.1. Then the model knows little of its words, or
+    they ask for nothing.
+    """
+    def __init__(
+        self,
+        *,
+        text_moved: _builtins.float = ...,
+        image_moved: _builtins.float = ...,
+        text_share: _builtins.float = ...,
+        text_moved_little: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_moved", b"image_moved", "text_moved", b"text_moved", "text_moved_little", b"text_moved_little", "text_share", b"text_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnContribution: _TypeAlias = TurnContribution  # noqa: Y015
 
 @_typing.final
 class SearchTimings(_message.Message):

@@ -1,6 +1,5 @@
 """Evaluation by queries and by dialogues, against sorting names by similarity."""
 
-import asyncio
 import math
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from combiner_training.evaluation.protocol import Gallery, Reference, protocol_f
 from combiner_training.evaluation.queries import Coverage, evaluation_queries, gallery_of
 from combiner_training.evaluation.tables import dialogue_table
 from combiner_training.feature_file import FeatureFileError, FeatureFolder, FeatureKind
-from search_service.query import Composed, TurnFeatures, TurnKind, fold
 from tests.combiner_training.evaluation.examples import PALETTE, Vector, by_sorting, split_of, table_of
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -282,48 +280,48 @@ def talk(name: str, reference: str, *asked: tuple[str, str]) -> Dialogue:
     return Dialogue(name, reference, tuple(DialogueTurn(text, (target,)) for text, target in asked))
 
 
-def as_searched(combiner: Combiner, dialogue: Dialogue, folder: FeatureFolder) -> list[NDArray[np.float32]]:
-    """The query after each turn, folded by the search service's own code."""
-
-    async def combine(image: Vector, text: Vector, turn: TurnFeatures) -> Composed:
-        combined = combiner.combine(image[None], text[None], turn.text_weight)
-        return Composed(combined.query_vectors[0], float(combined.text_weights[0]))
+def as_searched(
+    combiner: Combiner, dialogue: Dialogue, folder: FeatureFolder, image_length: float
+) -> list[NDArray[np.float32]]:
+    """The query after each turn, each composed anew from the turns so far."""
 
     def feature(table: object, name: str) -> Vector:
         opened = getattr(folder, str(table))
         return np.array(opened.take(opened.rows([name]))[0])
 
-    nothing = np.empty((0, 6), np.float32)
-    start = feature("images", dialogue.reference)
-    asked = [
-        TurnFeatures(
-            kind=TurnKind.CONTINUED if at else TurnKind.COMPOSED,
-            start=None if at else start,
-            text=feature("texts", turn.text),
-            liked=nothing,
-            disliked=nothing,
-        )
-        for at, turn in enumerate(dialogue.turns)
-    ]
-    return [asyncio.run(fold(start, asked[: n + 1], combine)).vector for n in range(len(asked))]
+    queries: list[Vector] = []
+    reference = feature("images", dialogue.reference) if dialogue.reference else None
+    length = image_length if reference is None else float(np.linalg.norm(reference))
+    for turn in dialogue.turns:
+        text = feature("texts", turn.text)
+        if reference is None:
+            query = text / np.linalg.norm(text)
+        else:
+            query = combiner.combine(reference[None], text[None]).query_vectors[0]
+        reference = (query * length).astype(np.float32)
+        queries.append(query)
+    return queries
 
 
 @pytest.mark.parametrize("combiner", [SumCombiner(), SlerpCombiner()])
-def test_dialogues_are_folded_as_the_search_service_folds_them(combiner: Combiner) -> None:
+def test_each_turn_of_a_dialogue_goes_on_from_the_query_before(combiner: Combiner) -> None:
     folder = folder_of()
     talks = [
         talk("a", "i0", ("t0", "i3"), ("t1", "i4"), ("t2", "i5")),
         talk("b", "i1", ("t3", "i6")),
         talk("c", "i2", ("t4", "i7"), ("t0", "i8")),
+        talk("d", "", ("t2", "i1"), ("t3", "i8"), ("t0", "i2")),
+        talk("e", "", ("t1", "i6")),
     ]
     found = evaluate_dialogues(combiner, talks, DIALOGUE_NAMES, folder)
-    assert (found.turns, found.answered, found.dialogues) == ((3, 2, 1), 3, 3)
+    assert (found.turns, found.answered, found.dialogues) == ((5, 3, 2), 5, 5)
     gallery = {
         name: folder.images.take(folder.images.rows([name]))[0].astype(np.float64) for name in DIALOGUE_NAMES
     }
+    image_length = float(np.mean([np.linalg.norm(row) for row in gallery.values()]))
     hits: dict[int, list[list[bool]]] = {k: [[], [], []] for k in found.success}
     for one in talks:
-        for at, vector in enumerate(as_searched(combiner, one, folder)):
+        for at, vector in enumerate(as_searched(combiner, one, folder, image_length)):
             scores = {name: float(vector @ row / np.linalg.norm(row)) for name, row in gallery.items()}
             order = sorted(
                 (name for name in DIALOGUE_NAMES if name != one.reference), key=lambda name: -scores[name]

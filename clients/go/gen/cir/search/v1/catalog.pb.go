@@ -299,7 +299,11 @@ type CatalogVersion struct {
 	// locations of items can hold them to these folders.
 	ImageFolders []string `protobuf:"bytes,9,rep,name=image_folders,json=imageFolders,proto3" json:"image_folders,omitempty"`
 	// How its vectors are indexed and stored.
-	Index         *IndexSettings `protobuf:"bytes,10,opt,name=index,proto3" json:"index,omitempty"`
+	Index *IndexSettings `protobuf:"bytes,10,opt,name=index,proto3" json:"index,omitempty"`
+	// Mean length of the raw features of its images when it was finished, from a sample of 256. A dialogue that
+	// begins with a text goes on with the query at this length. Unset for a version that was finished without
+	// items, or before there was this number: then searches measure the items that it has, a minute old at most.
+	ImageLength   *float64 `protobuf:"fixed64,11,opt,name=image_length,json=imageLength,proto3,oneof" json:"image_length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +406,13 @@ func (x *CatalogVersion) GetIndex() *IndexSettings {
 		return x.Index
 	}
 	return nil
+}
+
+func (x *CatalogVersion) GetImageLength() float64 {
+	if x != nil && x.ImageLength != nil {
+		return *x.ImageLength
+	}
+	return 0
 }
 
 // How the vectors of a version are indexed and stored. What is 0 or unset is left to the store.
@@ -2652,7 +2663,7 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x1bcir/search/v1/catalog.proto\x12\rcir.search.v1\x1a\x1acir/common/v1/errors.proto\x1a\x1bcir/common/v1/payload.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1acir/search/v1/filter.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n" +
 	"\aCatalog\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
-	"\tpublished\x18\x02 \x01(\v2\x1d.cir.search.v1.CatalogVersionR\tpublished\"\xe9\x04\n" +
+	"\tpublished\x18\x02 \x01(\v2\x1d.cir.search.v1.CatalogVersionR\tpublished\"\xa2\x05\n" +
 	"\x0eCatalogVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1b.cir.search.v1.VersionStateR\x05state\x12\x1d\n" +
@@ -2666,14 +2677,16 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x05model\x18\b \x03(\v2(.cir.search.v1.CatalogVersion.ModelEntryR\x05model\x12#\n" +
 	"\rimage_folders\x18\t \x03(\tR\fimageFolders\x122\n" +
 	"\x05index\x18\n" +
-	" \x01(\v2\x1c.cir.search.v1.IndexSettingsR\x05index\x1aS\n" +
+	" \x01(\v2\x1c.cir.search.v1.IndexSettingsR\x05index\x12&\n" +
+	"\fimage_length\x18\v \x01(\x01H\x00R\vimageLength\x88\x01\x01\x1aS\n" +
 	"\vSchemaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
 	"\x05value\x18\x02 \x01(\x0e2\x18.cir.search.v1.FieldTypeR\x05value:\x028\x01\x1a8\n" +
 	"\n" +
 	"ModelEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
+	"\r_image_length\"\xc4\x02\n" +
 	"\rIndexSettings\x12\x15\n" +
 	"\x06hnsw_m\x18\x01 \x01(\rR\x05hnswM\x12*\n" +
 	"\x11hnsw_ef_construct\x18\x02 \x01(\rR\x0fhnswEfConstruct\x12?\n" +
@@ -3033,6 +3046,7 @@ func file_cir_search_v1_catalog_proto_init() {
 		return
 	}
 	file_cir_search_v1_filter_proto_init()
+	file_cir_search_v1_catalog_proto_msgTypes[1].OneofWrappers = []any{}
 	file_cir_search_v1_catalog_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

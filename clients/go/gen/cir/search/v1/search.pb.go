@@ -197,9 +197,11 @@ type GetSearchInfoResponse struct {
 	// Combiner that is used where a request names none.
 	DefaultCombiner string `protobuf:"bytes,6,opt,name=default_combiner,json=defaultCombiner,proto3" json:"default_combiner,omitempty"`
 	// Version of the software.
-	Version       string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// Those of `combiners` that take a turn's `text_weight`.
+	WeightedCombiners []string `protobuf:"bytes,8,rep,name=weighted_combiners,json=weightedCombiners,proto3" json:"weighted_combiners,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *GetSearchInfoResponse) Reset() {
@@ -279,6 +281,13 @@ func (x *GetSearchInfoResponse) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *GetSearchInfoResponse) GetWeightedCombiners() []string {
+	if x != nil {
+		return x.WeightedCombiners
+	}
+	return nil
 }
 
 // Limits of the search service; each is a setting. Image limits are the embedder's.
@@ -571,7 +580,10 @@ type Turn struct {
 	LikedItemIds []string `protobuf:"bytes,3,rep,name=liked_item_ids,json=likedItemIds,proto3" json:"liked_item_ids,omitempty"`
 	// Items of the catalog that go in the wrong direction; the query moves away from their mean.
 	DislikedItemIds []string `protobuf:"bytes,4,rep,name=disliked_item_ids,json=dislikedItemIds,proto3" json:"disliked_item_ids,omitempty"`
-	// Weight of the text in this turn, 0 to 1, in place of the combiner's own. Unset: the combiner decides.
+	// Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what
+	// the combiner answers without a weight, and no part of the range is without effect. Refused (FIELD_INVALID)
+	// by combiners that take none: `takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo.
+	// Unset: the combiner decides.
 	TextWeight    *float64 `protobuf:"fixed64,5,opt,name=text_weight,json=textWeight,proto3,oneof" json:"text_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -689,9 +701,15 @@ type SearchRequest struct {
 	// reproducible results. Default empty: the published one.
 	PinnedVersion string `protobuf:"bytes,18,opt,name=pinned_version,json=pinnedVersion,proto3" json:"pinned_version,omitempty"`
 	// How liked and disliked items of all turns move the query. Default ROCCHIO.
-	Feedback      FeedbackMethod `protobuf:"varint,19,opt,name=feedback,proto3,enum=cir.search.v1.FeedbackMethod" json:"feedback,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Feedback FeedbackMethod `protobuf:"varint,19,opt,name=feedback,proto3,enum=cir.search.v1.FeedbackMethod" json:"feedback,omitempty"`
+	// Say of each turn that the combiner took what image and text gave (`TurnExplanation.contribution`). Costs a
+	// further text for the embedder and two further rows in each call of the combiner. Default false.
+	ExplainTurns bool `protobuf:"varint,20,opt,name=explain_turns,json=explainTurns,proto3" json:"explain_turns,omitempty"`
+	// Say of each result how similar it is to the image and to the text, and what changed against the reference
+	// (`SearchResult.explanation`). Costs no further pass of any model. Default false.
+	ExplainResults bool `protobuf:"varint,21,opt,name=explain_results,json=explainResults,proto3" json:"explain_results,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SearchRequest) Reset() {
@@ -855,6 +873,20 @@ func (x *SearchRequest) GetFeedback() FeedbackMethod {
 		return x.Feedback
 	}
 	return FeedbackMethod_FEEDBACK_METHOD_UNSPECIFIED
+}
+
+func (x *SearchRequest) GetExplainTurns() bool {
+	if x != nil {
+		return x.ExplainTurns
+	}
+	return false
+}
+
+func (x *SearchRequest) GetExplainResults() bool {
+	if x != nil {
+		return x.ExplainResults
+	}
+	return false
 }
 
 // The answer.
@@ -1126,7 +1158,9 @@ type SearchResult struct {
 	// Cosine similarity to the composed query, -1 to 1.
 	Score float64 `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
 	// Place in the whole ranking, from 1.
-	Rank          uint32 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
+	Rank uint32 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
+	// Why it is here; only where asked for (`explain_results`).
+	Explanation   *ResultExplanation `protobuf:"bytes,4,opt,name=explanation,proto3" json:"explanation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1182,6 +1216,90 @@ func (x *SearchResult) GetRank() uint32 {
 	return 0
 }
 
+func (x *SearchResult) GetExplanation() *ResultExplanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// Why a result is here. The similarities are those to the two parts of the last turn that has any: what it
+// started from, and what was said. They tell at which of both a result fails: compared with a right answer, the
+// similarity that falls more is that of the part that it does not fit.
+type ResultExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cosine similarity to the text of that turn, -1 to 1; unset where it has none.
+	TextSimilarity *float64 `protobuf:"fixed64,1,opt,name=text_similarity,json=textSimilarity,proto3,oneof" json:"text_similarity,omitempty"`
+	// Cosine similarity to what that turn started from, -1 to 1: its reference, or the query so far. Unset where
+	// the dialogue begins with this turn's text.
+	ImageSimilarity *float64 `protobuf:"fixed64,2,opt,name=image_similarity,json=imageSimilarity,proto3,oneof" json:"image_similarity,omitempty"`
+	// Payload fields, by name, whose value is another than that of `SearchExplanation.reference`. Fields of the
+	// schema of type keyword, integer and bool that both items have; lists are compared as sets.
+	ChangedFields []string `protobuf:"bytes,3,rep,name=changed_fields,json=changedFields,proto3" json:"changed_fields,omitempty"`
+	// Those whose value is the same.
+	KeptFields    []string `protobuf:"bytes,4,rep,name=kept_fields,json=keptFields,proto3" json:"kept_fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultExplanation) Reset() {
+	*x = ResultExplanation{}
+	mi := &file_cir_search_v1_search_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultExplanation) ProtoMessage() {}
+
+func (x *ResultExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_search_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultExplanation.ProtoReflect.Descriptor instead.
+func (*ResultExplanation) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ResultExplanation) GetTextSimilarity() float64 {
+	if x != nil && x.TextSimilarity != nil {
+		return *x.TextSimilarity
+	}
+	return 0
+}
+
+func (x *ResultExplanation) GetImageSimilarity() float64 {
+	if x != nil && x.ImageSimilarity != nil {
+		return *x.ImageSimilarity
+	}
+	return 0
+}
+
+func (x *ResultExplanation) GetChangedFields() []string {
+	if x != nil {
+		return x.ChangedFields
+	}
+	return nil
+}
+
+func (x *ResultExplanation) GetKeptFields() []string {
+	if x != nil {
+		return x.KeptFields
+	}
+	return nil
+}
+
 // How an answer came about.
 type SearchExplanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1199,14 +1317,17 @@ type SearchExplanation struct {
 	// compares these one by one, whether exact or not; unset while the store does not say.
 	UnindexedItems *uint64 `protobuf:"varint,6,opt,name=unindexed_items,json=unindexedItems,proto3,oneof" json:"unindexed_items,omitempty"`
 	// How feedback moved the query; unset when no turn had any.
-	Feedback      FeedbackMethod `protobuf:"varint,7,opt,name=feedback,proto3,enum=cir.search.v1.FeedbackMethod" json:"feedback,omitempty"`
+	Feedback FeedbackMethod `protobuf:"varint,7,opt,name=feedback,proto3,enum=cir.search.v1.FeedbackMethod" json:"feedback,omitempty"`
+	// The item that results are compared with (`ResultExplanation`): the last reference, where that is an item of
+	// the catalog. Only where asked for (`explain_results`).
+	Reference     *Item `protobuf:"bytes,8,opt,name=reference,proto3" json:"reference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchExplanation) Reset() {
 	*x = SearchExplanation{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[11]
+	mi := &file_cir_search_v1_search_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1339,7 @@ func (x *SearchExplanation) String() string {
 func (*SearchExplanation) ProtoMessage() {}
 
 func (x *SearchExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[11]
+	mi := &file_cir_search_v1_search_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1352,7 @@ func (x *SearchExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchExplanation.ProtoReflect.Descriptor instead.
 func (*SearchExplanation) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{11}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SearchExplanation) GetTurns() []*TurnExplanation {
@@ -1283,25 +1404,37 @@ func (x *SearchExplanation) GetFeedback() FeedbackMethod {
 	return FeedbackMethod_FEEDBACK_METHOD_UNSPECIFIED
 }
 
+func (x *SearchExplanation) GetReference() *Item {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
 // What a turn did.
 type TurnExplanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the turn was taken.
 	Kind TurnKind `protobuf:"varint,1,opt,name=kind,proto3,enum=cir.search.v1.TurnKind" json:"kind,omitempty"`
-	// Weight of the text: 0 without text, 1 without reference, else the combiner's. Unset where the combiner weighs
-	// nothing: an inversion, whose text tower reads the image as a word of the text.
-	TextWeight *float64 `protobuf:"fixed64,2,opt,name=text_weight,json=textWeight,proto3,oneof" json:"text_weight,omitempty"`
+	// Lambda of the combiner network (the paper's dynamic scalar): the share of the text, beside the image's, in
+	// what is added to the learned vector. Unset for other combiners, and where it is no share: one of both
+	// features is more than twice as long as the other, or it is within 0.01 of 0 or 1. It is not what image and
+	// text gave to the answer; that is `contribution`.
+	NetworkLambda *float64 `protobuf:"fixed64,2,opt,name=network_lambda,json=networkLambda,proto3,oneof" json:"network_lambda,omitempty"`
 	// Tokens of the turn's text where it is longer than what the model reads; 0 where it was read whole.
 	TextTokens uint32 `protobuf:"varint,3,opt,name=text_tokens,json=textTokens,proto3" json:"text_tokens,omitempty"`
 	// Tokens of its beginning that the model read, where it was cut.
-	ReadTokens    uint32 `protobuf:"varint,4,opt,name=read_tokens,json=readTokens,proto3" json:"read_tokens,omitempty"`
+	ReadTokens uint32 `protobuf:"varint,4,opt,name=read_tokens,json=readTokens,proto3" json:"read_tokens,omitempty"`
+	// What image and text gave, for COMPOSED and CONTINUED turns; only where asked for (`explain_turns`). Unset
+	// where neither moved the query, as over a catalog of one item.
+	Contribution  *TurnContribution `protobuf:"bytes,5,opt,name=contribution,proto3" json:"contribution,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TurnExplanation) Reset() {
 	*x = TurnExplanation{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[12]
+	mi := &file_cir_search_v1_search_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1446,7 @@ func (x *TurnExplanation) String() string {
 func (*TurnExplanation) ProtoMessage() {}
 
 func (x *TurnExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[12]
+	mi := &file_cir_search_v1_search_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1459,7 @@ func (x *TurnExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TurnExplanation.ProtoReflect.Descriptor instead.
 func (*TurnExplanation) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{12}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TurnExplanation) GetKind() TurnKind {
@@ -1336,9 +1469,9 @@ func (x *TurnExplanation) GetKind() TurnKind {
 	return TurnKind_TURN_KIND_UNSPECIFIED
 }
 
-func (x *TurnExplanation) GetTextWeight() float64 {
-	if x != nil && x.TextWeight != nil {
-		return *x.TextWeight
+func (x *TurnExplanation) GetNetworkLambda() float64 {
+	if x != nil && x.NetworkLambda != nil {
+		return *x.NetworkLambda
 	}
 	return 0
 }
@@ -1355,6 +1488,90 @@ func (x *TurnExplanation) GetReadTokens() uint32 {
 		return x.ReadTokens
 	}
 	return 0
+}
+
+func (x *TurnExplanation) GetContribution() *TurnContribution {
+	if x != nil {
+		return x.Contribution
+	}
+	return nil
+}
+
+// What image and text gave to the query of a turn, by taking each away: the same combiner, and the same text
+// weight, once with an empty text in place of the text, once with the mean of the catalog's images in place of
+// the image. Before feedback.
+type TurnContribution struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far the text moved the query: 1 - the cosine between the query and the one without the text; 0 to 2.
+	TextMoved float64 `protobuf:"fixed64,1,opt,name=text_moved,json=textMoved,proto3" json:"text_moved,omitempty"`
+	// How far the image moved it, measured alike. "Image" is what the turn started from: its reference, or the
+	// query so far.
+	ImageMoved float64 `protobuf:"fixed64,2,opt,name=image_moved,json=imageMoved,proto3" json:"image_moved,omitempty"`
+	// text_moved / (text_moved + image_moved): 0 where all came from the image, 1 where all came from the text.
+	TextShare float64 `protobuf:"fixed64,3,opt,name=text_share,json=textShare,proto3" json:"text_share,omitempty"`
+	// Whether the text hardly moved the query: a share below 0.1. Then the model knows little of its words, or
+	// they ask for nothing.
+	TextMovedLittle bool `protobuf:"varint,4,opt,name=text_moved_little,json=textMovedLittle,proto3" json:"text_moved_little,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TurnContribution) Reset() {
+	*x = TurnContribution{}
+	mi := &file_cir_search_v1_search_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TurnContribution) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TurnContribution) ProtoMessage() {}
+
+func (x *TurnContribution) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_search_v1_search_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TurnContribution.ProtoReflect.Descriptor instead.
+func (*TurnContribution) Descriptor() ([]byte, []int) {
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TurnContribution) GetTextMoved() float64 {
+	if x != nil {
+		return x.TextMoved
+	}
+	return 0
+}
+
+func (x *TurnContribution) GetImageMoved() float64 {
+	if x != nil {
+		return x.ImageMoved
+	}
+	return 0
+}
+
+func (x *TurnContribution) GetTextShare() float64 {
+	if x != nil {
+		return x.TextShare
+	}
+	return 0
+}
+
+func (x *TurnContribution) GetTextMovedLittle() bool {
+	if x != nil {
+		return x.TextMovedLittle
+	}
+	return false
 }
 
 // Time in each stage. Stages that did not happen are unset. `embed_images` and `embed_texts` run side by side.
@@ -1378,7 +1595,7 @@ type SearchTimings struct {
 
 func (x *SearchTimings) Reset() {
 	*x = SearchTimings{}
-	mi := &file_cir_search_v1_search_proto_msgTypes[13]
+	mi := &file_cir_search_v1_search_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1607,7 @@ func (x *SearchTimings) String() string {
 func (*SearchTimings) ProtoMessage() {}
 
 func (x *SearchTimings) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_search_v1_search_proto_msgTypes[13]
+	mi := &file_cir_search_v1_search_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1620,7 @@ func (x *SearchTimings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchTimings.ProtoReflect.Descriptor instead.
 func (*SearchTimings) Descriptor() ([]byte, []int) {
-	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{13}
+	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SearchTimings) GetEmbedTexts() *durationpb.Duration {
@@ -1453,7 +1670,7 @@ var File_cir_search_v1_search_proto protoreflect.FileDescriptor
 const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\n" +
 	"\x1acir/search/v1/search.proto\x12\rcir.search.v1\x1a\x1acir/common/v1/errors.proto\x1a\x19cir/common/v1/model.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1bcir/search/v1/catalog.proto\x1a\x1acir/search/v1/filter.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n" +
-	"\x14GetSearchInfoRequest\"\xfd\x03\n" +
+	"\x14GetSearchInfoRequest\"\xac\x04\n" +
 	"\x15GetSearchInfoResponse\x123\n" +
 	"\x06limits\x18\x01 \x01(\v2\x1b.cir.search.v1.SearchLimitsR\x06limits\x12.\n" +
 	"\x05model\x18\x02 \x01(\v2\x18.cir.common.v1.ModelInfoR\x05model\x12\x1c\n" +
@@ -1461,7 +1678,8 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\fdependencies\x18\x04 \x03(\v26.cir.search.v1.GetSearchInfoResponse.DependenciesEntryR\fdependencies\x12E\n" +
 	"\x05store\x18\x05 \x03(\v2/.cir.search.v1.GetSearchInfoResponse.StoreEntryR\x05store\x12)\n" +
 	"\x10default_combiner\x18\x06 \x01(\tR\x0fdefaultCombiner\x12\x18\n" +
-	"\aversion\x18\a \x01(\tR\aversion\x1a?\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12-\n" +
+	"\x12weighted_combiners\x18\b \x03(\tR\x11weightedCombiners\x1a?\n" +
 	"\x11DependenciesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
@@ -1499,7 +1717,7 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x11disliked_item_ids\x18\x04 \x03(\tR\x0fdislikedItemIds\x12$\n" +
 	"\vtext_weight\x18\x05 \x01(\x01H\x00R\n" +
 	"textWeight\x88\x01\x01B\x0e\n" +
-	"\f_text_weight\"\x81\x06\n" +
+	"\f_text_weight\"\xcf\x06\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x12)\n" +
 	"\x05turns\x18\x02 \x03(\v2\x13.cir.search.v1.TurnR\x05turns\x12\x1a\n" +
@@ -1522,7 +1740,9 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\rwith_features\x18\x10 \x01(\bR\fwithFeatures\x12*\n" +
 	"\x11with_query_vector\x18\x11 \x01(\bR\x0fwithQueryVector\x12%\n" +
 	"\x0epinned_version\x18\x12 \x01(\tR\rpinnedVersion\x129\n" +
-	"\bfeedback\x18\x13 \x01(\x0e2\x1d.cir.search.v1.FeedbackMethodR\bfeedbackB\x15\n" +
+	"\bfeedback\x18\x13 \x01(\x0e2\x1d.cir.search.v1.FeedbackMethodR\bfeedback\x12#\n" +
+	"\rexplain_turns\x18\x14 \x01(\bR\fexplainTurns\x12'\n" +
+	"\x0fexplain_results\x18\x15 \x01(\bR\x0eexplainResultsB\x15\n" +
 	"\x13_exclude_referencesB\x13\n" +
 	"\x11_exclude_dislikedB\x12\n" +
 	"\x10_score_threshold\"\xaa\x02\n" +
@@ -1539,11 +1759,20 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x12BatchSearchOutcome\x12;\n" +
 	"\bresponse\x18\x01 \x01(\v2\x1d.cir.search.v1.SearchResponseH\x00R\bresponse\x120\n" +
 	"\x05error\x18\x02 \x01(\v2\x18.cir.common.v1.ItemErrorH\x00R\x05errorB\t\n" +
-	"\aoutcome\"a\n" +
+	"\aoutcome\"\xa5\x01\n" +
 	"\fSearchResult\x12'\n" +
 	"\x04item\x18\x01 \x01(\v2\x13.cir.search.v1.ItemR\x04item\x12\x14\n" +
 	"\x05score\x18\x02 \x01(\x01R\x05score\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\rR\x04rank\"\xbf\x02\n" +
+	"\x04rank\x18\x03 \x01(\rR\x04rank\x12B\n" +
+	"\vexplanation\x18\x04 \x01(\v2 .cir.search.v1.ResultExplanationR\vexplanation\"\xe2\x01\n" +
+	"\x11ResultExplanation\x12,\n" +
+	"\x0ftext_similarity\x18\x01 \x01(\x01H\x00R\x0etextSimilarity\x88\x01\x01\x12.\n" +
+	"\x10image_similarity\x18\x02 \x01(\x01H\x01R\x0fimageSimilarity\x88\x01\x01\x12%\n" +
+	"\x0echanged_fields\x18\x03 \x03(\tR\rchangedFields\x12\x1f\n" +
+	"\vkept_fields\x18\x04 \x03(\tR\n" +
+	"keptFieldsB\x12\n" +
+	"\x10_text_similarityB\x13\n" +
+	"\x11_image_similarity\"\xf2\x02\n" +
 	"\x11SearchExplanation\x124\n" +
 	"\x05turns\x18\x01 \x03(\v2\x1e.cir.search.v1.TurnExplanationR\x05turns\x12\x1a\n" +
 	"\bcombiner\x18\x02 \x01(\tR\bcombiner\x12\x18\n" +
@@ -1551,17 +1780,26 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x11model_fingerprint\x18\x04 \x01(\tR\x10modelFingerprint\x12\x14\n" +
 	"\x05exact\x18\x05 \x01(\bR\x05exact\x12,\n" +
 	"\x0funindexed_items\x18\x06 \x01(\x04H\x00R\x0eunindexedItems\x88\x01\x01\x129\n" +
-	"\bfeedback\x18\a \x01(\x0e2\x1d.cir.search.v1.FeedbackMethodR\bfeedbackB\x12\n" +
-	"\x10_unindexed_items\"\xb6\x01\n" +
+	"\bfeedback\x18\a \x01(\x0e2\x1d.cir.search.v1.FeedbackMethodR\bfeedback\x121\n" +
+	"\treference\x18\b \x01(\v2\x13.cir.search.v1.ItemR\treferenceB\x12\n" +
+	"\x10_unindexed_items\"\x84\x02\n" +
 	"\x0fTurnExplanation\x12+\n" +
-	"\x04kind\x18\x01 \x01(\x0e2\x17.cir.search.v1.TurnKindR\x04kind\x12$\n" +
-	"\vtext_weight\x18\x02 \x01(\x01H\x00R\n" +
-	"textWeight\x88\x01\x01\x12\x1f\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x17.cir.search.v1.TurnKindR\x04kind\x12*\n" +
+	"\x0enetwork_lambda\x18\x02 \x01(\x01H\x00R\rnetworkLambda\x88\x01\x01\x12\x1f\n" +
 	"\vtext_tokens\x18\x03 \x01(\rR\n" +
 	"textTokens\x12\x1f\n" +
 	"\vread_tokens\x18\x04 \x01(\rR\n" +
-	"readTokensB\x0e\n" +
-	"\f_text_weight\"\xd3\x02\n" +
+	"readTokens\x12C\n" +
+	"\fcontribution\x18\x05 \x01(\v2\x1f.cir.search.v1.TurnContributionR\fcontributionB\x11\n" +
+	"\x0f_network_lambda\"\x9d\x01\n" +
+	"\x10TurnContribution\x12\x1d\n" +
+	"\n" +
+	"text_moved\x18\x01 \x01(\x01R\ttextMoved\x12\x1f\n" +
+	"\vimage_moved\x18\x02 \x01(\x01R\n" +
+	"imageMoved\x12\x1d\n" +
+	"\n" +
+	"text_share\x18\x03 \x01(\x01R\ttextShare\x12*\n" +
+	"\x11text_moved_little\x18\x04 \x01(\bR\x0ftextMovedLittle\"\xd3\x02\n" +
 	"\rSearchTimings\x12:\n" +
 	"\vembed_texts\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"embedTexts\x12<\n" +
@@ -1600,7 +1838,7 @@ func file_cir_search_v1_search_proto_rawDescGZIP() []byte {
 }
 
 var file_cir_search_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_cir_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_cir_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_cir_search_v1_search_proto_goTypes = []any{
 	(FeedbackMethod)(0),           // 0: cir.search.v1.FeedbackMethod
 	(TurnKind)(0),                 // 1: cir.search.v1.TurnKind
@@ -1615,57 +1853,62 @@ var file_cir_search_v1_search_proto_goTypes = []any{
 	(*BatchSearchResponse)(nil),   // 10: cir.search.v1.BatchSearchResponse
 	(*BatchSearchOutcome)(nil),    // 11: cir.search.v1.BatchSearchOutcome
 	(*SearchResult)(nil),          // 12: cir.search.v1.SearchResult
-	(*SearchExplanation)(nil),     // 13: cir.search.v1.SearchExplanation
-	(*TurnExplanation)(nil),       // 14: cir.search.v1.TurnExplanation
-	(*SearchTimings)(nil),         // 15: cir.search.v1.SearchTimings
-	nil,                           // 16: cir.search.v1.GetSearchInfoResponse.DependenciesEntry
-	nil,                           // 17: cir.search.v1.GetSearchInfoResponse.StoreEntry
-	(*v1.ModelInfo)(nil),          // 18: cir.common.v1.ModelInfo
-	(*v1.VectorBatch)(nil),        // 19: cir.common.v1.VectorBatch
-	(*Filter)(nil),                // 20: cir.search.v1.Filter
-	(*v1.ItemError)(nil),          // 21: cir.common.v1.ItemError
-	(*Item)(nil),                  // 22: cir.search.v1.Item
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*ResultExplanation)(nil),     // 13: cir.search.v1.ResultExplanation
+	(*SearchExplanation)(nil),     // 14: cir.search.v1.SearchExplanation
+	(*TurnExplanation)(nil),       // 15: cir.search.v1.TurnExplanation
+	(*TurnContribution)(nil),      // 16: cir.search.v1.TurnContribution
+	(*SearchTimings)(nil),         // 17: cir.search.v1.SearchTimings
+	nil,                           // 18: cir.search.v1.GetSearchInfoResponse.DependenciesEntry
+	nil,                           // 19: cir.search.v1.GetSearchInfoResponse.StoreEntry
+	(*v1.ModelInfo)(nil),          // 20: cir.common.v1.ModelInfo
+	(*v1.VectorBatch)(nil),        // 21: cir.common.v1.VectorBatch
+	(*Filter)(nil),                // 22: cir.search.v1.Filter
+	(*v1.ItemError)(nil),          // 23: cir.common.v1.ItemError
+	(*Item)(nil),                  // 24: cir.search.v1.Item
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
 }
 var file_cir_search_v1_search_proto_depIdxs = []int32{
 	4,  // 0: cir.search.v1.GetSearchInfoResponse.limits:type_name -> cir.search.v1.SearchLimits
-	18, // 1: cir.search.v1.GetSearchInfoResponse.model:type_name -> cir.common.v1.ModelInfo
-	16, // 2: cir.search.v1.GetSearchInfoResponse.dependencies:type_name -> cir.search.v1.GetSearchInfoResponse.DependenciesEntry
-	17, // 3: cir.search.v1.GetSearchInfoResponse.store:type_name -> cir.search.v1.GetSearchInfoResponse.StoreEntry
-	19, // 4: cir.search.v1.Reference.features:type_name -> cir.common.v1.VectorBatch
+	20, // 1: cir.search.v1.GetSearchInfoResponse.model:type_name -> cir.common.v1.ModelInfo
+	18, // 2: cir.search.v1.GetSearchInfoResponse.dependencies:type_name -> cir.search.v1.GetSearchInfoResponse.DependenciesEntry
+	19, // 3: cir.search.v1.GetSearchInfoResponse.store:type_name -> cir.search.v1.GetSearchInfoResponse.StoreEntry
+	21, // 4: cir.search.v1.Reference.features:type_name -> cir.common.v1.VectorBatch
 	5,  // 5: cir.search.v1.Turn.reference:type_name -> cir.search.v1.Reference
 	6,  // 6: cir.search.v1.SearchRequest.turns:type_name -> cir.search.v1.Turn
-	20, // 7: cir.search.v1.SearchRequest.filter:type_name -> cir.search.v1.Filter
+	22, // 7: cir.search.v1.SearchRequest.filter:type_name -> cir.search.v1.Filter
 	0,  // 8: cir.search.v1.SearchRequest.feedback:type_name -> cir.search.v1.FeedbackMethod
 	12, // 9: cir.search.v1.SearchResponse.results:type_name -> cir.search.v1.SearchResult
-	13, // 10: cir.search.v1.SearchResponse.explanation:type_name -> cir.search.v1.SearchExplanation
-	15, // 11: cir.search.v1.SearchResponse.timings:type_name -> cir.search.v1.SearchTimings
-	19, // 12: cir.search.v1.SearchResponse.query_vector:type_name -> cir.common.v1.VectorBatch
+	14, // 10: cir.search.v1.SearchResponse.explanation:type_name -> cir.search.v1.SearchExplanation
+	17, // 11: cir.search.v1.SearchResponse.timings:type_name -> cir.search.v1.SearchTimings
+	21, // 12: cir.search.v1.SearchResponse.query_vector:type_name -> cir.common.v1.VectorBatch
 	7,  // 13: cir.search.v1.BatchSearchRequest.requests:type_name -> cir.search.v1.SearchRequest
 	11, // 14: cir.search.v1.BatchSearchResponse.outcomes:type_name -> cir.search.v1.BatchSearchOutcome
 	8,  // 15: cir.search.v1.BatchSearchOutcome.response:type_name -> cir.search.v1.SearchResponse
-	21, // 16: cir.search.v1.BatchSearchOutcome.error:type_name -> cir.common.v1.ItemError
-	22, // 17: cir.search.v1.SearchResult.item:type_name -> cir.search.v1.Item
-	14, // 18: cir.search.v1.SearchExplanation.turns:type_name -> cir.search.v1.TurnExplanation
-	0,  // 19: cir.search.v1.SearchExplanation.feedback:type_name -> cir.search.v1.FeedbackMethod
-	1,  // 20: cir.search.v1.TurnExplanation.kind:type_name -> cir.search.v1.TurnKind
-	23, // 21: cir.search.v1.SearchTimings.embed_texts:type_name -> google.protobuf.Duration
-	23, // 22: cir.search.v1.SearchTimings.embed_images:type_name -> google.protobuf.Duration
-	23, // 23: cir.search.v1.SearchTimings.lookup:type_name -> google.protobuf.Duration
-	23, // 24: cir.search.v1.SearchTimings.combine:type_name -> google.protobuf.Duration
-	23, // 25: cir.search.v1.SearchTimings.store:type_name -> google.protobuf.Duration
-	23, // 26: cir.search.v1.SearchTimings.total:type_name -> google.protobuf.Duration
-	2,  // 27: cir.search.v1.SearchService.GetSearchInfo:input_type -> cir.search.v1.GetSearchInfoRequest
-	7,  // 28: cir.search.v1.SearchService.Search:input_type -> cir.search.v1.SearchRequest
-	9,  // 29: cir.search.v1.SearchService.BatchSearch:input_type -> cir.search.v1.BatchSearchRequest
-	3,  // 30: cir.search.v1.SearchService.GetSearchInfo:output_type -> cir.search.v1.GetSearchInfoResponse
-	8,  // 31: cir.search.v1.SearchService.Search:output_type -> cir.search.v1.SearchResponse
-	10, // 32: cir.search.v1.SearchService.BatchSearch:output_type -> cir.search.v1.BatchSearchResponse
-	30, // [30:33] is the sub-list for method output_type
-	27, // [27:30] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	23, // 16: cir.search.v1.BatchSearchOutcome.error:type_name -> cir.common.v1.ItemError
+	24, // 17: cir.search.v1.SearchResult.item:type_name -> cir.search.v1.Item
+	13, // 18: cir.search.v1.SearchResult.explanation:type_name -> cir.search.v1.ResultExplanation
+	15, // 19: cir.search.v1.SearchExplanation.turns:type_name -> cir.search.v1.TurnExplanation
+	0,  // 20: cir.search.v1.SearchExplanation.feedback:type_name -> cir.search.v1.FeedbackMethod
+	24, // 21: cir.search.v1.SearchExplanation.reference:type_name -> cir.search.v1.Item
+	1,  // 22: cir.search.v1.TurnExplanation.kind:type_name -> cir.search.v1.TurnKind
+	16, // 23: cir.search.v1.TurnExplanation.contribution:type_name -> cir.search.v1.TurnContribution
+	25, // 24: cir.search.v1.SearchTimings.embed_texts:type_name -> google.protobuf.Duration
+	25, // 25: cir.search.v1.SearchTimings.embed_images:type_name -> google.protobuf.Duration
+	25, // 26: cir.search.v1.SearchTimings.lookup:type_name -> google.protobuf.Duration
+	25, // 27: cir.search.v1.SearchTimings.combine:type_name -> google.protobuf.Duration
+	25, // 28: cir.search.v1.SearchTimings.store:type_name -> google.protobuf.Duration
+	25, // 29: cir.search.v1.SearchTimings.total:type_name -> google.protobuf.Duration
+	2,  // 30: cir.search.v1.SearchService.GetSearchInfo:input_type -> cir.search.v1.GetSearchInfoRequest
+	7,  // 31: cir.search.v1.SearchService.Search:input_type -> cir.search.v1.SearchRequest
+	9,  // 32: cir.search.v1.SearchService.BatchSearch:input_type -> cir.search.v1.BatchSearchRequest
+	3,  // 33: cir.search.v1.SearchService.GetSearchInfo:output_type -> cir.search.v1.GetSearchInfoResponse
+	8,  // 34: cir.search.v1.SearchService.Search:output_type -> cir.search.v1.SearchResponse
+	10, // 35: cir.search.v1.SearchService.BatchSearch:output_type -> cir.search.v1.BatchSearchResponse
+	33, // [33:36] is the sub-list for method output_type
+	30, // [30:33] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_cir_search_v1_search_proto_init() }
@@ -1688,13 +1931,14 @@ func file_cir_search_v1_search_proto_init() {
 	}
 	file_cir_search_v1_search_proto_msgTypes[11].OneofWrappers = []any{}
 	file_cir_search_v1_search_proto_msgTypes[12].OneofWrappers = []any{}
+	file_cir_search_v1_search_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_search_v1_search_proto_rawDesc), len(file_cir_search_v1_search_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

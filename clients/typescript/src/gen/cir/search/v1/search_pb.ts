@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/search/v1/search.proto.
  */
 export const file_cir_search_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChpjaXIvc2VhcmNoL3YxL3NlYXJjaC5wcm90bxINY2lyLnNlYXJjaC52MSIWChRHZXRTZWFyY2hJbmZvUmVxdWVzdCKcAwoVR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEisKBmxpbWl0cxgBIAEoCzIbLmNpci5zZWFyY2gudjEuU2VhcmNoTGltaXRzEicKBW1vZGVsGAIgASgLMhguY2lyLmNvbW1vbi52MS5Nb2RlbEluZm8SEQoJY29tYmluZXJzGAMgAygJEkwKDGRlcGVuZGVuY2llcxgEIAMoCzI2LmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlLkRlcGVuZGVuY2llc0VudHJ5Ej4KBXN0b3JlGAUgAygLMi8uY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVzcG9uc2UuU3RvcmVFbnRyeRIYChBkZWZhdWx0X2NvbWJpbmVyGAYgASgJEg8KB3ZlcnNpb24YByABKAkaMwoRRGVwZW5kZW5jaWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARosCgpTdG9yZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEioQMKDFNlYXJjaExpbWl0cxIRCgltYXhfdHVybnMYASABKA0SGwoTbWF4X3RleHRfY2hhcmFjdGVycxgCIAEoDRIXCg9tYXhfaW1hZ2VfYnl0ZXMYAyABKAQSEwoLbWF4X3Jlc3VsdHMYBCABKA0SGQoRbWF4X3Jlc3VsdF93aW5kb3cYBSABKA0SHQoVbWF4X2ZpbHRlcl9jb25kaXRpb25zGAYgASgNEhoKEm1heF9mZWVkYmFja19pdGVtcxgHIAEoDRIXCg9tYXhfd3JpdGVfaXRlbXMYCCABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYCSABKAQSHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYCiABKA0SFgoObWF4X3BhZ2VfYnl0ZXMYCyABKAQSGQoRbWF4X3BheWxvYWRfYnl0ZXMYDCABKAQSGQoRbWF4X21lc3NhZ2VfcGFydHMYDSABKA0SIgoabWF4X2ZpbHRlcl90ZXh0X2NoYXJhY3RlcnMYDiABKA0SGQoRbWF4X2JhdGNoX3F1ZXJpZXMYDyABKA0iaQoJUmVmZXJlbmNlEg8KBWltYWdlGAEgASgMSAASEQoHaXRlbV9pZBgCIAEoCUgAEi4KCGZlYXR1cmVzGAMgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaEgAQggKBnNvdXJjZSKeAQoEVHVybhIrCglyZWZlcmVuY2UYASABKAsyGC5jaXIuc2VhcmNoLnYxLlJlZmVyZW5jZRIMCgR0ZXh0GAIgASgJEhYKDmxpa2VkX2l0ZW1faWRzGAMgAygJEhkKEWRpc2xpa2VkX2l0ZW1faWRzGAQgAygJEhgKC3RleHRfd2VpZ2h0GAUgASgBSACIAQFCDgoMX3RleHRfd2VpZ2h0IqcECg1TZWFyY2hSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSIgoFdHVybnMYAiADKAsyEy5jaXIuc2VhcmNoLnYxLlR1cm4SEAoIY29tYmluZXIYAyABKAkSJQoGZmlsdGVyGAQgASgLMhUuY2lyLnNlYXJjaC52MS5GaWx0ZXISDQoFbGltaXQYBSABKAUSEgoKcGFnZV90b2tlbhgGIAEoCRIfChJleGNsdWRlX3JlZmVyZW5jZXMYByABKAhIAIgBARIdChBleGNsdWRlX2Rpc2xpa2VkGAggASgISAGIAQESGAoQZXhjbHVkZV9pdGVtX2lkcxgJIAMoCRIcCg9zY29yZV90aHJlc2hvbGQYCiABKAFIAogBARINCgVleGFjdBgLIAEoCBIKCgJlZhgMIAEoBRIRCglkaXZlcnNpdHkYDSABKAESEAoIZ3JvdXBfYnkYDiABKAkSEgoKZ3JvdXBfc2l6ZRgPIAEoBRIVCg13aXRoX2ZlYXR1cmVzGBAgASgIEhkKEXdpdGhfcXVlcnlfdmVjdG9yGBEgASgIEhYKDnBpbm5lZF92ZXJzaW9uGBIgASgJEi8KCGZlZWRiYWNrGBMgASgOMh0uY2lyLnNlYXJjaC52MS5GZWVkYmFja01ldGhvZEIVChNfZXhjbHVkZV9yZWZlcmVuY2VzQhMKEV9leGNsdWRlX2Rpc2xpa2VkQhIKEF9zY29yZV90aHJlc2hvbGQi7wEKDlNlYXJjaFJlc3BvbnNlEiwKB3Jlc3VsdHMYASADKAsyGy5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3VsdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSNQoLZXhwbGFuYXRpb24YAyABKAsyIC5jaXIuc2VhcmNoLnYxLlNlYXJjaEV4cGxhbmF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFRpbWluZ3MSMAoMcXVlcnlfdmVjdG9yGAUgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaCJEChJCYXRjaFNlYXJjaFJlcXVlc3QSLgoIcmVxdWVzdHMYASADKAsyHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QiSgoTQmF0Y2hTZWFyY2hSZXNwb25zZRIzCghvdXRjb21lcxgBIAMoCzIhLmNpci5zZWFyY2gudjEuQmF0Y2hTZWFyY2hPdXRjb21lIn0KEkJhdGNoU2VhcmNoT3V0Y29tZRIxCghyZXNwb25zZRgBIAEoCzIdLmNpci5zZWFyY2gudjEuU2VhcmNoUmVzcG9uc2VIABIpCgVlcnJvchgCIAEoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9ySABCCQoHb3V0Y29tZSJOCgxTZWFyY2hSZXN1bHQSIQoEaXRlbRgBIAEoCzITLmNpci5zZWFyY2gudjEuSXRlbRINCgVzY29yZRgCIAEoARIMCgRyYW5rGAMgASgNIvIBChFTZWFyY2hFeHBsYW5hdGlvbhItCgV0dXJucxgBIAMoCzIeLmNpci5zZWFyY2gudjEuVHVybkV4cGxhbmF0aW9uEhAKCGNvbWJpbmVyGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSGQoRbW9kZWxfZmluZ2VycHJpbnQYBCABKAkSDQoFZXhhY3QYBSABKAgSHAoPdW5pbmRleGVkX2l0ZW1zGAYgASgESACIAQESLwoIZmVlZGJhY2sYByABKA4yHS5jaXIuc2VhcmNoLnYxLkZlZWRiYWNrTWV0aG9kQhIKEF91bmluZGV4ZWRfaXRlbXMijAEKD1R1cm5FeHBsYW5hdGlvbhIlCgRraW5kGAEgASgOMhcuY2lyLnNlYXJjaC52MS5UdXJuS2luZBIYCgt0ZXh0X3dlaWdodBgCIAEoAUgAiAEBEhMKC3RleHRfdG9rZW5zGAMgASgNEhMKC3JlYWRfdG9rZW5zGAQgASgNQg4KDF90ZXh0X3dlaWdodCKbAgoNU2VhcmNoVGltaW5ncxIuCgtlbWJlZF90ZXh0cxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbWJlZF9pbWFnZXMYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbG9va3VwGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2NvbWJpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3RvcmUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qTQoORmVlZGJhY2tNZXRob2QSHwobRkVFREJBQ0tfTUVUSE9EX1VOU1BFQ0lGSUVEEAASCwoHUk9DQ0hJTxABEg0KCVJFQ09NTUVORBACKngKCFR1cm5LaW5kEhkKFVRVUk5fS0lORF9VTlNQRUNJRklFRBAAEg0KCVRFWFRfT05MWRABEhIKDlJFRkVSRU5DRV9PTkxZEAISDAoIQ09NUE9TRUQQAxINCglDT05USU5VRUQQBBIRCg1GRUVEQkFDS19PTkxZEAUyiAIKDVNlYXJjaFNlcnZpY2USWgoNR2V0U2VhcmNoSW5mbxIjLmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkdldFNlYXJjaEluZm9SZXNwb25zZRJFCgZTZWFyY2gSHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlElQKC0JhdGNoU2VhcmNoEiEuY2lyLnNlYXJjaC52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2VCfgoNY2lyLnNlYXJjaC52MUILU2VhcmNoUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_cir_search_v1_catalog, file_cir_search_v1_filter, file_google_protobuf_duration]);
+  fileDesc("ChpjaXIvc2VhcmNoL3YxL3NlYXJjaC5wcm90bxINY2lyLnNlYXJjaC52MSIWChRHZXRTZWFyY2hJbmZvUmVxdWVzdCK4AwoVR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEisKBmxpbWl0cxgBIAEoCzIbLmNpci5zZWFyY2gudjEuU2VhcmNoTGltaXRzEicKBW1vZGVsGAIgASgLMhguY2lyLmNvbW1vbi52MS5Nb2RlbEluZm8SEQoJY29tYmluZXJzGAMgAygJEkwKDGRlcGVuZGVuY2llcxgEIAMoCzI2LmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlLkRlcGVuZGVuY2llc0VudHJ5Ej4KBXN0b3JlGAUgAygLMi8uY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVzcG9uc2UuU3RvcmVFbnRyeRIYChBkZWZhdWx0X2NvbWJpbmVyGAYgASgJEg8KB3ZlcnNpb24YByABKAkSGgoSd2VpZ2h0ZWRfY29tYmluZXJzGAggAygJGjMKEURlcGVuZGVuY2llc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLAoKU3RvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqEDCgxTZWFyY2hMaW1pdHMSEQoJbWF4X3R1cm5zGAEgASgNEhsKE21heF90ZXh0X2NoYXJhY3RlcnMYAiABKA0SFwoPbWF4X2ltYWdlX2J5dGVzGAMgASgEEhMKC21heF9yZXN1bHRzGAQgASgNEhkKEW1heF9yZXN1bHRfd2luZG93GAUgASgNEh0KFW1heF9maWx0ZXJfY29uZGl0aW9ucxgGIAEoDRIaChJtYXhfZmVlZGJhY2tfaXRlbXMYByABKA0SFwoPbWF4X3dyaXRlX2l0ZW1zGAggASgNEhkKEW1heF9tZXNzYWdlX2J5dGVzGAkgASgEEhwKFG1heF9jb25jdXJyZW50X2NhbGxzGAogASgNEhYKDm1heF9wYWdlX2J5dGVzGAsgASgEEhkKEW1heF9wYXlsb2FkX2J5dGVzGAwgASgEEhkKEW1heF9tZXNzYWdlX3BhcnRzGA0gASgNEiIKGm1heF9maWx0ZXJfdGV4dF9jaGFyYWN0ZXJzGA4gASgNEhkKEW1heF9iYXRjaF9xdWVyaWVzGA8gASgNImkKCVJlZmVyZW5jZRIPCgVpbWFnZRgBIAEoDEgAEhEKB2l0ZW1faWQYAiABKAlIABIuCghmZWF0dXJlcxgDIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2hIAEIICgZzb3VyY2UingEKBFR1cm4SKwoJcmVmZXJlbmNlGAEgASgLMhguY2lyLnNlYXJjaC52MS5SZWZlcmVuY2USDAoEdGV4dBgCIAEoCRIWCg5saWtlZF9pdGVtX2lkcxgDIAMoCRIZChFkaXNsaWtlZF9pdGVtX2lkcxgEIAMoCRIYCgt0ZXh0X3dlaWdodBgFIAEoAUgAiAEBQg4KDF90ZXh0X3dlaWdodCLXBAoNU2VhcmNoUmVxdWVzdBIPCgdjYXRhbG9nGAEgASgJEiIKBXR1cm5zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5UdXJuEhAKCGNvbWJpbmVyGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEg0KBWxpbWl0GAUgASgFEhIKCnBhZ2VfdG9rZW4YBiABKAkSHwoSZXhjbHVkZV9yZWZlcmVuY2VzGAcgASgISACIAQESHQoQZXhjbHVkZV9kaXNsaWtlZBgIIAEoCEgBiAEBEhgKEGV4Y2x1ZGVfaXRlbV9pZHMYCSADKAkSHAoPc2NvcmVfdGhyZXNob2xkGAogASgBSAKIAQESDQoFZXhhY3QYCyABKAgSCgoCZWYYDCABKAUSEQoJZGl2ZXJzaXR5GA0gASgBEhAKCGdyb3VwX2J5GA4gASgJEhIKCmdyb3VwX3NpemUYDyABKAUSFQoNd2l0aF9mZWF0dXJlcxgQIAEoCBIZChF3aXRoX3F1ZXJ5X3ZlY3RvchgRIAEoCBIWCg5waW5uZWRfdmVyc2lvbhgSIAEoCRIvCghmZWVkYmFjaxgTIAEoDjIdLmNpci5zZWFyY2gudjEuRmVlZGJhY2tNZXRob2QSFQoNZXhwbGFpbl90dXJucxgUIAEoCBIXCg9leHBsYWluX3Jlc3VsdHMYFSABKAhCFQoTX2V4Y2x1ZGVfcmVmZXJlbmNlc0ITChFfZXhjbHVkZV9kaXNsaWtlZEISChBfc2NvcmVfdGhyZXNob2xkIu8BCg5TZWFyY2hSZXNwb25zZRIsCgdyZXN1bHRzGAEgAygLMhsuY2lyLnNlYXJjaC52MS5TZWFyY2hSZXN1bHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEjUKC2V4cGxhbmF0aW9uGAMgASgLMiAuY2lyLnNlYXJjaC52MS5TZWFyY2hFeHBsYW5hdGlvbhItCgd0aW1pbmdzGAQgASgLMhwuY2lyLnNlYXJjaC52MS5TZWFyY2hUaW1pbmdzEjAKDHF1ZXJ5X3ZlY3RvchgFIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2giRAoSQmF0Y2hTZWFyY2hSZXF1ZXN0Ei4KCHJlcXVlc3RzGAEgAygLMhwuY2lyLnNlYXJjaC52MS5TZWFyY2hSZXF1ZXN0IkoKE0JhdGNoU2VhcmNoUmVzcG9uc2USMwoIb3V0Y29tZXMYASADKAsyIS5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoT3V0Y29tZSJ9ChJCYXRjaFNlYXJjaE91dGNvbWUSMQoIcmVzcG9uc2UYASABKAsyHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlSAASKQoFZXJyb3IYAiABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQgkKB291dGNvbWUihQEKDFNlYXJjaFJlc3VsdBIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg0KBXNjb3JlGAIgASgBEgwKBHJhbmsYAyABKA0SNQoLZXhwbGFuYXRpb24YBCABKAsyIC5jaXIuc2VhcmNoLnYxLlJlc3VsdEV4cGxhbmF0aW9uIqYBChFSZXN1bHRFeHBsYW5hdGlvbhIcCg90ZXh0X3NpbWlsYXJpdHkYASABKAFIAIgBARIdChBpbWFnZV9zaW1pbGFyaXR5GAIgASgBSAGIAQESFgoOY2hhbmdlZF9maWVsZHMYAyADKAkSEwoLa2VwdF9maWVsZHMYBCADKAlCEgoQX3RleHRfc2ltaWxhcml0eUITChFfaW1hZ2Vfc2ltaWxhcml0eSKaAgoRU2VhcmNoRXhwbGFuYXRpb24SLQoFdHVybnMYASADKAsyHi5jaXIuc2VhcmNoLnYxLlR1cm5FeHBsYW5hdGlvbhIQCghjb21iaW5lchgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhkKEW1vZGVsX2ZpbmdlcnByaW50GAQgASgJEg0KBWV4YWN0GAUgASgIEhwKD3VuaW5kZXhlZF9pdGVtcxgGIAEoBEgAiAEBEi8KCGZlZWRiYWNrGAcgASgOMh0uY2lyLnNlYXJjaC52MS5GZWVkYmFja01ldGhvZBImCglyZWZlcmVuY2UYCCABKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW1CEgoQX3VuaW5kZXhlZF9pdGVtcyLJAQoPVHVybkV4cGxhbmF0aW9uEiUKBGtpbmQYASABKA4yFy5jaXIuc2VhcmNoLnYxLlR1cm5LaW5kEhsKDm5ldHdvcmtfbGFtYmRhGAIgASgBSACIAQESEwoLdGV4dF90b2tlbnMYAyABKA0SEwoLcmVhZF90b2tlbnMYBCABKA0SNQoMY29udHJpYnV0aW9uGAUgASgLMh8uY2lyLnNlYXJjaC52MS5UdXJuQ29udHJpYnV0aW9uQhEKD19uZXR3b3JrX2xhbWJkYSJqChBUdXJuQ29udHJpYnV0aW9uEhIKCnRleHRfbW92ZWQYASABKAESEwoLaW1hZ2VfbW92ZWQYAiABKAESEgoKdGV4dF9zaGFyZRgDIAEoARIZChF0ZXh0X21vdmVkX2xpdHRsZRgEIAEoCCKbAgoNU2VhcmNoVGltaW5ncxIuCgtlbWJlZF90ZXh0cxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbWJlZF9pbWFnZXMYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbG9va3VwGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2NvbWJpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3RvcmUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qTQoORmVlZGJhY2tNZXRob2QSHwobRkVFREJBQ0tfTUVUSE9EX1VOU1BFQ0lGSUVEEAASCwoHUk9DQ0hJTxABEg0KCVJFQ09NTUVORBACKngKCFR1cm5LaW5kEhkKFVRVUk5fS0lORF9VTlNQRUNJRklFRBAAEg0KCVRFWFRfT05MWRABEhIKDlJFRkVSRU5DRV9PTkxZEAISDAoIQ09NUE9TRUQQAxINCglDT05USU5VRUQQBBIRCg1GRUVEQkFDS19PTkxZEAUyiAIKDVNlYXJjaFNlcnZpY2USWgoNR2V0U2VhcmNoSW5mbxIjLmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkdldFNlYXJjaEluZm9SZXNwb25zZRJFCgZTZWFyY2gSHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlElQKC0JhdGNoU2VhcmNoEiEuY2lyLnNlYXJjaC52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2VCfgoNY2lyLnNlYXJjaC52MUILU2VhcmNoUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_cir_search_v1_catalog, file_cir_search_v1_filter, file_google_protobuf_duration]);
 
 /**
  * Asks for the limits.
@@ -93,6 +93,13 @@ export type GetSearchInfoResponse = Message<"cir.search.v1.GetSearchInfoResponse
    * @generated from field: string version = 7;
    */
   version: string;
+
+  /**
+   * Those of `combiners` that take a turn's `text_weight`.
+   *
+   * @generated from field: repeated string weighted_combiners = 8;
+   */
+  weightedCombiners: string[];
 };
 
 /**
@@ -304,7 +311,10 @@ export type Turn = Message<"cir.search.v1.Turn"> & {
   dislikedItemIds: string[];
 
   /**
-   * Weight of the text in this turn, 0 to 1, in place of the combiner's own. Unset: the combiner decides.
+   * Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what
+   * the combiner answers without a weight, and no part of the range is without effect. Refused (FIELD_INVALID)
+   * by combiners that take none: `takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo.
+   * Unset: the combiner decides.
    *
    * @generated from field: optional double text_weight = 5;
    */
@@ -463,6 +473,22 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
    * @generated from field: cir.search.v1.FeedbackMethod feedback = 19;
    */
   feedback: FeedbackMethod;
+
+  /**
+   * Say of each turn that the combiner took what image and text gave (`TurnExplanation.contribution`). Costs a
+   * further text for the embedder and two further rows in each call of the combiner. Default false.
+   *
+   * @generated from field: bool explain_turns = 20;
+   */
+  explainTurns: boolean;
+
+  /**
+   * Say of each result how similar it is to the image and to the text, and what changed against the reference
+   * (`SearchResult.explanation`). Costs no further pass of any model. Default false.
+   *
+   * @generated from field: bool explain_results = 21;
+   */
+  explainResults: boolean;
 };
 
 /**
@@ -626,6 +652,13 @@ export type SearchResult = Message<"cir.search.v1.SearchResult"> & {
    * @generated from field: uint32 rank = 3;
    */
   rank: number;
+
+  /**
+   * Why it is here; only where asked for (`explain_results`).
+   *
+   * @generated from field: cir.search.v1.ResultExplanation explanation = 4;
+   */
+  explanation?: ResultExplanation | undefined;
 };
 
 /**
@@ -634,6 +667,52 @@ export type SearchResult = Message<"cir.search.v1.SearchResult"> & {
  */
 export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_search, 10);
+
+/**
+ * Why a result is here. The similarities are those to the two parts of the last turn that has any: what it
+ * started from, and what was said. They tell at which of both a result fails: compared with a right answer, the
+ * similarity that falls more is that of the part that it does not fit.
+ *
+ * @generated from message cir.search.v1.ResultExplanation
+ */
+export type ResultExplanation = Message<"cir.search.v1.ResultExplanation"> & {
+  /**
+   * Cosine similarity to the text of that turn, -1 to 1; unset where it has none.
+   *
+   * @generated from field: optional double text_similarity = 1;
+   */
+  textSimilarity?: number | undefined;
+
+  /**
+   * Cosine similarity to what that turn started from, -1 to 1: its reference, or the query so far. Unset where
+   * the dialogue begins with this turn's text.
+   *
+   * @generated from field: optional double image_similarity = 2;
+   */
+  imageSimilarity?: number | undefined;
+
+  /**
+   * Payload fields, by name, whose value is another than that of `SearchExplanation.reference`. Fields of the
+   * schema of type keyword, integer and bool that both items have; lists are compared as sets.
+   *
+   * @generated from field: repeated string changed_fields = 3;
+   */
+  changedFields: string[];
+
+  /**
+   * Those whose value is the same.
+   *
+   * @generated from field: repeated string kept_fields = 4;
+   */
+  keptFields: string[];
+};
+
+/**
+ * Describes the message cir.search.v1.ResultExplanation.
+ * Use `create(ResultExplanationSchema)` to create a new message.
+ */
+export const ResultExplanationSchema: GenMessage<ResultExplanation> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_search, 11);
 
 /**
  * How an answer came about.
@@ -690,6 +769,14 @@ export type SearchExplanation = Message<"cir.search.v1.SearchExplanation"> & {
    * @generated from field: cir.search.v1.FeedbackMethod feedback = 7;
    */
   feedback: FeedbackMethod;
+
+  /**
+   * The item that results are compared with (`ResultExplanation`): the last reference, where that is an item of
+   * the catalog. Only where asked for (`explain_results`).
+   *
+   * @generated from field: cir.search.v1.Item reference = 8;
+   */
+  reference?: Item | undefined;
 };
 
 /**
@@ -697,7 +784,7 @@ export type SearchExplanation = Message<"cir.search.v1.SearchExplanation"> & {
  * Use `create(SearchExplanationSchema)` to create a new message.
  */
 export const SearchExplanationSchema: GenMessage<SearchExplanation> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 11);
+  messageDesc(file_cir_search_v1_search, 12);
 
 /**
  * What a turn did.
@@ -713,12 +800,14 @@ export type TurnExplanation = Message<"cir.search.v1.TurnExplanation"> & {
   kind: TurnKind;
 
   /**
-   * Weight of the text: 0 without text, 1 without reference, else the combiner's. Unset where the combiner weighs
-   * nothing: an inversion, whose text tower reads the image as a word of the text.
+   * Lambda of the combiner network (the paper's dynamic scalar): the share of the text, beside the image's, in
+   * what is added to the learned vector. Unset for other combiners, and where it is no share: one of both
+   * features is more than twice as long as the other, or it is within 0.01 of 0 or 1. It is not what image and
+   * text gave to the answer; that is `contribution`.
    *
-   * @generated from field: optional double text_weight = 2;
+   * @generated from field: optional double network_lambda = 2;
    */
-  textWeight?: number | undefined;
+  networkLambda?: number | undefined;
 
   /**
    * Tokens of the turn's text where it is longer than what the model reads; 0 where it was read whole.
@@ -733,6 +822,14 @@ export type TurnExplanation = Message<"cir.search.v1.TurnExplanation"> & {
    * @generated from field: uint32 read_tokens = 4;
    */
   readTokens: number;
+
+  /**
+   * What image and text gave, for COMPOSED and CONTINUED turns; only where asked for (`explain_turns`). Unset
+   * where neither moved the query, as over a catalog of one item.
+   *
+   * @generated from field: cir.search.v1.TurnContribution contribution = 5;
+   */
+  contribution?: TurnContribution | undefined;
 };
 
 /**
@@ -740,7 +837,53 @@ export type TurnExplanation = Message<"cir.search.v1.TurnExplanation"> & {
  * Use `create(TurnExplanationSchema)` to create a new message.
  */
 export const TurnExplanationSchema: GenMessage<TurnExplanation> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 12);
+  messageDesc(file_cir_search_v1_search, 13);
+
+/**
+ * What image and text gave to the query of a turn, by taking each away: the same combiner, and the same text
+ * weight, once with an empty text in place of the text, once with the mean of the catalog's images in place of
+ * the image. Before feedback.
+ *
+ * @generated from message cir.search.v1.TurnContribution
+ */
+export type TurnContribution = Message<"cir.search.v1.TurnContribution"> & {
+  /**
+   * How far the text moved the query: 1 - the cosine between the query and the one without the text; 0 to 2.
+   *
+   * @generated from field: double text_moved = 1;
+   */
+  textMoved: number;
+
+  /**
+   * How far the image moved it, measured alike. "Image" is what the turn started from: its reference, or the
+   * query so far.
+   *
+   * @generated from field: double image_moved = 2;
+   */
+  imageMoved: number;
+
+  /**
+   * text_moved / (text_moved + image_moved): 0 where all came from the image, 1 where all came from the text.
+   *
+   * @generated from field: double text_share = 3;
+   */
+  textShare: number;
+
+  /**
+   * Whether the text hardly moved the query: a share below 0.1. Then the model knows little of its words, or
+   * they ask for nothing.
+   *
+   * @generated from field: bool text_moved_little = 4;
+   */
+  textMovedLittle: boolean;
+};
+
+/**
+ * Describes the message cir.search.v1.TurnContribution.
+ * Use `create(TurnContributionSchema)` to create a new message.
+ */
+export const TurnContributionSchema: GenMessage<TurnContribution> = /*@__PURE__*/
+  messageDesc(file_cir_search_v1_search, 14);
 
 /**
  * Time in each stage. Stages that did not happen are unset. `embed_images` and `embed_texts` run side by side.
@@ -796,7 +939,7 @@ export type SearchTimings = Message<"cir.search.v1.SearchTimings"> & {
  * Use `create(SearchTimingsSchema)` to create a new message.
  */
 export const SearchTimingsSchema: GenMessage<SearchTimings> = /*@__PURE__*/
-  messageDesc(file_cir_search_v1_search, 13);
+  messageDesc(file_cir_search_v1_search, 15);
 
 /**
  * How liked and disliked items move the composed query q. All vectors are of length 1, and so is the
