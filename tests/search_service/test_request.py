@@ -147,7 +147,7 @@ def test_random_requests_about_items_are_refused_or_parsed(seed: int) -> None:
 
 
 # A page may be longer or shorter than the one before, and carry more or less; all else makes another query.
-FREE = {"page_token", "limit", "with_features", "with_query_vector"}
+FREE = {"page_token", "limit", "with_features", "with_query_vector", "explain_turns", "explain_results"}
 
 
 @pytest.mark.parametrize("field", list(SearchRequest.DESCRIPTOR.fields), ids=lambda field: field.name)
