@@ -32,11 +32,25 @@ async def test_the_query_is_the_sentence_of_word_and_text(stack: Stack) -> None:
     expected = sentence_features(TEMPLATE, "in red", features_of(b"picture")[:TOKEN_WIDTH])
     np.testing.assert_allclose(unpack(answer.query_vector)[0], normalize(expected), atol=1e-6)
     (explained,) = answer.explanation.turns
-    assert not explained.HasField("text_weight")
+    assert not explained.HasField("network_lambda")
     assert answer.explanation.combiner == "inversion/fake"
     assert (stack.embedder.texts, stack.embedder.prompts, stack.embedder.images) == (1, 1, 1)
     assert answer.timings.HasField("combine")
     assert answer.timings.HasField("embed_texts")
+
+
+async def test_a_sentence_is_explained_by_the_sentences_without_text_and_without_image(stack: Stack) -> None:
+    asked = request(Turn(reference=Reference(image=b"picture"), text="in red"))
+    plain = await stack.search.Search(asked)
+    asked.explain_turns = True
+    told = await stack.search.Search(asked)
+    assert told.query_vector == plain.query_vector
+    assert stack.embedder.prompts == 1 + 3
+    gave = told.explanation.turns[0].contribution
+    query = unpack(told.query_vector)[0]
+    without = sentence_features(TEMPLATE, "", features_of(b"picture")[:TOKEN_WIDTH])
+    assert gave.text_moved == pytest.approx(1 - float(query @ normalize(without)), abs=1e-5)
+    assert 0 < gave.text_share < 1
 
 
 async def test_a_dialogue_goes_on_from_the_sentence(stack: Stack) -> None:
