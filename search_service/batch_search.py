@@ -11,6 +11,7 @@ import grpc.aio
 
 from cir.search.v1 import search_pb2 as pb
 from search_service.embeddings import BatchEmbeddings, SharedEmbeddings
+from search_service.explanations import NEUTRAL_TEXT
 from search_service.metrics import StageTimer
 from search_service.pages import page_bytes
 from search_service.request import ImageReference, SearchQuery, check_count, parse_search
@@ -89,6 +90,8 @@ class BatchSearchHandler:
                     texts[model].append(turn.text)
                 if isinstance(turn.reference, ImageReference):
                     images[model].append(turn.reference.content)
+            if query.explains_turns:
+                texts[model].append(NEUTRAL_TEXT)
         timeout = downstream_timeout(context, self._settings.call_timeout_seconds)
         await asyncio.gather(
             *(

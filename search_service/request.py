@@ -113,6 +113,11 @@ class SearchQuery:
         return any(turn.kind in (TurnKind.COMPOSED, TurnKind.CONTINUED) for turn in self.turns)
 
     @property
+    def explains_turns(self) -> bool:
+        """Tell whether turns that are combined are to be explained, and there are any."""
+        return self.explain_turns and self.uses_combiner
+
+    @property
     def goes_on_from_text(self) -> bool:
         """Tell whether the query of a first turn that is a text alone is combined with another text."""
         kinds = [turn.kind for turn in self.turns]

@@ -141,19 +141,18 @@ class SearchHandler:
     ) -> _Composed:
         """Look up what the turns name, and fold them into one query vector."""
         longest = self._settings.call_timeout_seconds
-        explained = query.explain_turns and query.uses_combiner
         looked_up = await look_up_turns(
             query.turns,
             version=version,
             embeddings=embeddings,
             timer=timer,
             timeout=downstream_timeout(context, longest),
-            neutral_text=explained,
+            neutral_text=query.explains_turns,
         )
         image_length, neutral = None, None
         if query.goes_on_from_text:
             image_length = await self._typical.length(version)
-        if explained and looked_up.neutral_text is not None:
+        if looked_up.neutral_text is not None:
             image = await self._typical.of(version)
             neutral = None if image is None else Neutral(image, looked_up.neutral_text)
         effects: dict[int, _Effect] = {}
