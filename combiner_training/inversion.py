@@ -65,7 +65,7 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InversionData:
-    """Data that phi is learned from: (n, d) raw features, of `captions`, or of images where there are none."""
+    """Data that phi is learned from: (n, d) raw features of `captions`, or of images where it is empty."""
 
     name: str
     model_fingerprint: str
