@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 import grpc
 
-from cir import requests
+from cir import create, requests
 from cir.channel import TlsFiles, call_timeout, metadata, recipe
 from cir.connection import AsyncConnection
 from cir.errors import CirError, from_rpc_error
+from cir.import_stream import import_items_async
+from cir.imports import METHOD, Import, Imported, OnProgress, no_progress
+from cir.items import ItemWrite
 from cir.models import SearchAnswer
 from cir.requests import Call, Page, build_call
 
@@ -104,10 +107,16 @@ class AsyncClient:
 
     search = _answer(requests.search)
     search_pages = _pages(requests.search)
+    batch_search = _answer(requests.batch_search)
     info = _answer(requests.info)
     catalogs = _listed(requests.list_catalogs)
     catalog = _answer(requests.catalog)
     versions = _listed(requests.list_versions)
+    create_catalog = _answer(create.create_catalog)
+    create_version = _answer(create.create_version)
+    finish_version = _answer(create.finish_version)
+    abort_version = _answer(create.abort_version)
+    add_fields = _answer(create.add_fields)
     publish = _answer(requests.publish)
     rollback = _answer(requests.rollback)
     delete_version = _answer(requests.delete_version)
@@ -156,6 +165,29 @@ class AsyncClient:
             if not page.next_page_token:
                 return
             call = call.next_page(page.next_page_token)
+
+    async def import_items(
+        self,
+        catalog: str,
+        version: str,
+        items: Iterable[ItemWrite],
+        *,
+        token: str = "",
+        batch_items: int = 64,
+        on_progress: OnProgress = no_progress,
+        retry_seconds: float = 60.0,
+    ) -> Imported:
+        """Do as `Client.import_items`; items are taken and images read on threads."""
+
+        def open_stream() -> Any:
+            method: Any = self._connection.channel().stream_stream(METHOD)
+            return method(metadata=self._metadata, wait_for_ready=self._wait_for_ready)
+
+        state = Import(catalog, version, items, token=token, batch_items=batch_items)
+        return await import_items_async(state, open_stream, self._translate, on_progress, retry_seconds)
+
+    def _translate(self, error: grpc.RpcError) -> CirError:
+        return from_rpc_error(error, address=self.address, timeout=self.timeout)
 
     async def close(self) -> None:
         """Close the connections; calls under way are cancelled, later ones are refused."""

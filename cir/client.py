@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 import grpc
 
-from cir import requests
+from cir import create, requests
 from cir.channel import TlsFiles, call_timeout, metadata, recipe
 from cir.connection import Connection
-from cir.errors import from_rpc_error
+from cir.errors import CirError, from_rpc_error
+from cir.import_stream import import_items
+from cir.imports import METHOD, Import, Imported, OnProgress, no_progress
+from cir.items import ItemWrite
 from cir.models import SearchAnswer
 from cir.requests import Call, Page, build_call
 
@@ -93,10 +96,16 @@ class Client:
 
     search = _answer(requests.search)
     search_pages = _pages(requests.search)
+    batch_search = _answer(requests.batch_search)
     info = _answer(requests.info)
     catalogs = _listed(requests.list_catalogs)
     catalog = _answer(requests.catalog)
     versions = _listed(requests.list_versions)
+    create_catalog = _answer(create.create_catalog)
+    create_version = _answer(create.create_version)
+    finish_version = _answer(create.finish_version)
+    abort_version = _answer(create.abort_version)
+    add_fields = _answer(create.add_fields)
     publish = _answer(requests.publish)
     rollback = _answer(requests.rollback)
     delete_version = _answer(requests.delete_version)
@@ -138,6 +147,42 @@ class Client:
             if not page.next_page_token:
                 return
             call = call.next_page(page.next_page_token)
+
+    def import_items(
+        self,
+        catalog: str,
+        version: str,
+        items: Iterable[ItemWrite],
+        *,
+        token: str = "",
+        batch_items: int = 64,
+        on_progress: OnProgress = no_progress,
+        retry_seconds: float = 60.0,
+    ) -> Imported:
+        """Write items into a version that is being built (`create_version`); they are read once, in order.
+
+        A stream that breaks is opened again for `retry_seconds` after the last item that got done, and a
+        program that is started again goes on where it was when it gives the same `token` and the same items.
+        Items that cannot be read or written fail alone. `on_progress` is called with each answer;
+        `batch_items` go into one message. Then comes `finish_version`.
+
+        Raises:
+            FailedPrecondition: the version is finished, or of another model.
+            InvalidArgument: the token is that of an import of other items.
+            Aborted: another import is writing the version.
+            CirError: the import cannot go on for another reason; what is done stays done.
+        """
+
+        def open_stream(messages: Iterator[bytes]) -> Any:
+            method: Any = channel.stream_stream(METHOD)
+            return method(messages, metadata=self._metadata, wait_for_ready=self._wait_for_ready)
+
+        state = Import(catalog, version, items, token=token, batch_items=batch_items)
+        with self._connection.channel() as channel:
+            return import_items(state, open_stream, self._translate, on_progress, retry_seconds)
+
+    def _translate(self, error: grpc.RpcError) -> CirError:
+        return from_rpc_error(error, address=self.address, timeout=self.timeout)
 
     def close(self) -> None:
         """Close the connections; calls under way are cancelled, later ones are refused."""

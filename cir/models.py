@@ -142,7 +142,7 @@ class Written:
     @classmethod
     def read(cls, message: catalog_pb2.UpsertItemsResponse) -> Written:
         """Read the message."""
-        return cls(message.written, tuple(_item_error(error) for error in message.errors))
+        return cls(message.written, tuple(read_item_error(error) for error in message.errors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Updated:
     @classmethod
     def read(cls, message: catalog_pb2.UpdateItemsResponse) -> Updated:
         """Read the message."""
-        return cls(message.updated, tuple(_item_error(error) for error in message.errors))
+        return cls(message.updated, tuple(read_item_error(error) for error in message.errors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,8 @@ def read_facets(message: catalog_pb2.FacetItemsResponse) -> dict[str, list[Facet
     }
 
 
-def _item_error(error: errors_pb2.ItemError) -> ItemError:
+def read_item_error(error: errors_pb2.ItemError) -> ItemError:
+    """Read the message."""
     known = error.reason in errors_pb2.ErrorReason.values()
     return ItemError(
         index=error.index,

@@ -3,6 +3,7 @@
 from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from cir.client import Client
+from cir.create import IndexSettings
 from cir.errors import (
     Aborted,
     AlreadyExists,
@@ -20,6 +21,7 @@ from cir.errors import (
     Unimplemented,
 )
 from cir.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
+from cir.imports import Imported
 from cir.items import ItemUpdate, ItemWrite
 from cir.models import (
     Catalog,
@@ -40,6 +42,7 @@ from cir.models import (
 )
 from cir.payload import GeoPoint
 from cir.requests import Page
+from cir.requests import search as query
 from cir.turns import Turn
 from cir.vectors import Features
 
@@ -60,6 +63,8 @@ __all__ = [
     "GeoPoint",
     "GeoRadius",
     "HasId",
+    "Imported",
+    "IndexSettings",
     "InvalidArgument",
     "Item",
     "ItemError",
@@ -89,4 +94,5 @@ __all__ = [
     "Updated",
     "Version",
     "Written",
+    "query",
 ]

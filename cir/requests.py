@@ -17,6 +17,7 @@ from cir.models import (
     Catalog,
     FacetCount,
     Item,
+    ItemError,
     Items,
     SearchAnswer,
     SearchInfo,
@@ -26,6 +27,7 @@ from cir.models import (
     catalog_name,
     item_name,
     read_facets,
+    read_item_error,
     version_name,
 )
 from cir.payload import texts
@@ -201,6 +203,34 @@ def search(
     if where is not None:
         request.filter.CopyFrom(to_filter(where))
     return Call(f"{_SERVICE}/Search", request, search_pb2.SearchResponse, SearchAnswer.read, timeout)
+
+
+def batch_search(
+    queries: Sequence[Call[SearchAnswer]], *, timeout: float | None = None
+) -> Call[list[SearchAnswer | ItemError]]:
+    """Ask several queries at once, each made by `cir.query` with the arguments of `search`.
+
+    Their texts and images are embedded together. The answers come in the order of the queries; one that
+    cannot be answered fails alone, with an `ItemError` in its place.
+
+    Raises:
+        InvalidArgument: there are none, or more than the service takes.
+    """
+
+    def read(response: search_pb2.BatchSearchResponse) -> list[SearchAnswer | ItemError]:
+        return [
+            SearchAnswer.read(outcome.response)
+            if outcome.HasField("response")
+            else read_item_error(outcome.error)
+            for outcome in response.outcomes
+        ]
+
+    request = search_pb2.BatchSearchRequest()
+    for query in queries:
+        if not isinstance(query.request, search_pb2.SearchRequest):
+            raise InvalidArgument("a query is made by cir.query", reason="FIELD_INVALID", field="queries")
+        request.requests.append(query.request)
+    return Call(f"{_SERVICE}/BatchSearch", request, search_pb2.BatchSearchResponse, read, timeout)
 
 
 def info(*, timeout: float | None = None) -> Call[SearchInfo]:

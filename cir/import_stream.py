@@ -1,0 +1,208 @@
+"""Streams of an import, blocking and for asyncio: sent, answered, and opened again when they break."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import grpc.aio
+
+from cir.errors import CirError
+from cir.imports import Import, Imported, OnProgress, may_resume
+from cir.retry import wait_before
+from cir.search.v1 import catalog_pb2
+
+
+class _Patience:
+    """Time for opening streams again, counted from the last item that got done."""
+
+    def __init__(self, state: Import, seconds: float) -> None:
+        self._state = state
+        self._seconds = seconds
+        self._done = -1
+        self._attempt = 0
+        self._deadline = 0.0
+
+    def wait_after(self, error: CirError) -> float:
+        """Return the seconds to wait before the next stream.
+
+        Raises:
+            CirError: `error`, when another stream makes no sense or it took too long.
+        """
+        now, done = time.monotonic(), self._state.progress().done
+        if done > self._done:
+            self._done, self._attempt, self._deadline = done, 0, now + self._seconds
+        wait = wait_before(self._attempt, error.retry_after or 0.0)
+        if not may_resume(error) or now + wait > self._deadline:
+            raise error
+        self._attempt += 1
+        return wait
+
+
+def import_items(
+    state: Import,
+    open_stream: Callable[[Iterator[bytes]], Any],
+    translate: Callable[[grpc.RpcError], CirError],
+    on_progress: OnProgress,
+    retry_seconds: float,
+) -> Imported:
+    """Carry an import out over as many streams as it takes.
+
+    `open_stream` opens one for an iterator of messages, `translate` makes an exception of a failed call.
+
+    Raises:
+        CirError: it cannot go on.
+    """
+    patience = _Patience(state, retry_seconds)
+    while True:
+        stream = _Stream(state)
+        try:
+            stream.run(open_stream, translate, on_progress)
+            return state.progress()
+        except CirError as error:
+            time.sleep(patience.wait_after(error))
+
+
+class _Stream:
+    """One blocking stream: gRPC takes the messages on a thread of its own."""
+
+    def __init__(self, state: Import) -> None:
+        self._state = state
+        self._changed = threading.Condition()
+        self._started = False
+        self._stopped = False
+        self._error: Exception | None = None
+
+    def run(
+        self,
+        open_stream: Callable[[Iterator[bytes]], Any],
+        translate: Callable[[grpc.RpcError], CirError],
+        on_progress: OnProgress,
+    ) -> None:
+        """Send and take answers until the service ends the stream."""
+        try:
+            call = open_stream(self._messages())
+            try:
+                for content in call:
+                    self._take(catalog_pb2.ImportItemsResponse.FromString(content))
+                    on_progress(self._state.progress())
+            except grpc.RpcError as error:
+                if self._error is None:
+                    raise translate(error) from error
+            finally:
+                call.cancel()
+        finally:
+            with self._changed:
+                self._stopped = True
+                self._changed.notify_all()
+        if self._error is not None:
+            raise self._error
+
+    def _take(self, answer: catalog_pb2.ImportItemsResponse) -> None:
+        if not self._started:
+            self._state.start(answer)
+        else:
+            self._state.take(answer)
+        with self._changed:
+            self._started = True
+            self._changed.notify_all()
+
+    def _messages(self) -> Iterator[bytes]:
+        try:
+            yield self._state.opening().SerializeToString()
+            while self._may_send() and (request := self._state.next_request()) is not None:
+                yield request.SerializeToString()
+        except Exception as error:  # of the items; raised where the answers are read
+            self._error = error
+
+    def _may_send(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or (self._started and not self._state.window_is_full)
+            )
+            return not self._stopped
+
+
+async def import_items_async(
+    state: Import,
+    open_stream: Callable[[], Any],
+    translate: Callable[[grpc.RpcError], CirError],
+    on_progress: OnProgress,
+    retry_seconds: float,
+) -> Imported:
+    """Do as `import_items` on an event loop; items are read on threads."""
+    patience = _Patience(state, retry_seconds)
+    while True:
+        try:
+            await _stream(state, open_stream(), on_progress)
+            return state.progress()
+        except grpc.RpcError as error:
+            wait = patience.wait_after(translate(error))
+        await asyncio.sleep(wait)
+
+
+async def _stream(state: Import, call: Any, on_progress: OnProgress) -> None:
+    answered = asyncio.Event()
+    sending: asyncio.Task[None] | None = None
+    try:
+        await call.write(state.opening().SerializeToString())
+        while (content := await _next(call, sending)) is not grpc.aio.EOF:
+            answer = catalog_pb2.ImportItemsResponse.FromString(content)
+            if sending is None:
+                await asyncio.to_thread(state.start, answer)
+                sending = asyncio.create_task(_send(state, call, answered))
+            else:
+                state.take(answer)
+            on_progress(state.progress())
+            answered.set()
+        if sending is not None:
+            await sending
+        await _raise_status(call)
+    finally:
+        if sending is not None:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        call.cancel()
+
+
+async def _next(call: Any, sending: asyncio.Task[None] | None) -> Any:
+    """Return the next answer; raise what kept the items from being sent."""
+    reading = asyncio.ensure_future(call.read())
+    try:
+        while not reading.done():
+            waited: set[asyncio.Future[Any]] = {reading}
+            if sending is not None and not sending.done():
+                waited.add(sending)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if sending is not None and sending.done() and not reading.done():
+                error = sending.exception()
+                # That of the call comes with its status too.
+                if error is not None and not isinstance(error, grpc.RpcError | asyncio.InvalidStateError):
+                    raise error
+                await reading
+        return reading.result()
+    finally:
+        reading.cancel()
+
+
+async def _send(state: Import, call: Any, answered: asyncio.Event) -> None:
+    while True:
+        while state.window_is_full:
+            answered.clear()
+            if state.window_is_full:
+                await answered.wait()
+        request = await asyncio.to_thread(state.next_request)
+        if request is None:
+            await call.done_writing()
+            return
+        await call.write(request.SerializeToString())
+
+
+async def _raise_status(call: Awaitable[Any]) -> None:
+    code = await call.code()  # type: ignore[attr-defined]
+    if code is not grpc.StatusCode.OK:
+        async for _ in call:  # type: ignore[attr-defined]  # raises the status
+            pass

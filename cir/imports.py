@@ -1,0 +1,183 @@
+"""An import of items as a client sees it: what to send next, what is done, what to send again. No I/O.
+
+Both clients carry it out: they open a stream, send what `next_request` gives while at most `WINDOW` messages
+are not answered yet, and open another stream when one breaks. Items are read once, from any iterable.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import grpc
+
+from cir.errors import CirError, InvalidArgument, Overloaded
+from cir.items import ItemWrite
+from cir.limits import MAX_ITEM_ID_BYTES
+from cir.models import ItemError, read_item_error, version_name
+from cir.retry import BUSY_OR_AWAY
+from cir.search.v1 import catalog_pb2
+
+METHOD = "/cir.search.v1.CatalogService/ImportItems"
+#: Messages that are sent before the first of them is answered.
+WINDOW = 8
+# Bytes of a message, unless a single item has more.
+_MESSAGE_BYTES = 4 * 1024 * 1024
+# A stream that broke, was put off, or met another one of its version. gRPC makes UNKNOWN of some breaks.
+_RESUMED = BUSY_OR_AWAY | {grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Progress of an import: items done, how many of them were written, and why the others were not.
+
+    The service remembers a bounded number of errors, so that `errors` may be fewer than `rejected` where an
+    import was resumed.
+    """
+
+    done: int
+    written: int
+    rejected: int
+    errors: tuple[ItemError, ...]
+    token: str
+
+
+class Import:
+    """The state of an import over all its streams."""
+
+    def __init__(
+        self, catalog: str, version: str, items: Iterable[ItemWrite], *, token: str, batch_items: int
+    ) -> None:
+        if batch_items < 1:
+            raise InvalidArgument(f"batch_items is {batch_items}; expected 1 or more", field="batch_items")
+        self._parent = version_name(catalog, version)
+        self._items: Iterator[ItemWrite] = iter(items)
+        self._batch_items = batch_items
+        self.token = token or secrets.token_hex(16)
+        # Items taken from `_items`, and those that came along without a place in a message.
+        self._taken = 0
+        self._left: deque[catalog_pb2.ItemWrite] = deque()
+        self._unanswered: deque[tuple[int, catalog_pb2.ImportItemsRequest]] = deque()
+        self._to_send: deque[catalog_pb2.ImportItemsRequest] = deque()
+        self._errors: dict[int, ItemError] = {}
+        self._own_errors: dict[int, ItemError] = {}
+        self._last = catalog_pb2.ImportItemsResponse()
+        # Messages are made on one thread while answers are taken on another.
+        self._lock = threading.RLock()
+
+    def opening(self) -> catalog_pb2.ImportItemsRequest:
+        """Return the first message of a stream; `start` takes its answer."""
+        return catalog_pb2.ImportItemsRequest(
+            parent=self._parent,
+            token=self.token,
+            first_index=self._last.next_index,
+            known_index=self._last.next_index,
+        )
+
+    def start(self, answer: catalog_pb2.ImportItemsResponse) -> None:
+        """Go on where the service is, which may be further than its last answer.
+
+        Raises:
+            InvalidArgument: the token is that of an import of other items.
+        """
+        with self._lock:
+            if answer.next_index > self._taken:
+                self._skip(answer)
+            self.take(answer)
+            self._to_send = deque(request for _, request in self._unanswered)
+
+    def next_request(self) -> catalog_pb2.ImportItemsRequest | None:
+        """Return the next message, None when all items are sent; reads images, so it may block."""
+        with self._lock:
+            return self._next_request()
+
+    @property
+    def window_is_full(self) -> bool:
+        """Return whether an answer must come before more is sent."""
+        return len(self._unanswered) - len(self._to_send) >= WINDOW
+
+    def take(self, answer: catalog_pb2.ImportItemsResponse) -> None:
+        """Note what an answer says is done."""
+        with self._lock:
+            for error in answer.errors:
+                found = read_item_error(error)
+                self._errors[error.index] = self._own_errors.get(error.index, found)
+            while self._unanswered and self._unanswered[0][0] <= answer.next_index:
+                self._unanswered.popleft()
+            self._last = answer
+
+    def progress(self) -> Imported:
+        """Return how far the import is."""
+        last = self._last
+        found = tuple(self._errors[index] for index in sorted(self._errors))
+        return Imported(last.next_index, last.written, last.rejected, found, self.token)
+
+    def _next_request(self) -> catalog_pb2.ImportItemsRequest | None:
+        if self._to_send:
+            return self._to_send.popleft()
+        items: list[catalog_pb2.ItemWrite] = []
+        size = 0
+        first = self._taken - len(self._left)
+        while len(items) < self._batch_items and (item := self._next_item()) is not None:
+            size += item.ByteSize()
+            if items and size > _MESSAGE_BYTES:
+                self._left.appendleft(item)
+                break
+            items.append(item)
+        if not items:
+            return None
+        request = catalog_pb2.ImportItemsRequest(first_index=first, items=items)
+        self._unanswered.append((first + len(items), request))
+        return request
+
+    def _next_item(self) -> catalog_pb2.ItemWrite | None:
+        if self._left:
+            return self._left.popleft()
+        item = next(self._items, None)
+        if item is None:
+            return None
+        index = self._taken
+        self._taken += 1
+        try:
+            return item.message()
+        except InvalidArgument as error:
+            # It keeps its place, where the service refuses it; the reason is known here.
+            self._own_errors[index] = ItemError(index, item.id, error.code, error.reason, error.message)
+            return catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=item.id))
+
+    def _skip(self, answer: catalog_pb2.ImportItemsResponse) -> None:
+        last: ItemWrite | None = None
+        while self._taken < answer.next_index:
+            last = next(self._items, None)
+            if last is None:
+                raise InvalidArgument(
+                    f"{answer.next_index} items are done by this token, but there are {self._taken}; give "
+                    "each import a token of its own",
+                    reason="FIELD_INVALID",
+                    field="token",
+                )
+            self._taken += 1
+        if last is not None and last.id[:MAX_ITEM_ID_BYTES] != answer.last_item_id:
+            raise InvalidArgument(
+                f"item {answer.next_index - 1} is {last.id!r:.200}, but the import with this token has "
+                f"{answer.last_item_id!r:.200} there; give each import a token of its own",
+                reason="FIELD_INVALID",
+                field="token",
+            )
+
+
+OnProgress = Callable[[Imported], None]
+
+
+def no_progress(_: Imported) -> None:
+    """Show no progress."""
+
+
+def may_resume(error: CirError) -> bool:
+    """Return whether a stream that ended so is worth another one."""
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return isinstance(error, Overloaded)
+    return error.code in _RESUMED and not (error.code is grpc.StatusCode.UNKNOWN and error.reason)
