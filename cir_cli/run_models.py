@@ -12,8 +12,9 @@ import numpy as np
 
 from cir_cli.errors import Failure
 from cir_cli.run_features import settings_of
-from embedder_service.light.folder import ModelFolder, is_model_folder, read_document
-from embedder_service.light.model import load_light
+from embedder_service.light.folder import is_model_folder
+from embedder_service.light.model import load_light, read_source
+from embedder_service.light.published import is_published
 from embedder_service.loading import SHIPPED
 from embedder_service.probe import probe_features, probe_images
 from embedder_service.settings import EmbedderSettings
@@ -49,10 +50,12 @@ def run_check(folder: Path, seconds: float) -> list[dict[str, Any]]:
         Failure: the folder cannot be used.
     """
     try:
-        expected = ModelFolder(folder).expected
+        source = read_source(folder)
     except StartupError as error:
         raise Failure(str(error)) from error
     rows: list[dict[str, Any]] = []
+    # An export by others comes without torch's features: its own in float32 take their place.
+    expected = source.expected
     for dtype in _DTYPES:
         settings = EmbedderSettings.model_validate(
             {"architecture": f"local-dir:{folder}", "dtype": dtype, "threads": 1, "device_lanes": 1}
@@ -69,6 +72,8 @@ def run_check(folder: Path, seconds: float) -> list[dict[str, Any]]:
             rows.append({"dtype": dtype, "refused": f"below the bound: cosine {cosine:.6f}"})
             continue
         model = served.model
+        features = probe_features(model)
+        expected = features if expected is None else expected
         pixels = np.resize(probe_images(model.image_size), (_BATCH, model.image_size, model.image_size, 3))
         single = _cpu_ms(lambda: model.encode_images(pixels[:1]), seconds)  # noqa: B023  # called at once
         batch = _cpu_ms(lambda: model.encode_images(pixels), seconds)  # noqa: B023
@@ -77,7 +82,7 @@ def run_check(folder: Path, seconds: float) -> list[dict[str, Any]]:
             {
                 "dtype": dtype,
                 "cosine": served.info.dtype_cosine,
-                "difference": float(np.abs(probe_features(model) - expected).max()),
+                "difference": float(np.abs(features - expected).max()),
                 "image_ms": single,
                 "batch_image_ms": batch / _BATCH,
                 "text_ms": text,
@@ -89,20 +94,24 @@ def run_check(folder: Path, seconds: float) -> list[dict[str, Any]]:
 def found_models(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """Return name, facts and path of the models that come along, and of those in `folders`."""
     places = [SHIPPED, *folders]
-    inside = [path for place in places for path in (place, *sorted(place.iterdir())) if is_model_folder(path)]
+    inside = [
+        path
+        for place in places
+        for path in (place, *sorted(place.iterdir()))
+        if is_model_folder(path) or is_published(path)
+    ]
     rows: list[dict[str, Any]] = []
     for path in dict.fromkeys(inside):
         try:
-            document = read_document(path)
+            source = read_source(path)
         except StartupError as error:
             rows.append({"folder": str(path), "refused": str(error)})
             continue
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         rows.append(
             {
-                "name": f"{document.architecture}/{document.pretrained}",
-                "facts": f"{document.image_size} pixels, {document.dimension} dimensions, "
-                f"{size / 1e6:.1f} MB",
+                "name": f"{source.architecture}/{source.pretrained}",
+                "facts": f"{source.image_size} pixels, {source.dimension} dimensions, {size / 1e6:.1f} MB",
                 "folder": str(path),
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from embedder_service.batching.jobs import Features
+from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.images.preprocess import Pixels
 
 PROBE_TEXTS = (
@@ -18,6 +19,15 @@ PROBE_TEXTS = (
     "is shorter and has long sleeves",
     "the same shirt in dark blue with a floral pattern and a round collar",
 )
+
+#: Texts that tell tokenizers apart: scripts, case, marks, spaces, numbers, and more words than any context
+#: has.
+TOKENIZER_TEXTS = (
+    "", "a photo of a red dress", "A PHOTO of a Red Dress!", "is shorter; has long_sleeves & no collar (3/4)",
+    "  two   spaces\tand\nlines ", "ein ärmelloses Kleid, größer", "una camisa más clara",
+    "une robe à fleurs d'été", "красное платье", "赤いドレス", "红色的连衣裙", "빨간 드레스", "فستان أحمر",
+    "लाल पोशाक", "ชุดสีแดง", "🧥👗", "unbelievablyoverengineered 1234567890", "word " * 600,
+)  # fmt: skip
 
 
 class Int8Layers(StrEnum):
@@ -95,3 +105,9 @@ def smallest_cosine(left: Features, right: Features) -> float:
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     cosines = (left * right).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)
     return float(cosines.min()) if np.isfinite(cosines).all() else 0.0
+
+
+def tokens_digest(tokens: Tokens) -> str:
+    """Return a hash of what a tokenizer makes of `TOKENIZER_TEXTS`: two that agree on it are the same."""
+    exact = np.ascontiguousarray(tokens, dtype="<i8")
+    return hashlib.sha256(repr(exact.shape).encode() + exact.tobytes()).hexdigest()[:32]

@@ -28,8 +28,8 @@ class EmbedderSettings(ServiceSettings):
     architecture: str = Field(
         "ViT-B-32",
         description="open_clip architecture, such as ViT-B-32 or RN50x4; hf-hub:ORG/NAME for a repository of "
-        "the Hub; local-dir:PATH for a folder with open_clip_config.json, or a model folder of cir models "
-        "export.",
+        "the Hub; local-dir:PATH for a folder with open_clip_config.json, or one of ONNX towers (cir models "
+        "export, or an export of others).",
     )
     pretrained: str = Field(
         "auto",

@@ -21,15 +21,22 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedder_service.batching.jobs import Features
-from embedder_service.identity import Digests
 from embedder_service.images.normalisation import parse_mean, parse_std
 from embedder_service.images.preprocess import Interpolation, ResizeMode
 from embedder_service.light.onnx_file import check_onnx
-from embedder_service.traits import Traits
+from embedder_service.light.source import TEXTUAL, VISUAL, LightSource
+from embedder_service.light.tokenizer import (
+    CLIP_TOKENIZER,
+    ClipTokenizer,
+    LightTokenizer,
+    VocabularyTokenizer,
+    read_vocabulary,
+)
+from embedder_service.probe import TOKENIZER_TEXTS, tokens_digest
+from embedder_service.traits import Padding, Traits
 from service_runtime.errors import StartupError
 
 DOCUMENT = "cir_model.json"
-VISUAL, TEXTUAL = "visual/model.onnx", "textual/model.onnx"
 TOKENIZER, PROBE = "tokenizer.json", "probe.npy"
 FILES = (VISUAL, TEXTUAL, TOKENIZER, PROBE)
 #: To be increased when folders of before cannot be read any more.
@@ -54,15 +61,22 @@ class Preprocessing(_Strict):
 
 
 class TokenizerFacts(_Strict):
-    """Tokenizer of the text tower."""
+    """Tokenizer of the text tower: CLIP's own, or one of Hugging Face with its name and `Padding`."""
 
-    kind: Literal["clip"]
+    kind: Literal["clip", "vocabulary"]
     cleaning: str
     context_length: int = Field(ge=3, le=4096)
+    name: str = ""
+    pad_token: str = ""
+    pad_left: bool = False
+    zeroed_token: str = ""
 
 
 class Document(_Strict):
-    """`cir_model.json`. `weights` are the digests of the weights by name, from which the identity follows."""
+    """`cir_model.json`. `weights` are the digests of the weights by name, from which the identity follows.
+
+    `words` is the part of the identity that files of Hugging Face decide; None where the config says it all.
+    """
 
     format: Literal[1]
     architecture: str
@@ -74,41 +88,63 @@ class Document(_Strict):
     preprocessing: Preprocessing
     quick_gelu: bool
     tokenizer: TokenizerFacts
+    words: dict[str, Any] | None = None
     files: dict[str, _Digest]
 
 
-class ModelFolder:
-    """A folder whose document is read and whose files are what the document says.
+def read_model_folder(path: Path) -> LightSource:
+    """Read a folder whose files are what its document says.
 
     Raises:
         StartupError: something is missing, damaged or of another kind; the message is one line.
     """
+    document = read_document(path)
+    traits = _traits(path / DOCUMENT, document)
+    missing = [name for name in FILES if name not in document.files]
+    if missing:
+        raise StartupError(f"{path / DOCUMENT} has no digest of {missing[0]}; export the model again")
+    for name in (VISUAL, TEXTUAL):
+        if check_onnx(path / name).external:
+            raise StartupError(
+                f"{path / name} keeps weights in other files; this format has them in the file itself: "
+                "export the model again"
+            )
+    for name in FILES:
+        if file_digest(path / name) != document.files[name]:
+            raise StartupError(
+                f"{path / name} is not the file that {DOCUMENT} describes: it is damaged, cut short or "
+                "of another model; copy the whole folder again"
+            )
+    return LightSource(
+        folder=path,
+        architecture=document.architecture,
+        pretrained=document.pretrained,
+        config=document.config,
+        digests=document.weights,
+        words=document.words,
+        dimension=document.dimension,
+        image_size=document.image_size,
+        traits=traits,
+        tokenizer=_tokenizer(path / TOKENIZER, document),
+        expected=_read_probe(path / PROBE, document.dimension),
+        is_export=False,
+    )
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.document = read_document(path)
-        self.traits = _traits(path / DOCUMENT, self.document)
-        missing = [name for name in FILES if name not in self.document.files]
-        if missing:
-            raise StartupError(f"{path / DOCUMENT} has no digest of {missing[0]}; export the model again")
-        for name in (VISUAL, TEXTUAL):
-            if check_onnx(path / name).external:
-                raise StartupError(
-                    f"{path / name} keeps weights in other files; this format has them in the file itself: "
-                    "export the model again"
-                )
-        for name in FILES:
-            if file_digest(path / name) != self.document.files[name]:
-                raise StartupError(
-                    f"{path / name} is not the file that {DOCUMENT} describes: it is damaged, cut short or "
-                    "of another model; copy the whole folder again"
-                )
-        self.expected = _read_probe(path / PROBE, self.document.dimension)
 
-    @property
-    def digests(self) -> Digests:
-        """Name and digest of each weight."""
-        return self.document.weights
+def _tokenizer(path: Path, document: Document) -> LightTokenizer:
+    facts, vocabulary = document.tokenizer, read_vocabulary(path)
+    if facts.kind == CLIP_TOKENIZER:
+        return ClipTokenizer(vocabulary, facts.context_length, facts.cleaning)
+    padding = Padding(facts.pad_token, facts.pad_left, facts.zeroed_token)
+    tokenizer = VocabularyTokenizer(
+        vocabulary, facts.context_length, facts.cleaning, padding, name=facts.name
+    )
+    if tokens_digest(tokenizer(TOKENIZER_TEXTS)) != (document.words or {}).get("tokenizer"):
+        raise StartupError(
+            f"{path} gives other tokens here than when the model was exported; install the version of "
+            "tokenizers that it was exported with, or export the model again"
+        )
+    return tokenizer
 
 
 def is_model_folder(path: Path) -> bool:

@@ -15,9 +15,12 @@ from embedder_service.batching.jobs import Features, Tokens
 from embedder_service.host import core_count, multiplies_bfloat16
 from embedder_service.identity import fingerprint
 from embedder_service.images.preprocess import Pixels
-from embedder_service.light.folder import TEXTUAL, TOKENIZER, VISUAL, ModelFolder
-from embedder_service.light.tokenizer import ClipTokenizer, read_clip_tokenizer
+from embedder_service.light.folder import is_model_folder, read_model_folder
+from embedder_service.light.published import is_published, read_published
+from embedder_service.light.source import LightSource
+from embedder_service.light.tokenizer import ClipTokenizer
 from embedder_service.light.tower import Compiled, Linear, Tower
+from embedder_service.names import HUB
 from embedder_service.probe import PROBE_TEXTS, Int8Layers, first_within, probe_features, smallest_cosine
 from embedder_service.prompts import Prompts, Words, cut_length, tokenize_prompts, word_mask
 from embedder_service.served import (
@@ -49,26 +52,30 @@ class LightModel:
 
     def __init__(
         self,
-        folder: ModelFolder,
-        tokenizer: ClipTokenizer,
+        source: LightSource,
         dtype: str,
         layers: Int8Layers = Int8Layers.ALL,
         *,
         threads: int = 1,
     ) -> None:
-        document = folder.document
-        self.dtype, self.dimension, self.image_size = dtype, document.dimension, document.image_size
-        self.tokenizer = tokenizer
+        self.dtype, self.dimension, self.image_size = dtype, source.dimension, source.image_size
+        self.tokenizer = source.tokenizer
         self._threads, self._linear = threads, _LINEAR[layers]
         self._towers = (
             Tower(
-                folder.path / VISUAL,
+                source.visual,
                 takes="pixels",
-                dimension=document.dimension,
-                image_size=document.image_size,
+                dimension=source.dimension,
+                image_size=source.image_size,
+                is_export=source.is_export,
             ),
             Tower(
-                folder.path / TEXTUAL, takes="tokens", dimension=document.dimension, context=tokenizer.context
+                source.textual,
+                takes="tokens",
+                dimension=source.dimension,
+                context=self.tokenizer.context,
+                is_export=source.is_export,
+                takes_words=isinstance(self.tokenizer, ClipTokenizer),
             ),
         )
         self.token_width = self._towers[1].token_width
@@ -76,7 +83,7 @@ class LightModel:
         self._alone = self._compile(threads, 1)
         self._shared = self._alone
         self._pass = threading.local()
-        self.normalise(folder.traits)
+        self.normalise(source.traits)
 
     def divide(self, lanes: int) -> None:
         """Prepare for `lanes` passes at a time."""
@@ -116,7 +123,6 @@ class LightModel:
         """
         if self._towers[1].length == 0:
             tokens = tokens[:, : cut_length(tokens)]
-        tokens = np.ascontiguousarray(tokens)
         if not self.token_width:
             return self._compiled()[1](tokens)
         count, length = tokens.shape
@@ -127,6 +133,8 @@ class LightModel:
         self, template: Template, texts: Sequence[str], words: Words
     ) -> tuple[Prompts, dict[int, int]]:
         """Return sentences, and the tokens of texts that were cut; see `prompts.tokenize_prompts`."""
+        if not isinstance(self.tokenizer, ClipTokenizer):
+            raise TypeError("a tower without a token width takes no word embeddings")
         return tokenize_prompts(self.tokenizer, template, texts, words)
 
     def encode_prompts(self, prompts: Prompts) -> Features:
@@ -159,7 +167,10 @@ class LightModel:
                 f"{textual.path} takes {textual.length} tokens, and the tokenizer gives {tokenizer.context}: "
                 "they are not of one model; export the model again"
             )
-        if textual.vocabulary and textual.vocabulary != tokenizer.size:
+        fits = textual.vocabulary == tokenizer.size or (
+            not tokenizer.is_exact and textual.vocabulary > tokenizer.size
+        )
+        if textual.vocabulary and not fits:
             raise StartupError(
                 f"{textual.path} knows {textual.vocabulary} tokens, and the tokenizer has {tokenizer.size}: "
                 "they are not of one model; export the model again"
@@ -172,43 +183,56 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
     Raises:
         StartupError: the folder cannot be used; the message is one line.
     """
-    folder = ModelFolder(path)
-    document = folder.document
-    traits = choices_of(settings).over(folder.traits)
-    if settings.tokenizer or settings.model_config_file or traits.quick_gelu != folder.traits.quick_gelu:
+    named = settings.architecture if settings.architecture.startswith(HUB) else ""
+    source = read_source(path, named)
+    traits = choices_of(settings).over(source.traits)
+    if settings.tokenizer or settings.model_config_file or traits.quick_gelu != source.traits.quick_gelu:
         raise StartupError(
             f"{path} has its own tokenizer, architecture and activation; export the model again to change "
             "them, or use runtime torch"
         )
-    facts = document.tokenizer
-    tokenizer = read_clip_tokenizer(path / TOKENIZER, facts.context_length, facts.cleaning)
     threads = settings.threads or core_count()
-    model, info = _choose(folder, tokenizer, settings, threads)
+    model, info = _choose(source, settings, threads)
     # Each further compilation holds the weights once more.
     lanes = settings.device_lanes or 1
     model.divide(lanes)
     model.normalise(traits)
-    preprocessor = make_preprocessor(settings, traits, document.image_size)
+    preprocessor = make_preprocessor(settings, traits, source.image_size)
     info.MergeFrom(preprocessing_info(preprocessor, traits))
     info.token_width = model.token_width
-    info.fingerprint = fingerprint(document.config, folder.digests, preprocessor, traits.mean, traits.std)
+    info.fingerprint = fingerprint(
+        source.config, source.digests, preprocessor, traits.mean, traits.std, source.words
+    )
     return ServedModel(model, preprocessor, info, lanes, model.share)
 
 
+def read_source(path: Path, name: str = "") -> LightSource:
+    """Read a folder of either layout; `name` is shown for one that was published under it.
+
+    Raises:
+        StartupError: the folder cannot be used; the message is one line.
+    """
+    if not is_model_folder(path) and (name or is_published(path)):
+        return read_published(path, name)
+    return read_model_folder(path)
+
+
 def _choose(
-    folder: ModelFolder, tokenizer: ClipTokenizer, settings: EmbedderSettings, threads: int
+    source: LightSource, settings: EmbedderSettings, threads: int
 ) -> tuple[LightModel, model_pb2.ModelInfo]:
-    """Return the model in the dtype of the settings, or in float32 where that is too far from torch."""
-    document = folder.document
+    """Return the model in the dtype of the settings, or in float32 where that is too far from torch.
+
+    Where nobody wrote down torch's features, a narrow dtype is compared with float32 here.
+    """
     info = model_pb2.ModelInfo(
-        architecture=document.architecture,
-        pretrained=document.pretrained,
-        dimension=document.dimension,
+        architecture=source.architecture,
+        pretrained=source.pretrained,
+        dimension=source.dimension,
         device="cpu",
         refused_dtype_cosine=1.0,
-        tokenizer=tokenizer.name,
-        text_cleaning=tokenizer.cleaning,
-        context_length=tokenizer.context,
+        tokenizer=source.tokenizer.name,
+        text_cleaning=source.tokenizer.cleaning,
+        context_length=source.tokenizer.context,
         runtime=RUNTIME,
     )
     dtype = settings.dtype
@@ -216,30 +240,34 @@ def _choose(
         dtype = "bfloat16" if multiplies_bfloat16() else "float32"
 
     def make(dtype: str, layers: Int8Layers = Int8Layers.ALL) -> LightModel:
-        made = LightModel(folder, tokenizer, dtype, layers, threads=threads)
-        _check_runs(made, folder)
+        made = LightModel(source, dtype, layers, threads=threads)
+        _check_runs(made, source)
         return made
 
+    exact, expected = None, source.expected
+    if expected is None:
+        exact = make("float32")
+        expected = probe_features(exact)
     if dtype != "float32":
         choices = list(Int8Layers) if dtype == "int8" else [Int8Layers.ALL]
         candidates = [(str(layers), partial(make, dtype, layers)) for layers in choices]
-        chosen, best = first_within(candidates, folder.expected, settings.min_dtype_cosine)
+        chosen, best = first_within(candidates, expected, settings.min_dtype_cosine)
         if chosen is not None:
             info.dtype, info.dtype_cosine = dtype, chosen.cosine
             info.int8_layers = chosen.name if dtype == "int8" else ""
             return chosen.model, info
         info.refused_dtype, info.refused_dtype_cosine = dtype, best
-    model = make("float32")
-    info.dtype, info.dtype_cosine = "float32", smallest_cosine(probe_features(model), folder.expected)
+    model = exact or make("float32")
+    info.dtype, info.dtype_cosine = "float32", smallest_cosine(probe_features(model), expected)
     if info.dtype_cosine < SAME:
         raise StartupError(
-            f"{folder.path} gives other features here than when it was exported (cosine "
+            f"{source.folder} gives other features here than when it was exported (cosine "
             f"{info.dtype_cosine:.6f}, below {SAME}); export the model again"
         )
     return model, info
 
 
-def _check_runs(model: LightModel, folder: ModelFolder) -> None:
+def _check_runs(model: LightModel, source: LightSource) -> None:
     """Let both towers run: on black pixels, and on a text of the whole context.
 
     Raises:
@@ -247,20 +275,19 @@ def _check_runs(model: LightModel, folder: ModelFolder) -> None:
     """
     size = model.image_size
     full = "word " * model.tokenizer.context
-    runs: dict[str, Callable[[], Features]] = {
-        VISUAL: lambda: model.encode_images(np.zeros((2, size, size, 3), np.uint8)),
-        TEXTUAL: lambda: model.encode_texts([full, PROBE_TEXTS[1]]),
+    runs: dict[Path, Callable[[], Features]] = {
+        source.visual: lambda: model.encode_images(np.zeros((2, size, size, 3), np.uint8)),
+        source.textual: lambda: model.encode_texts([full, PROBE_TEXTS[1]]),
     }
-    for name, run in runs.items():
+    for path, run in runs.items():
         try:
             features = run()
         except RuntimeError as error:
             raise StartupError(
-                f"{folder.path / name} does not run: {str(error).splitlines()[-1][:300]}; export the model "
-                "again"
+                f"{path} does not run: {str(error).splitlines()[-1][:300]}; export the model again"
             ) from error
         if features.shape != (2, model.dimension) or not np.isfinite(features).all():
             raise StartupError(
-                f"{folder.path / name} gives features that are not finite, or of another length than "
+                f"{path} gives features that are not finite, or of another length than "
                 f"{model.dimension} ({features.shape}); export the model again"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,34 @@ class Tower:
 
     `vocabulary` is the number of tokens that its embedding has; 0 in the image tower. `token_width` is the
     length of a word embedding; 0 where none can be put among the tokens.
+
+    One of an `is_export` by others may take one row at a time, and may give features of length 1: then rows
+    are computed one by one, and the last step is left out. With `takes_words` word embeddings are taken where
+    the graph allows it.
+
+    Raises:
+        StartupError: it cannot be read, or takes or gives something else than a tower does.
     """
 
     def __init__(
-        self, path: Path, *, takes: str, dimension: int, image_size: int = 0, context: int = 0
+        self,
+        path: Path,
+        *,
+        takes: str,
+        dimension: int,
+        image_size: int = 0,
+        context: int = 0,
+        is_export: bool = False,
+        takes_words: bool = False,
     ) -> None:
-        self.path = path
-        model = _read(path)
+        self.path, self._is_export = path, is_export
+        model = self._read()
         self.length = self.vocabulary = self.token_width = 0
         if len(model.inputs) != 1 or not model.outputs:
             raise StartupError(f"{path} has {len(model.inputs)} inputs; expected one, of {takes}")
         shape = model.input(0).partial_shape
-        if shape.rank.is_dynamic or not len(shape) or shape[0].is_static:
+        self._is_single = is_export and shape.rank.is_static and bool(len(shape)) and _number(shape[0]) == 1
+        if shape.rank.is_dynamic or not len(shape) or (shape[0].is_static and not self._is_single):
             raise StartupError(
                 f"{path} was exported for a fixed batch ({shape}); export it with a dynamic one, such as by "
                 "cir models export"
@@ -60,22 +77,36 @@ class Tower:
             if table is not None:
                 self.vocabulary = _number(table.input_value(0).partial_shape[0])
                 # A tower for one length alone may read a text elsewhere than at its end.
-                self.token_width = 0 if self.length else _number(table.input_value(0).partial_shape[1])
+                if takes_words and not self.length:
+                    self.token_width = _number(table.input_value(0).partial_shape[1])
         # Shapes are followed through the whole tower before anything runs: the runtime itself does not look.
         row = [3, image_size, image_size] if image_size else [context]
+        rows = 1 if self._is_single else 2
+        self.dtype = np.dtype(model.input(0).element_type.to_dtype())
+        if self.dtype not in ((np.float32,) if image_size else (np.int32, np.int64)):
+            raise StartupError(
+                f"{path} takes {takes} as {self.dtype}; export it with float32 pixels, and whole numbers "
+                "as tokens"
+            )
         try:
-            model.reshape([2, *row])
+            model.reshape([rows, *row])
             features = model.output(0).partial_shape
         except RuntimeError as error:
             raise StartupError(
                 f"{path} cannot take rows of shape {tuple(row)}: {_line(error)}; the document of the folder "
                 "is of another model: export the model again"
             ) from error
-        if features.rank.is_dynamic or [_number(part) for part in features] != [2, dimension]:
+        if features.rank.is_dynamic or [_number(part) for part in features] != [rows, dimension]:
             raise StartupError(
-                f"{path} gives features of shape {features} for two rows; expected (2, {dimension}), as the "
-                "other tower: export both from one model"
+                f"{path} gives features of shape {features} for {rows} rows; expected ({rows}, {dimension}), "
+                "as the other tower: export both from one model"
             )
+
+    def _read(self) -> Any:
+        model = _read(self.path)
+        if self._is_export:
+            without_normalisation(model)
+        return model
 
     def compile(self, dtype: str, *, threads: int, streams: int = 1, linear: Linear = Linear.ALL) -> Compiled:
         """Return the tower compiled for passes of `threads` threads, `streams` of them at a time.
@@ -86,7 +117,7 @@ class Tower:
         capability = _CAPABILITIES.get(dtype)
         if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
-        model = _read(self.path)
+        model = self._read()
         if self.token_width:
             _take_words(model)
         if dtype == "int8":
@@ -97,7 +128,8 @@ class Tower:
             **precision(dtype),
         }
         try:
-            return Compiled(core.compile_model(model, "CPU", settings), streams)
+            compiled = core.compile_model(model, "CPU", settings)
+            return Compiled(compiled, streams, self.dtype, is_single=self._is_single)
         except RuntimeError as error:
             raise StartupError(f"{self.path} cannot be compiled: {_line(error)}") from error
 
@@ -105,7 +137,8 @@ class Tower:
 class Compiled:
     """A compiled tower. As many threads as it has streams run it at a time; others wait."""
 
-    def __init__(self, model: Any, streams: int) -> None:
+    def __init__(self, model: Any, streams: int, dtype: np.dtype[Any], *, is_single: bool) -> None:
+        self._dtype, self._is_single = dtype, is_single
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._idle.put(model.create_infer_request())
@@ -115,12 +148,19 @@ class Compiled:
 
         A tower with a `token_width` takes places and embeddings of words too (see `_take_words`).
         """
+        first = np.ascontiguousarray(rows[0], self._dtype)
+        parts = (
+            [[first[place : place + 1]] for place in range(len(first))]
+            if self._is_single
+            else [[first, *rows[1:]]]
+        )
         request = self._idle.get()
         try:
             # A request holds its answer until the next one.
-            return np.array(request.infer(list(rows), share_inputs=True)[0], np.float32)
+            answers = [np.array(request.infer(part, share_inputs=True)[0], np.float32) for part in parts]
         finally:
             self._idle.put(request)
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
 
 def _read(path: Path) -> Any:
@@ -176,6 +216,38 @@ def _take_words(model: Any) -> None:
         reader.replace_source_output(chosen.output(0))
     model.add_parameters([mask, words])
     model.validate_nodes_and_infer_types()
+
+
+# Most steps from the length of features to the quotient, and from the features to the sum of their squares.
+_STEPS = 8
+_SUMS = ("ReduceL2", "ReduceSum")
+
+
+def without_normalisation(model: Any) -> bool:
+    """Leave out the last step of a tower that divides features by their length; return true where it did.
+
+    Features are raw here: a Combiner reads their length.
+    """
+    result = model.get_results()[0]
+    last = result.input_value(0).get_node()
+    if last.get_type_name() != "Divide":
+        return False
+    raw = last.input_value(0)
+    lengths = [node for node in _above(last.input_value(1)) if node.get_type_name() in _SUMS]
+    summed = {node.get_friendly_name() for each in lengths for node in _above(each.input_value(0))}
+    if raw.get_node().get_friendly_name() not in summed:
+        return False
+    result.input(0).replace_source_output(raw)
+    return True
+
+
+def _above(output: Any) -> Iterator[Any]:
+    """Yield the nodes that a value is made from, nearest first, a few steps up."""
+    level = [output.get_node()]
+    for _ in range(_STEPS):
+        yield from level
+        inputs = [node.input_value(place) for node in level for place in range(node.get_input_size())]
+        level = [value.get_node() for value in inputs]
 
 
 def _quantize(model: Any, linear: Linear) -> None:

@@ -19,22 +19,12 @@ from typing import Any
 import open_clip
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-from embedder_service.images.normalisation import parse_mean, parse_std
-from embedder_service.images.preprocess import Interpolation, ResizeMode
-from embedder_service.traits import Choices, Traits
+from embedder_service.traits import Choices, Traits, read_traits
 from service_runtime.errors import StartupError
 
 #: Name of the document that describes the weights in its folder, in open_clip's layout.
 CONFIG_NAME = "open_clip_config.json"
 
-# What open_clip trains and serves with where a document in its layout does not say otherwise.
-_DEFAULTS: Mapping[str, Any] = {
-    "mean": open_clip.OPENAI_DATASET_MEAN,
-    "std": open_clip.OPENAI_DATASET_STD,
-    "interpolation": "bicubic",
-    "resize_mode": "shortest",
-    "fill_color": 0,
-}
 # Parts of an architecture that no feature depends on once weights are loaded.
 _WITHOUT_EFFECT = frozenset(
     {
@@ -93,39 +83,6 @@ def read_document(path: Path) -> Document:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise StartupError(f"model config file {path} cannot be used: {error}") from error
     return Document(path, config, preprocess)
-
-
-def read_traits(preprocess: Mapping[str, Any], quick_gelu: object) -> Traits:
-    """Return the traits that a preprocessing in open_clip's layout states, with open_clip's defaults.
-
-    Raises:
-        ValueError: a value is not possible; the message names it.
-    """
-    values = {
-        key: default if preprocess.get(key) is None else preprocess[key] for key, default in _DEFAULTS.items()
-    }
-    if preprocess.get("mode") not in (None, "RGB"):
-        raise ValueError(f"mode is {preprocess['mode']!r}; only RGB is served")
-    # "random" is a choice of training; open_clip prepares images with bicubic then.
-    interpolation = "bicubic" if values["interpolation"] == "random" else values["interpolation"]
-    fill = values["fill_color"]
-    if isinstance(fill, bool) or not isinstance(fill, int) or not 0 <= fill <= 255:
-        raise ValueError(f"fill_color is {fill!r}; expected a grey level from 0 to 255")
-    return Traits(
-        mean=parse_mean(values["mean"]),
-        std=parse_std(values["std"]),
-        interpolation=_member(Interpolation, "interpolation", interpolation),
-        resize_mode=_member(ResizeMode, "resize_mode", values["resize_mode"]),
-        quick_gelu=bool(quick_gelu),
-        fill=fill,
-    )
-
-
-def _member(kind: Any, name: str, value: object) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"{name} is {value!r}; expected {' or '.join(kind)}") from None
 
 
 def published_traits(architecture: str, config: Mapping[str, Any]) -> dict[str, Traits]:

@@ -16,22 +16,17 @@ import open_clip
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
+from tokenizers import Tokenizer as Vocabulary
 
-from embedder_service.light.folder import (
-    PROBE,
-    TEXTUAL,
-    TOKENIZER,
-    VISUAL,
-    is_model_folder,
-    write_document,
-)
-from embedder_service.light.tokenizer import CLIP_TOKENIZER, clip_vocabulary
+from embedder_service.light.folder import PROBE, TOKENIZER, is_model_folder, write_document
+from embedder_service.light.source import TEXTUAL, VISUAL
+from embedder_service.light.tokenizer import CLIP_TOKENIZER, VocabularyTokenizer, clip_vocabulary
 from embedder_service.model.checkpoint import one_line
 from embedder_service.model.clip import ClipModel, can_be_cut, encode_cut, image_size
 from embedder_service.model.load import check_towers, describe_words, weight_digests
-from embedder_service.model.tokenizer import make_tokenizer
+from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel, load_model
-from embedder_service.probe import probe_features
+from embedder_service.probe import TOKENIZER_TEXTS, probe_features
 from embedder_service.served import choices_of
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
@@ -66,22 +61,15 @@ def export(settings: EmbedderSettings, folder: Path) -> Exported:
         cache_dir=settings.weights_cache,
         choices=choices_of(settings),
     )
-    tokenizer = make_tokenizer(loaded.config, folder=loaded.folder, override=settings.tokenizer)
-    if tokenizer.name != CLIP_TOKENIZER or describe_words(loaded.module, tokenizer):
-        raise StartupError(
-            f"{loaded.architecture} has the tokenizer {tokenizer.name}, which a model folder cannot hold "
-            "yet; serve it by torch"
-        )
-    if (loaded.config["text_cfg"].get("tokenizer_kwargs") or {}).keys() - {"clean"}:
-        raise StartupError(
-            "a model folder holds CLIP's own tokens alone, and the config's tokenizer_kwargs change them; "
-            "serve the model by torch"
-        )
+    tokenizer = make_tokenizer(
+        loaded.config, folder=loaded.folder, override=settings.tokenizer, cache_dir=settings.weights_cache
+    )
+    vocabulary, facts = _words(loaded, tokenizer)
     check_towers(loaded, tokenizer)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write(loaded, tokenizer, part)
+        _write(loaded, tokenizer, vocabulary, facts, part)
         if folder.is_dir():
             folder.rmdir()
         part.rename(folder)
@@ -92,7 +80,46 @@ def export(settings: EmbedderSettings, folder: Path) -> Exported:
     return Exported(folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
 
 
-def _write(loaded: LoadedModel, tokenizer: Any, folder: Path) -> None:
+def _words(loaded: LoadedModel, tokenizer: Tokenizer) -> tuple[Vocabulary, dict[str, Any]]:
+    """Return the vocabulary of a model, and what its document says of its tokenizer.
+
+    Raises:
+        StartupError: its tokens are made by something that a folder cannot hold.
+    """
+    facts = {"cleaning": tokenizer.cleaning, "context_length": tokenizer.context}
+    options = (loaded.config["text_cfg"].get("tokenizer_kwargs") or {}).keys()
+    if tokenizer.name == CLIP_TOKENIZER:
+        if options - {"clean"}:
+            raise StartupError(
+                "a model folder holds CLIP's own tokens alone, and the config's tokenizer_kwargs change "
+                "them; serve the model by torch"
+            )
+        clip = open_clip.SimpleTokenizer()
+        merges = [pair for pair, _ in sorted(clip.bpe_ranks.items(), key=lambda item: item[1])]
+        return clip_vocabulary(clip.encoder, merges), facts | {"kind": CLIP_TOKENIZER}
+    content, padding = tokenizer.vocabulary_file()
+    same = content and np.array_equal(
+        VocabularyTokenizer(
+            Vocabulary.from_str(content), tokenizer.context, tokenizer.cleaning, padding, name=tokenizer.name
+        )(TOKENIZER_TEXTS),
+        tokenizer(TOKENIZER_TEXTS),
+    )
+    if not same:
+        raise StartupError(
+            f"the tokenizer {tokenizer.name} of {loaded.architecture} has steps that a tokenizer.json does "
+            "not hold; serve the model by torch"
+        )
+    stated = {"pad_token": padding.token, "pad_left": padding.is_left, "zeroed_token": padding.zeroed}
+    return Vocabulary.from_str(content), facts | stated | {"kind": "vocabulary", "name": tokenizer.name}
+
+
+def _write(
+    loaded: LoadedModel,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
+    facts: dict[str, Any],
+    folder: Path,
+) -> None:
     module, size = loaded.module, image_size(loaded)
     for name in (VISUAL, TEXTUAL):
         (folder / name).parent.mkdir(parents=True)
@@ -104,9 +131,7 @@ def _write(loaded: LoadedModel, tokenizer: Any, folder: Path) -> None:
         _save(_CutTexts(module), tokens, "tokens", {0: batch, 1: length}, folder / TEXTUAL)
     else:
         _save(_Texts(module), tokens, "tokens", {0: batch}, folder / TEXTUAL)
-    clip = open_clip.SimpleTokenizer()
-    merges = [pair for pair, _ in sorted(clip.bpe_ranks.items(), key=lambda item: item[1])]
-    clip_vocabulary(clip.encoder, merges).save(str(folder / TOKENIZER), pretty=False)
+    vocabulary.save(str(folder / TOKENIZER), pretty=False)
     exact = ClipModel(loaded, torch.device("cpu"), torch.float32, tokenizer=tokenizer)
     np.save(folder / PROBE, probe_features(exact))
     traits = loaded.traits
@@ -127,11 +152,8 @@ def _write(loaded: LoadedModel, tokenizer: Any, folder: Path) -> None:
                 "fill": traits.fill,
             },
             "quick_gelu": traits.quick_gelu,
-            "tokenizer": {
-                "kind": CLIP_TOKENIZER,
-                "cleaning": tokenizer.cleaning,
-                "context_length": tokenizer.context,
-            },
+            "tokenizer": facts,
+            "words": describe_words(module, tokenizer) or None,
         },
     )
 

@@ -26,6 +26,7 @@ from embedder_service.model.description import (
     read_document,
 )
 from embedder_service.model.hugging_face import MODEL_CONFIG, PIXELS_CONFIG, read_hugging_face
+from embedder_service.names import FOLDER, HUB
 from embedder_service.traits import Traits
 from service_runtime.errors import StartupError
 
@@ -33,7 +34,6 @@ from service_runtime.errors import StartupError
 _PACKAGE = Path(__file__).parents[1]
 open_clip.add_model_config(_PACKAGE / "architectures")
 SHIPPED, AUTO, RANDOM = "shipped", "auto", "random"
-HUB, FOLDER = "hf-hub:", "local-dir:"
 _DEFAULT_TAG = "openai"
 
 

@@ -8,7 +8,6 @@ Hub.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ import open_clip
 from embedder_service.batching.jobs import Tokens
 from embedder_service.model.checkpoint import one_line
 from embedder_service.model.weights import local_name, quiet_open_clip
+from embedder_service.probe import TOKENIZER_TEXTS, tokens_digest
+from embedder_service.traits import Padding
 from service_runtime.errors import StartupError
 
 #: Name of the tokenizer that comes with open_clip: byte pairs, as in OpenAI's CLIP.
@@ -28,14 +29,6 @@ _DEFAULT_CONTEXT = 77
 _FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model",
     "vocab.json", "vocab.txt",
-)  # fmt: skip
-# Texts that tell tokenizers apart: scripts, case, marks, spaces, numbers, and more words than any context
-# has.
-_PROBE = (
-    "", "a photo of a red dress", "A PHOTO of a Red Dress!", "is shorter; has long_sleeves & no collar (3/4)",
-    "  two   spaces\tand\nlines ", "ein ärmelloses Kleid, größer", "una camisa más clara",
-    "une robe à fleurs d'été", "красное платье", "赤いドレス", "红色的连衣裙", "빨간 드레스", "فستان أحمر",
-    "लाल पोशाक", "ชุดสีแดง", "🧥👗", "unbelievablyoverengineered 1234567890", "word " * 600,
 )  # fmt: skip
 
 
@@ -91,8 +84,21 @@ class Tokenizer:
         wholly."""
         if self.name == CLIP_TOKENIZER:
             return ""
-        tokens = np.ascontiguousarray(self(_PROBE), dtype="<i8")
-        return hashlib.sha256(repr(tokens.shape).encode() + tokens.tobytes()).hexdigest()[:32]
+        return tokens_digest(self(TOKENIZER_TEXTS))
+
+    def vocabulary_file(self) -> tuple[str, Padding]:
+        """Return `tokenizer.json` of one of Hugging Face and its filling; empty where it has no such file."""
+        own = self._tokenizer
+        backend = getattr(own.tokenizer, "backend_tokenizer", None)
+        if backend is None or own.tokenizer_mode or own.tokenizer.pad_token is None:
+            return "", Padding("")
+        padding = Padding(
+            str(own.tokenizer.pad_token),
+            own.tokenizer.padding_side == "left",
+            str(own.tokenizer.sep_token) if own.strip_sep_token else "",
+        )
+        with self._lock:
+            return str(backend.to_str()), padding
 
     def _count_tokens(self, texts: Sequence[str], tokens: Tokens) -> dict[int, int]:
         if self.name == CLIP_TOKENIZER:
@@ -167,7 +173,7 @@ def _hugging_face(
                 tokenizer_mode=text.get("tokenizer_mode"),
                 **options,
             )
-            known = tokenizer.tokenizer(_PROBE[1], add_special_tokens=False)["input_ids"]
+            known = tokenizer.tokenizer(TOKENIZER_TEXTS[1], add_special_tokens=False)["input_ids"]
         if not set(known) - {tokenizer.tokenizer.unk_token_id}:
             # Without its vocabulary transformers makes one that knows no word.
             raise ValueError("it has no vocabulary")

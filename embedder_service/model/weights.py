@@ -20,10 +20,9 @@ from embedder_service.model.checkpoint import Checkpoint, State, describe_state,
 from embedder_service.model.description import (
     agreed_traits,
     flags,
-    read_traits,
 )
 from embedder_service.model.sources import RandomWeights, Source, Tag, find_source
-from embedder_service.traits import Choices, Traits
+from embedder_service.traits import Choices, Traits, read_traits
 from service_runtime.errors import StartupError
 
 _OPENAI = "openai"

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from embedder_service.images.preprocess import Interpolation
-from embedder_service.light.folder import PROBE, TEXTUAL, TOKENIZER, VISUAL, file_digest
+from embedder_service.light.folder import PROBE, TOKENIZER, file_digest
 from embedder_service.light.model import load_light
+from embedder_service.light.source import TEXTUAL, VISUAL
 from embedder_service.loading import SHIPPED, load_served
 from embedder_service.probe import PROBE_TEXTS, probe_images, smallest_cosine
 from embedder_service.served import ServedModel
@@ -199,7 +200,7 @@ def test_the_shipped_model_and_folders_are_run_by_openvino_on_a_cpu(folder: Path
         assert load_served(settings).info.runtime == "openvino"
     with pytest.raises(StartupError, match="runs on CPUs"):
         load_served(EmbedderSettings(architecture=str(folder), device="cuda"))
-    with pytest.raises(StartupError, match="no model folder"):
+    with pytest.raises(StartupError, match="no folder of ONNX towers"):
         load_served(EmbedderSettings(architecture="ViT-B-32", runtime="openvino"))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cir.prompts import parse_template
 from embedder_service.light.model import LightModel
+from embedder_service.light.tokenizer import ClipTokenizer
 from embedder_service.loading import load_served
 from embedder_service.model.clip import ClipModel
 from embedder_service.settings import EmbedderSettings
@@ -49,7 +50,9 @@ def test_both_runtimes_read_the_same_sentences_alike() -> None:
 
 
 def test_a_word_s_own_embedding_gives_the_features_of_the_text_itself() -> None:
-    (word,) = light().tokenizer.words("dress")
+    tokenizer = light().tokenizer
+    assert isinstance(tokenizer, ClipTokenizer)
+    (word,) = tokenizer.words("dress")
     own = by_torch().module.token_embedding.weight[word].detach().numpy()
     prompts, _ = light().tokenize_prompts(TEMPLATE, ["is red"], own[None])
     expected = light().encode_texts(["a photo of dress that is red"])

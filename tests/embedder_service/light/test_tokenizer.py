@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedder_service.light.tokenizer import CLEANINGS, ClipTokenizer, read_clip_tokenizer
+from embedder_service.light.tokenizer import CLEANINGS, ClipTokenizer, read_vocabulary
 from embedder_service.loading import SHIPPED
 from service_runtime.errors import StartupError
 
@@ -28,7 +28,10 @@ def tokenizers() -> dict[str, tuple[Any, ClipTokenizer]]:
     import open_clip
 
     return {
-        name: (open_clip.SimpleTokenizer(context_length=20, clean=name), read_clip_tokenizer(PATH, 20, name))
+        name: (
+            open_clip.SimpleTokenizer(context_length=20, clean=name),
+            ClipTokenizer(read_vocabulary(PATH), 20, name),
+        )
         for name in CLEANINGS
     }
 
@@ -47,7 +50,7 @@ def test_ids_are_those_of_open_clip(tokenizers: dict[str, Any], texts: list[str]
 @pytest.mark.slow
 @given(texts=st.lists(TEXTS, max_size=3))
 def test_a_row_has_the_context_and_ends(texts: list[str]) -> None:
-    tokenizer = read_clip_tokenizer(PATH, 8, "lower")
+    tokenizer = ClipTokenizer(read_vocabulary(PATH), 8, "lower")
     tokens = tokenizer(texts)
     assert tokens.shape == (len(texts), 8)
     assert tokens.dtype == np.int64
@@ -60,13 +63,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str) -> None
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
     with pytest.raises(StartupError, match="tokenizer"):
-        read_clip_tokenizer(path, 77, "lower")
+        ClipTokenizer(read_vocabulary(path), 77, "lower")
 
 
 def test_a_vocabulary_of_other_tokens_and_an_unknown_cleaning_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(PATH.read_text().replace("<start_of_text>", "<s>"))
     with pytest.raises(StartupError, match="not CLIP's"):
-        read_clip_tokenizer(path, 77, "lower")
+        ClipTokenizer(read_vocabulary(path), 77, "lower")
     with pytest.raises(StartupError, match="cleaning"):
-        read_clip_tokenizer(PATH, 77, "upper")
+        ClipTokenizer(read_vocabulary(PATH), 77, "upper")

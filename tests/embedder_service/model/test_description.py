@@ -18,12 +18,11 @@ from embedder_service.model.description import (
     agreed_traits,
     flags,
     published_traits,
-    read_traits,
 )
 from embedder_service.model.weights import load_model
 from embedder_service.served import choices_of
 from embedder_service.settings import EmbedderSettings
-from embedder_service.traits import Choices, Traits
+from embedder_service.traits import Choices, Traits, read_traits
 from service_runtime.errors import StartupError
 from tests.embedder_service.model.families import PUBLISHED, publish, write_document
 from tests.embedder_service.small_model import save

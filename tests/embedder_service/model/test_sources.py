@@ -13,10 +13,10 @@ import open_clip
 import pytest
 import torch
 
-from embedder_service.model.description import read_traits
 from embedder_service.model.load import load
 from embedder_service.model.weights import load_model
 from embedder_service.settings import EmbedderSettings
+from embedder_service.traits import read_traits
 from service_runtime.errors import StartupError
 from tests.embedder_service.model.families import PUBLISHED, publish, write_document
 from tests.embedder_service.model.test_tokenizer import WORDS, save_tokenizer
