@@ -30,6 +30,7 @@ _NEEDS = {
     "export": ("embedder", "torch", "export"),
     "combiner": ("combiner",),
     "train": ("combiner", "train"),
+    "adapt": ("embedder", "combiner", "search", "indexer", "train"),
     "search": ("search",),
     "indexer": ("search", "indexer"),
     "demo": ("embedder", "combiner", "search", "indexer", "web"),

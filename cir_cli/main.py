@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from cir.errors import CirError
 from cir_cli import (
+    adapt,
     catalog_copies,
     catalogs,
     compare,
@@ -57,6 +58,7 @@ app.add_typer(garments.app, name="garments")
 app.add_typer(models.app, name="models")
 app.add_typer(features.app, name="features")
 app.command("train")(train.train)
+app.command("adapt")(adapt.adapt)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("cirr-submission")(compare.cirr_submission)

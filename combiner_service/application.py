@@ -41,9 +41,9 @@ class CombinerApplication(Application):
             raise StartupError(str(error)) from error
         self._metrics = CombinerMetrics(named)
         directory = None
-        if settings.checkpoint_dir is not None:
+        if settings.checkpoint_dirs:
             directory = CheckpointDirectory(
-                settings.checkpoint_dir,
+                settings.checkpoint_dirs,
                 settings.checkpoint_fingerprints,
                 interval=settings.checkpoint_scan_seconds,
                 max_bytes=settings.max_checkpoint_bytes,
@@ -142,14 +142,14 @@ class CombinerApplication(Application):
             "max_forward_items": settings.max_forward_items,
             "device": device,
             "network_weights": settings.network_weights.value,
-            "threads": settings.threads_per_call if settings.checkpoint_dir else 0,
+            "threads": settings.threads_per_call if settings.checkpoint_dirs else 0,
         }
 
     def _check_folder(self) -> None:
         folder = self._settings.checkpoint_dir
-        if folder is None:
+        if not self._settings.checkpoint_dirs:
             return
-        if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        if folder is not None and (not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK)):
             raise StartupError(
                 f"checkpoint_dir {folder} is not a folder that can be read; create it, or leave the setting "
                 f"out to serve the combiners without a checkpoint alone: {', '.join(self._registry.named)}"
@@ -163,7 +163,7 @@ class CombinerApplication(Application):
 
     def _check_device(self) -> str:
         """Return the device of networks; one that was asked for by name must be there."""
-        if self._settings.checkpoint_dir is None:
+        if not self._settings.checkpoint_dirs:
             return self._settings.device
         from combiner_service.network_loading import choose_device
 

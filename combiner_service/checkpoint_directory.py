@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,14 +52,15 @@ class CheckpointEntry:
 
 
 class CheckpointDirectory:
-    """The checkpoints of one folder by name: `combiner/` or `inversion/`, and the file name without ending.
+    """The checkpoints of folders by name: `combiner/` or `inversion/`, and the file name without ending.
 
     What a file is follows from its tensors; one that never could be read is listed as `combiner/`. A scan
     reads the names and times of the files, and looks into a file only if it is new or has changed. A file
     that cannot be used stays listed with the reason; the others are not affected.
     Hidden files and other endings are passed over. Safe to use from several threads.
 
-    The folder `path` may vanish and come back (a network share): the last scan holds meanwhile.
+    A folder of `paths` may vanish and come back (a network share): the last scan holds meanwhile. One that
+    was never there is empty.
     `fingerprints` are model fingerprints by checkpoint name, for published files, which carry none; a file
     that carries another one than its setting is unusable. A scan holds for `interval` seconds; 0 scans on
     every use. Files of more than `max_bytes` are not looked into.
@@ -67,14 +68,14 @@ class CheckpointDirectory:
 
     def __init__(
         self,
-        path: Path,
+        paths: Path | Sequence[Path],
         fingerprints: Mapping[str, str],
         *,
         interval: float = 0.0,
         max_bytes: int = 1 << 32,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path = path
+        self.paths = (paths,) if isinstance(paths, Path) else tuple(paths)
         self._fingerprints = dict(fingerprints)
         self._interval = interval
         self._max_bytes = max_bytes
@@ -100,11 +101,20 @@ class CheckpointDirectory:
             return self._entries
 
     def _scanned(self) -> Mapping[str, CheckpointEntry]:
-        try:
-            found = _files(self.path)
-        except OSError:
-            return self._entries
-        self._by_stem = {stem: self._entry(stem, files) for stem, files in found.items()}
+        found: _Files = defaultdict(list)
+        gone = set()
+        for folder in self.paths:
+            try:
+                for stem, files in _files(folder).items():
+                    found[stem] += files
+            except OSError:
+                gone.add(folder)
+        kept = {
+            stem: entry
+            for stem, entry in self._by_stem.items()
+            if stem not in found and entry.path.parent in gone
+        }
+        self._by_stem = kept | {stem: self._entry(stem, files) for stem, files in found.items()}
         return {entry.info.name: entry for entry in sorted(self._by_stem.values(), key=_name)}
 
     def _entry(self, stem: str, files: list[tuple[Path, os.stat_result | None]]) -> CheckpointEntry:
@@ -166,9 +176,12 @@ def _signature(status: os.stat_result) -> Signature:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _files(folder: Path) -> dict[str, list[tuple[Path, os.stat_result | None]]]:
+_Files = dict[str, list[tuple[Path, os.stat_result | None]]]
+
+
+def _files(folder: Path) -> _Files:
     """List the files with one of our endings by name without it, links followed; None for links nowhere."""
-    found: dict[str, list[tuple[Path, os.stat_result | None]]] = defaultdict(list)
+    found: _Files = defaultdict(list)
     with os.scandir(folder) as listing:
         paths = sorted(Path(item.path) for item in listing if not item.name.startswith("."))
     for path in paths:

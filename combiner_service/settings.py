@@ -15,7 +15,7 @@ from combiner_service.network_spec import WeightType
 from service_runtime.settings import ServiceSettings
 
 # The checkpoints that come with the software.
-_SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_CHECKPOINTS = Path(__file__).parent / "shipped"
 
 
 class CombinerSettings(ServiceSettings):
@@ -29,6 +29,11 @@ class CombinerSettings(ServiceSettings):
         None,
         description="Folder of checkpoints, each served as combiner/NAME; `shipped` is the folder that comes "
         f"with the software, for the shipped CLIP. Unset: {', '.join(builtin_names())} and plug-ins alone.",
+    )
+    adapted_checkpoint_dir: Path | None = Field(
+        None,
+        description="Further folder of checkpoints, where `cir adapt` puts those that it makes; it may be "
+        "made later.",
     )
     checkpoint_fingerprints: dict[str, str] = Field(
         default_factory=dict,
@@ -96,7 +101,12 @@ class CombinerSettings(ServiceSettings):
     @field_validator("checkpoint_dir")
     @classmethod
     def _find_shipped(cls, value: Path | None) -> Path | None:
-        return _SHIPPED if value == Path("shipped") else value
+        return SHIPPED_CHECKPOINTS if value == Path("shipped") else value
+
+    @property
+    def checkpoint_dirs(self) -> tuple[Path, ...]:
+        """The folders of checkpoints that are set."""
+        return tuple(each for each in (self.checkpoint_dir, self.adapted_checkpoint_dir) if each is not None)
 
     @property
     def threads_per_call(self) -> int:

@@ -19,6 +19,11 @@ AUTO = "auto"
 SHIPPED_COMBINER = "combiner/garments"
 
 
+def adapted_folder(data: Path) -> Path:
+    """Return the folder of a data directory where `cir adapt` puts checkpoints, and which `cir up` serves."""
+    return data / "combiners"
+
+
 @dataclass(frozen=True, slots=True)
 class UpOptions:
     """The request made to `cir up`. Embedder and combiner listen on loopback only; ports are final.
@@ -137,6 +142,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 HOST=LOOPBACK,
                 PORT=str(options.combiner_port),
                 DEFAULT_COMBINER=options.combiner,
+                ADAPTED_CHECKPOINT_DIR=str(adapted_folder(options.data).resolve()),
                 **checkpoints,
             ),
             _defaults("CIR_COMBINER_"),

@@ -41,7 +41,7 @@ def test_every_number_of_a_training_is_an_option_with_its_own_default_and_help()
     for each in fields(TrainOptions):
         option = offered[each.name]
         assert option.opts == [flag_of(each.name)]
-        assert (option.default, option.help) == (each.default, each.metadata["help"])
+        assert (option.default, option.help) == (each.default, flags_in(each.metadata["help"]))
     assert offered["projection_dim"].opts == ["--projection"]
     assert offered["mixed_precision"].secondary_opts == ["--no-mixed-precision"]
 

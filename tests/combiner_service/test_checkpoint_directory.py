@@ -26,7 +26,8 @@ def test_a_scan_holds_for_its_interval_and_no_longer(tmp_path: Path, monkeypatch
     scandir = os.scandir
 
     def counted(path: Path) -> object:
-        looks.append(path)
+        if path == tmp_path:  # imports look into folders, too
+            looks.append(path)
         return scandir(path)
 
     monkeypatch.setattr("combiner_service.checkpoint_directory.os.scandir", counted)
@@ -134,3 +135,20 @@ def test_a_file_that_may_not_be_read_is_named_and_the_others_served(tmp_path: Pa
     found = problems(CheckpointDirectory(tmp_path, {}))
     assert found["a"] == ""
     assert "cannot be read: Permission denied" in found["b"]
+
+
+def test_folders_are_one_list_and_one_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    save_published(first / "a.pt", weights_of())
+    directory = CheckpointDirectory([first, second], {})
+    assert problems(directory) == {"a": ""}
+
+    second.mkdir()
+    save_published(second / "b.pt", weights_of())
+    assert problems(directory) == {"a": "", "b": ""}
+    save_published(second / "a.pt", weights_of())
+    assert "several files share the name" in problems(directory)["a"]
+    (second / "a.pt").unlink()
+    second.rename(tmp_path / "away")
+    assert problems(directory) == {"a": "", "b": ""}
