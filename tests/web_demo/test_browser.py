@@ -212,8 +212,9 @@ def test_judging_far_down_keeps_what_was_loaded(page: Page) -> None:
 
 def test_the_ends_of_the_slider_are_picture_alone_and_words_alone(page: Page) -> None:
     item = "/?c=garments&i0=" + quote(first_item(page))
-    for weight, alone in (("0", "image"), ("100", "text")):
-        page.goto(f"{item}&x0=in+red&m=sum&w0=50")
+    for method, weight, alone in (("sum", "0", "image"), ("combiner/garments", "100", "text")):
+        page.goto(f"{item}&x0=in+red&m={method}")
+        page.get_by_text("Now: the method decides").wait_for(state="attached")
         slider = page.locator("input[type=range]")
         slider.fill(weight)
         page.locator("button[name=weigh][value=set]").click()
@@ -221,6 +222,24 @@ def test_the_ends_of_the_slider_are_picture_alone_and_words_alone(page: Page) ->
         by_slider = order(page)
         page.goto(f"{item}&x0=in+red&m={alone}")
         assert by_slider[:12] == order(page)[:12]
+
+
+def test_the_bar_and_the_chips_say_what_the_words_changed(page: Page) -> None:
+    item = first_item(page)
+    page.goto(f"/?c=garments&i0={item}&x0=a+red+striped+dress")
+    named = int(page.locator(".gave meter").get_attribute("value") or "")
+    changed = page.locator(".card .diff .changed").all_text_contents()
+    assert any(text.endswith(("→ red", "→ striped", "→ dress")) for text in changed)
+    page.goto(f"/?c=garments&i0={item}&x0=the+same")
+    assert int(page.locator(".gave meter").get_attribute("value") or "") < 10 < named
+    page.get_by_text("These words changed little").wait_for()
+    # The picture as it is stays: what the catalog says of the first results is kept.
+    assert page.locator(".card").first.locator(".diff li:not(.changed)").count() >= 1
+    page.goto(f"/?c=garments&i0={item}&x0=in+red&m=image")
+    assert page.locator("input[type=range]").count() == 0
+    assert int(page.locator(".gave meter").get_attribute("value") or "") == 0
+    page.goto("/?c=garments&x0=a+red+dress")
+    assert page.locator(".gave").count() == 0
 
 
 def first_item(page: Page) -> str:
