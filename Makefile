@@ -81,14 +81,14 @@ settings: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
-# Installs once; again only when the lock or a project file has changed.
+# Each file by its digest; once, and again only when the lock or a project file has changed.
 $(INSTALLED): requirements.lock pyproject.toml setup.py cir/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable ./cir --editable .
 	touch $@
 
-# What the demo needs, each file by its digest; the same versions as in the whole lock.
+# What the demo needs; the same versions as in the whole lock.
 $(DEMO_INSTALLED): requirements-demo.lock pyproject.toml setup.py cir/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-demo.lock
@@ -99,7 +99,7 @@ $(DEMO_INSTALLED): requirements-demo.lock pyproject.toml setup.py cir/pyproject.
 lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile $(UPGRADE) --quiet --universal --no-header --no-annotate --no-emit-index-url \
-		--python-version 3.11 --extra dev --no-emit-package composed-image-retrieval-client \
+		--python-version 3.11 --generate-hashes --extra dev --no-emit-package composed-image-retrieval-client \
 		--output-file requirements.lock pyproject.toml
 	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 --generate-hashes --constraint requirements.lock --extra demo \

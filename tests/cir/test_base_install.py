@@ -91,3 +91,17 @@ def test_the_others_say_what_to_install(arguments: list[str], extra: str) -> Non
     assert done.returncode == 1
     assert f'pip install "composed-image-retrieval[{extra}]"' in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_model_by_name_says_that_it_needs_torch() -> None:
+    arguments = ["--architecture", "ViT-B-32", "--pretrained", "openai", "--port", "0"]
+    code = "from embedder_service.application import EmbedderApplication; import sys; "
+    code += (
+        "from embedder_service.settings import EmbedderSettings; from service_runtime.server import main; "
+    )
+    code += f"sys.exit(main(EmbedderSettings, EmbedderApplication, {arguments!r}))"
+    done = run(code)
+    assert done.returncode == 1
+    assert "ViT-B-32 by name needs; install the extra [torch]" in done.stderr
+    assert "cir models export" in done.stderr
+    assert done.stderr.count("\n") == 1
