@@ -1,9 +1,10 @@
-"""What the shipped CLIP knows, zero-shot, beside the same architecture with random weights.
+"""What the shipped CLIP knows, zero-shot, by each runtime, beside the same architecture with random weights.
 
     python -m benchmarks.garments [--items 1500] [--photos FOLDER] [--json FILE]
 
 Drawn garments are of combinations that were never trained on, at a catalog's size; photos are those that were
-kept out of training. The Combiner's table is printed by `cir compare` (docs/evaluation.md).
+kept out of training. OpenVINO reads the model folder, whose weights are float16. The Combiner's table is
+printed by `cir compare` (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cir.images.decode import Decoder
-from embedder_service.model.load import load
+from embedder_service.loading import load_served
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from scripts.small_clip.measure import labelled, named
@@ -29,6 +30,12 @@ from scripts.small_clip.samples import draw
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clothing"
 _AT_ONCE = 64
+_ROWS = (
+    ("shipped", "torch", "float32"),
+    ("shipped", "openvino", "float32"),
+    ("shipped", "openvino", "int8"),
+    ("random:1", "torch", "float32"),
+)
 
 
 def main() -> None:
@@ -38,8 +45,10 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="folder of labelled photos")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
-    models = {weights: held(weights) for weights in ("shipped", "random:1")}
-    preprocessor = models["shipped"].preprocessor
+    models = {
+        f"{weights}, {runtime} {dtype}": held(weights, runtime, dtype) for weights, runtime, dtype in _ROWS
+    }
+    preprocessor = next(iter(models.values())).preprocessor
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw(
             Path(folder) / "test",
@@ -56,25 +65,25 @@ def main() -> None:
             else []
         )
         report = {}
-        for weights, one in models.items():
-            report[weights] = named(embedded(one, drawn.pixels), drawn.attributes, one.model.encode_texts)
+        for name, one in models.items():
+            report[name] = named(embedded(one, drawn.pixels), drawn.attributes, one.model.encode_texts)
             if photos:
                 pixels = np.stack([photo.pixels for photo in photos])
                 kinds = [photo.kind for photo in photos]
-                report[weights]["photos"] = labelled(embedded(one, pixels), kinds, one.model.encode_texts)
-    table = Table("weights", "kind", "colour", "pattern", "all three", f"{len(photos)} photos, 17 labels")
-    for weights, shares in report.items():
+                report[name]["photos"] = labelled(embedded(one, pixels), kinds, one.model.encode_texts)
+    table = Table("weights, runtime", "kind", "colour", "pattern", "all three", f"{len(photos)} photos, 17 labels")
+    for row, shares in report.items():
         names = ("kind", "colour", "pattern", "all", "photos")
-        table.add_row(weights, *(f"{shares[name]:.3f}" if name in shares else "" for name in names))
+        table.add_row(row, *(f"{shares[name]:.3f}" if name in shares else "" for name in names))
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def held(weights: str) -> ServedModel:
+def held(weights: str, runtime: str, dtype: str) -> ServedModel:
     """The small CLIP with these weights."""
-    arguments = ["--architecture", "cir-small", "--pretrained", weights, "--dtype", "float32"]
-    return load(EmbedderSettings.load(arguments))
+    arguments = ["--architecture", "cir-small", "--pretrained", weights, "--dtype", dtype]
+    return load_served(EmbedderSettings.load([*arguments, "--runtime", runtime]))
 
 
 def embedded(one: ServedModel, pixels: Any) -> Any:

@@ -19,7 +19,8 @@ PIP = ["/opt/cir/bin/pip", "install", "--quiet"]
 
 def main(extras: str, index: str) -> None:
     """Resolve, then install."""
-    entries = {name(entry): entry for entry in re.split(r"\n(?=\S)", Path("requirements.lock").read_text())}
+    # Some packages have several entries, for different versions of Python.
+    entries = {pin(entry): entry for entry in re.split(r"\n(?=\S)", Path("requirements.lock").read_text())}
     constraints, report, pinned = Path("constraints.txt"), Path("report.json"), Path("pinned.txt")
     constraints.write_text("".join(f"{first_line(entry)}\n" for entry in entries.values()))
     more = ["--extra-index-url", index] if index else []
@@ -32,8 +33,8 @@ def main(extras: str, index: str) -> None:
         if "archive_info" not in origin:
             continue  # the project itself
         requirement = f"{facts['name']}=={facts['version']}"
-        entry = entries.get(name(requirement), "")
-        if index and facts["version"] not in first_line(entry):
+        entry = entries.get(pin(requirement), "")
+        if index and not entry:
             entry = f"{requirement} --hash=sha256:{origin['archive_info']['hashes']['sha256']}"
         if not entry:
             raise SystemExit(f"{requirement} is not in requirements.lock; run make lock")
@@ -42,9 +43,10 @@ def main(extras: str, index: str) -> None:
     subprocess.run([*PIP, *more, "--no-deps", "--require-hashes", "--requirement", pinned], check=True)
 
 
-def name(entry: str) -> str:
-    """Return the name of an entry as indexes compare names."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[=\s]", entry, maxsplit=1)[0]).lower()
+def pin(entry: str) -> tuple[str, str]:
+    """Return name and version of an entry, the name as indexes compare names."""
+    name, _, version = entry.split(maxsplit=1)[0].partition("==")
+    return re.sub(r"[-_.]+", "-", name).lower(), version
 
 
 def first_line(entry: str) -> str:
