@@ -71,7 +71,9 @@ def main() -> None:
                 pixels = np.stack([photo.pixels for photo in photos])
                 kinds = [photo.kind for photo in photos]
                 report[name]["photos"] = labelled(embedded(one, pixels), kinds, one.model.encode_texts)
-    table = Table("weights, runtime", "kind", "colour", "pattern", "all three", f"{len(photos)} photos, 17 labels")
+    table = Table(
+        "weights, runtime", "kind", "colour", "pattern", "all three", f"{len(photos)} photos, 17 labels"
+    )
     for row, shares in report.items():
         names = ("kind", "colour", "pattern", "all", "photos")
         table.add_row(row, *(f"{shares[name]:.3f}" if name in shares else "" for name in names))
