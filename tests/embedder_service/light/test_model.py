@@ -220,4 +220,4 @@ print(served.info.fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["clip-fc3936d920c5a140b62e9daaf8e621d1"]
+    assert done.stdout.split() == ["clip-45a368aa209892311f7a91084d6fe0c9"]
