@@ -101,6 +101,7 @@ func Dial(address string, options ...Option) (*Client, error) {
 			grpc.MaxRetryRPCBufferSize(maxMessageBytes),
 		),
 		grpc.WithUnaryInterceptor(interceptor(set.key)),
+		grpc.WithStreamInterceptor(streamInterceptor(set.key)),
 	}
 	if replicas := strings.Split(address, ","); len(replicas) > 1 {
 		var found resolver.State
@@ -139,5 +140,16 @@ func interceptor(key string) grpc.UnaryClientInterceptor {
 		}
 		var trailer metadata.MD
 		return fromRPC(invoke(ctx, method, request, answer, conn, append(options, grpc.Trailer(&trailer))...), trailer)
+	}
+}
+
+// streamInterceptor sends the key.
+func streamInterceptor(key string) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, description *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+		open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		if key != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, keyHeader, key)
+		}
+		return open(ctx, description, conn, method, options...)
 	}
 }

@@ -1,6 +1,7 @@
 package cir
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,5 +119,91 @@ func TestAnItemWrittenByTheClientIsFound(t *testing.T) {
 	}
 	if !slices.Equal(ids, []string{"written by Go"}) {
 		t.Error(ids)
+	}
+}
+
+// garments are the drawn images as items, from the first on; after `until` of them the source fails.
+func garments(t *testing.T, until int) func(func(*searchv1.ItemWrite, error) bool) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(os.Getenv("CIR_TEST_IMAGES"), "*.jpg"))
+	if err != nil || len(paths) != 15 {
+		t.Fatal(paths, err)
+	}
+	return func(yield func(*searchv1.ItemWrite, error) bool) {
+		for i, path := range paths {
+			if i == until {
+				yield(nil, errors.New("the source is gone"))
+				return
+			}
+			encoded, err := os.ReadFile(path)
+			payload, _ := Payload(map[string]any{"number": i})
+			item := &searchv1.Item{Id: filepath.Base(path), Payload: payload}
+			if i == 3 {
+				encoded = []byte("no image")
+			}
+			if !yield(&searchv1.ItemWrite{Item: item, Content: encoded}, err) {
+				return
+			}
+		}
+	}
+}
+
+func TestACatalogIsMadeFromNothing(t *testing.T) {
+	client := service(t)
+	ctx := soon(t)
+	schema := map[string]searchv1.FieldType{"number": searchv1.FieldType_INTEGER}
+	request := &searchv1.CreateCatalogRequest{CatalogId: "made-by-go", Schema: schema}
+	if _, err := client.Catalogs.CreateCatalog(ctx, request); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Catalogs.CreateCatalog(ctx, request)
+	if status.Code(err) != codes.AlreadyExists || ReasonOf(err) != commonv1.ErrorReason_CATALOG_EXISTS {
+		t.Error(err)
+	}
+	parent := CatalogName("made-by-go")
+	version, err := client.Catalogs.CreateCatalogVersion(ctx, &searchv1.CreateCatalogVersionRequest{Parent: parent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A program that breaks off, and one that goes on.
+	options := ImportOptions{Token: "one", BatchItems: 2}
+	if _, err := client.ImportItems(ctx, version.GetName(), garments(t, 6), options); err == nil || err.Error() != "the source is gone" {
+		t.Fatal(err)
+	}
+	var answers int
+	options.OnProgress = func(*Imported) { answers++ }
+	done, err := client.ImportItems(ctx, version.GetName(), garments(t, -1), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done.Done != 15 || done.Written != 14 || done.Rejected != 1 || len(done.Errors) != 1 || answers == 0 {
+		t.Error(done, answers)
+	}
+	if done.Errors[0].GetReason() != commonv1.ErrorReason_IMAGE_UNREADABLE || done.Errors[0].GetIndex() != 3 {
+		t.Error(done.Errors)
+	}
+	count := uint64(14)
+	finish := &searchv1.FinishCatalogVersionRequest{Name: version.GetName(), ExpectedItemCount: &count}
+	if _, err := client.Catalogs.FinishCatalogVersion(ctx, finish); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Catalogs.PublishCatalogVersion(ctx, &searchv1.PublishCatalogVersionRequest{Name: version.GetName()}); err != nil {
+		t.Fatal(err)
+	}
+	batch := &searchv1.BatchSearchRequest{Requests: []*searchv1.SearchRequest{
+		{Catalog: parent, Turns: []*searchv1.Turn{Turn(nil, "a dress")}, Filter: All(AtLeast("number", 5))},
+		{Catalog: CatalogName("missing"), Turns: []*searchv1.Turn{Turn(nil, "a dress")}},
+	}}
+	found, err := client.Search.BatchSearch(ctx, batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := found.GetOutcomes()[0].GetResponse(), found.GetOutcomes()[1].GetError()
+	if len(first.GetResults()) != 10 || second.GetReason() != commonv1.ErrorReason_CATALOG_NOT_FOUND {
+		t.Error(found)
+	}
+	_, err = client.ImportItems(ctx, version.GetName(), garments(t, -1), ImportOptions{})
+	if ReasonOf(err) != commonv1.ErrorReason_VERSION_STATE {
+		t.Error(err)
 	}
 }

@@ -11,6 +11,8 @@ import { CatalogService, ListItemsRequestSchema } from "./gen/cir/search/v1/cata
 import type { Item } from "./gen/cir/search/v1/catalog_pb.js";
 import { SearchRequestSchema, SearchService } from "./gen/cir/search/v1/search_pb.js";
 import type { SearchResult } from "./gen/cir/search/v1/search_pb.js";
+import { importItems } from "./imports.js";
+import type { Imported, ImportOptions } from "./imports.js";
 
 /** The service config of every client, as docs/clients.md publishes it. */
 export const serviceConfig = readFileSync(new URL("../../service_config.json", import.meta.url), "utf8");
@@ -150,6 +152,19 @@ export class Client {
       yield* page.items;
       request.pageToken = page.nextPageToken;
     } while (request.pageToken !== "");
+  }
+
+  /**
+   * Writes items into a version that is being built (`createCatalogVersion`), by its resource name. The items are read
+   * once, in order. Each is written exactly once, also when the connection or the service breaks meanwhile; items that
+   * the service rejects fail alone. `finishCatalogVersion` and `publishCatalogVersion` come next.
+   */
+  importItems(
+    version: string,
+    items: Parameters<typeof importItems>[3],
+    options?: ImportOptions,
+  ): Promise<Imported> {
+    return importItems(this.#channel, this.#metadata, version, items, options);
   }
 
   /** Ends the channel; calls under way fail. */

@@ -1,5 +1,7 @@
 export * from "./client.js";
 export * from "./errors.js";
+export { versionName } from "./imports.js";
+export type { Imported, ImportOptions } from "./imports.js";
 export * from "./query.js";
 export { ErrorReason } from "./gen/cir/common/v1/errors_pb.js";
 export * from "./gen/cir/common/v1/payload_pb.js";

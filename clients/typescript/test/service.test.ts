@@ -1,12 +1,12 @@
 /** Against the search service that `make test-clients` has started: catalog "shop" holds drawn garments. */
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
 import {
-  CirError, Client, TurnKind, all, catalogName, equal, fields, imageFile, item, not, payload, range, turn,
+  CirError, Client, ErrorReason, FieldType, TurnKind, all, catalogName, equal, fields, imageFile, item, not, payload, range, turn,
 } from "../src/index.js";
 
 const address = process.env["CIR_TEST_SERVER"] ?? "";
@@ -60,4 +60,43 @@ test("an item written by the client is found", { skip }, async () => {
   const query = { catalog, turns: [turn(item(id))], filter: all(equal("kind", id)), excludeReferences: false };
   for await (const result of client.results(query)) ids.push(result.item?.id);
   assert.deepEqual(ids, [id]);
+});
+
+/** The drawn images as items, from the first on; after `until` of them the source fails. */
+async function* garments(until = Infinity) {
+  const names = (await readdir(images)).filter((name) => name.endsWith(".jpg")).sort();
+  for (const [number, id] of names.entries()) {
+    if (number === until) throw new Error("the source is gone");
+    const content = number === 3 ? Buffer.from("no image") : await readFile(join(images, id));
+    yield { item: { id, payload: payload({ number }) }, content };
+  }
+}
+
+test("a catalog is made from nothing", { skip }, async () => {
+  const request = { catalogId: "made-by-ts", schema: { number: FieldType.INTEGER } };
+  await client.catalogs.createCatalog(request);
+  await assert.rejects(client.catalogs.createCatalog(request), { codeName: "ALREADY_EXISTS", reason: "CATALOG_EXISTS" });
+  const made = catalogName("made-by-ts");
+  const { name } = await client.catalogs.createCatalogVersion({ parent: made });
+  // A program that breaks off, and one that goes on.
+  const options = { token: "one", batchItems: 2 };
+  await assert.rejects(client.importItems(name, garments(6), options), /the source is gone/);
+  let answers = 0;
+  const done = await client.importItems(name, garments(), { ...options, onProgress: () => (answers += 1) });
+  assert.deepEqual([done.done, done.written, done.rejected], [15n, 14n, 1n]);
+  assert.deepEqual(done.errors.map(({ index, reason }) => [index, reason]), [[3, ErrorReason.IMAGE_UNREADABLE]]);
+  assert.ok(answers > 0);
+  await client.catalogs.finishCatalogVersion({ name, expectedItemCount: 14n });
+  await client.catalogs.publishCatalogVersion({ name });
+  const turns = [turn(undefined, "a dress")];
+  const { outcomes } = await client.search.batchSearch({
+    requests: [
+      { catalog: made, turns, filter: all(range("number", { gte: 5 })) },
+      { catalog: catalogName("missing"), turns },
+    ],
+  });
+  const [first, second] = outcomes.map(({ outcome }) => outcome);
+  assert.equal(first?.case === "response" && first.value.results.length, 10);
+  assert.equal(second?.case === "error" && second.value.reason, ErrorReason.CATALOG_NOT_FOUND);
+  await assert.rejects(client.importItems(name, garments()), { reason: "VERSION_STATE" });
 });
