@@ -55,6 +55,8 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
         self.looks = True
         #: What embeddings wait for before they are made.
         self.gate: asyncio.Event | None = None
+        #: Seconds that each embedding takes.
+        self.delay = 0.0
         #: One entry for each call that came to the gate; set when a call was cancelled there.
         self.arrivals: asyncio.Queue[None] = asyncio.Queue()
         self.cancelled = asyncio.Event()
@@ -125,6 +127,7 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
             await context.abort_with_status(refusal.status())
 
     async def _wait(self) -> None:
+        await asyncio.sleep(self.delay)
         if self.gate is None:
             return
         self.arrivals.put_nowait(None)
