@@ -69,13 +69,16 @@ def evaluate(
     pretrained: PretrainedOption = "",
     json: Json = False,
 ) -> None:
-    """Print the recalls of a combiner with the protocol they were measured by, and what was missing."""
+    """Print the recalls of a combiner with the protocol they were measured by, and what was missing.
+
+    Image alone and text alone stand below: what a query's one side answers already.
+    """
     require("combiner", what="cir evaluate")
     from cir_cli.run_evaluate import Experiment, run_evaluate
     from combiner_training.evaluation.tables import evaluation_table
 
     with report_errors():
-        evaluation, talks = run_evaluate(
+        evaluation, alone, talks = run_evaluate(
             Experiment(
                 dataset,
                 root,
@@ -94,9 +97,12 @@ def evaluate(
             device=device,
         )
     if json:
-        print_json({**evaluation.document(), **({"dialogues": talks.document()} if talks else {})})
+        sides = {each.combiner: dict(each.metrics) for each in alone}
+        print_json(
+            {**evaluation.document(), "alone": sides, **({"dialogues": talks.document()} if talks else {})}
+        )
         return
-    print(evaluation_table(evaluation))
+    print(evaluation_table(evaluation, alone))
     if talks:
         print_dialogues([talks])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from combiner_service.builtin import ImageCombiner, TextCombiner
 from combiner_training.captions import Joining
 from combiner_training.datasets.base import Dialogue, Split
 from combiner_training.datasets.load import Dataset, load_splits, own_dialogues
@@ -90,8 +91,8 @@ class Experiment:
 
 def run_evaluate(
     experiment: Experiment, split: str, combiner: str, *, text_weight: float | None, device: str
-) -> tuple[Evaluation, DialogueEvaluation | None]:
-    """Evaluate one combiner, on dialogues too where there are some.
+) -> tuple[Evaluation, tuple[Evaluation, ...], DialogueEvaluation | None]:
+    """Evaluate one combiner, image alone and text alone beside it, and it on dialogues where there are some.
 
     Raises:
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
@@ -99,11 +100,13 @@ def run_evaluate(
     features = open_folder(experiment.features)
     chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
     splits = experiment.splits(split)
-    evaluation = evaluate(
-        chosen, experiment.queries(splits, features), experiment.protocol, text_weight=text_weight
-    )
+    queries = experiment.queries(splits, features)
+    evaluation = evaluate(chosen, queries, experiment.protocol, text_weight=text_weight)
+    # Many queries of public data sets are answered by one side alone.
+    sides = (ImageCombiner(), TextCombiner())
+    alone = tuple(evaluate(side, queries, experiment.protocol) for side in sides)
     talks = _on_dialogues(experiment, split, splits, [chosen], features)
-    return evaluation, talks[0] if talks else None
+    return evaluation, alone, talks[0] if talks else None
 
 
 def run_compare(

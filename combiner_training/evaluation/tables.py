@@ -18,11 +18,15 @@ _ABBREVIATED = {
 }
 
 
-def evaluation_table(evaluation: Evaluation) -> str:
-    """One combiner: a line for each part and one for the mean, with protocol and counts."""
+def evaluation_table(evaluation: Evaluation, alone: Sequence[Evaluation] = ()) -> str:
+    """One combiner: a line for each part and one for the mean, with protocol and counts.
+
+    `alone` are evaluations of one side of the queries, which get a line each.
+    """
     metrics = list(evaluation.metrics)
     rows = [[name, *_percent(part, metrics)] for name, part in evaluation.parts.items()]
     rows.append(["mean" if rows else evaluation.protocol.dataset, *_percent(evaluation.metrics, metrics)])
+    rows += [[f"{each.combiner} alone", *_percent(each.metrics, metrics)] for each in alone]
     return "\n".join(
         (
             f"**{evaluation.combiner}**, in percent; {evaluation.protocol.text}",

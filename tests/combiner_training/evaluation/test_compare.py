@@ -120,10 +120,11 @@ def test_published_numbers_stand_beside_with_source_and_protocol(dataset: str, k
 def test_one_evaluation_as_a_table() -> None:
     protocol = protocol_for("fashioniq")
     parts = [part_of("fashioniq", "dress/val"), part_of("fashioniq", "shirt/val")]
-    table = evaluation_table(evaluate(SumCombiner(), parts, protocol))
+    alone = evaluate(ImageCombiner(), parts, protocol)
+    table = evaluation_table(evaluate(SumCombiner(), parts, protocol), [alone])
     assert "60 of 60 queries over 60 images; nothing is missing; mean text weight 0.500" in table
     assert [line.split("|")[1].strip() for line in table.splitlines()[3:]] == [
-        "", "--------- ".strip(), "dress/val", "shirt/val", "mean",
+        "", "-----------", "dress/val", "shirt/val", "mean", "image alone",
     ]  # fmt: skip
 
 
