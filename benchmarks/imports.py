@@ -1,0 +1,120 @@
+"""Images per second of ImportItems from a client, beside `cir index` over the same images in the same run.
+
+    python -m benchmarks.imports [--images 512] [--rounds 5] [--json FILE]
+
+- `index`: the indexer, from the folder to a published version; the baseline.
+- `import`: a client reads the same files and imports them over gRPC through the search service; the version
+  is finished and published.
+
+Both take turns, with the same embedder (the shipped model, its cache off) and an embedded store each; the
+median of the ratios of each turn counts, so that a busy machine changes little. `--null` measures with an
+embedder that computes nothing, which shows the overhead alone. Goal with the shipped model: 0.9 of `index`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cir
+from benchmarks._processes import running
+from benchmarks.indexer import PHOTOS, gather, index_rate
+from benchmarks.indexer_overhead import null_embedder
+from indexer import IndexingOptions
+
+SHIPPED = {
+    "ARCHITECTURE": "cir-small",
+    "PRETRAINED": "shipped",
+    "LOG_LEVEL": "warning",
+    # Every image is sent several times; each time it has to cost what it costs.
+    "IMAGE_CACHE_ITEMS": "0",
+}
+
+
+def import_rate(folder: Path, address: str, catalog: str) -> float:
+    """Images per second from the folder to a published version, by the blocking client."""
+    paths = sorted(folder.iterdir())
+    with cir.Client(address) as client:
+        started = time.perf_counter()
+        client.create_catalog(catalog, schema={"filename": "keyword"})
+        version = client.create_version(catalog).name
+        items = (cir.ItemWrite(path.name, path, payload={"filename": path.name}) for path in paths)
+        done = client.import_items(catalog, version, items)
+        client.finish_version(catalog, version, expected_items=len(paths), timeout=600)
+        client.publish(catalog, version)
+        seconds = time.perf_counter() - started
+    if done.written != len(paths):
+        raise SystemExit(f"{done.rejected} images were rejected: {done.errors[:1]}")
+    return len(paths) / seconds
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run everything; returns the figures by name."""
+    indexed, imported = [], []
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch, "images")
+        folder.mkdir()
+        images = gather(arguments.data, arguments.images, folder)
+        log = Path(scratch, "log")
+        if arguments.null:
+            embedder = stack.enter_context(null_embedder())
+        else:
+            embedder = stack.enter_context(running("embedder_service", SHIPPED, log=log)).address
+        store = f"edge://{Path(scratch, 'imported')}"
+        search = stack.enter_context(
+            running("search_service", {"EMBEDDER": embedder, "STORE": store, "LOG_LEVEL": "warning"}, log=log)
+        ).address
+        import_rate(folder, search, "warm-up")
+        for turn in range(arguments.rounds):
+            data = Path(scratch, f"data{turn}")
+            indexed.append(asyncio.run(index_rate(folder, data, embedder, IndexingOptions())))
+            imported.append(import_rate(folder, search, f"turn{turn}"))
+    ratios = [ours / theirs for ours, theirs in zip(imported, indexed, strict=True)]
+    return {
+        "images": images,
+        "embedder": "null" if arguments.null else "shipped",
+        "cores": len(os.sched_getaffinity(0)),
+        "rounds": arguments.rounds,
+        "images_per_second": {
+            "index": round(statistics.median(indexed), 1),
+            "import": round(statistics.median(imported), 1),
+        },
+        "import_over_index": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in sorted(ratios)],
+    }
+
+
+def main() -> None:
+    """Measure, print a table, write JSON where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=512, help="images to index and to import")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of index and import")
+    parser.add_argument("--null", action="store_true", help="an embedder that computes nothing")
+    parser.add_argument("--data", type=Path, default=PHOTOS, help="folder of .jpg files")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    arguments = parser.parse_args()
+    figures = measure(arguments)
+    rates = figures["images_per_second"]
+    print(
+        f"{figures['images']}, {figures['embedder']} embedder, {figures['cores']} cores, "
+        f"median of {figures['rounds']} turns"
+    )
+    print(f"  cir index, folder to published version   {rates['index']:>8.1f} images/s")
+    print(f"  ImportItems, the same by a client        {rates['import']:>8.1f} images/s")
+    print(f"  import / index {figures['import_over_index']} (each turn: {figures['ratios']})")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
