@@ -60,7 +60,7 @@ def evaluate(
     text_weight: Annotated[
         float | None,
         typer.Option(
-            "--text-weight", min=0, max=1, help="In place of the combiner's own weight of the text."
+            "--text-weight", min=0, max=1, help="Between the image (0) and the text (1), as in a search."
         ),
     ] = None,
     dialogues: DialoguesOption = None,
