@@ -44,11 +44,20 @@ def make(
     finally:
         progress.stop()
     if json:
-        files = {"manifest": made.manifest, "triplets": made.triplets, "dialogues": made.dialogues}
+        files = {
+            "manifest": made.manifest,
+            "triplets": made.triplets,
+            "dialogues": made.dialogues,
+            "wordings": made.wordings,
+        }
         print_json({**{name: str(path) for name, path in files.items()}, **made.counts})
         return
     print(f"drew {made.counts['garments']:,} garments: {made.manifest}")
-    for name, path in (("triplets", made.triplets), ("dialogues", made.dialogues)):
+    for name, path in (
+        ("triplets", made.triplets),
+        ("dialogues", made.dialogues),
+        ("wordings", made.wordings),
+    ):
         counts = (
             f"{count:,} {key.removesuffix(f'_{name}')}"
             for key, count in made.counts.items()

@@ -21,7 +21,7 @@ from combiner_training.datasets.triplets import DIALOGUES_FILE, TRIPLETS_FILE
 from garments.augment import Size
 from garments.items import Item, catalog_items, seed_of
 from garments.language import caption, captions
-from garments.queries import GarmentDialogue, Triplet, dialogues, gallery_of, triplets
+from garments.queries import GarmentDialogue, Triplet, dialogues, gallery_of, triplets, wordings
 from garments.render import SIZE, render
 from garments.vocabulary import VALUES, Attributes, SplitName, names_of, split_of
 from service_runtime.files import write_json_lines
@@ -31,6 +31,9 @@ _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 # Queries for each item of the catalog; dialogues there are none of in train.
 _TRIPLETS: Mapping[SplitName, float] = {"train": 8.0, "val": 0.25, "test": 0.5}
 _DIALOGUES: Mapping[SplitName, float] = {"val": 0.0625, "test": 0.125}
+# Test queries that are asked in several wordings, for each item of the catalog.
+_WORDED = 0.0625
+WORDINGS_FILE = "wordings.jsonl"
 _CHUNK = 16  # images that a worker takes at a time
 
 
@@ -45,6 +48,7 @@ class CatalogResult:
     manifest: Path
     triplets: Path
     dialogues: Path
+    wordings: Path
     counts: Mapping[str, int]
 
 
@@ -60,7 +64,8 @@ def make_catalog(
     """Draw `size` garments into a folder and write what is known about them.
 
     `garments.jsonl` is a manifest for the indexer (id, image, attributes, split, price, caption),
-    `triplets.jsonl` is read by `load_triplets`, `dialogues.jsonl` by `load_dialogues`. Two runs with one size
+    `triplets.jsonl` is read by `load_triplets`, `dialogues.jsonl` by `load_dialogues`; `wordings.jsonl`, test
+    queries in several wordings each, is a manifest of triplets, too. Two runs with one size
     and seed write the same bytes, whatever the number of processes (`workers`) that draw. `image_size` is the
     width and height of an image; `on_image` is called with the number of images that are drawn.
 
@@ -90,8 +95,14 @@ def make_catalog(
     talks = {
         split: list(dialogues(items, split, round(share * size), seed)) for split, share in _DIALOGUES.items()
     }
+    worded = list(wordings(asked["test"], "test", round(_WORDED * size), seed))
     gallery = (
         {"image": item.image, "split": split} for split in _SPLITS for item in gallery_of(items, split)
+    )
+    same = (
+        _triplet_row(f"wish-{number}-{letter}", "test", query)
+        for number, queries_of_wish in enumerate(worded, start=1)
+        for letter, query in zip("abcdefgh", queries_of_wish, strict=False)
     )
     queries = (
         _triplet_row(f"{split}-{number}", split, made)
@@ -106,10 +117,19 @@ def make_catalog(
     counts = {"garments": len(items)}
     counts |= {f"{split}_triplets": len(rows) for split, rows in asked.items()}
     counts |= {f"{split}_dialogues": len(rows) for split, rows in talks.items()}
-    made = CatalogResult(folder / "garments.jsonl", folder / TRIPLETS_FILE, folder / DIALOGUES_FILE, counts)
+    counts |= {"test_wordings": sum(map(len, worded))}
+    made = CatalogResult(
+        folder / "garments.jsonl",
+        folder / TRIPLETS_FILE,
+        folder / DIALOGUES_FILE,
+        folder / WORDINGS_FILE,
+        counts,
+    )
     write_json_lines(made.manifest, map(_item_row, items))
     write_json_lines(made.triplets, chain(gallery, queries))
     write_json_lines(made.dialogues, conversations)
+    whole = ({"image": item.image, "split": "test"} for item in gallery_of(items, "test"))
+    write_json_lines(made.wordings, chain(whole, same))
     return made
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from garments.items import Item, Shelf
 from garments.language import phrase
@@ -21,6 +21,9 @@ from garments.vocabulary import (
 )
 
 _HARD_NEGATIVES = 4
+WORDINGS = 4
+"""Texts of one wish, where wishes are asked for in several."""
+_WORDING_DRAWS = 20
 # Draws for one query: with few items most edits lead to a garment that the catalog does not have.
 _MOST_DRAWS = 400
 
@@ -74,6 +77,22 @@ def triplets(items: tuple[Item, ...], split: SplitName, count: int, seed: int) -
         if made and (made.reference.id, made.text) not in seen:
             seen.add((made.reference.id, made.text))
             yield made
+
+
+def wordings(
+    made: Iterable[Triplet], split: SplitName, count: int, seed: int
+) -> Iterator[tuple[Triplet, ...]]:
+    """Up to `count` of the queries, each in `WORDINGS` different texts of the split; others are left out."""
+    rng = random.Random(f"wordings/{split}/{seed}")  # noqa: S311  # queries, not secrets
+    found = 0
+    for query in made:
+        texts = {query.text: None}
+        for _ in range(_WORDING_DRAWS):
+            if len(texts) < WORDINGS:
+                texts[phrase(query.edits, query.reference.attributes, split, rng)] = None
+        if len(texts) == WORDINGS and found < count:
+            found += 1
+            yield tuple(replace(query, text=text) for text in texts)
 
 
 def draw_edits(wanted: Attributes, count: int, rng: random.Random) -> tuple[Edit, ...]:

@@ -78,6 +78,16 @@ def test_every_split_can_be_loaded_and_answered(made: CatalogResult) -> None:
     assert len(load_triplets(made.triplets, "train").gallery) < LEAST_SIZE
 
 
+def test_wishes_come_in_four_wordings_each(made: CatalogResult) -> None:
+    split = load_triplets(made.wordings, "test")
+    texts: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    for query in split.queries:
+        texts.setdefault((query.reference, query.targets), set()).update(query.texts)
+    assert len(split.queries) == made.counts["test_wordings"] == 4 * len(texts) > 0
+    assert {len(each) for each in texts.values()} == {4}
+    assert set(split.gallery) == set(load_triplets(made.triplets, "test").gallery)
+
+
 def test_dialogues_can_be_loaded(made: CatalogResult) -> None:
     images = {json.loads(line)["image"] for line in made.manifest.read_text().splitlines()}
     for name in ("val", "test"):
