@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -88,6 +89,7 @@ class SearchApplication(Application):
             raise StartupError(f"store {settings.store}: {error}") from error
         self._channels: list[grpc.aio.Channel] = []
         self._catalogs: CatalogServicer | None = None
+        self._search: SearchServicer | None = None
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add both servicers."""
@@ -96,6 +98,7 @@ class SearchApplication(Application):
         embedder = EmbedderClient(self._channels[0], settings.embedder, self._upstream.metadata)
         combiner = CombinerClient(self._channels[1], settings.combiner, self._upstream.metadata)
         search = SearchServicer(self._store, embedder, combiner, settings)
+        self._search = search
         self._metrics = search.metrics
         search_pb2_grpc.add_SearchServiceServicer_to_server(search, server)
         self._catalogs = CatalogServicer(self._store, embedder, settings)
@@ -123,6 +126,8 @@ class SearchApplication(Application):
         """Close the channels and the store."""
         if self._catalogs is not None:
             await self._catalogs.close()
+        if self._search is not None:
+            await asyncio.to_thread(self._search.close)
         for channel in self._channels:
             await channel.close()
         await self._store.close()

@@ -16,6 +16,7 @@ from search_service.embedder_client import EmbedderClient
 from search_service.embeddings import SharedEmbeddings
 from search_service.metrics import SearchMetrics
 from search_service.pages import page_bytes
+from search_service.query_log import QueryLog
 from search_service.search import SearchHandler
 from search_service.settings import SearchSettings
 from search_service.store import UnindexedItems, to_service_error
@@ -48,6 +49,14 @@ class SearchServicer(rpc.SearchServiceServicer):
         self._embedder = embedder
         self._combiner = combiner
         self._settings = settings
+        self._query_log = (
+            QueryLog(settings.query_log, settings.query_log_bytes) if settings.query_log else None
+        )
+
+    def close(self) -> None:
+        """Write what waits for the query log."""
+        if self._query_log is not None:
+            self._query_log.close()
 
     async def Search(
         self,
@@ -57,6 +66,8 @@ class SearchServicer(rpc.SearchServiceServicer):
         """Find items; see protos/cir/search/v1/search.proto."""
         response = await self._handler.handle(request, context)
         self.metrics.record_response(response)
+        if self._query_log is not None:
+            self._query_log.write(request, response)
         return response
 
     async def BatchSearch(

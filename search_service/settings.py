@@ -78,6 +78,16 @@ class SearchSettings(ServiceSettings):
         SecretStr(""), description="API key, where embedder and combiner ask for one; read scope is enough."
     )
     default_combiner: str = Field(DEFAULT_COMBINER, description="Combiner for requests that name none.")
+    query_log: Path | None = Field(
+        None,
+        description="File that gets a line of JSON for each search: its request id, its items and texts, and "
+        "the ids that were shown; no images. Unset: none is written. See docs/adapt.md.",
+    )
+    query_log_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        description="Bytes after which query_log is renamed to end in .1, replacing the one before.",
+    )
     call_timeout_seconds: float = Field(
         10.0, gt=0, description="Longest time for one request, and for one call to another service."
     )

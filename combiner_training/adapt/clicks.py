@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from combiner_training.adapt.columns import AdaptError
-from combiner_training.datasets.base import DatasetError, Query, as_list, as_text, field, read_rows
+from combiner_training.datasets.base import DatasetError, Query, as_list, as_text, read_rows
 
 _MOST_CHARACTERS = 1_000
 _MOST_UNKNOWN = 0.5
+_NO_CLICK = "without a reference item, a text or a click"
 #: Times that a query is repeated at the most, however often it was clicked.
 MOST_TIMES = 4
 
@@ -29,8 +30,9 @@ class Clicks:
 def read_clicks(path: Path, names: Sequence[str], kept: Collection[str]) -> Clicks:
     """Read a log in JSON Lines or Parquet: `reference`, `text`, `clicked` and, if there are any, `shown` ids.
 
-    A row whose ids the catalog does not have is left out and counted, as is one whose clicked item is among
-    those `kept` for the test. Clicks on the reference itself teach nothing.
+    Rows that teach nothing are left out and counted: those of a query log that nobody clicked or that have
+    no item as their reference, those with ids that the catalog does not have, clicks on the reference itself,
+    and clicks on items that are `kept` for the test.
 
     Raises:
         AdaptError: A row cannot be read, or most rows have ids that the catalog does not have.
@@ -43,9 +45,11 @@ def read_clicks(path: Path, names: Sequence[str], kept: Collection[str]) -> Clic
     try:
         for where, row in read_rows(path):
             counts["rows"] += 1
+            if not {"reference", "text", "clicked"} <= row.keys():
+                counts[_NO_CLICK] += 1
+                continue
             reference, text, chosen = (
-                as_text(field(row, name, where), f"{where}, {name}")
-                for name in ("reference", "text", "clicked")
+                as_text(row[name], f"{where}, {name}") for name in ("reference", "text", "clicked")
             )
             others = [
                 as_text(one, f"{where}, shown") for one in as_list(row.get("shown", []), f"{where}, shown")
@@ -66,10 +70,11 @@ def read_clicks(path: Path, names: Sequence[str], kept: Collection[str]) -> Clic
                 shown.setdefault(key, {}).update(dict.fromkeys(one for one in others if one in known))
     except DatasetError as error:
         raise AdaptError(str(error)) from error
-    if counts["with unknown ids"] > _MOST_UNKNOWN * counts["rows"] or not counts["rows"]:
+    if counts["with unknown ids"] > _MOST_UNKNOWN * (counts["rows"] - counts[_NO_CLICK]) or not clicked:
         raise AdaptError(
             f"{counts['with unknown ids']:,} of {counts['rows']:,} rows of {path} have ids that the catalog "
-            f"does not have{f' (first {unknown})' if unknown else ''}; give the log of this catalog"
+            f"does not have{f' (first {unknown})' if unknown else ''}, {counts[_NO_CLICK]:,} no click; "
+            "give a log of this catalog's clicks"
         )
     queries = []
     for number, (key, times) in enumerate(clicked.items(), start=1):
@@ -78,4 +83,4 @@ def read_clicks(path: Path, names: Sequence[str], kept: Collection[str]) -> Clic
         for copy in range(min(MOST_TIMES, 1 + int(math.log2(times)))):
             queries.append(Query(f"click-{number}-{copy}", reference, (text,), (chosen,), group))
     counts["queries"] = len(queries)
-    return Clicks(tuple(queries), dict(counts))
+    return Clicks(tuple(queries), {what: count for what, count in counts.items() if count})
