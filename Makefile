@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO_INSTALLED := $(VENV)/.demo-installed
 PACKAGES := cir cir_cli service_runtime embedder_service combiner_service combiner_training garments \
-	vector_store search_service indexer web_demo
+	vector_store search_service indexer web_demo http_gateway
 ONCE ?=
 # Waiting threads of a model sleep instead of spinning: faster wherever cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -51,6 +51,7 @@ lint: $(INSTALLED) types layers
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/generate_settings.py --check
+	$(BIN)/python scripts/generate_openapi.py --check
 	scripts/check_contract.sh
 
 types: $(INSTALLED)
@@ -62,6 +63,7 @@ layers: $(INSTALLED)
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py
+	$(BIN)/python scripts/generate_openapi.py
 
 # Generated code of the clients in other languages; needs npm and go.
 clients:

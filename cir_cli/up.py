@@ -15,7 +15,7 @@ from cir.limits import DEFAULT_COMBINER
 from cir_cli.errors import Failure, require
 from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOptions, overruled, plan
 from cir_cli.local.processes import Stopped, running
-from cir_cli.local.readiness import own_tls, resolve_ports, web_port
+from cir_cli.local.readiness import free_ports, own_tls, resolve_ports, web_port
 from cir_cli.model_options import (
     InterpolationOption,
     MeanOption,
@@ -130,6 +130,16 @@ def up(
             help="Port of the web demo. Default: 8080, or a free one.",
         ),
     ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            "--http-port",
+            envvar="CIR_HTTP_PORT",
+            min=0,
+            max=65535,
+            help="Run the HTTP/JSON gateway too, on this port; 0 picks a free one.",
+        ),
+    ] = None,
     start_timeout: Annotated[
         float, typer.Option("--start-timeout", min=1, help="Seconds that the start may take.")
     ] = 600.0,
@@ -156,6 +166,8 @@ def up(
     has_keys = bool(api_keys_file or os.environ.get("CIR_SEARCH_API_KEYS"))
     if web and (not has_keys or os.environ.get("CIR_DEMO_SEARCH_API_KEY")):
         options = replace(options, web_port=web_port(web_port_, ports, host))
+    if http_port is not None:
+        options = replace(options, http_port=http_port or free_ports(1)[0])
     print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
     for name in overruled(plan(options), os.environ):
         print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")

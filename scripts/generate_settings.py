@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
+from http_gateway.settings import GatewaySettings
 from search_service.settings import SearchSettings
 from service_runtime.settings import ProgramSettings, ServiceSettings
 from web_demo.settings import DemoSettings
@@ -27,6 +28,7 @@ SERVICES: tuple[type[ProgramSettings], ...] = (
     EmbedderSettings,
     CombinerSettings,
     DemoSettings,
+    GatewaySettings,
 )
 _NAMES = {int: "integer", float: "number", bool: "true/false", str: "text", Path: "path", SecretStr: "secret"}
 _HEADER = """# Settings

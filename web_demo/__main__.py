@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
-import uvicorn
+from contextlib import suppress
 
 from cir.address import Address
 from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from service_runtime.errors import StartupError
+from service_runtime.http_server import serve_http
 from service_runtime.listen import bound_listener, open_sockets, remove_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from web_demo.app import Pages, delete_expired_uploads
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries
-from web_demo.connections import MAX_HEAD_BYTES, Busy, bounded_protocol
 from web_demo.delivery import PathPrefix
 from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
@@ -39,20 +35,6 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT or SIGTERM. uvicorn's own would then die of the signal, with things still open."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
 
 
 async def _serve(settings: DemoSettings) -> int:
@@ -94,25 +76,20 @@ async def _serve(settings: DemoSettings) -> int:
         sockets = open_sockets(listener)
         backend = SearchBackend(client, uploads, benchmark, page_size=settings.page_size)
         application = Pages(settings, backend, uploads, thumbnails).application()
-        server = _Server(
-            uvicorn.Config(
-                Busy(PathPrefix(application, settings.root_path), settings.max_requests),
-                http=bounded_protocol(settings),
-                ws="none",
-                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                forwarded_allow_ips=settings.proxies,
-                timeout_graceful_shutdown=settings.shutdown_grace_seconds,
-            )
-        )
         bound = bound_listener(listener, sockets)
         address = bound.url if isinstance(bound, Address) else str(bound)
         get_logger().info("serving", address=address, search=settings.search)
         deleting = asyncio.create_task(delete_expired_uploads(uploads, _DELETE_SECONDS))
         try:
-            await server.serve(sockets)
+            started = await serve_http(
+                PathPrefix(application, settings.root_path),
+                sockets,
+                max_requests=settings.max_requests,
+                max_connections=settings.max_connections,
+                head_seconds=settings.request_head_seconds,
+                grace_seconds=settings.shutdown_grace_seconds,
+                proxies=settings.proxies,
+            )
         finally:
             remove_socket(listener)
             deleting.cancel()
@@ -120,7 +97,7 @@ async def _serve(settings: DemoSettings) -> int:
                 await deleting
             uploads.close()
             thumbnails.close()
-    return 0 if server.started else 1
+    return 0 if started else 1
 
 
 if __name__ == "__main__":

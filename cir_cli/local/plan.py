@@ -28,10 +28,10 @@ def adapted_folder(data: Path) -> Path:
 class UpOptions:
     """The request made to `cir up`. Embedder and combiner listen on loopback only; ports are final.
 
-    `host` is that of the search service, and of the web demo unless it is a Unix socket.
+    `host` is that of the search service, and of the web demo and the HTTP gateway unless it is a Unix socket.
 
-    With a `web_port` the web demo is among them; `known_queries` are triplet manifests for it, and with
-    `search_tls` it reaches the search service over TLS.
+    With a `web_port` the web demo is among them, with an `http_port` the HTTP gateway; `known_queries` are
+    triplet manifests for the demo, and with `search_tls` both reach the search service over TLS.
     Without `checkpoints`, the shipped Combiner is served next to the shipped CLIP. An empty
     `default_combiner` is that Combiner where it is served, else `cir.limits.DEFAULT_COMBINER`. `traits` are
     further settings of the embedder, by name: what the weights were trained with.
@@ -48,6 +48,7 @@ class UpOptions:
     default_combiner: str = ""
     api_keys_file: Path | None = None
     web_port: int = 0
+    http_port: int = 0
     known_queries: tuple[Path, ...] = ()
     search_tls: TlsFiles | None = None
     traits: Mapping[str, str] = field(default_factory=dict)
@@ -105,17 +106,19 @@ def listeners(options: UpOptions) -> tuple[Listener, ...]:
         Address(here, options.embedder_port),
         Address(here, options.combiner_port),
         search,
-        *((Address(web, options.web_port),) if options.web_port else ()),
+        *(Address(web, port) for port in (options.web_port, options.http_port) if port),
     )
 
 
 def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
-    """Embedder, combiner, search, and the web demo where it is wanted, in the order they are shown."""
-    embedder, combiner, search, *web_address = (str(each.dialled) for each in listeners(options))
+    """Embedder, combiner, search, web demo and HTTP gateway where they are wanted, as they are shown."""
+    embedder, combiner, search, *others = (str(each.dialled) for each in listeners(options))
     keys = {"API_KEYS_FILE": str(options.api_keys_file.resolve())} if options.api_keys_file else {}
     folder = options.served_checkpoints
     checkpoints = {"CHECKPOINT_DIR": folder} if folder else {}
-    web = tuple(_web(options, address, search) for address in web_address)
+    wanted = ((options.web_port, _web), (options.http_port, _http))
+    makers = [make for port, make in wanted if port]
+    over_http = [make(options, address, search) for make, address in zip(makers, others, strict=True)]
     return (
         ServiceSpec(
             "embedder",
@@ -164,7 +167,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
             ),
             _defaults("CIR_SEARCH_"),
         ),
-        *web,
+        *over_http,
     )
 
 
@@ -183,6 +186,26 @@ def _web(options: UpOptions, address: str, search: str) -> ServiceSpec:
             **_search_tls(options.search_tls),
         ),
         _defaults("CIR_DEMO_", DATA=str((options.data / "web").resolve())),
+    )
+
+
+def _http(options: UpOptions, address: str, search: str) -> ServiceSpec:
+    tls = _search_tls(options.search_tls)
+    return ServiceSpec(
+        "http",
+        "http_gateway",
+        address,
+        "",
+        _environment(
+            "CIR_HTTP_",
+            HOST=LOOPBACK if search.startswith("unix") else options.host,
+            PORT=str(options.http_port),
+            SEARCH=search,
+            # Over TLS each service may have an authority of its own; the gateway knows that of search.
+            **({} if tls else {"EMBEDDER": str(Address(Host(LOOPBACK), options.embedder_port))}),
+            **{name.removeprefix("SEARCH_"): value for name, value in tls.items()},
+        ),
+        _defaults("CIR_HTTP_"),
     )
 
 

@@ -228,7 +228,8 @@ def running(
             services.start()
             if not services.wait_until_serving(timeout=start_timeout, on_serving=on_serving):
                 raise Stopped
-            embedder, combiner, search, *web = specs
+            embedder, combiner, search, *others = specs
+            over_http = {spec.name: spec.address for spec in others}
             up_file.write(
                 options.data,
                 up_file.UpFile(
@@ -239,7 +240,8 @@ def running(
                     store=options.store,
                     model=options.model,
                     pretrained=options.pretrained,
-                    web=web[0].address if web else "",
+                    web=over_http.get("web", ""),
+                    http=over_http.get("http", ""),
                 ),
             )
             yield services

@@ -26,6 +26,7 @@ class UpFile:
     model: str
     pretrained: str
     web: str = ""
+    http: str = ""
 
 
 @contextmanager

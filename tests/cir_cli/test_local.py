@@ -37,6 +37,7 @@ from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_por
 from cir_cli.local.up_file import UpFile
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
+from http_gateway.settings import GatewaySettings
 from search_service.settings import SearchSettings
 from service_runtime.settings import ProgramSettings
 from service_runtime.tls import TlsServerFiles
@@ -53,13 +54,14 @@ CLASSES: dict[str, type[ProgramSettings]] = {
     "combiner": CombinerSettings,
     "search": SearchSettings,
     "web": DemoSettings,
+    "http": GatewaySettings,
 }
 
 
 def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan writes names; the services' own classes have to read them."""
     loaded = {}
-    options = replace(OPTIONS, checkpoints=Path("weights"), web_port=5003)
+    options = replace(OPTIONS, checkpoints=Path("weights"), web_port=5003, http_port=5004)
     for spec in plan(options):
         for name, value in spec.environment.items():
             monkeypatch.setenv(name, value)
@@ -76,6 +78,9 @@ def test_every_variable_is_a_setting_of_its_service(monkeypatch: pytest.MonkeyPa
     web = loaded["web"]
     assert isinstance(web, DemoSettings)
     assert web.search == search.address
+    gateway = loaded["http"]
+    assert isinstance(gateway, GatewaySettings)
+    assert (gateway.search, gateway.embedder) == (search.address, embedder.address)
     assert isinstance(search, SearchSettings)
     assert (search.embedder, search.combiner) == (embedder.address, combiner.address)
     assert re.fullmatch(r"edge:///.*/data/store", search.store)

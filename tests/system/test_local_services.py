@@ -193,8 +193,10 @@ def test_over_tls_and_a_service_that_ends_by_itself_is_started_again(
     for name, path in (("CA", authority.file), ("CERTIFICATE", own.certificate), ("KEY", own.key)):
         monkeypatch.setenv(f"CIR_SEARCH_UPSTREAM_{name}", str(path))
     monkeypatch.setenv("CIR_SEARCH_UPSTREAM_TLS", "true")
-    with started(data, *MODEL) as process:
+    with started(data, *MODEL, "--http-port", "0") as process:
         up = wait_until_up(process, data)
+        with urlopen(f"http://{up['http']}/v1/info", timeout=30) as answer:
+            assert set(json.load(answer)["dependencies"].values()) == {"ok"}
         with cir.Client(up["search"], timeout=30, tls=authority.client(own)) as client:
             assert set(client.info().dependencies.values()) == {"ok"}
         # The web demo reaches it too: an item that is not there is another answer than a service that is not.

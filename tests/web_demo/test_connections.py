@@ -17,8 +17,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from cir_cli.local.readiness import free_ports
+from service_runtime.http_server import MAX_HEAD_BYTES, Busy
 from tests.web_demo.test_log_contents import status
-from web_demo.connections import MAX_HEAD_BYTES, Busy
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"

@@ -1,16 +1,19 @@
-"""HTTP connections of the page, bounded in number, in the size of a request's head, and in its time."""
+"""HTTP servers of the project: bounded in connections, in requests, in a request's head and in its time."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from socket import socket
 from typing import Any
 
 import h11
+import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from web_demo.settings import DemoSettings
 
 #: Largest head of a request: its address, which holds the conversation, and its headers.
 MAX_HEAD_BYTES = 32 * 1024
@@ -36,13 +39,12 @@ class Busy:
             self._running -= 1
 
 
-def bounded_protocol(settings: DemoSettings) -> type[asyncio.Protocol]:
-    """Return the class of connections that uvicorn opens, with the bounds of the settings.
+def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
+    """Return the class of connections that uvicorn opens.
 
-    A connection over their number is closed at once. One that has not sent the whole head of a request after
-    one to two times `request_head_seconds` is closed too; uvicorn itself would wait for ever.
+    A connection over `most` is closed at once. One that has not sent the whole head of a request after
+    one to two times `seconds` is closed too; uvicorn itself would wait for ever.
     """
-    seconds, most = settings.request_head_seconds, settings.max_connections
 
     class Bounded(H11Protocol):
         _waiting: object = None
@@ -79,3 +81,49 @@ def bounded_protocol(settings: DemoSettings) -> type[asyncio.Protocol]:
             self._looking = self.loop.call_later(seconds, self._look)
 
     return Bounded
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT or SIGTERM. uvicorn's own would then die of the signal, with things still open."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+async def serve_http(
+    application: ASGIApp,
+    sockets: list[socket],
+    *,
+    max_requests: int,
+    max_connections: int,
+    head_seconds: float,
+    grace_seconds: int,
+    proxies: Sequence[str] = (),
+) -> bool:
+    """Serve on `sockets` until SIGINT or SIGTERM; return False where it could not start.
+
+    More than `max_requests` at a time get 503, connections beyond `max_connections` are closed. `proxies` are
+    those whose X-Forwarded-For is believed. After the signal running requests get `grace_seconds`.
+    """
+    server = _Server(
+        uvicorn.Config(
+            Busy(application, max_requests),
+            http=bounded_protocol(max_connections, head_seconds),
+            ws="none",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=list(proxies),
+            timeout_graceful_shutdown=grace_seconds,
+        )
+    )
+    await server.serve(sockets)
+    return server.started

@@ -1,0 +1,1 @@
+"""HTTP/JSON in front of the gRPC services: the contract's calls by the rules of `http.toml`."""

@@ -1,0 +1,119 @@
+"""`POST /v1/embeddings` in the shape that OpenAI's clients send: texts, and images as data URLs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import numpy as np
+from starlette.responses import JSONResponse, Response
+
+from cir.embedder.v1 import embedder_pb2 as pb
+from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from cir.vectors import unpack
+from http_gateway.codec import BadJsonError
+from http_gateway.errors import refusal
+
+_MOST_INPUTS = 256
+_KNOWN = frozenset({"input", "model", "encoding_format", "dimensions", "user"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Texts and image files to embed, in order."""
+
+    inputs: Sequence[str | bytes]
+    as_base64: bool
+
+
+def read(body: Mapping[str, Any]) -> Asked:
+    """Read a request's body. `model` and `user` are taken and not used: the embedder holds one model.
+
+    Raises:
+        BadJsonError: it is none.
+    """
+    unknown = body.keys() - _KNOWN
+    if unknown:
+        name = min(unknown)
+        raise BadJsonError(f"there is no field {name[:100]!r}", name[:100])
+    given = body.get("input")
+    inputs = given if isinstance(given, list) else [given]
+    if not 0 < len(inputs) <= _MOST_INPUTS or not all(isinstance(one, str) for one in inputs):
+        raise BadJsonError(
+            f"input is a text or a list of 1 to {_MOST_INPUTS} texts, of which images are data URLs", "input"
+        )
+    encoding = body.get("encoding_format", "float")
+    if encoding not in ("float", "base64"):
+        raise BadJsonError("encoding_format is float or base64", "encoding_format")
+    if body.get("dimensions") is not None:
+        raise BadJsonError("the model has one dimension; leave dimensions out", "dimensions")
+    return Asked([_input(one, number) for number, one in enumerate(inputs)], encoding == "base64")
+
+
+def _input(text: str, number: int) -> str | bytes:
+    if not text.startswith("data:"):
+        return text
+    head, comma, data = text.partition(",")
+    try:
+        if not comma or not head.endswith(";base64"):
+            raise binascii.Error("no base64 follows")
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise BadJsonError(
+            f"input {number} is no data URL of an image: {error}", f"input[{number}]"
+        ) from error
+
+
+async def answer(
+    asked: Asked, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]], timeout: float
+) -> Response:
+    """Embed, and return the answer or the first refusal of an input.
+
+    Raises:
+        AioRpcError: the embedder refused a call, or cannot be reached.
+    """
+    stub = EmbedderServiceStub(channel)
+    texts = [number for number, one in enumerate(asked.inputs) if isinstance(one, str)]
+    images = [number for number, one in enumerate(asked.inputs) if isinstance(one, bytes)]
+    vectors: dict[int, np.ndarray[Any, np.dtype[np.float32]]] = {}
+    model = ""
+    calls: tuple[tuple[list[int], Any, Any], ...] = (
+        (texts, stub.EmbedTexts, pb.EmbedTextsRequest(texts=[str(asked.inputs[number]) for number in texts])),
+        (
+            images,
+            stub.EmbedImages,
+            pb.EmbedImagesRequest(images=[pb.ImageInput(content=_bytes(asked.inputs[n])) for n in images]),
+        ),
+    )
+    for numbers, method, request in calls:
+        if not numbers:
+            continue
+        response = await method(request, metadata=metadata, timeout=timeout)
+        if response.errors:
+            error = response.errors[0]
+            number = numbers[error.index]
+            code = next(code for code in grpc.StatusCode if code.value[0] == error.code)
+            return refusal(code, f"input {number}: {error.message}", field=f"input[{number}]")
+        rows = unpack(response.features)
+        vectors |= dict(zip(numbers, rows, strict=True))
+        model = response.features.model_fingerprint
+    data = [
+        {"object": "embedding", "index": number, "embedding": _written(vectors[number], asked.as_base64)}
+        for number in range(len(asked.inputs))
+    ]
+    # Tokens are not counted here: nobody is billed by them.
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    return JSONResponse({"object": "list", "data": data, "model": model, "usage": usage})
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def _written(vector: np.ndarray[Any, np.dtype[np.float32]], as_base64: bool) -> str | list[float]:
+    little = vector.astype("<f4")
+    return base64.b64encode(little.tobytes()).decode() if as_base64 else [float(value) for value in little]

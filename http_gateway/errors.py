@@ -1,0 +1,96 @@
+"""Refusals over HTTP: `google.rpc.Status` as JSON, with the HTTP code that its gRPC code means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+# Its messages are written out of the details.
+from google.rpc import error_details_pb2, status_pb2
+from starlette.responses import JSONResponse
+
+from service_runtime.errors import DOMAIN
+
+_DETAILS = "grpc-status-details-bin"
+_PREFIX = "type.googleapis.com/google.rpc."
+# As google/rpc/code.proto says of each.
+HTTP: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+
+
+def refusal(
+    code: grpc.StatusCode,
+    message: str,
+    *,
+    field: str = "",
+    status: int = 0,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return a refusal of this process's own: of what the services never saw."""
+    details: list[dict[str, Any]] = [
+        {"@type": f"{_PREFIX}ErrorInfo", "reason": "FIELD_INVALID", "domain": DOMAIN}
+    ]
+    if field:
+        violation = {"field": field, "description": message}
+        details.append({"@type": f"{_PREFIX}BadRequest", "fieldViolations": [violation]})
+    return _answer(
+        code, message, details if code is grpc.StatusCode.INVALID_ARGUMENT else [], status, headers or {}
+    )
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> JSONResponse:
+    """Return what a service refused, with its details; `Retry-After` where it says when to come again."""
+    status = _status(error)
+    details = [json_format.MessageToDict(one) for one in status.details] if status else []
+    headers = {}
+    for one in status.details if status else ():
+        retry = error_details_pb2.RetryInfo()
+        if one.Unpack(retry):
+            headers["Retry-After"] = str(max(1, math.ceil(retry.retry_delay.ToTimedelta().total_seconds())))
+    message = status.message if status else error.details() or error.code().name
+    return _answer(error.code(), message, details, 0, headers)
+
+
+def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+    return None
+
+
+def _answer(
+    code: grpc.StatusCode,
+    message: str,
+    details: list[dict[str, Any]],
+    status: int,
+    headers: Mapping[str, str],
+) -> JSONResponse:
+    content = {"code": code.value[0], "message": message, "details": details}
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        headers = {**headers, "WWW-Authenticate": "Bearer"}
+    return JSONResponse(content, status or HTTP.get(code, 500), dict(headers))

@@ -1,0 +1,232 @@
+"""The gateway over running services: the answers of gRPC, and refusals as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import grpc.aio
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from cir.search.v1 import search_pb2 as pb
+from http_gateway.app import Gateway
+from http_gateway.codec import from_message
+from http_gateway.settings import GatewaySettings
+from service_runtime.server import serving
+from tests.search_service.conftest import Stack
+from tests.search_service.conftest import stack as stack
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+async def web(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with AsyncExitStack() as cleanup:
+        yield await gateway(cleanup, stack.address, max_body_bytes=200_000)
+
+
+async def gateway(
+    cleanup: AsyncExitStack, address: str, embedder: str = "", **settings: Any
+) -> httpx.AsyncClient:
+    """A client of a gateway in this process."""
+    search = await cleanup.enter_async_context(grpc.aio.insecure_channel(address))
+    other = await cleanup.enter_async_context(grpc.aio.insecure_channel(embedder)) if embedder else None
+    application = Gateway(GatewaySettings(**settings), search, other).application()
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    return await cleanup.enter_async_context(
+        httpx.AsyncClient(transport=transport, base_url="http://gateway")
+    )
+
+
+async def test_a_search_is_the_one_of_grpc(web: httpx.AsyncClient, stack: Stack) -> None:
+    body = {
+        "turns": [
+            {"reference": {"itemId": "item-3"}, "text": "in red"},
+            {"text": "longer", "likedItemIds": ["item-5"]},
+        ],
+        "filter": {"must": [{"range": {"field": "price", "gte": 4, "lt": 30}}]},
+        "limit": 7,
+    }
+    answer = await web.post("/v1/catalogs/shop:search", json=body)
+    assert answer.status_code == 200, answer.text
+    request = pb.SearchRequest(catalog="catalogs/shop", limit=7)
+    request.turns.add(text="in red").reference.item_id = "item-3"
+    request.turns.add(text="longer", liked_item_ids=["item-5"])
+    condition = request.filter.must.add().range
+    condition.field = "price"
+    condition.gte.integer_value, condition.lt.integer_value = 4, 30
+    expected = from_message(await stack.search.Search(request))
+    found = answer.json()
+    assert found["results"] == json.loads(json.dumps(expected["results"]))
+    assert len(found["results"]) == 7
+    payload = found["results"][0]["item"]["payload"]
+    assert isinstance(payload["price"], int)
+    assert isinstance(payload["weight"], float)
+    assert payload["added"].keys() == {"datetime"}
+    assert found["nextPageToken"]
+    more = await web.post("/v1/catalogs/shop:search", json=body | {"pageToken": found["nextPageToken"]})
+    assert {one["item"]["id"] for one in more.json()["results"]}.isdisjoint(
+        one["item"]["id"] for one in found["results"]
+    )
+
+
+async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient) -> None:
+    item_id = "a/b c%:list?ü"
+    written = {
+        "id": item_id,
+        "payload": {
+            "colour": "red",
+            "price": 5,
+            "tags": ["a", "b"],
+            "added": {"datetime": "2026-02-03T04:05:06Z"},
+        },
+        "image": "9.jpg",
+    }
+    picture = io.BytesIO()
+    Image.new("RGB", (20, 30), "red").save(picture, "PNG")
+    content = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    answer = await web.post(
+        "/v1/catalogs/shop/items:upsert", json={"items": [{"item": written, "content": content}]}
+    )
+    assert answer.json() == {"written": 1}, answer.text
+    place = f"/v1/catalogs/shop/items/{quote(item_id, safe='')}"
+    assert (await web.get(place)).json() == written
+    listed = await web.get("/v1/catalogs/shop/items", params={"pageSize": 3})
+    assert len(listed.json()["items"]) == 3
+    only = {"filter": {"must": [{"matchAny": {"field": "price", "values": [5]}}]}}
+    found = (await web.post("/v1/catalogs/shop/items:list", json=only)).json()["items"]
+    assert {one["id"] for one in found} == {item_id, "item-5"}
+    counted = await web.post("/v1/catalogs/shop/items:facet", json={"fields": ["colour"], **only})
+    assert sum(int(one["count"]) for one in counted.json()["facets"][0]["values"]) == 2
+    assert (await web.post("/v1/catalogs/shop/items:delete", json={"itemIds": [item_id]})).json() == {
+        "deleted": 1
+    }
+    gone = await web.get(place)
+    assert gone.status_code == 404
+    assert gone.json()["code"] == 5
+    assert gone.json()["details"][0]["reason"] == "ITEM_NOT_FOUND"
+
+
+async def test_catalogs_are_told(web: httpx.AsyncClient) -> None:
+    assert [one["name"] for one in (await web.get("/v1/catalogs")).json()["catalogs"]] == ["catalogs/shop"]
+    shop = (await web.get("/v1/catalogs/shop")).json()
+    assert shop["published"]["schema"]["price"] == "INTEGER"
+    assert (await web.get("/v1/info")).json()["defaultCombiner"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "headers", "status"),
+    [
+        ("POST", "/v1/catalogs/none:search", b'{"turns": [{"text": "a"}]}', {}, 404),
+        ("POST", "/v1/catalogs/shop:search", b"{}", {}, 400),
+        ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}], "limit": -1}', {}, 400),
+        ("POST", "/v1/catalogs/shop:search", b'{"catalog": "other", "turns": []}', {}, 400),
+        ("POST", "/v1/catalogs/shop:search?limit=3", b'{"turns": [{"text": "a"}]}', {}, 400),
+        ("POST", "/v1/catalogs/shop:search", b"{}", {"content-type": "text/plain"}, 415),
+        ("POST", "/v1/catalogs/shop:search", b'{"x": "' + b"a" * 300_000 + b'"}', {}, 413),
+        ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}]}', {"x-timeout-seconds": "x"}, 400),
+        (
+            "POST",
+            "/v1/catalogs/shop:search",
+            b'{"turns": [{"text": "a"}]}',
+            {"x-timeout-seconds": "1e-9"},
+            504,
+        ),
+        ("GET", "/v1/catalogs/shop:search", b"", {}, 405),
+        ("GET", "/v1/nothing", b"", {}, 404),
+        ("GET", "/v1/catalogs/shop/items?pageSize=x", b"", {}, 400),
+        ("GET", "/v1/catalogs/shop/items?nothing=1", b"", {}, 400),
+        ("GET", "/v1/catalogs/shop/items/%FF", b"", {}, 400),
+        ("GET", "/v1/catalogs", b"", {"authorization": b"Bearer \xfc"}, 401),
+        ("POST", "/v1/embeddings", b'{"input": "a"}', {}, 501),
+    ],
+)
+async def test_refusals_are_status_in_json(
+    web: httpx.AsyncClient, method: str, path: str, content: bytes, headers: dict[str, Any], status: int
+) -> None:
+    answer = await web.request(
+        method, path, content=content, headers={"content-type": "application/json"} | headers
+    )
+    assert answer.status_code == status, answer.text
+    refused = answer.json()
+    assert refused["code"] > 0
+    assert refused["message"]
+    assert isinstance(refused["details"], list)
+
+
+async def test_a_service_that_is_away_is_told_with_a_time_to_come_again(stack: Stack) -> None:
+    await stack.embedder_server.stop(None)
+    async with AsyncExitStack() as cleanup:
+        web = await gateway(cleanup, stack.address)
+        answer = await web.post("/v1/catalogs/shop:search", json={"turns": [{"text": "a"}]})
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["details"][0]["reason"] == "EMBEDDER_UNAVAILABLE"
+        away = await gateway(cleanup, "127.0.0.1:1")
+        assert (await away.get("/v1/catalogs")).status_code == 503
+        assert (await away.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_pages_of_other_origins_call_only_where_they_are_named(stack: Stack) -> None:
+    asked = {"origin": "https://shop.example", "access-control-request-method": "POST"}
+    async with AsyncExitStack() as cleanup:
+        closed = await gateway(cleanup, stack.address)
+        assert (
+            "access-control-allow-origin" not in (await closed.options("/v1/catalogs", headers=asked)).headers
+        )
+        open_ = await gateway(cleanup, stack.address, cors_origins=["https://shop.example"])
+        allowed = (await open_.options("/v1/catalogs", headers=asked)).headers
+        assert allowed["access-control-allow-origin"] == "https://shop.example"
+        other = await open_.options("/v1/catalogs", headers=asked | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+async def test_the_description_is_served(web: httpx.AsyncClient) -> None:
+    assert (await web.get("/openapi.json")).json()["openapi"] == "3.1.0"
+    assert "Composed image retrieval" in (await web.get("/docs")).text
+
+
+@pytest.mark.torch
+async def test_embeddings_have_the_shape_that_openai_s_clients_read(tmp_path: Path) -> None:
+    from embedder_service.application import EmbedderApplication
+    from tests.embedder_service.conftest import small_settings
+
+    picture = io.BytesIO()
+    Image.new("RGB", (20, 30), "red").save(picture, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    settings = small_settings(tmp_path)
+    async with AsyncExitStack() as cleanup:
+        address = await cleanup.enter_async_context(serving(EmbedderApplication(settings), settings))
+        web = await gateway(cleanup, address, address)
+        answer = await web.post("/v1/embeddings", json={"input": ["a dress", url, "a hat"], "model": "any"})
+        assert answer.status_code == 200, answer.text
+        data = answer.json()["data"]
+        assert [one["index"] for one in data] == [0, 1, 2]
+        assert {len(one["embedding"]) for one in data} == {32}
+        packed = await web.post(
+            "/v1/embeddings", json={"input": ["a dress", url, "a hat"], "encoding_format": "base64"}
+        )
+        for one, other in zip(data, packed.json()["data"], strict=True):
+            unpacked = np.frombuffer(base64.b64decode(other["embedding"]), "<f4")
+            np.testing.assert_allclose(unpacked, one["embedding"], rtol=1e-5)
+        for body, field in (
+            ({"input": []}, "input"),
+            ({"input": [1]}, "input"),
+            ({"input": "a", "dimensions": 5}, "dimensions"),
+            ({"input": "a", "encoding_format": "x"}, "encoding_format"),
+            ({"input": ["a", "data:image/png;base64,***"]}, "input[1]"),
+            ({"input": ["a", "data:image/png;base64,AAAA"]}, "input[1]"),
+            ({"input": "a", "x": 1}, "x"),
+        ):
+            refused = await web.post("/v1/embeddings", json=body)
+            assert refused.status_code == 400, (body, refused.text)
+            assert refused.json()["details"][1]["fieldViolations"][0]["field"] == field
