@@ -50,6 +50,10 @@ class NullEmbedder(rpc.EmbedderServiceServicer):
         """The indexer embeds no sentences."""
         raise NotImplementedError
 
+    async def EmbedQueries(self, request: Any, context: Any) -> pb.EmbedQueriesResponse:  # noqa: N802
+        """The indexer embeds no queries."""
+        raise NotImplementedError
+
     def EmbedStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
         """The indexer opens no streams."""
         raise NotImplementedError

@@ -169,6 +169,33 @@ class EmbedderClient:
 
         return await self._retry.run(attempt)
 
+    async def embed_queries(
+        self,
+        encoder: str,
+        images: Sequence[bytes],
+        texts: Sequence[str],
+        *,
+        fingerprint: str,
+        timeout: float,
+        dimension: int = 0,
+        priority: pb.Priority.ValueType = pb.PRIORITY_UNSPECIFIED,
+    ) -> EmbeddedBatch:
+        """Embed encoded images with their texts by a joint encoder. Raises as `embed_images` does."""
+        request = pb.EmbedQueriesRequest(
+            encoder=encoder,
+            images=[pb.ImageInput(content=image) for image in images],
+            texts=texts,
+            priority=priority,
+            expected_model_fingerprint=fingerprint,
+        )
+
+        async def attempt() -> EmbeddedBatch:
+            sent = self._stub.EmbedQueries(request, timeout=call_timeout(timeout), metadata=self._metadata())
+            answer = await self._answer(sent, timeout)
+            return self._read(answer.features, answer.errors, len(images), fingerprint, dimension)
+
+        return await self._retry.run(attempt)
+
     async def _answer(self, call: Awaitable[T], timeout: float) -> T:
         try:
             return await call

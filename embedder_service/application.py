@@ -17,6 +17,7 @@ from cir.images import FORMATS
 from embedder_service.batching.jobs import Tower
 from embedder_service.engine import Engine, EngineOptions, Model
 from embedder_service.images.preprocess import prepare_with
+from embedder_service.joint import load_joint_encoders
 from embedder_service.loading import load_served
 from embedder_service.metrics import EmbedderMetrics, EngineState
 from embedder_service.requests import RequestParser
@@ -70,6 +71,7 @@ class EmbedderApplication(Application):
         device_batch = settings.device_batch_items or device_batch
         bulk_batch = settings.bulk_batch_items or bulk_batch
         lanes = served.lanes
+        joint = await asyncio.to_thread(load_joint_encoders, served)
         reader = ImageReader(
             prepare_with(settings.decoder(served.preprocessor.size), served.preprocessor),
             settings.decode_budget,
@@ -92,6 +94,7 @@ class EmbedderApplication(Application):
             ),
             share_device=served.share_device,
             observer=self._metrics,
+            joint=joint,
         )
         engine.start()
         self._engine = engine
@@ -104,13 +107,21 @@ class EmbedderApplication(Application):
             settings.max_batch_items,
             settings.max_text_characters,
             served.info.token_width,
+            tuple(joint.by_name),
         )
         limits = self._limits()
         self._servicer.serve(
             engine,
             parser,
             embedder_pb2.GetEmbedderInfoResponse(
-                model=served.info, limits=limits, version=software_version(), decoding=self._decoding()
+                model=served.info,
+                limits=limits,
+                version=software_version(),
+                decoding=self._decoding(),
+                joint_encoders=[
+                    embedder_pb2.JointEncoder(name=name, description=encoder.description)
+                    for name, encoder in joint.by_name.items()
+                ],
             ),
         )
         return {
@@ -119,6 +130,7 @@ class EmbedderApplication(Application):
             "decoding": _facts(self._decoding()),
             "device_batch_items": device_batch,
             "device_lanes": lanes,
+            "joint_encoders": list(joint.by_name),
         }
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from cachetools import LRUCache
@@ -18,7 +18,7 @@ from cir.images.decode import ImageError
 from cir.images.header import Header
 from cir.prompts import Template
 from embedder_service.batching.admission import Admission
-from embedder_service.batching.batcher import Batcher, Forward, ShareDevice
+from embedder_service.batching.batcher import Batcher, Forward, Launch, ShareDevice
 from embedder_service.batching.jobs import (
     Caller,
     DropCause,
@@ -27,6 +27,7 @@ from embedder_service.batching.jobs import (
     Observer,
     Priority,
     Row,
+    Rows,
     Tokens,
     Tower,
 )
@@ -35,6 +36,9 @@ from embedder_service.batching.scheduling import RecentActivity
 from embedder_service.feature_cache import FeatureCache
 from embedder_service.images.preprocess import Pixels
 from embedder_service.prompts import Prompts, Words
+
+if TYPE_CHECKING:
+    from embedder_service.joint import JointEncoders
 from service_runtime.errors import ServiceError
 from service_runtime.image_reader import ImageBusyError, refusal_of
 from service_runtime.logging import get_logger
@@ -173,12 +177,14 @@ class Engine:
         *,
         share_device: ShareDevice | None = None,
         observer: Observer | None = None,
+        joint: JointEncoders | None = None,
     ) -> None:
         self._model = model
+        self._joint = joint
         self._reader = reader
         self._observer = observer or Observer()
         activity = RecentActivity()
-        launches = (
+        launches: dict[Tower, Launch] | None = (
             {
                 Tower.IMAGE: model.launch_images,
                 Tower.TEXT: model.launch_tokens,
@@ -191,6 +197,10 @@ class Engine:
         self._prompts = model if isinstance(model, PromptModel) and model.token_width else None
         if self._prompts is not None:
             forwards[Tower.PROMPT] = self._prompts.encode_prompts
+        if joint is not None:
+            forwards[Tower.JOINT] = joint.encode
+            if launches is not None:
+                launches[Tower.JOINT] = partial(_launch_joint, joint)
         self.batcher = Batcher(
             forwards,
             dimension=model.dimension,
@@ -364,6 +374,48 @@ class Engine:
             result.record(await job.future)
         return result
 
+    async def embed_queries(
+        self,
+        encoder: str,
+        pairs: Sequence[tuple[bytes | Pixels, str] | ServiceError],
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float = float("inf"),
+    ) -> EmbedResult:
+        """Embed images with their texts by the joint encoder of a name; otherwise like `embed_images`."""
+        result = self._empty(len(pairs))
+        sound: list[tuple[int, bytes | Pixels, str]] = []
+        for index, pair in enumerate(pairs):
+            if isinstance(pair, ServiceError):
+                self._refuse(result, Tower.JOINT, index, pair)
+                continue
+            image, text = pair
+            try:
+                if isinstance(image, bytes):
+                    self._reader.check_bytes(len(image))
+            except ImageError as error:
+                self._refuse(result, Tower.JOINT, index, refusal_of(error))
+            else:
+                sound.append((index, image, text))
+        if not sound:
+            return result
+        assert self._joint is not None  # noqa: S101  # names of encoders are checked before
+        with self.admission.hold(len(sound), priority, Tower.JOINT):
+            job = self.batcher.open(
+                Tower.JOINT, result.features, len(sound), priority=priority, deadline=deadline
+            )
+            runs = []
+            for index, image, text in sound:
+                row = partial(self._joint.rows, encoder, text=text)
+                if isinstance(image, bytes):
+                    runs.append(partial(self._check_image, job, index, image, row))
+                else:
+                    self.batcher.put(job, row(image), (index,))
+            if runs:
+                self.pool.submit(job.caller, priority, runs)
+            result.record(await job.future)
+        return result
+
     def _preprocess_image(
         self, job: Job, keys: dict[int, bytes], hits: list[int], index: int, content: bytes
     ) -> None:
@@ -379,18 +431,31 @@ class Engine:
                     self.batcher.answer(job, index, known)
                     return
                 keys[index] = key
-            header = self._reader.check(content)
-            if not self._reader.is_cheap(header):
-                run = partial(self._decode_image, job, index, content, header)
-                self.costly_pool.submit(job.caller, job.priority, [run])
-                return
         except BaseException as error:
             # Whatever was raised concerns this item only, and a caller waits for it.
             self.batcher.fail_row(job, index, _as_exception(error))
             return
-        self._decode_image(job, index, content, header)
+        self._check_image(job, index, content, _alone)
 
-    def _decode_image(self, job: Job, index: int, content: bytes, header: Header) -> None:
+    def _check_image(self, job: Job, index: int, content: bytes, row: Callable[[Pixels], Rows]) -> None:
+        """Look at an image's headers and have it decoded; `row` makes of its pixels what is queued."""
+        if not self._wanted(job, 1):
+            return
+        try:
+            header = self._reader.check(content)
+            if not self._reader.is_cheap(header):
+                run = partial(self._decode_image, job, index, content, header, row)
+                self.costly_pool.submit(job.caller, job.priority, [run])
+                return
+        except BaseException as error:
+            # As above.
+            self.batcher.fail_row(job, index, _as_exception(error))
+            return
+        self._decode_image(job, index, content, header, row)
+
+    def _decode_image(
+        self, job: Job, index: int, content: bytes, header: Header, row: Callable[[Pixels], Rows]
+    ) -> None:
         """Decode and preprocess one image and queue it, on a thread of either pool."""
         if not self._wanted(job, 1):
             return
@@ -402,8 +467,8 @@ class Engine:
             self.batcher.fail_row(job, index, _as_exception(error))
             return
         seconds = time.monotonic() - started
-        self._observer.prepared(Tower.IMAGE, 1, seconds)
-        self.batcher.put(job, (pixels,), (index,), seconds=seconds)
+        self._observer.prepared(job.tower, 1, seconds)
+        self.batcher.put(job, row(pixels), (index,), seconds=seconds)
 
     def _tokenize(self, job: Job, cuts: dict[int, int], texts: Sequence[tuple[int, str]]) -> None:
         """Tokenise a few texts and queue them, on a thread of the pool."""
@@ -480,6 +545,15 @@ class Engine:
 
     def _empty(self, items: int) -> EmbedResult:
         return EmbedResult(np.full((items, self._model.dimension), np.nan, np.float32))
+
+
+def _alone(pixels: Pixels) -> Rows:
+    return (pixels,)
+
+
+def _launch_joint(joint: JointEncoders, rows: Sequence[Row]) -> Callable[[], Features]:
+    queries = joint.encode(np.stack(list(rows)))
+    return lambda: queries
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -53,6 +53,16 @@ class PromptsCall:
 
 
 @dataclass(frozen=True, slots=True)
+class QueriesCall:
+    """Images with their texts for a joint encoder, or the refusal of a pair; otherwise like `ImagesCall`."""
+
+    encoder: str
+    pairs: list[tuple[bytes | Pixels, str] | ServiceError]
+    priority: Priority
+    encoding: vectors_pb2.VectorEncoding
+
+
+@dataclass(frozen=True, slots=True)
 class RequestParser:
     """Limits of the service, and the model that it serves.
 
@@ -65,6 +75,7 @@ class RequestParser:
     max_batch_items: int
     max_text_characters: int
     token_width: int = 0
+    joint_encoders: tuple[str, ...] = ()
 
     def parse_images(self, request: embedder_pb2.EmbedImagesRequest, default: Priority) -> ImagesCall:
         """Return the call; `default` is the priority of a request that names none.
@@ -109,6 +120,36 @@ class RequestParser:
             _copy(request.encoding),
         )
 
+    def parse_queries(self, request: embedder_pb2.EmbedQueriesRequest, default: Priority) -> QueriesCall:
+        """Return the call; otherwise like `parse_images`.
+
+        Raises:
+            ServiceError: as for `parse_images`, and COMBINER_NOT_FOUND.
+        """
+        priority = self._parse_shared_fields(request, default)
+        if request.encoder not in self.joint_encoders:
+            there = ", ".join(self.joint_encoders) or "none for this model"
+            raise ServiceError(
+                pb.COMBINER_NOT_FOUND,
+                f"no joint encoder {request.encoder[:200]!r}; there are: {there}",
+                field="encoder",
+            )
+        self._check_count(len(request.images), "images")
+        if len(request.texts) != len(request.images):
+            raise ServiceError(
+                pb.FIELD_INVALID,
+                f"{len(request.texts)} texts for {len(request.images)} images; send one for each",
+                field="texts",
+            )
+        images = [self._parse_image(image) for image in request.images]
+        pairs: list[tuple[bytes | Pixels, str] | ServiceError] = []
+        for image, text in zip(images, self._parse_texts(request.texts), strict=True):
+            if isinstance(image, ServiceError):
+                pairs.append(image)
+            else:
+                pairs.append(text if isinstance(text, ServiceError) else (image, text))
+        return QueriesCall(request.encoder, pairs, priority, _copy(request.encoding))
+
     def _parse_words(self, batch: vectors_pb2.VectorBatch, count: int) -> Words:
         field = "word_embeddings"
         try:
@@ -146,7 +187,8 @@ class RequestParser:
         self,
         request: embedder_pb2.EmbedImagesRequest
         | embedder_pb2.EmbedTextsRequest
-        | embedder_pb2.EmbedPromptsRequest,
+        | embedder_pb2.EmbedPromptsRequest
+        | embedder_pb2.EmbedQueriesRequest,
         default: Priority,
     ) -> Priority:
         """Check the fields that images and texts share; return the class of the work."""

@@ -21,7 +21,7 @@ from cir.common.v1 import errors_pb2 as pb
 from cir.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from embedder_service.batching.jobs import Caller, Priority
 from embedder_service.engine import EmbedResult, Engine
-from embedder_service.requests import ImagesCall, PromptsCall, RequestParser, TextsCall
+from embedder_service.requests import ImagesCall, PromptsCall, QueriesCall, RequestParser, TextsCall
 from service_runtime.errors import ServiceError
 from service_runtime.interceptor import remaining_seconds
 
@@ -89,6 +89,22 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         self._fill(response, result, call, started)
         return response
 
+    async def EmbedQueries(
+        self, request: embedder_pb2.EmbedQueriesRequest, context: Context
+    ) -> embedder_pb2.EmbedQueriesResponse:
+        """Embed images with their texts by a joint encoder."""
+        started = time.monotonic()
+        call = self._parser.parse_queries(request, Priority.INTERACTIVE)
+        result = await self._engine.embed_queries(
+            call.encoder,
+            call.pairs,
+            priority=call.priority,
+            deadline=started + remaining_seconds(context, self._call_timeout),
+        )
+        response = embedder_pb2.EmbedQueriesResponse()
+        self._fill(response, result, call, started)
+        return response
+
     async def EmbedStream(
         self, request_iterator: AsyncIterator[embedder_pb2.EmbedStreamRequest], context: Context
     ) -> AsyncIterator[embedder_pb2.EmbedStreamResponse]:
@@ -147,15 +163,16 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         self,
         response: embedder_pb2.EmbedImagesResponse
         | embedder_pb2.EmbedTextsResponse
-        | embedder_pb2.EmbedPromptsResponse,
+        | embedder_pb2.EmbedPromptsResponse
+        | embedder_pb2.EmbedQueriesResponse,
         result: EmbedResult,
-        call: ImagesCall | TextsCall | PromptsCall,
+        call: ImagesCall | TextsCall | PromptsCall | QueriesCall,
         started: float,
     ) -> None:
         features = vectors.pack(result.features, fingerprint=self._parser.fingerprint, encoding=call.encoding)
         response.features.CopyFrom(features)
         response.errors.extend(_item_error(index, error) for index, error in sorted(result.errors.items()))
-        if not isinstance(response, embedder_pb2.EmbedImagesResponse):
+        if isinstance(response, embedder_pb2.EmbedTextsResponse | embedder_pb2.EmbedPromptsResponse):
             read = self._info.model.context_length
             response.cuts.extend(
                 embedder_pb2.TextCut(index=index, tokens=tokens, read_tokens=read)

@@ -125,6 +125,27 @@ class EmbedderClient:
         cut = batch.cuts.get(0)
         return batch.features[0], TextCut(cut.tokens, cut.read_tokens) if cut else None
 
+    async def embed_query(
+        self, encoder: str, image: bytes, text: str, *, fingerprint: str, timeout: float, dimension: int
+    ) -> NDArray[np.float32]:
+        """Return the query (d,) of an encoded image and a text by a joint encoder.
+
+        Raises:
+            ServiceError: they cannot be embedded.
+        """
+        call = self._client.embed_queries(
+            encoder, [image], [text], fingerprint=fingerprint, timeout=timeout, dimension=dimension
+        )
+        batch = await self._translated(call)
+        for problem in batch.errors.values():
+            raise ServiceError(problem.reason, problem.message)
+        row: NDArray[np.float32] = batch.features[0]
+        return row
+
+    async def whole_info(self, *, timeout: float) -> embedder_pb2.GetEmbedderInfoResponse:
+        """Return the embedder's model, limits and joint encoders. Raises as `info` does."""
+        return await self._translated(self._client.info(timeout=timeout))
+
     async def _translated(self, call: Awaitable[T]) -> T:
         try:
             return await call

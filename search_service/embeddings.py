@@ -150,6 +150,11 @@ class Embeddings(Protocol):
     ) -> tuple[Vector, TextCut | None]:
         """Raw features (d,) of a sentence with a word embedding in it, and where it was cut."""
 
+    async def query(
+        self, encoder: str, image: bytes, text: str, *, fingerprint: str, dimension: int, timeout: float
+    ) -> Vector:
+        """Query (d,) of an image and a text by a joint encoder."""
+
 
 class SharedEmbeddings:
     """Raw features from the embedder.
@@ -247,6 +252,20 @@ class SharedEmbeddings:
         self._metrics.record_embeddings("sentence", embedder=1, shared=0, remembered=0)
         return embedded
 
+    async def query(
+        self, encoder: str, image: bytes, text: str, *, fingerprint: str, dimension: int, timeout: float
+    ) -> Vector:
+        """Query (d,) of an image and a text by a joint encoder; never shared.
+
+        Raises:
+            ServiceError: The embedding failed.
+        """
+        query = await self._embedder.embed_query(
+            encoder, image, text, fingerprint=fingerprint, dimension=dimension, timeout=timeout
+        )
+        self._metrics.record_embeddings("query", embedder=1, shared=0, remembered=0)
+        return query
+
     async def _fetch(
         self,
         kind: str,
@@ -325,6 +344,14 @@ class BatchEmbeddings:
         """Raw features (d,) of a sentence with a word embedding in it, and where it was cut."""
         return await self._shared.sentence(
             template, text, word, fingerprint=fingerprint, dimension=dimension, timeout=timeout
+        )
+
+    async def query(
+        self, encoder: str, image: bytes, text: str, *, fingerprint: str, dimension: int, timeout: float
+    ) -> Vector:
+        """Query (d,) of an image and a text by a joint encoder."""
+        return await self._shared.query(
+            encoder, image, text, fingerprint=fingerprint, dimension=dimension, timeout=timeout
         )
 
     async def _take(self, keys: Sequence[_Key], rows: Coroutine[Any, Any, Mapping[_Key, _Row]]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.common.v1 import vectors_pb2
+from cir.composers import JOINT_PREFIX
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import DimensionError, NotFiniteError, VectorError, unpack
 from search_service.filters import parse_filter
@@ -156,12 +157,15 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
     where = parse_filter(message.filter, max_conditions=settings.max_filter_conditions)
     digest = query_digest(message)
     position = _parse_position(message, catalog, digest, settings)
+    combiner = message.combiner or settings.default_combiner
+    if combiner.startswith(JOINT_PREFIX):
+        _check_joint(combiner, turns)
     return SearchQuery(
         catalog=catalog,
         version=position.version,
         from_token=bool(message.page_token),
         turns=turns,
-        combiner=message.combiner or settings.default_combiner,
+        combiner=combiner,
         feedback=feedback,
         where=_leave_out(where, _parse_excluded(message, turns)) or None,
         limit=message.limit or DEFAULT_LIMIT,
@@ -256,6 +260,26 @@ def _parse_turns(messages: Sequence[pb.Turn], settings: SearchSettings) -> tuple
     feedback = sum(len(turn.liked) + len(turn.disliked) for turn in turns)
     _check_at_most(feedback, settings.max_feedback_items, "liked and disliked items", "turns")
     return turns
+
+
+def _check_joint(name: str, turns: Sequence[Turn]) -> None:
+    """Refuse turns that a joint encoder cannot read: it reads images themselves, and weighs nothing."""
+    for index, turn in enumerate(turns):
+        if turn.kind not in (TurnKind.COMPOSED, TurnKind.CONTINUED):
+            continue
+        if not isinstance(turn.reference, ImageReference):
+            raise ServiceError(
+                errors.FIELD_INVALID,
+                f"turns[{index}]: {name} reads the image itself; send reference.image with the text, or use "
+                "a combiner that works on features for items, features and further turns",
+                field=f"turns[{index}].reference",
+            )
+        if turn.text_weight is not None:
+            raise ServiceError(
+                errors.FIELD_INVALID,
+                f"turns[{index}]: {name} weighs nothing; leave text_weight out",
+                field=f"turns[{index}].text_weight",
+            )
 
 
 def _parse_turn(message: pb.Turn, settings: SearchSettings, *, first: bool, field: str) -> Turn:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cir.composers import JOINT_PREFIX
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import normalize, pack
 from search_service.convert import item_message
@@ -37,7 +38,7 @@ from search_service.query import (
     answered,
     fold,
 )
-from search_service.request import SearchQuery, parse_search
+from search_service.request import ImageReference, SearchQuery, parse_search
 from search_service.settings import SearchSettings
 from search_service.store import UnindexedItems, check_filter_fits, check_group_fits, open_version
 from search_service.turn_features import LookedUp, look_up_turns, run_side_by_side
@@ -159,6 +160,20 @@ class SearchHandler:
         spec = version.info.spec
 
         async def combine(pair: Pair) -> Vector:
+            if query.combiner.startswith(JOINT_PREFIX):
+                turn = query.turns[pair.turn]
+                assert isinstance(turn.reference, ImageReference)  # noqa: S101  # checked in the request
+                with timer.stage("combine"):
+                    joint = await embeddings.query(
+                        query.combiner,
+                        turn.reference.content,
+                        turn.text,
+                        fingerprint=spec.model_fingerprint,
+                        dimension=spec.dimension,
+                        timeout=downstream_timeout(context, longest),
+                    )
+                effects[pair.turn] = _Effect(None, None, None)
+                return normalize(joint)
             images, texts = rows(pair, neutral)
             with timer.stage("combine"):
                 answer = await self._combiner.combine(

@@ -88,15 +88,18 @@ class SearchServicer(rpc.SearchServiceServicer):
         context: grpc.aio.ServicerContext[pb.GetSearchInfoRequest, pb.GetSearchInfoResponse],
     ) -> pb.GetSearchInfoResponse:
         """Return limits, and the state of each dependency. One that cannot be reached fails no call."""
-        (model, model_state), (combiners, combiner_state), (store, store_state) = await asyncio.gather(
-            _probe(self._embedder.info(timeout=_PROBE_SECONDS)),
+        (embedder, model_state), (combiners, combiner_state), (store, store_state) = await asyncio.gather(
+            _probe(self._embedder.whole_info(timeout=_PROBE_SECONDS)),
             _probe(self._combiner.usable(timeout=_PROBE_SECONDS)),
             _probe(self._store.check()),
         )
         return pb.GetSearchInfoResponse(
             limits=limits_message(self._settings),
-            model=model,
-            combiners=[combiner.name for combiner in combiners or ()],
+            model=embedder.model if embedder else None,
+            combiners=[
+                *(combiner.name for combiner in combiners or ()),
+                *(encoder.name for encoder in (embedder.joint_encoders if embedder else ())),
+            ],
             weighted_combiners=[each.name for each in combiners or () if each.takes_text_weight],
             dependencies={"embedder": model_state, "combiner": combiner_state, "store": store_state},
             store=store or {},

@@ -30,11 +30,15 @@ class Priority(IntEnum):
 
 
 class Tower(StrEnum):
-    """One of the two encoders of CLIP; PROMPT is the text encoder with word embeddings among its tokens."""
+    """One of the two encoders of CLIP; PROMPT is the text encoder with word embeddings among its tokens.
+
+    JOINT stands for the joint encoders, which read image and text together.
+    """
 
     IMAGE = "image"
     TEXT = "text"
     PROMPT = "prompt"
+    JOINT = "joint"
 
 
 @dataclass(slots=True, eq=False)

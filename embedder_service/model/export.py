@@ -214,7 +214,7 @@ def _save(
         raise StartupError(
             f"the tower of {name} cannot be exported: {one_line(error)}; serve the model by torch"
         ) from error
-    _without_traces(model)
+    without_traces(model)
     _store_float16(model)
     try:
         onnx.save(model, path)
@@ -225,7 +225,7 @@ def _save(
         ) from error
 
 
-def _without_traces(model: Any) -> None:
+def without_traces(model: Any) -> None:
     """Remove what the exporter tells about the code and the machine that it ran on."""
     for part in (model, model.graph, *model.graph.node, *model.graph.initializer):
         del part.metadata_props[:]

@@ -64,7 +64,8 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
 
     async def GetEmbedderInfo(self, request: Any, context: Any) -> embedder_pb2.GetEmbedderInfoResponse:
         model = model_pb2.ModelInfo(fingerprint=self.fingerprint, dimension=DIMENSION)
-        return embedder_pb2.GetEmbedderInfoResponse(model=model)
+        joint = [embedder_pb2.JointEncoder(name="joint/fake")]
+        return embedder_pb2.GetEmbedderInfoResponse(model=model, joint_encoders=joint)
 
     async def EmbedImages(self, request: Any, context: Any) -> embedder_pb2.EmbedImagesResponse:
         await self._check(request, context)
@@ -113,6 +114,22 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
             if len(text) + 1 > CONTEXT
         ]
         return embedder_pb2.EmbedPromptsResponse(features=pack(rows, fingerprint=self.fingerprint), cuts=cuts)
+
+    async def EmbedQueries(self, request: Any, context: Any) -> embedder_pb2.EmbedQueriesResponse:
+        """Reads image and text together: the features of both, one behind the other."""
+        await self._check(request, context)
+        pairs = zip(request.images, request.texts, strict=True)
+        rows = np.stack([features_of(image.content + text.encode()) for image, text in pairs])
+        errors = [
+            errors_pb2.ItemError(
+                index=index, code=3, reason=errors_pb2.IMAGE_UNREADABLE, message="the bytes are not an image"
+            )
+            for index, image in enumerate(request.images)
+            if image.content == UNREADABLE
+        ]
+        return embedder_pb2.EmbedQueriesResponse(
+            features=pack(rows, fingerprint=self.fingerprint), errors=errors
+        )
 
     async def _check(self, request: Any, context: Any) -> None:
         self.request_ids.append(dict(context.invocation_metadata()).get("x-request-id", ""))

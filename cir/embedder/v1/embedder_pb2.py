@@ -28,7 +28,7 @@ from cir.common.v1 import vectors_pb2 as cir_dot_common_dot_v1_dot_vectors__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/embedder/v1/embedder.proto\x12\x0f\x63ir.embedder.v1\x1a\x1a\x63ir/common/v1/errors.proto\x1a\x19\x63ir/common/v1/model.proto\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetEmbedderInfoRequest\"\xb6\x01\n\x17GetEmbedderInfoResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.cir.common.v1.ModelInfo\x12/\n\x06limits\x18\x02 \x01(\x0b\x32\x1f.cir.embedder.v1.EmbedderLimits\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x08\x64\x65\x63oding\x18\x04 \x01(\x0b\x32\x1e.cir.embedder.v1.ImageDecoding\"w\n\rImageDecoding\x12\x0f\n\x07\x66ormats\x18\x01 \x03(\t\x12\x18\n\x10\x65xif_orientation\x18\x02 \x01(\x08\x12\r\n\x05\x61lpha\x18\x03 \x01(\t\x12\x18\n\x10\x61lpha_background\x18\x04 \x01(\t\x12\x12\n\njpeg_draft\x18\x05 \x01(\x08\"\x81\x03\n\x0e\x45mbedderLimits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\x04\x12\x1b\n\x13max_text_characters\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_items\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fmax_queue_items\x18\x06 \x01(\r\x12\x1c\n\x14max_concurrent_calls\x18\x07 \x01(\r\x12\x1a\n\x12max_stream_batches\x18\x08 \x01(\r\x12\x1f\n\x17max_preprocessed_pixels\x18\t \x01(\x04\x12/\n\x0c\x63\x61ll_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08max_wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_parts\x18\x0c \x01(\r\";\n\nImageInput\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06tensor\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06source\"\xc3\x01\n\x12\x45mbedImagesRequest\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.cir.embedder.v1.ImageInput\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\x9d\x01\n\x13\x45mbedImagesResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\"\xa4\x01\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\xc4\x01\n\x12\x45mbedTextsResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\x12&\n\x04\x63uts\x18\x04 \x03(\x0b\x32\x18.cir.embedder.v1.TextCut\"=\n\x07TextCut\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x13\n\x0bread_tokens\x18\x03 \x01(\r\"\xed\x01\n\x13\x45mbedPromptsRequest\x12\x10\n\x08template\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x33\n\x0fword_embeddings\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12/\n\x08\x65ncoding\x18\x04 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x05 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x06 \x01(\t\"\xc6\x01\n\x14\x45mbedPromptsResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\x12&\n\x04\x63uts\x18\x04 \x03(\x0b\x32\x18.cir.embedder.v1.TextCut\"\xcd\x01\n\x0c\x45mbedTimings\x12)\n\x06\x64\x65\x63ode\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x66orward\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncache_hits\x18\x05 \x01(\r\"\x9b\x01\n\x12\x45mbedStreamRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x35\n\x06images\x18\x02 \x01(\x0b\x32#.cir.embedder.v1.EmbedImagesRequestH\x00\x12\x33\n\x05texts\x18\x03 \x01(\x0b\x32\".cir.embedder.v1.EmbedTextsRequestH\x00\x42\x07\n\x05\x62\x61tch\"\xca\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x36\n\x06images\x18\x02 \x01(\x0b\x32$.cir.embedder.v1.EmbedImagesResponseH\x00\x12\x34\n\x05texts\x18\x03 \x01(\x0b\x32#.cir.embedder.v1.EmbedTextsResponseH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.cir.common.v1.ItemErrorH\x00\x42\x08\n\x06result*?\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bINTERACTIVE\x10\x01\x12\x08\n\x04\x42ULK\x10\x02\x32\xe3\x03\n\x0f\x45mbedderService\x12\x64\n\x0fGetEmbedderInfo\x12\'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n\x0b\x45mbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n\nEmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12[\n\x0c\x45mbedPrompts\x12$.cir.embedder.v1.EmbedPromptsRequest\x1a%.cir.embedder.v1.EmbedPromptsResponse\x12\\\n\x0b\x45mbedStream\x12#.cir.embedder.v1.EmbedStreamRequest\x1a$.cir.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x42\x8a\x01\n\x0f\x63ir.embedder.v1B\rEmbedderProtoP\x01ZBcomposed-image-retrieval/clients/go/gen/cir/embedder/v1;embedderv1\xaa\x02\x0f\x43ir.Embedder.V1\xca\x02\x0f\x43ir\\Embedder\\V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ir/embedder/v1/embedder.proto\x12\x0f\x63ir.embedder.v1\x1a\x1a\x63ir/common/v1/errors.proto\x1a\x19\x63ir/common/v1/model.proto\x1a\x1b\x63ir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetEmbedderInfoRequest\"\xed\x01\n\x17GetEmbedderInfoResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.cir.common.v1.ModelInfo\x12/\n\x06limits\x18\x02 \x01(\x0b\x32\x1f.cir.embedder.v1.EmbedderLimits\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x08\x64\x65\x63oding\x18\x04 \x01(\x0b\x32\x1e.cir.embedder.v1.ImageDecoding\x12\x35\n\x0ejoint_encoders\x18\x05 \x03(\x0b\x32\x1d.cir.embedder.v1.JointEncoder\"w\n\rImageDecoding\x12\x0f\n\x07\x66ormats\x18\x01 \x03(\t\x12\x18\n\x10\x65xif_orientation\x18\x02 \x01(\x08\x12\r\n\x05\x61lpha\x18\x03 \x01(\t\x12\x18\n\x10\x61lpha_background\x18\x04 \x01(\t\x12\x12\n\njpeg_draft\x18\x05 \x01(\x08\"\x81\x03\n\x0e\x45mbedderLimits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\x04\x12\x1b\n\x13max_text_characters\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_items\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fmax_queue_items\x18\x06 \x01(\r\x12\x1c\n\x14max_concurrent_calls\x18\x07 \x01(\r\x12\x1a\n\x12max_stream_batches\x18\x08 \x01(\r\x12\x1f\n\x17max_preprocessed_pixels\x18\t \x01(\x04\x12/\n\x0c\x63\x61ll_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08max_wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_parts\x18\x0c \x01(\r\";\n\nImageInput\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06tensor\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06source\"\xc3\x01\n\x12\x45mbedImagesRequest\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.cir.embedder.v1.ImageInput\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\x9d\x01\n\x13\x45mbedImagesResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\"\xa4\x01\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12/\n\x08\x65ncoding\x18\x02 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x04 \x01(\t\"\xc4\x01\n\x12\x45mbedTextsResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\x12&\n\x04\x63uts\x18\x04 \x03(\x0b\x32\x18.cir.embedder.v1.TextCut\"=\n\x07TextCut\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x13\n\x0bread_tokens\x18\x03 \x01(\r\"\xed\x01\n\x13\x45mbedPromptsRequest\x12\x10\n\x08template\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x33\n\x0fword_embeddings\x18\x03 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12/\n\x08\x65ncoding\x18\x04 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x05 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x06 \x01(\t\"\xc6\x01\n\x14\x45mbedPromptsResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\x12&\n\x04\x63uts\x18\x04 \x03(\x0b\x32\x18.cir.embedder.v1.TextCut\"\xe4\x01\n\x13\x45mbedQueriesRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12+\n\x06images\x18\x02 \x03(\x0b\x32\x1b.cir.embedder.v1.ImageInput\x12\r\n\x05texts\x18\x03 \x03(\t\x12/\n\x08\x65ncoding\x18\x04 \x01(\x0b\x32\x1d.cir.common.v1.VectorEncoding\x12+\n\x08priority\x18\x05 \x01(\x0e\x32\x19.cir.embedder.v1.Priority\x12\"\n\x1a\x65xpected_model_fingerprint\x18\x06 \x01(\t\"\x9e\x01\n\x14\x45mbedQueriesResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.cir.common.v1.VectorBatch\x12(\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x18.cir.common.v1.ItemError\x12.\n\x07timings\x18\x03 \x01(\x0b\x32\x1d.cir.embedder.v1.EmbedTimings\"1\n\x0cJointEncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xcd\x01\n\x0c\x45mbedTimings\x12)\n\x06\x64\x65\x63ode\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x66orward\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncache_hits\x18\x05 \x01(\r\"\x9b\x01\n\x12\x45mbedStreamRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x35\n\x06images\x18\x02 \x01(\x0b\x32#.cir.embedder.v1.EmbedImagesRequestH\x00\x12\x33\n\x05texts\x18\x03 \x01(\x0b\x32\".cir.embedder.v1.EmbedTextsRequestH\x00\x42\x07\n\x05\x62\x61tch\"\xca\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x36\n\x06images\x18\x02 \x01(\x0b\x32$.cir.embedder.v1.EmbedImagesResponseH\x00\x12\x34\n\x05texts\x18\x03 \x01(\x0b\x32#.cir.embedder.v1.EmbedTextsResponseH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.cir.common.v1.ItemErrorH\x00\x42\x08\n\x06result*?\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bINTERACTIVE\x10\x01\x12\x08\n\x04\x42ULK\x10\x02\x32\xc0\x04\n\x0f\x45mbedderService\x12\x64\n\x0fGetEmbedderInfo\x12\'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n\x0b\x45mbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n\nEmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12[\n\x0c\x45mbedPrompts\x12$.cir.embedder.v1.EmbedPromptsRequest\x1a%.cir.embedder.v1.EmbedPromptsResponse\x12[\n\x0c\x45mbedQueries\x12$.cir.embedder.v1.EmbedQueriesRequest\x1a%.cir.embedder.v1.EmbedQueriesResponse\x12\\\n\x0b\x45mbedStream\x12#.cir.embedder.v1.EmbedStreamRequest\x1a$.cir.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x42\x8a\x01\n\x0f\x63ir.embedder.v1B\rEmbedderProtoP\x01ZBcomposed-image-retrieval/clients/go/gen/cir/embedder/v1;embedderv1\xaa\x02\x0f\x43ir.Embedder.V1\xca\x02\x0f\x43ir\\Embedder\\V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +36,44 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cir.embedder.v1.embedder_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017cir.embedder.v1B\rEmbedderProtoP\001ZBcomposed-image-retrieval/clients/go/gen/cir/embedder/v1;embedderv1\252\002\017Cir.Embedder.V1\312\002\017Cir\\Embedder\\V1'
-  _globals['_PRIORITY']._serialized_start=2747
-  _globals['_PRIORITY']._serialized_end=2810
+  _globals['_PRIORITY']._serialized_start=3245
+  _globals['_PRIORITY']._serialized_end=3308
   _globals['_GETEMBEDDERINFOREQUEST']._serialized_start=167
   _globals['_GETEMBEDDERINFOREQUEST']._serialized_end=191
   _globals['_GETEMBEDDERINFORESPONSE']._serialized_start=194
-  _globals['_GETEMBEDDERINFORESPONSE']._serialized_end=376
-  _globals['_IMAGEDECODING']._serialized_start=378
-  _globals['_IMAGEDECODING']._serialized_end=497
-  _globals['_EMBEDDERLIMITS']._serialized_start=500
-  _globals['_EMBEDDERLIMITS']._serialized_end=885
-  _globals['_IMAGEINPUT']._serialized_start=887
-  _globals['_IMAGEINPUT']._serialized_end=946
-  _globals['_EMBEDIMAGESREQUEST']._serialized_start=949
-  _globals['_EMBEDIMAGESREQUEST']._serialized_end=1144
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=1147
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=1304
-  _globals['_EMBEDTEXTSREQUEST']._serialized_start=1307
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=1471
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=1474
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=1670
-  _globals['_TEXTCUT']._serialized_start=1672
-  _globals['_TEXTCUT']._serialized_end=1733
-  _globals['_EMBEDPROMPTSREQUEST']._serialized_start=1736
-  _globals['_EMBEDPROMPTSREQUEST']._serialized_end=1973
-  _globals['_EMBEDPROMPTSRESPONSE']._serialized_start=1976
-  _globals['_EMBEDPROMPTSRESPONSE']._serialized_end=2174
-  _globals['_EMBEDTIMINGS']._serialized_start=2177
-  _globals['_EMBEDTIMINGS']._serialized_end=2382
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=2385
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=2540
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=2543
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=2745
-  _globals['_EMBEDDERSERVICE']._serialized_start=2813
-  _globals['_EMBEDDERSERVICE']._serialized_end=3296
+  _globals['_GETEMBEDDERINFORESPONSE']._serialized_end=431
+  _globals['_IMAGEDECODING']._serialized_start=433
+  _globals['_IMAGEDECODING']._serialized_end=552
+  _globals['_EMBEDDERLIMITS']._serialized_start=555
+  _globals['_EMBEDDERLIMITS']._serialized_end=940
+  _globals['_IMAGEINPUT']._serialized_start=942
+  _globals['_IMAGEINPUT']._serialized_end=1001
+  _globals['_EMBEDIMAGESREQUEST']._serialized_start=1004
+  _globals['_EMBEDIMAGESREQUEST']._serialized_end=1199
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=1202
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=1359
+  _globals['_EMBEDTEXTSREQUEST']._serialized_start=1362
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=1526
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=1529
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=1725
+  _globals['_TEXTCUT']._serialized_start=1727
+  _globals['_TEXTCUT']._serialized_end=1788
+  _globals['_EMBEDPROMPTSREQUEST']._serialized_start=1791
+  _globals['_EMBEDPROMPTSREQUEST']._serialized_end=2028
+  _globals['_EMBEDPROMPTSRESPONSE']._serialized_start=2031
+  _globals['_EMBEDPROMPTSRESPONSE']._serialized_end=2229
+  _globals['_EMBEDQUERIESREQUEST']._serialized_start=2232
+  _globals['_EMBEDQUERIESREQUEST']._serialized_end=2460
+  _globals['_EMBEDQUERIESRESPONSE']._serialized_start=2463
+  _globals['_EMBEDQUERIESRESPONSE']._serialized_end=2621
+  _globals['_JOINTENCODER']._serialized_start=2623
+  _globals['_JOINTENCODER']._serialized_end=2672
+  _globals['_EMBEDTIMINGS']._serialized_start=2675
+  _globals['_EMBEDTIMINGS']._serialized_end=2880
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=2883
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=3038
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=3041
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=3243
+  _globals['_EMBEDDERSERVICE']._serialized_start=3311
+  _globals['_EMBEDDERSERVICE']._serialized_end=3887
 # @@protoc_insertion_point(module_scope)

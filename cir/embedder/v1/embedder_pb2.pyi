@@ -74,6 +74,7 @@ class GetEmbedderInfoResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DECODING_FIELD_NUMBER: _builtins.int
+    JOINT_ENCODERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the software."""
     @_builtins.property
@@ -88,6 +89,10 @@ class GetEmbedderInfoResponse(_message.Message):
     def decoding(self) -> Global___ImageDecoding:
         """How encoded images become pixels. Callers who send tensors do the same, or their features differ."""
 
+    @_builtins.property
+    def joint_encoders(self) -> _containers.RepeatedCompositeFieldContainer[Global___JointEncoder]:
+        """Joint encoders for the model that is held, by name."""
+
     def __init__(
         self,
         *,
@@ -95,10 +100,11 @@ class GetEmbedderInfoResponse(_message.Message):
         limits: Global___EmbedderLimits | None = ...,
         version: _builtins.str = ...,
         decoding: Global___ImageDecoding | None = ...,
+        joint_encoders: _abc.Iterable[Global___JointEncoder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decoding", b"decoding", "limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoding", b"decoding", "limits", b"limits", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoding", b"decoding", "joint_encoders", b"joint_encoders", "limits", b"limits", "model", b"model", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -536,6 +542,116 @@ class EmbedPromptsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedPromptsResponse: _TypeAlias = EmbedPromptsResponse  # noqa: Y015
+
+@_typing.final
+class EmbedQueriesRequest(_message.Message):
+    """Pairs of an image and a text for a joint encoder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODER_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    encoder: _builtins.str
+    """Name of the encoder, one of `GetEmbedderInfoResponse.joint_encoders`."""
+    priority: Global___Priority.ValueType
+    """Default INTERACTIVE."""
+    expected_model_fingerprint: _builtins.str
+    """If not empty, the call is refused unless the service holds this model."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageInput]:
+        """1 to `max_batch_items` images."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A text for each image, of at most `max_text_characters`."""
+
+    @_builtins.property
+    def encoding(self) -> _vectors_pb2.VectorEncoding:
+        """How to write the queries. Default: packed FLOAT32."""
+
+    def __init__(
+        self,
+        *,
+        encoder: _builtins.str = ...,
+        images: _abc.Iterable[Global___ImageInput] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        encoding: _vectors_pb2.VectorEncoding | None = ...,
+        priority: Global___Priority.ValueType = ...,
+        expected_model_fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "encoding", b"encoding", "expected_model_fingerprint", b"expected_model_fingerprint", "images", b"images", "priority", b"priority", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedQueriesRequest: _TypeAlias = EmbedQueriesRequest  # noqa: Y015
+
+@_typing.final
+class EmbedQueriesResponse(_message.Message):
+    """Queries of a joint encoder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def features(self) -> _vectors_pb2.VectorBatch:
+        """One row for each pair, in the order of the request. Rows of failed pairs are NaN."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_errors_pb2.ItemError]:
+        """One entry for each failed pair, by ascending index; empty when all succeeded."""
+
+    @_builtins.property
+    def timings(self) -> Global___EmbedTimings:
+        """Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        features: _vectors_pb2.VectorBatch | None = ...,
+        errors: _abc.Iterable[_errors_pb2.ItemError] | None = ...,
+        timings: Global___EmbedTimings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "features", b"features", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedQueriesResponse: _TypeAlias = EmbedQueriesResponse  # noqa: Y015
+
+@_typing.final
+class JointEncoder(_message.Message):
+    """A joint encoder, which reads image and text together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"joint/<name>", as searches name it for their combiner."""
+    description: _builtins.str
+    """One sentence for people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JointEncoder: _TypeAlias = JointEncoder  # noqa: Y015
 
 @_typing.final
 class EmbedTimings(_message.Message):

@@ -61,6 +61,11 @@ class EmbedderServiceStub:
                 request_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsRequest.SerializeToString,
                 response_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsResponse.FromString,
                 _registered_method=True)
+        self.EmbedQueries = channel.unary_unary(
+                '/cir.embedder.v1.EmbedderService/EmbedQueries',
+                request_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedQueriesRequest.SerializeToString,
+                response_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedQueriesResponse.FromString,
+                _registered_method=True)
         self.EmbedStream = channel.stream_stream(
                 '/cir.embedder.v1.EmbedderService/EmbedStream',
                 request_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamRequest.SerializeToString,
@@ -109,6 +114,15 @@ class EmbedderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedQueries(self, request, context):
+        """Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+        NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+        fails alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EmbedStream(self, request_iterator, context):
         """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
         in order; `batch_id` ties them to requests. The server reads ahead only
@@ -142,6 +156,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     servicer.EmbedPrompts,
                     request_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsRequest.FromString,
                     response_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsResponse.SerializeToString,
+            ),
+            'EmbedQueries': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedQueries,
+                    request_deserializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedQueriesRequest.FromString,
+                    response_serializer=cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedQueriesResponse.SerializeToString,
             ),
             'EmbedStream': grpc.stream_stream_rpc_method_handler(
                     servicer.EmbedStream,
@@ -264,6 +283,33 @@ class EmbedderService:
             '/cir.embedder.v1.EmbedderService/EmbedPrompts',
             cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsRequest.SerializeToString,
             cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedQueries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cir.embedder.v1.EmbedderService/EmbedQueries',
+            cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedQueriesRequest.SerializeToString,
+            cir_dot_embedder_dot_v1_dot_embedder__pb2.EmbedQueriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class EmbedderServiceStub:
     (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
     another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
     """
+    EmbedQueries: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedQueriesRequest, _embedder_pb2.EmbedQueriesResponse]
+    """Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+    NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+    fails alone.
+    """
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
     """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
     in order; `batch_id` ties them to requests. The server reads ahead only
@@ -83,6 +88,11 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
     (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
     another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+    """
+    EmbedQueries: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedQueriesRequest, _embedder_pb2.EmbedQueriesResponse]  # type: ignore[assignment]
+    """Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+    NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+    fails alone.
     """
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
     """Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
@@ -136,6 +146,17 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         combiner service makes it. FAILED_PRECONDITION (PROMPTS_NOT_TAKEN) where the model's text tower takes none
         (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
         another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedQueries(
+        self,
+        request: _embedder_pb2.EmbedQueriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.EmbedQueriesResponse, _abc.Awaitable[_embedder_pb2.EmbedQueriesResponse]]:
+        """Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+        NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+        fails alone.
         """
 
     @_abc_1.abstractmethod

@@ -178,7 +178,7 @@ class GetSearchInfoResponse(_message.Message):
 
     @_builtins.property
     def combiners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the usable combiners; empty while the combiner is away."""
+        """Names of the usable combiners, those of the embedder's joint encoders last; a service that is away has none."""
 
     @_builtins.property
     def dependencies(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -411,7 +411,8 @@ class SearchRequest(_message.Message):
     """"catalogs/{catalog}"."""
     combiner: _builtins.str
     """Combiner for turns with both reference and text, by a name that the combiner service lists, such as
-    "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
+    "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
+    which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and item alone
     need no combiner.
     """
     limit: _builtins.int

@@ -123,7 +123,9 @@ type GetEmbedderInfoResponse struct {
 	// Version of the software.
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
 	// How encoded images become pixels. Callers who send tensors do the same, or their features differ.
-	Decoding      *ImageDecoding `protobuf:"bytes,4,opt,name=decoding,proto3" json:"decoding,omitempty"`
+	Decoding *ImageDecoding `protobuf:"bytes,4,opt,name=decoding,proto3" json:"decoding,omitempty"`
+	// Joint encoders for the model that is held, by name.
+	JointEncoders []*JointEncoder `protobuf:"bytes,5,rep,name=joint_encoders,json=jointEncoders,proto3" json:"joint_encoders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +184,13 @@ func (x *GetEmbedderInfoResponse) GetVersion() string {
 func (x *GetEmbedderInfoResponse) GetDecoding() *ImageDecoding {
 	if x != nil {
 		return x.Decoding
+	}
+	return nil
+}
+
+func (x *GetEmbedderInfoResponse) GetJointEncoders() []*JointEncoder {
+	if x != nil {
+		return x.JointEncoders
 	}
 	return nil
 }
@@ -1024,6 +1033,216 @@ func (x *EmbedPromptsResponse) GetCuts() []*TextCut {
 	return nil
 }
 
+// Pairs of an image and a text for a joint encoder.
+type EmbedQueriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the encoder, one of `GetEmbedderInfoResponse.joint_encoders`.
+	Encoder string `protobuf:"bytes,1,opt,name=encoder,proto3" json:"encoder,omitempty"`
+	// 1 to `max_batch_items` images.
+	Images []*ImageInput `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	// A text for each image, of at most `max_text_characters`.
+	Texts []string `protobuf:"bytes,3,rep,name=texts,proto3" json:"texts,omitempty"`
+	// How to write the queries. Default: packed FLOAT32.
+	Encoding *v1.VectorEncoding `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Default INTERACTIVE.
+	Priority Priority `protobuf:"varint,5,opt,name=priority,proto3,enum=cir.embedder.v1.Priority" json:"priority,omitempty"`
+	// If not empty, the call is refused unless the service holds this model.
+	ExpectedModelFingerprint string `protobuf:"bytes,6,opt,name=expected_model_fingerprint,json=expectedModelFingerprint,proto3" json:"expected_model_fingerprint,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *EmbedQueriesRequest) Reset() {
+	*x = EmbedQueriesRequest{}
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedQueriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedQueriesRequest) ProtoMessage() {}
+
+func (x *EmbedQueriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedQueriesRequest.ProtoReflect.Descriptor instead.
+func (*EmbedQueriesRequest) Descriptor() ([]byte, []int) {
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EmbedQueriesRequest) GetEncoder() string {
+	if x != nil {
+		return x.Encoder
+	}
+	return ""
+}
+
+func (x *EmbedQueriesRequest) GetImages() []*ImageInput {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *EmbedQueriesRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *EmbedQueriesRequest) GetEncoding() *v1.VectorEncoding {
+	if x != nil {
+		return x.Encoding
+	}
+	return nil
+}
+
+func (x *EmbedQueriesRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *EmbedQueriesRequest) GetExpectedModelFingerprint() string {
+	if x != nil {
+		return x.ExpectedModelFingerprint
+	}
+	return ""
+}
+
+// Queries of a joint encoder.
+type EmbedQueriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One row for each pair, in the order of the request. Rows of failed pairs are NaN.
+	Features *v1.VectorBatch `protobuf:"bytes,1,opt,name=features,proto3" json:"features,omitempty"`
+	// One entry for each failed pair, by ascending index; empty when all succeeded.
+	Errors []*v1.ItemError `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
+	// Where the time went.
+	Timings       *EmbedTimings `protobuf:"bytes,3,opt,name=timings,proto3" json:"timings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedQueriesResponse) Reset() {
+	*x = EmbedQueriesResponse{}
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedQueriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedQueriesResponse) ProtoMessage() {}
+
+func (x *EmbedQueriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedQueriesResponse.ProtoReflect.Descriptor instead.
+func (*EmbedQueriesResponse) Descriptor() ([]byte, []int) {
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *EmbedQueriesResponse) GetFeatures() *v1.VectorBatch {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *EmbedQueriesResponse) GetErrors() []*v1.ItemError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *EmbedQueriesResponse) GetTimings() *EmbedTimings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
+// A joint encoder, which reads image and text together.
+type JointEncoder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "joint/<name>", as searches name it for their combiner.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// One sentence for people.
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JointEncoder) Reset() {
+	*x = JointEncoder{}
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JointEncoder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JointEncoder) ProtoMessage() {}
+
+func (x *JointEncoder) ProtoReflect() protoreflect.Message {
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JointEncoder.ProtoReflect.Descriptor instead.
+func (*JointEncoder) Descriptor() ([]byte, []int) {
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *JointEncoder) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JointEncoder) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // Time in each stage, of the slowest item of the call.
 type EmbedTimings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1043,7 +1262,7 @@ type EmbedTimings struct {
 
 func (x *EmbedTimings) Reset() {
 	*x = EmbedTimings{}
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1274,7 @@ func (x *EmbedTimings) String() string {
 func (*EmbedTimings) ProtoMessage() {}
 
 func (x *EmbedTimings) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[12]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1287,7 @@ func (x *EmbedTimings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedTimings.ProtoReflect.Descriptor instead.
 func (*EmbedTimings) Descriptor() ([]byte, []int) {
-	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{12}
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EmbedTimings) GetDecode() *durationpb.Duration {
@@ -1124,7 +1343,7 @@ type EmbedStreamRequest struct {
 
 func (x *EmbedStreamRequest) Reset() {
 	*x = EmbedStreamRequest{}
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[13]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1355,7 @@ func (x *EmbedStreamRequest) String() string {
 func (*EmbedStreamRequest) ProtoMessage() {}
 
 func (x *EmbedStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[13]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1368,7 @@ func (x *EmbedStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStreamRequest.ProtoReflect.Descriptor instead.
 func (*EmbedStreamRequest) Descriptor() ([]byte, []int) {
-	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{13}
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EmbedStreamRequest) GetBatchId() uint64 {
@@ -1221,7 +1440,7 @@ type EmbedStreamResponse struct {
 
 func (x *EmbedStreamResponse) Reset() {
 	*x = EmbedStreamResponse{}
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[14]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1452,7 @@ func (x *EmbedStreamResponse) String() string {
 func (*EmbedStreamResponse) ProtoMessage() {}
 
 func (x *EmbedStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[14]
+	mi := &file_cir_embedder_v1_embedder_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1465,7 @@ func (x *EmbedStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedStreamResponse.ProtoReflect.Descriptor instead.
 func (*EmbedStreamResponse) Descriptor() ([]byte, []int) {
-	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{14}
+	return file_cir_embedder_v1_embedder_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EmbedStreamResponse) GetBatchId() uint64 {
@@ -1320,12 +1539,13 @@ var File_cir_embedder_v1_embedder_proto protoreflect.FileDescriptor
 const file_cir_embedder_v1_embedder_proto_rawDesc = "" +
 	"\n" +
 	"\x1ecir/embedder/v1/embedder.proto\x12\x0fcir.embedder.v1\x1a\x1acir/common/v1/errors.proto\x1a\x19cir/common/v1/model.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n" +
-	"\x16GetEmbedderInfoRequest\"\xd8\x01\n" +
+	"\x16GetEmbedderInfoRequest\"\x9e\x02\n" +
 	"\x17GetEmbedderInfoResponse\x12.\n" +
 	"\x05model\x18\x01 \x01(\v2\x18.cir.common.v1.ModelInfoR\x05model\x127\n" +
 	"\x06limits\x18\x02 \x01(\v2\x1f.cir.embedder.v1.EmbedderLimitsR\x06limits\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12:\n" +
-	"\bdecoding\x18\x04 \x01(\v2\x1e.cir.embedder.v1.ImageDecodingR\bdecoding\"\xb4\x01\n" +
+	"\bdecoding\x18\x04 \x01(\v2\x1e.cir.embedder.v1.ImageDecodingR\bdecoding\x12D\n" +
+	"\x0ejoint_encoders\x18\x05 \x03(\v2\x1d.cir.embedder.v1.JointEncoderR\rjointEncoders\"\xb4\x01\n" +
 	"\rImageDecoding\x12\x18\n" +
 	"\aformats\x18\x01 \x03(\tR\aformats\x12)\n" +
 	"\x10exif_orientation\x18\x02 \x01(\bR\x0fexifOrientation\x12\x14\n" +
@@ -1387,7 +1607,21 @@ const file_cir_embedder_v1_embedder_proto_rawDesc = "" +
 	"\bfeatures\x18\x01 \x01(\v2\x1a.cir.common.v1.VectorBatchR\bfeatures\x120\n" +
 	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\x127\n" +
 	"\atimings\x18\x03 \x01(\v2\x1d.cir.embedder.v1.EmbedTimingsR\atimings\x12,\n" +
-	"\x04cuts\x18\x04 \x03(\v2\x18.cir.embedder.v1.TextCutR\x04cuts\"\xf7\x01\n" +
+	"\x04cuts\x18\x04 \x03(\v2\x18.cir.embedder.v1.TextCutR\x04cuts\"\xaa\x02\n" +
+	"\x13EmbedQueriesRequest\x12\x18\n" +
+	"\aencoder\x18\x01 \x01(\tR\aencoder\x123\n" +
+	"\x06images\x18\x02 \x03(\v2\x1b.cir.embedder.v1.ImageInputR\x06images\x12\x14\n" +
+	"\x05texts\x18\x03 \x03(\tR\x05texts\x129\n" +
+	"\bencoding\x18\x04 \x01(\v2\x1d.cir.common.v1.VectorEncodingR\bencoding\x125\n" +
+	"\bpriority\x18\x05 \x01(\x0e2\x19.cir.embedder.v1.PriorityR\bpriority\x12<\n" +
+	"\x1aexpected_model_fingerprint\x18\x06 \x01(\tR\x18expectedModelFingerprint\"\xb9\x01\n" +
+	"\x14EmbedQueriesResponse\x126\n" +
+	"\bfeatures\x18\x01 \x01(\v2\x1a.cir.common.v1.VectorBatchR\bfeatures\x120\n" +
+	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\x127\n" +
+	"\atimings\x18\x03 \x01(\v2\x1d.cir.embedder.v1.EmbedTimingsR\atimings\"D\n" +
+	"\fJointEncoder\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xf7\x01\n" +
 	"\fEmbedTimings\x121\n" +
 	"\x06decode\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06decode\x12/\n" +
 	"\x05queue\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05queue\x123\n" +
@@ -1409,13 +1643,14 @@ const file_cir_embedder_v1_embedder_proto_rawDesc = "" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vINTERACTIVE\x10\x01\x12\b\n" +
-	"\x04BULK\x10\x022\xe3\x03\n" +
+	"\x04BULK\x10\x022\xc0\x04\n" +
 	"\x0fEmbedderService\x12d\n" +
 	"\x0fGetEmbedderInfo\x12'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n" +
 	"\vEmbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n" +
 	"\n" +
 	"EmbedTexts\x12\".cir.embedder.v1.EmbedTextsRequest\x1a#.cir.embedder.v1.EmbedTextsResponse\x12[\n" +
-	"\fEmbedPrompts\x12$.cir.embedder.v1.EmbedPromptsRequest\x1a%.cir.embedder.v1.EmbedPromptsResponse\x12\\\n" +
+	"\fEmbedPrompts\x12$.cir.embedder.v1.EmbedPromptsRequest\x1a%.cir.embedder.v1.EmbedPromptsResponse\x12[\n" +
+	"\fEmbedQueries\x12$.cir.embedder.v1.EmbedQueriesRequest\x1a%.cir.embedder.v1.EmbedQueriesResponse\x12\\\n" +
 	"\vEmbedStream\x12#.cir.embedder.v1.EmbedStreamRequest\x1a$.cir.embedder.v1.EmbedStreamResponse(\x010\x01B\x8a\x01\n" +
 	"\x0fcir.embedder.v1B\rEmbedderProtoP\x01ZBcomposed-image-retrieval/clients/go/gen/cir/embedder/v1;embedderv1\xaa\x02\x0fCir.Embedder.V1\xca\x02\x0fCir\\Embedder\\V1b\x06proto3"
 
@@ -1432,7 +1667,7 @@ func file_cir_embedder_v1_embedder_proto_rawDescGZIP() []byte {
 }
 
 var file_cir_embedder_v1_embedder_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_cir_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_cir_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_cir_embedder_v1_embedder_proto_goTypes = []any{
 	(Priority)(0),                   // 0: cir.embedder.v1.Priority
 	(*GetEmbedderInfoRequest)(nil),  // 1: cir.embedder.v1.GetEmbedderInfoRequest
@@ -1447,64 +1682,76 @@ var file_cir_embedder_v1_embedder_proto_goTypes = []any{
 	(*TextCut)(nil),                 // 10: cir.embedder.v1.TextCut
 	(*EmbedPromptsRequest)(nil),     // 11: cir.embedder.v1.EmbedPromptsRequest
 	(*EmbedPromptsResponse)(nil),    // 12: cir.embedder.v1.EmbedPromptsResponse
-	(*EmbedTimings)(nil),            // 13: cir.embedder.v1.EmbedTimings
-	(*EmbedStreamRequest)(nil),      // 14: cir.embedder.v1.EmbedStreamRequest
-	(*EmbedStreamResponse)(nil),     // 15: cir.embedder.v1.EmbedStreamResponse
-	(*v1.ModelInfo)(nil),            // 16: cir.common.v1.ModelInfo
-	(*durationpb.Duration)(nil),     // 17: google.protobuf.Duration
-	(*v1.VectorEncoding)(nil),       // 18: cir.common.v1.VectorEncoding
-	(*v1.VectorBatch)(nil),          // 19: cir.common.v1.VectorBatch
-	(*v1.ItemError)(nil),            // 20: cir.common.v1.ItemError
+	(*EmbedQueriesRequest)(nil),     // 13: cir.embedder.v1.EmbedQueriesRequest
+	(*EmbedQueriesResponse)(nil),    // 14: cir.embedder.v1.EmbedQueriesResponse
+	(*JointEncoder)(nil),            // 15: cir.embedder.v1.JointEncoder
+	(*EmbedTimings)(nil),            // 16: cir.embedder.v1.EmbedTimings
+	(*EmbedStreamRequest)(nil),      // 17: cir.embedder.v1.EmbedStreamRequest
+	(*EmbedStreamResponse)(nil),     // 18: cir.embedder.v1.EmbedStreamResponse
+	(*v1.ModelInfo)(nil),            // 19: cir.common.v1.ModelInfo
+	(*durationpb.Duration)(nil),     // 20: google.protobuf.Duration
+	(*v1.VectorEncoding)(nil),       // 21: cir.common.v1.VectorEncoding
+	(*v1.VectorBatch)(nil),          // 22: cir.common.v1.VectorBatch
+	(*v1.ItemError)(nil),            // 23: cir.common.v1.ItemError
 }
 var file_cir_embedder_v1_embedder_proto_depIdxs = []int32{
-	16, // 0: cir.embedder.v1.GetEmbedderInfoResponse.model:type_name -> cir.common.v1.ModelInfo
+	19, // 0: cir.embedder.v1.GetEmbedderInfoResponse.model:type_name -> cir.common.v1.ModelInfo
 	4,  // 1: cir.embedder.v1.GetEmbedderInfoResponse.limits:type_name -> cir.embedder.v1.EmbedderLimits
 	3,  // 2: cir.embedder.v1.GetEmbedderInfoResponse.decoding:type_name -> cir.embedder.v1.ImageDecoding
-	17, // 3: cir.embedder.v1.EmbedderLimits.call_timeout:type_name -> google.protobuf.Duration
-	17, // 4: cir.embedder.v1.EmbedderLimits.max_wait:type_name -> google.protobuf.Duration
-	5,  // 5: cir.embedder.v1.EmbedImagesRequest.images:type_name -> cir.embedder.v1.ImageInput
-	18, // 6: cir.embedder.v1.EmbedImagesRequest.encoding:type_name -> cir.common.v1.VectorEncoding
-	0,  // 7: cir.embedder.v1.EmbedImagesRequest.priority:type_name -> cir.embedder.v1.Priority
-	19, // 8: cir.embedder.v1.EmbedImagesResponse.features:type_name -> cir.common.v1.VectorBatch
-	20, // 9: cir.embedder.v1.EmbedImagesResponse.errors:type_name -> cir.common.v1.ItemError
-	13, // 10: cir.embedder.v1.EmbedImagesResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
-	18, // 11: cir.embedder.v1.EmbedTextsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
-	0,  // 12: cir.embedder.v1.EmbedTextsRequest.priority:type_name -> cir.embedder.v1.Priority
-	19, // 13: cir.embedder.v1.EmbedTextsResponse.features:type_name -> cir.common.v1.VectorBatch
-	20, // 14: cir.embedder.v1.EmbedTextsResponse.errors:type_name -> cir.common.v1.ItemError
-	13, // 15: cir.embedder.v1.EmbedTextsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
-	10, // 16: cir.embedder.v1.EmbedTextsResponse.cuts:type_name -> cir.embedder.v1.TextCut
-	19, // 17: cir.embedder.v1.EmbedPromptsRequest.word_embeddings:type_name -> cir.common.v1.VectorBatch
-	18, // 18: cir.embedder.v1.EmbedPromptsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
-	0,  // 19: cir.embedder.v1.EmbedPromptsRequest.priority:type_name -> cir.embedder.v1.Priority
-	19, // 20: cir.embedder.v1.EmbedPromptsResponse.features:type_name -> cir.common.v1.VectorBatch
-	20, // 21: cir.embedder.v1.EmbedPromptsResponse.errors:type_name -> cir.common.v1.ItemError
-	13, // 22: cir.embedder.v1.EmbedPromptsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
-	10, // 23: cir.embedder.v1.EmbedPromptsResponse.cuts:type_name -> cir.embedder.v1.TextCut
-	17, // 24: cir.embedder.v1.EmbedTimings.decode:type_name -> google.protobuf.Duration
-	17, // 25: cir.embedder.v1.EmbedTimings.queue:type_name -> google.protobuf.Duration
-	17, // 26: cir.embedder.v1.EmbedTimings.forward:type_name -> google.protobuf.Duration
-	17, // 27: cir.embedder.v1.EmbedTimings.total:type_name -> google.protobuf.Duration
-	6,  // 28: cir.embedder.v1.EmbedStreamRequest.images:type_name -> cir.embedder.v1.EmbedImagesRequest
-	8,  // 29: cir.embedder.v1.EmbedStreamRequest.texts:type_name -> cir.embedder.v1.EmbedTextsRequest
-	7,  // 30: cir.embedder.v1.EmbedStreamResponse.images:type_name -> cir.embedder.v1.EmbedImagesResponse
-	9,  // 31: cir.embedder.v1.EmbedStreamResponse.texts:type_name -> cir.embedder.v1.EmbedTextsResponse
-	20, // 32: cir.embedder.v1.EmbedStreamResponse.error:type_name -> cir.common.v1.ItemError
-	1,  // 33: cir.embedder.v1.EmbedderService.GetEmbedderInfo:input_type -> cir.embedder.v1.GetEmbedderInfoRequest
-	6,  // 34: cir.embedder.v1.EmbedderService.EmbedImages:input_type -> cir.embedder.v1.EmbedImagesRequest
-	8,  // 35: cir.embedder.v1.EmbedderService.EmbedTexts:input_type -> cir.embedder.v1.EmbedTextsRequest
-	11, // 36: cir.embedder.v1.EmbedderService.EmbedPrompts:input_type -> cir.embedder.v1.EmbedPromptsRequest
-	14, // 37: cir.embedder.v1.EmbedderService.EmbedStream:input_type -> cir.embedder.v1.EmbedStreamRequest
-	2,  // 38: cir.embedder.v1.EmbedderService.GetEmbedderInfo:output_type -> cir.embedder.v1.GetEmbedderInfoResponse
-	7,  // 39: cir.embedder.v1.EmbedderService.EmbedImages:output_type -> cir.embedder.v1.EmbedImagesResponse
-	9,  // 40: cir.embedder.v1.EmbedderService.EmbedTexts:output_type -> cir.embedder.v1.EmbedTextsResponse
-	12, // 41: cir.embedder.v1.EmbedderService.EmbedPrompts:output_type -> cir.embedder.v1.EmbedPromptsResponse
-	15, // 42: cir.embedder.v1.EmbedderService.EmbedStream:output_type -> cir.embedder.v1.EmbedStreamResponse
-	38, // [38:43] is the sub-list for method output_type
-	33, // [33:38] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	15, // 3: cir.embedder.v1.GetEmbedderInfoResponse.joint_encoders:type_name -> cir.embedder.v1.JointEncoder
+	20, // 4: cir.embedder.v1.EmbedderLimits.call_timeout:type_name -> google.protobuf.Duration
+	20, // 5: cir.embedder.v1.EmbedderLimits.max_wait:type_name -> google.protobuf.Duration
+	5,  // 6: cir.embedder.v1.EmbedImagesRequest.images:type_name -> cir.embedder.v1.ImageInput
+	21, // 7: cir.embedder.v1.EmbedImagesRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	0,  // 8: cir.embedder.v1.EmbedImagesRequest.priority:type_name -> cir.embedder.v1.Priority
+	22, // 9: cir.embedder.v1.EmbedImagesResponse.features:type_name -> cir.common.v1.VectorBatch
+	23, // 10: cir.embedder.v1.EmbedImagesResponse.errors:type_name -> cir.common.v1.ItemError
+	16, // 11: cir.embedder.v1.EmbedImagesResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	21, // 12: cir.embedder.v1.EmbedTextsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	0,  // 13: cir.embedder.v1.EmbedTextsRequest.priority:type_name -> cir.embedder.v1.Priority
+	22, // 14: cir.embedder.v1.EmbedTextsResponse.features:type_name -> cir.common.v1.VectorBatch
+	23, // 15: cir.embedder.v1.EmbedTextsResponse.errors:type_name -> cir.common.v1.ItemError
+	16, // 16: cir.embedder.v1.EmbedTextsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	10, // 17: cir.embedder.v1.EmbedTextsResponse.cuts:type_name -> cir.embedder.v1.TextCut
+	22, // 18: cir.embedder.v1.EmbedPromptsRequest.word_embeddings:type_name -> cir.common.v1.VectorBatch
+	21, // 19: cir.embedder.v1.EmbedPromptsRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	0,  // 20: cir.embedder.v1.EmbedPromptsRequest.priority:type_name -> cir.embedder.v1.Priority
+	22, // 21: cir.embedder.v1.EmbedPromptsResponse.features:type_name -> cir.common.v1.VectorBatch
+	23, // 22: cir.embedder.v1.EmbedPromptsResponse.errors:type_name -> cir.common.v1.ItemError
+	16, // 23: cir.embedder.v1.EmbedPromptsResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	10, // 24: cir.embedder.v1.EmbedPromptsResponse.cuts:type_name -> cir.embedder.v1.TextCut
+	5,  // 25: cir.embedder.v1.EmbedQueriesRequest.images:type_name -> cir.embedder.v1.ImageInput
+	21, // 26: cir.embedder.v1.EmbedQueriesRequest.encoding:type_name -> cir.common.v1.VectorEncoding
+	0,  // 27: cir.embedder.v1.EmbedQueriesRequest.priority:type_name -> cir.embedder.v1.Priority
+	22, // 28: cir.embedder.v1.EmbedQueriesResponse.features:type_name -> cir.common.v1.VectorBatch
+	23, // 29: cir.embedder.v1.EmbedQueriesResponse.errors:type_name -> cir.common.v1.ItemError
+	16, // 30: cir.embedder.v1.EmbedQueriesResponse.timings:type_name -> cir.embedder.v1.EmbedTimings
+	20, // 31: cir.embedder.v1.EmbedTimings.decode:type_name -> google.protobuf.Duration
+	20, // 32: cir.embedder.v1.EmbedTimings.queue:type_name -> google.protobuf.Duration
+	20, // 33: cir.embedder.v1.EmbedTimings.forward:type_name -> google.protobuf.Duration
+	20, // 34: cir.embedder.v1.EmbedTimings.total:type_name -> google.protobuf.Duration
+	6,  // 35: cir.embedder.v1.EmbedStreamRequest.images:type_name -> cir.embedder.v1.EmbedImagesRequest
+	8,  // 36: cir.embedder.v1.EmbedStreamRequest.texts:type_name -> cir.embedder.v1.EmbedTextsRequest
+	7,  // 37: cir.embedder.v1.EmbedStreamResponse.images:type_name -> cir.embedder.v1.EmbedImagesResponse
+	9,  // 38: cir.embedder.v1.EmbedStreamResponse.texts:type_name -> cir.embedder.v1.EmbedTextsResponse
+	23, // 39: cir.embedder.v1.EmbedStreamResponse.error:type_name -> cir.common.v1.ItemError
+	1,  // 40: cir.embedder.v1.EmbedderService.GetEmbedderInfo:input_type -> cir.embedder.v1.GetEmbedderInfoRequest
+	6,  // 41: cir.embedder.v1.EmbedderService.EmbedImages:input_type -> cir.embedder.v1.EmbedImagesRequest
+	8,  // 42: cir.embedder.v1.EmbedderService.EmbedTexts:input_type -> cir.embedder.v1.EmbedTextsRequest
+	11, // 43: cir.embedder.v1.EmbedderService.EmbedPrompts:input_type -> cir.embedder.v1.EmbedPromptsRequest
+	13, // 44: cir.embedder.v1.EmbedderService.EmbedQueries:input_type -> cir.embedder.v1.EmbedQueriesRequest
+	17, // 45: cir.embedder.v1.EmbedderService.EmbedStream:input_type -> cir.embedder.v1.EmbedStreamRequest
+	2,  // 46: cir.embedder.v1.EmbedderService.GetEmbedderInfo:output_type -> cir.embedder.v1.GetEmbedderInfoResponse
+	7,  // 47: cir.embedder.v1.EmbedderService.EmbedImages:output_type -> cir.embedder.v1.EmbedImagesResponse
+	9,  // 48: cir.embedder.v1.EmbedderService.EmbedTexts:output_type -> cir.embedder.v1.EmbedTextsResponse
+	12, // 49: cir.embedder.v1.EmbedderService.EmbedPrompts:output_type -> cir.embedder.v1.EmbedPromptsResponse
+	14, // 50: cir.embedder.v1.EmbedderService.EmbedQueries:output_type -> cir.embedder.v1.EmbedQueriesResponse
+	18, // 51: cir.embedder.v1.EmbedderService.EmbedStream:output_type -> cir.embedder.v1.EmbedStreamResponse
+	46, // [46:52] is the sub-list for method output_type
+	40, // [40:46] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_cir_embedder_v1_embedder_proto_init() }
@@ -1516,11 +1763,11 @@ func file_cir_embedder_v1_embedder_proto_init() {
 		(*ImageInput_Content)(nil),
 		(*ImageInput_Tensor)(nil),
 	}
-	file_cir_embedder_v1_embedder_proto_msgTypes[13].OneofWrappers = []any{
+	file_cir_embedder_v1_embedder_proto_msgTypes[16].OneofWrappers = []any{
 		(*EmbedStreamRequest_Images)(nil),
 		(*EmbedStreamRequest_Texts)(nil),
 	}
-	file_cir_embedder_v1_embedder_proto_msgTypes[14].OneofWrappers = []any{
+	file_cir_embedder_v1_embedder_proto_msgTypes[17].OneofWrappers = []any{
 		(*EmbedStreamResponse_Images)(nil),
 		(*EmbedStreamResponse_Texts)(nil),
 		(*EmbedStreamResponse_Error)(nil),
@@ -1531,7 +1778,7 @@ func file_cir_embedder_v1_embedder_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_embedder_v1_embedder_proto_rawDesc), len(file_cir_embedder_v1_embedder_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

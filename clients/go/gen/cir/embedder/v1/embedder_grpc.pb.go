@@ -23,6 +23,7 @@ const (
 	EmbedderService_EmbedImages_FullMethodName     = "/cir.embedder.v1.EmbedderService/EmbedImages"
 	EmbedderService_EmbedTexts_FullMethodName      = "/cir.embedder.v1.EmbedderService/EmbedTexts"
 	EmbedderService_EmbedPrompts_FullMethodName    = "/cir.embedder.v1.EmbedderService/EmbedPrompts"
+	EmbedderService_EmbedQueries_FullMethodName    = "/cir.embedder.v1.EmbedderService/EmbedQueries"
 	EmbedderService_EmbedStream_FullMethodName     = "/cir.embedder.v1.EmbedderService/EmbedStream"
 )
 
@@ -49,6 +50,10 @@ type EmbedderServiceClient interface {
 	// (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
 	// another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
 	EmbedPrompts(ctx context.Context, in *EmbedPromptsRequest, opts ...grpc.CallOption) (*EmbedPromptsResponse, error)
+	// Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+	// NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+	// fails alone.
+	EmbedQueries(ctx context.Context, in *EmbedQueriesRequest, opts ...grpc.CallOption) (*EmbedQueriesResponse, error)
 	// Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
 	// in order; `batch_id` ties them to requests. The server reads ahead only
 	// `max_stream_batches` batches, so a sender that is too fast is held by flow control. A batch outside
@@ -105,6 +110,16 @@ func (c *embedderServiceClient) EmbedPrompts(ctx context.Context, in *EmbedPromp
 	return out, nil
 }
 
+func (c *embedderServiceClient) EmbedQueries(ctx context.Context, in *EmbedQueriesRequest, opts ...grpc.CallOption) (*EmbedQueriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EmbedQueriesResponse)
+	err := c.cc.Invoke(ctx, EmbedderService_EmbedQueries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *embedderServiceClient) EmbedStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EmbedStreamRequest, EmbedStreamResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &EmbedderService_ServiceDesc.Streams[0], EmbedderService_EmbedStream_FullMethodName, cOpts...)
@@ -141,6 +156,10 @@ type EmbedderServiceServer interface {
 	// (`ModelInfo.token_width` 0); INVALID_ARGUMENT for a template without `{image}`, and for word embeddings of
 	// another number, length (WRONG_DIMENSION) or that are not finite (NOT_FINITE).
 	EmbedPrompts(context.Context, *EmbedPromptsRequest) (*EmbedPromptsResponse, error)
+	// Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+	// NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+	// fails alone.
+	EmbedQueries(context.Context, *EmbedQueriesRequest) (*EmbedQueriesResponse, error)
 	// Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily
 	// in order; `batch_id` ties them to requests. The server reads ahead only
 	// `max_stream_batches` batches, so a sender that is too fast is held by flow control. A batch outside
@@ -168,6 +187,9 @@ func (UnimplementedEmbedderServiceServer) EmbedTexts(context.Context, *EmbedText
 }
 func (UnimplementedEmbedderServiceServer) EmbedPrompts(context.Context, *EmbedPromptsRequest) (*EmbedPromptsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EmbedPrompts not implemented")
+}
+func (UnimplementedEmbedderServiceServer) EmbedQueries(context.Context, *EmbedQueriesRequest) (*EmbedQueriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EmbedQueries not implemented")
 }
 func (UnimplementedEmbedderServiceServer) EmbedStream(grpc.BidiStreamingServer[EmbedStreamRequest, EmbedStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method EmbedStream not implemented")
@@ -265,6 +287,24 @@ func _EmbedderService_EmbedPrompts_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EmbedderService_EmbedQueries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EmbedQueriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EmbedderServiceServer).EmbedQueries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EmbedderService_EmbedQueries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EmbedderServiceServer).EmbedQueries(ctx, req.(*EmbedQueriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _EmbedderService_EmbedStream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(EmbedderServiceServer).EmbedStream(&grpc.GenericServerStream[EmbedStreamRequest, EmbedStreamResponse]{ServerStream: stream})
 }
@@ -294,6 +334,10 @@ var EmbedderService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EmbedPrompts",
 			Handler:    _EmbedderService_EmbedPrompts_Handler,
+		},
+		{
+			MethodName: "EmbedQueries",
+			Handler:    _EmbedderService_EmbedQueries_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

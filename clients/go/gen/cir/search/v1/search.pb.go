@@ -188,7 +188,7 @@ type GetSearchInfoResponse struct {
 	Limits *SearchLimits `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
 	// The embedder's model; unset while the embedder is away.
 	Model *v1.ModelInfo `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	// Names of the usable combiners; empty while the combiner is away.
+	// Names of the usable combiners, those of the embedder's joint encoders last; a service that is away has none.
 	Combiners []string `protobuf:"bytes,3,rep,name=combiners,proto3" json:"combiners,omitempty"`
 	// Each dependency ("embedder", "combiner", "store") and "ok", or what is wrong with it.
 	Dependencies map[string]string `protobuf:"bytes,4,rep,name=dependencies,proto3" json:"dependencies,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -662,7 +662,8 @@ type SearchRequest struct {
 	// 1 to `max_turns` turns, oldest first. To edit an earlier turn, send it changed.
 	Turns []*Turn `protobuf:"bytes,2,rep,name=turns,proto3" json:"turns,omitempty"`
 	// Combiner for turns with both reference and text, by a name that the combiner service lists, such as
-	// "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
+	// "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
+	// which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and item alone
 	// need no combiner.
 	Combiner string `protobuf:"bytes,3,opt,name=combiner,proto3" json:"combiner,omitempty"`
 	// Only items that pass. Default all.

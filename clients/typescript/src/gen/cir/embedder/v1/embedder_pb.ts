@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/embedder/v1/embedder.proto.
  */
 export const file_cir_embedder_v1_embedder: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaXIvZW1iZWRkZXIvdjEvZW1iZWRkZXIucHJvdG8SD2Npci5lbWJlZGRlci52MSIYChZHZXRFbWJlZGRlckluZm9SZXF1ZXN0IrYBChdHZXRFbWJlZGRlckluZm9SZXNwb25zZRInCgVtb2RlbBgBIAEoCzIYLmNpci5jb21tb24udjEuTW9kZWxJbmZvEi8KBmxpbWl0cxgCIAEoCzIfLmNpci5lbWJlZGRlci52MS5FbWJlZGRlckxpbWl0cxIPCgd2ZXJzaW9uGAMgASgJEjAKCGRlY29kaW5nGAQgASgLMh4uY2lyLmVtYmVkZGVyLnYxLkltYWdlRGVjb2RpbmcidwoNSW1hZ2VEZWNvZGluZxIPCgdmb3JtYXRzGAEgAygJEhgKEGV4aWZfb3JpZW50YXRpb24YAiABKAgSDQoFYWxwaGEYAyABKAkSGAoQYWxwaGFfYmFja2dyb3VuZBgEIAEoCRISCgpqcGVnX2RyYWZ0GAUgASgIIoEDCg5FbWJlZGRlckxpbWl0cxIXCg9tYXhfaW1hZ2VfYnl0ZXMYASABKAQSGAoQbWF4X2ltYWdlX3BpeGVscxgCIAEoBBIbChNtYXhfdGV4dF9jaGFyYWN0ZXJzGAMgASgNEhcKD21heF9iYXRjaF9pdGVtcxgEIAEoDRIZChFtYXhfbWVzc2FnZV9ieXRlcxgFIAEoBBIXCg9tYXhfcXVldWVfaXRlbXMYBiABKA0SHAoUbWF4X2NvbmN1cnJlbnRfY2FsbHMYByABKA0SGgoSbWF4X3N0cmVhbV9iYXRjaGVzGAggASgNEh8KF21heF9wcmVwcm9jZXNzZWRfcGl4ZWxzGAkgASgEEi8KDGNhbGxfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghtYXhfd2FpdBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfbWVzc2FnZV9wYXJ0cxgMIAEoDSI7CgpJbWFnZUlucHV0EhEKB2NvbnRlbnQYASABKAxIABIQCgZ0ZW5zb3IYAiABKAxIAEIICgZzb3VyY2UiwwEKEkVtYmVkSW1hZ2VzUmVxdWVzdBIrCgZpbWFnZXMYASADKAsyGy5jaXIuZW1iZWRkZXIudjEuSW1hZ2VJbnB1dBIvCghlbmNvZGluZxgCIAEoCzIdLmNpci5jb21tb24udjEuVmVjdG9yRW5jb2RpbmcSKwoIcHJpb3JpdHkYAyABKA4yGS5jaXIuZW1iZWRkZXIudjEuUHJpb3JpdHkSIgoaZXhwZWN0ZWRfbW9kZWxfZmluZ2VycHJpbnQYBCABKAkinQEKE0VtYmVkSW1hZ2VzUmVzcG9uc2USLAoIZmVhdHVyZXMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEi4KB3RpbWluZ3MYAyABKAsyHS5jaXIuZW1iZWRkZXIudjEuRW1iZWRUaW1pbmdzIqQBChFFbWJlZFRleHRzUmVxdWVzdBINCgV0ZXh0cxgBIAMoCRIvCghlbmNvZGluZxgCIAEoCzIdLmNpci5jb21tb24udjEuVmVjdG9yRW5jb2RpbmcSKwoIcHJpb3JpdHkYAyABKA4yGS5jaXIuZW1iZWRkZXIudjEuUHJpb3JpdHkSIgoaZXhwZWN0ZWRfbW9kZWxfZmluZ2VycHJpbnQYBCABKAkixAEKEkVtYmVkVGV4dHNSZXNwb25zZRIsCghmZWF0dXJlcxgBIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISLgoHdGltaW5ncxgDIAEoCzIdLmNpci5lbWJlZGRlci52MS5FbWJlZFRpbWluZ3MSJgoEY3V0cxgEIAMoCzIYLmNpci5lbWJlZGRlci52MS5UZXh0Q3V0Ij0KB1RleHRDdXQSDQoFaW5kZXgYASABKA0SDgoGdG9rZW5zGAIgASgNEhMKC3JlYWRfdG9rZW5zGAMgASgNIu0BChNFbWJlZFByb21wdHNSZXF1ZXN0EhAKCHRlbXBsYXRlGAEgASgJEg0KBXRleHRzGAIgAygJEjMKD3dvcmRfZW1iZWRkaW5ncxgDIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSLwoIZW5jb2RpbmcYBCABKAsyHS5jaXIuY29tbW9uLnYxLlZlY3RvckVuY29kaW5nEisKCHByaW9yaXR5GAUgASgOMhkuY2lyLmVtYmVkZGVyLnYxLlByaW9yaXR5EiIKGmV4cGVjdGVkX21vZGVsX2ZpbmdlcnByaW50GAYgASgJIsYBChRFbWJlZFByb21wdHNSZXNwb25zZRIsCghmZWF0dXJlcxgBIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2gSKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISLgoHdGltaW5ncxgDIAEoCzIdLmNpci5lbWJlZGRlci52MS5FbWJlZFRpbWluZ3MSJgoEY3V0cxgEIAMoCzIYLmNpci5lbWJlZGRlci52MS5UZXh0Q3V0Is0BCgxFbWJlZFRpbWluZ3MSKQoGZGVjb2RlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXF1ZXVlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2ZvcndhcmQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKY2FjaGVfaGl0cxgFIAEoDSKbAQoSRW1iZWRTdHJlYW1SZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgEEjUKBmltYWdlcxgCIAEoCzIjLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1JlcXVlc3RIABIzCgV0ZXh0cxgDIAEoCzIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdEgAQgcKBWJhdGNoIsoBChNFbWJlZFN0cmVhbVJlc3BvbnNlEhAKCGJhdGNoX2lkGAEgASgEEjYKBmltYWdlcxgCIAEoCzIkLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1Jlc3BvbnNlSAASNAoFdGV4dHMYAyABKAsyIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRUZXh0c1Jlc3BvbnNlSAASKQoFZXJyb3IYBCABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCo/CghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEg8KC0lOVEVSQUNUSVZFEAESCAoEQlVMSxACMuMDCg9FbWJlZGRlclNlcnZpY2USZAoPR2V0RW1iZWRkZXJJbmZvEicuY2lyLmVtYmVkZGVyLnYxLkdldEVtYmVkZGVySW5mb1JlcXVlc3QaKC5jaXIuZW1iZWRkZXIudjEuR2V0RW1iZWRkZXJJbmZvUmVzcG9uc2USWAoLRW1iZWRJbWFnZXMSIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRJbWFnZXNSZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkSW1hZ2VzUmVzcG9uc2USVQoKRW1iZWRUZXh0cxIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdBojLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVzcG9uc2USWwoMRW1iZWRQcm9tcHRzEiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkUHJvbXB0c1JlcXVlc3QaJS5jaXIuZW1iZWRkZXIudjEuRW1iZWRQcm9tcHRzUmVzcG9uc2USXAoLRW1iZWRTdHJlYW0SIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRTdHJlYW1SZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkU3RyZWFtUmVzcG9uc2UoATABQooBCg9jaXIuZW1iZWRkZXIudjFCDUVtYmVkZGVyUHJvdG9QAVpCY29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9lbWJlZGRlci92MTtlbWJlZGRlcnYxqgIPQ2lyLkVtYmVkZGVyLlYxygIPQ2lyXEVtYmVkZGVyXFYxYgZwcm90bzM", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_google_protobuf_duration]);
+  fileDesc("Ch5jaXIvZW1iZWRkZXIvdjEvZW1iZWRkZXIucHJvdG8SD2Npci5lbWJlZGRlci52MSIYChZHZXRFbWJlZGRlckluZm9SZXF1ZXN0Iu0BChdHZXRFbWJlZGRlckluZm9SZXNwb25zZRInCgVtb2RlbBgBIAEoCzIYLmNpci5jb21tb24udjEuTW9kZWxJbmZvEi8KBmxpbWl0cxgCIAEoCzIfLmNpci5lbWJlZGRlci52MS5FbWJlZGRlckxpbWl0cxIPCgd2ZXJzaW9uGAMgASgJEjAKCGRlY29kaW5nGAQgASgLMh4uY2lyLmVtYmVkZGVyLnYxLkltYWdlRGVjb2RpbmcSNQoOam9pbnRfZW5jb2RlcnMYBSADKAsyHS5jaXIuZW1iZWRkZXIudjEuSm9pbnRFbmNvZGVyIncKDUltYWdlRGVjb2RpbmcSDwoHZm9ybWF0cxgBIAMoCRIYChBleGlmX29yaWVudGF0aW9uGAIgASgIEg0KBWFscGhhGAMgASgJEhgKEGFscGhhX2JhY2tncm91bmQYBCABKAkSEgoKanBlZ19kcmFmdBgFIAEoCCKBAwoORW1iZWRkZXJMaW1pdHMSFwoPbWF4X2ltYWdlX2J5dGVzGAEgASgEEhgKEG1heF9pbWFnZV9waXhlbHMYAiABKAQSGwoTbWF4X3RleHRfY2hhcmFjdGVycxgDIAEoDRIXCg9tYXhfYmF0Y2hfaXRlbXMYBCABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYBSABKAQSFwoPbWF4X3F1ZXVlX2l0ZW1zGAYgASgNEhwKFG1heF9jb25jdXJyZW50X2NhbGxzGAcgASgNEhoKEm1heF9zdHJlYW1fYmF0Y2hlcxgIIAEoDRIfChdtYXhfcHJlcHJvY2Vzc2VkX3BpeGVscxgJIAEoBBIvCgxjYWxsX3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbWF4X3dhaXQYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X21lc3NhZ2VfcGFydHMYDCABKA0iOwoKSW1hZ2VJbnB1dBIRCgdjb250ZW50GAEgASgMSAASEAoGdGVuc29yGAIgASgMSABCCAoGc291cmNlIsMBChJFbWJlZEltYWdlc1JlcXVlc3QSKwoGaW1hZ2VzGAEgAygLMhsuY2lyLmVtYmVkZGVyLnYxLkltYWdlSW5wdXQSLwoIZW5jb2RpbmcYAiABKAsyHS5jaXIuY29tbW9uLnYxLlZlY3RvckVuY29kaW5nEisKCHByaW9yaXR5GAMgASgOMhkuY2lyLmVtYmVkZGVyLnYxLlByaW9yaXR5EiIKGmV4cGVjdGVkX21vZGVsX2ZpbmdlcnByaW50GAQgASgJIp0BChNFbWJlZEltYWdlc1Jlc3BvbnNlEiwKCGZlYXR1cmVzGAEgASgLMhouY2lyLmNvbW1vbi52MS5WZWN0b3JCYXRjaBIoCgZlcnJvcnMYAiADKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvchIuCgd0aW1pbmdzGAMgASgLMh0uY2lyLmVtYmVkZGVyLnYxLkVtYmVkVGltaW5ncyKkAQoRRW1iZWRUZXh0c1JlcXVlc3QSDQoFdGV4dHMYASADKAkSLwoIZW5jb2RpbmcYAiABKAsyHS5jaXIuY29tbW9uLnYxLlZlY3RvckVuY29kaW5nEisKCHByaW9yaXR5GAMgASgOMhkuY2lyLmVtYmVkZGVyLnYxLlByaW9yaXR5EiIKGmV4cGVjdGVkX21vZGVsX2ZpbmdlcnByaW50GAQgASgJIsQBChJFbWJlZFRleHRzUmVzcG9uc2USLAoIZmVhdHVyZXMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEi4KB3RpbWluZ3MYAyABKAsyHS5jaXIuZW1iZWRkZXIudjEuRW1iZWRUaW1pbmdzEiYKBGN1dHMYBCADKAsyGC5jaXIuZW1iZWRkZXIudjEuVGV4dEN1dCI9CgdUZXh0Q3V0Eg0KBWluZGV4GAEgASgNEg4KBnRva2VucxgCIAEoDRITCgtyZWFkX3Rva2VucxgDIAEoDSLtAQoTRW1iZWRQcm9tcHRzUmVxdWVzdBIQCgh0ZW1wbGF0ZRgBIAEoCRINCgV0ZXh0cxgCIAMoCRIzCg93b3JkX2VtYmVkZGluZ3MYAyABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEi8KCGVuY29kaW5nGAQgASgLMh0uY2lyLmNvbW1vbi52MS5WZWN0b3JFbmNvZGluZxIrCghwcmlvcml0eRgFIAEoDjIZLmNpci5lbWJlZGRlci52MS5Qcmlvcml0eRIiChpleHBlY3RlZF9tb2RlbF9maW5nZXJwcmludBgGIAEoCSLGAQoURW1iZWRQcm9tcHRzUmVzcG9uc2USLAoIZmVhdHVyZXMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEi4KB3RpbWluZ3MYAyABKAsyHS5jaXIuZW1iZWRkZXIudjEuRW1iZWRUaW1pbmdzEiYKBGN1dHMYBCADKAsyGC5jaXIuZW1iZWRkZXIudjEuVGV4dEN1dCLkAQoTRW1iZWRRdWVyaWVzUmVxdWVzdBIPCgdlbmNvZGVyGAEgASgJEisKBmltYWdlcxgCIAMoCzIbLmNpci5lbWJlZGRlci52MS5JbWFnZUlucHV0Eg0KBXRleHRzGAMgAygJEi8KCGVuY29kaW5nGAQgASgLMh0uY2lyLmNvbW1vbi52MS5WZWN0b3JFbmNvZGluZxIrCghwcmlvcml0eRgFIAEoDjIZLmNpci5lbWJlZGRlci52MS5Qcmlvcml0eRIiChpleHBlY3RlZF9tb2RlbF9maW5nZXJwcmludBgGIAEoCSKeAQoURW1iZWRRdWVyaWVzUmVzcG9uc2USLAoIZmVhdHVyZXMYASABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoEigKBmVycm9ycxgCIAMoCzIYLmNpci5jb21tb24udjEuSXRlbUVycm9yEi4KB3RpbWluZ3MYAyABKAsyHS5jaXIuZW1iZWRkZXIudjEuRW1iZWRUaW1pbmdzIjEKDEpvaW50RW5jb2RlchIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIs0BCgxFbWJlZFRpbWluZ3MSKQoGZGVjb2RlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXF1ZXVlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2ZvcndhcmQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKY2FjaGVfaGl0cxgFIAEoDSKbAQoSRW1iZWRTdHJlYW1SZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgEEjUKBmltYWdlcxgCIAEoCzIjLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1JlcXVlc3RIABIzCgV0ZXh0cxgDIAEoCzIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdEgAQgcKBWJhdGNoIsoBChNFbWJlZFN0cmVhbVJlc3BvbnNlEhAKCGJhdGNoX2lkGAEgASgEEjYKBmltYWdlcxgCIAEoCzIkLmNpci5lbWJlZGRlci52MS5FbWJlZEltYWdlc1Jlc3BvbnNlSAASNAoFdGV4dHMYAyABKAsyIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRUZXh0c1Jlc3BvbnNlSAASKQoFZXJyb3IYBCABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCo/CghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEg8KC0lOVEVSQUNUSVZFEAESCAoEQlVMSxACMsAECg9FbWJlZGRlclNlcnZpY2USZAoPR2V0RW1iZWRkZXJJbmZvEicuY2lyLmVtYmVkZGVyLnYxLkdldEVtYmVkZGVySW5mb1JlcXVlc3QaKC5jaXIuZW1iZWRkZXIudjEuR2V0RW1iZWRkZXJJbmZvUmVzcG9uc2USWAoLRW1iZWRJbWFnZXMSIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRJbWFnZXNSZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkSW1hZ2VzUmVzcG9uc2USVQoKRW1iZWRUZXh0cxIiLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVxdWVzdBojLmNpci5lbWJlZGRlci52MS5FbWJlZFRleHRzUmVzcG9uc2USWwoMRW1iZWRQcm9tcHRzEiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkUHJvbXB0c1JlcXVlc3QaJS5jaXIuZW1iZWRkZXIudjEuRW1iZWRQcm9tcHRzUmVzcG9uc2USWwoMRW1iZWRRdWVyaWVzEiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkUXVlcmllc1JlcXVlc3QaJS5jaXIuZW1iZWRkZXIudjEuRW1iZWRRdWVyaWVzUmVzcG9uc2USXAoLRW1iZWRTdHJlYW0SIy5jaXIuZW1iZWRkZXIudjEuRW1iZWRTdHJlYW1SZXF1ZXN0GiQuY2lyLmVtYmVkZGVyLnYxLkVtYmVkU3RyZWFtUmVzcG9uc2UoATABQooBCg9jaXIuZW1iZWRkZXIudjFCDUVtYmVkZGVyUHJvdG9QAVpCY29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9lbWJlZGRlci92MTtlbWJlZGRlcnYxqgIPQ2lyLkVtYmVkZGVyLlYxygIPQ2lyXEVtYmVkZGVyXFYxYgZwcm90bzM", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_google_protobuf_duration]);
 
 /**
  * Asks for the model and the limits.
@@ -68,6 +68,13 @@ export type GetEmbedderInfoResponse = Message<"cir.embedder.v1.GetEmbedderInfoRe
    * @generated from field: cir.embedder.v1.ImageDecoding decoding = 4;
    */
   decoding?: ImageDecoding | undefined;
+
+  /**
+   * Joint encoders for the model that is held, by name.
+   *
+   * @generated from field: repeated cir.embedder.v1.JointEncoder joint_encoders = 5;
+   */
+  jointEncoders: JointEncoder[];
 };
 
 /**
@@ -569,6 +576,125 @@ export const EmbedPromptsResponseSchema: GenMessage<EmbedPromptsResponse> = /*@_
   messageDesc(file_cir_embedder_v1_embedder, 11);
 
 /**
+ * Pairs of an image and a text for a joint encoder.
+ *
+ * @generated from message cir.embedder.v1.EmbedQueriesRequest
+ */
+export type EmbedQueriesRequest = Message<"cir.embedder.v1.EmbedQueriesRequest"> & {
+  /**
+   * Name of the encoder, one of `GetEmbedderInfoResponse.joint_encoders`.
+   *
+   * @generated from field: string encoder = 1;
+   */
+  encoder: string;
+
+  /**
+   * 1 to `max_batch_items` images.
+   *
+   * @generated from field: repeated cir.embedder.v1.ImageInput images = 2;
+   */
+  images: ImageInput[];
+
+  /**
+   * A text for each image, of at most `max_text_characters`.
+   *
+   * @generated from field: repeated string texts = 3;
+   */
+  texts: string[];
+
+  /**
+   * How to write the queries. Default: packed FLOAT32.
+   *
+   * @generated from field: cir.common.v1.VectorEncoding encoding = 4;
+   */
+  encoding?: VectorEncoding | undefined;
+
+  /**
+   * Default INTERACTIVE.
+   *
+   * @generated from field: cir.embedder.v1.Priority priority = 5;
+   */
+  priority: Priority;
+
+  /**
+   * If not empty, the call is refused unless the service holds this model.
+   *
+   * @generated from field: string expected_model_fingerprint = 6;
+   */
+  expectedModelFingerprint: string;
+};
+
+/**
+ * Describes the message cir.embedder.v1.EmbedQueriesRequest.
+ * Use `create(EmbedQueriesRequestSchema)` to create a new message.
+ */
+export const EmbedQueriesRequestSchema: GenMessage<EmbedQueriesRequest> = /*@__PURE__*/
+  messageDesc(file_cir_embedder_v1_embedder, 12);
+
+/**
+ * Queries of a joint encoder.
+ *
+ * @generated from message cir.embedder.v1.EmbedQueriesResponse
+ */
+export type EmbedQueriesResponse = Message<"cir.embedder.v1.EmbedQueriesResponse"> & {
+  /**
+   * One row for each pair, in the order of the request. Rows of failed pairs are NaN.
+   *
+   * @generated from field: cir.common.v1.VectorBatch features = 1;
+   */
+  features?: VectorBatch | undefined;
+
+  /**
+   * One entry for each failed pair, by ascending index; empty when all succeeded.
+   *
+   * @generated from field: repeated cir.common.v1.ItemError errors = 2;
+   */
+  errors: ItemError[];
+
+  /**
+   * Where the time went.
+   *
+   * @generated from field: cir.embedder.v1.EmbedTimings timings = 3;
+   */
+  timings?: EmbedTimings | undefined;
+};
+
+/**
+ * Describes the message cir.embedder.v1.EmbedQueriesResponse.
+ * Use `create(EmbedQueriesResponseSchema)` to create a new message.
+ */
+export const EmbedQueriesResponseSchema: GenMessage<EmbedQueriesResponse> = /*@__PURE__*/
+  messageDesc(file_cir_embedder_v1_embedder, 13);
+
+/**
+ * A joint encoder, which reads image and text together.
+ *
+ * @generated from message cir.embedder.v1.JointEncoder
+ */
+export type JointEncoder = Message<"cir.embedder.v1.JointEncoder"> & {
+  /**
+   * "joint/<name>", as searches name it for their combiner.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * One sentence for people.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+};
+
+/**
+ * Describes the message cir.embedder.v1.JointEncoder.
+ * Use `create(JointEncoderSchema)` to create a new message.
+ */
+export const JointEncoderSchema: GenMessage<JointEncoder> = /*@__PURE__*/
+  messageDesc(file_cir_embedder_v1_embedder, 14);
+
+/**
  * Time in each stage, of the slowest item of the call.
  *
  * @generated from message cir.embedder.v1.EmbedTimings
@@ -615,7 +741,7 @@ export type EmbedTimings = Message<"cir.embedder.v1.EmbedTimings"> & {
  * Use `create(EmbedTimingsSchema)` to create a new message.
  */
 export const EmbedTimingsSchema: GenMessage<EmbedTimings> = /*@__PURE__*/
-  messageDesc(file_cir_embedder_v1_embedder, 12);
+  messageDesc(file_cir_embedder_v1_embedder, 15);
 
 /**
  * One batch of a stream.
@@ -659,7 +785,7 @@ export type EmbedStreamRequest = Message<"cir.embedder.v1.EmbedStreamRequest"> &
  * Use `create(EmbedStreamRequestSchema)` to create a new message.
  */
 export const EmbedStreamRequestSchema: GenMessage<EmbedStreamRequest> = /*@__PURE__*/
-  messageDesc(file_cir_embedder_v1_embedder, 13);
+  messageDesc(file_cir_embedder_v1_embedder, 16);
 
 /**
  * The answer to one batch of a stream.
@@ -711,7 +837,7 @@ export type EmbedStreamResponse = Message<"cir.embedder.v1.EmbedStreamResponse">
  * Use `create(EmbedStreamResponseSchema)` to create a new message.
  */
 export const EmbedStreamResponseSchema: GenMessage<EmbedStreamResponse> = /*@__PURE__*/
-  messageDesc(file_cir_embedder_v1_embedder, 14);
+  messageDesc(file_cir_embedder_v1_embedder, 17);
 
 /**
  * Who goes first when the device is busy.
@@ -801,6 +927,18 @@ export const EmbedderService: GenService<{
     methodKind: "unary";
     input: typeof EmbedPromptsRequestSchema;
     output: typeof EmbedPromptsResponseSchema;
+  },
+  /**
+   * Queries of images and texts that a joint encoder reads together, in the space of the served model's features.
+   * NOT_FOUND (COMBINER_NOT_FOUND) for an encoder that is not there. An unreadable image or a text that is too long
+   * fails alone.
+   *
+   * @generated from rpc cir.embedder.v1.EmbedderService.EmbedQueries
+   */
+  embedQueries: {
+    methodKind: "unary";
+    input: typeof EmbedQueriesRequestSchema;
+    output: typeof EmbedQueriesResponseSchema;
   },
   /**
    * Batch after batch on one stream, for bulk work. Answers come as they are ready, not necessarily

@@ -60,7 +60,7 @@ export type GetSearchInfoResponse = Message<"cir.search.v1.GetSearchInfoResponse
   model?: ModelInfo | undefined;
 
   /**
-   * Names of the usable combiners; empty while the combiner is away.
+   * Names of the usable combiners, those of the embedder's joint encoders last; a service that is away has none.
    *
    * @generated from field: repeated string combiners = 3;
    */
@@ -350,7 +350,8 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
 
   /**
    * Combiner for turns with both reference and text, by a name that the combiner service lists, such as
-   * "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>". Empty: the service's default. Text alone, image alone and item alone
+   * "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
+   * which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and item alone
    * need no combiner.
    *
    * @generated from field: string combiner = 3;

@@ -1,0 +1,1 @@
+"""Training of the joint encoder that ships as an example."""
