@@ -129,7 +129,7 @@ async def check_reading(
     )
     build_page(await backend.load(State(catalog)))
     for item_id in items:
-        build_page(await backend.load(State(catalog).more_like(item_id)))
+        build_page(await backend.load(State(catalog).refer(item=item_id)))
     return items
 
 
