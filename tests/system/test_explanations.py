@@ -48,8 +48,7 @@ def test_hard_negatives_are_blamed_on_the_part_that_they_miss(shop: Shop, networ
 
 
 def test_a_wish_has_its_share_whatever_its_phrasing_and_its_image(shop: Shop, network: Combiner) -> None:
-    # Of 300 wishes over 4,000 garments it is 0.85 at the least; so few have a standard error of 0.02.
-    assert stability(shop, network, SERVED, 80) >= 0.8
+    assert stability(shop, network, SERVED, 80) >= 0.85
 
 
 def test_the_share_grows_with_what_the_text_names(shop: Shop, network: Combiner) -> None:
@@ -68,13 +67,10 @@ def test_texts_that_ask_for_nothing_move_little(shop: Shop, network: Combiner) -
 
 def test_each_step_of_a_text_weight_changes_more_and_keeps_less(shop: Shop, network: Combiner) -> None:
     figures = [weighed(shop, network, weight, 150) for weight in (0.0, 0.2, 0.35, 0.5, 0.75, 1.0)]
-    changed = [each["changed"] for each in figures]
-    assert all(after > before for before, after in pairwise(changed)), changed
-    assert figures[0]["kept"] > figures[-1]["kept"]
+    to_own, to_text = figures[:4], figures[3:]
+    assert all(after["changed"] > before["changed"] for before, after in pairwise(to_own)), figures
+    assert all(after["kept"] < before["kept"] for before, after in pairwise(to_text)), figures
 
 
 def test_dialogues_that_begin_with_words_keep_what_was_said(shop: Shop, network: Combiner) -> None:
-    by_image = third_turn(shop, network, 60, by_text=False, image_length=None)
-    by_text = third_turn(shop, network, 60, by_text=True, image_length=shop.length)
-    assert by_text >= by_image - 0.1
-    assert by_text >= 0.85
+    assert third_turn(shop, network, 60, by_text=True, image_length=shop.length) >= 0.95
