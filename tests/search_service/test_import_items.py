@@ -40,6 +40,14 @@ async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         yield running
 
 
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Service]:
+    """The same on one engine, for what no engine has a part in."""
+    async with running_service("local", tmp_path) as running:
+        await start_version(running)
+        yield running
+
+
 async def start_version(service: Service) -> None:
     kinds: dict[str, Any] = {"colour": pb.KEYWORD, "price": pb.INTEGER}
     await service.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id="shop", schema=kinds))
@@ -108,7 +116,7 @@ async def test_items_are_written_and_answered_in_order(service: Service) -> None
     check(await stored(service), range(22))
 
 
-async def test_bad_items_fail_alone_with_their_places(service: Service) -> None:
+async def test_bad_items_fail_alone_with_their_places(local: Service) -> None:
     items = [image(n) for n in range(12)]
     items[1].content = UNREADABLE
     items[4].item.id = "a\nb"
@@ -118,7 +126,7 @@ async def test_bad_items_fail_alone_with_their_places(service: Service) -> None:
     items[8].item.features.CopyFrom(pack(np.ones((1, 3), np.float32)))
     items[10] = featured(10)
     items[10].item.features.model_fingerprint = "other"
-    answers = await run(service, messages(items))
+    answers = await run(local, messages(items))
     found = [(e.index, errors.ErrorReason.Name(e.reason), e.item_id) for a in answers for e in a.errors]
     assert found == [
         (1, "IMAGE_UNREADABLE", "item-0001"),
@@ -131,10 +139,10 @@ async def test_bad_items_fail_alone_with_their_places(service: Service) -> None:
     assert (answers[-1].next_index, answers[-1].written, answers[-1].rejected) == (12, 6, 6)
     # A client that has heard of none of them, or of some, is told again.
     for known, expected in ((0, 6), (5, 4), (12, 0)):
-        again = await run(service, messages([], known=known))
+        again = await run(local, messages([], known=known))
         assert [len(answer.errors) for answer in again] == [expected]
         assert again[0].rejected == 6
-    check(await stored(service), [0, 2, 3, 6, 9, 11])
+    check(await stored(local), [0, 2, 3, 6, 9, 11])
 
 
 async def test_what_is_done_is_left_out_when_it_is_sent_again(service: Service) -> None:
@@ -149,12 +157,12 @@ async def test_what_is_done_is_left_out_when_it_is_sent_again(service: Service) 
     check(await stored(service), range(10))
 
 
-async def test_an_id_that_comes_twice_is_replaced(service: Service) -> None:
+async def test_an_id_that_comes_twice_is_replaced(local: Service) -> None:
     second = image(0)
     second.content = b"picture 5"
-    await run(service, messages([image(0), image(1), second]))
-    await run(service, messages([image(1)], token="two"))
-    found = await stored(service)
+    await run(local, messages([image(0), image(1), second]))
+    await run(local, messages([image(1)], token="two"))
+    found = await stored(local)
     assert sorted(found) == ["item-0000", "item-0001"]
     np.testing.assert_allclose(found["item-0000"], features_of(b"picture 5"), rtol=1e-4, atol=1e-4)
 
@@ -188,22 +196,22 @@ async def test_messages_that_cannot_be_used_end_the_stream(tmp_path: Path) -> No
             await service.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
 
 
-async def test_the_token_of_another_import_is_refused(service: Service) -> None:
-    await run(service, messages([image(n) for n in range(4)]))
-    refusal = await refused(run(service, messages([image(n) for n in range(50, 60)])))
+async def test_the_token_of_another_import_is_refused(local: Service) -> None:
+    await run(local, messages([image(n) for n in range(4)]))
+    refusal = await refused(run(local, messages([image(n) for n in range(50, 60)])))
     assert (refusal.reason, refusal.field) == ("FIELD_INVALID", "token")
-    check(await stored(service), range(4))
+    check(await stored(local), range(4))
 
 
-async def test_a_version_remembers_a_hundred_imports(service: Service) -> None:
+async def test_a_version_remembers_a_hundred_imports(local: Service) -> None:
     async with asyncio.timeout(60):
-        writer = await service.store.resume_version("shop", "v0002")
+        writer = await local.store.resume_version("shop", "v0002")
         for number in range(100):
             await writer.note(f"import.t{number}", ImportProgress().note())
         await writer.close()
-    refusal = await refused(run(service, messages([image(0)], token="new")))
+    refusal = await refused(run(local, messages([image(0)], token="new")))
     assert (refusal.reason, refusal.field) == ("OUT_OF_RANGE", "token")
-    assert (await run(service, messages([image(0)], token="t7")))[-1].next_index == 1
+    assert (await run(local, messages([image(0)], token="t7")))[-1].next_index == 1
 
 
 class Open:
@@ -317,20 +325,20 @@ async def test_imports_are_limited(tmp_path: Path) -> None:
         await run(service, messages([], token="two"))
 
 
-async def test_a_model_that_changes_ends_the_stream(service: Service) -> None:
-    service.embedder.fingerprint = "another"
-    refusal = await refused(run(service, messages([featured(0), featured(1), image(2)], size=2)))
+async def test_a_model_that_changes_ends_the_stream(local: Service) -> None:
+    local.embedder.fingerprint = "another"
+    refusal = await refused(run(local, messages([featured(0), featured(1), image(2)], size=2)))
     assert refusal.reason == "FINGERPRINT_MISMATCH"
-    service.embedder.fingerprint = FINGERPRINT
-    assert (await run(service, messages([])))[0].next_index == 2
+    local.embedder.fingerprint = FINGERPRINT
+    assert (await run(local, messages([])))[0].next_index == 2
 
 
-async def test_a_busy_embedder_is_asked_again(service: Service) -> None:
-    service.embedder.refuse = ServiceError(errors.OVERLOADED, "busy", retry_after=0.05)
-    running = asyncio.ensure_future(run(service, messages([image(0)])))
-    while len(service.embedder.request_ids) < 2:  # noqa: ASYNC110  # the stand-in knows no events
+async def test_a_busy_embedder_is_asked_again(local: Service) -> None:
+    local.embedder.refuse = ServiceError(errors.OVERLOADED, "busy", retry_after=0.05)
+    running = asyncio.ensure_future(run(local, messages([image(0)])))
+    while len(local.embedder.request_ids) < 2:  # noqa: ASYNC110  # the stand-in knows no events
         await asyncio.sleep(0.01)
-    service.embedder.refuse = None
+    local.embedder.refuse = None
     assert (await running)[-1].next_index == 1
 
 
@@ -404,8 +412,8 @@ def test_progress_is_read_back_as_it_was(sizes: list[tuple[int, int, int]]) -> N
     assert ImportProgress.read("") == ImportProgress()
 
 
-async def test_nothing_of_an_import_is_seen_before_it_is_published(service: Service) -> None:
-    await run(service, messages([image(0)]))
-    assert (await service.store.list_versions("shop"))[1].state is VersionState.BUILDING
-    listed = await service.catalogs.ListItems(pb.ListItemsRequest(parent=SHOP))
+async def test_nothing_of_an_import_is_seen_before_it_is_published(local: Service) -> None:
+    await run(local, messages([image(0)]))
+    assert (await local.store.list_versions("shop"))[1].state is VersionState.BUILDING
+    listed = await local.catalogs.ListItems(pb.ListItemsRequest(parent=SHOP))
     assert not listed.items

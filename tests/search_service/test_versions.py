@@ -31,6 +31,13 @@ async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         yield running
 
 
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Service]:
+    """The same on one engine, for what no engine has a part in."""
+    async with running_service("local", tmp_path) as running:
+        yield running
+
+
 def value(of: Any) -> payload_pb2.Value:
     if isinstance(of, bool):
         return payload_pb2.Value(bool_value=of)
@@ -125,9 +132,9 @@ async def test_a_version_is_filled_finished_and_published_or_dropped(service: Se
     assert (await refused(service.catalogs.FinishCatalogVersion(finish_none))).reason == "VERSION_NOT_FOUND"
 
 
-async def test_the_model_is_the_embedders_or_one_that_is_described(service: Service) -> None:
+async def test_the_model_is_the_embedders_or_one_that_is_described(local: Service) -> None:
     async def attempt(**model: Any) -> str:
-        return (await refused(create(service, model=pb.VersionModel(**model)))).reason
+        return (await refused(create(local, model=pb.VersionModel(**model)))).reason
 
     assert await attempt() == "FIELD_REQUIRED"
     assert await attempt(dimension=4) == "FIELD_REQUIRED"
@@ -136,38 +143,38 @@ async def test_the_model_is_the_embedders_or_one_that_is_described(service: Serv
     assert await attempt(fingerprint="other", dimension=65_537) == "OUT_OF_RANGE"
     assert await attempt(fingerprint="a\nb", dimension=4) == "FIELD_INVALID"
     assert await attempt(fingerprint="x" * 257, dimension=4) == "FIELD_INVALID"
-    created = await create(service, model=pb.VersionModel(fingerprint="other", dimension=4))
+    created = await create(local, model=pb.VersionModel(fingerprint="other", dimension=4))
     assert (created.published.model_fingerprint, created.published.dimension) == ("other", 4)
     # The next version is of the embedder's model again.
-    next_one = await service.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
+    next_one = await local.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
     assert (next_one.model_fingerprint, next_one.dimension) == (FINGERPRINT, DIMENSION)
 
 
 @pytest.mark.parametrize("fields", [{"": pb.KEYWORD}, {"a\nb": pb.KEYWORD}, {"a": 0}, {"a": 99}])
-async def test_fields_that_cannot_be_are_refused(service: Service, fields: dict[str, Any]) -> None:
+async def test_fields_that_cannot_be_are_refused(local: Service, fields: dict[str, Any]) -> None:
     request = pb.CreateCatalogRequest(catalog_id="shop", schema=fields)
-    refusal = await refused(service.catalogs.CreateCatalog(request))
+    refusal = await refused(local.catalogs.CreateCatalog(request))
     assert (refusal.reason, refusal.field) == ("FIELD_INVALID", f"schema.{next(iter(fields))}")
-    assert not (await service.catalogs.ListCatalogs(pb.ListCatalogsRequest())).catalogs
+    assert not (await local.catalogs.ListCatalogs(pb.ListCatalogsRequest())).catalogs
 
 
-async def test_bad_names_numbers_and_catalogs(service: Service) -> None:
+async def test_bad_names_numbers_and_catalogs(local: Service) -> None:
     for name, reason in (("", "FIELD_REQUIRED"), ("catalogs/shop", "FIELD_INVALID"), ("A", "FIELD_INVALID")):
-        refusal = await refused(service.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id=name)))
+        refusal = await refused(local.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id=name)))
         assert (refusal.reason, refusal.field) == (reason, "catalog_id")
     many: dict[str, Any] = {f"f{number}": pb.FLOAT for number in range(257)}
     refusal = await refused(
-        service.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id="shop", schema=many))
+        local.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id="shop", schema=many))
     )
     assert (refusal.reason, refusal.field) == ("OUT_OF_RANGE", "schema")
     for setting in ("hnsw_m", "hnsw_ef_construct", "shards", "replicas", "write_consistency"):
-        refusal = await refused(create(service, index=pb.IndexSettings(**{setting: 5000})))  # type: ignore[arg-type]
+        refusal = await refused(create(local, index=pb.IndexSettings(**{setting: 5000})))  # type: ignore[arg-type]
         assert (refusal.reason, refusal.field) == ("OUT_OF_RANGE", f"index.{setting}")
     unknown = pb.IndexSettings()
     unknown.quantization = 77  # type: ignore[assignment]
-    assert (await refused(create(service, index=unknown))).field == "index.quantization"
+    assert (await refused(create(local, index=unknown))).field == "index.quantization"
     missing = pb.CreateCatalogVersionRequest(parent="catalogs/none")
-    refusal = await refused(service.catalogs.CreateCatalogVersion(missing))
+    refusal = await refused(local.catalogs.CreateCatalogVersion(missing))
     assert refusal.reason == "CATALOG_NOT_FOUND"
 
 
