@@ -40,7 +40,7 @@ from embedder_service.settings import EmbedderSettings
 from indexer import IndexingOptions
 
 TORCH, LIGHT = "torch", "openvino"
-_TEXTS = 20
+_TEXTS = 50
 _MIB = 1 << 20
 # After which an image worker without work has ended (service_runtime/image_reader.py).
 _AT_REST_SECONDS = 35.0
@@ -76,6 +76,7 @@ def main() -> None:
                 continue
             report["dtypes"][dtype] = of_dtype(dtype, folder, work, photos, options)
             show(dtype, report)
+        show_automatic(report)
         if not options.no_rest:
             report["at_rest_mib"] = at_rest(work)
             show_rest(report["at_rest_mib"])
@@ -141,14 +142,15 @@ async def by_turns(
                     await note(found, row, name, services[name], images)
             # While interactive calls are remembered, bulk work is held back.
             await asyncio.sleep(RECENT_SECONDS)
+            used = {name: cpu_seconds(service.process.pid) for name, service in services.items()}
             for _ in range(_TEXTS):
                 # Call by call in turns: both see the same machine.
                 for name in names:
-
-                    async def words(name: str = name) -> tuple[float, float]:
-                        return await timed_call(stubs[name].EmbedTexts(text, timeout=60)), 1
-
-                    await note(found, "one text, ms", name, services[name], words)
+                    value = await timed_call(stubs[name].EmbedTexts(text, timeout=60))
+                    found["one text, ms", name, "value"].append(value)
+            for name, service in services.items():
+                milliseconds = (cpu_seconds(service.process.pid) - used[name]) * 1000
+                found["one text, ms", name, "cpu_ms"].append(milliseconds / _TEXTS)
     if options.images:
         for round_ in range(options.rounds):
             for name in (TORCH, LIGHT):
@@ -252,6 +254,21 @@ def show(dtype: str, report: dict[str, Any]) -> None:
             f"index: {rate / loop['images_per_second']:.2f}",
             f"{loop['cpu_seconds'] * 1000:.1f}",
         )
+    Console(width=118).print(table)
+
+
+def show_automatic(report: dict[str, Any]) -> None:
+    """Print what each dtype of OpenVINO makes of torch's rates in the dtype that it takes by itself here."""
+    automatic = "bfloat16" if multiplies_bfloat16() else "float32"
+    if automatic not in report["dtypes"]:
+        return
+    table = Table(title=f"times torch in {automatic}")
+    for column in ("", *report["dtypes"]):
+        table.add_column(f"{LIGHT}, {column}" if column else "", justify="right" if column else "left")
+    for row, runtimes in report["dtypes"][automatic].items():
+        base = runtimes[TORCH]["value"]
+        others = (rows[row][LIGHT]["value"] / base for rows in report["dtypes"].values())
+        table.add_row(row, *(f"{value:.2f}" for value in others))
     Console(width=118).print(table)
 
 
