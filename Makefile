@@ -21,7 +21,7 @@ CATALOG ?= shop
 IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
-.PHONY: demo test check format lint types layers protos clients contract settings bench lock dist release clean
+.PHONY: demo test check format lint types layers protos clients contract settings models-table bench lock dist release clean
 .PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots test-clients
 
 # Without torch: a fresh clone installs what the demo needs alone.
@@ -79,6 +79,9 @@ contract:
 
 settings: $(INSTALLED)
 	$(BIN)/python scripts/generate_settings.py
+
+models-table: $(INSTALLED)
+	$(BIN)/python scripts/generate_models.py --measure
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
@@ -14,6 +15,7 @@ from PIL import Image
 from cir.embedder.v1 import embedder_pb2
 from cir.vectors import unpack
 from embedder_service.images.preprocess import PaddingMode
+from embedder_service.model.export import export
 from embedder_service.model.load import load
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
@@ -134,3 +136,27 @@ def test_a_bare_file_that_does_not_say_it_is_refused(published: Published) -> No
         return
     with pytest.raises(StartupError, match=r"--quick-gelu true .* or --quick-gelu false"):
         load(settings)
+
+
+async def test_a_model_folder_of_it_gives_the_same_without_torch(
+    published: Published, tmp_path: Path
+) -> None:
+    """For those whose words are made in different ways: CLIP's, SigLIP's with two fillings, XLM-R's."""
+    family = published.family
+    if not (family.tower or "SigLIP" in family.architecture or family.architecture.startswith("PE")):
+        pytest.skip("its towers and tokens are of the kinds of another family")
+    theirs = load(settings_of(published, "folder"))
+    made = export(settings_of(published, "folder"), tmp_path / "model").folder
+    async with running(settings_of(published, "folder", architecture=str(made))) as stub:
+        info = (await stub.GetEmbedderInfo(embedder_pb2.GetEmbedderInfoRequest())).model
+        assert (info.runtime, info.fingerprint) == ("openvino", theirs.info.fingerprint)
+        check_info(published, info)
+        images = [embedder_pb2.ImageInput(content=encode(image, "PNG")) for image in photos()]
+        answer = await stub.EmbedImages(embedder_pb2.EmbedImagesRequest(images=images))
+        expected = published.reference.images(photos())
+        np.testing.assert_allclose(unpack(answer.features), expected, atol=1e-4)
+        answer = await stub.EmbedTexts(embedder_pb2.EmbedTextsRequest(texts=TEXTS))
+        np.testing.assert_allclose(unpack(answer.features), published.reference.texts(TEXTS), atol=1e-4)
+        tokens = theirs.model.tokenize(TEXTS)
+        cuts = {cut.index: cut.tokens for cut in answer.cuts}
+        assert cuts == theirs.model.long_texts(TEXTS, tokens)
