@@ -32,7 +32,7 @@ from combiner_training.adapt.dataset import CatalogItems, DatasetOptions, make_d
 from combiner_training.adapt.recipe import train_options
 from combiner_training.data import training_data
 from combiner_training.datasets.base import Dialogue, Split
-from combiner_training.datasets.triplets import load_dialogues, load_triplets
+from combiner_training.datasets.triplets import DIALOGUES_FILE, TRIPLETS_FILE, load_dialogues, load_triplets
 from combiner_training.evaluation.compare import compare
 from combiner_training.evaluation.evaluate import evaluate, evaluate_dialogues
 from combiner_training.evaluation.load_combiner import load_combiner
@@ -100,11 +100,14 @@ class Garments:
 
 def prepare(folder: Path, items: int, seed: int, model: LocalModel) -> Garments:
     """Draw the catalog and embed its images and the test's texts; what the folder has is not made anew."""
-    made = make_catalog(folder / "garments", size=items, seed=seed)
-    test = load_triplets(made.triplets, "test")
-    dialogues = load_dialogues(made.dialogues, "test")
-    rows = tuple(json.loads(line) for line in made.manifest.read_text().splitlines())
-    paths = {row["image"]: made.manifest.parent / row["image"] for row in rows}
+    drawn = folder / "garments"
+    # Written last.
+    if not (drawn / DIALOGUES_FILE).exists():
+        make_catalog(drawn, size=items, seed=seed)
+    test = load_triplets(drawn / TRIPLETS_FILE, "test")
+    dialogues = load_dialogues(drawn / DIALOGUES_FILE, "test")
+    rows = tuple(json.loads(line) for line in (drawn / "garments.jsonl").read_text().splitlines())
+    paths = {row["image"]: drawn / row["image"] for row in rows}
     extract_images(folder / "features", paths, model, dtype="float32", progress=Quiet())
     texts = [query.texts[0] for query in test.queries]
     texts += [turn.text for dialogue in dialogues for turn in dialogue.turns]
