@@ -111,7 +111,7 @@ def jpeg_of_exif(prefix: bytes = b"Exif\0\0", marker: int = 0xE1) -> bytes:
     return small_jpeg(segment(marker, prefix + directory(4_900, 60_000)))
 
 
-def gif_of_comments(size: int = 10 * _MEGABYTE, *, each: int = 255, apart: bool = False) -> bytes:
+def gif_of_comments(size: int = 9 * _MEGABYTE, *, each: int = 255, apart: bool = False) -> bytes:
     """A GIF with comments before its pixels, in blocks of `each` bytes; `apart` makes comments of them."""
     out = io.BytesIO()
     Image.new("P", (9, 9)).save(out, "GIF")

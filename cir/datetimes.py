@@ -37,6 +37,8 @@ def parse_datetime(text: str) -> datetime:
     if match is None:
         raise ValueError(f"{text[:60]!r} is no point in time; expected {EXPECTED}")
     try:
+        if match["second"] == "60":
+            raise ValueError("a leap second, which no value can hold; write second 59 or the next minute")
         year, month, day = map(int, match["date"].split("-"))
         moment = datetime(
             year,

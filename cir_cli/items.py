@@ -75,10 +75,11 @@ def show(
             where = parse_filters(filters or [], _schema(client, catalog) if filters else {})
             size = min(limit, _PAGE)
             found = list(islice(client.all_items(catalog, where=where, page_size=size), limit))
+        schema = {} if as_json or not found else _schema(client, catalog)
     if as_json:
         print_json([_machine_readable(item) for item in found])
     else:
-        rows = [(item.id, payload_text(item.payload), item.image) for item in found]
+        rows = [(item.id, payload_text(item.payload, schema), item.image) for item in found]
         console().print(table(("id", "payload", "image"), rows))
 
 

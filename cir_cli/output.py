@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.text import Text
 from cir.models import Explanation, Item, Result, SearchAnswer, Timings, TurnExplanation
 from cir.payload import GeoPoint, Value
 from cir.vectors import Features
+from cir_cli.parse import marked
 
 _WIDTH_OF_A_PIPE = 10_000
 
@@ -48,8 +50,11 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
-def value_text(value: Value) -> str:
-    """A payload value for people, as `--filter` and `--set` read it: numbers with all their digits."""
+def value_text(value: Value, kind: str = "") -> str:
+    """A payload value for people: numbers with all their digits.
+
+    With the `kind` of its field, as `--filter` and `--set` read it; else a text alone is shown as it is.
+    """
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, GeoPoint):
@@ -58,15 +63,16 @@ def value_text(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(
-            element.replace(",", "\\,") if isinstance(element, str) else value_text(element)
-            for element in value
+            marked(element) if isinstance(element, str) else value_text(element) for element in value
         )
+    if isinstance(value, str) and kind:
+        return marked(value, commas=kind != "text")
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def payload_text(payload: Mapping[str, Value]) -> str:
-    """A payload on one line."""
-    return " ".join(f"{name}={value_text(value)}" for name, value in payload.items())
+def payload_text(payload: Mapping[str, Value], schema: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A payload on one line; values of fields of the schema as they are read again."""
+    return " ".join(f"{name}={value_text(value, schema.get(name, ''))}" for name, value in payload.items())
 
 
 def _plain(value: object) -> Any:

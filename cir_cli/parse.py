@@ -17,9 +17,42 @@ from cir_cli.errors import Failure
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+# A comma inside a value, a space at its end and a backslash before either are written with one before them.
+_MARK = re.compile(r"\\([\\,\s])")
+_PIECE = re.compile(r"\\[\\,\s]|.", re.DOTALL)
+
+
+def marked(text: str, *, commas: bool = True) -> str:
+    """A text as `elements` reads it, with `commas` as one element."""
+    out = text.replace("\\", "\\\\")
+    if commas:
+        out = out.replace(",", "\\,")
+    if out[-1:].isspace():
+        out = f"{out[:-1]}\\{out[-1]}"
+    return f"\\{out}" if out[:1].isspace() else out
+
+
 def elements(text: str) -> list[str]:
     """The parts between commas; a comma inside a value is written `\\,`."""
-    return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)]
+    parts = [""]
+    for piece in _PIECE.findall(text):
+        if piece == ",":
+            parts.append("")
+        else:
+            parts[-1] += piece[-1]
+    return parts
+
+
+def _stripped(text: str) -> str:
+    """A text without outer spaces, save for marked ones."""
+    left = text.lstrip()
+    out = left.rstrip()
+    marks = len(out) - len(out.rstrip("\\"))
+    return left[: len(out) + marks % 2]
+
+
+def _unmarked(text: str) -> str:
+    return _MARK.sub(r"\1", text)
 
 
 def scalar(text: str, kind: str) -> str | int | bool:
@@ -78,7 +111,7 @@ def _of_field(text: str, schema: Mapping[str, str], operators: Sequence[str]) ->
             rest = text.removeprefix(field).lstrip()
             for operator in operators:
                 if rest.startswith(operator):
-                    return field, operator, rest.removeprefix(operator).strip()
+                    return field, operator, _stripped(rest.removeprefix(operator))
     return None
 
 
@@ -96,7 +129,7 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
         if (read := _of_field(text, schema, _OPERATORS)) is not None:
             field, operator, value = read
         elif (match := _FORM.fullmatch(text)) is not None:
-            field, operator, value = match["field"].strip(), match["operator"], match["value"].strip()
+            field, operator, value = match["field"].strip(), match["operator"], _stripped(match["value"])
         else:
             raise Failure(f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =")
         if field not in schema:
@@ -115,7 +148,7 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
 
 def _equal(field: str, text: str, kind: str) -> Condition:
     if kind == "text":
-        return MatchText(field, text)
+        return MatchText(field, _unmarked(text))
     if kind == "geo":
         latitude, longitude, metres = numbers(text, 3, "LATITUDE,LONGITUDE,METRES")
         return GeoRadius(field, GeoPoint(latitude, longitude), metres)
@@ -221,7 +254,7 @@ def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, V
         if field in fields:
             raise Failure(f"--set names {field!r} twice; for several values write {field}=ONE,TWO")
         try:
-            fields[field] = _value(value.strip(), schema[field])
+            fields[field] = _value(_stripped(value), schema[field])
         except ValueError as error:
             raise Failure(f"--set {text!r}: {error}") from error
     return fields
@@ -246,7 +279,7 @@ def _value(text: str, kind: str) -> Value:
     if kind == "geo":
         return GeoPoint(*numbers(text, 2, "LATITUDE,LONGITUDE"))
     if kind == "text":
-        return text
+        return _unmarked(text)
     values = [_scalar(part, kind) for part in elements(text)]
     return values[0] if len(values) == 1 else values
 

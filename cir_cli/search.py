@@ -15,6 +15,7 @@ from cir.filters import Filter
 from cir.models import SearchAnswer
 from cir.turns import Turn
 from cir_cli.contact_sheet import write_sheet
+from cir_cli.errors import Failure
 from cir_cli.options import Connection, Json, with_connection
 from cir_cli.output import answer_document, print_answer, print_json
 from cir_cli.parse import all_turns, parse_filters, read_turns
@@ -31,7 +32,9 @@ class Feedback(StrEnum):
 def search(
     catalog: Annotated[str, typer.Option("--catalog", "-c", help="The catalog to search.")],
     image: Annotated[Path | None, typer.Option("--image", "-i", help="Image to start from.")] = None,
-    item: Annotated[str, typer.Option("--item", help="Item of the catalog to start from, by id.")] = "",
+    item: Annotated[
+        str | None, typer.Option("--item", help="Item of the catalog to start from, by id.")
+    ] = None,
     text: Annotated[
         str, typer.Option("--text", "-t", help="The change wanted; alone: what to search for.")
     ] = "",
@@ -103,7 +106,9 @@ def search(
 
     cir search -c shop --image dress.jpg --text "in red, with long sleeves" --filter "price<50"
     """
-    given = Turn(image, item, None, text, like or (), dislike or (), text_weight)
+    if item == "":
+        raise Failure("--item is empty; give an item's id", exit_code=2)
+    given = Turn(image, item or "", None, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])
     with connection.open() as client:
         pages = client.search_pages(

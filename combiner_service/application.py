@@ -23,7 +23,7 @@ from combiner_service.metrics import CombinerMetrics
 from combiner_service.registry import Registry
 from combiner_service.servicer import CombinerServicer
 from combiner_service.settings import CombinerSettings
-from service_runtime.errors import StartupError
+from service_runtime.errors import StartupError, not_installed
 from service_runtime.server import Application
 from service_runtime.watchdog import Progress
 
@@ -157,8 +157,7 @@ class CombinerApplication(Application):
         missing = [module for module in ("openvino", "safetensors") if find_spec(module) is None]
         if missing:
             raise StartupError(
-                f"checkpoint_dir is set but {' and '.join(missing)} cannot be imported; install the extra "
-                "[combiner], or leave the setting out"
+                f"checkpoint_dir is set but {not_installed(missing, 'combiner')}, or leave the setting out"
             )
 
     def _check_device(self) -> str:

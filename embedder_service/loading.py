@@ -7,7 +7,7 @@ from pathlib import Path
 from embedder_service.names import FOLDER, HUB
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
-from service_runtime.errors import StartupError
+from service_runtime.errors import StartupError, not_installed
 from service_runtime.gpu import may_use_gpu
 
 #: Where the models of this project lie.
@@ -32,7 +32,7 @@ def load_served(settings: EmbedderSettings) -> ServedModel:
             # Imported here: neither runtime is loaded for the other's model.
             from embedder_service.light.model import load_light
         except ImportError as error:
-            raise StartupError(f"{error.name} cannot be imported; install the extra [embedder]") from error
+            raise StartupError(not_installed([str(error.name)], "embedder")) from error
         return load_light(settings, folder)
     if settings.runtime == "openvino":
         raise unreachable or StartupError(

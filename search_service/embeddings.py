@@ -18,7 +18,14 @@ from cir.common.v1 import errors_pb2 as errors
 from search_service.embedder_client import EmbedderClient
 from search_service.metrics import SearchMetrics
 from search_service.query import TextCut, Vector
+from service_runtime.auth import current_caller
 from service_runtime.errors import ServiceError
+from service_runtime.fair_room import FairRoom
+
+# Texts that are asked of the embedder at a time, and how many of them an image stands for. Enough for full
+# batches; what waits does so here, where callers are known and take turns.
+ROOM = 256
+_IMAGE_UNITS = 8
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -161,7 +168,8 @@ class SharedEmbeddings:
 
     Calls that want the same text or image of the same model at the same moment share one embedding,
     whichever of them goes away meanwhile. An embedding that nobody waits for any more is cancelled.
-    The features of the `remembered_texts` texts used last are kept. Errors never are.
+    The features of the `remembered_texts` texts used last are kept. Errors never are. Callers take turns at
+    the embedder.
     """
 
     def __init__(
@@ -178,6 +186,7 @@ class SharedEmbeddings:
         self._longest = longest_seconds
         self._texts: SingleFlight[_Key, _Row] = SingleFlight()
         self._images: SingleFlight[_Key, _Row] = SingleFlight()
+        self._room = FairRoom(ROOM)
         self._remembered: LRUCache[_Key, _Features] = LRUCache(remembered_texts)
 
     async def texts(
@@ -203,9 +212,10 @@ class SharedEmbeddings:
         content = dict(zip(keys, texts, strict=True))
 
         async def fetch(missing: Sequence[_Key]) -> Mapping[_Key, _Row]:
-            batch = await self._embedder.try_embed_texts(
-                [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
-            )
+            async with self._room.hold(current_caller(), len(missing)):
+                batch = await self._embedder.try_embed_texts(
+                    [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
+                )
             cuts = {index: TextCut(cut.tokens, cut.read_tokens) for index, cut in batch.cuts.items()}
             found = _by_key(missing, batch.features, list(batch.errors.values()), cuts)
             self._remember(found)
@@ -231,9 +241,10 @@ class SharedEmbeddings:
         content = dict(zip(keys, images, strict=True))
 
         async def fetch(missing: Sequence[_Key]) -> Mapping[_Key, _Row]:
-            rows, problems = await self._embedder.try_embed_images(
-                [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
-            )
+            async with self._room.hold(current_caller(), _IMAGE_UNITS * len(missing)):
+                rows, problems = await self._embedder.try_embed_images(
+                    [content[key] for key in missing], fingerprint=fingerprint, timeout=self._longest
+                )
             return _by_key(missing, rows, problems)
 
         return await self._fetch("image", self._images, keys, fetch, timeout, remembered=0)

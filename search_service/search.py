@@ -44,6 +44,8 @@ from search_service.store import UnindexedItems, check_filter_fits, check_group_
 from search_service.turn_features import LookedUp, look_up_turns, run_side_by_side
 from search_service.typical_images import TypicalImages
 from search_service.upstreams import Combination, CombinerClient, ImageWords
+from service_runtime.auth import current_caller
+from service_runtime.fair_room import FairRoom
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken
 from service_runtime.receive import parse_aside
@@ -52,6 +54,9 @@ from vector_store.types import Item, ScoredItem, VersionSpec
 
 _KINDS = {kind: pb.TurnKind.Value(kind.name) for kind in TurnKind}
 _FEEDBACK = {method: pb.FeedbackMethod.Value(method.name) for method in FeedbackMethod}
+
+#: Queries that are with the store, or whose answers are built, at a time: more would be no faster.
+ROOM = 16
 
 Context = grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse]
 
@@ -91,6 +96,7 @@ class SearchHandler:
         self._combiner = combiner
         self._settings = settings
         self._typical = TypicalImages()
+        self._room = FairRoom(ROOM)
 
     async def handle(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """Answer a request.
@@ -118,17 +124,18 @@ class SearchHandler:
             check_filter_fits(query.where, version.info.spec)
             check_group_fits(query.options.group_by, version.info.spec)
             composed = await self._compose_query(query, version, timer, context, embeddings)
-            with timer.stage("store"):
-                # One more than the page holds tells whether there is another page.
-                found = await version.query(
-                    composed.query.vector,
-                    limit=query.limit + 1,
-                    offset=query.offset,
-                    where=query.where,
-                    options=query.options,
-                )
-                unindexed = await self._unindexed.count(version)
-            response = self._build_response(query, version, composed, found, unindexed, max_bytes)
+            async with self._room.hold(current_caller()):
+                with timer.stage("store"):
+                    # One more than the page holds tells whether there is another page.
+                    found = await version.query(
+                        composed.query.vector,
+                        limit=query.limit + 1,
+                        offset=query.offset,
+                        where=query.where,
+                        options=query.options,
+                    )
+                    unindexed = await self._unindexed.count(version)
+                response = self._build_response(query, version, composed, found, unindexed, max_bytes)
         response.timings.CopyFrom(timer.timings())
         return response
 

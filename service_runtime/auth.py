@@ -29,7 +29,8 @@ _CATALOGS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\*?")
 _FIELDS = {"name", "scope", "sha256"}
 _OPTIONAL_FIELDS = {"catalogs"}
 
-_current_key: ContextVar[ApiKey | None] = ContextVar("api_key", default=None)
+# Of the call being served: its key, and the name that its caller is counted under.
+_current: ContextVar[tuple[ApiKey | None, str]] = ContextVar("caller", default=(None, ""))
 
 
 class Scope(Enum):
@@ -190,7 +191,12 @@ def _distinct(where: str, keys: list[ApiKey]) -> list[ApiKey]:
 
 def current_key() -> ApiKey | None:
     """Return the entry of the key of the call being served, None where no keys are used."""
-    return _current_key.get()
+    return _current.get()[0]
+
+
+def current_caller() -> str:
+    """Return the name that the caller of the call being served is counted under: of its key or address."""
+    return _current.get()[1]
 
 
 class Authenticator:
@@ -265,14 +271,14 @@ def create_authenticator(settings: ServiceSettings, write_methods: Collection[st
 
 
 @contextmanager
-def key_context(key: ApiKey | None) -> Iterator[None]:
-    """Have `current_key` return `key` within the block."""
-    token = _current_key.set(key)
+def caller_context(key: ApiKey | None, caller: str = "") -> Iterator[None]:
+    """Have `current_key` and `current_caller` return these within the block."""
+    token = _current.set((key, caller))
     try:
         yield
     finally:
         try:
-            _current_key.reset(token)
+            _current.reset(token)
         except ValueError:
             # A stream that is torn down is closed from another context; that context goes with it.
-            _current_key.set(None)
+            _current.set((None, ""))

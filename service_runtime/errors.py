@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -122,6 +123,15 @@ def internal_status() -> grpc.Status:
         status_pb2.Status(
             code=code_pb2.INTERNAL, message="internal error; the service's log has it under the request id"
         )
+    )
+
+
+def not_installed(names: Sequence[str], extra: str) -> str:
+    """Return what to do about modules that are missing, which an environment of an older checkout may be."""
+    return (
+        f"{' and '.join(names)} cannot be imported from {sys.prefix}: it lacks them, or was installed for an "
+        f'older version; bring it up to date with pip install "composed-image-retrieval[{extra}]", in a '
+        "checkout with make demo, or make check for all parts"
     )
 
 

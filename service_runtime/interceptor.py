@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.aborted import forget_aborted
-from service_runtime.auth import ApiKey, Authenticator, key_context
+from service_runtime.auth import ApiKey, Authenticator, caller_context
 from service_runtime.contract import OPEN_METHODS, named_part, request_of
 from service_runtime.error_report import forget_frames, name_error
 from service_runtime.errors import ServiceError, internal_status
@@ -136,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         size = len(content)
         self._inbox.hold(caller, size)
         try:
-            with self._admit(method.name, admitted):
+            with self._admit(method.name, admitted, caller):
                 async with self._inbox.room_for(content, method):
                     request = self._inbox.parse(content, method)
                     answer = inner(request, context)
@@ -155,7 +155,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     admitted, caller = self._let_in(method.name, key, context)
                     messages = Messages(self._inbox, requests, method, caller)
                     try:
-                        with self._share_of_streams(caller), self._admit(method.name, admitted):
+                        with self._share_of_streams(caller), self._admit(method.name, admitted, caller):
                             # Closed with the call, or its clean-up would wait for garbage collection.
                             async with aclosing(inner(messages, context)) as answers:
                                 async for answer in answers:
@@ -200,12 +200,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             )
 
     @contextmanager
-    def _admit(self, method: str, key: ApiKey | None) -> Iterator[None]:
+    def _admit(self, method: str, key: ApiKey | None, caller: str) -> Iterator[None]:
         """Count the call, or refuse it. Our own count, because gRPC's would refuse health checks too."""
         self._check_room(method)
         self._running += 1
         try:
-            with key_context(key):
+            with caller_context(key, caller):
                 yield
         finally:
             self._running -= 1

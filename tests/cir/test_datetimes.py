@@ -73,6 +73,11 @@ def test_other_texts_are_refused_with_what_is_expected(text: str) -> None:
         parse_datetime(text)
 
 
+def test_a_leap_second_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"a leap second.*second 59 or the next minute"):
+        parse_datetime("2016-12-31T23:59:60Z")
+
+
 @given(MOMENTS)
 def test_what_is_written_is_read_again_and_sorts_as_text_by_time(moment: datetime) -> None:
     try:

@@ -114,6 +114,7 @@ def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["search", "--text", "x"], 2, "Missing option '--catalog'"),
         (["search", "-c", "shop"], 2, "nothing to search for"),
+        (["search", "-c", "shop", "--item", "", "--text", "red"], 2, "--item is empty"),
         (["search", "-c", "shop", "--text", "x", "--limit", "-1"], 2, "Invalid value for '--limit'"),
         (["search", "-c", "shop", "--text", "x", "-f", "size=m"], 1, "no field 'size'"),
         (["search", "-c", "shop", "--image", "missing.jpg"], 1, "missing.jpg cannot be read"),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
-from cir.payload import GeoPoint, Scalar
+from cir.payload import GeoPoint
 from cir.turns import Turn
 from cir_cli.errors import Failure
-from cir_cli.output import value_text
+from cir_cli.output import payload_text
 from cir_cli.parse import all_turns, parse_fields, parse_filters, parse_payload, read_turns
 
 SCHEMA = {
@@ -201,30 +202,52 @@ def test_a_whole_payload_is_a_json_object() -> None:
             parse_payload(text)
 
 
-@given(
-    st.one_of(
-        st.floats(allow_nan=False, allow_infinity=False),
-        st.integers(-(2**63), 2**63 - 1),
-        st.booleans(),
-        st.datetimes(timezones=st.just(UTC)),
-        st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1),
-        st.builds(GeoPoint, st.floats(-90, 90), st.floats(-180, 180)),
-    )
-)
-def test_what_is_shown_is_read_as_the_same_value(value: Scalar) -> None:
-    kinds = {
-        float: "float",
-        int: "integer",
-        bool: "bool",
-        datetime: "datetime",
-        str: "keyword",
-        GeoPoint: "geo",
-    }
-    kind = kinds[type(value)]
-    # A comma of a single text is shown as it is; in a list it is marked.
-    shown = value_text([value]) if kind == "keyword" else value_text(value)
-    (read,) = parse_fields([f"x={shown}"], {"x": kind}).values()
+SCALARS = {
+    "float": st.floats(allow_nan=False, allow_infinity=False),
+    "integer": st.integers(-(2**63), 2**63 - 1),
+    "bool": st.booleans(),
+    "datetime": st.datetimes(timezones=st.just(UTC)),
+    "keyword": st.text(st.sampled_from("a, \\=\u3000\u00a0\n\té") | st.characters(codec="utf-8"), min_size=1),
+    "text": st.text(st.sampled_from("a, \\=\u3000\u00a0\n\té") | st.characters(codec="utf-8")),
+    "geo": st.builds(GeoPoint, st.floats(-90, 90), st.floats(-180, 180)),
+}
+
+
+@given(st.sampled_from(sorted(SCALARS)), st.booleans(), st.data())
+def test_what_is_shown_is_read_as_the_same_value(kind: str, several: bool, data: st.DataObject) -> None:
+    lists = several and kind not in ("text", "geo")
+    values = SCALARS[kind] if not lists else st.lists(SCALARS[kind], min_size=2, max_size=4)
+    value: Any = data.draw(values)
+    shown = payload_text({"x": value}, {"x": kind})
+    (read,) = parse_fields([shown], {"x": kind}).values()
     assert (read, type(read)) == (value, type(value))
+    if kind == "keyword":
+        wanted = value if isinstance(value, list) else [value]
+        assert _conditions(shown, kind) == [MatchAny("x", wanted)]
+    if kind == "text":
+        assert _conditions(shown, kind) == [MatchText("x", str(value))]
+
+
+def _conditions(text: str, kind: str) -> list[Condition]:
+    where = parse_filters([text], {"x": kind})
+    assert where is not None
+    return list(where.must)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (" red ", ["red"]),
+        ("\\ red\\ ", [" red "]),
+        ("a\\,b", ["a,b"]),
+        ("a\\\\,b", ["a\\", "b"]),
+        ("C:\\new", ["C:\\new"]),
+        ("a\\\\ ", ["a\\"]),
+        ("red,\\ dark", ["red", " dark"]),
+    ],
+)
+def test_a_backslash_keeps_commas_and_outer_spaces(text: str, read: list[str]) -> None:
+    assert _conditions(f"x={text}", "keyword") == [MatchAny("x", read)]
 
 
 def test_a_payload_as_it_is_shown_in_json_can_be_written_again() -> None:

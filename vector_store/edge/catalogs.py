@@ -161,9 +161,9 @@ class EdgeCatalogs:
             return PublishHistory(str(document.get("published", "")), earlier)
         except (ValueError, TypeError) as error:
             raise StoreDamagedError(
-                f"catalog {catalog!r} is damaged: {path} was altered ({error}); publish the version that is "
-                f"to be searched (cir catalogs publish {catalog} VERSION) or index the catalog again; there "
-                f"are {', '.join(self._live(catalog)) or 'no versions'}"
+                f"catalog {catalog!r} is damaged: {self.layout.shown(path)} was altered ({error}); publish "
+                f"the version that is to be searched (cir catalogs publish {catalog} VERSION) or index the "
+                f"catalog again; there are {', '.join(self._live(catalog)) or 'no versions'}"
             ) from None
 
     def _readable_history(self, catalog: str) -> tuple[PublishHistory, bool]:
@@ -288,7 +288,9 @@ class EdgeCatalogs:
             sealed = {} if document is None else check_seal(document, unsealed=())
             return {str(key): str(text) for key, text in sealed.get("notes", {}).items()}
         except (ValueError, AttributeError) as error:
-            raise damaged(version_label(catalog, version), f"{path} was altered ({error})") from None
+            raise damaged(
+                version_label(catalog, version), f"{self.layout.shown(path)} was altered ({error})"
+            ) from None
 
     def write_notes(self, catalog: str, version: str, notes: Mapping[str, str]) -> None:
         """Replace the texts that writers of a version have kept with it."""
@@ -391,7 +393,7 @@ class EdgeCatalogs:
 
     def _altered(self, catalog: str, version: str, error: Exception) -> StoreDamagedError:
         path = self.layout.document(catalog, version)
-        return damaged(version_label(catalog, version), f"{path} was altered ({error})")
+        return damaged(version_label(catalog, version), f"{self.layout.shown(path)} was altered ({error})")
 
     def _write_history(self, catalog: str, history: PublishHistory) -> None:
         document = {"published": history.published, "earlier": list(history.earlier)}

@@ -44,6 +44,10 @@ class EdgeLayout:
         self.store_lock = root / "store.lock"
         self.copies = root / "copies"
 
+    def shown(self, path: Path) -> str:
+        """Return a path as messages have it, which travel to clients: below the root, not where that lies."""
+        return path.relative_to(self.root).as_posix()
+
     def catalog(self, catalog: str) -> Path:
         return self.catalogs / catalog
 

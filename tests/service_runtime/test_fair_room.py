@@ -1,0 +1,72 @@
+"""Room that callers share by turns."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service_runtime.fair_room import FairRoom
+
+CAPACITY = 6
+
+
+@given(
+    works=st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.booleans(), st.integers(0, 3)), max_size=25
+    )
+)
+def test_works_are_within_the_room_in_turn_and_leave_nothing(
+    works: list[tuple[str, int, bool, int]],
+) -> None:
+    async def run() -> None:
+        room = FairRoom(CAPACITY)
+        held = 0
+        entered: list[int] = []
+
+        async def work(number: int, caller: str, units: int, steps: int) -> None:
+            nonlocal held
+            async with room.hold(caller, units):
+                entered.append(number)
+                held += min(units, CAPACITY)
+                try:
+                    assert held <= CAPACITY
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                finally:
+                    held -= min(units, CAPACITY)
+
+        tasks = [
+            asyncio.create_task(work(number, caller, units, steps))
+            for number, (caller, units, _, steps) in enumerate(works)
+        ]
+        await asyncio.sleep(0)
+        for task, (_, _, given_up, _) in zip(tasks, works, strict=True):
+            if given_up:
+                task.cancel()
+                await asyncio.sleep(0)
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
+        assert (room.free, room.waiting) == (CAPACITY, 0)
+        for caller in "abc":
+            own = [number for number in entered if works[number][0] == caller]
+            assert own == sorted(own)
+
+    asyncio.run(run())
+
+
+async def test_a_caller_with_much_work_delays_another_by_one_turn() -> None:
+    room = FairRoom(1)
+    order: list[str] = []
+
+    async def work(caller: str) -> None:
+        async with room.hold(caller):
+            order.append(caller)
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(work("flood")) for _ in range(100)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(work("other")))
+    await asyncio.gather(*tasks)
+    assert order.index("other") <= 3
