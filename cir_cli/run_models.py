@@ -12,9 +12,9 @@ import numpy as np
 
 from cir_cli.errors import Failure
 from cir_cli.run_features import settings_of
-from embedder_service.light.folder import is_model_folder
+from embedder_service.light.folder import is_model_folder, read_document
 from embedder_service.light.model import load_light, read_source
-from embedder_service.light.published import is_published
+from embedder_service.light.published import is_published, published_sizes
 from embedder_service.loading import SHIPPED
 from embedder_service.probe import probe_features, probe_images
 from embedder_service.settings import EmbedderSettings
@@ -103,19 +103,27 @@ def found_models(folders: Iterable[Path]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for path in dict.fromkeys(inside):
         try:
-            source = read_source(path)
+            name, image_size, dimension = _facts(path)
         except StartupError as error:
             rows.append({"folder": str(path), "refused": str(error)})
             continue
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         rows.append(
             {
-                "name": f"{source.architecture}/{source.pretrained}",
-                "facts": f"{source.image_size} pixels, {source.dimension} dimensions, {size / 1e6:.1f} MB",
+                "name": name,
+                "facts": f"{image_size} pixels, {dimension} dimensions, {size / 1e6:.1f} MB",
                 "folder": str(path),
             }
         )
     return rows
+
+
+def _facts(path: Path) -> tuple[str, int, int]:
+    """Return name, side of images and dimension of a folder, from its documents: towers may be large."""
+    if is_model_folder(path):
+        document = read_document(path)
+        return f"{document.architecture}/{document.pretrained}", document.image_size, document.dimension
+    return f"{path.name}/onnx", *published_sizes(path)
 
 
 def _cpu_ms(run: Callable[[], object], seconds: float) -> float:

@@ -44,21 +44,31 @@ def is_published(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / "visual").is_dir() and (folder / "textual").is_dir()
 
 
+def published_sizes(folder: Path) -> tuple[int, int]:
+    """Return the side of images and the dimension of features, from the documents alone.
+
+    Raises:
+        StartupError: they do not say it; the message is one line.
+    """
+    config = _read(folder / CONFIG)
+    dimension = _count(config.get("embed_dim"))
+    if not isinstance(config.get("text_cfg"), dict) or not dimension:
+        raise StartupError(
+            f"{folder / CONFIG} cannot be used: it needs embed_dim and text_cfg, as open_clip writes them"
+        )
+    return _image_size(folder / PIXELS, _read(folder / PIXELS)), dimension
+
+
 def read_published(folder: Path, name: str = "") -> LightSource:
     """Read a folder in this layout; `name` is shown in place of the folder's.
 
     Raises:
         StartupError: something is missing, damaged or of another kind; the message is one line.
     """
+    size, dimension = published_sizes(folder)
     config, pixels = _read(folder / CONFIG), _read(folder / PIXELS)
-    text = config.get("text_cfg")
-    dimension = _count(config.get("embed_dim"))
-    if not isinstance(text, dict) or not dimension:
-        raise StartupError(
-            f"{folder / CONFIG} cannot be used: it needs embed_dim and text_cfg, as open_clip writes them"
-        )
     digests = _digests(folder)
-    tokenizer, words = _tokenizer(folder, text)
+    tokenizer, words = _tokenizer(folder, config["text_cfg"])
     return LightSource(
         folder=folder,
         architecture=name or f"local-dir:{folder.resolve().name}",
@@ -67,7 +77,7 @@ def read_published(folder: Path, name: str = "") -> LightSource:
         digests=digests,
         words=words,
         dimension=dimension,
-        image_size=_image_size(folder / PIXELS, pixels),
+        image_size=size,
         traits=_traits(folder / PIXELS, pixels, config),
         tokenizer=tokenizer,
         expected=None,

@@ -30,6 +30,23 @@ def test_the_shipped_model_and_those_of_a_folder_are_listed(
     assert "is no folder" in capsys.readouterr().err
 
 
+def test_an_export_of_others_is_listed_by_its_documents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tower in ("visual", "textual"):
+        (tmp_path / "clip" / tower).mkdir(parents=True)
+    (tmp_path / "clip" / "config.json").write_text(json.dumps({"embed_dim": 512, "text_cfg": {}}))
+    (tmp_path / "clip" / "visual" / "preprocess_cfg.json").write_text(json.dumps({"size": [224, 224]}))
+    assert run(["models", "list", str(tmp_path), "--json"]) == 0
+    _, found = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["facts"]) == ("clip/onnx", "224 pixels, 512 dimensions, 0.0 MB")
+    # Nothing of it can be run.
+    assert run(["models", "check", str(tmp_path / "clip")]) == 1
+    said = capsys.readouterr().err
+    assert "visual/model.onnx is missing" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_folder_is_compared_with_torch_in_each_dtype(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "check", str(SHIPPED / "cir-small"), "--seconds", "0.1", "--json"]) == 0
     rows = {row["dtype"]: row for row in json.loads(capsys.readouterr().out)}
