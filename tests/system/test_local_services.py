@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 import cir
+from cir.limits import DEFAULT_COMBINER
 from garments.cloth import CLOTH
 from garments.render import render
 from tests.service_runtime.certificates import Authority
@@ -253,7 +254,7 @@ def test_the_demo_runs_its_queries_and_stops(tmp_path: Path) -> None:
     assert "random" in done.stdout
     assert "published with 600 of 600 items" in done.stdout
     assert "composed, then continued" in done.stdout
-    assert "by sum; version" in done.stdout
+    assert f"by {DEFAULT_COMBINER}; version" in done.stdout
     assert done.stdout.count("known target ") == 4
     assert sorted(path.name for path in (data / "sheets").iterdir()) == [
         "1.png",
