@@ -101,7 +101,8 @@ class Turn:
     At most one of `image` (path, bytes or PIL image), `item` (an id of the catalog) and `features` (raw,
     shape (d,)) is the reference; none continues from the previous turn. `text` is the change wanted, or
     alone a search by text. `liked` and `disliked` are item ids that the query moves towards and away
-    from. `text_weight` in [0, 1] is used in place of the combiner's own.
+    from. `text_weight` moves the query between the reference (0) and the text (1); 0.5 (for slerp 0.6) is
+    what the combiner answers without it.
     """
 
     image: ImageSource | None = None
