@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc.aio
@@ -160,7 +160,6 @@ async def _stream(state: Import, call: Any, on_progress: OnProgress) -> None:
             answered.set()
         if sending is not None:
             await sending
-        await _raise_status(call)
     finally:
         if sending is not None:
             sending.cancel()
@@ -199,10 +198,3 @@ async def _send(state: Import, call: Any, answered: asyncio.Event) -> None:
             await call.done_writing()
             return
         await call.write(request.SerializeToString())
-
-
-async def _raise_status(call: Awaitable[Any]) -> None:
-    code = await call.code()  # type: ignore[attr-defined]
-    if code is not grpc.StatusCode.OK:
-        async for _ in call:  # type: ignore[attr-defined]  # raises the status
-            pass

@@ -104,6 +104,7 @@ class BatchSearchHandler:
         """Return the fingerprint of a version's model; empty where a query will find out what is wrong."""
         try:
             async with open_version(self._store, *named) as version:
+                await self._search.count_unindexed(version)
                 return version.info.spec.model_fingerprint
         except StoreError:
             return ""

@@ -109,6 +109,10 @@ class SearchHandler:
         query = await parse_aside(parse_search, request, self._settings)
         return await self.answer(query, context, timer, self._embeddings, page_bytes(self._settings))
 
+    async def count_unindexed(self, version: CatalogVersion) -> None:
+        """Have the count ready that answers from a version name."""
+        await self._unindexed.count(version)
+
     async def answer(
         self,
         query: SearchQuery,

@@ -44,8 +44,6 @@ async def test_a_batch_answers_what_single_calls_do_in_fewer_embeddings(stack: S
         query(item="item-3", text="in red"),
         query(item="item-5", limit=2),
     ]
-    # The count of unindexed items is known from here on.
-    await stack.search.Search(query(item="item-1"))
     outcomes = await batch(stack, *queries)
     # One call for all texts and one for all images, each of them once.
     assert (stack.embedder.texts, stack.embedder.images, len(stack.embedder.request_ids)) == (6, 3, 2)
