@@ -25,6 +25,7 @@ from combiner_service.combiner import Float32
 from combiner_training.extract import EmbeddedBatch, ModelIdentity
 from embedder_service.engine import PromptModel
 from embedder_service.images.preprocess import prepare_with
+from embedder_service.joint import load_joint_encoders
 from embedder_service.loading import load_served
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
@@ -66,6 +67,7 @@ class LocalModel:
         self._device = threading.Lock()
         self.identity = identity_of(held.info)
         self.token_width = held.info.token_width
+        self._joint = load_joint_encoders(held)
         self.batch_items = batch_items
 
     def embed_images(self, images: Sequence[bytes]) -> EmbeddedBatch:
@@ -85,6 +87,30 @@ class LocalModel:
             with self._device:
                 features[sound] = self._model.encode_images(np.stack([prepared[index] for index in sound]))
         return EmbeddedBatch(features, errors)
+
+    def embed_queries(self, encoder: str, images: Sequence[bytes], texts: Sequence[str]) -> Float32:
+        """Queries of encoded images with their texts by the joint encoder of a name.
+
+        Raises:
+            Failure: there is none of that name, or an image cannot be read.
+        """
+        if encoder not in self._joint.by_name:
+            there = ", ".join(self._joint.by_name) or "none for this model"
+            raise Failure(f"no joint encoder {encoder!r}; there are: {there}")
+        try:
+            pixels = np.stack(list(self._pool.map(self._reader.read, images)))
+        except (ImageError, ImageBusyError) as error:
+            raise Failure(f"{encoder} cannot read an image: {error}") from error
+        parts = range(0, len(images), self.batch_items)
+        with self._device:
+            return np.concatenate(
+                [
+                    self._joint.by_name[encoder].encode(
+                        pixels[start : start + self.batch_items], texts[start : start + self.batch_items]
+                    )
+                    for start in parts
+                ]
+            )
 
     def embed_texts(self, texts: Sequence[str]) -> EmbeddedBatch:
         """Features of texts; longer ones are cut to the model's context."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from combiner_service.builtin import ImageCombiner, TextCombiner
 from combiner_training.captions import Joining
@@ -22,12 +23,22 @@ from combiner_training.evaluation.evaluate import (
     evaluate,
     evaluate_dialogues,
 )
-from combiner_training.evaluation.load_combiner import GetSentences, load_combiner
+from combiner_training.evaluation.load_combiner import GetJoint, GetSentences, load_combiner
 from combiner_training.evaluation.protocol import Gallery, Protocol, Reference, protocol_for
 from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
-from combiner_training.evaluation.sentences import Evaluated, Sentences
+from combiner_training.evaluation.sentences import Evaluated, ReadJoint, Sentences
 from combiner_training.feature_file import FeatureFolder, open_folder
 from combiner_training.progress import Progress
+
+if TYPE_CHECKING:
+    from cir_cli.embedding_backends import LocalModel
+
+
+class Readers(NamedTuple):
+    """Loaders of what the embedder's composers read with."""
+
+    sentences: GetSentences
+    joint: GetJoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +82,26 @@ class Experiment:
         """
         return [evaluation_queries(part, features.images, features.texts, self.protocol) for part in splits]
 
-    def text_tower(self, features: FeatureFolder) -> GetSentences:
-        """Return a loader of the text tower that reads the sentences of inversions."""
+    def readers(self, features: FeatureFolder, splits: Sequence[Split] = ()) -> Readers:
+        """Return loaders of what inversions and joint encoders read with."""
 
-        def load() -> Sentences:
+        @cache
+        def model() -> LocalModel:
             # Only here: features alone need no runtime of the model.
-            from cir_cli.text_tower import load_text_tower
+            from cir_cli.evaluated_model import load_model
 
-            return load_text_tower(features, self.model, self.pretrained)
+            return load_model(features, self.model, self.pretrained)
 
-        return cache(load)
+        def sentences() -> Sentences:
+            return model().embed_prompts
+
+        def joint(name: str) -> ReadJoint:
+            from cir_cli.evaluated_model import joint_encoder
+
+            paths = {image: path for split in splits for image, path in split.paths.items()}
+            return joint_encoder(model(), name, paths)
+
+        return Readers(sentences, joint)
 
     def talks(self, split: str) -> tuple[Dialogue, ...]:
         """The split's dialogues: those of the file that is named, else of garments their own."""
@@ -98,8 +119,11 @@ def run_evaluate(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
     splits = experiment.splits(split)
+    readers = experiment.readers(features, splits)
+    chosen = load_combiner(
+        combiner, features, device=device, sentences=readers.sentences, joint=readers.joint
+    )
     queries = experiment.queries(splits, features)
     evaluation = evaluate(chosen, queries, experiment.protocol, text_weight=text_weight)
     # Many queries of public data sets are answered by one side alone.
@@ -118,9 +142,13 @@ def run_compare(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    tower = experiment.text_tower(features)
-    networks = [load_combiner(path, features, device=device, sentences=tower) for path in checkpoints]
     splits = experiment.splits(split)
+    readers = experiment.readers(features, splits)
+    tower = readers.sentences
+    networks = [
+        load_combiner(path, features, device=device, sentences=tower, joint=readers.joint)
+        for path in checkpoints
+    ]
     queries = experiment.queries(splits, features)
     try:
         comparison = compare(networks, queries, experiment.protocol, sentences=tower, progress=progress)
@@ -138,7 +166,9 @@ def run_cirr_submission(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
+    chosen = load_combiner(
+        combiner, features, device=device, sentences=experiment.readers(features).sentences
+    )
     [part] = experiment.splits(split)
     [queries] = experiment.queries([part], features)
     return write_submission(folder, cirr_submission(chosen, queries), part.queries, part.gallery)
@@ -153,7 +183,9 @@ def run_circo_submission(
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
     features = open_folder(experiment.features)
-    chosen = load_combiner(combiner, features, device=device, sentences=experiment.text_tower(features))
+    chosen = load_combiner(
+        combiner, features, device=device, sentences=experiment.readers(features).sentences
+    )
     [part] = experiment.splits(split)
     [queries] = experiment.queries([part], features)
     return write_circo_submission(path, circo_submission(chosen, queries), part.queries, part.gallery)
@@ -173,4 +205,6 @@ def _on_dialogues(
     if len(splits) != 1:
         raise EvaluationError("dialogues are evaluated on one gallery; name one category")
     gallery = gallery_of(splits[0], experiment.protocol.gallery)
-    return [evaluate_dialogues(combiner, talks, gallery, features) for combiner in combiners]
+    # A joint encoder has no image of a query to go on from.
+    able = [combiner for combiner in combiners if not isinstance(combiner, ReadJoint)]
+    return [evaluate_dialogues(combiner, talks, gallery, features) for combiner in able]

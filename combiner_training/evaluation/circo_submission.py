@@ -32,7 +32,13 @@ def circo_submission(combiner: Evaluated, queries: EvaluationQueries) -> dict[st
             f"the test server wants every query over all images: {queries.coverage.text}; see what is "
             "missing with: cir dataset check"
         )
-    vectors, _ = combine_all(combiner, queries.image_features, queries.text_features, queries.texts)
+    vectors, _ = combine_all(
+        combiner,
+        queries.image_features,
+        queries.text_features,
+        queries.texts,
+        images=queries.images,
+    )
     best = top(vectors, queries.gallery, IMAGES, queries.excluded)
     return {
         query: [int(queries.names[position]) for position in row if position != NONE]

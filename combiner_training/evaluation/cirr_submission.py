@@ -34,7 +34,13 @@ def cirr_submission(combiner: Evaluated, queries: EvaluationQueries) -> dict[str
             f"the test server wants every query of CIRR with its group: {queries.coverage.text}; "
             "see what is missing with: cir dataset check"
         )
-    vectors, _ = combine_all(combiner, queries.image_features, queries.text_features, queries.texts)
+    vectors, _ = combine_all(
+        combiner,
+        queries.image_features,
+        queries.text_features,
+        queries.texts,
+        images=queries.images,
+    )
     best = top(vectors, queries.gallery, NAMES["recall"], queries.references)
     files: dict[str, Submission] = {metric: {"version": VERSION, "metric": metric} for metric in NAMES}
     for index, (pair, row) in enumerate(zip(queries.ids, best, strict=True)):

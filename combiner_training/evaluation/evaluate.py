@@ -101,7 +101,12 @@ def evaluate(
                 "test by cir circo-submission"
             )
         vectors, used = combine_all(
-            combiner, part.image_features, part.text_features, part.texts, text_weight
+            combiner,
+            part.image_features,
+            part.text_features,
+            part.texts,
+            text_weight,
+            images=part.images,
         )
         by_part[part.split] = _metrics(vectors, part, protocol.dataset)
         weights.append(used)
@@ -121,10 +126,13 @@ def combine_all(
     text_features: Float32,
     texts: Sequence[str],
     text_weight: float | None = None,
+    *,
+    images: Sequence[str] = (),
 ) -> tuple[Float32, NDArray[np.float32]]:
     """Return query vectors (n, d) and text weights (n,) of any number of pairs.
 
-    `text_features` are those of `texts`, which inversions read themselves; their weights are NaN.
+    `text_features` are those of `texts`, which inversions read themselves, as joint encoders do with the
+    `images` of those names; the weights of both are NaN.
 
     Raises:
         EvaluationError: The combiner refuses the features.
@@ -134,7 +142,12 @@ def combine_all(
         chunk = slice(start, start + _PAIRS)
         try:
             combined = compose(
-                combiner, image_features[chunk], text_features[chunk], texts[chunk], text_weight
+                combiner,
+                image_features[chunk],
+                text_features[chunk],
+                texts[chunk],
+                text_weight,
+                images=images[chunk],
             )
         except CombinerError as error:
             raise EvaluationError(f"{combiner.info.name} cannot combine these features: {error}") from error

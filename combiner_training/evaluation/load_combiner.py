@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cir.composers import JOINT_PREFIX
 from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.checkpoint_directory import checkpoint_info
@@ -12,11 +13,12 @@ from combiner_service.combiner import Combiner, Composer
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.inversion import Inversion
 from combiner_training.evaluation.evaluate import EvaluationError
-from combiner_training.evaluation.sentences import Evaluated, ReadInversion, Sentences
+from combiner_training.evaluation.sentences import Evaluated, ReadInversion, ReadJoint, Sentences
 from combiner_training.feature_file import FeatureFolder
 
 #: Gives the text tower that reads sentences, where there is an inversion to be evaluated.
 GetSentences = Callable[[], Sentences]
+GetJoint = Callable[[str], ReadJoint]
 
 
 def no_sentences() -> Sentences:
@@ -46,8 +48,11 @@ def load_combiner(
     *,
     device: str = "auto",
     sentences: GetSentences = no_sentences,
+    joint: GetJoint | None = None,
 ) -> Evaluated:
     """Return the composer of a name (see `named_combiners`), or of the checkpoint at a path.
+
+    `joint` gives the joint encoder of a name, where the images that it reads are known.
 
     A published checkpoint names no model: its dimension alone is checked.
 
@@ -57,6 +62,10 @@ def load_combiner(
         InvalidCheckpointError: The file is not a checkpoint that can be used.
         OSError: The file cannot be read.
     """
+    if choice.startswith(JOINT_PREFIX):
+        if joint is None:
+            raise EvaluationError(f"{choice} reads images themselves, and none are at hand here")
+        return joint(choice)
     named = named_combiners()
     if choice in named:
         return readable(named[choice], sentences)

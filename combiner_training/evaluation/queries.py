@@ -58,15 +58,15 @@ class Coverage:
 class EvaluationQueries:
     """The queries of a split that can be answered, and the gallery that answers them.
 
-    `image_features` and `text_features`, those of `texts`, are (n, d) raw, `gallery` (N, d) unit rows of the
-    images `names`. `targets` (n, T), `members` (n, M) and `references` (n,) are positions in the gallery,
-    NONE where there is none; `target_counts` (n,) counts right answers, also those without an image.
-    `wishes` (n,) has the same number for queries of one reference and the same targets.
+    `image_features` and `text_features`, those of `images` and `texts`, are (n, d) raw, `gallery` (N, d) unit
+    rows of the images `names`. `targets` (n, T), `members` (n, M) and `references` (n,) are positions in the
+    gallery, NONE where there is none; `target_counts` (n,) counts right answers, also those without an image.
     """
 
     split: str
     ids: tuple[str, ...]
     names: tuple[str, ...]
+    images: tuple[str, ...]
     texts: tuple[str, ...]
     image_features: Float32
     text_features: Float32
@@ -128,6 +128,7 @@ def evaluation_queries(
         split=split.name,
         ids=tuple(query.id for query in kept),
         names=names,
+        images=tuple(query.reference for query in kept),
         texts=tuple(joined_texts[index] for index in sound),
         image_features=images.take(reference_rows[sound]),
         text_features=texts.take(text_rows[sound]),

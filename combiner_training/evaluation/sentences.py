@@ -1,4 +1,4 @@
-"""Inversions in evaluation: the word of each image is read by the text tower, in a sentence with the text."""
+"""Composers of the embedder in evaluation: inversions with the text tower, and joint encoders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,19 @@ class ReadInversion:
         return self.inversion.info
 
 
-Evaluated = Combiner | ReadInversion
+#: (names of images, texts) to queries (n, d).
+ReadPairs = Callable[[Sequence[str], Sequence[str]], Float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJoint:
+    """A joint encoder with the images that it reads."""
+
+    info: CombinerInfo
+    read: ReadPairs
+
+
+Evaluated = Combiner | ReadInversion | ReadJoint
 
 
 def compose(
@@ -37,8 +49,12 @@ def compose(
     text_features: Float32,
     texts: Sequence[str],
     text_weight: float | None = None,
+    *,
+    images: Sequence[str] = (),
 ) -> Combined:
-    """Make queries of (n, d) raw features and n texts; an inversion's text weights are NaN.
+    """Make queries of (n, d) raw features and n texts. Where nothing is weighed, text weights are NaN.
+
+    `images` are the names of the images, which a joint encoder reads.
 
     Raises:
         CombinerError: The features or the text weight are refused.
@@ -46,7 +62,11 @@ def compose(
     if isinstance(composer, Combiner):
         return composer.combine(image_features, text_features, text_weight)
     if text_weight is not None:
-        raise TextWeightNotTakenError("an inversion weighs nothing; leave the text weight out")
-    words = composer.inversion.invert(image_features)
-    vectors = unit_rows(composer.read(composer.inversion.template, texts, words)).astype(np.float32)
+        raise TextWeightNotTakenError(f"{composer.info.name} weighs nothing; leave the text weight out")
+    if isinstance(composer, ReadJoint):
+        rows = composer.read(images, texts)
+    else:
+        words = composer.inversion.invert(image_features)
+        rows = composer.read(composer.inversion.template, texts, words)
+    vectors = unit_rows(rows).astype(np.float32)
     return Combined(vectors, np.full(len(vectors), np.nan, np.float32))

@@ -5,7 +5,7 @@
         --pretrained shipped
     python -m scripts.joint_encoder.train garments features embedder_service/shipped/joint-garments
 
-Its queries lie in the space of the features' model, whose fingerprint the folder carries. Five minutes of one
+Its queries lie in the space of the features' model, whose fingerprint the folder carries. Two minutes of one
 core; it shows the contract, and knows nothing but these garments.
 """
 
@@ -37,7 +37,9 @@ from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from scripts.joint_encoder.network import JointNetwork
 
-STEPS, BATCH, RATE, WARM_UP, SCALE = 1200, 192, 2e-3, 50, 30.0
+# The rate falls as a cosine over COURSE steps; the weights are those after STEPS of them.
+COURSE, STEPS = 1200, 400
+BATCH, RATE, WARM_UP, SCALE = 192, 2e-3, 50, 30.0
 _OPSET = 18
 
 
@@ -83,7 +85,7 @@ def train(data: Triplets, pixels: np.ndarray, gallery: Tensor, steps: int) -> Jo
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
     random = np.random.default_rng(0)
     for step in range(steps):
-        rate = RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / COURSE))
         for group in optimizer.param_groups:
             group["lr"] = rate
         chosen = random.choice(len(data.references), BATCH, replace=False)

@@ -55,7 +55,7 @@ async def test_the_page_s_encoder_reads_image_and_text(
     install(tmp_path, monkeypatch, code, "brightness = my_joint:for_model")
     async with running(settings()) as stub:
         info = await stub.GetEmbedderInfo(pb.GetEmbedderInfoRequest())
-        assert NAME in {encoder.name for encoder in info.joint_encoders}
+        assert [encoder.name for encoder in info.joint_encoders] == ["joint/garments", NAME]
         images = [jpeg(90, 130, seed=seed) for seed in range(3)]
         answer = await stub.EmbedQueries(
             request_of([*images, b"no image", images[0]], ["a", "bb", "x" * 301, "c", "dddd"])
@@ -67,6 +67,11 @@ async def test_the_page_s_encoder_reads_image_and_text(
         # The page's encoder puts the mean of the pixels first, and the length of the text second.
         np.testing.assert_array_equal(rows[[0, 1, 4], 1], [1, 2, 4])
         assert rows[0, 0] == rows[4, 0] != rows[1, 0]
+        shipped = request_of([images[0], images[0]], ["in red", "in blue"])
+        shipped.encoder = "joint/garments"
+        queries = vectors.unpack((await stub.EmbedQueries(shipped)).features)
+        np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
+        assert float(queries[0] @ queries[1]) < 0.999
         sound = {"encoder": NAME, "images": [pb.ImageInput(content=images[0])], "texts": ["a"]}
         faults: tuple[tuple[dict[str, Any], str], ...] = (
             ({"encoder": "joint/other"}, "COMBINER_NOT_FOUND"),
