@@ -18,6 +18,7 @@ from cir_cli.adapt_handover import MADE_FOR, find_place
 from cir_cli.errors import Failure
 from cir_cli.main import run
 from combiner_service.checkpoint import inspect_checkpoint
+from combiner_service.settings import SHIPPED_CHECKPOINTS
 from combiner_training.feature_file import paths_of, read_table
 from garments.catalog import make_catalog
 from vector_store.edge import folder_url
@@ -101,7 +102,8 @@ def test_what_is_no_better_is_not_served(
     served = adapted / "combiners" / "shop.safetensors"
     before = served.read_bytes()
     command = ["adapt", str(manifest), "--name", "shop", "--data", str(adapted), "--out", str(tmp_path)]
-    code = run([*command, "--from-scratch", "--in-use", str(served), *SHORT, "--epochs", "1"])
+    shipped = str(SHIPPED_CHECKPOINTS / "garments.safetensors")
+    code = run([*command, "--from-scratch", "--in-use", shipped, *SHORT])
 
     assert code == NOT_BETTER
     assert "Nothing was handed over" in capsys.readouterr().err
