@@ -375,7 +375,8 @@ class ModelInfo:
     """An embedding model and what it runs on; `fingerprint` is its identity.
 
     `mean`, `std`, `interpolation`, `resize_mode` and `fill` are those of its pixels, `tokenizer`,
-    `text_cleaning` and `context_length` (in tokens) those of its texts, as in `cir.common.v1.ModelInfo`.
+    `text_cleaning` and `context_length` (in tokens) those of its texts, as in `cir.common.v1.ModelInfo`;
+    `token_width` is the length of an inversion's words, 0 where the text tower takes none.
     """
 
     fingerprint: str
@@ -397,6 +398,7 @@ class ModelInfo:
     tokenizer: str = ""
     text_cleaning: str = ""
     context_length: int = 0
+    token_width: int = 0
 
     @classmethod
     def read(cls, message: model_pb2.ModelInfo) -> ModelInfo:

@@ -149,7 +149,9 @@ def _weights(model: ModelInfo) -> list[Finding]:
     pixels = (
         f"{model.preprocessing}, {model.resize_mode}{filled}, {model.interpolation}, mean {mean}, std {std}"
     )
-    words = f"tokenizer {model.tokenizer} ({model.text_cleaning}), {model.context_length} tokens"
+    taken = f"words of {model.token_width} values" if model.token_width else "no words"
+    read = f"tokenizer {model.tokenizer} ({model.text_cleaning}), {model.context_length} tokens"
+    words = f"{read}, takes {taken} of inversions"
     return [Finding("images", f"{pixels}, {model.activation}"), Finding("texts", words)]
 
 
