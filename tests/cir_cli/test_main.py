@@ -53,7 +53,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 def test_search_prints_a_table(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["search", "--catalog", "shop", "--item", "x", "--text", "in red", "--limit", "2"]) == 0
     printed = capsys.readouterr().out
-    for part in ("a/b", "0.9000", "price=2.5", "text weight 0.50", "by sum", "12.0 ms", "version v2"):
+    for part in ("a/b", "0.9000", "price=2.5", "lambda 0.50", "by sum", "12.0 ms", "version v2"):
         assert part in printed
     [request] = search_service.requests
     assert (request.turns[0].reference.item_id, request.turns[0].text, request.limit) == ("x", "in red", 2)
