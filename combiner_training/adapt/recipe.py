@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from combiner_training.options import TrainOptions
+from combiner_training.options import Schedule, TrainOptions
 
 #: Widths of the network; with CLIP's 128 to 1024 values larger ones are no better on a catalog's triplets.
 PROJECTION, HIDDEN = 512, 768
@@ -28,6 +28,8 @@ def train_options(triplets: int, *, epochs: int = 0, seed: int = 0, device: str 
         epochs=epochs,
         batch_size=batch,
         learning_rate=LEARNING_RATE,
+        # In so few steps a falling rate learns less.
+        schedule=Schedule.CONSTANT,
         mask_right_answers=True,
         continued=CONTINUED,
         projection_dim=PROJECTION,
