@@ -100,7 +100,7 @@ def _message(info: CombinerInfo) -> pb.Combiner:
     )
 
 
-_NEEDS = {Needs.FEATURES: pb.FEATURES, Needs.TEXT_TOWER: pb.TEXT_TOWER}
+_NEEDS = {Needs.FEATURES: pb.COMPOSER_NEEDS_FEATURES, Needs.TEXT_TOWER: pb.COMPOSER_NEEDS_TEXT_TOWER}
 
 
 def cut_page(infos: Sequence[CombinerInfo], size: int, token: str) -> tuple[list[CombinerInfo], str]:

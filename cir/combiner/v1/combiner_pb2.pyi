@@ -29,9 +29,9 @@ class _ComposerNeedsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compose
     DESCRIPTOR: _descriptor.EnumDescriptor
     COMPOSER_NEEDS_UNSPECIFIED: _ComposerNeeds.ValueType  # 0
     """Never sent."""
-    FEATURES: _ComposerNeeds.ValueType  # 1
+    COMPOSER_NEEDS_FEATURES: _ComposerNeeds.ValueType  # 1
     """Features of image and text: Combine answers with the query vector."""
-    TEXT_TOWER: _ComposerNeeds.ValueType  # 2
+    COMPOSER_NEEDS_TEXT_TOWER: _ComposerNeeds.ValueType  # 2
     """The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
     EmbedPrompts of the embedder makes the query vector of them and of the text itself.
     """
@@ -41,9 +41,9 @@ class ComposerNeeds(_ComposerNeeds, metaclass=_ComposerNeedsEnumTypeWrapper):
 
 COMPOSER_NEEDS_UNSPECIFIED: ComposerNeeds.ValueType  # 0
 """Never sent."""
-FEATURES: ComposerNeeds.ValueType  # 1
+COMPOSER_NEEDS_FEATURES: ComposerNeeds.ValueType  # 1
 """Features of image and text: Combine answers with the query vector."""
-TEXT_TOWER: ComposerNeeds.ValueType  # 2
+COMPOSER_NEEDS_TEXT_TOWER: ComposerNeeds.ValueType  # 2
 """The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
 EmbedPrompts of the embedder makes the query vector of them and of the text itself.
 """
@@ -246,7 +246,7 @@ class Combiner(_message.Message):
     needs: Global___ComposerNeeds.ValueType
     """What it needs, and so where its query is made."""
     token_width: _builtins.int
-    """Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES, and in an unusable
+    """Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES and in an unusable
     one.
     """
     @_builtins.property

@@ -30,23 +30,23 @@ const (
 	// Never sent.
 	ComposerNeeds_COMPOSER_NEEDS_UNSPECIFIED ComposerNeeds = 0
 	// Features of image and text: Combine answers with the query vector.
-	ComposerNeeds_FEATURES ComposerNeeds = 1
+	ComposerNeeds_COMPOSER_NEEDS_FEATURES ComposerNeeds = 1
 	// The text tower, with the image in it as a word: Combine answers with word embeddings and a template, and
 	// EmbedPrompts of the embedder makes the query vector of them and of the text itself.
-	ComposerNeeds_TEXT_TOWER ComposerNeeds = 2
+	ComposerNeeds_COMPOSER_NEEDS_TEXT_TOWER ComposerNeeds = 2
 )
 
 // Enum value maps for ComposerNeeds.
 var (
 	ComposerNeeds_name = map[int32]string{
 		0: "COMPOSER_NEEDS_UNSPECIFIED",
-		1: "FEATURES",
-		2: "TEXT_TOWER",
+		1: "COMPOSER_NEEDS_FEATURES",
+		2: "COMPOSER_NEEDS_TEXT_TOWER",
 	}
 	ComposerNeeds_value = map[string]int32{
 		"COMPOSER_NEEDS_UNSPECIFIED": 0,
-		"FEATURES":                   1,
-		"TEXT_TOWER":                 2,
+		"COMPOSER_NEEDS_FEATURES":    1,
+		"COMPOSER_NEEDS_TEXT_TOWER":  2,
 	}
 )
 
@@ -399,7 +399,7 @@ type Combiner struct {
 	Metadata map[string]string `protobuf:"bytes,7,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What it needs, and so where its query is made.
 	Needs ComposerNeeds `protobuf:"varint,8,opt,name=needs,proto3,enum=cir.combiner.v1.ComposerNeeds" json:"needs,omitempty"`
-	// Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES, and in an unusable
+	// Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES and in an unusable
 	// one.
 	TokenWidth    uint32 `protobuf:"varint,9,opt,name=token_width,json=tokenWidth,proto3" json:"token_width,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -740,12 +740,11 @@ const file_cir_combiner_v1_combiner_proto_rawDesc = "" +
 	"\aelapsed\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
 	"\alambdas\x18\x05 \x03(\x02R\alambdas\x12C\n" +
 	"\x0fword_embeddings\x18\x06 \x01(\v2\x1a.cir.common.v1.VectorBatchR\x0ewordEmbeddings\x12\x1a\n" +
-	"\btemplate\x18\a \x01(\tR\btemplate*M\n" +
+	"\btemplate\x18\a \x01(\tR\btemplate*k\n" +
 	"\rComposerNeeds\x12\x1e\n" +
-	"\x1aCOMPOSER_NEEDS_UNSPECIFIED\x10\x00\x12\f\n" +
-	"\bFEATURES\x10\x01\x12\x0e\n" +
-	"\n" +
-	"TEXT_TOWER\x10\x022\xa5\x02\n" +
+	"\x1aCOMPOSER_NEEDS_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17COMPOSER_NEEDS_FEATURES\x10\x01\x12\x1d\n" +
+	"\x19COMPOSER_NEEDS_TEXT_TOWER\x10\x022\xa5\x02\n" +
 	"\x0fCombinerService\x12d\n" +
 	"\x0fGetCombinerInfo\x12'.cir.combiner.v1.GetCombinerInfoRequest\x1a(.cir.combiner.v1.GetCombinerInfoResponse\x12^\n" +
 	"\rListCombiners\x12%.cir.combiner.v1.ListCombinersRequest\x1a&.cir.combiner.v1.ListCombinersResponse\x12L\n" +
