@@ -71,7 +71,7 @@ def test_search_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert answer["next_page_token"] == "t"
     assert answer["explanation"]["turns"] == [
-        {"kind": "composed", "text_weight": 0.5, "text_tokens": 0, "read_tokens": 0}
+        {"kind": "composed", "network_lambda": 0.5, "text_tokens": 0, "read_tokens": 0, "contribution": None}
     ]
     assert answer["timings"]["total"] == 0.012
 
@@ -228,7 +228,8 @@ def test_a_catalog_is_deleted_only_when_that_is_meant(
 def test_items_are_shown(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["items", "shop", "a/b"]) == 0
     assert "price=2.5" in capsys.readouterr().out
-    assert search_service.requests[-1].name == "catalogs/shop/items/a/b"
+    # The item, and the catalog whose fields say how its values are written.
+    assert [one.name for one in search_service.requests[-2:]] == ["catalogs/shop/items/a/b", "catalogs/shop"]
     assert run(["items", "shop", "-n", "3", "-f", "stock=1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [item["id"] for item in shown] == ["a", "b", "a"]

@@ -208,7 +208,7 @@ async def test_request_id_travels_to_the_embedder_and_back(stack: Stack) -> None
 async def test_info_tells_limits_and_dependencies(stack: Stack) -> None:
     info = await stack.search.GetSearchInfo(search_pb2.GetSearchInfoRequest())
     assert dict(info.dependencies) == {"embedder": "ok", "combiner": "ok", "store": "ok"}
-    assert list(info.combiners) == [DEFAULT_COMBINER]
+    assert list(info.combiners) == [DEFAULT_COMBINER, "joint/fake"]
     assert info.limits.max_turns == 16
     await stack.embedder_server.stop(None)
     info = await stack.search.GetSearchInfo(search_pb2.GetSearchInfoRequest())

@@ -309,7 +309,8 @@ def test_a_page_of_results_that_fails_can_be_asked_for_again(page: Page) -> None
     failing = False
     more.click()
     page.locator("#r48").wait_for()
-    assert "48 results" in page.locator("[data-shown]").inner_text()
+    counted = "document.querySelectorAll('.card').length"
+    until(page, f"document.querySelector('[data-shown]').textContent.startsWith(`${{{counted}}} `)")
 
 
 def test_back_leads_to_the_place_and_to_all_that_was_loaded(page: Page) -> None:
