@@ -11,6 +11,8 @@ import pytest
 
 from cir_cli.main import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

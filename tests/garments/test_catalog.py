@@ -18,6 +18,8 @@ from indexer.sources.manifest import ManifestSource
 from indexer.validate import validate_items
 from vector_store.types import FieldType
 
+pytestmark = pytest.mark.slow
+
 SMALL = (48, 64)
 SPLITS = ("train", "val", "test")
 

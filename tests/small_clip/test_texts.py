@@ -66,6 +66,7 @@ def truth(known: Mapping[str, str], told: Mapping[str, str]) -> bool | None:
     return True if told.keys() <= known.keys() else None
 
 
+@pytest.mark.slow
 @given(st.lists(SOME, min_size=1, max_size=5), st.lists(SOME, min_size=1, max_size=5))
 def test_a_text_is_true_false_or_neither(images: list[dict[str, str]], texts: list[dict[str, str]]) -> None:
     true, false = compared(np.stack(list(map(numbered, images))), np.stack(list(map(numbered, texts))))

@@ -240,7 +240,7 @@ def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search
     assert first["where"] == only("colour", "red")
     assert first["exclude"] == ("z",)
     assert page.count('class="answer"') == 2
-    assert "<b>75 %</b> the picture, <b>25 %</b> your words" in page
+    assert "<b>75 %</b> what you said before, <b>25 %</b> your words" in page
     assert 'id="1r1"' in page
     assert 'id="2r1"' in page
     more = client.get(f"/more?{query}&by=slerp&token=next&mark=2").text

@@ -204,6 +204,7 @@ def test_an_image_outside_the_folder_is_told(tmp_path: Path) -> None:
         list(manifest_rows([split], tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "queries", "images"), [("fashioniq", 6016, 15415), ("cirr", 4181, 2297)])
 def test_the_real_annotation_survives(tmp_path: Path, kind: str, queries: int, images: int) -> None:
     folder = real(kind)

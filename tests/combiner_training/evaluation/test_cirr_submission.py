@@ -140,6 +140,7 @@ def test_a_subset_of_another_group_is_refused() -> None:
         check_submission(files["recall_subset"], split.queries, split.gallery)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIRR.is_dir(), reason="the real CIRR annotation is not there")
 def test_the_real_test_split_fits_the_server(tmp_path: Path) -> None:
     [split] = load_splits(Dataset.CIRR, CIRR, "test1")

@@ -226,6 +226,7 @@ def test_galleries_of_the_real_fashioniq(gallery: Gallery, sizes: dict[str, int]
     assert sum(len(part.queries) for part in parts) == 6016
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real annotation is not there")
 def test_the_real_cirr_is_evaluated_as_by_sorting() -> None:
     [split] = load_splits(Dataset.CIRR, DATA / "cirr", "val")

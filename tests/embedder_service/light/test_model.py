@@ -61,6 +61,7 @@ def refusal(folder: Path, **settings: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch_or_the_lane(served: ServedModel) -> None:
     model = served.model
     pixels = probe_images(model.image_size)
@@ -194,6 +195,7 @@ def test_what_the_folder_decides_cannot_be_set() -> None:
     assert "its own tokenizer" in refusal(FOLDER, tokenizer="roberta-base")
 
 
+@pytest.mark.slow
 def test_the_shipped_model_and_folders_are_run_by_openvino_on_a_cpu(folder: Path) -> None:
     for architecture in ("cir-small", f"local-dir:{FOLDER}", str(FOLDER)):
         settings = EmbedderSettings(architecture=architecture, device="cpu", dtype="float32", threads=1)
