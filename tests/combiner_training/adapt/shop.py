@@ -71,7 +71,7 @@ def troubled(
     made = []
     for row in rows:
         changed = dict(row)
-        for name in values.keys() & row.keys():
+        for name in (name for name in values if name in row):
             other = rng.choice([value for value in values[name] if value != row[name]])
             drawn = rng.random()
             if drawn < missing:
