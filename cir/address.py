@@ -22,6 +22,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _UNIX = ("unix", "unix-abstract")
 # Known to gRPC beyond those that are parsed here.
 _GRPC_SCHEMES = ("xds", "vsock", "google-c2p")
+_SCHEMES = frozenset({"dns", "ipv4", "ipv6", *_UNIX, *_GRPC_SCHEMES})
 # Where gRPC goes with a name that it is to look up and that has no port.
 _DNS_PORT = 443
 
@@ -251,6 +252,9 @@ def _name(name: str, text: str) -> str:
         ascii_name = name.lower() if name.isascii() else name.encode("idna").decode().lower()
     except UnicodeError:
         raise InvalidArgument(problem) from None
+    if ascii_name in _SCHEMES:
+        # With a port behind it, it would be read as something else.
+        raise InvalidArgument(f"{problem}, but a scheme; a host of that name is written {ascii_name}.")
     labels = ascii_name.removesuffix(".").split(".")
     if len(ascii_name) > 253 or not all(map(_LABEL.fullmatch, labels)):
         raise InvalidArgument(problem)

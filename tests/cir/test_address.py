@@ -70,6 +70,9 @@ _PIECES = st.sampled_from(
 
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=8).map("".join)))
 @example("\n://")
+@example("DNS:DNS:1")
+@example("dns:unix:5")
+@example("dns:ipv6")
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing but `InvalidArgument` in one line, and what is read is read again as the same."""
     with suppress(InvalidArgument):
