@@ -21,7 +21,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Times of a loaded machine prove nothing: how long inputs take to draw or an example to run fails no test.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Where CI is set, a commit has the same examples in each run; elsewhere new ones are drawn every time.
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
 settings.load_profile("untimed")
 
 MARKS = frozenset({"service", "torch", "browser", "ray", "docker", "clients", "slow"})
