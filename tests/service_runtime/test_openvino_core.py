@@ -25,7 +25,7 @@ from combiner_service.network_spec import NetworkSizes
 sizes = NetworkSizes(8, 8, 8)
 ones = numpy.ones((1, 8), numpy.float32)
 weights = {name: numpy.ones(shape, numpy.float32) for name, shape in sizes.shapes().items()}
-CpuNetwork(weights)(ones, ones, None)
+CpuNetwork(weights)(ones, ones)
 """
 
 
