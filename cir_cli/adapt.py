@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cir_cli.catalog_copies import StoreCaFile
+from cir_cli.catalog_copies import StoreApiKey, StoreCaFile
 from cir_cli.datasets import QuietOption, report_errors
 from cir_cli.errors import Failure, require
 from cir_cli.local import up_file
@@ -107,9 +107,7 @@ def adapt(
             "--store", envvar="CIR_STORE", help="edge:///FOLDER or qdrant://HOST:PORT; default: cir up's."
         ),
     ] = "",
-    store_api_key: Annotated[
-        str, typer.Option("--store-api-key", envvar="CIR_STORE_API_KEY", help="API key of a Qdrant server.")
-    ] = "",
+    store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
     embedder: Annotated[
         str,

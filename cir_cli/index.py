@@ -17,6 +17,7 @@ from cir_cli.catalog_copies import (
     QuantizeAbove,
     Replicas,
     Shards,
+    StoreApiKey,
     StoreCaFile,
     VectorsOnDisk,
     WriteConsistency,
@@ -182,9 +183,7 @@ def index(
             "--store", envvar="CIR_STORE", help="edge:///FOLDER or qdrant://HOST:PORT; default: cir up's."
         ),
     ] = "",
-    store_api_key: Annotated[
-        str, typer.Option("--store-api-key", envvar="CIR_STORE_API_KEY", help="API key of a Qdrant server.")
-    ] = "",
+    store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
     embedder: Annotated[
         str,

@@ -165,12 +165,7 @@ def run_cirr_submission(
     Raises:
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
-    features = open_folder(experiment.features)
-    chosen = load_combiner(
-        combiner, features, device=device, sentences=experiment.readers(features).sentences
-    )
-    [part] = experiment.splits(split)
-    [queries] = experiment.queries([part], features)
+    chosen, part, queries = _submitted(experiment, split, combiner, device)
     return write_submission(folder, cirr_submission(chosen, queries), part.queries, part.gallery)
 
 
@@ -182,12 +177,7 @@ def run_circo_submission(
     Raises:
         EvaluationError: it cannot be evaluated; errors of data sets and features come as they are.
     """
-    features = open_folder(experiment.features)
-    chosen = load_combiner(
-        combiner, features, device=device, sentences=experiment.readers(features).sentences
-    )
-    [part] = experiment.splits(split)
-    [queries] = experiment.queries([part], features)
+    chosen, part, queries = _submitted(experiment, split, combiner, device)
     return write_circo_submission(path, circo_submission(chosen, queries), part.queries, part.gallery)
 
 
@@ -208,3 +198,16 @@ def _on_dialogues(
     # A joint encoder has no image of a query to go on from.
     able = [combiner for combiner in combiners if not isinstance(combiner, ReadJoint)]
     return [evaluate_dialogues(combiner, talks, gallery, features) for combiner in able]
+
+
+def _submitted(
+    experiment: Experiment, split: str, combiner: str, device: str
+) -> tuple[Evaluated, Split, EvaluationQueries]:
+    """Return what a submission is made of: the combiner, the split without answers, and its queries."""
+    features = open_folder(experiment.features)
+    chosen = load_combiner(
+        combiner, features, device=device, sentences=experiment.readers(features).sentences
+    )
+    [part] = experiment.splits(split)
+    [queries] = experiment.queries([part], features)
+    return chosen, part, queries

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from typing import Any
 
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.catalog_requests import ItemWrite
@@ -20,6 +19,7 @@ from search_service.import_progress import Batch, ImportProgress, Opening, check
 from search_service.items import Point, embedded_points, sent_points, store_points
 from search_service.request import ImageReference
 from search_service.settings import SearchSettings
+from search_service.tasks import Tasks
 from service_runtime.receive import aside
 from vector_store.base import VersionWriter
 
@@ -60,7 +60,7 @@ class ImportPipeline:
         self._room = _Room(_BYTES_IN_FLIGHT)
         self._calls = asyncio.Semaphore(_CALLS_IN_FLIGHT)
         self._limits: tuple[int, int] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     async def run(
         self, first: pb.ImportItemsRequest, requests: Requests
@@ -73,7 +73,7 @@ class ImportPipeline:
             ServiceError: A message cannot be used, or the embedder cannot.
             StoreError: The store cannot be used.
         """
-        self._spawn(self._read(first, requests))
+        self._tasks.spawn(self._read(first, requests))
         del first
         try:
             while (prepared := await self._prepared.get()) is not None:
@@ -83,10 +83,7 @@ class ImportPipeline:
                 yield await self._write(batch, await embedding)
                 await self._room.give_back(batch.size)
         finally:
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._tasks.close()
 
     async def _read(self, first: pb.ImportItemsRequest, requests: Requests) -> None:
         end: Exception | None = None
@@ -106,7 +103,7 @@ class ImportPipeline:
             return
         self._next = (batch.end, batch.last_item_id)
         await self._room.take(batch.size)
-        await self._prepared.put((batch, self._spawn(self._embed(batch))))
+        await self._prepared.put((batch, self._tasks.spawn(self._embed(batch))))
 
     async def _embed(self, batch: Batch) -> list[Point]:
         """Return the items of a batch with their features, in order; those that have none are noted."""
@@ -115,7 +112,9 @@ class ImportPipeline:
         if images:
             if self._limits is None:
                 self._limits = await self._embedder.batch_limits(timeout=self._settings.call_timeout_seconds)
-            calls = [self._spawn(self._embed_call(part, batch)) for part in _parts(images, *self._limits)]
+            calls = [
+                self._tasks.spawn(self._embed_call(part, batch)) for part in _parts(images, *self._limits)
+            ]
             for call in calls:
                 points += await call
         return sorted(points, key=lambda point: point.write.index)
@@ -135,17 +134,6 @@ class ImportPipeline:
         failed = self._progress.advance(batch)
         await self._writer.note(self._opening.note_key, self._progress.note())
         return self._progress.message(failed)
-
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, so that one nobody waits for any more is not reported
 
 
 class _Room:

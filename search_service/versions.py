@@ -16,6 +16,7 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.models import model_facts
 from search_service.embedder_client import EmbedderClient
 from search_service.store import resume_version, write_conflict
+from search_service.tasks import Tasks
 from search_service.version_requests import Finishing, NewVersion, WantedModel, add_fields
 from service_runtime.errors import ServiceError
 from vector_store.base import VectorStore, VersionWriter
@@ -93,7 +94,7 @@ class Versions:
         self._embedder = embedder
         self._changes = changes
         self._finishing: dict[tuple[str, str], asyncio.Task[VersionInfo]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     async def create_catalog(self, wanted: NewVersion, *, timeout: float) -> CatalogInfo:
         """Create a catalog with an empty version, and publish that.
@@ -133,7 +134,7 @@ class Versions:
             if info.state is not VersionState.BUILDING:
                 _check_count(info, info.points, wanted.expected_items)
                 return info
-            task = self._spawn(self._finish(wanted))
+            task = self._tasks.spawn(self._finish(wanted))
             self._finishing[key] = task
             task.add_done_callback(lambda _: self._finishing.pop(key, None))
         return await asyncio.shield(self._finishing[key])
@@ -185,10 +186,7 @@ class Versions:
 
     async def close(self) -> None:
         """End what is under way: a version that is being finished stays as it is, to be finished again."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def _create_catalog(self, catalog: str, spec: VersionSpec) -> CatalogInfo:
         writer = await self._create(catalog, spec)
@@ -271,18 +269,7 @@ class Versions:
 
     async def _detached(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of work that goes on when the call that wants it ends."""
-        return await asyncio.shield(self._spawn(work))
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, so that one nobody waits for any more is not reported
+        return await asyncio.shield(self._tasks.spawn(work))
 
 
 def _exists(catalog: str) -> ServiceError:

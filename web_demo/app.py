@@ -237,16 +237,15 @@ class Pages:
     ) -> Response:
         """Say what went wrong, with a way on that works: to where a form was sent from, or to the start."""
         state = _state_or_empty(request)
+        if status in (400, 404):  # its catalog may be what is wrong
+            state = State(language=state.language)
         context: dict[str, object] = {
             "reason": reason,
             "retry": retry,
             "detail": detail,
             "state": state,
             "back": _state_of_sender(request).url if request.method == "POST" else "",
-            "home": State(language=state.language).url if status in (400, 404) else None,
         }
-        if context["home"] is None:
-            del context["home"]
         return self._render(request, "problem.html", context, status)
 
     async def _search_failed(self, request: Request, error: Exception) -> Response:

@@ -172,10 +172,10 @@ class SearchBackend:
 
     async def _facets(self, state: State, context: CatalogContext) -> Facets:
         """Return how often each value occurs under the filters, a field's under those of the others."""
-        key = (state.catalog, context.version.name, state.filters)
-        facets = self._filtered_facets.get(key)
         if not context.facets or not to_where(state.filters, context.version.schema):
             return context.facets
+        key = (state.catalog, context.version.name, state.filters)
+        facets = self._filtered_facets.get(key)
         if facets is None:
             filtered = {name for name, _ in state.filters} & context.facets.keys()
             groups = [[name] for name in filtered] + [
