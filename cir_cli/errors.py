@@ -22,7 +22,6 @@ _MODULES = {
     "combiner": ("openvino", "safetensors"),
     "train": ("matplotlib", "torch"),
     "search": ("qdrant_client", "qdrant_edge"),
-    "indexer": ("pyarrow",),
     "web": ("jinja2", "multipart", "starlette", "uvicorn"),
 }
 _NEEDS = {
@@ -30,10 +29,10 @@ _NEEDS = {
     "export": ("embedder", "torch", "export"),
     "combiner": ("combiner",),
     "train": ("combiner", "train"),
-    "adapt": ("embedder", "combiner", "search", "indexer", "train"),
+    "adapt": ("embedder", "combiner", "search", "train"),
     "search": ("search",),
-    "indexer": ("search", "indexer"),
-    "demo": ("embedder", "combiner", "search", "indexer", "web"),
+    "indexer": ("search",),
+    "demo": ("embedder", "combiner", "search", "web"),
 }
 
 

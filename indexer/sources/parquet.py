@@ -35,8 +35,8 @@ def parquet_rows(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
         import pyarrow as pa
     except ImportError as error:
         raise SourceError(
-            f"manifest {path}: reading Parquet needs pyarrow; "
-            "install the extra: pip install 'composed-image-retrieval[indexer]'"
+            f"manifest {path}: reading Parquet needs pyarrow, "
+            "the extra [parquet]: pip install pyarrow"
         ) from error
     number = 0
     try:
