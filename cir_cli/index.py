@@ -40,7 +40,7 @@ from cir_cli.output import print_json
 from cir_cli.partition_options import Engine, read_division
 from cir_cli.run_index import run_index
 from indexer.options import IndexingOptions
-from indexer.sources.url import Fetching
+from service_runtime.web_images import Fetching
 from vector_store.types import IndexOptions, Placement
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
 

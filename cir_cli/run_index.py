@@ -21,7 +21,7 @@ from indexer.report import IndexReport, PartReport, part_report_text, reasons_te
 from indexer.run import index
 from indexer.sources.schema import read_schema
 from indexer.sources.source_factory import open_source
-from indexer.sources.url import Fetching, UrlRules
+from service_runtime.web_images import Fetching, UrlRules
 from vector_store.errors import StoreError
 from vector_store.open_store import embedded_folder, open_store
 from vector_store.versions import QUANTIZE_ABOVE_BYTES

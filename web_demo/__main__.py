@@ -19,6 +19,7 @@ from web_demo.benchmark_queries import BenchmarkQueries
 from web_demo.delivery import PathPrefix
 from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
+from web_demo.web_images import WebImages
 
 _DELETE_SECONDS = 60.0
 
@@ -56,6 +57,7 @@ async def _serve(settings: DemoSettings) -> int:
             max_bytes=settings.max_upload_bytes,
             max_pixels=settings.max_upload_pixels,
             max_files=settings.max_thumbnails,
+            web_seconds=settings.web_thumbnail_hours * 3600,
             budget=settings.decode_budget,
         )
         tls = (
@@ -75,7 +77,10 @@ async def _serve(settings: DemoSettings) -> int:
         listener = settings.listener
         sockets = open_sockets(listener)
         backend = SearchBackend(client, uploads, benchmark, page_size=settings.page_size)
-        application = Pages(settings, backend, uploads, thumbnails).application()
+        web_images = WebImages(
+            settings.fetching, max_bytes=settings.max_upload_bytes, at_once=settings.fetches
+        )
+        application = Pages(settings, backend, uploads, thumbnails, web_images).application()
         bound = bound_listener(listener, sockets)
         address = bound.url if isinstance(bound, Address) else str(bound)
         get_logger().info("serving", address=address, search=settings.search)
@@ -97,6 +102,7 @@ async def _serve(settings: DemoSettings) -> int:
                 await deleting
             uploads.close()
             thumbnails.close()
+            web_images.close()
     return 0 if started else 1
 
 

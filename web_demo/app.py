@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,6 +30,7 @@ from web_demo.media import BadImageError, Format, Thumbnails, Uploads
 from web_demo.settings import DemoSettings
 from web_demo.state import BadStateError, State, parse
 from web_demo.view import build_page, build_results, image_url
+from web_demo.web_images import TooManyFetchesError, WebImages, is_on_the_web
 from web_demo.wording import item_title
 
 _HERE = Path(__file__).parent
@@ -55,12 +57,18 @@ class Pages:
     """The routes, over one backend."""
 
     def __init__(
-        self, settings: DemoSettings, backend: SearchBackend, uploads: Uploads, thumbnails: Thumbnails
+        self,
+        settings: DemoSettings,
+        backend: SearchBackend,
+        uploads: Uploads,
+        thumbnails: Thumbnails,
+        web_images: WebImages,
     ) -> None:
         self._settings = settings
         self._backend = backend
         self._uploads = uploads
         self._thumbnails = thumbnails
+        self._web_images = web_images
         self._buckets = TokenBuckets(
             settings.uploads_per_minute / 60, max(1, round(settings.uploads_per_minute))
         )
@@ -137,12 +145,26 @@ class Pages:
         format: Format = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
         content = await run_in_threadpool(self._thumbnails.kept, image, folders, format, size)
         if content is None:
-            async with self._decoding:
-                content = await run_in_threadpool(self._thumbnails.make, image, folders, format, size)
+            content = await self._make_thumbnail(image, folders, format, size)
         if content is None:
             raise HTTPException(404)
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}
         return Response(content, media_type=f"image/{format}", headers=headers)
+
+    async def _make_thumbnail(
+        self, image: str, folders: Sequence[str], format: Format, size: str
+    ) -> bytes | None:
+        if not is_on_the_web(image):
+            async with self._decoding:
+                return await run_in_threadpool(self._thumbnails.make, image, folders, format, size)
+        try:
+            original = await self._web_images.fetch(image)
+        except TooManyFetchesError:
+            raise HTTPException(503) from None
+        if original is None:
+            return None
+        async with self._decoding:
+            return await run_in_threadpool(self._thumbnails.make_fetched, image, original, format, size)
 
     async def go(self, request: Request) -> Response:
         """Go on from what was clicked, typed or sent: an image with or without words."""
@@ -267,7 +289,8 @@ class Pages:
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
-        return self._problem(request, error.status_code, "not_here")
+        reason = "service_down" if error.status_code == 503 else "not_here"
+        return self._problem(request, error.status_code, reason)
 
 
 def _read_state(request: Request) -> State:

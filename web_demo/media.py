@@ -21,6 +21,7 @@ from cir.images.decode import MAX_BYTES, Fitting
 from cir.local_images import open_image
 from service_runtime.files import write_bytes
 from service_runtime.image_reader import DecodeBudget, ImageBusyError, ImageReader
+from web_demo.web_images import is_on_the_web
 
 THUMBNAIL_SIZES = {"small": (360, 450), "large": (1200, 1500)}
 UPLOAD_SIZE = (1024, 1024)
@@ -43,11 +44,12 @@ class BadImageError(ValueError):
 
 
 class Thumbnails:
-    """Small images of items: made once, kept on disk, read only from the folders of their catalog.
+    """Small images of items: made once, kept on disk; files are read only from the folders of their catalog.
 
-    They are kept in `folder`, which is made when it is missing, at most `max_files` of them. `within` bounds
-    the folders of every catalog further, None for no such bound. An image may have at most `max_bytes` and
-    `max_pixels` (width times height), and take `budget` to decode. Every method may block on files.
+    They are kept in `folder`, which is made when it is missing, at most `max_files` of them; those of images
+    on the web for `web_seconds`. `within` bounds the folders of every catalog further, None for no such
+    bound. An image may have at most `max_bytes` and `max_pixels` (width times height), and take `budget`
+    to decode. Every method may block on files.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Thumbnails:
         max_bytes: int,
         max_pixels: int,
         max_files: int,
+        web_seconds: float = 86_400.0,
         budget: DecodeBudget = DecodeBudget(),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._within = within
+        self._web_seconds = web_seconds
         self._max_bytes = max_bytes
         self._readers = {
             size: FittingReader(fit=fit, max_bytes=max_bytes, max_pixels=max_pixels, budget=budget)
@@ -79,14 +83,19 @@ class Thumbnails:
         The image is named by its location in a catalog and the folders recorded with that; `size` is a name
         of `THUMBNAIL_SIZES`.
         """
-        with suppress(OSError), self._opened(image, image_folders) as file:
-            return None if file is None else self._path(file, format, size).read_bytes()
+        with suppress(OSError):
+            if is_on_the_web(image):
+                path = self._path_of_url(image, format, size)
+                is_fresh = time.time() - path.stat().st_mtime <= self._web_seconds
+                return path.read_bytes() if is_fresh else None
+            with self._opened(image, image_folders) as file:
+                return None if file is None else self._path(file, format, size).read_bytes()
         return None
 
     def make(
         self, image: str, image_folders: Sequence[str], format: Format, size: str = "small"
     ) -> bytes | None:
-        """Make, keep and return the thumbnail of an image; None where there is none to show.
+        """Make, keep and return the thumbnail of an image file; None where there is none to show.
 
         `cir.local_images` says which files are read. Decoding takes time and memory, so that a caller bounds
         how many of these calls run at once.
@@ -96,12 +105,22 @@ class Thumbnails:
                 return None
             try:
                 original = file.read(self._max_bytes + 1)
-                if len(original) > self._max_bytes:
-                    return None
-                content = encode_image(self._readers[size].read(original), format)
-                write_bytes(self._path(file, format, size), content, mode=0o600, durable=False)
-            except (BadImageError, OSError):
+            except OSError:
                 return None
+            return self._make(original, self._path(file, format, size), format, size)
+
+    def make_fetched(self, url: str, original: bytes, format: Format, size: str = "small") -> bytes | None:
+        """Make, keep and return the thumbnail of an image that was fetched; None where it is no image."""
+        return self._make(original, self._path_of_url(url, format, size), format, size)
+
+    def _make(self, original: bytes, path: Path, format: Format, size: str) -> bytes | None:
+        if len(original) > self._max_bytes:
+            return None
+        try:
+            content = encode_image(self._readers[size].read(original), format)
+            write_bytes(path, content, mode=0o600, durable=False)
+        except (BadImageError, OSError):
+            return None
         self._made += 1
         if self._made % _DELETE_EVERY == 0:
             delete_oldest(self._folder, self._max_files)
@@ -124,8 +143,14 @@ class Thumbnails:
     def _path(self, file: BinaryIO, format: Format, size: str) -> Path:
         # The file itself, whatever it is called: another one put in its place has another key.
         status = os.fstat(file.fileno())
-        key = f"{size}\0{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}".encode()
-        return self._folder / f"{blake2b(key, digest_size=16).hexdigest()}.{format}"
+        key = f"{size}\0{status.st_dev}\0{status.st_ino}\0{status.st_mtime_ns}\0{status.st_size}"
+        return self._path_of(key, format)
+
+    def _path_of_url(self, url: str, format: Format, size: str) -> Path:
+        return self._path_of(f"{size}\0{url}", format)
+
+    def _path_of(self, key: str, format: Format) -> Path:
+        return self._folder / f"{blake2b(key.encode(), digest_size=16).hexdigest()}.{format}"
 
 
 class Uploads:

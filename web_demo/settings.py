@@ -12,6 +12,7 @@ from cir.address import parse_address
 from cir.images.decode import MAX_BYTES, MAX_PIXELS
 from service_runtime.image_reader import MIB, DecodeBudget
 from service_runtime.settings import CalledAddress, ProgramSettings
+from service_runtime.web_images import Fetching, UrlRules
 
 
 def _read_origin(text: str) -> str:
@@ -27,6 +28,11 @@ def _read_root_path(text: str) -> str:
     if text and (not text.startswith("/") or text.startswith("//") or set("?#") & set(text)):
         raise ValueError(f"root path {text!r} is not a path that begins with one slash")
     return text.rstrip("/")
+
+
+def _check_host(rule: str) -> str:
+    UrlRules((rule,))
+    return rule
 
 
 class DemoSettings(ProgramSettings):
@@ -80,6 +86,18 @@ class DemoSettings(ProgramSettings):
         description="Folders that images of items may be read from, as JSON, where they are fewer than those "
         "that the catalogs were indexed from; items whose image lies elsewhere are shown without one.",
     )
+    allow_hosts: list[Annotated[str, AfterValidator(_check_host)]] = Field(
+        default_factory=list,
+        description="Hosts that images of items are fetched from where a catalog names them by http:// or "
+        'https:// addresses, as JSON, written as for cir index --allow-host: ["images.example.com"].',
+    )
+    allow_private_hosts: bool = Field(
+        False, description="Fetch images from addresses that are not on the public internet as well."
+    )
+    fetch_seconds: float = Field(
+        5.0, gt=0, le=60, description="Longest time of fetching one image from the web."
+    )
+    fetches: int = Field(8, ge=1, le=64, description="Images that are fetched from the web at the same time.")
     known_queries: list[Path] = Field(
         default_factory=list,
         description="Triplet manifests (JSON Lines, see docs/datasets.md) next to the images of a catalog: "
@@ -113,9 +131,18 @@ class DemoSettings(ProgramSettings):
     upload_minutes: float = Field(120.0, gt=0, description="Time after which an upload is deleted.")
     uploads_per_minute: float = Field(20.0, gt=0, description="Uploads of one address; IPv6 by /64.")
     max_thumbnails: int = Field(50_000, ge=1, description="Thumbnails that are kept on disk.")
+    web_thumbnail_hours: float = Field(
+        24.0, gt=0, description="Time after which the thumbnail of an image from the web is made anew."
+    )
     page_size: int = Field(24, ge=1, le=200, description="Results that are shown at a time.")
 
     @property
     def decode_budget(self) -> DecodeBudget:
         """Budget of decoding one image."""
         return DecodeBudget(self.decode_seconds, self.decode_memory_mib * MIB)
+
+    @property
+    def fetching(self) -> Fetching:
+        """Bounds of fetching an image of an item; what fails is not tried again for a visitor who waits."""
+        rules = UrlRules(tuple(self.allow_hosts), self.allow_private_hosts)
+        return Fetching(rules, self.fetch_seconds, attempts=1)

@@ -25,7 +25,8 @@ from indexer.sources.image_folders import ImageFolders
 from indexer.sources.parquet import ParquetImage, parquet_rows
 from indexer.sources.passed_over import PassedOverCount
 from indexer.sources.rows import ID, IMAGE, BadRow, Row, RowReader, csv_rows, jsonl_rows
-from indexer.sources.url import Fetching, UrlImage, UrlNotAllowed
+from indexer.sources.url import UrlImage
+from service_runtime.web_images import Fetching, UrlNotAllowed
 from vector_store.types import FieldType, Payload
 
 _READERS: dict[str, RowReader] = {

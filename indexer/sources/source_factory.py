@@ -10,7 +10,7 @@ from indexer.sources.base import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.tar import TarSource
-from indexer.sources.url import Fetching
+from service_runtime.web_images import Fetching
 from vector_store.types import FieldType
 
 

@@ -145,8 +145,8 @@ _OPENERS = {
     "secure_channel": "cir/channel.py",
     "AsyncQdrantClient": "vector_store/qdrant/client.py",
     "OTLPSpanExporter": "service_runtime/tracing.py",
-    "HTTPConnectionPool": "indexer/sources/url.py",
-    "HTTPSConnectionPool": "indexer/sources/url.py",
+    "HTTPConnectionPool": "service_runtime/web_images.py",
+    "HTTPSConnectionPool": "service_runtime/web_images.py",
 }
 """What opens connections, and the only file where it may be called: there the rule is applied."""
 _NEVER = frozenset({"urlopen", "QdrantClient", "build_opener", "AsyncHTTPTransport"})
@@ -172,7 +172,7 @@ def test_no_connection_is_opened_outside_the_rule() -> None:
                 if str(module).partition(".")[0] in _MODULES_NEVER:
                     found.add((str(module), place))
     allowed = set(_OPENERS.items())
-    allowed.add(("urlopen", "indexer/sources/url.py"))  # of a pool of its own
+    allowed.add(("urlopen", "service_runtime/web_images.py"))  # of a pool of its own
     # Light on purpose; a test of its own holds that it goes directly.
     allowed |= {(name, _HEALTH_CHECK) for name in ("insecure_channel", "secure_channel")}
     assert found == allowed

@@ -25,9 +25,9 @@ def fail(*given: Any, **named: Any) -> Any:
 
 if __name__ == "__main__":
     for part, names in (
-        (SearchBackend, ("load", "search", "item", "image_path", "catalogs")),
+        (SearchBackend, ("load", "search", "item", "image_location", "catalogs")),
         (Uploads, ("store", "read", "delete_expired")),
-        (Thumbnails, ("get",)),
+        (Thumbnails, ("kept", "make")),
     ):
         for name in names:
             setattr(part, name, fail)

@@ -40,12 +40,14 @@ from cir.models import (
     Version,
 )
 from service_runtime.errors import StartupError
+from service_runtime.web_images import Fetching
 from web_demo.app import Pages
 from web_demo.backend import SearchBackend
 from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery
 from web_demo.delivery import CONTENT_SECURITY_POLICY, PathPrefix, static_versions
 from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
+from web_demo.web_images import WebImages
 
 HOSTILE = "<script>alert(1)</script>\"'&‮ 👗" + "x" * 500
 
@@ -168,7 +170,13 @@ def demo(settings: DemoSettings, search: Search, tmp_path: Path) -> TestClient:
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
     known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
     backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
-    return TestClient(Pages(settings, backend, uploads, thumbnails).application(), follow_redirects=False)
+    images = WebImages(settings.fetching, max_bytes=10**6, at_once=settings.fetches)
+    pages = Pages(settings, backend, uploads, thumbnails, images)
+    return TestClient(pages.application(), follow_redirects=False)
+
+
+def no_web_images() -> WebImages:
+    return WebImages(Fetching(), max_bytes=1, at_once=1)
 
 
 def shipped_model() -> ModelInfo:
@@ -860,7 +868,7 @@ async def test_uploads_are_bounded_over_all_visitors(tmp_path: Path, search: Sea
     )
     thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
     backend = SearchBackend(search, uploads, BenchmarkQueries({}), page_size=3)  # type: ignore[arg-type]
-    application = Pages(settings, backend, uploads, thumbnails).application()
+    application = Pages(settings, backend, uploads, thumbnails, no_web_images()).application()
     held, begun = asyncio.Event(), asyncio.Semaphore(0)
 
     async def slow() -> AsyncIterator[bytes]:
@@ -899,7 +907,7 @@ async def test_an_upload_that_never_ends_is_given_up(tmp_path: Path, search: Sea
     uploads = Uploads(tmp_path / "up", max_pixels=10, max_files=9, max_total_bytes=10**6, lifetime_seconds=60)
     thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
     backend = SearchBackend(search, uploads, BenchmarkQueries({}), page_size=3)  # type: ignore[arg-type]
-    application = Pages(settings, backend, uploads, thumbnails).application()
+    application = Pages(settings, backend, uploads, thumbnails, no_web_images()).application()
 
     async def endless() -> AsyncIterator[bytes]:
         yield BODY[:50]

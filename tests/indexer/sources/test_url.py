@@ -16,11 +16,21 @@ import pytest
 import trustme
 
 from indexer.sources.base import ImageError
-from indexer.sources.url import Fetching, UrlImage, UrlNotAllowed, UrlRules
+from indexer.sources.url import UrlImage
+from service_runtime.web_images import Fetching, UrlNotAllowed, UrlRules
 from tests.hosts import has_ipv6
 
 pytestmark = pytest.mark.service
 
+# Answers that are no HTTP, or nearly: status and headers by path.
+STRANGE: dict[str, tuple[str, dict[str, str]]] = {
+    "/strange-place": ("302", {"Location": "http://[::1/x"}),
+    "/strange-name": ("302", {"Location": "http://" + "a" * 70 + ".localhost/x"}),
+    "/strange-wait": ("503", {"Retry-After": "\xb2"}),
+    "/strange-length": ("200", {"Content-Length": "\xb2"}),
+    "/strange-long-wait": ("503", {"Retry-After": "9" * 5000}),
+    "/strange-long-length": ("200", {"Content-Length": "9" * 5000}),
+}
 IMAGE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"
 
 
@@ -95,6 +105,8 @@ class Handler(BaseHTTPRequestHandler):
                         time.sleep(0.05)
                 except OSError:
                     self.close_connection = True
+            case _ if (found := STRANGE.get(self.path)) is not None:
+                self.answer(int(found[0]), b"", {"Content-Length": "0", **found[1]})
             case _:
                 self.answer(404, b"")
 
@@ -168,6 +180,15 @@ def test_everything_else_is_refused(server: Server, path: str, reason: str, told
     assert server.asked.count("/down") in (0, 4)
 
 
+@pytest.mark.parametrize("path", STRANGE)
+def test_an_answer_that_is_nearly_http_is_a_refusal(server: Server, path: str) -> None:
+    port = server.server_address[1]
+    rules = UrlRules((f"localhost:{port}", "*.localhost"), private=True)
+    with pytest.raises(ImageError) as caught:
+        UrlImage(server.url(path), Fetching(rules, 5.0, sleep=lambda _: None)).read(1000)
+    assert caught.value.reason in ("URL_FAILED", "URL_NOT_ALLOWED", "IMAGE_EMPTY")
+
+
 def test_a_server_that_drips_is_left(server: Server) -> None:
     with pytest.raises(ImageError, match="longer than the time"):
         image(server, "/drip", seconds=0.3).read(1000)
@@ -182,7 +203,7 @@ def test_the_address_that_is_connected_to_is_checked(server: Server) -> None:
 
 def test_a_name_that_leads_inside_as_well_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     both = [(2, 1, 6, "", ("93.184.216.34", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
-    monkeypatch.setattr("indexer.sources.url.socket.getaddrinfo", lambda *_, **__: both)
+    monkeypatch.setattr("service_runtime.web_images.socket.getaddrinfo", lambda *_, **__: both)
     with pytest.raises(ImageError, match=r"10\.0\.0\.1"):
         image(server, "/ok", private=False).read(1000)
 

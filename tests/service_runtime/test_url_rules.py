@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.sources.url import UrlNotAllowed, UrlRules
+from service_runtime.web_images import UrlNotAllowed, UrlRules
 
 
 @pytest.mark.parametrize(
