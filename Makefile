@@ -69,9 +69,9 @@ protos: $(INSTALLED)
 clients:
 	scripts/buf generate
 
-# Each client's own tests against a running service.
+# Each client's own tests against a running service, and those of the page's modules.
 test-clients: $(INSTALLED)
-	$(BIN)/pytest -m clients -v -rs tests/clients
+	$(BIN)/pytest -m clients -v -rs tests/clients tests/web_demo/test_modules.py
 
 # The rules of buf.yaml; needs npm, and says so where it is absent.
 contract:
@@ -167,5 +167,5 @@ test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker -v -rs tests/deploy
 
 clean:
-	rm -rf $(VENV) clients/typescript/node_modules clients/typescript/dist
+	rm -rf $(VENV) clients/typescript/node_modules clients/typescript/dist tests/web_demo/js/node_modules
 	rm -rf build cir/build dist *.egg-info cir/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -43,15 +43,11 @@ const mark = (button) => {
   card.classList.toggle("disliked", pressed && button.name === "dislike");
 };
 
-addEventListener("submit", async (event) => {
-  const button = event.submitter;
-  if (event.target !== state() || !button?.hasAttribute("data-judge")) return;
-  event.preventDefault();
-  if (!document.querySelector("#answers")) return event.target.submit();
-  const form = new URLSearchParams(new FormData(event.target));
+const judge = async (button) => {
+  const form = new URLSearchParams(new FormData(state()));
   form.set(button.name, button.value);
   try {
-    const answer = await fetch(event.target.action, { method: "POST", body: form });
+    const answer = await fetch(state().action, { method: "POST", body: form });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!answer.ok || !page.querySelector("#answers")) {
       location.assign(answer.url.includes("/go") ? location.href : answer.url);
@@ -67,6 +63,15 @@ addEventListener("submit", async (event) => {
   } catch {
     location.reload(); // the page says what is the matter
   }
+};
+
+// One after the other: each goes with the conversation that the one before led to.
+let judged = Promise.resolve();
+addEventListener("submit", (event) => {
+  const button = event.submitter;
+  if (event.target !== state() || !button?.hasAttribute("data-judge") || !document.querySelector("#answers")) return;
+  event.preventDefault();
+  judged = judged.then(() => judge(button));
 }, true);
 
 // --- details over the results ---------------------------------------------------------------------------------

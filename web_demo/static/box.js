@@ -68,12 +68,13 @@ const setUp = () => {
   const choose = (files) => {
     const file = [...files].find((one) => one.type.startsWith("image/") || !one.type);
     say(files.length && !file ? box.dataset.noPicture : "");
-    if (!file) return;
+    if (!file) return false;
     original = file;
     prepare(use(file));
+    return true;
   };
 
-  input.addEventListener("change", () => choose(input.files));
+  input.addEventListener("change", () => choose(input.files) || unchoose());
   box.querySelector("[data-unchoose]").addEventListener("click", () => {
     unchoose();
     words.focus();

@@ -30,7 +30,12 @@ if (steps) steps.scrollLeft = steps.scrollWidth;
 
 // --- the box for another text of a step: focus goes in, and back on Escape ----------------------------------------
 for (const box of document.querySelectorAll("details.edit")) {
-  box.addEventListener("toggle", () => box.open && box.querySelector("input[name=text]").select());
+  const text = box.querySelector("input[name=text]");
+  box.addEventListener("toggle", () => {
+    if (!box.open) return;
+    text.focus();
+    text.select();
+  });
   box.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     box.open = false;
