@@ -50,6 +50,7 @@ lint: $(INSTALLED) types layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python scripts/generate_client.py --check
 	$(BIN)/python scripts/generate_settings.py --check
 	$(BIN)/python scripts/generate_openapi.py --check
 	scripts/check_contract.sh
@@ -63,6 +64,7 @@ layers: $(INSTALLED)
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py
+	$(BIN)/python scripts/generate_client.py
 	$(BIN)/python scripts/generate_openapi.py
 
 # Generated code of the clients in other languages; needs npm and go.

@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from cir._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from cir.public import *  # noqa: F403
 

@@ -2,72 +2,35 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
-from cir import create, requests
-from cir.channel import TlsFiles, call_timeout, metadata, recipe
-from cir.connection import Connection
+from cir.channel import TlsFiles, call_timeout, metadata
+from cir.client_methods import ClientMethods
+from cir.connection import Connection, connection_to
 from cir.errors import CirError, from_rpc_error
 from cir.import_stream import import_items
 from cir.imports import METHOD, Import, Imported, OnProgress, no_progress
 from cir.items import ItemWrite
 from cir.models import SearchAnswer
-from cir.requests import Call, Page, build_call
+from cir.requests import Call, Page
 
-P = ParamSpec("P")
 Answer = TypeVar("Answer")
-Entry = TypeVar("Entry")
 Paged = TypeVar("Paged", bound="Page[Any] | SearchAnswer")
 
 
-class _Method(Generic[P, Answer]):
-    """A client method with the arguments and the docstring of the function that builds its call."""
-
-    def __init__(self, build: Callable[P, Any], finish: Callable[[Client, Call[Any]], Answer]) -> None:
-        self._build = build
-        self._finish = finish
-
-    def __get__(self, client: Client, owner: type[Client] | None = None) -> Callable[P, Answer]:
-        @functools.wraps(self._build)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Answer:
-            return self._finish(client, build_call(self._build, *args, **kwargs))
-
-        return method
-
-
-def _answer(build: Callable[P, Call[Answer]]) -> _Method[P, Answer]:
-    return _Method(build, lambda client, call: client.run(call))
-
-
-def _pages(build: Callable[P, Call[Paged]]) -> _Method[P, Iterator[Paged]]:
-    return _Method(build, lambda client, call: client.run_pages(call))
-
-
-def _entries(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, Iterator[Entry]]:
-    def finish(client: Client, call: Call[Page[Entry]]) -> Iterator[Entry]:
-        return (entry for page in client.run_pages(call) for entry in page.entries)
-
-    return _Method(build, finish)
-
-
-def _listed(build: Callable[P, Call[Page[Entry]]]) -> _Method[P, list[Entry]]:
-    def finish(client: Client, call: Call[Page[Entry]]) -> list[Entry]:
-        return [entry for page in client.run_pages(call) for entry in page.entries]
-
-    return _Method(build, finish)
-
-
-class Client:
+class Client(ClientMethods):
     """A client of the search service at "host:port"; safe to use from several threads and across forks.
 
     Args:
         address: "host:port" ("[::1]:50050" with IPv6), "unix:/path", or any gRPC target. Calls are spread
             over all addresses behind a name. They go there directly; `cir.proxy` says how to ask for a proxy.
+        embedder, combiner: addresses of these services, for the methods that embed and combine; searches do
+        not
+            need them.
         timeout: seconds for each call that does not name its own; math.inf sets no limit.
         api_key: sent with each call, where the service asks for one.
         tls: connect with TLS; `TlsFiles()` trusts the usual authorities. Default: no encryption.
@@ -82,6 +45,8 @@ class Client:
         self,
         address: str,
         *,
+        embedder: str = "",
+        combiner: str = "",
         timeout: float = 30.0,
         api_key: str = "",
         tls: TlsFiles | None = None,
@@ -92,33 +57,10 @@ class Client:
         self.timeout = timeout
         self._metadata = metadata(api_key)
         self._wait_for_ready = wait_for_ready
-        self._connection = Connection(recipe(address, tls))
-
-    search = _answer(requests.search)
-    search_pages = _pages(requests.search)
-    batch_search = _answer(requests.batch_search)
-    info = _answer(requests.info)
-    catalogs = _listed(requests.list_catalogs)
-    catalog = _answer(requests.catalog)
-    versions = _listed(requests.list_versions)
-    create_catalog = _answer(create.create_catalog)
-    create_version = _answer(create.create_version)
-    finish_version = _answer(create.finish_version)
-    abort_version = _answer(create.abort_version)
-    add_fields = _answer(create.add_fields)
-    publish = _answer(requests.publish)
-    rollback = _answer(requests.rollback)
-    delete_version = _answer(requests.delete_version)
-    delete_catalog = _answer(requests.delete_catalog)
-    item = _answer(requests.item)
-    items = _answer(requests.items)
-    list_items = _answer(requests.list_items)
-    all_items = _entries(requests.list_items)
-    facets = _answer(requests.facets)
-    upsert = _answer(requests.upsert)
-    update = _answer(requests.update)
-    delete = _answer(requests.delete)
-    delete_where = _answer(requests.delete_where)
+        self._connections = {"search": Connection(address, tls)}
+        for service, at in (("embedder", embedder), ("combiner", combiner)):
+            if at:
+                self._connections[service] = Connection(at, tls)
 
     def run(self, call: Call[Answer]) -> Answer:
         """Carry a call out.
@@ -128,15 +70,16 @@ class Client:
         """
         timeout = call.timeout if call.timeout is not None else self.timeout
         limit = call_timeout(timeout)
+        connection = connection_to(self._connections, call.service)
         request = call.encode()
         try:
-            with self._connection.channel() as channel:
+            with connection.channel() as channel:
                 method: Any = channel.unary_unary(call.method)
                 content = method(
                     request, timeout=limit, metadata=self._metadata, wait_for_ready=self._wait_for_ready
                 )
         except grpc.RpcError as error:
-            raise from_rpc_error(error, address=self.address, timeout=timeout) from error
+            raise from_rpc_error(error, address=connection.address, timeout=timeout) from error
         return call.decode(content)
 
     def run_pages(self, call: Call[Paged]) -> Iterator[Paged]:
@@ -178,7 +121,7 @@ class Client:
             return method(messages, metadata=self._metadata, wait_for_ready=self._wait_for_ready)
 
         state = Import(catalog, version, items, token=token, batch_items=batch_items)
-        with self._connection.channel() as channel:
+        with self._connections["search"].channel() as channel:
             return import_items(state, open_stream, self._translate, on_progress, retry_seconds)
 
     def _translate(self, error: grpc.RpcError) -> CirError:
@@ -186,7 +129,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; calls under way are cancelled, later ones are refused."""
-        self._connection.close()
+        for connection in self._connections.values():
+            connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -11,13 +11,14 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import grpc
 import grpc.aio
 
-from cir.channel import Recipe
+from cir.channel import TlsFiles, recipe
 from cir.errors import CirError, FailedPrecondition
 
 _CLOSING_S = 5.0
@@ -73,10 +74,11 @@ _CURE = "fork at another time, or start processes by the method spawn or forkser
 
 
 class _Connection:
-    """Common to both: how channels are opened, and what refuses them."""
+    """Common to both: the service's address, how channels are opened, and what refuses them."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, address: str, tls: TlsFiles | None = None) -> None:
+        self.address = address
+        self._recipe = recipe(address, tls)
         self._closed = False
 
     def _check(self) -> None:
@@ -92,8 +94,8 @@ class _Connection:
 class Connection(_Connection):
     """The channel of a blocking client, one in each process that makes calls."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, address: str, tls: TlsFiles | None = None) -> None:
+        super().__init__(address, tls)
         # By process id. Those of a parent are kept, so that nothing here ends its calls.
         self._channels: dict[int, grpc.Channel] = {}
 
@@ -132,8 +134,8 @@ class Connection(_Connection):
 class AsyncConnection(_Connection):
     """The channels of an asyncio client, one in each event loop that makes calls."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, address: str, tls: TlsFiles | None = None) -> None:
+        super().__init__(address, tls)
         self._channels: dict[asyncio.AbstractEventLoop, tuple[int, grpc.aio.Channel]] = {}
         # Of a parent process: kept, so that nothing here ends its calls.
         self._of_parent: list[grpc.aio.Channel] = []
@@ -200,3 +202,19 @@ class AsyncConnection(_Connection):
             self._of_parent.append(channel)
             return None
         return channel
+
+
+AnyConnection = TypeVar("AnyConnection", Connection, AsyncConnection)
+
+
+def connection_to(connections: Mapping[str, AnyConnection], service: str) -> AnyConnection:
+    """Return the connection to "search", "embedder" or "combiner".
+
+    Raises:
+        FailedPrecondition: the client was given no address of it.
+    """
+    if service not in connections:
+        raise FailedPrecondition(
+            f'this client has no address of the {service}; give it one: {service}="host:port" of cir.Client'
+        )
+    return connections[service]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -79,15 +79,9 @@ class EmbedderClient:
 
     async def info(self, *, timeout: float, retry: RetryPolicy | None = None) -> pb.GetEmbedderInfoResponse:
         """Return the model and the limits of the embedder."""
-
-        async def attempt() -> pb.GetEmbedderInfoResponse:
-            request = pb.GetEmbedderInfoRequest()
-            sent = self._stub.GetEmbedderInfo(
-                request, timeout=call_timeout(timeout), metadata=self._metadata()
-            )
-            return await self._answer(sent, timeout)
-
-        return await (retry or self._retry).run(attempt)
+        return await self._call(
+            self._stub.GetEmbedderInfo, pb.GetEmbedderInfoRequest(), timeout, lambda answer: answer, retry
+        )
 
     async def embed_images(
         self,
@@ -105,18 +99,10 @@ class EmbedderClient:
             BadAnswerError: rows, dimension or errors do not fit the request.
             CirError: the call failed, and the policy tries no longer.
         """
-        request = pb.EmbedImagesRequest(
-            images=[pb.ImageInput(content=image) for image in images],
-            priority=priority,
-            expected_model_fingerprint=fingerprint,
+        request = pb.EmbedImagesRequest(images=_inputs(images))
+        return await self._embed(
+            self._stub.EmbedImages, request, len(images), fingerprint, timeout, dimension, priority
         )
-
-        async def attempt() -> EmbeddedBatch:
-            sent = self._stub.EmbedImages(request, timeout=call_timeout(timeout), metadata=self._metadata())
-            answer = await self._answer(sent, timeout)
-            return self._read(answer.features, answer.errors, len(images), fingerprint, dimension)
-
-        return await self._retry.run(attempt)
 
     async def embed_texts(
         self,
@@ -128,15 +114,10 @@ class EmbedderClient:
         priority: pb.Priority.ValueType = pb.PRIORITY_UNSPECIFIED,
     ) -> EmbeddedBatch:
         """Embed texts. Raises as `embed_images` does."""
-        request = pb.EmbedTextsRequest(texts=texts, priority=priority, expected_model_fingerprint=fingerprint)
-
-        async def attempt() -> EmbeddedBatch:
-            sent = self._stub.EmbedTexts(request, timeout=call_timeout(timeout), metadata=self._metadata())
-            answer = await self._answer(sent, timeout)
-            batch = self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
-            return replace(batch, cuts={cut.index: cut for cut in answer.cuts if cut.index < len(texts)})
-
-        return await self._retry.run(attempt)
+        request = pb.EmbedTextsRequest(texts=texts)
+        return await self._embed(
+            self._stub.EmbedTexts, request, len(texts), fingerprint, timeout, dimension, priority
+        )
 
     async def embed_prompts(
         self,
@@ -154,20 +135,11 @@ class EmbedderClient:
         Raises as `embed_images` does.
         """
         request = pb.EmbedPromptsRequest(
-            template=template,
-            texts=texts,
-            word_embeddings=pack(word_embeddings),
-            priority=priority,
-            expected_model_fingerprint=fingerprint,
+            template=template, texts=texts, word_embeddings=pack(word_embeddings)
         )
-
-        async def attempt() -> EmbeddedBatch:
-            sent = self._stub.EmbedPrompts(request, timeout=call_timeout(timeout), metadata=self._metadata())
-            answer = await self._answer(sent, timeout)
-            batch = self._read(answer.features, answer.errors, len(texts), fingerprint, dimension)
-            return replace(batch, cuts={cut.index: cut for cut in answer.cuts if cut.index < len(texts)})
-
-        return await self._retry.run(attempt)
+        return await self._embed(
+            self._stub.EmbedPrompts, request, len(texts), fingerprint, timeout, dimension, priority
+        )
 
     async def embed_queries(
         self,
@@ -181,26 +153,48 @@ class EmbedderClient:
         priority: pb.Priority.ValueType = pb.PRIORITY_UNSPECIFIED,
     ) -> EmbeddedBatch:
         """Embed encoded images with their texts by a joint encoder. Raises as `embed_images` does."""
-        request = pb.EmbedQueriesRequest(
-            encoder=encoder,
-            images=[pb.ImageInput(content=image) for image in images],
-            texts=texts,
-            priority=priority,
-            expected_model_fingerprint=fingerprint,
+        request = pb.EmbedQueriesRequest(encoder=encoder, images=_inputs(images), texts=texts)
+        return await self._embed(
+            self._stub.EmbedQueries, request, len(images), fingerprint, timeout, dimension, priority
         )
 
-        async def attempt() -> EmbeddedBatch:
-            sent = self._stub.EmbedQueries(request, timeout=call_timeout(timeout), metadata=self._metadata())
-            answer = await self._answer(sent, timeout)
-            return self._read(answer.features, answer.errors, len(images), fingerprint, dimension)
+    async def _embed(
+        self,
+        method: Callable[..., Awaitable[Any]],
+        request: Any,
+        count: int,
+        fingerprint: str,
+        timeout: float,
+        dimension: int,
+        priority: pb.Priority.ValueType,
+    ) -> EmbeddedBatch:
+        request.priority, request.expected_model_fingerprint = priority, fingerprint
 
-        return await self._retry.run(attempt)
+        def read(answer: Any) -> EmbeddedBatch:
+            batch = self._read(answer.features, answer.errors, count, fingerprint, dimension)
+            cuts: Sequence[pb.TextCut] = getattr(answer, "cuts", ())
+            return replace(batch, cuts={cut.index: cut for cut in cuts if cut.index < count})
 
-    async def _answer(self, call: Awaitable[T], timeout: float) -> T:
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, address=self.address, timeout=timeout) from error
+        return await self._call(method, request, timeout, read)
+
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[Any]],
+        request: Any,
+        timeout: float,
+        read: Callable[[Any], T],
+        retry: RetryPolicy | None = None,
+    ) -> T:
+        """Carry a call out as the policy says; each attempt has the whole time and metadata of its own."""
+
+        async def attempt() -> T:
+            try:
+                answer = await method(request, timeout=call_timeout(timeout), metadata=self._metadata())
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error, address=self.address, timeout=timeout) from error
+            return read(answer)
+
+        return await (retry or self._retry).run(attempt)
 
     def _read(
         self,
@@ -235,3 +229,7 @@ class EmbedderClient:
 
     def _bad_answer(self, what: str) -> BadAnswerError:
         return BadAnswerError(f"the embedder at {self.address} gave a bad answer: {what}")
+
+
+def _inputs(images: Sequence[bytes]) -> list[pb.ImageInput]:
+    return [pb.ImageInput(content=image) for image in images]

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from numpy.typing import ArrayLike
 
 from cir.errors import InvalidArgument
+from cir.image_source import ImageSource, encode_image
 from cir.limits import field_name_problem
 from cir.payload import to_payload
 from cir.search.v1 import catalog_pb2 as pb
-from cir.turns import ImageSource, encode_image
 from cir.vectors import Features, to_batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemWrite:
-    """An item by its image (`content`: path, bytes or PIL image) or its raw `features`, shape (d,).
+    """An item by its image (`content`, as `cir.Turn` takes one) or its raw `features`, shape (d,).
 
     `image` says where the image is; it is stored and never opened by a service. Where it is empty and
     the image comes from a path, that path is taken.

@@ -20,6 +20,7 @@ from cir.errors import (
     Unavailable,
     Unimplemented,
 )
+from cir.feature_calls import Combined, Combiner, Embedded, EmbedderInfo, TextCut
 from cir.filters import Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 from cir.imports import Imported
 from cir.items import ItemUpdate, ItemWrite
@@ -53,7 +54,11 @@ __all__ = [
     "Catalog",
     "CirError",
     "Client",
+    "Combined",
+    "Combiner",
     "DeadlineExceeded",
+    "Embedded",
+    "EmbedderInfo",
     "Exists",
     "Explanation",
     "FacetCount",
@@ -84,6 +89,7 @@ __all__ = [
     "Result",
     "SearchAnswer",
     "SearchInfo",
+    "TextCut",
     "Timings",
     "TlsFiles",
     "Turn",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from cir.channel import MAX_MESSAGE_BYTES
 from cir.errors import InvalidArgument
 from cir.filters import Where, to_filter
+from cir.image_source import ImageSource
 from cir.items import ItemUpdate, ItemWrite, payload_path
 from cir.models import (
     Catalog,
@@ -32,7 +33,7 @@ from cir.models import (
 )
 from cir.payload import texts
 from cir.search.v1 import catalog_pb2, search_pb2
-from cir.turns import ImageSource, Turn
+from cir.turns import Turn
 from cir.vectors import Features
 
 P = ParamSpec("P")
@@ -49,6 +50,11 @@ class Call(Generic[Answer]):
     response: type[Message]
     read: Callable[[Any], Answer]
     timeout: float | None = None
+
+    @property
+    def service(self) -> str:
+        """The service that answers: "search", "embedder" or "combiner"."""
+        return self.method.split(".")[1]
 
     def encode(self) -> bytes:
         """The request on the wire.

@@ -144,21 +144,38 @@ def to_batch(features: Features | ArrayLike, *, field: str = "features") -> pb.V
     Raises:
         InvalidArgument: it has another shape than (d,) or (1, d).
     """
+    matrix = _matrix(features, field)
+    if matrix.ndim != 2 or matrix.shape[0] != 1 or matrix.shape[1] == 0:
+        raise _wrong_shape(matrix, field, "one vector, shape (d,)")
     fingerprint = features.model_fingerprint if isinstance(features, Features) else ""
-    values = features.values if isinstance(features, Features) else features
+    return pack(matrix, fingerprint=fingerprint)
+
+
+def rows_of(values: ArrayLike, *, field: str, fingerprint: str = "") -> pb.VectorBatch:
+    """Vectors (n, d), or one of shape (d,), as they are sent.
+
+    Raises:
+        InvalidArgument: no numbers, or another shape.
+    """
+    matrix = _matrix(values, field)
+    if matrix.ndim != 2 or not matrix.size:
+        raise _wrong_shape(matrix, field, "vectors of one length, shape (n, d)")
+    return pack(matrix, fingerprint=fingerprint)
+
+
+def _matrix(values: Any, field: str) -> NDArray[np.float32]:
     try:
-        matrix = np.atleast_2d(np.asarray(values, dtype=np.float32))
+        return np.atleast_2d(np.asarray(values, dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise InvalidArgument(
             f"{field} are not numbers: {error}", reason="FIELD_INVALID", field=field
         ) from error
-    if matrix.ndim != 2 or matrix.shape[0] != 1 or matrix.shape[1] == 0:
-        raise InvalidArgument(
-            f"{field} have the shape {np.shape(values)}; expected one vector, shape (d,)",
-            reason="WRONG_DIMENSION",
-            field=field,
-        )
-    return pack(matrix, fingerprint=fingerprint)
+
+
+def _wrong_shape(matrix: NDArray[Any], field: str, expected: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{field} have the shape {matrix.shape}; expected {expected}", reason="WRONG_DIMENSION", field=field
+    )
 
 
 def from_batch(batch: pb.VectorBatch) -> Features | None:

@@ -11,10 +11,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from cir.channel import MAX_MESSAGE_BYTES
 from cir.client import Client
 from cir.errors import CirError
+from cir.image_source import ImageSource, encode_image
 from cir.images.decode import Decoder, Fitting
 from cir.local_images import read_image
 from cir.models import SearchAnswer
-from cir.turns import ImageSource, Turn, encode_image
+from cir.turns import Turn
 from cir_cli.errors import Failure
 from cir_cli.output import payload_text
 from service_runtime.image_reader import ImageBusyError, ImageReader

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from cir._version import __version__
+
 pytestmark = pytest.mark.service
 
 DATA = ("--dataset", "cirr", "--root", "x")
@@ -54,11 +56,11 @@ def test_the_client_needs_its_own_requirements_alone() -> None:
 def test_images_do_not_load_the_client() -> None:
     code = "import sys, cir.images; assert 'cir.client' not in sys.modules; import cir; "
     code += "print(cir.filters.Range is cir.Range, all(hasattr(cir, name) for name in cir.__all__), "
-    code += "hasattr(cir, 'nothing'), 'Client' in dir(cir))"
+    code += "hasattr(cir, 'nothing'), {'Client', '__version__'} <= set(dir(cir)), cir.__version__)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout.strip()) == (0, "True True False True"), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, f"True True False True {__version__}"), done.stderr
 
 
 def test_help_needs_the_base_install_alone() -> None:

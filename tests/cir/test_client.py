@@ -203,12 +203,6 @@ async def test_the_asyncio_client_raises_the_same_errors(search_service: FakeSea
             await client.search("shop", image="missing.jpg")
 
 
-def test_methods_have_the_documentation_of_their_calls() -> None:
-    client = cir.Client("127.0.0.1:1")
-    assert "change that a text describes" in (client.search.__doc__ or "")
-    client.close()
-
-
 def test_large_messages_pass(client: cir.Client, search_service: FakeSearch) -> None:
     """Over gRPC's own limit of 4 MiB, in the answer."""
     search_service.answers["GetItem"] = messages.item("a", image="x" * 5_000_000)

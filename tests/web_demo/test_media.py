@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cir.turns
 from benchmarks._attack_images import jpeg_of_scans, png_of_profiles
+from cir.image_source import encode_image
 from cir.images import FORMATS
 from service_runtime.image_reader import DecodeBudget
 from tests.clock import Clock
@@ -101,7 +101,7 @@ def reader() -> FittingReader:
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
 def test_deep_greyscale_is_shown_as_the_embedder_sees_it(kind: type[np.generic]) -> None:
     levels = np.linspace(0, 65_535, 64 * 64).reshape(64, 64).astype(kind)
-    content = cir.turns.encode_image(Image.fromarray(levels))
+    content = encode_image(Image.fromarray(levels))
     assert abs(np.asarray(reader().read(content)).mean() - 127.5) < 2
 
 
