@@ -12,7 +12,7 @@ import numpy as np
 from cachetools import LRUCache, TTLCache
 
 from cir.async_client import AsyncClient
-from cir.errors import CirError, NotFound
+from cir.errors import CirError, InvalidArgument, NotFound
 from cir.filters import Filter, HasId
 from cir.models import FacetCount, Item, Result, SearchAnswer, SearchInfo, Version
 from cir.turns import Turn
@@ -20,7 +20,7 @@ from web_demo.benchmark_queries import BenchmarkQueries, BenchmarkQuery, candida
 from web_demo.examples import Example, find_examples
 from web_demo.filters import choose_facet_fields, to_where
 from web_demo.media import Uploads
-from web_demo.state import State
+from web_demo.state import State, TurnState
 from web_demo.wording import words_of
 
 _CACHE_SECONDS = 10.0
@@ -30,9 +30,12 @@ _CACHED_CATALOGS = 1000
 _CACHED_LOCATIONS = 20_000
 _FACET_VALUES = 14
 _MAX_IDS = 1000
-# How deep a known answer is looked for, and by how many results at a time.
-_DEEPEST_RANK = 2000
+# How deep a known answer is looked for, which is as deep as a search goes, and by how many results at a time.
+_DEEPEST_RANK = 10_000
 _RANKS_AT_ONCE = 200
+_CACHED_RANKS = 10_000
+# Benchmark queries before and after one that are looked for in the catalog: it may lack some references.
+_BESIDE = 20
 
 
 class NoCatalogError(LookupError):
@@ -57,15 +60,33 @@ class CatalogContext:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownRank:
+    """Rank of the known answer; None where it is not among the first `looked_at` results."""
+
+    rank: int | None
+    looked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlace:
+    """Place of a benchmark query among all, from 1, and those around it that the catalog can answer."""
+
+    number: int
+    of: int
+    before: State | None
+    after: State | None
+
+
+@dataclass(frozen=True, slots=True)
 class PageData:
     """Data of one page: search answers for a conversation, `explore` and `examples` where none has begun.
 
     `answers` are by the combiner that was asked for ("" for the default one), the one to compare with last.
     `facets` are counted under the filters. `named` are the items that the conversation names; what it names
     and is gone was taken out of `state`: so many `gone_items` and `gone_uploads`. `suggested` are the texts
-    of benchmark queries for the last turn's item. `benchmark` is the benchmark query that was asked, `group`
-    its items in the order of the answer, `ranks` the known answer's rank by each of `answers`, as far as it
-    was looked for.
+    of benchmark queries for the last turn's item. `benchmark` is the benchmark query that was asked, `place`
+    its place among all, `group` its items in the order of the answer, `ranks` the known answer's rank by each
+    of `answers`. `first_query` is where those begin.
     """
 
     state: State
@@ -81,7 +102,9 @@ class PageData:
     suggested: Sequence[str] = ()
     benchmark: BenchmarkQuery | None = None
     group: Sequence[Result | Item] = ()
-    ranks: Sequence[int | None] = ()
+    ranks: Sequence[KnownRank] = ()
+    place: QueryPlace | None = None
+    first_query: State | None = None
 
 
 class SearchBackend:
@@ -104,6 +127,7 @@ class SearchBackend:
         self._found_examples: TTLCache[tuple[str, str], Sequence[Example]] = TTLCache(
             _CACHED_CATALOGS, _EXAMPLE_SECONDS
         )
+        self._ranks: TTLCache[tuple[str, ...], KnownRank] = TTLCache(_CACHED_RANKS, _EXAMPLE_SECONDS)
         self._locations: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_LOCATIONS)
 
     async def load(self, state: State) -> PageData:
@@ -132,7 +156,12 @@ class SearchBackend:
         if not state.turns:
             wall = await self._wall(state)
             first = not state.filters and not state.seed
-            return replace(data, explore=wall, examples=await self._examples(context, wall) if first else ())
+            return replace(
+                data,
+                explore=wall,
+                examples=await self._examples(context, wall) if first else (),
+                first_query=await self._query_beside(state, -1, 1) if first else None,
+            )
         benchmark = await self._asked_benchmark(state)
         versus = state.versus if state.versus != (state.combiner or context.info.default_combiner) else ""
         combiners = [state.combiner, versus] if versus else [state.combiner]
@@ -145,12 +174,12 @@ class SearchBackend:
         )
         if benchmark is None:
             return data
-        return replace(
-            data,
-            benchmark=benchmark,
-            group=await self._group(state, benchmark),
-            ranks=[await self._rank(state, combiner, benchmark) for combiner in combiners],
+        group, place, *ranks = await asyncio.gather(
+            self._group(state, benchmark),
+            self._query_place(state, named[state.last.item].image),
+            *(self._rank(state, combiner, benchmark) for combiner in combiners),
         )
+        return replace(data, benchmark=benchmark, group=group, place=place, ranks=ranks)
 
     async def targets(self, state: State) -> frozenset[str]:
         """Return the images of the known answers to a conversation; none where it is no benchmark query."""
@@ -215,17 +244,46 @@ class SearchBackend:
             self._found_examples[key] = examples
         return examples
 
-    async def _rank(self, state: State, combiner: str, benchmark: BenchmarkQuery) -> int | None:
-        """Return the rank of the known answer, None where it is not among the first some thousand results."""
-        token = ""
+    async def _rank(self, state: State, combiner: str, benchmark: BenchmarkQuery) -> KnownRank:
+        """Return the rank of the known answer, which is looked for as deep as a search goes."""
+        version = (await self.context(state.catalog)).version.name
+        key = (version, combiner, state.query)
+        known = self._ranks.get(key)
+        if known is None:
+            known = self._ranks[key] = await self._find_rank(state, combiner, benchmark.targets)
+        return known
+
+    async def _find_rank(self, state: State, combiner: str, targets: frozenset[str]) -> KnownRank:
+        token, looked_at = "", 0
         for _ in range(0, _DEEPEST_RANK, _RANKS_AT_ONCE):
-            answer = await self.search(state, combiner, page_token=token, limit=_RANKS_AT_ONCE)
+            try:
+                answer = await self.search(state, combiner, page_token=token, limit=_RANKS_AT_ONCE)
+            except InvalidArgument:  # the service goes less deep
+                break
             for result in answer:
-                if result.image in benchmark.targets:
-                    return result.rank
+                if result.image in targets:
+                    return KnownRank(result.rank, result.rank)
+            looked_at += len(answer)
             token = answer.next_page_token
             if not token:
                 break
+        return KnownRank(None, looked_at)
+
+    async def _query_place(self, state: State, reference: str) -> QueryPlace:
+        place = self._benchmark.place(reference, state.last.text)
+        before, after = await asyncio.gather(*(self._query_beside(state, place, step) for step in (-1, 1)))
+        return QueryPlace(place + 1, len(self._benchmark), before, after)
+
+    async def _query_beside(self, state: State, place: int, step: int) -> State | None:
+        """Return the next benchmark query that the catalog has the reference of, None where none is near."""
+        queries = self._benchmark.beside(place, step, _BESIDE)
+        items = {
+            item.image: item for item in await self._items_of(state.catalog, [path for path, _ in queries])
+        }
+        for path, query in queries:
+            if path in items:
+                asked = TurnState(item=items[path].id, text=query.text)
+                return replace(state, turns=(asked,), filters=(), excluded=(), seed=0)
         return None
 
     async def search(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -20,10 +20,18 @@ class BenchmarkQuery:
 
 
 class BenchmarkQueries:
-    """Benchmark queries by the path of their reference's image."""
+    """Benchmark queries by the path of their reference's image, in the order of their manifests."""
 
-    def __init__(self, queries: Mapping[str, Sequence[BenchmarkQuery]] | None = None) -> None:
-        self._queries = dict(queries or {})
+    def __init__(self, queries: Sequence[tuple[str, BenchmarkQuery]] = ()) -> None:
+        self._ordered = list(queries)
+        self._queries: dict[str, list[BenchmarkQuery]] = {}
+        self._places: dict[tuple[str, str], int] = {}
+        for place, (image, query) in enumerate(self._ordered):
+            self._queries.setdefault(image, []).append(query)
+            self._places.setdefault((image, query.text), place)
+
+    def __len__(self) -> int:
+        return len(self._ordered)
 
     @classmethod
     def read(cls, manifests: Sequence[Path]) -> BenchmarkQueries:
@@ -32,7 +40,7 @@ class BenchmarkQueries:
         Raises:
             StartupError: a manifest that cannot be read.
         """
-        queries: dict[str, list[BenchmarkQuery]] = {}
+        queries: list[tuple[str, BenchmarkQuery]] = []
         for manifest in manifests:
             folder = manifest.resolve().parent
             try:
@@ -49,7 +57,7 @@ class BenchmarkQueries:
                         frozenset(str(folder / name) for name in targets),
                         tuple(str(folder / name) for name in row.get("group", ())),
                     )
-                    queries.setdefault(str(folder / row["reference"]), []).append(query)
+                    queries.append((str(folder / row["reference"]), query))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise StartupError(f"known_queries {manifest} cannot be read: {error!r}") from error
         return cls(queries)
@@ -66,6 +74,19 @@ class BenchmarkQueries:
     def find(self, image: str, text: str) -> BenchmarkQuery | None:
         """Return the query with that reference and text, None when it is not a benchmark query."""
         return next((query for query in self.of(image) if query.text == text), None)
+
+    def place(self, image: str, text: str) -> int:
+        """Return the index, among all queries, of the one with that reference and text.
+
+        Raises:
+            KeyError: it is not a benchmark query.
+        """
+        return self._places[image, text]
+
+    def beside(self, place: int, step: int, count: int) -> Sequence[tuple[str, BenchmarkQuery]]:
+        """Return at most `count` queries after a place, or with a `step` of -1 before it, by reference."""
+        places = range(place + step, place + step * (count + 1), step)
+        return [self._ordered[each] for each in places if 0 <= each < len(self._ordered)]
 
 
 def candidate_ids(path: str) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from cir.models import Contribution, FacetCount, Item, Result, SearchAnswer
-from web_demo.backend import CatalogContext, PageData
+from web_demo.backend import CatalogContext, KnownRank, PageData, QueryPlace
 from web_demo.filters import Bounds, choose_range_fields, read_value
 from web_demo.state import State, TurnState, write_filter
 from web_demo.wording import MAX_SUGGESTIONS, is_beyond_latin, item_title, suggest_changes, words_of
@@ -122,7 +122,7 @@ class Results:
     cards: Sequence[Card]
     contribution: Contribution | None = None
     takes_weight: bool = False
-    target_rank: int | None = None
+    known: KnownRank | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,8 @@ class Page:
     """Everything that the start page or a page of results shows. `hidden` are fields that carry the state.
 
     `filters` are those that are set and applied; `unknown_filters` are those of the address that this catalog
-    does not have. `liked`, `disliked` and `excluded` are what was judged, to be taken back.
+    does not have. `liked`, `disliked` and `excluded` are what was judged, to be taken back. `query` names the
+    benchmark query that was asked as it stands, empty where filters, judgements or a weight change it.
     """
 
     state: State
@@ -152,7 +153,9 @@ class Page:
     excluded: Sequence[Card] = ()
     gone_items: int = 0
     gone_uploads: int = 0
-    has_target: bool = False
+    place: QueryPlace | None = None
+    query: str = ""
+    first_query: State | None = None
     has_shipped_model: bool = False
     has_unknown_words: bool = False
 
@@ -164,7 +167,7 @@ def build_page(data: PageData) -> Page:
     filters, unknown = build_filters(state, data.context.version.schema)
     model = data.context.info.model
     shipped = model is not None and model.pretrained == "shipped"
-    ranks = data.ranks or [None] * len(data.answers)
+    ranks: Sequence[KnownRank | None] = data.ranks or [None] * len(data.answers)
     return Page(
         state=state,
         catalogs=data.catalogs,
@@ -196,10 +199,20 @@ def build_page(data: PageData) -> Page:
         excluded=[build_card(state, data.named[i]) for i in state.excluded if i in data.named],
         gone_items=data.gone_items,
         gone_uploads=data.gone_uploads,
-        has_target=benchmark is not None,
+        place=data.place,
+        query=_plain_query(state) if benchmark else "",
+        first_query=data.first_query,
         has_shipped_model=shipped,
         has_unknown_words=shipped and any(is_beyond_latin(turn.text) for turn in state.turns),
     )
+
+
+def _plain_query(state: State) -> str:
+    """Return the name of a benchmark query that is asked as its manifest has it; empty where it is not."""
+    turn = state.last
+    plain = State(state.catalog, (TurnState(item=turn.item, text=turn.text),))
+    asked = replace(state, combiner="", versus="", language="", seed=0)
+    return f"{turn.item} {turn.text}" if asked == plain else ""
 
 
 def build_results(
@@ -208,7 +221,7 @@ def build_results(
     answer: SearchAnswer,
     context: CatalogContext,
     targets: frozenset[str] = frozenset(),
-    target_rank: int | None = None,
+    known: KnownRank | None = None,
 ) -> Results:
     """Lay out the answer of `combiner` ("" for the default one). `targets` are paths of images."""
     explanation = answer.explanation
@@ -227,7 +240,7 @@ def build_results(
         ],
         contribution=last.contribution if last else None,
         takes_weight=composed and explanation.combiner in context.info.weighted_combiners,
-        target_rank=target_rank,
+        known=known,
     )
 
 

@@ -168,7 +168,12 @@ def demo(settings: DemoSettings, search: Search, tmp_path: Path) -> TestClient:
     thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
     reference = str(tmp_path / "i9.png")
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
-    known = BenchmarkQueries({reference: [BenchmarkQuery("in red", frozenset({group[1]}), group)]})
+    asked = BenchmarkQuery("in red", frozenset({group[1]}), group)
+    others = [
+        (str(tmp_path / f"{name}.png"), BenchmarkQuery(text, frozenset(), ()))
+        for name, text in (("i9", "longer"), ("gone", "in blue"), ("i9", "shorter"))
+    ]
+    known = BenchmarkQueries([others[0], (reference, asked), *others[1:]])
     backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
     images = WebImages(settings.fetching, max_bytes=10**6, at_once=settings.fetches)
     pages = Pages(settings, backend, uploads, thumbnails, images)
@@ -373,13 +378,49 @@ def test_the_known_target_is_marked_however_deep_it_is(client: TestClient, searc
     assert "The known answer is at rank 42." in page
     more = client.get("/more?c=shop&i0=i9&x0=in+red&token=next").text
     assert 'class="card target"' not in more
+    asked = len(search.asked)
+    client.get("/?c=shop&i0=i9&x0=in+red")
+    assert [one["limit"] for one in search.asked[asked:]].count(200) == 0  # the rank is kept
+    search.deep = 5000
+    assert "at rank 5002." in client.get("/?c=shop&i0=i9&x0=in+red&m=slerp").text
     search.deep = 10**6
-    assert "not among these results" in client.get("/?c=shop&i0=i9&x0=in+red").text
+    assert "not among the first 10000 results" in client.get("/?c=shop&i0=i9&x0=in+red&m=image").text
 
 
 def test_the_wall_begins_with_what_benchmark_queries_start_from(client: TestClient) -> None:
     page = client.get("/").text
     assert re.findall(r'class="picture" form="state" name="from" value="(\w+)"', page) == ["i9", "i1", "i2"]
+    first = re.search(r'<a href="([^"]*)">This catalog has queries', page)
+    assert first
+    assert unescape(first[1]) == "./?c=shop&i0=i9&x0=longer"
+    assert "This catalog has queries" not in client.get("/?c=shop&s=2").text
+
+
+def test_queries_with_known_answers_are_gone_through_one_by_one(client: TestClient) -> None:
+    page = client.get("/?c=shop&i0=i9&x0=in+red&m=slerp&v=sum&h=en").text
+    assert "Query 2 of 4" in page
+    ways = dict(re.findall(r'<a class="button quiet" href="([^"]*)" rel="(prev|next)"', page))
+    assert {rel: unescape(url) for url, rel in ways.items()} == {
+        "prev": "./?c=shop&i0=i9&x0=longer&m=slerp&v=sum&h=en",
+        # The catalog lacks the reference of the third one.
+        "next": "./?c=shop&i0=i9&x0=shorter&m=slerp&v=sum&h=en",
+    }
+    last = client.get("/?c=shop&i0=i9&x0=shorter").text
+    assert "Query 4 of 4" in last
+    assert 'rel="next"' not in last
+    assert 'rel="prev"' in last
+    assert "Query " not in client.get("/?c=shop&i0=i9&x0=other").text
+
+
+def test_recall_of_the_session_is_of_queries_as_their_manifest_has_them(client: TestClient) -> None:
+    page = client.get("/?c=shop&i0=i9&x0=in+red&v=slerp").text
+    assert 'data-query="i9 in red" data-catalog="shop"' in page
+    assert re.findall(r'data-by="(\w+)" data-rank="(\d+)"', page) == [("sum", "2"), ("slerp", "2")]
+    assert 'src="static/queries.js' in page
+    for changed in ("f=colour%3Ared", "l0=i3", "d0=i3", "e=i3", "w0=80"):
+        page = client.get(f"/?c=shop&i0=i9&x0=in+red&{changed}").text
+        assert 'data-query=""' in page, changed
+    assert "queries.js" not in client.get("/?c=shop&x0=hat").text
 
 
 def test_a_new_branch_starts_from_an_earlier_turn(client: TestClient) -> None:
@@ -572,7 +613,7 @@ def test_pages_are_compressed_and_static_files_kept(client: TestClient) -> None:
         assert answer.headers["cache-control"] == "private, no-cache"
         assert len(sent) < 12_000
     files = re.findall(r'(?:src|href)="(static/[^"]+)"', client.get("/").text)
-    assert len(files) == len(static_versions())
+    assert len(files) == len(static_versions()) - 1  # queries.js is for queries with known answers
     for name in files:
         assert client.get(f"/{name}").headers["cache-control"] == "public, max-age=31536000, immutable"
         assert client.get(f"/{name}0").headers["cache-control"] == "private, no-cache"
@@ -867,7 +908,7 @@ async def test_uploads_are_bounded_over_all_visitors(tmp_path: Path, search: Sea
         tmp_path / "up", max_pixels=10**6, max_files=9, max_total_bytes=2000, lifetime_seconds=60
     )
     thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
-    backend = SearchBackend(search, uploads, BenchmarkQueries({}), page_size=3)  # type: ignore[arg-type]
+    backend = SearchBackend(search, uploads, BenchmarkQueries(), page_size=3)  # type: ignore[arg-type]
     application = Pages(settings, backend, uploads, thumbnails, no_web_images()).application()
     held, begun = asyncio.Event(), asyncio.Semaphore(0)
 
@@ -906,7 +947,7 @@ async def test_an_upload_that_never_ends_is_given_up(tmp_path: Path, search: Sea
     settings = DemoSettings(upload_seconds=0.05, data=tmp_path / "web")
     uploads = Uploads(tmp_path / "up", max_pixels=10, max_files=9, max_total_bytes=10**6, lifetime_seconds=60)
     thumbnails = Thumbnails(tmp_path / "th", max_bytes=10**6, max_pixels=10**6, max_files=9)
-    backend = SearchBackend(search, uploads, BenchmarkQueries({}), page_size=3)  # type: ignore[arg-type]
+    backend = SearchBackend(search, uploads, BenchmarkQueries(), page_size=3)  # type: ignore[arg-type]
     application = Pages(settings, backend, uploads, thumbnails, no_web_images()).application()
 
     async def endless() -> AsyncIterator[bytes]:
