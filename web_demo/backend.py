@@ -174,10 +174,10 @@ class SearchBackend:
         )
         if benchmark is None:
             return data
-        group, place, *ranks = await asyncio.gather(
+        group, place, ranks = await asyncio.gather(
             self._group(state, benchmark),
             self._query_place(state, named[state.last.item].image),
-            *(self._rank(state, combiner, benchmark) for combiner in combiners),
+            asyncio.gather(*(self._rank(state, combiner, benchmark) for combiner in combiners)),
         )
         return replace(data, benchmark=benchmark, group=group, place=place, ranks=ranks)
 
