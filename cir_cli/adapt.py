@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from cir_cli.catalog_copies import StoreApiKey, StoreCaFile
-from cir_cli.datasets import QuietOption, report_errors
+from cir_cli.catalog_copies import StoreApiKey, StoreCaFile, StoreOrUp
+from cir_cli.datasets import report_errors
 from cir_cli.errors import Failure, require
 from cir_cli.local import up_file
 from cir_cli.local.plan import UpOptions, adapted_folder
 from cir_cli.model_options import (
+    MODEL,
     InterpolationOption,
     MeanOption,
     ModelConfigOption,
@@ -25,13 +26,17 @@ from cir_cli.model_options import (
 )
 from cir_cli.options import (
     DEFAULT_DATA,
+    EMBEDDER,
+    STORE,
     Data,
     EmbedderApiKey,
     EmbedderCaFile,
     EmbedderCertFile,
     EmbedderKeyFile,
     Json,
+    Quiet,
     access,
+    in_groups,
     with_model,
 )
 from cir_cli.output import WorkProgress, print_json
@@ -41,6 +46,19 @@ from combiner_training.adapt.dataset import AdaptData, DatasetOptions
 NOT_BETTER = 3
 
 
+@in_groups(
+    {
+        "What is learned from": (
+            "columns", "title", "exclude", "language", "phrasings", "clicks", "correct", "most_items",
+            "most_triplets",
+        ),
+        "The training": ("epochs", "seed", "device", "from_scratch", "fresh", "out"),
+        "What becomes of it": ("name", "in_use", "force", "checkpoints"),
+        MODEL: ("model", "pretrained"),
+        STORE: ("store",),
+        EMBEDDER: ("embedder",),
+    }
+)  # fmt: skip
 @with_model("options", DatasetOptions)
 def adapt(
     source: Annotated[
@@ -101,12 +119,7 @@ def adapt(
         bool, typer.Option("--fresh", help="Begin anew in place of resuming a run that was interrupted.")
     ] = False,
     data: Data = DEFAULT_DATA,
-    store: Annotated[
-        str,
-        typer.Option(
-            "--store", envvar="CIR_STORE", help="edge:///FOLDER or qdrant://HOST:PORT; default: cir up's."
-        ),
-    ] = "",
+    store: StoreOrUp = "",
     store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
     embedder: Annotated[
@@ -136,7 +149,7 @@ def adapt(
     quick_gelu: QuickGeluOption = "",
     tokenizer: TokenizerOption = "",
     model_config_file: ModelConfigOption = None,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
     json: Json = False,
     *,
     options: DatasetOptions,

@@ -6,33 +6,30 @@ from typing import Annotated
 
 import typer
 
-from cir.models import Version
+from cir.models import Catalog, Version
 from cir_cli.errors import Failure
-from cir_cli.options import Connection, Json, with_connection
+from cir_cli.groups import ListsByDefault
+from cir_cli.options import CatalogName, CatalogToRead, Connection, Json, with_connection
 from cir_cli.output import console, print_json, table
 
 app = typer.Typer(
-    help="List catalogs; show, publish, roll back and delete their versions.", invoke_without_command=True
+    cls=ListsByDefault,
+    help="List catalogs; show, publish, roll back, copy and delete their versions.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
 
-
-@app.callback()
+@app.command("list")
 @with_connection
-def list_catalogs(
-    context: typer.Context,
+def list_(
     as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
-    """List catalogs; show, publish, roll back and delete their versions."""
-    if context.invoked_subcommand is not None:
-        return
+    """List the catalogs; `cir catalogs` alone does so as well."""
     with connection.open() as client:
         catalogs = client.catalogs()
     if as_json:
-        print_json(catalogs)
+        print_json({"catalogs": catalogs})
     elif not catalogs:
         print("no catalogs yet; make one with: cir index CATALOG FOLDER")
     else:
@@ -46,16 +43,16 @@ def list_catalogs(
 @app.command()
 @with_connection
 def versions(
-    name: Name,
+    catalog: CatalogToRead,
     as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
     """List the versions of a catalog, newest first."""
-    with connection.open() as client:
-        found = client.versions(name)
+    with connection.open(catalog) as client:
+        found = client.versions(catalog)
     if as_json:
-        print_json(found)
+        print_json({"catalog": catalog, "versions": found})
         return
     rows = [
         (*_version_cells(version), version.state, version.created.strftime("%Y-%m-%d %H:%M:%SZ"))
@@ -68,55 +65,70 @@ def versions(
 @app.command()
 @with_connection
 def publish(
-    name: Name,
+    name: CatalogName,
     version: Annotated[str, typer.Argument(help="Version to search from now on.")],
     allow_model_change: Annotated[
         bool,
         typer.Option("--allow-model-change", help="Even when its model is not the one the embedder serves."),
     ] = False,
+    as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
     """Make a finished version the one that is searched."""
-    with connection.open() as client:
-        client.publish(name, version, allow_model_change=allow_model_change)
-    print(f"{name}: version {version} is published")
+    with connection.open(name) as client:
+        catalog = client.publish(name, version, allow_model_change=allow_model_change)
+    _print_published(catalog, "published", as_json=as_json)
 
 
 @app.command()
 @with_connection
 def rollback(
-    name: Name,
+    name: CatalogName,
+    as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
     """Publish again what was published before."""
-    with connection.open() as client:
+    with connection.open(name) as client:
         catalog = client.rollback(name)
-    print(f"{name}: version {catalog.published.name if catalog.published else '-'} is published again")
+    _print_published(catalog, "published again", as_json=as_json)
+
+
+def _print_published(catalog: Catalog, state: str, *, as_json: bool) -> None:
+    published = catalog.published.name if catalog.published else ""
+    if as_json:
+        print_json({"catalog": catalog.name, "published": published})
+    else:
+        print(f"{catalog.name}: version {published or '-'} is {state}")
 
 
 @app.command()
 @with_connection
 def delete(
-    name: Name,
+    name: CatalogName,
     version: Annotated[
         str, typer.Option("--version", help="Delete this version, which must not be published.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Delete a whole catalog without asking.")] = False,
+    as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
     """Delete a catalog with all its versions, or one version. There is no way back."""
-    with connection.open() as client:
+    if as_json and not (yes or version):
+        raise Failure("--json asks nothing; give --yes to delete a whole catalog", exit_code=2)
+    with connection.open(name) as client:
         if version:
             client.delete_version(name, version)
-            print(f"{name}: version {version} is deleted")
-            return
-        if not yes and not typer.confirm(f"Delete the catalog {name} with all its versions?"):
-            raise Failure(f"{name} was not deleted")
-        client.delete_catalog(name)
-    print(f"{name} is deleted")
+        else:
+            if not yes and not typer.confirm(f"Delete the catalog {name} with all its versions?"):
+                raise Failure(f"{name} was not deleted")
+            client.delete_catalog(name)
+    if as_json:
+        print_json({"catalog": name, "version": version, "deleted": True})
+    else:
+        print(f"{name}: version {version} is deleted" if version else f"{name} is deleted")
 
 
 def _version_cells(version: Version) -> tuple[str, str, str, str]:

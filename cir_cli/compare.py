@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cir_cli.datasets import (
+    IN_GROUPS,
     CaptionsName,
     CaptionsOption,
     CategoryOption,
@@ -18,7 +19,6 @@ from cir_cli.datasets import (
     FeaturesOption,
     GalleryName,
     GalleryOption,
-    QuietOption,
     ReferenceOption,
     RootOption,
     SplitOption,
@@ -26,10 +26,11 @@ from cir_cli.datasets import (
 )
 from cir_cli.errors import require
 from cir_cli.evaluate import CombinerOption, DeviceOption, ModelOption, PretrainedOption, print_dialogues
-from cir_cli.options import Json
+from cir_cli.options import OUTPUT, Json, Quiet, in_groups
 from cir_cli.output import WorkProgress, print_json
 
 
+@in_groups({**IN_GROUPS, OUTPUT: ("out",)})
 def compare(
     dataset: DatasetOption,
     root: RootOption,
@@ -53,7 +54,7 @@ def compare(
     device: DeviceOption = "auto",
     model: ModelOption = "",
     pretrained: PretrainedOption = "",
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Compare every combiner without a checkpoint, the best weighted sum and Combiner checkpoints.
@@ -84,8 +85,7 @@ def compare(
             progress=WorkProgress(quiet=quiet or json),
         )
         document = comparison.document()
-        if talks:
-            document["dialogues"] = [evaluation.document() for evaluation in talks]
+        document["dialogues"] = [evaluation.document() for evaluation in talks]
         if out is not None:
             from combiner_training.plots import plot_comparison
 
@@ -122,7 +122,7 @@ def cirr_submission(
             Experiment(DatasetName.CIRR, root, features), split, combiner, out, device=device
         )
     if json:
-        print_json([str(path) for path in paths])
+        print_json({"files": paths})
         return
     for path in paths:
         print(path)
@@ -146,6 +146,6 @@ def circo_submission(
             Experiment(DatasetName.CIRCO, root, features), split, combiner, out, device=device
         )
     if json:
-        print_json(str(path))
+        print_json({"files": [path]})
         return
     print(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cir_cli.errors import Failure
-from cir_cli.options import Json
+from cir_cli.options import Json, Quiet
 from cir_cli.output import WorkProgress, console, print_json, table
 
 if TYPE_CHECKING:
@@ -90,7 +90,17 @@ DialoguesOption = Annotated[
         help="Dialogues: JSON Lines, or a .json file of Multi-turn FashionIQ; garments have their own.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+
+
+# Groups of the options above in help texts.
+DATA_SET = "The data set"
+COMBINERS = "What is measured"
+IN_GROUPS = {
+    DATA_SET: (
+        "dataset", "root", "features", "split", "category", "gallery", "reference", "captions", "dialogues",
+    ),
+    COMBINERS: ("combiner", "device", "model", "pretrained"),
+}  # fmt: skip
 
 
 @contextmanager
@@ -140,7 +150,7 @@ def check(
         typer.Option("--decode/--no-decode", help="Read every image wholly, or only see that it is there."),
     ] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Images read at a time.")] = 2,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Count a data set's queries and images, and say which cannot be used.
@@ -154,7 +164,7 @@ def check(
     with report_errors():
         splits = _splits(kind, path, split or (), category or ())
     files = sorted({file for each in splits for file in each.paths.values()})
-    progress = WorkProgress(quiet=quiet)
+    progress = WorkProgress(quiet=quiet or json)
     progress.start("looking at images", len(files))
     try:
         states = check_images(files, decode=decode, workers=workers, on_image=progress.advance)
@@ -181,6 +191,7 @@ def export(
     ],
     split: _Splits = None,
     category: CategoryOption = None,
+    json: Json = False,
 ) -> None:
     """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
     from combiner_training.datasets.triplets import manifest_rows
@@ -193,6 +204,9 @@ def export(
         rows = list(manifest_rows(splits, out.parent))
         write_json_lines(out, rows)
     queries = sum(len(each.queries) for each in splits)
+    if json:
+        print_json({"file": out, "queries": queries, "images": len(rows) - queries})
+        return
     console().print(f"{out}: {queries} queries, {len(rows) - queries} images", highlight=False)
 
 

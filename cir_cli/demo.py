@@ -27,7 +27,7 @@ _LOOKED_AT, _SHOWN = 10, 5
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop after the queries.")] = False,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory of the demo.")] = Path(
+    folder: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory of the demo.")] = Path(
         "cir-demo"
     ),
     model: Annotated[str, typer.Option("--model", help="open_clip architecture.")] = SHIPPED_MODEL,
@@ -51,10 +51,10 @@ def demo(
     """Draw a small catalog, index it and search it through the real services, which then stay up."""
     require("demo", what="cir demo")
     started = time.monotonic()
-    manifest = _draw(data / "catalog")
+    manifest = _draw(folder / "catalog")
     ports = resolve_ports(port, None, None)
     options = UpOptions(
-        data,
+        folder,
         model,
         pretrained,
         LOOPBACK,
@@ -74,13 +74,13 @@ def demo(
     try:
         with running(options, start_timeout=300.0, on_serving=print_serving) as services:
             _index(manifest, options)
-            _query(options, manifest.parent, data / "sheets")
+            _query(options, manifest.parent, folder / "sheets")
             print(f"\nall of this took {time.monotonic() - started:.0f} s", flush=True)
             if once:
                 return
             print(
                 f"open http://{LOOPBACK}:{options.web_port} in a browser; or try: "
-                f'cir search -c {CATALOG} --text "a red striped dress"'
+                f'cir search {CATALOG} --text "a red striped dress"'
                 f"{'' if port == 50050 else f' --server {LOOPBACK}:{options.port}'}\nCtrl-C stops all",
                 flush=True,
             )

@@ -23,6 +23,7 @@ from cir.requests import Call
 from cir_cli.errors import DISTRIBUTION, Failure
 from cir_cli.local import up_file
 from cir_cli.options import (
+    CONNECTION,
     DEFAULT_DATA,
     DEFAULT_SERVER,
     Access,
@@ -39,6 +40,7 @@ from cir_cli.options import (
     Server,
     Timeout,
     access,
+    in_groups,
 )
 from cir_cli.output import print_json
 
@@ -228,10 +230,14 @@ def _differences(then: Mapping[str, str], now: ModelInfo) -> str:
     return f" (it has {', '.join(changed)})" if changed else ""
 
 
+@in_groups({CONNECTION: ("embedder", "combiner", "data")})
 def doctor(
     server: Server = DEFAULT_SERVER,
     embedder: Annotated[
-        str, typer.Option("--embedder", metavar="HOST:PORT", help="The embedder; default: cir up's.")
+        str,
+        typer.Option(
+            "--embedder", envvar="CIR_EMBEDDER", metavar="HOST:PORT", help="The embedder; default: cir up's."
+        ),
     ] = "",
     combiner: Annotated[
         str, typer.Option("--combiner", metavar="HOST:PORT", help="The combiner; default: cir up's.")
@@ -269,7 +275,7 @@ def doctor(
         timeout=timeout,
     )
     if as_json:
-        print_json(findings)
+        print_json({"ok": all(each.ok is not False for each in findings), "findings": findings})
     else:
         for finding in findings:
             print(_line(finding))

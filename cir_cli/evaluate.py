@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cir_cli.datasets import (
+    COMBINERS,
+    IN_GROUPS,
     CaptionsName,
     CaptionsOption,
     CategoryOption,
@@ -21,7 +23,7 @@ from cir_cli.datasets import (
     report_errors,
 )
 from cir_cli.errors import require
-from cir_cli.options import Json
+from cir_cli.options import Json, in_groups
 from cir_cli.output import print_json
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ PretrainedOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu, cuda, cuda:N.")]
 
 
+@in_groups({**IN_GROUPS, COMBINERS: (*IN_GROUPS[COMBINERS], "text_weight")})
 def evaluate(
     dataset: DatasetOption,
     root: RootOption,
@@ -98,9 +101,8 @@ def evaluate(
         )
     if json:
         sides = {each.combiner: dict(each.metrics) for each in alone}
-        print_json(
-            {**evaluation.document(), "alone": sides, **({"dialogues": talks.document()} if talks else {})}
-        )
+        spoken = talks.document() if talks else None
+        print_json({**evaluation.document(), "alone": sides, "dialogues": spoken})
         return
     print(evaluation_table(evaluation, alone))
     if talks:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cir_cli.datasets import (
+    DATA_SET,
     CategoryOption,
     DatasetOption,
     DialoguesOption,
-    QuietOption,
     RootOption,
     report_errors,
 )
 from cir_cli.errors import require
 from cir_cli.model_options import (
+    MODEL,
     InterpolationOption,
     MeanOption,
     ModelConfigOption,
@@ -27,7 +27,17 @@ from cir_cli.model_options import (
     TokenizerOption,
     traits,
 )
-from cir_cli.options import EmbedderApiKey, EmbedderCaFile, EmbedderCertFile, EmbedderKeyFile, Json, access
+from cir_cli.options import (
+    EMBEDDER,
+    EmbedderApiKey,
+    EmbedderCaFile,
+    EmbedderCertFile,
+    EmbedderKeyFile,
+    Json,
+    Quiet,
+    access,
+    in_groups,
+)
 from cir_cli.output import WorkProgress, print_json
 
 app = typer.Typer(help="Features of data sets, for training and evaluation.", no_args_is_help=True)
@@ -39,6 +49,14 @@ def _features() -> None:
 
 
 @app.command("extract")
+@in_groups(
+    {
+        DATA_SET: ("dataset", "root", "split", "category", "dialogues"),
+        MODEL: ("model", "pretrained"),
+        "Features": ("out", "dtype", "batch_items", "fresh"),
+        EMBEDDER: ("running_embedder",),
+    }
+)  # fmt: skip
 def extract(
     dataset: DatasetOption,
     root: RootOption,
@@ -71,7 +89,7 @@ def extract(
     quick_gelu: QuickGeluOption = "",
     tokenizer: TokenizerOption = "",
     model_config_file: ModelConfigOption = None,
-    embedder: Annotated[
+    running_embedder: Annotated[
         str,
         typer.Option(
             "--embedder",
@@ -93,7 +111,7 @@ def extract(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Embed everything again, also what the folder has.")
     ] = False,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Run the frozen CLIP once over a data set: every image, and every text that its queries can need.
@@ -101,7 +119,7 @@ def extract(
     A run that was killed goes on where it was. What the folder already has is not embedded again. Images that
     are missing or unreadable are counted, and listed next to the features.
     """
-    require("combiner" if embedder else "embedder", what="cir features extract")
+    require("combiner" if running_embedder else "embedder", what="cir features extract")
     from cir_cli.run_features import Source, run_extract
 
     with report_errors():
@@ -117,7 +135,7 @@ def extract(
             model=model,
             pretrained=pretrained,
             traits=traits(mean, std, interpolation, resize_mode, quick_gelu, tokenizer, model_config_file),
-            embedder=embedder,
+            embedder=running_embedder,
             access=access(
                 embedder_api_key,
                 embedder_ca_file,
@@ -131,7 +149,7 @@ def extract(
             progress=WorkProgress(quiet=quiet or json),
         )
     if json:
-        print_json([asdict(report) for report in reports])
+        print_json({"folder": out, "features": reports})
         return
     for report in reports:
         missing = ", ".join(f"{count} {why}" for why, count in report.reasons.items())

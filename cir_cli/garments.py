@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cir_cli.datasets import QuietOption
 from cir_cli.errors import Failure
-from cir_cli.options import Json
+from cir_cli.options import Json, Quiet
 from cir_cli.output import WorkProgress, print_json
 
 app = typer.Typer(help="Draw garments: a catalog and a benchmark with known answers.", no_args_is_help=True)
@@ -26,14 +25,14 @@ def make(
     size: Annotated[int, typer.Option("--size", min=1, help="Garments in the catalog.")] = 4000,
     seed: Annotated[int, typer.Option("--seed", help="One seed gives the same catalog every time.")] = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes that draw.")] = 1,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Draw a catalog with a manifest for cir index, queries with every right answer, and dialogues."""
     # Only here: no other command has a use for it.
     from garments.catalog import CatalogError, make_catalog
 
-    progress = WorkProgress(quiet=quiet)
+    progress = WorkProgress(quiet=quiet or json)
     progress.start("drawing garments", size)
     try:
         made = make_catalog(folder, size=size, seed=seed, workers=workers, on_image=progress.advance)

@@ -19,6 +19,7 @@ from cir_cli.catalog_copies import (
     Shards,
     StoreApiKey,
     StoreCaFile,
+    StoreOrUp,
     VectorsOnDisk,
     WriteConsistency,
 )
@@ -26,14 +27,19 @@ from cir_cli.errors import Failure, require
 from cir_cli.local import up_file
 from cir_cli.options import (
     DEFAULT_DATA,
+    EMBEDDER,
+    STORE,
+    CatalogName,
     Data,
     EmbedderApiKey,
     EmbedderCaFile,
     EmbedderCertFile,
     EmbedderKeyFile,
     Json,
+    Quiet,
     access,
     flag_of,
+    in_groups,
     with_model,
 )
 from cir_cli.output import print_json
@@ -80,9 +86,27 @@ NO_FLAGS = {
 """Fields of `IndexingOptions` that are no options of the command, and why."""
 
 
+@in_groups(
+    {
+        "The source and its fields": (
+            "root", "image_base", "schema", "text_field", "columns", "checksum",
+        ),
+        "Pictures on the web": ("allow_host", "allow_private_hosts", "fetch_seconds"),
+        "What becomes of the catalog": (
+            "sync", "max_delete_share", "allow_delete", "always_publish", "dry_run", "keep_versions",
+        ),
+        "Items that are rejected, or alike": (
+            "allow_rejects", "rejects_path", "max_reject_share", "near_duplicates_path",
+            "near_duplicates_cosine",
+        ),
+        "In partitions": ("partition", "finish", "engine", "parts", "partitions", "ray_address"),
+        STORE: ("data", "store", "ledger_path", "rebuild_ledger"),
+        EMBEDDER: ("embedder", "batch_items"),
+    }
+)  # fmt: skip
 @with_model("options", IndexingOptions, spelling=_SPELLING, without=NO_FLAGS)
 def index(
-    catalog: Annotated[str, typer.Argument(help="Name of the catalog: a-z, 0-9, '-' and '_'.")],
+    name: CatalogName,
     path: Annotated[
         Path,
         typer.Argument(
@@ -177,12 +201,7 @@ def index(
         ),
     ] = "",
     data: Data = DEFAULT_DATA,
-    store: Annotated[
-        str,
-        typer.Option(
-            "--store", envvar="CIR_STORE", help="edge:///FOLDER or qdrant://HOST:PORT; default: cir up's."
-        ),
-    ] = "",
+    store: StoreOrUp = "",
     store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
     embedder: Annotated[
@@ -195,13 +214,15 @@ def index(
     embedder_ca_file: EmbedderCaFile = None,
     embedder_cert_file: EmbedderCertFile = None,
     embedder_key_file: EmbedderKeyFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Index pictures into a catalog: a new version is built beside the published one and then published.
 
     Pictures that have not changed are not encoded again, and nothing is published when nothing has changed.
-    An interrupted run is gone on with. Exit code 3 says that all went well, but items were rejected (see the
+    An interrupted run is resumed. A catalog's name has a-z, 0-9, '-' and '_'.
+
+    Exit code 3 says that all went well, but items were rejected (see the
     rejects file).
     """
     require("indexer", what="cir index")
@@ -226,7 +247,7 @@ def index(
         embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"
     )
     report = run_index(
-        catalog=catalog,
+        catalog=name,
         path=path,
         root=root,
         text_fields=tuple(text_field or ()),

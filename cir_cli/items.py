@@ -4,38 +4,28 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from cir.client import Client
 from cir.items import ItemUpdate, ItemWrite
 from cir.models import Item, ItemError
 from cir_cli.errors import Failure
-from cir_cli.options import Connection, Json, with_connection
+from cir_cli.groups import ListsWhatIsNamed
+from cir_cli.options import CatalogName, CatalogToRead, Connection, Json, in_groups, with_connection
 from cir_cli.output import console, payload_text, print_json, table
 from cir_cli.parse import parse_fields, parse_filters, parse_payload
 
 _PAGE = 1000
-
-
-class _ShowsByDefault(TyperGroup):
-    """`cir items CATALOG ...` is `cir items show CATALOG ...`, unless the catalog is named like a command."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
+_ITEM = "The item"
 
 
 app = typer.Typer(
-    cls=_ShowsByDefault,
-    no_args_is_help=True,
-    help="Show, write, change and delete items of a catalog; `cir items CATALOG [ID]` shows.",
+    cls=ListsWhatIsNamed,
+    help="List, write, change and delete items of a catalog; `cir items CATALOG [ID]...` lists.",
 )
 
-Catalog = Annotated[str, typer.Argument(help="Name of the catalog.")]
 ItemId = Annotated[str, typer.Argument(metavar="ID", help="Id of the item.")]
 Filters = Annotated[
     list[str] | None,
@@ -56,37 +46,42 @@ ImageLocation = Annotated[
 ]
 
 
-@app.command()
+@app.command("list")
 @with_connection
-def show(
-    catalog: Catalog,
-    item_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this item alone.")] = "",
+def list_(
+    catalog: CatalogToRead,
+    item_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="List these items alone.")
+    ] = None,
     filters: Filters = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Items to show.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Items to list.")] = 20,
     as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
-    """Show items of a catalog, or one item."""
-    with connection.open() as client:
-        if item_id:
-            found = [client.item(catalog, item_id)]
+    """List items of a catalog, or those of the given ids. The word `list` may be left out."""
+    if item_ids and filters:
+        raise Failure("ids name the items to list; leave --filter out, or the ids", exit_code=2)
+    with connection.open(catalog) as client:
+        if item_ids:
+            found = [client.item(catalog, item_id) for item_id in item_ids]
         else:
             where = parse_filters(filters or [], _schema(client, catalog) if filters else {})
             size = min(limit, _PAGE)
             found = list(islice(client.all_items(catalog, where=where, page_size=size), limit))
         schema = {} if as_json or not found else _schema(client, catalog)
     if as_json:
-        print_json([_machine_readable(item) for item in found])
+        print_json({"catalog": catalog, "items": [_machine_readable(item) for item in found]})
     else:
         rows = [(item.id, payload_text(item.payload, schema), item.image) for item in found]
         console().print(table(("id", "payload", "image"), rows))
 
 
 @app.command()
+@in_groups({_ITEM: ("image", "fields", "payload", "image_location")})
 @with_connection
 def upsert(
-    catalog: Catalog,
+    name: CatalogName,
     item_id: ItemId,
     image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The image to embed.")],
     fields: Set = None,
@@ -97,6 +92,7 @@ def upsert(
             "--image-location", metavar="TEXT", help="Stored as the image's place. Default: its full path."
         ),
     ] = None,
+    as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
@@ -104,20 +100,21 @@ def upsert(
     if fields and payload is not None:
         raise Failure("--payload is the whole payload; give either it or --set")
     location = str(image.resolve()) if image_location is None else image_location
-    with connection.open() as client:
+    with connection.open(name) as client:
         if payload is not None:
             values = parse_payload(payload)
         else:
-            values = {**parse_fields(fields or [], _schema(client, catalog) if fields else {})}
+            values = {**parse_fields(fields or [], _schema(client, name) if fields else {})}
         write = ItemWrite(item_id, content=image, payload=values, image=location)
-        _check(client.upsert(catalog, [write]).errors)
-    print(f"{catalog}: {item_id} is written")
+        _check(client.upsert(name, [write]).errors)
+    _print_done(name, item_id, "written", as_json=as_json)
 
 
 @app.command()
+@in_groups({_ITEM: ("fields", "unset", "payload", "image_location")})
 @with_connection
 def update(
-    catalog: Catalog,
+    name: CatalogName,
     item_id: ItemId,
     fields: Set = None,
     unset: Annotated[
@@ -126,6 +123,7 @@ def update(
     ] = None,
     payload: Payload = None,
     image_location: ImageLocation = None,
+    as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
@@ -138,50 +136,65 @@ def update(
         raise Failure("nothing to change; give --set, --unset, --payload or --image-location")
     if single and (payload is not None or image_location is not None):
         raise Failure("--set and --unset change single fields alone; give the rest in a second command")
-    with connection.open() as client:
+    with connection.open(name) as client:
         if single:
-            values = parse_fields(fields or [], _schema(client, catalog) if fields else {})
+            values = parse_fields(fields or [], _schema(client, name) if fields else {})
             if twice := sorted(values.keys() & set(unset or [])):
                 raise Failure(f"--set and --unset both name {twice[0]!r}")
             named = [*values, *(unset or [])]
-            updated = client.update(catalog, [ItemUpdate(item_id, values)], fields=named)
+            updated = client.update(name, [ItemUpdate(item_id, values)], fields=named)
         else:
             whole = None if payload is None else parse_payload(payload)
-            updated = client.update(catalog, [ItemUpdate(item_id, whole, image_location)])
+            updated = client.update(name, [ItemUpdate(item_id, whole, image_location)])
         _check(updated.errors)
-    print(f"{catalog}: {item_id} is changed")
+    _print_done(name, item_id, "changed", as_json=as_json)
+
+
+def _print_done(name: str, item_id: str, act: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"catalog": name, "id": item_id, "state": act})
+    else:
+        print(f"{name}: {item_id} is {act}")
 
 
 @app.command()
 @with_connection
 def delete(
-    catalog: Catalog,
+    name: CatalogName,
     item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]", help="Ids of the items.")] = None,
     filters: Filters = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete what --filter finds without asking.")] = False,
+    as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
     """Delete items of the published version, by id or by filter. What a filter finds is counted first."""
     if bool(item_ids) == bool(filters):
         raise Failure("name the items to delete: either ids or --filter")
-    with connection.open() as client:
+    if as_json and filters and not yes:
+        raise Failure("--json asks nothing; give --yes to delete what --filter finds", exit_code=2)
+    with connection.open(name) as client:
         if item_ids:
             ids = list(dict.fromkeys(item_ids))
-            print(f"{catalog}: {client.delete(catalog, ids)} of {len(ids)} items existed and are deleted")
-            return
-        where = parse_filters(filters or [], _schema(client, catalog))
-        count = client.delete_where(catalog, where, validate_only=True)
-        print(f"{catalog}: {count} items pass the filter", flush=True)
-        if not count:
-            return
-        if not yes and not typer.confirm(f"Delete these {count} items?"):
-            raise Failure("nothing was deleted")
-        print(f"{catalog}: {client.delete_where(catalog, where)} items are deleted")
+            deleted, text = client.delete(name, ids), f"of {len(ids)} items existed and are deleted"
+        else:
+            where = parse_filters(filters or [], _schema(client, name))
+            if not as_json:
+                count = client.delete_where(name, where, validate_only=True)
+                print(f"{name}: {count} items pass the filter", flush=True)
+                if not count:
+                    return
+                if not yes and not typer.confirm(f"Delete these {count} items?"):
+                    raise Failure("nothing was deleted")
+            deleted, text = client.delete_where(name, where), "items are deleted"
+    if as_json:
+        print_json({"catalog": name, "deleted": deleted})
+    else:
+        print(f"{name}: {deleted} {text}")
 
 
-def _schema(client: Client, catalog: str) -> dict[str, str]:
-    published = client.catalog(catalog).published
+def _schema(client: Client, name: str) -> dict[str, str]:
+    published = client.catalog(name).published
     return published.schema if published else {}
 
 

@@ -11,6 +11,8 @@ import typer
 
 from cir.channel import digest, new_key
 from cir_cli.errors import Failure
+from cir_cli.options import Json
+from cir_cli.output import print_json
 
 app = typer.Typer(help="Make API keys.", no_args_is_help=True)
 
@@ -44,6 +46,7 @@ def new(
             help="A catalog that the key is for; NAME* for all that begin so; repeatable. Default: all.",
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make an API key: it is printed once, with the entry for the services' file of keys.
 
@@ -58,6 +61,10 @@ def new(
                 f"{catalog!r} is no name of a catalog: up to 63 of a-z, 0-9, '-' and '_', and '*' at its end"
             )
     key = new_key()
+    if as_json:
+        entry = {"name": name, "scope": scope.value, "sha256": digest(key).hex()}
+        print_json({"key": key, **entry, "catalogs": list(catalogs or ())})
+        return
     print(f"# The key, shown only this once:\n# {key}\n")
     print("# The entry for the file that the setting api_keys_file names (TOML):")
     print(f'[[keys]]\nname = "{name}"\nscope = "{scope.value}"\nsha256 = "{digest(key).hex()}"')

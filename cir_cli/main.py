@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
+
+# Typer has no public name for it.
+from typer._click.globals import get_current_context
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
@@ -19,6 +24,7 @@ from cir_cli import (
     catalog_copies,
     catalogs,
     compare,
+    config,
     datasets,
     demo,
     doctor,
@@ -34,13 +40,46 @@ from cir_cli import (
     up,
 )
 from cir_cli.errors import DISTRIBUTION, Failure
+from cir_cli.profiles import KEYS, Chosen
 
 _INTERRUPTED = 130
 
+
+class _Defaults(dict[str, Any]):
+    """Defaults of a command's options from the profile, or those of all commands below a group."""
+
+    def __init__(self, command: Any, chosen: Chosen) -> None:
+        super().__init__()
+        self._command, self._chosen = command, chosen
+
+    def get(self, name: str, default: Any = None) -> Any:
+        below = getattr(self._command, "commands", None)
+        if below is not None:
+            return _Defaults(below[name], self._chosen) if name in below else default
+        if name not in KEYS:
+            return default
+        context = get_current_context()
+        try:
+            return self._chosen.value(name, context.params)
+        except Failure:
+            if context.resilient_parsing:
+                return default  # the shell asks for completions
+            raise
+
+
+class _Cir(TyperGroup):
+    """The whole command; --profile says where options have their defaults from."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        context = super().make_context(*args, **kwargs)
+        context.default_map = _Defaults(self, Chosen(context.params.get("profile")))
+        return context
+
+
 app = typer.Typer(
     name="cir",
+    cls=_Cir,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Composed image retrieval: find what looks like this image, with the change a text describes.",
@@ -52,6 +91,7 @@ catalog_copies.add_to(catalogs.app)
 app.add_typer(catalogs.app, name="catalogs")
 app.add_typer(items.app, name="items")
 app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
 app.add_typer(datasets.app, name="dataset")
 app.add_typer(garments.app, name="garments")
@@ -80,8 +120,18 @@ def _cir(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            envvar="CIR_PROFILE",
+            metavar="NAME",
+            help="Profile of the file of profiles that options have their defaults from (cir config show); "
+            "default: the one called default, if there is one.",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    del profile  # read by _Cir, before there is a command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,24 +145,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
+    fail = _fail_in_json if "--json" in arguments else _fail
     try:
         result = app(args=list(arguments), prog_name="cir", standalone_mode=False)
     except TyperException as error:
         if not arguments:
             return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 2  # help was shown
-        return _fail(error.format_message() or "wrong usage", error.exit_code)
+        return fail(_usage_text(error), error.exit_code)
     except CirError as error:
-        return _fail(error.message, 1)
+        return fail(error.message, 1, error)
     except Failure as error:
-        return _fail(spell_flags(str(error), flags_of(arguments)), error.exit_code)
+        return fail(spell_flags(str(error), flags_of(arguments)), error.exit_code)
     except BrokenPipeError:
         sys.stdout = None  # the reader is gone: nothing is left to flush
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", _INTERRUPTED)
+        return fail("interrupted", _INTERRUPTED)
     except Exception as error:
-        return _fail(f"internal error ({type(error).__name__}: {error}); please report it", 70)
+        return fail(f"internal error ({type(error).__name__}: {error}); please report it", 70)
     return result if isinstance(result, int) else 0
+
+
+def _usage_text(error: TyperException) -> str:
+    near = getattr(error, "possibilities", None)
+    if near:
+        return f"{error.message}. Did you mean {', '.join(map(repr, near))}?"
+    return error.format_message() or "wrong usage"
 
 
 def flags_of(arguments: Sequence[str]) -> dict[str, str]:
@@ -146,6 +204,21 @@ def spell_flags(message: str, flags: Mapping[str, str]) -> str:
     return re.sub(r"`(\w+)`", flag, message)
 
 
-def _fail(message: str, exit_code: int) -> int:
+def _fail(message: str, exit_code: int, _error: CirError | None = None) -> int:
     print(f"cir: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+def _fail_in_json(message: str, exit_code: int, error: CirError | None = None) -> int:
+    """Print an error for programs; what only a service can say of it is null where none did."""
+    facts = {
+        "message": " ".join(message.split()),
+        "exit_code": exit_code,
+        "code": error.code.name if error else None,
+        "reason": (error.reason if error else None) or None,
+        "field": (error.field if error else None) or None,
+        "retry_after": error.retry_after if error else None,
+        "request_id": (error.request_id if error else None) or None,
+    }
+    print(json.dumps({"error": facts}, ensure_ascii=False), file=sys.stderr)
     return exit_code

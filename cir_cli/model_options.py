@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+MODEL = "The model"
 MeanOption = Annotated[
     str,
     typer.Option(
@@ -17,13 +18,23 @@ MeanOption = Annotated[
         metavar="R,G,B",
         help="Mean of the pixels (0 to 1) in training; one number stands for three. This and the next four "
         "are for weights that do not say it.",
+        rich_help_panel=MODEL,
     ),
 ]
 StdOption = Annotated[
-    str, typer.Option("--std", metavar="R,G,B", help="Standard deviation of the pixels in training.")
+    str,
+    typer.Option(
+        "--std", metavar="R,G,B", help="Standard deviation of the pixels in training.", rich_help_panel=MODEL
+    ),
 ]
 InterpolationOption = Annotated[
-    str, typer.Option("--interpolation", metavar="bicubic|bilinear", help="Resizing filter of the training.")
+    str,
+    typer.Option(
+        "--interpolation",
+        metavar="bicubic|bilinear",
+        help="Resizing filter of the training.",
+        rich_help_panel=MODEL,
+    ),
 ]
 ResizeModeOption = Annotated[
     str,
@@ -32,6 +43,7 @@ ResizeModeOption = Annotated[
         metavar="shortest|longest|squash",
         help="How images became squares in training: by the short side and cropping, the long side and "
         "filling up, or both sides.",
+        rich_help_panel=MODEL,
     ),
 ]
 QuickGeluOption = Annotated[
@@ -40,16 +52,25 @@ QuickGeluOption = Annotated[
         "--quick-gelu",
         metavar="true|false",
         help="Whether the activation is QuickGELU, as in OpenAI's models.",
+        rich_help_panel=MODEL,
     ),
 ]
 TokenizerOption = Annotated[
     str,
-    typer.Option("--tokenizer", metavar="DIR|NAME", help="Hugging Face tokenizer, in place of the model's."),
+    typer.Option(
+        "--tokenizer",
+        metavar="DIR|NAME",
+        help="Hugging Face tokenizer, in place of the model's.",
+        rich_help_panel=MODEL,
+    ),
 ]
 ModelConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--model-config-file", metavar="FILE", help="Architecture and preprocessing in open_clip's layout."
+        "--model-config-file",
+        metavar="FILE",
+        help="Architecture and preprocessing in open_clip's layout.",
+        rich_help_panel=MODEL,
     ),
 ]
 

@@ -76,7 +76,7 @@ def check(
 
     rows = run_check(folder, seconds)
     if json:
-        print_json(rows)
+        print_json({"folder": folder, "dtypes": rows})
         return
     for row in rows:
         if "refused" in row:
@@ -106,7 +106,7 @@ def list_(
             raise Failure(f"{folder} is no folder; expected one that holds model folders")
     found = found_models(folders or ())
     if json:
-        print_json(found)
+        print_json({"models": found})
         return
     for row in found:
         print(row["refused"] if "refused" in row else f"{row['name']:<24} {row['facts']}   {row['folder']}")

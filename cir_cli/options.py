@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -17,6 +19,7 @@ from cir.channel import TlsFiles
 from cir.client import Client
 from cir.limits import is_text
 from cir_cli.errors import Failure
+from cir_cli.suggestions import near_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +35,67 @@ class Access:
 
 
 DEFAULT_SERVER = "127.0.0.1:50050"
+# Titles of groups of options in help texts.
+CONNECTION = "How the search service is reached"
+EMBEDDER = "How the embedder is reached"
+STORE = "Where vectors are kept"
+OUTPUT = "What is printed"
 DEFAULT_DATA = Path("cir-data")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Server = Annotated[
-    str, typer.Option("--server", envvar="CIR_SERVER", metavar="HOST:PORT", help="The search service.")
+    str,
+    typer.Option(
+        "--server",
+        envvar="CIR_SERVER",
+        metavar="HOST:PORT",
+        help="The search service.",
+        rich_help_panel=CONNECTION,
+    ),
 ]
 ApiKey = Annotated[
-    str, typer.Option("--api-key", envvar="CIR_API_KEY", help="API key, where the service asks for one.")
+    str,
+    typer.Option(
+        "--api-key",
+        envvar="CIR_API_KEY",
+        help="API key, where the service asks for one.",
+        rich_help_panel=CONNECTION,
+    ),
 ]
 CaFile = Annotated[
     Path | None,
     typer.Option(
-        "--ca-file", envvar="CIR_CA_FILE", help="Connect with TLS and trust this authority (PEM file)."
+        "--ca-file",
+        envvar="CIR_CA_FILE",
+        help="Connect with TLS and trust this authority (PEM file).",
+        rich_help_panel=CONNECTION,
     ),
 ]
 CertFile = Annotated[
     Path | None,
-    typer.Option("--cert-file", envvar="CIR_CERT_FILE", help="Client certificate for mutual TLS (PEM file)."),
+    typer.Option(
+        "--cert-file",
+        envvar="CIR_CERT_FILE",
+        help="Client certificate for mutual TLS (PEM file).",
+        rich_help_panel=CONNECTION,
+    ),
 ]
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--key-file", envvar="CIR_KEY_FILE", help="Private key of --cert-file (PEM file)."),
+    typer.Option(
+        "--key-file",
+        envvar="CIR_KEY_FILE",
+        help="Private key of --cert-file (PEM file).",
+        rich_help_panel=CONNECTION,
+    ),
 ]
 EmbedderApiKey = Annotated[
     str,
     typer.Option(
-        "--embedder-api-key", envvar="CIR_EMBEDDER_API_KEY", help="API key, where the embedder asks for one."
+        "--embedder-api-key",
+        envvar="CIR_EMBEDDER_API_KEY",
+        help="API key, where the embedder asks for one.",
+        rich_help_panel=EMBEDDER,
     ),
 ]
 EmbedderCaFile = Annotated[
@@ -67,6 +104,7 @@ EmbedderCaFile = Annotated[
         "--embedder-ca-file",
         envvar="CIR_EMBEDDER_CA_FILE",
         help="Connect to the embedder with TLS and trust this authority (PEM file).",
+        rich_help_panel=EMBEDDER,
     ),
 ]
 EmbedderCertFile = Annotated[
@@ -75,6 +113,7 @@ EmbedderCertFile = Annotated[
         "--embedder-cert-file",
         envvar="CIR_EMBEDDER_CERT_FILE",
         help="Client certificate for mutual TLS with the embedder (PEM file).",
+        rich_help_panel=EMBEDDER,
     ),
 ]
 EmbedderKeyFile = Annotated[
@@ -83,14 +122,42 @@ EmbedderKeyFile = Annotated[
         "--embedder-key-file",
         envvar="CIR_EMBEDDER_KEY_FILE",
         help="Private key of --embedder-cert-file (PEM file).",
+        rich_help_panel=EMBEDDER,
     ),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that a call may take.")]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", min=0.001, help="Seconds that a call may take.", rich_help_panel=CONNECTION),
+]
 Data = Annotated[
     Path,
-    typer.Option("--data", envvar="CIR_DATA", metavar="DIR", help="Data directory of the local services."),
+    typer.Option(
+        "--data",
+        envvar="CIR_DATA",
+        metavar="DIR",
+        help="Data directory of the local services.",
+        rich_help_panel=STORE,
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object for programs; errors are one on standard error.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress, only the result.", rich_help_panel=OUTPUT)
+]
+# The catalog is the first argument of a command. Where nothing is changed it may be left to the profile.
+CatalogName = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
+CatalogToRead = Annotated[
+    str,
+    typer.Argument(
+        metavar="CATALOG", envvar="CIR_CATALOG", help="Name of the catalog; default: the profile's."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +171,20 @@ class Connection:
     key_file: KeyFile = None
     timeout: Timeout = 30.0
 
-    def open(self) -> Client:
-        """Return a client of the service. Raises `Failure` for files that cannot be used."""
+    @contextmanager
+    def open(self, catalog: str = "", combiner: str = "") -> Iterator[Client]:
+        """Yield a client of the service, for a command that names a catalog or a combiner.
+
+        Raises:
+            Failure: files that cannot be used.
+            NotFound: with names that are spelled alike.
+        """
         reached = access(self.api_key, self.ca_file, self.cert_file, self.key_file)
-        return reached.client(self.server, timeout=self.timeout)
+        with (
+            reached.client(self.server, timeout=self.timeout) as client,
+            near_names(client, catalog, combiner),
+        ):
+            yield client
 
 
 def expand(
@@ -159,6 +236,39 @@ def _with_text(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, **kwargs)
 
     return run
+
+
+def in_groups(
+    groups: Mapping[str, Sequence[str]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Show options of a command in groups in its help text: names of its parameters by the groups' titles.
+
+    Raises:
+        TypeError: a name is no option of the command.
+    """
+    titles = {name: title for title, names in groups.items() for name in names}
+
+    def put(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        if unknown := sorted(titles.keys() - signature.parameters):
+            raise TypeError(f"{command.__name__} has no parameter {unknown[0]}")
+        parameters = [
+            each.replace(annotation=_titled(each.annotation, titles[name])) if name in titles else each
+            for name, each in signature.parameters.items()
+        ]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return command
+
+    return put
+
+
+def _titled(annotation: Any, title: str) -> Any:
+    kind, *others = get_args(annotation)
+    [option] = others
+    option = copy(option)
+    option.rich_help_panel = title
+    return Annotated[kind, option]
 
 
 def flag_of(field_name: str) -> str:

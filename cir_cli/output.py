@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -45,9 +46,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     return made
 
 
-def print_json(value: object) -> None:
-    """Indented JSON on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+def print_json(document: Mapping[str, object]) -> None:
+    """One indented JSON object on standard output: what --json prints, whatever the command."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain))
+
+
+def print_event(event: str, **facts: object) -> None:
+    """One JSON object on a line of standard output, at once: what --json prints of a command that goes on."""
+    print(json.dumps({"event": event, **facts}, ensure_ascii=False, default=_plain), flush=True)
 
 
 def value_text(value: Value, kind: str = "") -> str:
@@ -82,6 +88,8 @@ def _plain(value: object) -> Any:
         return value.isoformat()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 

@@ -196,10 +196,13 @@ def all_turns(earlier: Sequence[Turn], given: Turn, then: Sequence[str]) -> list
     Raises:
         Failure: there is nothing to search for.
     """
-    is_given = any((given.image is not None, given.item, given.text, given.liked, given.disliked))
+    reference = (given.image is not None, given.item, given.features is not None)
+    is_given = any((*reference, given.text, given.liked, given.disliked))
     turns = [*earlier, *([given] if is_given else []), *(Turn(text=text) for text in then)]
     if not turns:
-        raise Failure("nothing to search for; give --image, --item, --text or --turns", exit_code=2)
+        raise Failure(
+            "nothing to search for; give --image, --item, --features, --text or --turns", exit_code=2
+        )
     return turns
 
 

@@ -33,6 +33,23 @@ class Access:
         return open_store(self.url, api_key=self.api_key, ca_file=self.ca_file)
 
 
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that was written and verified, and whether it was published then."""
+
+    catalog: str
+    version: str
+    items: int
+    published: bool
+
+    @property
+    def text(self) -> str:
+        """The version on one line, for people."""
+        name = f"{self.catalog} {self.version}"
+        state = "published" if self.published else f"ready: cir catalogs publish {name}"
+        return f"{self.catalog}: version {self.version} has {self.items} items, verified; {state}"
+
+
 def run_copy(
     name: str,
     source: Access,
@@ -43,14 +60,14 @@ def run_copy(
     resume: str,
     publish: bool,
     placement: Placement,
-) -> str:
-    """Copy; returns the line to show.
+) -> NewVersion:
+    """Copy a version.
 
     Raises:
         Failure: it did not succeed.
     """
 
-    async def run() -> str:
+    async def run() -> NewVersion:
         async with source.open() as from_store, target.open() as to_store:
             info = await copy_version(
                 from_store,
@@ -67,31 +84,30 @@ def run_copy(
     return _run(run())
 
 
-def run_snapshot(name: str, folder: Path, access: Access, *, version: str) -> str:
-    """Write a snapshot; returns the line to show.
+def run_snapshot(name: str, folder: Path, access: Access, *, version: str) -> VersionInfo:
+    """Write a snapshot; returns the version that it is of.
 
     Raises:
         Failure: it did not succeed.
     """
 
-    async def run() -> str:
+    async def run() -> VersionInfo:
         async with access.open() as store:
-            info = await write_snapshot(store, name, folder, version=version, on_progress=_show)
-            return f"{name}: version {info.version} is in {folder}"
+            return await write_snapshot(store, name, folder, version=version, on_progress=_show)
 
     return _run(run())
 
 
 def run_restore(
     folder: Path, access: Access, *, new_name: str, resume: str, publish: bool, placement: Placement
-) -> str:
-    """Restore a snapshot; returns the line to show.
+) -> NewVersion:
+    """Restore a snapshot.
 
     Raises:
         Failure: it did not succeed.
     """
 
-    async def run() -> str:
+    async def run() -> NewVersion:
         async with access.open() as store:
             info = await restore_snapshot(
                 store, folder, catalog=new_name, resume=resume, placement=placement, on_progress=_show
@@ -115,11 +131,10 @@ def run_verify(name: str, access: Access, *, version: str) -> list[VersionCheck]
     return _run(run())
 
 
-async def _published(store: VectorStore, info: VersionInfo, publish: bool) -> str:
+async def _published(store: VectorStore, info: VersionInfo, publish: bool) -> NewVersion:
     if publish:
         await store.publish(info.catalog, info.version)
-    state = "published" if publish else f"ready: cir catalogs publish {info.catalog} {info.version}"
-    return f"{info.catalog}: version {info.version} has {info.points} items, verified; {state}"
+    return NewVersion(info.catalog, info.version, info.points, publish)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -16,7 +16,8 @@ from cir.models import SearchAnswer
 from cir.turns import Turn
 from cir_cli.contact_sheet import write_sheet
 from cir_cli.errors import Failure
-from cir_cli.options import Connection, Json, with_connection
+from cir_cli.feature_files import read_vector
+from cir_cli.options import OUTPUT, CatalogToRead, Connection, Json, in_groups, with_connection
 from cir_cli.output import answer_document, print_answer, print_json
 from cir_cli.parse import all_turns, parse_filters, read_turns
 
@@ -28,24 +29,61 @@ class Feedback(StrEnum):
     RECOMMEND = "recommend"
 
 
+_GROUPS = {
+    "What to search for": ("image", "item", "features", "text", "like", "dislike", "then", "turns"),
+    "How results are ranked": (
+        "combiner", "text_weight", "feedback", "diversity", "group_by", "group_size", "exact", "ef",
+    ),
+    "Which items are left out": (
+        "filters", "exclude", "exclude_references", "exclude_disliked", "score_threshold",
+    ),
+    "How many results, and from where": ("limit", "page_token", "version"),
+    OUTPUT: ("explain", "with_features", "with_query_vector", "sheet"),
+}  # fmt: skip
+NO_FLAGS = {
+    "where": "--filter, in words",
+    "explain_turns": "--explain asks for both",
+    "explain_results": "--explain asks for both",
+    "timeout": "--timeout is that of each call",
+}
+"""Parameters of a search that are no options of the command of the same name, and why."""
+
+
+@in_groups(_GROUPS)
 @with_connection
 def search(
-    catalog: Annotated[str, typer.Option("--catalog", "-c", help="The catalog to search.")],
-    image: Annotated[Path | None, typer.Option("--image", "-i", help="Image to start from.")] = None,
+    catalog: CatalogToRead,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", "-i", help="Image to start from."),
+    ] = None,
     item: Annotated[
-        str | None, typer.Option("--item", help="Item of the catalog to start from, by id.")
+        str | None,
+        typer.Option("--item", help="Item of the catalog to start from, by id."),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            metavar="FILE",
+            help="Features to start from: one row of what cir embed or cir combine wrote (.npy, .json).",
+        ),
     ] = None,
     text: Annotated[
-        str, typer.Option("--text", "-t", help="The change wanted; alone: what to search for.")
+        str,
+        typer.Option("--text", "-t", help="The change wanted; alone: what to search for."),
     ] = "",
     like: Annotated[
-        list[str] | None, typer.Option("--like", help="Item in the right direction; repeatable.")
+        list[str] | None,
+        typer.Option("--like", help="Item in the right direction; repeatable."),
     ] = None,
     dislike: Annotated[
-        list[str] | None, typer.Option("--dislike", help="Item in the wrong direction; repeatable.")
+        list[str] | None,
+        typer.Option("--dislike", help="Item in the wrong direction; repeatable."),
     ] = None,
     then: Annotated[
-        list[str] | None, typer.Option("--then", help="A further turn with this text; repeatable.")
+        list[str] | None,
+        typer.Option("--then", help="A further turn with this text; repeatable."),
     ] = None,
     turns: Annotated[
         Path | None,
@@ -72,6 +110,46 @@ def search(
             help="Between the image (0) and --text (1); 0.5 is the combiner's own answer (slerp: 0.6).",
         ),
     ] = None,
+    feedback: Annotated[
+        Feedback,
+        typer.Option("--feedback", help="How --like and --dislike move the query."),
+    ] = Feedback.ROCCHIO,
+    diversity: Annotated[
+        float,
+        typer.Option(
+            "--diversity",
+            min=0,
+            max=1,
+            help="Above 0, results also differ from each other (maximal marginal relevance).",
+        ),
+    ] = 0.0,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            "--group-by",
+            metavar="FIELD",
+            help="Keep --group-size results for each value of this keyword or integer field.",
+        ),
+    ] = "",
+    group_size: Annotated[
+        int,
+        typer.Option(
+            "--group-size",
+            min=0,
+            max=100,
+            help="Results for each value of --group-by; 0 stands for 1.",
+        ),
+    ] = 0,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    ef: Annotated[
+        int,
+        typer.Option(
+            "--ef",
+            min=0,
+            max=10_000,
+            help="Breadth of the search in the index; 0: the engine's choice.",
+        ),
+    ] = 0,
     filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,11 +160,46 @@ def search(
             "FIELD<=N, FIELD>N, FIELD>=N; repeatable, all must hold.",
         ),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="ID", help="Leave this item out; repeatable."),
+    ] = None,
+    exclude_references: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-references/--keep-references",
+            help="Leave the items out that were started from.",
+        ),
+    ] = True,
+    exclude_disliked: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-disliked/--keep-disliked",
+            help="Leave the disliked items out.",
+        ),
+    ] = True,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--score-threshold",
+            min=-1,
+            max=1,
+            help="Leave results with a lower cosine similarity out.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of results.")] = 10,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
-    feedback: Annotated[
-        Feedback, typer.Option("--feedback", help="How --like and --dislike move the query.")
-    ] = Feedback.ROCCHIO,
+    page_token: Annotated[
+        str,
+        typer.Option(
+            "--page-token",
+            metavar="TOKEN",
+            help="Go on after an earlier answer of the same query: its next_page_token.",
+        ),
+    ] = "",
+    version: Annotated[
+        str,
+        typer.Option("--version", help="Search this version, published or not."),
+    ] = "",
     explain: Annotated[
         bool,
         typer.Option(
@@ -95,8 +208,17 @@ def search(
             "changed against the item that was started from.",
         ),
     ] = False,
+    with_features: Annotated[
+        bool,
+        typer.Option("--with-features", help="With --json: the features of results."),
+    ] = False,
+    with_query_vector: Annotated[
+        bool,
+        typer.Option("--with-query-vector", help="With --json: the composed query."),
+    ] = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet.")
+        Path | None,
+        typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet."),
     ] = None,
     as_json: Json = False,
     *,
@@ -104,20 +226,33 @@ def search(
 ) -> None:
     """Find what looks like an image, with the change that a text describes.
 
-    cir search -c shop --image dress.jpg --text "in red, with long sleeves" --filter "price<50"
+    cir search shop --image dress.jpg --text "in red, with long sleeves" --filter "price<50"
     """
     if item == "":
         raise Failure("--item is empty; give an item's id", exit_code=2)
-    given = Turn(image, item or "", None, text, like or (), dislike or (), text_weight)
+    start = read_vector(features) if features is not None else None
+    given = Turn(image, item or "", start, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])
-    with connection.open() as client:
+    with connection.open(catalog, combiner) as client:
         pages = client.search_pages(
             catalog,
             turns=asked,
             combiner=combiner,
             where=_where(filters or [], client, catalog),
             limit=limit,
+            page_token=page_token,
             exact=exact,
+            ef=ef,
+            score_threshold=score_threshold,
+            exclude_references=exclude_references,
+            exclude_disliked=exclude_disliked,
+            exclude=exclude or (),
+            diversity=diversity,
+            group_by=group_by,
+            group_size=group_size,
+            with_features=with_features,
+            with_query_vector=with_query_vector,
+            version=version,
             feedback=feedback.value,
             explain_turns=explain,
             explain_results=explain,
@@ -127,6 +262,8 @@ def search(
             print_json(answer_document(answer))
         else:
             print_answer(answer)
+            if answer.next_page_token:
+                print(f"more: --page-token {answer.next_page_token}")
         if sheet is not None:
             write_sheet(
                 sheet,

@@ -21,13 +21,12 @@ from cir_cli.datasets import (
     DatasetName,
     GalleryName,
     GalleryOption,
-    QuietOption,
     ReferenceOption,
     report_errors,
 )
 from cir_cli.errors import Failure, require
 from cir_cli.evaluate import ModelOption, PretrainedOption
-from cir_cli.options import Json, flag_of, with_model
+from cir_cli.options import Json, Quiet, flag_of, in_groups, with_model
 from cir_cli.output import WorkProgress, print_json
 from combiner_training.datasets.base import Split
 from combiner_training.inversion_options import InversionOptions
@@ -53,6 +52,24 @@ _FOREIGN = {
 }
 
 
+@in_groups(
+    {
+        "What is trained, and where it goes": (
+            "method", "out", "begin_with", "resume", "seed", "device", "mixed_precision",
+        ),
+        "The data set": (
+            "dataset", "root", "features", "train_split", "validation_split", "no_validation", "category",
+            "gallery", "reference", "captions",
+        ),
+        "Captions and model, for inversion": (
+            "captions_file", "caption_field", "only", "model", "pretrained", "template",
+        ),
+        "The network and its training": (
+            "epochs", "steps", "batch_size", "learning_rate", "schedule", "warm_up", "mask_right_answers",
+            "continued", "projection_dim", "hidden_dim", "dropout", "noise", "validate_every", "patience",
+        ),
+    }
+)  # fmt: skip
 @with_model("options", TrainOptions)
 @with_model("inversion", InversionOptions, without=dict.fromkeys(_SHARED, "the combiner's options have it"))
 def train(
@@ -106,7 +123,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the training in --out; the result is the same.")
     ] = False,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
     json: Json = False,
     *,
     options: TrainOptions,
@@ -158,6 +175,7 @@ def train(
     if json:
         print_json(
             {
+                "method": method.value,
                 "data": data.text,
                 "epoch": trained.epoch,
                 "best": dict(trained.best),
@@ -222,8 +240,10 @@ def _train_inversion(
     if json:
         print_json(
             {
+                "method": Method.INVERSION.value,
                 "data": data.name,
-                kind: len(data.features),
+                "kind": kind,
+                "rows": len(data.features),
                 "held_out": trained.held_out,
                 "best": trained.best,
                 "folder": str(out),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOpt
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import free_ports, own_tls, resolve_ports, web_port
 from cir_cli.model_options import (
+    MODEL,
     InterpolationOption,
     MeanOption,
     ModelConfigOption,
@@ -26,11 +27,21 @@ from cir_cli.model_options import (
     TokenizerOption,
     traits,
 )
-from cir_cli.options import DEFAULT_DATA, DEFAULT_SERVER, Data
+from cir_cli.options import DEFAULT_DATA, DEFAULT_SERVER, OUTPUT, Data, in_groups
+from cir_cli.output import print_event
 
 _STOPPED_WHILE_STARTING = 130
 
 
+@in_groups(
+    {
+        MODEL: ("model", "pretrained"),
+        "Where services listen": (
+            "host", "port", "embedder_port", "combiner_port", "web", "web_port_", "http_port",
+        ),
+        "What is served": ("data", "checkpoints", "default_combiner", "api_keys_file", "start_timeout"),
+    }
+)  # fmt: skip
 def up(
     data: Data = DEFAULT_DATA,
     model: Annotated[
@@ -143,6 +154,14 @@ def up(
     start_timeout: Annotated[
         float, typer.Option("--start-timeout", min=1, help="Seconds that the start may take.")
     ] = 600.0,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print a JSON object a line: starting, serving (of each service), up, restarted, stopped.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
 ) -> None:
     """Run embedder, combiner, search and the web demo on this machine until Ctrl-C, with an embedded store.
 
@@ -168,31 +187,82 @@ def up(
         options = replace(options, web_port=web_port(web_port_, ports, host))
     if http_port is not None:
         options = replace(options, http_port=http_port or free_ports(1)[0])
-    print(f"starting the services of {data} with {model}/{pretrained} ...", flush=True)
-    for name in overruled(plan(options), os.environ):
-        print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")
+    tell = _InJson() if as_json else _InWords()
+    tell.starting(options, overruled(plan(options), os.environ))
     try:
-        with running(options, start_timeout=start_timeout, on_serving=print_serving) as services:
-            print(f"  store     {options.store}")
-            print(f"  logs      {data / 'logs'}")
-            print(f"up; index images with: cir index CATALOG FOLDER{_data_option(data)}")
-            search = plan(options)[2].address
-            if search != DEFAULT_SERVER:
-                print(f"for cir search, items and catalogs: export CIR_SERVER={shlex.quote(search)}")
-            print("Ctrl-C stops all", flush=True)
-            services.watch()
-            print("stopping ...", flush=True)
+        with running(options, start_timeout=start_timeout, on_serving=tell.serving) as services:
+            tell.up(options)
+            services.watch(tell.restarted)
+            tell.stopping()
     except Stopped:
         raise Failure("stopped before all services were up", exit_code=_STOPPED_WHILE_STARTING) from None
     except Failure as error:
         raise Failure(with_advice(str(error), pretrained)) from error
-    print("stopped")
+    tell.stopped()
 
 
 def print_serving(spec: ServiceSpec) -> None:
     """Say where a service answers."""
-    address = spec.address if spec.health_name else f"http://{spec.address}"
-    print(f"  {spec.name:<9} {address}", file=sys.stdout, flush=True)
+    print(f"  {spec.name:<9} {_url(spec)}", flush=True)
+
+
+def _url(spec: ServiceSpec) -> str:
+    return spec.address if spec.health_name else f"http://{spec.address}"
+
+
+class _InWords:
+    """Tells a person what becomes of the services."""
+
+    def starting(self, options: UpOptions, unused: Sequence[str]) -> None:
+        model = f"{options.model}/{options.pretrained}"
+        print(f"starting the services of {options.data} with {model} ...", flush=True)
+        for name in unused:
+            print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")
+
+    def serving(self, spec: ServiceSpec) -> None:
+        print_serving(spec)
+
+    def up(self, options: UpOptions) -> None:
+        print(f"  store     {options.store}")
+        print(f"  logs      {options.data / 'logs'}")
+        print(f"up; index images with: cir index CATALOG FOLDER{_data_option(options.data)}")
+        search = plan(options)[2].address
+        if search != DEFAULT_SERVER:
+            print(f"for cir search, items and catalogs: export CIR_SERVER={shlex.quote(search)}")
+        print("Ctrl-C stops all", flush=True)
+
+    def restarted(self, why: str) -> None:
+        print(why, flush=True)
+
+    def stopping(self) -> None:
+        print("stopping ...", flush=True)
+
+    def stopped(self) -> None:
+        print("stopped")
+
+
+class _InJson(_InWords):
+    """Tells a program, by one object a line."""
+
+    def starting(self, options: UpOptions, unused: Sequence[str]) -> None:
+        facts = {"data": options.data, "model": options.model, "pretrained": options.pretrained}
+        print_event("starting", **facts, unused_variables=list(unused))
+
+    def serving(self, spec: ServiceSpec) -> None:
+        print_event("serving", service=spec.name, address=_url(spec))
+
+    def up(self, options: UpOptions) -> None:
+        addresses = {spec.name: _url(spec) for spec in plan(options)}
+        print_event("up", addresses=addresses, store=options.store, logs=options.data / "logs")
+
+    def restarted(self, why: str) -> None:
+        print_event("restarted", why=why)
+
+    def stopping(self) -> None:
+        print_event("stopping")
+
+    def stopped(self) -> None:
+        print_event("stopped")
 
 
 def with_advice(message: str, pretrained: str) -> str:

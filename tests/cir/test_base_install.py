@@ -71,7 +71,7 @@ def test_help_needs_the_base_install_alone() -> None:
     assert done.stdout.splitlines()[-1] == str([0] * len(lines)), done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["search", "-c", "x", "--text", "y"], ["catalogs"], ["items", "x"]])
+@pytest.mark.parametrize("arguments", [["search", "x", "--text", "y"], ["catalogs"], ["items", "x"]])
 def test_commands_that_only_call_get_as_far_as_the_server(arguments: list[str]) -> None:
     done = run(f"import cir_cli.main; cir_cli.main.main([*{arguments!r}, '--server', '127.0.0.1:1'])")
     assert done.returncode == 1

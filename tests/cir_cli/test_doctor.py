@@ -123,7 +123,7 @@ def test_the_command_fails_when_something_is_wrong(
     assert "ok    search" in printed
     assert run(["doctor", "--server", "127.0.0.1:1", "--data", str(tmp_path), "--json"]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out)[-1]["ok"] is False
+    assert json.loads(captured.out)["findings"][-1]["ok"] is False
     assert "checks failed: search" in captured.err
 
 

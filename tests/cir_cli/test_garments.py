@@ -80,7 +80,7 @@ def test_missing_pictures_are_counted_and_end_with_3(
     [split] = document["splits"]
     assert (split["split"], split["missing"]) == ("test", [f"images/{lost.name}"])
     assert 0 < split["answerable_share"] <= 1
-    assert captured.err.startswith("cir: test: images cannot be read")
+    assert json.loads(captured.err)["error"]["message"].startswith("test: images cannot be read")
 
 
 @pytest.mark.parametrize(

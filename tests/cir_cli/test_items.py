@@ -40,7 +40,7 @@ def sent(service: FakeSearch, kind: type) -> list[Any]:
 
 
 def test_showing_needs_no_word_but_a_catalog_named_like_a_command_does(search_service: FakeSearch) -> None:
-    for arguments in (["shop"], ["--limit", "3", "shop"], ["show", "shop"], ["show", "delete"]):
+    for arguments in (["shop"], ["--limit", "3", "shop"], ["list", "shop"], ["list", "delete"]):
         assert run(["items", *arguments]) == 0
     parents = [request.parent for request in sent(search_service, catalog_pb2.ListItemsRequest)]
     assert parents == ["catalogs/shop"] * 3 + ["catalogs/delete"]

@@ -51,7 +51,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 
 
 def test_search_prints_a_table(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["search", "--catalog", "shop", "--item", "x", "--text", "in red", "--limit", "2"]) == 0
+    assert run(["search", "shop", "--item", "x", "--text", "in red", "--limit", "2"]) == 0
     printed = capsys.readouterr().out
     for part in ("a/b", "0.9000", "price=2.5", "lambda 0.50", "by sum", "12.0 ms", "version v2"):
         assert part in printed
@@ -60,7 +60,7 @@ def test_search_prints_a_table(search_service: FakeSearch, capsys: pytest.Captur
 
 
 def test_search_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["search", "-c", "shop", "-t", "red", "--json"]) == 0
+    assert run(["search", "shop", "-t", "red", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["results"][0] == {
         "rank": 1,
@@ -83,7 +83,7 @@ def test_search_sends_turns_filters_and_options(
     turns.write_text('[{"item": "first"}]')
     picture = tmp_path / "a.png"
     Image.new("RGB", (4, 4)).save(picture)
-    arguments = ["search", "-c", "shop", "--turns", str(turns), "--image", str(picture), "--text", "in red"]
+    arguments = ["search", "shop", "--turns", str(turns), "--image", str(picture), "--text", "in red"]
     arguments += ["--text-weight", "0.3", "--like", "p", "--like", "q", "--dislike", "r", "--then", "longer"]
     arguments += ["--combiner", "slerp", "-f", "price<20", "-f", "colour!=red", "--exact"]
     arguments += ["--feedback", "recommend"]
@@ -103,7 +103,7 @@ def test_search_sends_turns_filters_and_options(
 
 def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheet = tmp_path / "sheet.png"
-    assert run(["search", "-c", "shop", "--text", "red", "--sheet", str(sheet)]) == 0
+    assert run(["search", "shop", "--text", "red", "--sheet", str(sheet)]) == 0
     assert f"contact sheet: {sheet}" in capsys.readouterr().out
     with Image.open(sheet) as written:
         assert written.format == "PNG"
@@ -112,33 +112,38 @@ def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["search", "--text", "x"], 2, "Missing option '--catalog'"),
-        (["search", "-c", "shop"], 2, "nothing to search for"),
-        (["search", "-c", "shop", "--item", "", "--text", "red"], 2, "--item is empty"),
-        (["search", "-c", "shop", "--text", "x", "--limit", "-1"], 2, "Invalid value for '--limit'"),
-        (["search", "-c", "shop", "--text", "x", "-f", "size=m"], 1, "no field 'size'"),
-        (["search", "-c", "shop", "--image", "missing.jpg"], 1, "missing.jpg cannot be read"),
-        (["search", "-c", "shop", "--text", "x", "--turns", "none.json"], 1, "none.json cannot be read"),
-        (["search", "-c", "shop", "--text", "x", "--sheet", "/dev/null/x.png"], 1, "cannot be written"),
+        (["search", "--text", "x"], 2, "Missing argument 'CATALOG'"),
+        (["search", "shop"], 2, "nothing to search for"),
+        (["search", "shop", "--item", "", "--text", "red"], 2, "--item is empty"),
+        (["search", "shop", "--text", "x", "--limit", "-1"], 2, "Invalid value for '--limit'"),
+        (["search", "shop", "--text", "x", "-f", "size=m"], 1, "no field 'size'"),
+        (["search", "shop", "--image", "missing.jpg"], 1, "missing.jpg cannot be read"),
+        (["search", "shop", "--text", "x", "--turns", "none.json"], 1, "none.json cannot be read"),
+        (["search", "shop", "--text", "x", "--sheet", "/dev/null/x.png"], 1, "cannot be written"),
         (
-            ["search", "-c", "shop", "--text", "caf\udce9"],
+            ["search", "shop", "--text", "caf\udce9"],
             2,
             r"--text is 'caf\udce9', which is no text in UTF-8",
         ),
         (
-            ["search", "-c", "shop", "--text", "x", "--like", "\udce9"],
+            ["search", "shop", "--text", "x", "--like", "\udce9"],
             2,
             r"--like is '\udce9', which is no text",
         ),
         (
-            ["search", "-c", "shop", "--text", "x", "--filter", "a=\udce9"],
+            ["search", "shop", "--text", "x", "--filter", "a=\udce9"],
             2,
             r"is 'a=\udce9', which is no text",
         ),
         (["items", "shop", "\udce9"], 2, r"is '\udce9', which is no text in UTF-8"),
         (["items", "delete", "shop", "\udce9"], 2, r"is '\udce9', which is no text in UTF-8"),
-        (["serch"], 2, "No such command 'serch'"),
-        (["search", "--bogus"], 2, "No such option"),
+        (["serch"], 2, "No such command 'serch'. Did you mean 'search'?"),
+        (["catalogs", "rolback"], 2, "No such command 'rolback'. Did you mean 'rollback'?"),
+        (["search", "--bogus"], 2, "No such option: --bogus"),
+        (["search", "shop", "--limt", "3"], 2, "No such option: --limt. Did you mean '--limit'"),
+        (["items", "delete", "--json", "shop", "-f", "a=1"], 2, "--json asks nothing; give --yes"),
+        (["catalogs", "delete", "shop", "--json"], 2, "--json asks nothing; give --yes"),
+        (["items", "shop", "a", "--filter", "b=c"], 2, "ids name the items to list"),
         (
             ["index", "shop", ".", "--data", "/nowhere"],
             1,
@@ -151,8 +156,13 @@ def test_errors_are_one_line_and_no_success(
 ) -> None:
     exit_code, line = failed(capsys, *arguments)
     assert exit_code == code
-    assert line.startswith("cir: ")
-    assert message in line
+    if "--json" in arguments:
+        error = json.loads(line)["error"]
+        assert message in error["message"]
+        assert error["exit_code"] == code
+    else:
+        assert line.startswith("cir: ")
+        assert message in line
 
 
 def test_errors_of_the_server_are_told(
@@ -161,10 +171,39 @@ def test_errors_of_the_server_are_told(
     search_service.answers["Search"] = refuse(
         grpc.StatusCode.NOT_FOUND, "no catalog 'shop';\nindex it first", reason="CATALOG_NOT_FOUND"
     )
-    assert failed(capsys, "search", "-c", "shop", "--text", "x") == (
+    assert failed(capsys, "search", "shop", "--text", "x") == (
         1,
         "cir: no catalog 'shop'; index it first",
     )
+
+
+def test_names_that_are_spelled_alike_are_told(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = refuse(grpc.StatusCode.NOT_FOUND, "no catalog 'shp'", reason="CATALOG_NOT_FOUND")
+    search_service.answers.update(
+        Search=missing, GetCatalog=missing, ListItems=missing, ListCatalogVersions=missing,
+        RollbackCatalog=missing,
+    )  # fmt: skip
+    for command in (
+        ["search", "shp", "-t", "x"],
+        ["search", "shp", "-t", "x", "-f", "price<3"],
+        ["items", "shp"],
+        ["catalogs", "versions", "shp"],
+        ["catalogs", "rollback", "shp"],
+    ):
+        assert failed(capsys, *command) == (1, "cir: no catalog 'shp'; did you mean 'shop'?")
+    assert failed(capsys, "items", "garments") == (1, "cir: no catalog 'shp'")
+    search_service.answers["Search"] = refuse(
+        grpc.StatusCode.NOT_FOUND, "no combiner 'slrp'", reason="COMBINER_NOT_FOUND"
+    )
+    search_service.answers["GetSearchInfo"] = search_pb2.GetSearchInfoResponse(combiners=["slerp", "sum"])
+    line = "cir: no combiner 'slrp'; did you mean 'slerp'?"
+    assert failed(capsys, "search", "shop", "--item", "a", "-t", "x", "--combiner", "slrp") == (1, line)
+    # A service that does not answer the second question hides the first answer from nobody.
+    del search_service.answers["GetSearchInfo"]
+    asked = ("search", "shop", "--item", "a", "-t", "x", "--combiner", "slrp")
+    assert failed(capsys, *asked) == (1, "cir: no combiner 'slrp'")
 
 
 def test_a_fault_of_the_program_is_one_line_too(
@@ -174,7 +213,7 @@ def test_a_fault_of_the_program_is_one_line_too(
         raise KeyError("oh")
 
     monkeypatch.setattr("cir_cli.options.Connection.open", broken)
-    code, line = failed(capsys, "search", "-c", "shop", "--text", "x")
+    code, line = failed(capsys, "search", "shop", "--text", "x")
     assert (code, line) == (70, "cir: internal error (KeyError: 'oh'); please report it")
 
 
@@ -183,7 +222,7 @@ def test_ctrl_c_ends_a_command(capsys: pytest.CaptureFixture[str], monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cir_cli.options.Connection.open", interrupted)
-    assert run(["search", "-c", "shop", "--text", "x"]) == 130
+    assert run(["search", "shop", "--text", "x"]) == 130
 
 
 def test_catalogs_are_listed(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +231,7 @@ def test_catalogs_are_listed(search_service: FakeSearch, capsys: pytest.CaptureF
     for part in ("shop", "v2", "7", "ViT-B-32/openai", "colour:keyword", "price:float"):
         assert part in printed
     assert run(["catalogs", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["published"]["item_count"] == 7
+    assert json.loads(capsys.readouterr().out)["catalogs"][0]["published"]["item_count"] == 7
     search_service.answers["ListCatalogs"] = catalog_pb2.ListCatalogsResponse(
         catalogs=[catalog_pb2.Catalog(name="catalogs/new")]
     )
@@ -231,7 +270,7 @@ def test_items_are_shown(search_service: FakeSearch, capsys: pytest.CaptureFixtu
     # The item, and the catalog whose fields say how its values are written.
     assert [one.name for one in search_service.requests[-2:]] == ["catalogs/shop/items/a/b", "catalogs/shop"]
     assert run(["items", "shop", "-n", "3", "-f", "stock=1", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)["items"]
     assert [item["id"] for item in shown] == ["a", "b", "a"]
 
 
@@ -267,11 +306,11 @@ def test_search_goes_on_where_large_results_end_a_page_early(
         return search_pb2.SearchResponse(results=[result], next_page_token=str(rank + 1) if rank < 9 else "")
 
     search_service.answers["Search"] = page
-    assert run(["search", "-c", "shop", "--text", "x", "-n", "4", "--json"]) == 0
+    assert run(["search", "shop", "--text", "x", "-n", "4", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [result["id"] for result in answer["results"]] == ["i1", "i2", "i3", "i4"]
     assert answer["next_page_token"] == "5"
-    assert run(["search", "-c", "shop", "--text", "x", "-n", "40", "--json"]) == 0
+    assert run(["search", "shop", "--text", "x", "-n", "40", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["results"]) == 9
 
 

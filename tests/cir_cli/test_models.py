@@ -21,7 +21,7 @@ def test_the_shipped_model_and_those_of_a_folder_are_listed(
     broken.mkdir()
     (broken / "cir_model.json").write_text("{}")
     assert run(["models", "list", str(tmp_path), "--json"]) == 0
-    shipped, refused = json.loads(capsys.readouterr().out)
+    shipped, refused = json.loads(capsys.readouterr().out)["models"]
     assert (shipped["name"], shipped["folder"]) == ("cir-small/shipped", str(SHIPPED / "cir-small"))
     assert "cannot be used" in refused["refused"]
     assert run(["models", "list"]) == 0
@@ -38,7 +38,7 @@ def test_an_export_of_others_is_listed_by_its_documents(
     (tmp_path / "clip" / "config.json").write_text(json.dumps({"embed_dim": 512, "text_cfg": {}}))
     (tmp_path / "clip" / "visual" / "preprocess_cfg.json").write_text(json.dumps({"size": [224, 224]}))
     assert run(["models", "list", str(tmp_path), "--json"]) == 0
-    _, found = json.loads(capsys.readouterr().out)
+    _, found = json.loads(capsys.readouterr().out)["models"]
     assert (found["name"], found["facts"]) == ("clip/onnx", "224 pixels, 512 dimensions, 0.0 MB")
     # Nothing of it can be run.
     assert run(["models", "check", str(tmp_path / "clip")]) == 1
@@ -49,7 +49,7 @@ def test_an_export_of_others_is_listed_by_its_documents(
 
 def test_a_folder_is_compared_with_torch_in_each_dtype(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "check", str(SHIPPED / "cir-small"), "--seconds", "0.1", "--json"]) == 0
-    rows = {row["dtype"]: row for row in json.loads(capsys.readouterr().out)}
+    rows = {row["dtype"]: row for row in json.loads(capsys.readouterr().out)["dtypes"]}
     assert rows.keys() == {"float32", "bfloat16", "int8"}
     assert rows["float32"]["cosine"] > 0.99999
     assert rows["float32"]["difference"] < 1e-4

@@ -127,7 +127,7 @@ def test_from_pictures_to_a_served_combiner(tmp_path: Path, capsys: pytest.Captu
     ) in printed
     assert "7 texts: 7 embedded" in printed
     again = json.loads(succeed(capsys, "features", "extract", *data, "--out", root / "features", "--json"))
-    assert [(one["kind"], one["embedded"], one["kept"]) for one in again] == [
+    assert [(one["kind"], one["embedded"], one["kept"]) for one in again["features"]] == [
         ("images", 2, 28),
         ("texts", 0, 7),
     ]

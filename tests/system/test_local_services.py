@@ -144,7 +144,7 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
             assert answer.results[0].id == "red.jpg"
             assert answer.results[0].score > 0.999
         found = run(
-            *("search", "-c", "shop", "--item", "red.jpg", "--text", "in blue", "--then", "longer"),
+            *("search", "shop", "--item", "red.jpg", "--text", "in blue", "--then", "longer"),
             *("--json", "--sheet", str(sheet), *server),
         )
         assert found.returncode == 0, found.stderr

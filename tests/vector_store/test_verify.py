@@ -101,7 +101,7 @@ def test_the_command_says_what_is_damaged(tmp_path: Path, capsys: pytest.Capture
     assert run([*verify, "--version", "v0002"]) == 0
     capsys.readouterr()
     assert run([*verify, "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["versions"]
     assert [bool(check["problem"]) for check in found] == [True, False]
     assert EdgeCatalogs(EdgeLayout(tmp_path)).version("shop", "v0001").damaged
     flip(path, 9)

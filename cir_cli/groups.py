@@ -1,0 +1,26 @@
+"""Groups of commands that list things: `cir catalogs` is `cir catalogs list`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from typer.core import TyperGroup
+
+
+class ListsByDefault(TyperGroup):
+    """A group whose `list` is what it does without the name of a command."""
+
+    takes_arguments: ClassVar[bool] = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else ""
+        is_option = not first or (first.startswith("-") and first not in ctx.help_option_names)
+        if is_option or (self.takes_arguments and first not in self.commands and not first.startswith("-")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+class ListsWhatIsNamed(ListsByDefault):
+    """Such a group whose `list` takes arguments: all that is not the name of a command is one."""
+
+    takes_arguments = True

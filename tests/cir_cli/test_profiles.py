@@ -1,0 +1,206 @@
+"""Profiles: flags before variables before the file, wrong files, and who gets a key."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cir.search.v1 import catalog_pb2
+from cir_cli.errors import Failure
+from cir_cli.main import run
+from cir_cli.profiles import KEYS, Chosen, config_file, read_profiles
+from tests.cir import messages
+from tests.cir.fake_search import FakeSearch, fake_search
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes the file of profiles, its owner's alone."""
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("CIR_CONFIG", str(path))
+    for name in [name for name in os.environ if name.startswith("CIR_") and name != "CIR_CONFIG"]:
+        monkeypatch.delenv(name)
+
+    def write(text: str) -> Path:
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
+    return write
+
+
+@pytest.mark.service
+def test_flags_go_before_variables_and_these_before_the_file(
+    config: Write, search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_service.answers.update(
+        ListItems=catalog_pb2.ListItemsResponse(items=[messages.item("a")]), GetCatalog=messages.catalog()
+    )
+    config(
+        f'[profiles.default]\nserver = "{search_service.address}"\napi_key = "of-file"\ncatalog = "shop"\n'
+        f'[profiles.other]\nserver = "{search_service.address}"\ncatalog = "boutique"\n'
+    )
+
+    def asked() -> tuple[str, object]:
+        request = next(each for each in reversed(search_service.requests) if hasattr(each, "parent"))
+        return request.parent, search_service.metadata[-1].get("x-api-key")
+
+    assert run(["items"]) == 0
+    assert asked() == ("catalogs/shop", "of-file")
+    assert run(["items", "hats"]) == 0
+    assert asked() == ("catalogs/hats", "of-file")
+    assert run(["--profile", "other", "items"]) == 0
+    assert asked() == ("catalogs/boutique", None)
+    monkeypatch.setenv("CIR_PROFILE", "other")
+    assert run(["items"]) == 0
+    assert asked() == ("catalogs/boutique", None)
+    monkeypatch.setenv("CIR_PROFILE", "default")
+    monkeypatch.setenv("CIR_API_KEY", "of-variable")
+    monkeypatch.setenv("CIR_CATALOG", "shoes")
+    assert run(["items"]) == 0
+    assert asked() == ("catalogs/shoes", "of-variable")
+    assert run(["items", "--api-key", "of-flag", "list", "hats"]) != 0
+    assert run(["items", "hats", "--api-key", "of-flag"]) == 0
+    assert asked() == ("catalogs/hats", "of-flag")
+
+
+@pytest.mark.service
+def test_a_key_goes_to_the_server_of_its_profile_alone(
+    config: Write, search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = catalog_pb2.ListCatalogsResponse(catalogs=[messages.catalog()])
+    search_service.answers["ListCatalogs"] = listed
+    config(
+        f'[profiles.default]\nserver = "{search_service.address}"\napi_key = "secret"\nca_file = "no.pem"\n'
+    )
+    with fake_search() as other:
+        other.answers["ListCatalogs"] = listed
+        assert run(["catalogs", "--server", other.address]) == 0
+        monkeypatch.setenv("CIR_SERVER", other.address)
+        assert run(["catalogs"]) == 0
+        assert ["x-api-key" in each for each in other.metadata] == [False, False]
+    # To its own server it would go, over TLS.
+    monkeypatch.delenv("CIR_SERVER")
+    assert run(["catalogs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[profiles.default]\nserver = ", r"config.toml:2: this is no TOML"),
+        ("server = 'x'", r"config.toml:1: server is unknown; expected tables \[profiles.NAME\]"),
+        ("\n\n[profile.x]\nserver = 'x'", r"config.toml:3: profile is unknown"),
+        ("profiles = 3", r"config.toml:1: profiles is no table"),
+        ("[profiles]\nx = 3", r"config.toml:2: x is no table"),
+        (
+            "[profiles.a]\nserver = 'x'\n\n[profiles.b]\nsrver = 'x'",
+            r":5: srver is unknown; did you mean 'server'",
+        ),
+        ("[profiles.a]\nzzz = 'x'", rf":2: zzz is unknown; expected {KEYS[0]}, "),
+        ("[profiles.a]\nserver = 50050", r":2: server is 50050; expected a text in quotes"),
+        ("[profiles.a]\nserver = ''", r":2: server is ''; expected a text"),
+        ("[profiles.a]\n# key\n\napi_key = 'x'", r":4: api_key needs server in the same profile"),
+        ("[profiles.a]\nstore_api_key = 'x'", r":2: store_api_key needs store"),
+        ("[profiles.'a.b']\nserver = 1", r"config.toml(:\d)?: server is 1"),
+        ("profiles.a.server = 1", r":1: server is 1"),
+        ("profiles = {a = {server = 1}}", r"config.toml(:1)?: server is 1"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_place_and_key(
+    config: Write, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    path = config(text)
+    with pytest.raises(Failure, match=message):
+        read_profiles(path)
+    assert run(["catalogs"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"cir: {path}")
+    assert err.count("\n") == 1
+    # Help, and commands that have no use for it, do not read it.
+    assert run(["catalogs", "--help"]) == 0
+    assert run(["keys", "new", "--name", "x"]) == 0
+
+
+def test_a_file_that_is_no_text_or_cannot_be_read(config: Write, tmp_path: Path) -> None:
+    path = config("")
+    path.write_bytes(b"\xff\xfe[")
+    with pytest.raises(Failure, match="no text in UTF-8"):
+        read_profiles(path)
+    with pytest.raises(Failure, match="cannot be read"):
+        read_profiles(tmp_path)
+    assert read_profiles(path / "x") == {}
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
+def test_a_file_with_a_key_is_its_owners_alone(config: Write, mode: int) -> None:
+    path = config('[profiles.a]\nserver = "x"\napi_key = "secret"\n')
+    assert read_profiles(path) == {"a": {"server": "x", "api_key": "secret"}}
+    path.chmod(mode)
+    with pytest.raises(Failure, match=rf"others may use the file \(mode {mode:04o}.*chmod 600") as refused:
+        read_profiles(path)
+    assert "secret" not in str(refused.value)
+    path.write_text('[profiles.a]\nserver = "x"\n')
+    assert read_profiles(path) == {"a": {"server": "x"}}
+
+
+def test_the_place_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CIR_CONFIG", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config_file() == tmp_path / ".config/cir/config.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative/is/ignored")
+    assert config_file() == tmp_path / ".config/cir/config.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert config_file() == tmp_path / "xdg/cir/config.toml"
+    monkeypatch.setenv("CIR_CONFIG", "~/own.toml")
+    assert config_file() == tmp_path / "own.toml"
+
+
+def test_files_are_relative_to_the_file_of_profiles(config: Write) -> None:
+    path = config(
+        '[profiles.a]\nserver = "x"\nca_file = "tls/ca.pem"\nkey_file = "/etc/key.pem"\ndata = "~/d"\n'
+    )
+    assert read_profiles(path)["a"] == {
+        "server": "x",
+        "ca_file": str(path.parent / "tls/ca.pem"),
+        "key_file": "/etc/key.pem",
+        "data": str(Path("~/d").expanduser()),
+    }
+
+
+def test_a_profile_that_is_not_there(config: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    config('[profiles.staging]\nserver = "x"\n')
+    assert run(["--profile", "stagng", "catalogs"]) == 2
+    assert "has no profile 'stagng'; did you mean 'staging'?" in capsys.readouterr().err
+    assert run(["--profile", "zzz", "catalogs"]) == 2
+    assert "has no profile 'zzz'; there are: staging" in capsys.readouterr().err
+    assert Chosen(None).values == {}
+
+
+def test_what_is_in_use_is_shown_without_keys(
+    config: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, short = "cir_" + "s3cret" * 6, "hunter2"
+    path = config(
+        f'[profiles.default]\nserver = "x:1"\napi_key = "{secret}"\nstore = "qdrant://y:1"\n'
+        f'store_api_key = "{short}"\n'
+    )
+    monkeypatch.setenv("CIR_SERVER", "z:2")
+    assert run(["config", "show"]) == 0
+    shown = capsys.readouterr().out
+    assert run(["config", "show", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    for text in (shown, json.dumps(document)):
+        assert secret[8:] not in text
+        assert short not in text
+    assert str(path) in shown
+    assert (document["profile"], document["profiles"]) == ("default", ["default"])
+    assert document["settings"]["server"] == {"value": "z:2", "from": "CIR_SERVER"}
+    assert document["settings"]["store"] == {"value": "qdrant://y:1", "from": "profile"}
+    assert document["settings"]["api_key"]["from"] == "profile"
