@@ -67,9 +67,11 @@ protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_client.py
 	$(BIN)/python scripts/generate_openapi.py
 
-# Generated code of the clients in other languages; needs npm and go.
+# Generated code of the clients in other languages, needs npm and go, and each client's copy of the service config. The
+# Java client generates with each of its builds.
 clients:
 	scripts/buf generate
+	for client in cir clients/go clients/typescript clients/java; do cp clients/service_config.json $$client/; done
 
 # Each client's own tests against a running service, and those of the page's modules.
 test-clients: $(INSTALLED)
@@ -169,5 +171,5 @@ test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker -v -rs tests/deploy
 
 clean:
-	rm -rf $(VENV) clients/typescript/node_modules clients/typescript/dist tests/web_demo/js/node_modules
+	rm -rf $(VENV) clients/typescript/node_modules clients/typescript/dist clients/java/target tests/web_demo/js/node_modules
 	rm -rf build cir/build dist *.egg-info cir/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,25 +49,8 @@ def metadata(api_key: str) -> tuple[tuple[str, str], ...]:
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _LONGEST_TIMEOUT_S = 1e8
 
-_SERVICE_CONFIG = json.dumps(
-    {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        # The empty name: a process that drains says NOT_SERVING, and new calls go to other replicas.
-        "healthCheckConfig": {"serviceName": ""},
-        "methodConfig": [
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ],
-    }
-)
+# The copy of clients/service_config.json that this package brings along.
+_SERVICE_CONFIG = Path(__file__).with_name("service_config.json").read_text(encoding="utf-8")
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", _SERVICE_CONFIG),

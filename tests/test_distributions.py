@@ -86,7 +86,7 @@ def tracked(folder: str, *endings: str) -> set[str]:
 
 def test_the_client_is_cir_with_its_types_and_protos_and_nothing_else(built: Path) -> None:
     names = {name for name in in_wheel(built, CLIENT) if ".dist-info/" not in name}
-    assert names == tracked("cir", ".py", ".pyi", ".proto", "py.typed")
+    assert names == tracked("cir", ".py", ".pyi", ".proto", ".json", "py.typed")
     source = {name for name in in_source(built, CLIENT) if ".egg-info/" not in name}
     assert {f"cir/{name}" for name in source} >= names
     extra = {"LICENSE", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}

@@ -217,6 +217,19 @@ func TestAKeyThatCannotBeSentIsRefused(t *testing.T) {
 	}
 }
 
+func TestACallEndsAtItsTime(t *testing.T) {
+	server := start(t)
+	server.answer = func(ctx context.Context, _ *searchv1.SearchRequest) (*searchv1.SearchResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	client := dial(t, server.address, WithTimeout(100*time.Millisecond))
+	_, err := client.Search.Search(context.Background(), &searchv1.SearchRequest{})
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Error(err)
+	}
+}
+
 func TestTLSInBothDirections(t *testing.T) {
 	folder := os.Getenv("CIR_TEST_TLS")
 	if folder == "" {

@@ -57,6 +57,7 @@ type Client struct {
 
 type settings struct {
 	key         string
+	timeout     time.Duration
 	credentials credentials.TransportCredentials
 	dial        []grpc.DialOption
 }
@@ -73,6 +74,9 @@ func WithTLS(config *tls.Config) Option {
 	return func(s *settings) { s.credentials = credentials.NewTLS(config) }
 }
 
+// WithTimeout is the time that a call may take whose context has no deadline; 30 s. Imports are no such calls.
+func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.timeout = timeout } }
+
 // WithDialOptions hands options to gRPC, after those of this package.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) { s.dial = append(s.dial, options...) }
@@ -82,7 +86,7 @@ func WithDialOptions(options ...grpc.DialOption) Option {
 // replicas one by one, "host1:port,host2:port", or any target of gRPC ("unix:/path"). Connects with the first
 // call. Without WithTLS nothing is encrypted.
 func Dial(address string, options ...Option) (*Client, error) {
-	set := settings{credentials: insecure.NewCredentials()}
+	set := settings{credentials: insecure.NewCredentials(), timeout: 30 * time.Second}
 	for _, option := range options {
 		option(&set)
 	}
@@ -100,7 +104,7 @@ func Dial(address string, options ...Option) (*Client, error) {
 			// A request that does not fit into the buffer is never sent again; the default is 256 KiB.
 			grpc.MaxRetryRPCBufferSize(maxMessageBytes),
 		),
-		grpc.WithUnaryInterceptor(interceptor(set.key)),
+		grpc.WithUnaryInterceptor(interceptor(set.key, set.timeout)),
 		grpc.WithStreamInterceptor(streamInterceptor(set.key)),
 	}
 	if replicas := strings.Split(address, ","); len(replicas) > 1 {
@@ -131,12 +135,17 @@ func (c *Client) Conn() *grpc.ClientConn { return c.conn }
 // Close ends the channel; calls under way fail.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// interceptor sends the key and makes every error an *Error.
-func interceptor(key string) grpc.UnaryClientInterceptor {
+// interceptor sends the key, sets a deadline and makes every error an *Error.
+func interceptor(key string, timeout time.Duration) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn,
 		invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 		if key != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, keyHeader, key)
+		}
+		if _, isSet := ctx.Deadline(); !isSet {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
 		}
 		var trailer metadata.MD
 		return fromRPC(invoke(ctx, method, request, answer, conn, append(options, grpc.Trailer(&trailer))...), trailer)

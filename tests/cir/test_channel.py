@@ -27,6 +27,19 @@ async def _replica(stack: AsyncExitStack, name: bytes) -> int:
     return port
 
 
+async def test_two_replicas_share_the_calls() -> None:
+    async with AsyncExitStack() as stack:
+        ports = [await _replica(stack, name) for name in (b"first", b"second")]
+        address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        async with channel.open_async_channel(address) as opened:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = opened.unary_unary("/test.Names/Tell")
+            connected: set[bytes] = set()
+            while len(connected) < 2:
+                connected.add(await call(b"", timeout=5))
+            answers = [await call(b"", timeout=5) for _ in range(40)]
+            assert answers.count(b"first") == answers.count(b"second") == 20
+
+
 async def test_a_replica_that_is_gone_without_a_word_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     soon = {"grpc.keepalive_time_ms": 300, "grpc.http2.ping_timeout_ms": 300}
     assert soon.keys() <= dict(channel.OPTIONS).keys()

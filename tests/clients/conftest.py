@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from garments.render import render
 from tests.service_runtime.certificates import Authority
@@ -36,10 +37,16 @@ def _draw(folder: Path) -> None:
 
 
 def _certificates(folder: Path) -> Path:
-    """Write an authority, ca.pem, and what it issued to a server and to a client (ca-server.crt, ...)."""
+    """Write an authority, ca.pem, and what it issued to a server and to a client (ca-server.crt, ...).
+
+    Keys are PKCS #8, the one form that Java reads, too.
+    """
     authority = Authority(folder, "ca")
     for name in ("server", "client"):
-        authority.issue(name)
+        key = authority.issue(name).key
+        loaded = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        key.write_bytes(loaded.private_bytes(*form))
     return folder
 
 

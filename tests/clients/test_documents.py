@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -47,11 +48,10 @@ def test_the_document_has_the_service_config_of_the_python_client() -> None:
     assert json.loads(block(DOCUMENT, "json")) == json.loads(dict(OPTIONS)["grpc.service_config"])
 
 
-def test_every_client_brings_that_service_config() -> None:
-    copies = [path for path in CLIENTS.rglob("service_config.json") if "node_modules" not in path.parts]
-    assert {path.parent for path in copies} == {path for path in CLIENTS.iterdir() if path.is_dir()}
-    for path in copies:
-        assert json.loads(path.read_text()) == json.loads(block(DOCUMENT, "json")), path
+@pytest.mark.parametrize("client", ["cir", "clients/go", "clients/typescript", "clients/java"])
+def test_every_client_brings_the_service_config(client: str) -> None:
+    kept = (ROOT / client / "service_config.json").read_bytes()
+    assert kept == (CLIENTS / "service_config.json").read_bytes(), "run `make clients`"
 
 
 def test_the_package_for_node_has_the_version_of_the_project() -> None:
@@ -60,14 +60,29 @@ def test_the_package_for_node_has_the_version_of_the_project() -> None:
     assert package["version"] == lock["version"] == lock["packages"][""]["version"] == __version__
 
 
+def test_the_artifact_for_java_has_the_version_of_the_project() -> None:
+    project = ElementTree.parse(CLIENTS / "java" / "pom.xml").getroot()
+    assert project.findtext("{*}version") == __version__
+    assert f"<version>{__version__}</version>" in (CLIENTS / "java" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
-    ("folder", "language", "program"), [("go", "go", "main.go"), ("typescript", "ts", "first.ts")]
+    ("folder", "language", "program"),
+    [
+        ("go", "go", "examples/first/main.go"),
+        ("typescript", "ts", "example/first.ts"),
+        ("java", "java", "src/test/java/example/First.java"),
+    ],
 )
-def test_the_first_program_of_the_readme_is_the_one_that_is_compiled(
+def test_the_first_program_of_the_readme_is_short_and_the_one_that_is_compiled(
     folder: str, language: str, program: str
 ) -> None:
-    client = CLIENTS / folder
-    assert block((client / "README.md").read_text(), language) == (client / "example" / program).read_text()
+    first = block((CLIENTS / folder / "README.md").read_text(), language)
+    assert first == (CLIENTS / folder / program).read_text()
+    said = re.sub(
+        r"^(?:import \(.*?^\)|import .*?|package .*?|//.*?|)\n", "", first, flags=re.MULTILINE | re.DOTALL
+    )
+    assert 5 < said.count("\n") < 20
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
