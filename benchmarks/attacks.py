@@ -43,9 +43,10 @@ from benchmarks._processes import Running, running
 from cir.channel import HEADER
 from cir.embedder.v1 import embedder_pb2
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from cir.fields import FieldType
 from tests.robustness import hostile_images
 from vector_store import open_store
-from vector_store.types import FieldType, PointBatch, VersionSpec
+from vector_store.types import PointBatch, VersionSpec
 
 MOST_BYTES = 10_000_000
 MOST_MIB, MOST_DELAY_S = 256, 1.0

@@ -46,11 +46,12 @@ from benchmarks._version_queries import (
     percentiles,
     version_rows,
 )
+from cir.fields import FieldType
 from vector_store import VectorStore, open_store
 from vector_store.base import SearchOptions
 from vector_store.edge.config import field_indexes, shard_config
 from vector_store.edge.files import used_bytes
-from vector_store.types import FieldType, IndexOptions, PointBatch, Quantization, VersionSpec, point_id
+from vector_store.types import IndexOptions, PointBatch, Quantization, VersionSpec, point_id
 
 CATALOG = "benchmark"
 INT8_DISK = "int8-disk"

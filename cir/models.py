@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
@@ -12,6 +13,7 @@ from google.protobuf import duration_pb2
 from cir.common.v1 import errors_pb2, model_pb2
 from cir.payload import Value, from_payload, from_value
 from cir.search.v1 import catalog_pb2, search_pb2
+from cir.tables import results
 from cir.vectors import Features, from_batch
 
 
@@ -294,6 +296,24 @@ class SearchAnswer:
 
     def __len__(self) -> int:
         return len(self.results)
+
+    def to_arrow(self, *, fields: Sequence[str] | None = None) -> Any:
+        """Return the results as a `pyarrow.Table`: `id`, `rank`, `score`, `image`, the payload, features.
+
+        `fields` are the payload's fields that become columns, by default all.
+
+        Raises:
+            InvalidArgument: a field has values that no column can hold together; the message names the rows.
+        """
+        return results.to_arrow(self, fields=fields)
+
+    def to_pandas(self, *, fields: Sequence[str] | None = None) -> Any:
+        """Return the results as a pandas `DataFrame`; columns and errors are those of `to_arrow`."""
+        return results.to_pandas(self, fields=fields)
+
+    def to_polars(self, *, fields: Sequence[str] | None = None) -> Any:
+        """Return the results as a polars `DataFrame`; columns and errors are those of `to_arrow`."""
+        return results.to_polars(self, fields=fields)
 
     @classmethod
     def read(cls, response: search_pb2.SearchResponse) -> SearchAnswer:

@@ -44,6 +44,8 @@ from cir.models import (
 from cir.payload import GeoPoint
 from cir.requests import Page
 from cir.requests import search as query
+from cir.tables.frames import FrameItems
+from cir.tables.results import to_arrow, to_pandas, to_polars
 from cir.turns import Turn
 from cir.vectors import Features
 
@@ -65,6 +67,7 @@ __all__ = [
     "FailedPrecondition",
     "Features",
     "Filter",
+    "FrameItems",
     "GeoPoint",
     "GeoRadius",
     "HasId",
@@ -101,4 +104,7 @@ __all__ = [
     "Version",
     "Written",
     "query",
+    "to_arrow",
+    "to_pandas",
+    "to_polars",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from cir.fields import FieldType
 from cir.limits import item_id_problem
 from indexer.items import Change, ContentStamp, KnownItem, LoadedItem, WrittenItem, payload_hash
 from indexer.ledger import Ledger, LedgerEntry
@@ -16,7 +17,6 @@ from indexer.rejects import Reject
 from indexer.report import Tally
 from indexer.sources.base import ImageError, Source, SourceItem
 from indexer.validate import validate_items
-from vector_store.types import FieldType
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import Payload
 from indexer.sources.base import SourceItem
-from vector_store.types import Payload
 
 
 class Change(StrEnum):

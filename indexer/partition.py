@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from cir.fields import FieldType
 from indexer.items import payload_hash
 from indexer.rejects import Reject
 from indexer.sources.base import Source, SourceFacts, SourceItem
-from vector_store.types import FieldType
 
 MAX_PARTITIONS = 10_000
 _DIGEST_BYTES = 16

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from cir.fields import FieldType
 from indexer.changes import ChangeDetector
 from indexer.embed import ImageEmbedder
 from indexer.items import NO_STAMP, ContentStamp, EmbeddedItem, KnownItem, LoadedItem, WrittenItem
@@ -27,7 +28,6 @@ from indexer.sources.base import Source, SourceItem
 from indexer.validate import validate_items
 from indexer.verify import Sample
 from indexer.write import ItemWriter, LedgerPage
-from vector_store.types import FieldType
 
 _Found = list[LoadedItem] | list[KnownItem] | WrittenItem | Reject
 _Loaded = asyncio.Queue[list[LoadedItem] | None]

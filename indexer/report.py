@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cir.fields import FieldType
 from indexer.items import Change
 from indexer.sources.passed_over import NOTHING_PASSED_OVER, PassedOverFiles
-from vector_store.types import FieldType
 
 
 @dataclass(slots=True)

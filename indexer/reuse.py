@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import FieldType
 from indexer.errors import CarryFailed
 from indexer.items import NO_STAMP, Change, EmbeddedItem, KnownItem, LoadedItem
 from indexer.ledger import Ledger
@@ -25,7 +26,7 @@ from indexer.sources.base import FileStat, ImageError, ImageRef, SourceItem
 from indexer.versions import PreviousVersion
 from indexer.write import BatchWriter
 from vector_store.errors import InvalidQueryError
-from vector_store.types import FieldType, Item
+from vector_store.types import Item
 from vector_store.validation import check_payload
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 
+from cir.fields import FieldType
 from cir.limits import item_id_problem, location_problem
 from indexer.rejects import ID_DUPLICATE, ID_INVALID, LOCATION_INVALID, PAYLOAD_INVALID, Reject
 from indexer.sources.base import SourceItem
 from vector_store.errors import InvalidQueryError
-from vector_store.types import FieldType
 from vector_store.validation import parse_payload
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.fields import Payload, PayloadValue
 from cir.limits import MAX_PAYLOAD_BYTES, field_name_problem, location_problem, payload_problem
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.convert import parse_payload
@@ -28,7 +29,6 @@ from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError
 from service_runtime.page_token import PageToken, check_page_size, request_digest
 from vector_store.filters import Filter
-from vector_store.types import Payload, PayloadValue
 
 DEFAULT_FACET_VALUES = 20
 MAX_FACETS = 16

@@ -17,6 +17,7 @@ from typing import Any
 from cir.common.v1 import errors_pb2, payload_pb2
 from cir.datetimes import format_datetime
 from cir.datetimes import parse_datetime as read_datetime
+from cir.fields import FieldType, Payload, PayloadValue, has_type
 from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem, is_text
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import pack
@@ -24,17 +25,13 @@ from search_service.names import catalog_name, version_name
 from service_runtime.errors import ServiceError
 from vector_store.types import (
     CatalogInfo,
-    FieldType,
     IndexOptions,
     Item,
-    Payload,
-    PayloadValue,
     Quantization,
     VersionInfo,
     VersionSpec,
     VersionState,
 )
-from vector_store.validation import has_type
 
 # Every integer up to here is a float.
 _EXACT_IN_FLOAT = 2**53

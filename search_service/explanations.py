@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import FieldType, Payload, PayloadValue
 from search_service.query import Pair, Vector
-from vector_store.types import FieldType, Payload, PayloadValue
 
 #: What stands in for a text that is taken away. It is of no language, and every CLIP reads it.
 NEUTRAL_TEXT = ""

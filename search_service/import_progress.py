@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.fields import FieldType
 from cir.limits import MAX_ITEM_ID_BYTES
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.catalog_requests import ItemWrite, parse_writes
@@ -17,7 +18,6 @@ from search_service.settings import SearchSettings
 from search_service.store import to_service_error
 from service_runtime.errors import ServiceError
 from vector_store.errors import InvalidQueryError
-from vector_store.types import FieldType
 from vector_store.validation import check_payload
 
 #: Imports that a version remembers.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.fields import Payload
 from search_service.catalog_requests import Deletion, ItemUpdate, ItemWrite, check_payload_bytes
 from search_service.embedder_client import EmbedderClient
 from search_service.request import ImageReference
@@ -18,7 +19,7 @@ from search_service.store import check_features_fit, check_filter_fits, to_servi
 from service_runtime.errors import ServiceError
 from vector_store.base import CatalogVersion, VersionItems
 from vector_store.errors import InvalidQueryError, StoreError
-from vector_store.types import Payload, PayloadBatch, PointBatch, VersionSpec
+from vector_store.types import PayloadBatch, PointBatch, VersionSpec
 
 # Errors of single items, by their place in the request.
 Failed = dict[int, errors.ItemError]

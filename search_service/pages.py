@@ -12,13 +12,14 @@ from dataclasses import replace
 from itertools import takewhile
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.fields import FieldType
 from cir.limits import payload_values
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import search_pb2 as pb_search
 from search_service.convert import item_message, value_message
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError
-from vector_store.types import FacetValue, FieldType, Item, ScoredItem, VersionSpec
+from vector_store.types import FacetValue, Item, ScoredItem, VersionSpec
 
 # Tag and length of an entry in a list, at most.
 _ENTRY_BYTES = 16

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.fields import FieldType
 from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.convert import FIELD_TYPES, QUANTIZATIONS
 from search_service.names import parse_catalog, parse_catalog_id, parse_version
 from service_runtime.errors import ServiceError
-from vector_store.types import FieldType, IndexOptions, Placement, VersionSpec
+from vector_store.types import IndexOptions, Placement, VersionSpec
 from vector_store.validation import MAX_DIMENSION, MAX_NODES
 
 MAX_FIELDS = 256

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cir.common.v1 import errors_pb2 as errors
+from cir.fields import FieldType
 from cir.models import model_facts
 from search_service.embedder_client import EmbedderClient
 from search_service.store import resume_version, write_conflict
@@ -24,7 +25,6 @@ from vector_store.copy import iterate_pages, to_batch
 from vector_store.errors import CatalogNotFoundError, InvalidQueryError, StoreError
 from vector_store.types import (
     CatalogInfo,
-    FieldType,
     IndexOptions,
     Item,
     PointBatch,

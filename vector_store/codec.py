@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import FieldType, Payload
 from cir.limits import is_text
 from cir.vectors import NoDirectionError, normalize, split_lengths
 from vector_store.errors import InvalidQueryError
 from vector_store.exact_floats import EXACT, exact_texts, restored
 from vector_store.payload_index import DATA, TERMS, escape_key, terms_of, unescape_key
-from vector_store.types import FieldType, Item, Payload, PayloadBatch, PointBatch, VersionSpec, point_id
+from vector_store.types import Item, PayloadBatch, PointBatch, VersionSpec, point_id
 from vector_store.validation import check_item_id, check_location, parse_payload
 
 _LOG = logging.getLogger(__name__)

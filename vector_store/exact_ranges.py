@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 
+from cir.fields import FieldType
 from vector_store.filters import Condition, Filter, MatchAny, Range
-from vector_store.types import FieldType
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 # Integers of a smaller size are doubles, and so is the next one.

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
-from vector_store.types import FieldType
+from cir.fields import FieldType
 
 _ESCAPED = '%"\\'
 _CODES = {character: f"%{ord(character):02X}" for character in _ESCAPED}

@@ -12,19 +12,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import FieldType, Payload
+
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-
-
-class FieldType(StrEnum):
-    """Type of a payload field; arrays of the type are allowed everywhere."""
-
-    KEYWORD = "keyword"
-    INTEGER = "integer"
-    FLOAT = "float"
-    BOOL = "bool"
-    DATETIME = "datetime"
-    GEO = "geo"
-    TEXT = "text"
 
 
 class VersionState(StrEnum):
@@ -159,8 +149,6 @@ def check_catalog_name(name: str) -> None:
 
 
 # A value of the payload. Moments are RFC 3339 texts in UTC, places {"lat": .., "lon": ..}.
-PayloadValue = str | int | float | bool | None | Mapping[str, float] | Sequence["PayloadValue"]
-Payload = Mapping[str, PayloadValue]
 
 _NAMESPACE = uuid.UUID("5b1c3c1e-0d6f-4a55-9c5a-6d0f6f6a3c42")
 

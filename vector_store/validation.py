@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, TypeGuard
+from typing import Any
 
 from cir.datetimes import EXPECTED, format_datetime, in_utc, parse_datetime
+from cir.fields import FieldType, PayloadValue, has_type, is_number
 from cir.limits import (
     MAX_FILTER_DEPTH,
     field_name_problem,
@@ -20,11 +20,10 @@ from cir.limits import (
 from vector_store.errors import InvalidQueryError, UnknownFieldError, WrongFieldTypeError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
 from vector_store.payload_index import tokenize
-from vector_store.types import FieldType, PayloadValue, Quantization, VersionSpec
+from vector_store.types import Quantization, VersionSpec
 
 MAX_DIMENSION = 65_536
 MAX_NODES = 1024
-INT64 = range(-(2**63), 2**63)
 
 
 def check_spec(spec: VersionSpec) -> None:
@@ -156,45 +155,6 @@ _EXPECTED = {
     FieldType.GEO: "expected {'lat': degrees, 'lon': degrees}",
     FieldType.TEXT: "expected a text",
 }
-
-
-def has_type(value: object, kind: FieldType) -> bool:
-    """Return whether a single, non-null value has the type `kind`."""
-    match kind:
-        case FieldType.KEYWORD | FieldType.TEXT:
-            return isinstance(value, str) and is_text(value)
-        case FieldType.INTEGER:
-            return isinstance(value, int) and not isinstance(value, bool) and value in INT64
-        case FieldType.FLOAT:
-            return is_number(value) and float(value) == value
-        case FieldType.BOOL:
-            return isinstance(value, bool)
-        case FieldType.DATETIME:
-            return isinstance(value, str) and _is_datetime(value)
-        case FieldType.GEO:
-            return _is_geo(value)
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether `value` is a finite number; booleans are not."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return value in INT64 if isinstance(value, int) else math.isfinite(value)
-
-
-def _is_datetime(value: str) -> bool:
-    try:
-        parse_datetime(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_geo(value: object) -> bool:
-    if not isinstance(value, Mapping) or set(value) != {"lat", "lon"}:
-        return False
-    lat, lon = value["lat"], value["lon"]
-    return is_number(lat) and is_number(lon) and abs(lat) <= 90 and abs(lon) <= 180
 
 
 _MATCHABLE = (FieldType.KEYWORD, FieldType.INTEGER, FieldType.BOOL)

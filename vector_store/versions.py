@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vector_store.types import FieldType, IndexOptions, Placement, Quantization, VersionSpec, VersionState
+from cir.fields import FieldType
+from vector_store.types import IndexOptions, Placement, Quantization, VersionSpec, VersionState
 
 _VERSION = re.compile(r"v(\d{4})")
 _LAST = 9999

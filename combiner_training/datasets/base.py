@@ -291,8 +291,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise DatasetError(
-            f"{path}: reading Parquet needs pyarrow, "
-            "the extra [parquet]: pip install pyarrow"
+            f"{path}: reading Parquet needs pyarrow, the extra [parquet]: pip install pyarrow"
         ) from error
     if not path.is_file():
         raise DatasetError(f"{path} does not exist; expected the annotation file there")

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cir.fields import FieldType, Payload
 from indexer.rejects import IMAGE_EMPTY, IMAGE_MISSING, IMAGE_NOT_READABLE, IMAGE_TOO_MANY_BYTES, Reject
 from indexer.sources.passed_over import NOTHING_PASSED_OVER, PassedOverFiles
-from vector_store.types import FieldType, Payload
 
 
 class ImageError(Exception):

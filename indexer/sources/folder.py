@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from cir.fields import FieldType
 from cir.images.formats import IMAGE_SUFFIXES
 from cir.member_names import PassedOver, reason_for_file, reason_for_path
 from indexer.errors import SourceError
@@ -13,7 +14,6 @@ from indexer.rejects import IMAGE_MISSING, IMAGE_OUTSIDE_ROOT, Reject
 from indexer.sources.base import ImageRoot, Source, SourceFacts, SourceItem
 from indexer.sources.image_folders import fold_folders
 from indexer.sources.passed_over import PassedOverCount
-from vector_store.types import FieldType
 
 PassOver = Callable[[PassedOver, str], None]
 SCHEMA = {"folder": FieldType.KEYWORD, "filename": FieldType.KEYWORD}

@@ -7,7 +7,10 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+from cir.fields import FieldType, Payload
 from cir.member_names import PassedOver, reason_for_named
+from cir.tables.cells import FLOAT_LIMIT, BadCell, CellText, Unsupported, cell_of, is_whole, shown
+from cir.tables.columns import Columns, ColumnTypes, UnusableValue
 from indexer.errors import SourceError
 from indexer.items import content_hash
 from indexer.rejects import (
@@ -19,15 +22,12 @@ from indexer.rejects import (
     Reject,
 )
 from indexer.sources.base import ImageError, ImageRoot, OutsideRoot, Source, SourceFacts, SourceItem
-from indexer.sources.cells import FLOAT_LIMIT, BadCell, CellText, Unsupported, cell_of, is_whole, shown
-from indexer.sources.columns import Columns, ColumnTypes, UnusableValue
 from indexer.sources.image_folders import ImageFolders
 from indexer.sources.parquet import ParquetImage, parquet_rows
 from indexer.sources.passed_over import PassedOverCount
 from indexer.sources.rows import ID, IMAGE, BadRow, Row, RowReader, csv_rows, jsonl_rows
 from indexer.sources.url import UrlImage
 from service_runtime.web_images import Fetching, UrlNotAllowed
-from vector_store.types import FieldType, Payload
 
 _READERS: dict[str, RowReader] = {
     ".csv": csv_rows,
@@ -45,7 +45,7 @@ class ManifestSource(Source):
     `image` is a path relative to `root` (default: the manifest's folder), which it may not leave. Without
     an `id` the path as written is the id. An http:// or https:// address is fetched from the hosts that
     `fetching` allows, which are none unless it is given; the address is the location that is stored. Payload
-    types are found from all values (`indexer.sources.columns`), except for those in `schema` and for
+    types are found from all values (`cir.tables.columns`), except for those in `schema` and for
     `text_fields`, which are searched by word. A Parquet file may hold the images themselves; the id of one
     without a path is the hash of its bytes. The manifest is read a row at a time: by `survey` for types and
     count, and by each `items()`, which a run that builds a version calls two times (for the plan and for the

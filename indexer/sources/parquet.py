@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cir.tables.arrow_cells import Cells, Reading, column_cells, is_text, unsupported_cells
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE
 from indexer.sources.base import FileStat, ImageError, ImageRef, check_content, too_large
-from indexer.sources.parquet_cells import Cells, Reading, column_cells, is_text, unsupported_cells
 from indexer.sources.rows import ID, IMAGE, Row, check_chosen, check_unique, wanted
 
 _BATCH_ROWS = 1024
@@ -35,8 +35,7 @@ def parquet_rows(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
         import pyarrow as pa
     except ImportError as error:
         raise SourceError(
-            f"manifest {path}: reading Parquet needs pyarrow, "
-            "the extra [parquet]: pip install pyarrow"
+            f"manifest {path}: reading Parquet needs pyarrow, the extra [parquet]: pip install pyarrow"
         ) from error
     number = 0
     try:

@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cir.tables.cells import BadCell, CellText, cell_of, parse_json, text_cell
 from indexer.errors import SourceError
-from indexer.sources.cells import BadCell, CellText, cell_of, parse_json, text_cell
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row. `number` counts from 1 as an editor would (lines for text formats).
 
-    `cells` holds what is there by column, as `indexer.sources.cells` defines it. Empty cells are absent.
+    `cells` holds what is there by column, as `cir.tables.cells` defines it. Empty cells are absent.
     """
 
     number: int

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cir.fields import FieldType
 from indexer.errors import SourceError
-from vector_store.types import FieldType
 
 
 def read_schema(texts: Sequence[str]) -> dict[str, FieldType]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from cir.fields import FieldType
 from indexer.errors import SourceError
 from indexer.sources.base import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.tar import TarSource
 from service_runtime.web_images import Fetching
-from vector_store.types import FieldType
 
 
 def open_source(

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+from cir.fields import FieldType
 from cir.member_names import PassedOver, is_image_name, reason_for_file, reason_for_path
+from cir.tables.cells import BadCell, CellText, cell_of, parse_json, text_cell
+from cir.tables.columns import Columns, ColumnTypes, UnusableValue
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE, PAYLOAD_INVALID, ROW_MALFORMED, Reject
 from indexer.sources.base import ImageError, Source, SourceFacts, SourceItem
-from indexer.sources.cells import BadCell, CellText, cell_of, parse_json, text_cell
-from indexer.sources.columns import Columns, ColumnTypes, UnusableValue
 from indexer.sources.image_folders import fold_folders
 from indexer.sources.passed_over import PassedOverCount
 from indexer.sources.shard import Member, members
-from vector_store.types import FieldType
 
 _MAX_TEXT_BYTES = 1024 * 1024
 _TEXT, _CLASS = "text", "cls"
@@ -33,7 +33,7 @@ class TarSource(Source):
     unique over all shards. The image is the member with an image's extension; `.json` holds the payload as
     an object, `.txt` becomes its field `text`, `.cls` its field `cls`. All others are passed over and
     counted, as are names that are no member of any data set (`cir.member_names`). Values are cells as
-    those of a manifest are (`indexer.sources.cells`). Links, devices and names that lead elsewhere are
+    those of a manifest are (`cir.tables.cells`). Links, devices and names that lead elsewhere are
     rejects.
     """
 

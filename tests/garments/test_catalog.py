@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cir.fields import FieldType
 from combiner_training.datasets.check import check_images, make_report
 from combiner_training.datasets.triplets import load_dialogues, load_triplets, splits_in
 from garments.catalog import LEAST_SIZE, CatalogError, CatalogResult, make_catalog
@@ -16,7 +17,6 @@ from garments.vocabulary import split_of
 from indexer.sources.base import SourceItem
 from indexer.sources.manifest import ManifestSource
 from indexer.validate import validate_items
-from vector_store.types import FieldType
 
 pytestmark = pytest.mark.slow
 

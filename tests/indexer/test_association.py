@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cir.common.v1 import errors_pb2
+from cir.fields import FieldType
 from indexer import IndexingError, IndexingOptions, index
 from indexer.rejects import Reject
 from indexer.sources.base import Source, SourceFacts, SourceItem
@@ -23,7 +24,6 @@ from service_runtime.errors import ServiceError
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store.errors import StoreUnavailableError
-from vector_store.types import FieldType
 
 pytestmark = pytest.mark.service
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cir.fields import FieldType
 from cir_cli.main import run
 from indexer import IndexingOptions, ManifestSource, Partition, SourceError, embed_part, finish, index
 from indexer.sources.folder import FolderSource
@@ -20,7 +21,6 @@ from indexer.sources.tar import TarSource
 from tests.indexer.fake_embedder import FakeEmbedder, features_of
 from tests.indexer.helpers import fill, jpeg, stored
 from vector_store import VectorStore, open_store
-from vector_store.types import FieldType
 
 pytestmark = pytest.mark.service
 FAST = IndexingOptions(batch_items=4, write_items=8)

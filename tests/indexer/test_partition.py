@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cir.fields import FieldType
 from indexer.partition import Partition, PartitionSource, SourceDigest, number_of
 from indexer.rejects import Reject
 from indexer.sources.base import Source, SourceFacts, SourceItem
-from vector_store.types import FieldType
 
 SCHEMA = {"n": FieldType.INTEGER}
 

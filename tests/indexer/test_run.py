@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cir.common.v1 import errors_pb2
+from cir.fields import FieldType
 from indexer import (
     EmbedderFailed,
     FolderSource,
@@ -31,7 +32,7 @@ from tests.indexer.helpers import fill, jpeg, stored
 from vector_store import VectorStore, open_store
 from vector_store.errors import CatalogNotFoundError, InvalidQueryError, StoreUnavailableError
 from vector_store.filters import Filter, MatchAny
-from vector_store.types import FieldType, VersionState
+from vector_store.types import VersionState
 
 pytestmark = pytest.mark.service
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from cir.fields import FieldType
 from indexer.rejects import Reject
 from indexer.sources.base import SourceItem
 from indexer.validate import validate_items
-from vector_store.types import FieldType
 
 
 def item(item_id: str, **payload: Any) -> SourceItem:

@@ -14,8 +14,9 @@ import numpy as np
 from benchmarks._processes import Running, running, small_model
 from cir.embedder.v1 import embedder_pb2
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from cir.fields import FieldType
 from vector_store import open_store
-from vector_store.types import FieldType, PointBatch, VersionSpec
+from vector_store.types import PointBatch, VersionSpec
 
 SCHEMA = {"colour": FieldType.KEYWORD, "price": FieldType.INTEGER, "weight": FieldType.FLOAT}
 ITEMS = 30

@@ -12,6 +12,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
+from cir.fields import FieldType
 from cir.search.v1 import catalog_pb2_grpc, search_pb2_grpc
 from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
@@ -25,7 +26,7 @@ from tests.search_service.neighbours import (
     start,
 )
 from vector_store import VectorStore, open_store
-from vector_store.types import FieldType, PointBatch, VersionSpec
+from vector_store.types import PointBatch, VersionSpec
 
 COLOURS = ("red", "green", "blue")
 SCHEMA = {

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cir.common.v1 import payload_pb2 as pb
+from cir.fields import FieldType
 from cir.models import Item as ReadItem
 from cir.payload import GeoPoint
 from cir.search.v1 import catalog_pb2
 from search_service.convert import item_message, parse_payload, parse_value, payload_message, value_message
 from service_runtime.errors import ServiceError
-from vector_store.types import FieldType, Item, VersionSpec
+from vector_store.types import Item, VersionSpec
 
 scalars = (
     st.none()

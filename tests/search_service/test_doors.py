@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 import cir
 from cir.datetimes import in_utc
+from cir.fields import FieldType
 from cir.payload import GeoPoint
 from indexer import IndexingOptions, ManifestSource, index
 from tests.indexer.fake_embedder import FakeEmbedder, serve
 from tests.indexer.helpers import fill
 from tests.search_service.doors import check_every_door, engine, listed, service
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
-from vector_store.types import FieldType, PointBatch, VersionSpec
+from vector_store.types import PointBatch, VersionSpec
 
 pytestmark = pytest.mark.service
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cir.fields import FieldType, PayloadValue
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
 from cir.vectors import normalize, pack, unpack
@@ -22,7 +23,6 @@ from search_service.query import Pair
 from tests.combiner_service.examples import SMALL, weights_of
 from tests.search_service.conftest import Stack
 from tests.search_service.neighbours import FINGERPRINT, features_of
-from vector_store.types import FieldType, PayloadValue
 
 NETWORK = NetworkCombiner(CombinerInfo("combiner/x", "", takes_text_weight=True), CpuNetwork(weights_of()))
 COMBINERS: list[Combiner] = [*BUILTIN, NETWORK]

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import cir
+from cir.fields import FieldType, Payload
 from tests.search_service.doors import check_copying, check_deleting, check_reading, engine, listed, service
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
 from vector_store.catalog_version import BackendItems
 from vector_store.codec import StoredPoints, encode_points
 from vector_store.errors import InvalidQueryError
-from vector_store.types import FieldType, Payload, PointBatch, VersionSpec, point_id
+from vector_store.types import PointBatch, VersionSpec, point_id
 
 pytestmark = pytest.mark.service
 

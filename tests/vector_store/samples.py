@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import FieldType
 from vector_store import VectorStore
-from vector_store.types import FieldType, IndexOptions, PointBatch, VersionInfo, VersionSpec
+from vector_store.types import IndexOptions, PointBatch, VersionInfo, VersionSpec
 
 DIMENSION = 8
 

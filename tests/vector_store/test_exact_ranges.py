@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cir.fields import FieldType
 from vector_store.exact_ranges import exact_filter
 from vector_store.filters import Condition, Filter, MatchAny, Range
-from vector_store.types import FieldType
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 EDGES = st.sampled_from([2**53, -(2**53), 2**54, 2**60, -(2**60), 2**62, 2**63 - 1, -(2**63), 0])

@@ -20,9 +20,10 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
+from cir.fields import FieldType
 from vector_store.edge.optimize import INT8, vector_params
 from vector_store.payload_index import data_path, terms_path
-from vector_store.types import FieldType, Quantization, VersionSpec
+from vector_store.types import Quantization, VersionSpec
 
 # Kilobytes of vectors below which a plain scan is as fast as a graph; the engine then builds none.
 INDEXING_THRESHOLD_KB = 8_000

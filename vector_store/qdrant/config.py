@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from qdrant_client import models
 
+from cir.fields import FieldType
 from vector_store.payload_index import data_path, terms_path
-from vector_store.types import FieldType, Quantization, VersionSpec
+from vector_store.types import Quantization, VersionSpec
 
 # Kilobytes of vectors in a segment below which a plain scan is as fast as a graph.
 INDEXING_THRESHOLD_KB = 8_000

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cir.fields import FieldType
 from indexer.rejects import Reject
 from indexer.sources.base import Source
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.tar import TarSource
 from indexer.validate import validate_items
-from vector_store.types import FieldType
 
 NAN, INF = float("nan"), float("inf")
 

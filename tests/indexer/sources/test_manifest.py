@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from cir.fields import FieldType as K
 from indexer.errors import SourceError
 from indexer.rejects import Reject
 from indexer.sources.base import SourceItem
 from indexer.sources.folder import FolderSource
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.source_factory import open_source
-from vector_store.types import FieldType as K
 
 
 def write(tmp_path: Path, text: str | bytes, name: str = "m.csv") -> Path:

@@ -13,12 +13,12 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 
+from cir.fields import FieldType as K
+from cir.tables.cells import BadCell, Unsupported
 from indexer.errors import SourceError
-from indexer.sources.cells import BadCell, Unsupported
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.parquet import parquet_rows
 from tests.indexer.sources.parquet_files import FAR, cells, payloads, rejects, with_images, write
-from vector_store.types import FieldType as K
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cir.fields import FieldType as K
 from indexer.items import content_hash
 from indexer.sources.base import ImageError, SourceItem
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.parquet import ParquetImage
 from tests.indexer.sources.parquet_files import payloads, rejects, write
-from vector_store.types import FieldType as K
 
 STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 

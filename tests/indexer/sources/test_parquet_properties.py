@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, reject, settings
 from hypothesis import strategies as st
 
+from cir.tables.cells import BadCell
 from indexer.errors import SourceError
 from indexer.rejects import Reject
-from indexer.sources.cells import BadCell
 from indexer.sources.manifest import ManifestSource
 from indexer.sources.parquet import parquet_rows
 from indexer.validate import validate_items

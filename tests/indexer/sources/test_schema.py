@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cir.fields import FieldType
 from indexer.errors import SourceError
 from indexer.sources.schema import read_schema
-from vector_store.types import FieldType
 
 
 def test_later_ones_win(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cir.fields import FieldType
 from indexer.errors import SourceError
 from indexer.read import read_image
 from indexer.rejects import Reject
@@ -17,7 +18,6 @@ from indexer.sources.base import SourceItem
 from indexer.sources.source_factory import open_source
 from indexer.sources.tar import TarSource
 from tests.indexer.helpers import jpeg
-from vector_store.types import FieldType
 
 
 def write(path: Path, files: dict[str, bytes], special: list[tarfile.TarInfo] | None = None) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import structlog
 
+from cir.fields import Payload
 from service_runtime.logging import configure_logging
 from tests.vector_store.edge.test_processes import line_of, start
 from tests.vector_store.samples import SCHEMA, batch, build, features, numbered, spec, storage_of
@@ -24,7 +25,7 @@ from vector_store.edge.files import EdgeLayout
 from vector_store.edge.store import EdgeStore
 from vector_store.edge.sums import Coverage
 from vector_store.filters import Filter, MatchAny
-from vector_store.types import Item, Payload, PayloadBatch
+from vector_store.types import Item, PayloadBatch
 
 pytestmark = pytest.mark.service
 

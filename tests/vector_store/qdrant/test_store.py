@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
+from cir.fields import FieldType
 from tests.vector_store.grpc_stand_in import StandIn
 from tests.vector_store.samples import batch, build, features, numbered, spec
 from vector_store import open_store
@@ -22,7 +23,7 @@ from vector_store.qdrant.catalogs import (
     parse_collection,
 )
 from vector_store.qdrant.store import QdrantStore
-from vector_store.types import FieldType, Quantization, VersionState
+from vector_store.types import Quantization, VersionState
 from vector_store.versions import PublishHistory
 
 

@@ -15,9 +15,26 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from indexer.sources.cells import PLACE, BadCell, Unsupported, cell_of, shown
+from cir.tables.cells import PLACE, BadCell, Unsupported, cell_of, shown
 
 Cells = list[object]
+
+
+def arrow() -> Any:
+    """Return the module pyarrow.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says what to install.
+    """
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'data frames need pyarrow: pip install "composed-image-retrieval-client[frames]"',
+            name=error.name,
+        ) from error
+    return pyarrow
+
 
 # A longer value of fixed length is data rather than an identifier.
 MAX_HEX_BYTES = 64

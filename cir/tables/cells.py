@@ -6,7 +6,7 @@ the same items from CSV, JSON Lines, Parquet and tar shards. Pure.
 Empty, and so absent, are null, NaN, a text of nothing but white space, and a place without coordinates. All
 else is a bool, an int, a finite float, a `Decimal`, a text, a place, or a list of these without empty ones.
 What cannot be one of them comes as a `BadCell`, the reject of its row, or as an `Unsupported` value, which is
-for the column to judge (`indexer.sources.columns`).
+for the column to judge (`cir.tables.columns`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from cir.fields import FieldType, has_type
 from cir.limits import is_text
-from vector_store.types import FieldType
-from vector_store.validation import has_type
 
 # From here on a float no longer holds every whole number.
 FLOAT_LIMIT = 2**53

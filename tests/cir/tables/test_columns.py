@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.sources.cells import BadCell, CellText, Unsupported, cell_of, parse_json
-from indexer.sources.columns import ColumnTypes, UnusableValue
-from vector_store.types import FieldType
+from cir.fields import FieldType
+from cir.tables.cells import BadCell, CellText, Unsupported, cell_of, parse_json
+from cir.tables.columns import ColumnTypes, UnusableValue
 from vector_store.validation import check_payload
 
 K = FieldType

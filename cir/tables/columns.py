@@ -22,10 +22,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from cir.fields import INT64, FieldType, Payload, PayloadValue, has_type
 from cir.limits import field_name_problem
-from indexer.sources.cells import BadCell, CellText, Unsupported, is_exact, is_whole, number_of, shown
-from vector_store.types import FieldType, Payload, PayloadValue
-from vector_store.validation import INT64, has_type
+from cir.tables.cells import BadCell, CellText, Unsupported, is_exact, is_whole, number_of, shown
 
 
 class UnusableValue(ValueError):

@@ -1,0 +1,1 @@
+"""Tables, whatever their format: cells, the types of columns, and data frames of callers."""
