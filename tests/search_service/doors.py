@@ -57,8 +57,14 @@ async def _stay_open() -> None:
 
 @asynccontextmanager
 async def engine(name: str, folder: Path) -> AsyncIterator[VectorStore]:
-    """An empty store on an engine: "edge", or "local", Qdrant's client without a server."""
-    store: VectorStore = open_store(f"edge://{folder}") if name == "edge" else open_local_qdrant()
+    """An empty store on an engine: "edge", "local" (Qdrant's client without a server), or a store's URL."""
+    store: VectorStore
+    if name == "local":
+        store = open_local_qdrant()
+    elif name == "edge":
+        store = open_store(f"edge://{folder}")
+    else:
+        store = open_store(name, timeout_s=0.5)
     async with store:
         yield store
 

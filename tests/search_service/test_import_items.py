@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cir
 from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import catalog_pb2_grpc
@@ -24,6 +25,7 @@ from service_runtime.errors import ServiceError
 from tests.refused import refused
 from tests.search_service.either_engine import ENGINES, Service, running_service
 from tests.search_service.neighbours import FINGERPRINT, UNREADABLE, features_of
+from tests.vector_store.grpc_stand_in import StandIn
 from vector_store.types import VersionState
 
 pytestmark = pytest.mark.service
@@ -114,6 +116,32 @@ async def test_items_are_written_and_answered_in_order(service: Service) -> None
     assert answers[-1].last_item_id == "item-0021"
     assert not any(answer.errors for answer in answers)
     check(await stored(service), range(22))
+
+
+@pytest.mark.slow
+async def test_an_import_outlives_a_server_of_the_store_that_is_away(tmp_path: Path) -> None:
+    server = StandIn()
+    await server.start()
+    away: list[asyncio.Task[None]] = []
+
+    def go_away(progress: cir.Imported) -> None:
+        if progress.done >= 12 and not away:
+            away.append(asyncio.create_task(server.restart(away_s=1.5)))
+
+    items = [cir.ItemWrite(f"item-{n:04d}", content=b"picture %d" % n) for n in range(40)]
+    async with (
+        running_service(f"qdrant://127.0.0.1:{server.port}", tmp_path) as service,
+        cir.AsyncClient(service.address) as client,
+    ):
+        await start_version(service)
+        service.embedder.delay = 0.02
+        done = await client.import_items("shop", "v0002", items, batch_items=4, on_progress=go_away)
+        await away[0]
+        assert (done.done, done.written, done.rejected) == (40, 40, 0)
+        check(await stored(service), range(40))
+        # The store gave up while its server was away: what was not answered for was embedded again.
+        assert 40 < service.embedder.images <= 80
+    await server.stop()
 
 
 async def test_bad_items_fail_alone_with_their_places(local: Service) -> None:
