@@ -37,11 +37,15 @@ class BenchmarkQueries:
     def read(cls, manifests: Sequence[Path]) -> BenchmarkQueries:
         """Read triplet manifests (JSON Lines); names in them are relative to their folder.
 
+        Of a manifest with several splits the training split is left out: what a model was trained on says
+        nothing of it.
+
         Raises:
             StartupError: a manifest that cannot be read.
         """
         queries: list[tuple[str, BenchmarkQuery]] = []
         for manifest in manifests:
+            found: list[tuple[bool, str, BenchmarkQuery]] = []
             folder = manifest.resolve().parent
             try:
                 rows = [
@@ -57,9 +61,11 @@ class BenchmarkQueries:
                         frozenset(str(folder / name) for name in targets),
                         tuple(str(folder / name) for name in row.get("group", ())),
                     )
-                    queries.append((str(folder / row["reference"]), query))
+                    found.append((row.get("split") == "train", str(folder / row["reference"]), query))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise StartupError(f"known_queries {manifest} cannot be read: {error!r}") from error
+            only_training = all(training for training, _, _ in found)
+            queries += [(image, query) for training, image, query in found if only_training or not training]
         return cls(queries)
 
     @property

@@ -101,7 +101,8 @@ class DemoSettings(ProgramSettings):
     known_queries: list[Path] = Field(
         default_factory=list,
         description="Triplet manifests (JSON Lines, see docs/datasets.md) next to the images of a catalog: "
-        "texts are suggested for their references, and their targets are marked.",
+        "texts are suggested for their references, and their targets are marked. The training split is left "
+        "out where a manifest has others.",
     )
     data: Path = Field(
         Path("cir-web"), description="Folder for thumbnails and uploads; made when it is missing."

@@ -6,12 +6,7 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -20,123 +15,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from garments.catalog import make_catalog
-from garments.render import render
+from tests.web_demo.browsing import CHROMIUM, HOSTILE, Demo, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "clothing" / "images"
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
     pytest.mark.service,
     pytest.mark.browser,
 ]
-HOSTILE = "<script>window.hit=1</script>\"'><img src=x onerror=window.hit=1> ‮ 👗 " + "long" * 60
-
-
-@dataclass
-class Demo:
-    """The stack: where its page is, its process, and the drawn catalog."""
-
-    url: str
-    process: subprocess.Popen[str]
-    folder: Path
-    data: Path
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    root = tmp_path_factory.mktemp("web")
-    folder, data = root / "garments", root / "data"
-    made = make_catalog(folder, size=600, seed=1, workers=2, image_size=(192, 256))
-    environment = os.environ | {"CIR_DEMO_PAGE_SIZE": "24"}
-    command = [sys.executable, "-m", "tests.web_demo.up_garments", str(data), str(made.triplets)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parents[2]
-    )
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if line.startswith("up "):
-                break
-        up = json.loads((data / "up.json").read_text())
-        for catalog, source in (("garments", made.manifest), ("hostile", hostile(root / "hostile"))):
-            index = [
-                sys.executable,
-                "-m",
-                "cir_cli",
-                "index",
-                catalog,
-                str(source),
-                "--data",
-                str(data),
-                "--quiet",
-            ]
-            subprocess.run(index, check=True, capture_output=True, timeout=120)
-        yield Demo(f"http://{up['web']}", process, folder, data)
-    finally:
-        process.terminate()
-        process.wait(60)
-        process.stdout.close()
-
-
-def hostile(folder: Path) -> Path:
-    """A catalog whose payload and ids mean harm."""
-    folder.mkdir()
-    rows = []
-    for number in range(3):
-        name = f"{number}.jpg"
-        (folder / name).write_bytes(
-            render({"kind": "hat", "colour": "red", "pattern": "plain"}, seed=number, size=(96, 128))
-        )
-        rows.append(
-            {"id": f"x{number}'\"<b>/../{number}", "image": name, "caption": HOSTILE, "colour": "<i>red</i>"}
-        )
-    manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return manifest
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, demo: Demo) -> Iterator[Page]:
-    context = browser.new_context(base_url=demo.url, viewport={"width": 1280, "height": 900}, locale="en-GB")
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    yield page
-    context.close()
-    assert not [text for text in problems if "Failed to load resource" not in text]
-
-
-def until(page: Page, condition: str) -> None:
-    """Wait until an expression is true. Playwright's own waiting needs what the pages' policy forbids."""
-    for _ in range(150):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(100)
-    pytest.fail(f"{condition} did not come true on {page.url}")
-
-
-def ids(page: Page) -> list[str]:
-    """Return the results by their names and scores, in order."""
-    return [re.sub(r"\s+", " ", text) for text in page.locator(".grid .card .caption").all_inner_texts()]
 
 
 def order(page: Page) -> list[str]:
@@ -160,7 +52,7 @@ def test_three_turns_end_at_a_known_target(page: Page, demo: Demo) -> None:
 
 def test_a_known_text_is_suggested_and_its_target_marked(page: Page, demo: Demo) -> None:
     rows = [json.loads(line) for line in (demo.folder / "triplets.jsonl").read_text().splitlines()]
-    asked = next(row for row in rows if "reference" in row)
+    asked = next(row for row in rows if "reference" in row and row["split"] == "test")
     page.goto(f"/?c=garments&i0={Path(asked['reference']).stem}")
     page.get_by_role("group", name="Try").get_by_role("button", name=asked["text"], exact=True).click()
     page.wait_for_url(re.compile("x0="))

@@ -148,6 +148,13 @@ def test_benchmark_queries_are_found_by_their_image(tmp_path: Path) -> None:
     assert asked.targets == {str(tmp_path / "images/b.jpg")}
     assert known.find(reference, "in green") is None
     assert known.of("elsewhere") == ()
+    splits = [
+        {"reference": f"images/{name}.jpg", "text": name, "target": "images/b.jpg", "split": name}
+        for name in ("train", "val", "test")
+    ]
+    for kept, left in ((splits, ["val", "test"]), (splits[:1], ["train"])):
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        assert [Path(path).stem for path in BenchmarkQueries.read([manifest]).references] == left
     manifest.write_text("no json\n")
     with pytest.raises(StartupError, match=r"triplets\.jsonl cannot be read"):
         BenchmarkQueries.read([manifest])
