@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import closing
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -13,12 +17,14 @@ from cir import feature_calls, requests
 from cir.async_client_methods import AsyncClientMethods
 from cir.channel import TlsFiles, call_timeout, metadata
 from cir.connection import AsyncConnection, connection_to
+from cir.create import IndexSettings
 from cir.errors import CirError, from_rpc_error
 from cir.import_stream import import_items_async
 from cir.imports import METHOD, Import, Imported, OnProgress, no_progress
 from cir.items import ItemWrite
 from cir.models import SearchAnswer
 from cir.requests import Call, Page, build_call
+from cir.uploads import Importing, Uploaded, UploadOptions, upload_steps
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -108,7 +114,8 @@ class AsyncClient(AsyncClientMethods):
         items: Iterable[ItemWrite],
         *,
         token: str = "",
-        batch_items: int = 64,
+        batch_size: int = 64,
+        parallel: int = 1,
         on_progress: OnProgress = no_progress,
         retry_seconds: float = 60.0,
     ) -> Imported:
@@ -118,8 +125,57 @@ class AsyncClient(AsyncClientMethods):
             method: Any = self._connections["search"].channel().stream_stream(METHOD)
             return method(metadata=self._metadata, wait_for_ready=self._wait_for_ready)
 
-        state = Import(catalog, version, items, token=token, batch_items=batch_items)
-        return await import_items_async(state, open_stream, self._translate, on_progress, retry_seconds)
+        state = Import(catalog, version, items, token=token, batch_size=batch_size, parallel=parallel)
+        with closing(state):
+            return await import_items_async(state, open_stream, self._translate, on_progress, retry_seconds)
+
+    async def upload(
+        self,
+        catalog: str,
+        items: Iterable[ItemWrite],
+        *,
+        schema: Mapping[str, str] | None = None,
+        index: IndexSettings | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        parallel: int = 4,
+        on_progress: OnProgress = no_progress,
+        publish: bool = True,
+        max_reject_share: float = 0.5,
+        retry_seconds: float = 60.0,
+        finish_timeout: float = 3600.0,
+    ) -> Uploaded:
+        """Do as `Client.upload`; items are taken and images read on threads."""
+        options = UploadOptions(catalog, schema, index, resume, publish, max_reject_share, finish_timeout)
+        steps = upload_steps(options, secrets.token_hex(16))
+        do = partial(
+            self._step,
+            catalog,
+            items,
+            batch_size=batch_size,
+            parallel=parallel,
+            on_progress=on_progress,
+            retry_seconds=retry_seconds,
+        )
+        step = next(steps)
+        while True:
+            try:
+                answer = await do(step)
+            except CirError as error:
+                step = steps.throw(error)
+                continue
+            try:
+                step = steps.send(answer)
+            except StopIteration as done:
+                uploaded: Uploaded = done.value
+                return uploaded
+
+    async def _step(
+        self, catalog: str, items: Iterable[ItemWrite], step: Call[Any] | Importing, **options: Any
+    ) -> Any:
+        if isinstance(step, Call):
+            return await self.run(step)
+        return await self.import_items(catalog, step.version, items, token=step.token, **options)
 
     def _translate(self, error: grpc.RpcError) -> CirError:
         return from_rpc_error(error, address=self.address, timeout=self.timeout)

@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -45,17 +46,66 @@ class Imported:
     token: str
 
 
+class _ReadAhead:
+    """Items in order, with what makes their messages: on threads ahead of time where there are several."""
+
+    def __init__(self, items: Iterator[ItemWrite], threads: int) -> None:
+        self._items = items
+        self._ahead: deque[tuple[ItemWrite, Callable[[], catalog_pb2.ItemWrite]]] = deque()
+        self._executor = ThreadPoolExecutor(threads, "cir-upload") if threads > 1 else None
+        self._room = 2 * threads if threads > 1 else 1
+        # Raised by the items where they are taken ahead; its turn comes after those before it.
+        self._error: Exception | None = None
+
+    def next(self) -> tuple[ItemWrite, Callable[[], catalog_pb2.ItemWrite]] | None:
+        """Return the next item and a function that returns its message; None when there are no more."""
+        while len(self._ahead) < self._room and self._error is None:
+            try:
+                item = next(self._items, None)
+            except Exception as error:
+                self._error = error
+                break
+            if item is None:
+                break
+            message = item.message
+            if self._executor is not None:
+                message = self._executor.submit(message).result
+            self._ahead.append((item, message))
+        if self._ahead:
+            return self._ahead.popleft()
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def skip(self) -> ItemWrite | None:
+        """Return the next item without reading its image."""
+        return self._ahead.popleft()[0] if self._ahead else next(self._items, None)
+
+    def close(self) -> None:
+        """End the threads; what they are at is not waited for."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+
 class Import:
     """The state of an import over all its streams."""
 
     def __init__(
-        self, catalog: str, version: str, items: Iterable[ItemWrite], *, token: str, batch_items: int
+        self,
+        catalog: str,
+        version: str,
+        items: Iterable[ItemWrite],
+        *,
+        token: str,
+        batch_size: int,
+        parallel: int,
     ) -> None:
-        if batch_items < 1:
-            raise InvalidArgument(f"batch_items is {batch_items}; expected 1 or more", field="batch_items")
+        for name, number in (("batch_size", batch_size), ("parallel", parallel)):
+            if number < 1:
+                raise InvalidArgument(f"{name} is {number}; expected 1 or more", field=name)
         self._parent = version_name(catalog, version)
-        self._items: Iterator[ItemWrite] = iter(items)
-        self._batch_items = batch_items
+        self._items = _ReadAhead(iter(items), parallel)
+        self._batch_size = batch_size
         self.token = token or secrets.token_hex(16)
         # Items taken from `_items`, and those that came along without a place in a message.
         self._taken = 0
@@ -115,13 +165,17 @@ class Import:
         found = tuple(self._errors[index] for index in sorted(self._errors))
         return Imported(last.next_index, last.written, last.rejected, found, self.token)
 
+    def close(self) -> None:
+        """End the threads that read images."""
+        self._items.close()
+
     def _next_request(self) -> catalog_pb2.ImportItemsRequest | None:
         if self._to_send:
             return self._to_send.popleft()
         items: list[catalog_pb2.ItemWrite] = []
         size = 0
         first = self._taken - len(self._left)
-        while len(items) < self._batch_items and (item := self._next_item()) is not None:
+        while len(items) < self._batch_size and (item := self._next_item()) is not None:
             size += item.ByteSize()
             if items and size > _MESSAGE_BYTES:
                 self._left.appendleft(item)
@@ -136,13 +190,14 @@ class Import:
     def _next_item(self) -> catalog_pb2.ItemWrite | None:
         if self._left:
             return self._left.popleft()
-        item = next(self._items, None)
-        if item is None:
+        found = self._items.next()
+        if found is None:
             return None
+        item, message = found
         index = self._taken
         self._taken += 1
         try:
-            return item.message()
+            return message()
         except InvalidArgument as error:
             # It keeps its place, where the service refuses it; the reason is known here.
             self._own_errors[index] = ItemError(index, item.id, error.code, error.reason, error.message)
@@ -151,7 +206,7 @@ class Import:
     def _skip(self, answer: catalog_pb2.ImportItemsResponse) -> None:
         last: ItemWrite | None = None
         while self._taken < answer.next_index:
-            last = next(self._items, None)
+            last = self._items.skip()
             if last is None:
                 raise InvalidArgument(
                     f"{answer.next_index} items are done by this token, but there are {self._taken}; give "

@@ -47,6 +47,7 @@ from cir.requests import search as query
 from cir.tables.frames import FrameItems
 from cir.tables.results import to_arrow, to_pandas, to_polars
 from cir.turns import Turn
+from cir.uploads import Uploaded
 from cir.vectors import Features
 
 __all__ = [
@@ -101,6 +102,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Updated",
+    "Uploaded",
     "Version",
     "Written",
     "query",

@@ -53,7 +53,7 @@ def import_all(client: cir.Client, tmp_path: Path) -> cir.Imported:
     def note(progress: cir.Imported) -> None:
         seen.append(progress.done)
 
-    done = client.import_items("new", version.name, wanted, batch_items=6, on_progress=note)
+    done = client.import_items("new", version.name, wanted, batch_size=6, on_progress=note)
     assert seen == sorted(seen)
     assert seen[-1] == 50
     assert client.finish_version("new", version.name, expected_items=48).state == "ready"
@@ -89,9 +89,9 @@ async def test_a_program_that_is_started_again_goes_on(service: Service) -> None
             raise RuntimeError("out of items")
 
         with pytest.raises(RuntimeError, match="out of items"):
-            await client.import_items("new", version, broken(), token="t", batch_items=4)
+            await client.import_items("new", version, broken(), token="t", batch_size=4)
         embedded = service.embedder.images
-        done = await client.import_items("new", version, items(40), token="t", batch_items=4)
+        done = await client.import_items("new", version, items(40), token="t", batch_size=4)
         assert (done.done, done.written, done.errors) == (40, 40, ())
         assert service.embedder.images < embedded + 40
         # The token of other items.
@@ -116,14 +116,14 @@ async def test_streams_that_break_are_opened_again(service: Service) -> None:
                 breaks += 1
                 raise cir.Unavailable("broken here") from None
 
-        first = client.import_items("new", version, items(40), token="t", batch_items=4, on_progress=note)
+        first = client.import_items("new", version, items(40), token="t", batch_size=4, on_progress=note)
         for attempt in range(4):
             try:
                 done = await (
                     first
                     if attempt == 0
                     else client.import_items(
-                        "new", version, items(40), token="t", batch_items=4, on_progress=note
+                        "new", version, items(40), token="t", batch_size=4, on_progress=note
                     )
                 )
                 break

@@ -84,7 +84,7 @@ async def test_killed_services_lose_nothing(tmp_path: Path) -> None:
                     await client.create_version("shop")
                     embedder.delay = 0.05
                     importing = asyncio.ensure_future(
-                        client.import_items("shop", "v0002", items, batch_items=BATCH, retry_seconds=120)
+                        client.import_items("shop", "v0002", items, batch_size=BATCH, retry_seconds=120)
                     )
                 if life < KILLS:
                     reached = asyncio.ensure_future(
