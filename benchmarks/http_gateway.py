@@ -11,20 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import httpx
 import numpy as np
 
+from benchmarks._garments_up import CATALOG, garments_up
 from cir.async_client import AsyncClient
-from cir_cli.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
-from cir_cli.local.processes import running
-from cir_cli.local.readiness import free_ports
-from cir_cli.run_index import run_index
-from garments.catalog import make_catalog
 
 _CLIENTS = 16
 _LIMIT = 24
@@ -36,32 +30,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        made = make_catalog(Path(name) / "garments", size=600, seed=1, workers=2, image_size=(192, 256))
-        search, embedder, combiner, http = free_ports(4)
-        up = UpOptions(
-            Path(name) / "data",
-            SHIPPED_MODEL,
-            SHIPPED,
-            "127.0.0.1",
-            search,
-            embedder,
-            combiner,
-            http_port=http,
-        )
-        with running(up, start_timeout=120, on_serving=lambda spec: None):
-            run_index(
-                catalog="garments",
-                path=made.manifest,
-                root=None,
-                text_fields=(),
-                image_base="",
-                store_url=up.store,
-                store_api_key="",
-                embedder=f"127.0.0.1:{embedder}",
-                quiet=True,
-            )
-            asyncio.run(measure(search, http, options.calls, options.seconds))
+    with garments_up(600, http=True) as up:
+        asyncio.run(measure(up.port, up.http_port, options.calls, options.seconds))
 
 
 async def measure(search: int, http: int, calls: int, seconds: float) -> None:
@@ -71,17 +41,17 @@ async def measure(search: int, http: int, calls: int, seconds: float) -> None:
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{http}", timeout=30) as web,
     ):
         rng = np.random.default_rng(1)
-        dimension = (await client.catalog("garments")).published.dimension  # type: ignore[union-attr]
+        dimension = (await client.catalog(CATALOG)).published.dimension  # type: ignore[union-attr]
 
         async def over_grpc() -> None:
             query = rng.normal(size=dimension).astype(np.float32)
-            await client.search("garments", features=query, limit=_LIMIT)
+            await client.search(CATALOG, features=query, limit=_LIMIT)
 
         async def over_http() -> None:
             query = [float(value) for value in rng.normal(size=dimension)]
             turn = {"reference": {"features": {"rows": [{"values": query}], "dimension": dimension}}}
             body = {"turns": [turn], "limit": _LIMIT}
-            (await web.post("/v1/catalogs/garments:search", json=body)).raise_for_status()
+            (await web.post(f"/v1/catalogs/{CATALOG}:search", json=body)).raise_for_status()
 
         doors: dict[str, Callable[[], Awaitable[None]]] = {"gRPC": over_grpc, "HTTP": over_http}
         taken: dict[str, list[float]] = {name: [] for name in doors}

@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
@@ -26,14 +25,9 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._garments_up import CATALOG, garments_up
 from cir.async_client import AsyncClient
 from cir.turns import Turn
-from cir_cli.local.plan import SHIPPED, SHIPPED_MODEL, UpOptions
-from cir_cli.local.processes import running
-from cir_cli.local.readiness import free_ports
-from cir_cli.run_index import run_index
-from garments.catalog import make_catalog
-from indexer.options import IndexingOptions
 from web_demo.delivery import static_versions
 
 PAGE_SIZE = 24
@@ -46,35 +40,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=200)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        made = make_catalog(Path(name) / "garments", size=600, seed=1, workers=2, image_size=(192, 256))
-        search, embedder, combiner, web = free_ports(4)
-        up = UpOptions(
-            Path(name) / "data",
-            SHIPPED_MODEL,
-            SHIPPED,
-            "127.0.0.1",
-            search,
-            embedder,
-            combiner,
-            web_port=web,
-        )
-        with running(up, start_timeout=120, on_serving=lambda spec: None):
-            run_index(
-                catalog="garments",
-                path=made.manifest,
-                root=None,
-                text_fields=(),
-                image_base="",
-                store_url=up.store,
-                store_api_key="",
-                embedder=f"127.0.0.1:{embedder}",
-                options=IndexingOptions(),
-                quiet=True,
-            )
-            report = asyncio.run(measure(search, web, options.turns))
-            chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-            visible = painted(chromium, web, 20) if chromium else []
+    with garments_up(600, web=True) as up:
+        report = asyncio.run(measure(up.port, up.web_port, options.turns))
+        chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+        visible = painted(chromium, up.web_port, 20) if chromium else []
     table = Table("", "p50 ms", "p99 ms")
     for what in WHAT:
         table.add_row(what, f"{report[f'{what}_p50_ms']:.1f}", f"{report[f'{what}_p99_ms']:.1f}")
@@ -103,13 +72,15 @@ async def measure(search: int, web: int, turns: int) -> dict[str, float]:
             await pages.get(path)
             for path in ("/", *(f"/{address}" for address in static_versions().values()))
         ]
-        wire = await pages.get("/?c=garments&x0=a+red+dress&x1=in+blue", headers={"Accept-Encoding": "gzip"})
+        wire = await pages.get(
+            f"/?c={CATALOG}&x0=a+red+dress&x1=in+blue", headers={"Accept-Encoding": "gzip"}
+        )
         for number in range(turns):
             said = [Turn(text=f"a red dress {number}"), Turn(text="in blue")]
             began = time.perf_counter()
-            await client.search("garments", turns=said, limit=PAGE_SIZE)
+            await client.search(CATALOG, turns=said, limit=PAGE_SIZE)
             seconds["search"].append(time.perf_counter() - began)
-            url = f"/?c=garments&x0=a+green+hat+{number}&x1=in+blue"
+            url = f"/?c={CATALOG}&x0=a+green+hat+{number}&x1=in+blue"
             began = time.perf_counter()
             (await pages.get(url)).raise_for_status()
             seconds["page"].append(time.perf_counter() - began)
@@ -141,7 +112,7 @@ def painted(chromium: str, web: int, pages: int) -> list[float]:
         milliseconds = []
         for number in range(pages):
             text = f"a+{('red', 'blue', 'green', 'white')[number % 4]}+dress+number+{number}"
-            page.goto(f"http://127.0.0.1:{web}/?c=garments&x0={text}", wait_until="networkidle")
+            page.goto(f"http://127.0.0.1:{web}/?c={CATALOG}&x0={text}", wait_until="networkidle")
             milliseconds.append(float(page.evaluate(largest)))
         browser.close()
     return milliseconds[1:]  # the first one starts the browser's own machinery

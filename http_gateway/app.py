@@ -12,33 +12,36 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route as Path
+from starlette.types import ASGIApp
 
 from cir.channel import HEADER
+from cir.search.v1 import catalog_pb2
 from http_gateway import embeddings, reference
-from http_gateway.codec import BadJsonError, from_message, query_values, read_json, to_message
-from http_gateway.errors import refusal, refusal_of
+from http_gateway.access import AccessLog
+from http_gateway.body import Body, receive
+from http_gateway.codec import BadJsonError, from_message, put_file, query_values, to_message
+from http_gateway.errors import RefusedError, refusal, refusal_of
 from http_gateway.rules import BadPathError, Route, routes
 from http_gateway.settings import GatewaySettings
+from service_runtime.http_server import HEALTH, Busy
+from service_runtime.logging import REQUEST_ID
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 # What takes longer to read than a call to another thread does.
 _LARGE = 64 * 1024
+_VERBS = ["GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"]
+# The addresses that are not of the contract, which routes go by first.
+_OWN = {HEALTH: {"GET"}, "/openapi.json": {"GET"}, "/docs": {"GET"}, "/v1/embeddings": {"POST"}}
+_KEY_CHECK = "/cir.search.v1.CatalogService/ListCatalogs"
 Metadata = Sequence[tuple[str, str]]
 T = TypeVar("T")
-
-
-class RefusedError(Exception):
-    """A request that no call was made of."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__()
-        self.response = response
 
 
 class Gateway:
@@ -51,26 +54,39 @@ class Gateway:
         self._search = search
         self._embedder = embedder
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         """Return the ASGI application."""
+        busy = refusal(
+            grpc.StatusCode.UNAVAILABLE, "too many requests are under way", headers={"Retry-After": "1"}
+        )
+        return AccessLog(Busy(self._routes(), self._settings.max_requests, busy))
+
+    def _routes(self) -> Starlette:
         origins = self._settings.cors_origins
         cors = Middleware(
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", HEADER, "x-timeout-seconds"],
-            expose_headers=["retry-after", "x-request-id"],
+            allow_headers=["authorization", "content-type", HEADER, REQUEST_ID, "x-timeout-seconds"],
+            expose_headers=["retry-after", REQUEST_ID],
         )
         return Starlette(
             routes=[
-                Path("/healthz", self.health),
+                Path(HEALTH, self.health),
                 Path("/openapi.json", self.openapi),
                 Path("/docs", self.docs),
                 Path("/v1/embeddings", self.embeddings, methods=["POST"]),
-                Path("/{path:path}", self.call, methods=["GET", "POST", "DELETE", "PUT", "PATCH"]),
+                Path("/{path:path}", self.call, methods=_VERBS),
             ],
-            middleware=[*([cors] if origins else []), Middleware(GZipMiddleware, minimum_size=1000)],
-            exception_handlers={RefusedError: _refused},
+            middleware=[
+                *([cors] if origins else []),
+                Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
+            ],
+            exception_handlers={
+                RefusedError: _refused,
+                HTTPException: _no_such_route,
+                Exception: _failed,
+            },
         )
 
     async def health(self, request: Request) -> Response:
@@ -90,9 +106,12 @@ class Gateway:
 
     async def call(self, request: Request) -> Response:
         """Make the call that a request means."""
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": ", ".join(_allowed(request))})
         route, fields = _find(request)
-        body = await self._body(request) if route.has_body else b""
-        message = await _off_loop(len(body), lambda: _to_request(route, fields, request, body))
+        request.state.call = route.path
+        body = await receive(request, self._settings, forms=route.takes_files) if route.has_body else Body()
+        message = await _off_loop(len(body.content), lambda: _to_request(route, fields, request, body))
         answer = await self._ask(self._search, route.path, message, request)
         response = GetMessageClass(route.response)()
         try:
@@ -103,17 +122,19 @@ class Gateway:
 
     async def embeddings(self, request: Request) -> Response:
         """Embed texts and images in the shape that OpenAI's clients send."""
+        request.state.call = "embeddings"
         if self._embedder is None:
             return refusal(grpc.StatusCode.UNIMPLEMENTED, "this gateway was given no embedder: --embedder")
-        body = await self._body(request)
+        body = await receive(request, self._settings, forms=True)
         try:
-            asked = await _off_loop(len(body), lambda: embeddings.read(read_json(body)))
+            asked = await _off_loop(len(body.content), lambda: embeddings.read(*body.read()))
         except BadJsonError as error:
-            return refusal(_INVALID, str(error), field=error.field)
+            return refusal(_INVALID, str(error)[:800], field=error.field[:200])
+        # The embedder may know no keys: whoever may not search may not embed.
+        await self._ask(self._search, _KEY_CHECK, catalog_pb2.ListCatalogsRequest(page_size=1), request)
+        work = embeddings.answer(asked, self._embedder, self._metadata(request), self._timeout(request))
         try:
-            return await embeddings.answer(
-                asked, self._embedder, self._metadata(request), self._timeout(request)
-            )
+            return await _while_there(request, work)
         except grpc.aio.AioRpcError as error:
             return refusal_of(error)
 
@@ -123,16 +144,17 @@ class Gateway:
         Raises:
             RefusedError: the service refused the call, or cannot be reached.
         """
+        method: Callable[..., Awaitable[bytes]] = channel.unary_unary(path)
+        work = method(
+            message.SerializeToString(), metadata=self._metadata(request), timeout=self._timeout(request)
+        )
         try:
-            method: Callable[..., Awaitable[bytes]] = channel.unary_unary(path)
-            return await method(
-                message.SerializeToString(), metadata=self._metadata(request), timeout=self._timeout(request)
-            )
+            return await _while_there(request, work)
         except grpc.aio.AioRpcError as error:
             raise RefusedError(refusal_of(error)) from error
 
     def _metadata(self, request: Request) -> Metadata:
-        """Return the key of a request, as the services take it.
+        """Return the key of a request, as the services take it, and its id.
 
         Raises:
             RefusedError: a key that cannot be sent.
@@ -143,7 +165,7 @@ class Gateway:
             raise RefusedError(
                 refusal(grpc.StatusCode.UNAUTHENTICATED, "a key has printable ASCII characters only")
             )
-        return ((HEADER, key),) if key else ()
+        return ((REQUEST_ID, request.state.request_id), *(((HEADER, key),) if key else ()))
 
     def _timeout(self, request: Request) -> float:
         """Return the seconds that a call may take.
@@ -160,35 +182,26 @@ class Gateway:
             raise RefusedError(refusal(_INVALID, "X-Timeout-Seconds is no number of seconds above 0"))
         return min(seconds, self._settings.timeout_seconds)
 
-    async def _body(self, request: Request) -> bytes:
-        """Return the body of a request.
 
-        Raises:
-            RefusedError: it is no JSON, too large, or does not come.
-        """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        most = self._settings.max_body_bytes
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > most:
-            raise RefusedError(refusal(_INVALID, f"the body has more than {most} bytes", status=413))
-        received = bytearray()
-        try:
-            async with asyncio.timeout(self._settings.body_seconds):
-                async for piece in request.stream():
-                    received += piece
-                    if len(received) > most:
-                        raise RefusedError(
-                            refusal(_INVALID, f"the body has more than {most} bytes", status=413)
-                        )
-        except TimeoutError as error:
-            raise RefusedError(
-                refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "the body did not come", status=408)
-            ) from error
-        except ClientDisconnect as error:
-            raise RefusedError(refusal(grpc.StatusCode.CANCELLED, "the client is gone")) from error
-        if received and kind != "application/json":
-            raise RefusedError(refusal(_INVALID, "the body's Content-Type is application/json", status=415))
-        return bytes(received)
+def _raw_path(request: Request) -> str:
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return raw.decode("latin-1").partition("?")[0]
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the verbs that an address takes.
+
+    Raises:
+        RefusedError: there is no such address.
+    """
+    try:
+        verbs = {route.verb for route in routes() if route.match(_raw_path(request)) is not None}
+    except BadPathError as error:
+        raise RefusedError(refusal(_INVALID, str(error))) from error
+    verbs |= _OWN.get(request.url.path, set())
+    if not verbs:
+        raise RefusedError(refusal(grpc.StatusCode.NOT_FOUND, "there is no such address; all are on /docs"))
+    return sorted(verbs | {"OPTIONS"} | ({"HEAD"} if "GET" in verbs else set()))
 
 
 def _find(request: Request) -> tuple[Route, dict[str, str]]:
@@ -197,29 +210,24 @@ def _find(request: Request) -> tuple[Route, dict[str, str]]:
     Raises:
         RefusedError: there is no such route, or not by this verb.
     """
-    raw = (
-        (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1").partition("?")[0]
-    )
-    verbs = set()
-    try:
-        for route in routes():
-            fields = route.match(raw)
-            if fields is None:
-                continue
-            if route.verb == request.method:
-                return route, dict(fields)
-            verbs.add(route.verb)
-    except BadPathError as error:
-        raise RefusedError(refusal(_INVALID, str(error))) from error
-    if verbs:
-        allow = {"Allow": ", ".join(sorted(verbs))}
-        raise RefusedError(
-            refusal(grpc.StatusCode.UNIMPLEMENTED, "not by this method", status=405, headers=allow)
+    allowed = _allowed(request)
+    verb = "GET" if request.method == "HEAD" else request.method
+    path = _raw_path(request)
+    for route in routes():
+        fields = route.match(path) if route.verb == verb else None
+        if fields is not None:
+            return route, dict(fields)
+    raise RefusedError(
+        refusal(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"not by this method, but by {', '.join(allowed)}",
+            status=405,
+            headers={"Allow": ", ".join(allowed)},
         )
-    raise RefusedError(refusal(grpc.StatusCode.NOT_FOUND, "there is no such address; all are on /docs"))
+    )
 
 
-def _to_request(route: Route, fields: dict[str, str], request: Request, body: bytes) -> Message:
+def _to_request(route: Route, fields: dict[str, str], request: Request, body: Body) -> Message:
     """Return the message of a call.
 
     Raises:
@@ -229,11 +237,14 @@ def _to_request(route: Route, fields: dict[str, str], request: Request, body: by
         pairs = request.query_params.multi_items()
         if route.has_body and pairs:
             raise BadJsonError("this call takes no parameters beside its body", pairs[0][0][:100])
-        value = read_json(body) if route.has_body else query_values(pairs, route.request, fields)
+        value, files = body.read() if route.has_body else (query_values(pairs, route.request, fields), {})
         for name in fields:
             if name in value or route.request.fields_by_name[name].json_name in value:
                 raise BadJsonError(f"{name} is in the path", name)
-        return to_message({**value, **fields}, route.request)
+        message = to_message({**value, **fields}, route.request)
+        for path, content in files.items():
+            put_file(message, path, content)
+        return message
     except BadJsonError as error:
         raise RefusedError(refusal(_INVALID, str(error)[:800], field=error.field[:200])) from error
 
@@ -243,6 +254,39 @@ async def _off_loop(size: int, work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work) if size > _LARGE else work()
 
 
+async def _while_there(request: Request, work: Awaitable[T]) -> T:
+    """Return what `work` comes to; it is cancelled when the client of the request has gone.
+
+    Raises:
+        RefusedError: the client has gone.
+    """
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise RefusedError(refusal(grpc.StatusCode.CANCELLED, "the client has gone"))
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)  # noqa: S101  # registered for it
     return error.response
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
+    return refusal(
+        grpc.StatusCode.UNIMPLEMENTED, error.detail, status=error.status_code, headers=error.headers
+    )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return refusal(grpc.StatusCode.INTERNAL, "internal error; the gateway's log has it under the request id")

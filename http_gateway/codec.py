@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from math import isfinite, isnan
 from typing import Any, cast
 
+import numpy as np
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -21,6 +25,7 @@ _VALUE = "cir.common.v1.Value"
 _PAYLOAD = "cir.common.v1.Payload"
 # Of both alphabets, as protobuf reads them; what is neither would be passed over.
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_PATH_PART = re.compile(r"(\w+)(?:\[(\d{1,6})\])?", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 _BOOLS = {"true": True, "false": False}
 
@@ -80,9 +85,51 @@ def to_message(value: Mapping[str, Any], descriptor: Descriptor) -> Message:
 
 def from_message(message: Message) -> dict[str, Any]:
     """Return a message as a JSON object."""
-    written: dict[str, Any] = json_format.MessageToDict(message)
-    result: dict[str, Any] = _out(written, cast(Descriptor, message.DESCRIPTOR))
-    return result
+    writers = _writers(cast(Descriptor, message.DESCRIPTOR))
+    written = {}
+    for field, value in message.ListFields():
+        name, write = writers[field.number]
+        written[name] = write(value)
+    return written
+
+
+def put_file(message: Message, path: str, content: bytes) -> None:
+    """Set the field of bytes that a path names, such as `turns[0].reference.image`.
+
+    Places of a list are those of the request, or the next one.
+
+    Raises:
+        BadJsonError: the path names no such field, or one that is set.
+    """
+    *owners, name = path.split(".")
+    for owner in owners:
+        found = _PATH_PART.fullmatch(owner)
+        field = _field(cast(Descriptor, message.DESCRIPTOR), found[1]) if found else None
+        inner = field.message_type if field is not None else None
+        if found is None or field is None or inner is None or inner.GetOptions().map_entry:
+            raise _no_file(path)
+        if field.is_repeated is (found[2] is None):
+            raise _no_file(path)
+        value = getattr(message, field.name)
+        message = _element(value, int(found[2]), path) if field.is_repeated else value
+    field = _field(cast(Descriptor, message.DESCRIPTOR), name)
+    if field is None or field.type != FieldDescriptor.TYPE_BYTES or field.is_repeated:
+        raise _no_file(path)
+    one_of = field.containing_oneof
+    if message.WhichOneof(one_of.name) if one_of else getattr(message, field.name):
+        raise BadJsonError(f"{path[:100]}: the request has a value for it already", path[:100])
+    setattr(message, field.name, content)
+
+
+def _no_file(path: str) -> BadJsonError:
+    return BadJsonError(f"no file can be {path[:100]!r}: that is no field of bytes", path[:100])
+
+
+def _element(values: Any, number: int, path: str) -> Message:
+    if number > len(values):
+        raise BadJsonError(f"{path[:100]}: the request has {len(values)} before it", path[:100])
+    element: Message = values.add() if number == len(values) else values[number]
+    return element
 
 
 def query_values(
@@ -211,40 +258,69 @@ def _one_kind(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return values
 
 
-def _out(value: Any, descriptor: Descriptor) -> Any:
-    """Return protobuf's own JSON with payload values as plain ones."""
-    if descriptor.full_name == _VALUE:
-        return _value_out(value)
-    if descriptor.full_name == _PAYLOAD:
-        return {name: _value_out(one) for name, one in value.get("fields", {}).items()}
-    if not isinstance(value, dict) or descriptor.full_name.startswith("google."):
+@cache
+def _writers(descriptor: Descriptor) -> Mapping[int, tuple[str, Callable[[Any], Any]]]:
+    """Return name and writer of each field by its number: half the time of protobuf's own JSON."""
+    return {field.number: (field.json_name, _writer(field)) for field in descriptor.fields}
+
+
+def _writer(field: FieldDescriptor) -> Callable[[Any], Any]:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        one = _single_writer(field.message_type.fields_by_name["value"])
+        return lambda values: {key: one(value) for key, value in values.items()}
+    single = _single_writer(field)
+    return (lambda values: [single(value) for value in values]) if field.is_repeated else single
+
+
+def _single_writer(field: FieldDescriptor) -> Callable[[Any], Any]:
+    if field.message_type is not None:
+        return _MESSAGES.get(field.message_type.full_name, from_message)
+    if field.enum_type is not None:
+        names = {value.number: value.name for value in field.enum_type.values}
+        return lambda number: names.get(number, number)
+    return _SCALARS.get(field.type, _as_it_is)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _number_out(value: float) -> float | str:
+    """Return a number, or the name that protobuf's JSON has for what JSON has no number for."""
+    if isfinite(value):
         return value
-    written = {}
-    for name, one in value.items():
-        field = _field(descriptor, name)
-        inner = field.message_type if field is not None else None
-        if field is None or inner is None:
-            written[name] = one
-        elif inner.GetOptions().map_entry:
-            to = inner.fields_by_name["value"].message_type
-            written[name] = {key: _out(each, to) for key, each in one.items()} if to is not None else one
-        elif isinstance(one, list):
-            written[name] = [_out(each, inner) for each in one]
-        else:
-            written[name] = _out(one, inner)
-    return written
+    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-_PLAIN: Mapping[str, Callable[[Any], Any]] = {
-    "nullValue": lambda value: None,
-    "integerValue": int,
-    "datetimeValue": lambda value: {"datetime": value},
-    "geoValue": lambda value: {"latitude": 0.0, "longitude": 0.0} | value,
-    "listValue": lambda value: [_value_out(one) for one in value.get("values", [])],
+def _value_out(value: Message) -> Any:
+    kind = value.WhichOneof("kind")
+    return _PLAIN.get(kind, _as_it_is)(getattr(value, kind)) if kind else None
+
+
+def _geo_out(point: Any) -> dict[str, float | str]:
+    return {"latitude": _number_out(point.latitude), "longitude": _number_out(point.longitude)}
+
+
+_SCALARS: Mapping[int, Callable[[Any], Any]] = {
+    FieldDescriptor.TYPE_INT64: str,
+    FieldDescriptor.TYPE_UINT64: str,
+    FieldDescriptor.TYPE_DOUBLE: _number_out,
+    # The shortest number of 32 bits, as protobuf writes it.
+    FieldDescriptor.TYPE_FLOAT: lambda value: _number_out(float(str(np.float32(value)))),
+    FieldDescriptor.TYPE_BYTES: lambda value: b64encode(value).decode(),
 }
-
-
-def _value_out(value: Mapping[str, Any]) -> Any:
-    for kind, content in value.items():
-        return _PLAIN.get(kind, lambda plain: plain)(content)
-    return None
+_MESSAGES: Mapping[str, Callable[[Any], Any]] = {
+    _VALUE: _value_out,
+    _PAYLOAD: lambda payload: {name: _value_out(value) for name, value in payload.fields.items()},
+    **dict.fromkeys(
+        ("google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"),
+        lambda message: message.ToJsonString(),
+    ),
+}
+_PLAIN: Mapping[str, Callable[[Any], Any]] = {
+    "null_value": lambda value: None,
+    "float_value": _number_out,
+    "datetime_value": lambda value: {"datetime": value.ToJsonString()},
+    "geo_value": _geo_out,
+    "list_value": lambda value: [_value_out(one) for one in value.values],
+}

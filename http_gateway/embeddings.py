@@ -30,8 +30,10 @@ class Asked:
     as_base64: bool
 
 
-def read(body: Mapping[str, Any]) -> Asked:
+def read(body: Mapping[str, Any], files: Mapping[str, bytes]) -> Asked:
     """Read a request's body. `model` and `user` are taken and not used: the embedder holds one model.
+
+    `files` are images behind the inputs that are texts, each under its place: `input[2]`.
 
     Raises:
         BadJsonError: it is none.
@@ -40,9 +42,9 @@ def read(body: Mapping[str, Any]) -> Asked:
     if unknown:
         name = min(unknown)
         raise BadJsonError(f"there is no field {name[:100]!r}", name[:100])
-    given = body.get("input")
-    inputs = given if isinstance(given, list) else [given]
-    if not 0 < len(inputs) <= _MOST_INPUTS or not all(isinstance(one, str) for one in inputs):
+    given = body.get("input", [] if files else None)
+    inputs: list[Any] = given if isinstance(given, list) else [given]
+    if not 0 < len(inputs) + len(files) <= _MOST_INPUTS or not all(isinstance(one, str) for one in inputs):
         raise BadJsonError(
             f"input is a text or a list of 1 to {_MOST_INPUTS} texts, of which images are data URLs", "input"
         )
@@ -51,7 +53,12 @@ def read(body: Mapping[str, Any]) -> Asked:
         raise BadJsonError("encoding_format is float or base64", "encoding_format")
     if body.get("dimensions") is not None:
         raise BadJsonError("the model has one dimension; leave dimensions out", "dimensions")
-    return Asked([_input(one, number) for number, one in enumerate(inputs)], encoding == "base64")
+    asked = [_input(one, number) for number, one in enumerate(inputs)]
+    for name, content in files.items():
+        if name != f"input[{len(asked)}]":
+            raise BadJsonError(f"{name[:100]!r} is not the next image: input[{len(asked)}]", name[:100])
+        asked.append(content)
+    return Asked(asked, encoding == "base64")
 
 
 def _input(text: str, number: int) -> str | bytes:

@@ -40,6 +40,14 @@ HTTP: Mapping[grpc.StatusCode, int] = {
 }
 
 
+class RefusedError(Exception):
+    """A request that is answered with a refusal."""
+
+    def __init__(self, response: JSONResponse) -> None:
+        super().__init__()
+        self.response = response
+
+
 def refusal(
     code: grpc.StatusCode,
     message: str,

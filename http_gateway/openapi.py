@@ -8,6 +8,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from http_gateway.body import FORM, JSON
+from http_gateway.multipart import REQUEST
 from http_gateway.rules import Route, routes
 
 Comments = Mapping[str, str]
@@ -54,37 +56,6 @@ _KNOWN: Mapping[str, dict[str, Any]] = {
         "additionalProperties": {"$ref": "#/components/schemas/Value"},
     },
 }
-_EMBEDDINGS = {
-    "post": {
-        "operationId": "Embeddings",
-        "summary": "Embed texts and images, in the shape that OpenAI's clients send.",
-        "description": "Images are data URLs with base64. `model` is not looked at: the embedder holds one.",
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["input"],
-                        "properties": {
-                            "input": {"type": ["string", "array"], "items": {"type": "string"}},
-                            "model": {"type": "string"},
-                            "encoding_format": {"enum": ["float", "base64"]},
-                            "user": {"type": "string"},
-                        },
-                    }
-                }
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "The embeddings, in order.",
-                "content": {"application/json": {"schema": {"type": "object"}}},
-            },
-            "default": {"$ref": "#/components/responses/Refusal"},
-        },
-    }
-}
 
 
 def build(comments: Comments, version: str) -> dict[str, Any]:
@@ -105,7 +76,7 @@ def build(comments: Comments, version: str) -> dict[str, Any]:
             "responses": {
                 "Refusal": {
                     "description": "The call was refused. 429 and 503 come with Retry-After.",
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
+                    "content": {JSON: {"schema": {"$ref": "#/components/schemas/Status"}}},
                 }
             },
             "securitySchemes": {
@@ -147,18 +118,15 @@ def _operation(route: Route, comments: Comments, schemas: dict[str, Any]) -> dic
         "responses": {
             "200": {
                 "description": comments.get(route.response.full_name, "") or "The answer.",
-                "content": {"application/json": {"schema": _message(route.response, comments, schemas)}},
+                "content": {JSON: {"schema": _message(route.response, comments, schemas)}},
             },
             "default": {"$ref": "#/components/responses/Refusal"},
         },
     }
     if route.has_body:
-        _message(route.request, comments, schemas)
-        operation["requestBody"] = {
-            "content": {
-                "application/json": {"schema": {"$ref": f"#/components/schemas/{route.request.name}"}}
-            }
-        }
+        body = _message(route.request, comments, schemas)
+        content = {JSON: {"schema": body}} | ({FORM: _form(body)} if route.takes_files else {})
+        operation["requestBody"] = {"content": content}
     else:
         parameters += [
             {
@@ -171,6 +139,20 @@ def _operation(route: Route, comments: Comments, schemas: dict[str, Any]) -> dic
             if field.name not in route.fields and field.message_type is None
         ]
     return operation | ({"parameters": parameters} if parameters else {})
+
+
+def _form(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form of a request: itself in one part, and files."""
+    return {
+        "schema": {
+            "type": "object",
+            "description": "The request as JSON without its images, and each image as a file, named by the "
+            "path of the field that it is: turns[0].reference.image, items[0].content, input[0].",
+            "properties": {REQUEST: request},
+            "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
+        },
+        "encoding": {REQUEST: {"contentType": JSON}},
+    }
 
 
 def _message(descriptor: Descriptor, comments: Comments, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -235,3 +217,35 @@ def _status() -> dict[str, Any]:
             "details": {"type": "array", "items": {"type": "object"}},
         },
     }
+
+
+_EMBEDDED = {
+    "type": "object",
+    "properties": {
+        "input": {"type": ["string", "array"], "items": {"type": "string"}},
+        "model": {"type": "string"},
+        "encoding_format": {"enum": ["float", "base64"]},
+        "user": {"type": "string"},
+    },
+}
+_EMBEDDINGS = {
+    "post": {
+        "operationId": "Embeddings",
+        "summary": "Embed texts and images, in the shape that OpenAI's clients send.",
+        "description": "Images are data URLs with base64. `model` is not looked at: the embedder holds one.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": _EMBEDDED},
+                FORM: _form(_EMBEDDED),
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The embeddings, in order.",
+                "content": {JSON: {"schema": {"type": "object"}}},
+            },
+            "default": {"$ref": "#/components/responses/Refusal"},
+        },
+    }
+}

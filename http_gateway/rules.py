@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from google.api import http_pb2
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
 # The modules of the contract register its descriptors.
@@ -49,6 +49,11 @@ class Route:
     def path(self) -> str:
         """The call's path in gRPC."""
         return f"/{self.service}/{self.method}"
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether the request has fields of bytes, which files may be in place of base64."""
+        return self.has_body and _has_bytes(self.request)
 
     def match(self, raw_path: str) -> Mapping[str, str] | None:
         """Return the fields that a path holds, percent-decoded; None where it is another one's path.
@@ -104,6 +109,20 @@ def _routes(selector: str, rules: Iterable[http_pb2.HttpRule]) -> Iterable[Route
             descriptor.input_type,
             descriptor.output_type,
         )
+
+
+@cache
+def _has_bytes(descriptor: Descriptor, above: tuple[Descriptor, ...] = ()) -> bool:
+    """Return whether a field of bytes is in a message, or in one within it."""
+    return any(
+        field.type == FieldDescriptor.TYPE_BYTES
+        or (
+            field.message_type is not None
+            and field.message_type not in above
+            and _has_bytes(field.message_type, (*above, descriptor))
+        )
+        for field in descriptor.fields
+    )
 
 
 def _pattern(template: str) -> str:

@@ -8,10 +8,10 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from service_runtime.settings import CalledAddress, ProgramSettings
+from service_runtime.settings import CalledAddress, HttpSettings
 
 
-class GatewaySettings(ProgramSettings):
+class GatewaySettings(HttpSettings):
     """HTTP/JSON in front of a search service and an embedder."""
 
     model_config = SettingsConfigDict(env_prefix="CIR_HTTP_", extra="forbid", env_ignore_empty=True)
@@ -32,14 +32,8 @@ class GatewaySettings(ProgramSettings):
     )
     max_body_bytes: int = Field(48 * 1024 * 1024, ge=1, description="Bytes of a request's body.")
     body_seconds: float = Field(60.0, gt=0, description="Longest time of receiving a body.")
-    max_requests: int = Field(
-        128, ge=1, description="Requests that are answered at the same time; more get 503."
-    )
     cors_origins: list[str] = Field(
         default_factory=list,
         description="Origins whose pages may call this from a browser, as JSON, such as "
         '["https://shop.example"]; none by default, ["*"] for all.',
-    )
-    shutdown_grace_seconds: int = Field(
-        10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
     )

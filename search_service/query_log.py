@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cir.search.v1 import search_pb2 as pb
 from service_runtime.errors import StartupError
-from service_runtime.interceptor import REQUEST_ID, call_metadata
-from service_runtime.logging import get_logger
+from service_runtime.interceptor import call_metadata
+from service_runtime.logging import REQUEST_ID, get_logger
 
 # Lines that may wait for a slow disk.
 _MOST_WAITING = 10_000

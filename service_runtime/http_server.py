@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from socket import socket
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import h11
 import uvicorn
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cir.address import Address
+from service_runtime.errors import StartupError
+from service_runtime.listen import bound_listener, open_sockets, remove_socket
+from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
+from service_runtime.settings import HttpSettings
+
+S = TypeVar("S", bound=HttpSettings)
 
 #: Largest head of a request: its address, which holds the conversation, and its headers.
 MAX_HEAD_BYTES = 32 * 1024
+#: Path that says whether a process takes requests.
+HEALTH = "/healthz"
 
 
 class Busy:
-    """An ASGI application that answers 503 while another is answering as many requests as it may."""
+    """An ASGI application that gives one answer while another is answering as many requests as it may.
 
-    def __init__(self, application: ASGIApp, most: int) -> None:
+    Questions for health are always let through: a process that is busy lives.
+    """
+
+    def __init__(self, application: ASGIApp, most: int, answer: ASGIApp) -> None:
         self._application = application
         self._most = most
+        self._answer = answer
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and self._running >= self._most:
-            answer = PlainTextResponse("busy; try again", 503, {"Retry-After": "1", "Connection": "close"})
-            return await answer(scope, receive, send)
+        if self._running >= self._most and scope["type"] == "http" and not scope["path"].endswith(HEALTH):
+            return await self._answer(scope, receive, send)
         self._running += 1
         try:
             await self._application(scope, receive, send)
@@ -39,11 +54,38 @@ class Busy:
             self._running -= 1
 
 
+class Draining:
+    """An ASGI application around another that tells clients to go elsewhere once it is to stop.
+
+    Health then says 503, and answers close their connections.
+    """
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+        self.stopping = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        if not self.stopping or scope["type"] != "http":
+            await self._application(scope, receive, send)
+        elif scope["path"].endswith(HEALTH):
+            await PlainTextResponse("stopping", 503)(scope, receive, last)
+        else:
+            await self._application(scope, receive, last)
+
+
 def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
     """Return the class of connections that uvicorn opens.
 
-    A connection over `most` is closed at once. One that has not sent the whole head of a request after
-    one to two times `seconds` is closed too; uvicorn itself would wait for ever.
+    A connection over `most` is closed at once. After one to two times `seconds` one is closed too that has
+    not sent the whole head of a request, has taken nothing of an answer, or goes on with a body that has been
+    answered; uvicorn itself would wait for ever.
     """
 
     class Bounded(H11Protocol):
@@ -72,10 +114,13 @@ def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
                 super().connection_lost(exc)
 
         def _look(self) -> None:
-            """Close the connection when it waits for the same head as at the last look."""
-            waiting = (self.cycle, True) if self.conn.their_state is h11.IDLE else None
+            """Close the connection when nothing has moved since the last look: of a head, or of an answer."""
+            unsent, theirs = self.transport.get_write_buffer_size(), self.conn.their_state
+            answered = theirs is h11.SEND_BODY and self.cycle.response_complete
+            waiting = (self.cycle, unsent) if unsent or answered or theirs is h11.IDLE else None
             if waiting is not None and waiting == self._waiting:
-                self.transport.close()
+                # Closing alone would wait for what is unsent.
+                self.transport.abort() if unsent else self.transport.close()
                 return
             self._waiting = waiting
             self._looking = self.loop.call_later(seconds, self._look)
@@ -84,6 +129,17 @@ def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, draining: Draining, linger: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._linger = linger
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Let clients turn elsewhere for a while, then stop; at once after a second signal."""
+        linger = 0.0 if self._draining.stopping else self._linger
+        self._draining.stopping = True
+        asyncio.get_running_loop().call_later(linger, super().handle_exit, sig, frame)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at SIGINT or SIGTERM. uvicorn's own would then die of the signal, with things still open."""
@@ -97,33 +153,61 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def serve_http(
-    application: ASGIApp,
-    sockets: list[socket],
-    *,
-    max_requests: int,
-    max_connections: int,
-    head_seconds: float,
-    grace_seconds: int,
-    proxies: Sequence[str] = (),
-) -> bool:
-    """Serve on `sockets` until SIGINT or SIGTERM; return False where it could not start.
+def run_http(
+    settings_class: type[S],
+    program: Callable[[S], AbstractAsyncContextManager[tuple[ASGIApp, Mapping[str, str]]]],
+    arguments: list[str],
+) -> int:
+    """Serve what `program` opens until SIGINT or SIGTERM; return the exit code.
 
-    More than `max_requests` at a time get 503, connections beyond `max_connections` are closed. `proxies` are
-    those whose X-Forwarded-For is believed. After the signal running requests get `grace_seconds`.
+    It opens the application and says facts for the log; it is closed after the last request.
     """
+    try:
+        settings = settings_class.load(arguments)
+        configure_logging(settings.log_level, settings.log_format)
+        capture_libraries(settings.log_level)
+        return asyncio.run(_run(settings, program))
+    except StartupError as error:
+        print(f"{settings_class.program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _run(
+    settings: S, program: Callable[[S], AbstractAsyncContextManager[tuple[ASGIApp, Mapping[str, str]]]]
+) -> int:
+    asyncio.get_running_loop().set_exception_handler(log_loop_error)
+    async with program(settings) as (application, facts):
+        listener = settings.listener
+        sockets = open_sockets(listener)
+        bound = bound_listener(listener, sockets)
+        address = bound.url if isinstance(bound, Address) else str(bound)
+        get_logger().info("serving", service=settings.program, address=address, **facts)
+        try:
+            return 0 if await serve_http(application, sockets, settings) else 1
+        finally:
+            remove_socket(listener)
+
+
+async def serve_http(application: ASGIApp, sockets: list[socket], settings: HttpSettings) -> bool:
+    """Serve on `sockets` until SIGINT or SIGTERM; return False where it could not start."""
+    draining = Draining(application)
     server = _Server(
         uvicorn.Config(
-            Busy(application, max_requests),
-            http=bounded_protocol(max_connections, head_seconds),
+            draining,
+            http=bounded_protocol(settings.max_connections, settings.request_head_seconds),
             ws="none",
+            lifespan="off",
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             log_config=None,
             access_log=False,
             server_header=False,
-            forwarded_allow_ips=list(proxies),
-            timeout_graceful_shutdown=grace_seconds,
-        )
+            forwarded_allow_ips=settings.proxies,
+            timeout_graceful_shutdown=settings.shutdown_grace_seconds,
+        ),
+        draining,
+        settings.shutdown_linger_seconds,
     )
     await server.serve(sockets)
     return server.started

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -22,16 +20,13 @@ from service_runtime.auth import ApiKey, Authenticator, caller_context
 from service_runtime.contract import OPEN_METHODS, named_part, request_of
 from service_runtime.error_report import forget_frames, name_error
 from service_runtime.errors import ServiceError, internal_status
-from service_runtime.logging import get_logger
+from service_runtime.logging import REQUEST_ID, get_logger, request_id_of
 from service_runtime.metrics import CallMetrics
 from service_runtime.open_methods import OpenMethods
 from service_runtime.rate_limit import peer_name
 from service_runtime.receive import Inbox, Messages, Method
 from service_runtime.tracing import trace_facts
 
-REQUEST_ID = "x-request-id"
-# What a caller may choose as an id, which is logged.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 #: Seconds that a service keeps for its own answer of the time that its caller gives.
 ANSWER_MARGIN = 0.02
 # A call without a deadline reports a remaining time of this order (about 9e18 s); none lasts a day.
@@ -286,9 +281,7 @@ def _caller(key: Identity, context: Context) -> dict[str, str]:
 def _request(context: Context) -> Iterator[str]:
     """Take the caller's request id or make one; send it back, and set it for calls to other services."""
     metadata = dict(context.invocation_metadata() or ())
-    given = metadata.get(REQUEST_ID, "")
-    sound = isinstance(given, str) and _REQUEST_ID.fullmatch(given)
-    request_id = str(given) if sound else uuid.uuid4().hex
+    request_id = request_id_of(metadata.get(REQUEST_ID, ""))
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     token = _request_id.set(request_id)
     try:

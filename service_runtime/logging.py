@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import threading
+import uuid
 import warnings
 from typing import Any
 
@@ -18,6 +20,10 @@ import structlog
 
 from service_runtime.error_report import current_error, report_error, short_path
 
+#: Name of the header or metadata with which a request id travels.
+REQUEST_ID = "x-request-id"
+# What a caller may choose as an id, which is logged.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _LIBRARIES = "library"
 _LEVELS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 
@@ -49,6 +55,11 @@ def get_logger() -> structlog.typing.FilteringBoundLogger:
     """Return the process's logger, which writes to stderr where the process has set up none."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def request_id_of(given: str | bytes) -> str:
+    """Return the request id that a caller gives, where it may be logged, else a new one."""
+    return given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def capture_libraries(level: str) -> None:

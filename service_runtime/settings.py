@@ -138,6 +138,36 @@ class ProgramSettings(BaseSettings):
         return str(self.listener)
 
 
+class HttpSettings(ProgramSettings):
+    """Settings that every HTTP server has (`service_runtime.http_server`)."""
+
+    proxies: list[str] = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="Addresses or networks of proxies in front, as JSON, whose X-Forwarded-For is believed.",
+    )
+    max_connections: int = Field(
+        512, ge=1, description="Connections at the same time; more are closed at once."
+    )
+    max_requests: int = Field(
+        128, ge=1, description="Requests that are answered at the same time; more get 503."
+    )
+    request_head_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds that a connection gets to send the head of a request, or to take a part of an "
+        "answer.",
+    )
+    shutdown_grace_seconds: int = Field(
+        10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
+    )
+    shutdown_linger_seconds: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds after SIGTERM in which new requests are still taken while /healthz says 503 and "
+        "answers close their connections, so that clients turn to other replicas.",
+    )
+
+
 class ServiceSettings(ProgramSettings):
     """Settings that every gRPC service has."""
 

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from cir.address import parse_address
 from cir.images.decode import MAX_BYTES, MAX_PIXELS
 from service_runtime.image_reader import MIB, DecodeBudget
-from service_runtime.settings import CalledAddress, ProgramSettings
+from service_runtime.settings import CalledAddress, HttpSettings
 from service_runtime.web_images import Fetching, UrlRules
 
 
@@ -35,7 +35,7 @@ def _check_host(rule: str) -> str:
     return rule
 
 
-class DemoSettings(ProgramSettings):
+class DemoSettings(HttpSettings):
     """The turn-based web demo in front of a search service."""
 
     model_config = SettingsConfigDict(env_prefix="CIR_DEMO_", extra="forbid", env_ignore_empty=True)
@@ -52,11 +52,6 @@ class DemoSettings(ProgramSettings):
         description="Path that this page has behind a proxy that leaves the path on, such as /try; behind "
         "one that takes it away nothing need be set.",
     )
-    proxies: list[str] = Field(
-        default_factory=lambda: ["127.0.0.1", "::1"],
-        description="Addresses or networks of proxies in front, as JSON, whose X-Forwarded-For is believed: "
-        "uploads are counted by client.",
-    )
     search: CalledAddress = Field("127.0.0.1:50050", description="host:port of the search service.")
     search_api_key: SecretStr = Field(
         SecretStr(""), description="API key, where the search service asks for one; read scope is enough."
@@ -67,20 +62,6 @@ class DemoSettings(ProgramSettings):
     )
     search_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
     search_timeout_seconds: float = Field(10.0, gt=0, description="Longest time of one call to it.")
-    shutdown_grace_seconds: int = Field(
-        10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
-    )
-
-    max_connections: int = Field(
-        512, ge=1, description="Connections at the same time; more are closed at once."
-    )
-    max_requests: int = Field(
-        128, ge=1, description="Requests that are answered at the same time; more get 503."
-    )
-    request_head_seconds: float = Field(
-        10.0, gt=0, description="Seconds that a connection gets to send the head of a request."
-    )
-
     picture_roots: list[Path] | None = Field(
         None,
         description="Folders that images of items may be read from, as JSON, where they are fewer than those "

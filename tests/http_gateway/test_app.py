@@ -5,46 +5,23 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import grpc.aio
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from cir.search.v1 import search_pb2 as pb
-from http_gateway.app import Gateway
 from http_gateway.codec import from_message
-from http_gateway.settings import GatewaySettings
 from service_runtime.server import serving
+from tests.http_gateway.conftest import gateway
 from tests.search_service.conftest import Stack
-from tests.search_service.conftest import stack as stack
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-async def web(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    async with AsyncExitStack() as cleanup:
-        yield await gateway(cleanup, stack.address, max_body_bytes=200_000)
-
-
-async def gateway(
-    cleanup: AsyncExitStack, address: str, embedder: str = "", **settings: Any
-) -> httpx.AsyncClient:
-    """A client of a gateway in this process."""
-    search = await cleanup.enter_async_context(grpc.aio.insecure_channel(address))
-    other = await cleanup.enter_async_context(grpc.aio.insecure_channel(embedder)) if embedder else None
-    application = Gateway(GatewaySettings(**settings), search, other).application()
-    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-    return await cleanup.enter_async_context(
-        httpx.AsyncClient(transport=transport, base_url="http://gateway")
-    )
 
 
 async def test_a_search_is_the_one_of_grpc(web: httpx.AsyncClient, stack: Stack) -> None:
@@ -123,44 +100,43 @@ async def test_catalogs_are_told(web: httpx.AsyncClient) -> None:
     assert (await web.get("/v1/info")).json()["defaultCombiner"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "content", "headers", "status"),
-    [
-        ("POST", "/v1/catalogs/none:search", b'{"turns": [{"text": "a"}]}', {}, 404),
-        ("POST", "/v1/catalogs/shop:search", b"{}", {}, 400),
-        ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}], "limit": -1}', {}, 400),
-        ("POST", "/v1/catalogs/shop:search", b'{"catalog": "other", "turns": []}', {}, 400),
-        ("POST", "/v1/catalogs/shop:search?limit=3", b'{"turns": [{"text": "a"}]}', {}, 400),
-        ("POST", "/v1/catalogs/shop:search", b"{}", {"content-type": "text/plain"}, 415),
-        ("POST", "/v1/catalogs/shop:search", b'{"x": "' + b"a" * 300_000 + b'"}', {}, 413),
-        ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}]}', {"x-timeout-seconds": "x"}, 400),
-        (
-            "POST",
-            "/v1/catalogs/shop:search",
-            b'{"turns": [{"text": "a"}]}',
-            {"x-timeout-seconds": "1e-9"},
-            504,
-        ),
-        ("GET", "/v1/catalogs/shop:search", b"", {}, 405),
-        ("GET", "/v1/nothing", b"", {}, 404),
-        ("GET", "/v1/catalogs/shop/items?pageSize=x", b"", {}, 400),
-        ("GET", "/v1/catalogs/shop/items?nothing=1", b"", {}, 400),
-        ("GET", "/v1/catalogs/shop/items/%FF", b"", {}, 400),
-        ("GET", "/v1/catalogs", b"", {"authorization": b"Bearer \xfc"}, 401),
-        ("POST", "/v1/embeddings", b'{"input": "a"}', {}, 501),
-    ],
-)
-async def test_refusals_are_status_in_json(
-    web: httpx.AsyncClient, method: str, path: str, content: bytes, headers: dict[str, Any], status: int
-) -> None:
-    answer = await web.request(
-        method, path, content=content, headers={"content-type": "application/json"} | headers
-    )
-    assert answer.status_code == status, answer.text
-    refused = answer.json()
-    assert refused["code"] > 0
-    assert refused["message"]
-    assert isinstance(refused["details"], list)
+REFUSED: list[tuple[str, str, bytes, dict[str, Any], int]] = [
+    ("POST", "/v1/catalogs/none:search", b'{"turns": [{"text": "a"}]}', {}, 404),
+    ("POST", "/v1/catalogs/shop:search", b"{}", {}, 400),
+    ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}], "limit": -1}', {}, 400),
+    ("POST", "/v1/catalogs/shop:search", b'{"catalog": "other", "turns": []}', {}, 400),
+    ("POST", "/v1/catalogs/shop:search?limit=3", b'{"turns": [{"text": "a"}]}', {}, 400),
+    ("POST", "/v1/catalogs/shop:search", b"{}", {"content-type": "text/plain"}, 415),
+    ("POST", "/v1/catalogs/shop:search", b'{"x": "' + b"a" * 300_000 + b'"}', {}, 413),
+    ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}]}', {"x-timeout-seconds": "x"}, 400),
+    (
+        "POST",
+        "/v1/catalogs/shop:search",
+        b'{"turns": [{"text": "a"}]}',
+        {"x-timeout-seconds": "1e-9"},
+        504,
+    ),
+    ("GET", "/v1/catalogs/shop:search", b"", {}, 405),
+    ("GET", "/v1/nothing", b"", {}, 404),
+    ("GET", "/v1/catalogs/shop/items?pageSize=x", b"", {}, 400),
+    ("GET", "/v1/catalogs/shop/items?nothing=1", b"", {}, 400),
+    ("GET", "/v1/catalogs/shop/items/%FF", b"", {}, 400),
+    ("GET", "/v1/catalogs", b"", {"authorization": b"Bearer \xfc"}, 401),
+    ("POST", "/v1/embeddings", b'{"input": "a"}', {}, 501),
+]
+
+
+async def test_refusals_are_status_in_json(web: httpx.AsyncClient) -> None:
+    for method, path, content, headers, status in REFUSED:
+        answer = await web.request(
+            method, path, content=content, headers={"content-type": "application/json"} | headers
+        )
+        assert answer.status_code == status, (path, content[:80], answer.text)
+        refused = answer.json()
+        assert refused["code"] > 0
+        assert refused["message"]
+        assert isinstance(refused["details"], list)
+    assert (await web.get("/v1/catalogs/shop")).status_code == 200
 
 
 async def test_a_service_that_is_away_is_told_with_a_time_to_come_again(stack: Stack) -> None:
@@ -196,7 +172,7 @@ async def test_the_description_is_served(web: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.torch
-async def test_embeddings_have_the_shape_that_openai_s_clients_read(tmp_path: Path) -> None:
+async def test_embeddings_have_the_shape_that_openai_s_clients_read(stack: Stack, tmp_path: Path) -> None:
     from embedder_service.application import EmbedderApplication
     from tests.embedder_service.conftest import small_settings
 
@@ -206,7 +182,7 @@ async def test_embeddings_have_the_shape_that_openai_s_clients_read(tmp_path: Pa
     settings = small_settings(tmp_path)
     async with AsyncExitStack() as cleanup:
         address = await cleanup.enter_async_context(serving(EmbedderApplication(settings), settings))
-        web = await gateway(cleanup, address, address)
+        web = await gateway(cleanup, stack.address, address)
         answer = await web.post("/v1/embeddings", json={"input": ["a dress", url, "a hat"], "model": "any"})
         assert answer.status_code == 200, answer.text
         data = answer.json()["data"]
