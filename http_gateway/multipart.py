@@ -60,7 +60,7 @@ def read_form(content: bytes, content_type: str) -> Form:
 
 
 class _Parts:
-    """What the parser calls, part by part."""
+    """The callbacks of the parser, which gather the parts."""
 
     def __init__(self) -> None:
         self.named: dict[str, bytes] = {}

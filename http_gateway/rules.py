@@ -52,7 +52,7 @@ class Route:
 
     @property
     def takes_files(self) -> bool:
-        """Whether the request has fields of bytes, which files may be in place of base64."""
+        """True where the request has fields of bytes, which files may be in place of base64."""
         return self.has_body and _has_bytes(self.request)
 
     def match(self, raw_path: str) -> Mapping[str, str] | None:

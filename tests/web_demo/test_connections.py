@@ -104,8 +104,8 @@ async def test_requests_over_their_number_are_told_so() -> None:
         await going.wait()
         await PlainTextResponse("done")(scope, receive, send)
 
-    busy = Busy(slow, 2)
-    scope = {"type": "http", "method": "GET"}
+    busy = Busy(slow, 2, PlainTextResponse("busy", 503))
+    scope = {"type": "http", "method": "GET", "path": "/"}
 
     async def nothing() -> Any:
         return {"type": "http.disconnect"}
