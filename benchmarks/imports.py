@@ -1,15 +1,16 @@
 """Images per second of ImportItems from a client, beside `cir index` over the same images in the same run.
 
-    python -m benchmarks.imports [--images 512] [--rounds 5] [--json FILE]
+    python -m benchmarks.imports [--images 512] [--rounds 5] [--go] [--json FILE]
 
 - `index`: the indexer, from the folder to a published version; the baseline.
 - `import`: a client reads the same files and imports them over gRPC through the search service; the version
   is finished and published.
+- `go`, with `--go`: the same by clients/go/examples/catalog, a program without Python.
 
-Both take turns, with the same embedder (the shipped model, its cache off) and an embedded store each; the
-median of the ratios of each turn counts, and the CPU time of all processes. `--null` measures with an
-embedder that computes nothing, and whose CPU time is not counted, which shows the overhead alone. Goal with
-the shipped model: 0.9 of `index`.
+They take turns, with the same embedder (the shipped model, its cache off) and an embedded store each; the
+median of the ratios of each turn counts, and the CPU time of all processes but the Go program. `--null`
+measures with an embedder that computes nothing, and whose CPU time is not counted, which shows the overhead
+alone. Goal with the shipped model: 0.9 of `index`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import asyncio
 import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
@@ -31,6 +33,7 @@ from benchmarks.indexer import PHOTOS, gather, index_rate
 from benchmarks.indexer_overhead import null_embedder
 from indexer import IndexingOptions
 
+ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = {
     "ARCHITECTURE": "cir-small",
     "PRETRAINED": "shipped",
@@ -49,9 +52,9 @@ def cpu_seconds(*pids: int) -> float:
     return used
 
 
-def import_rate(folder: Path, address: str, catalog: str) -> float:
-    """Images per second from the folder to a published version, by the blocking client."""
-    paths = sorted(folder.iterdir())
+def import_rate(folder: Path, address: str, catalog: str, count: int | None = None) -> float:
+    """Images per second from a folder (or its first ones) to a published version, by the blocking client."""
+    paths = sorted(folder.iterdir())[:count]
     with cir.Client(address) as client:
         started = time.perf_counter()
         client.create_catalog(catalog, schema={"filename": "keyword"})
@@ -66,9 +69,30 @@ def import_rate(folder: Path, address: str, catalog: str) -> float:
     return len(paths) / seconds
 
 
+def build_program(folder: Path) -> Path:
+    """Build the Go program that makes a catalog of a folder."""
+    program = folder / "catalog"
+    command = ["go", "build", "-o", str(program), "./examples/catalog"]
+    subprocess.run(command, cwd=ROOT / "clients" / "go", check=True)
+    return program
+
+
+def program_rate(program: Path, folder: Path, address: str, catalog: str) -> float:
+    """Images per second from the folder to a published version, by the Go program, its start included."""
+    command = [str(program), "-server", address, "-catalog", catalog, str(folder)]
+    started = time.perf_counter()
+    said = subprocess.run(command, cwd=program.parent, check=True, capture_output=True, text=True).stdout
+    seconds = time.perf_counter() - started
+    count = len(list(folder.iterdir()))
+    if f"is published: {count} items, 0 left out" not in said:
+        raise SystemExit(said)
+    return count / seconds
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run everything; returns the figures by name."""
     indexed, imported, cpu = [], [], []
+    by_program: list[float] = []
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch, "images")
         folder.mkdir()
@@ -88,7 +112,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         search = service.address
         pids.append(service.process.pid)
-        import_rate(folder, search, "warm-up")
+        import_rate(folder, search, "warm-up", 128)
+        program = build_program(Path(scratch)) if arguments.go else None
         for turn in range(arguments.rounds):
             data = Path(scratch, f"data{turn}")
             before = cpu_seconds(*pids)
@@ -96,6 +121,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             between = cpu_seconds(*pids)
             imported.append(import_rate(folder, search, f"turn{turn}"))
             cpu.append((between - before, cpu_seconds(*pids) - between))
+            if program is not None:
+                by_program.append(program_rate(program, folder, search, f"go{turn}"))
     ratios = [ours / theirs for ours, theirs in zip(imported, indexed, strict=True)]
     return {
         "images": images,
@@ -105,6 +132,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "images_per_second": {
             "index": round(statistics.median(indexed), 1),
             "import": round(statistics.median(imported), 1),
+            **({"go": round(statistics.median(by_program), 1)} if by_program else {}),
         },
         "import_over_index": round(statistics.median(ratios), 3),
         "cpu_ms_per_image": {
@@ -122,6 +150,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=512, help="images to index and to import")
     parser.add_argument("--rounds", type=int, default=5, help="turns of index and import")
+    parser.add_argument("--go", action="store_true", help="import by the Go program, too")
     parser.add_argument("--null", action="store_true", help="an embedder that computes nothing")
     parser.add_argument("--data", type=Path, default=PHOTOS, help="folder of .jpg files")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -134,6 +163,8 @@ def main() -> None:
     )
     print(f"  cir index, folder to published version   {rates['index']:>8.1f} images/s")
     print(f"  ImportItems, the same by a client        {rates['import']:>8.1f} images/s")
+    if "go" in rates:
+        print(f"  the same by the Go program               {rates['go']:>8.1f} images/s")
     used = figures["cpu_ms_per_image"]
     print(f"  CPU an image, all processes: index {used['index']} ms, import {used['import']} ms")
     print(f"  import / index {figures['import_over_index']} (each turn: {figures['ratios']})")

@@ -20,16 +20,16 @@ public final class CirException extends RuntimeException {
   private static final Metadata.Key<String> REQUEST_ID =
       Metadata.Key.of("x-request-id", Metadata.ASCII_STRING_MARSHALLER);
 
-  private final Status status;
+  private final Status.Code code;
   private final String requestId;
   private String reason = "";
   private String field = "";
   private Duration retryAfter = Duration.ZERO;
-  private transient Map<String, String> metadata = Map.of();
+  private Map<String, String> metadata = Map.of();
 
   private CirException(StatusRuntimeException failed) {
     super(failed.getStatus().getDescription(), failed);
-    status = failed.getStatus();
+    code = failed.getStatus().getCode();
     Metadata trailers = failed.getTrailers() == null ? new Metadata() : failed.getTrailers();
     String id = trailers.get(REQUEST_ID);
     requestId = id == null ? "" : id;
@@ -49,7 +49,7 @@ public final class CirException extends RuntimeException {
 
   /** gRPC's code. */
   public Status.Code code() {
-    return status.getCode();
+    return code;
   }
 
   /** For programs: a name of {@link ErrorReason}, empty where no service said one. */
@@ -86,7 +86,7 @@ public final class CirException extends RuntimeException {
   @Override
   public String toString() {
     String at = (reason.isEmpty() ? "" : " " + reason) + (field.isEmpty() ? "" : " in " + field);
-    return "cir: " + code() + at + ": " + getMessage();
+    return "cir: " + code + at + ": " + getMessage();
   }
 
   private static List<Any> details(StatusRuntimeException failed) {

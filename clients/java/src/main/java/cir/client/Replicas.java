@@ -8,11 +8,12 @@ import io.grpc.StatusOr;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.net.URI;
+import java.net.URISyntaxException;
 import java.util.Collection;
 import java.util.List;
 import java.util.Set;
 
-/** Resolves "replicas:///host1:port,host2:port", for which gRPC has no resolver of its own. */
+/** Resolves "host1:port,host2:port", for which gRPC has no resolver of its own. */
 final class Replicas extends NameResolverProvider {
   private static final String SCHEME = "replicas";
 
@@ -22,7 +23,14 @@ final class Replicas extends NameResolverProvider {
 
   /** The target of gRPC for an address. */
   static String target(String address) {
-    return address.contains(",") ? SCHEME + ":///" + address.replace(" ", "") : address;
+    if (!address.contains(",") || address.contains("/")) {
+      return address;
+    }
+    try {
+      return new URI(SCHEME, null, "/" + address.replace(" ", ""), null).toString();
+    } catch (URISyntaxException e) {
+      throw new IllegalArgumentException(e);
+    }
   }
 
   @Override
@@ -48,9 +56,15 @@ final class Replicas extends NameResolverProvider {
     };
   }
 
+  /** An address whose name is looked up with each connection. */
   private static EquivalentAddressGroup address(String replica) {
-    URI parsed = URI.create("//" + replica);
-    return new EquivalentAddressGroup(new InetSocketAddress(parsed.getHost(), parsed.getPort()));
+    int colon = replica.lastIndexOf(':');
+    if (colon < 1) {
+      throw new IllegalArgumentException("\"" + replica + "\" is no host:port");
+    }
+    String host = replica.substring(0, colon).replaceAll("[\\[\\]]", "");
+    int port = Integer.parseInt(replica.substring(colon + 1));
+    return new EquivalentAddressGroup(InetSocketAddress.createUnresolved(host, port));
   }
 
   @Override

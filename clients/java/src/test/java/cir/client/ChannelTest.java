@@ -111,7 +111,7 @@ class ChannelTest {
   private CirClient clientOf(Replica... replicas) {
     List<String> addresses = new ArrayList<>();
     for (Replica replica : replicas) {
-      addresses.add("127.0.0.1:" + replica.server.getPort());
+      addresses.add((addresses.isEmpty() ? "localhost:" : "127.0.0.1:") + replica.server.getPort());
     }
     return open(CirClient.builder(String.join(", ", addresses)));
   }
@@ -140,6 +140,13 @@ class ChannelTest {
       search(client);
     }
     assertEquals(List.of(20, 20), List.of(first.calls.get(), second.calls.get()));
+  }
+
+  @Test
+  void addressesThatNameNothingAreRefused() {
+    for (String address : List.of("host1:1,host2", "host1:1,:2", "host1:1,[::1]:port")) {
+      assertThrows(IllegalArgumentException.class, () -> CirClient.connect(address), address);
+    }
   }
 
   @Test
