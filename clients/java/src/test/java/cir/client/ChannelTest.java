@@ -111,7 +111,7 @@ class ChannelTest {
   private CirClient clientOf(Replica... replicas) {
     List<String> addresses = new ArrayList<>();
     for (Replica replica : replicas) {
-      addresses.add((addresses.isEmpty() ? "localhost:" : "127.0.0.1:") + replica.server.getPort());
+      addresses.add("127.0.0.1:" + replica.server.getPort());
     }
     return open(CirClient.builder(String.join(", ", addresses)));
   }
@@ -140,6 +140,15 @@ class ChannelTest {
       search(client);
     }
     assertEquals(List.of(20, 20), List.of(first.calls.get(), second.calls.get()));
+  }
+
+  @Test
+  void everyAddressOfANameIsUsed() throws IOException {
+    Replica replica = start();
+    int port = replica.server.getPort();
+    search(open(CirClient.builder("missing.invalid:1,localhost:%d,[::1]:%d".formatted(port, port))));
+    var none = assertThrows(CirException.class, () -> search(open(CirClient.builder("missing.invalid:1,missing.invalid:2"))));
+    assertEquals(List.of(Status.Code.UNAVAILABLE, "no address of missing.invalid"), List.of(none.code(), none.getMessage()));
   }
 
   @Test
