@@ -24,6 +24,7 @@ setup(
     install_requires=[
         f"composed-image-retrieval-client=={version()}",
         "cachetools>=6",
+        "filelock>=3.30",
         # service_runtime/grpcio_patch.py mends a part that is not public; try it with each new version.
         "grpcio>=1.85.1,<1.86",
         "grpcio-health-checking>=1.85.1",

@@ -141,7 +141,7 @@ def _path_in(line: str) -> tuple[str, ...]:
 
 def _check_permissions(path: Path, status: os.stat_result) -> None:
     """Refuse a file with a key that is not its owner's alone, as ssh does. Windows has no such bits."""
-    if os.name != "posix":
+    if not hasattr(os, "geteuid"):
         return
     if status.st_uid not in (os.geteuid(), 0):
         raise Failure(f"{path} holds a key and belongs to another user (id {status.st_uid}); it is not used")

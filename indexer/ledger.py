@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import LedgerDamaged, LedgerError
 from indexer.items import ContentStamp
+from service_runtime.files import sync_file
 from vector_store.open_store import embedded_folder
 from vector_store.types import VersionInfo
 
@@ -148,9 +149,9 @@ class Ledger:
                 self._connection.execute("VACUUM INTO ?", (str(new),))
             self.note(_SEALED, None)
             _append_digest(new)
-            _make_durable(new)
+            sync_file(new)
             new.replace(path)
-            _make_durable(path.parent)
+            sync_file(path.parent)
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(
                 f"{path} cannot be written: {error}; free some space or make its folder writable, and run "
@@ -411,14 +412,6 @@ def _unpack(packed: bytes) -> NDArray[np.float32] | None:
         if packed != values + b"\x01" + zlib.crc32(values).to_bytes(4, "little"):
             return None
     return np.frombuffer(values, dtype="<f4").astype(np.float32)
-
-
-def _make_durable(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_IS_WINDOWS = os.name == "nt"
+
 
 @contextmanager
 def replace_file(path: Path, *, mode: int | None = None, durable: bool = True) -> Iterator[Path]:
@@ -40,7 +42,7 @@ def commit_file(temporary: Path, path: Path, *, durable: bool = True) -> None:
     With `durable` its content reaches the disk before the name does, and the name before this returns.
     """
     if durable:
-        _sync(temporary)
+        sync_file(temporary)
     temporary.replace(path)
     if durable:
         sync_directory(path.parent)
@@ -85,12 +87,22 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, object]], *, mode: 
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the created, renamed and removed entries of a directory durable."""
-    _sync(directory)
+    """Make the created, renamed and removed entries of a directory durable.
+
+    On Windows, which opens no directory, they are so by themselves or not at all.
+    """
+    if not _IS_WINDOWS:
+        _sync(directory, os.O_RDONLY)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    # Windows does so only for who may write.
+    _sync(path, os.O_RDWR if _IS_WINDOWS else os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import signal
 import struct
 import subprocess
@@ -45,6 +44,10 @@ _ENVIRONMENT = {
 }
 
 
+# Windows has neither the signal nor the limits.
+_CAN_BE_BOUNDED = hasattr(signal, "setitimer")
+
+
 class GivenUp(Exception):
     """An image was given up; `cause` is "time", "memory", "crash" or "busy"."""
 
@@ -76,6 +79,8 @@ class ImageWorker:
         self._used = time.monotonic()
         if self._process is not None and self._process.poll() is None:
             return
+        if not _CAN_BE_BOUNDED:
+            raise OSError("images of unknown cost are not decoded on this system, which cannot bound it")
         self.close()
         ours, theirs = Pipe()
         with theirs:
@@ -172,6 +177,8 @@ def main(descriptor: int) -> None:
 
 
 def _answer(prepare: Callable[[bytes], Pixels], content: bytes, memory_bytes: int, seconds: float) -> bytes:
+    import resource  # only here: Windows has none
+
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     limit = _address_space() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit if most < 0 else min(limit, most), most))
@@ -192,6 +199,8 @@ def _answer(prepare: Callable[[bytes], Pixels], content: bytes, memory_bytes: in
 
 
 def _address_space() -> int:
+    import resource
+
     with open("/proc/self/statm") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 

@@ -193,7 +193,8 @@ def _told_why(child: Child, lines: Sequence[str]) -> str:
     return f"the {name} ended with exit code {child.exit_code}; its last lines ({child.log}): {said}"
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(Exception):

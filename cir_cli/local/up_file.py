@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +10,10 @@ from pathlib import Path
 
 from cir_cli.errors import Failure
 from service_runtime.files import check_seal, seal, write_text
+from service_runtime.locks import take_within
+
+# Readers try the lock for a moment; that is not to be taken for an owner.
+_CLAIM_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,17 @@ def claim(data: Path) -> Iterator[None]:
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock = (data / "up.lock").open("a")
+        lock = _lock(data).open("a")
     except OSError as error:
         raise Failure(f"data directory {data} cannot be used: {error.strerror or error}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_within(lock.fileno(), _CLAIM_SECONDS):
             running = read(data)
             where = f" (process {running.pid}, search at {running.search})" if running else ""
             raise Failure(
                 f"the services of {data} are already up{where}; use them, stop them with Ctrl-C there, "
                 "or give another directory with --data"
-            ) from error
+            )
         try:
             yield
         finally:
@@ -73,13 +73,22 @@ def read(data: Path) -> UpFile | None:
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Failure(f"{_path(data)} cannot be read: {error}; delete it when nothing is up") from error
+    # Else it was left behind by a process that was killed.
+    return up if _is_claimed(data) else None
+
+
+def _is_claimed(data: Path) -> bool:
     try:
-        os.kill(up.pid, 0)
-    except ProcessLookupError:
-        return None  # left behind by a process that was killed
-    except PermissionError:
-        pass  # runs, under another user
-    return up
+        with _lock(data).open("rb") as lock:
+            return not take_within(lock.fileno(), 0.0)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # of another user, who keeps it closed
+
+
+def _lock(data: Path) -> Path:
+    return data / "up.lock"
 
 
 def _path(data: Path) -> Path:

@@ -142,7 +142,7 @@ def _not_readable(error: Exception) -> ImageError:
 
 def _without_waiting(path: str, flags: int) -> int:
     # Opening a named pipe would wait for its writer, maybe for ever.
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,5 +141,6 @@ def test_the_command_fails_when_something_is_wrong(
 )
 def test_the_services_that_are_up_are_known_in_any_spelling(tmp_path: Path, server: str, same: bool) -> None:
     up = UpFile(os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "edge:///x", "RN50", "openai")
-    up_file.write(tmp_path, up)
-    assert doctor._local(tmp_path, server) == (up if same else None)
+    with up_file.claim(tmp_path):
+        up_file.write(tmp_path, up)
+        assert doctor._local(tmp_path, server) == (up if same else None)

@@ -281,3 +281,16 @@ def test_a_large_image_fits_the_budget() -> None:
     small = ImageReader(prepare_with(Decoder(), Preprocessor()), DecodeBudget(memory_bytes=64 * MIB))
     with pytest.raises(ImageError, match="takes more than 64 MiB"):
         small.check(attacks.png(8000, 5000))
+
+
+def test_a_system_that_cannot_bound_a_process_reads_cheap_images_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service_runtime.image_worker._CAN_BE_BOUNDED", False)
+    reader = ImageReader(Misbehaving())
+    try:
+        assert reader.read(CHEAP).shape == (1, 2, 3)
+        with pytest.raises(ImageBusyError, match="not decoded on this system"):
+            reader.read(GOOD)
+    finally:
+        reader.close()

@@ -43,6 +43,10 @@ class EdgeOptions(EngineOptions):
     on_damage: Callable[[str, bool], None] = field(default=_ignore_damage, compare=False)
 
 
+# On Windows the drive stands where other systems have the root.
+_ROOT = "" if os.name == "nt" else "/"
+
+
 class EdgeEngine(Engine):
     """The engine of `edge:///absolute/path`: a store below that folder, in this process."""
 
@@ -60,7 +64,7 @@ class EdgeEngine(Engine):
 
 def folder_url(folder: Path) -> str:
     """Return the URL of an embedded store below a folder: absolute, and quoted where its path needs it."""
-    path = os.fsencode(folder.absolute())
+    path = os.fsencode(folder.absolute().as_posix())
     return f"edge:///{quote(path.lstrip(b'/'))}"
 
 
@@ -82,4 +86,7 @@ def _read_folder(url: str) -> Path:
         raise StoreUrlError("the path holds a lone surrogate, which no folder's name can") from None
     if b"\0" in raw:
         raise StoreUrlError("the path holds %00, which no folder's name can")
-    return Path("/" + os.fsdecode(raw).lstrip("/"))
+    folder = Path(_ROOT + os.fsdecode(raw).lstrip("/"))
+    if not folder.is_absolute():
+        raise StoreUrlError("the path must be absolute, such as edge:///C:/data/store")
+    return folder

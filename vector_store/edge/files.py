@@ -26,8 +26,10 @@ Everything here blocks."""
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
+from service_runtime.files import sync_directory, sync_file
 from vector_store.edge.sums import SHARED
 from vector_store.errors import StoreUnavailableError
 
@@ -94,8 +96,7 @@ class EdgeLayout:
 
 def check_disk_space(folder: Path, min_free_bytes: int, act: str) -> None:
     """Raise `StoreUnavailableError` when the disk of `folder` has less than `min_free_bytes` left. Blocks."""
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
         raise StoreUnavailableError(
             f"cannot {act}: the disk of {folder} is full ({free >> 20} MiB left, {min_free_bytes >> 20} MiB "
@@ -129,18 +130,20 @@ def copy_shard(source: Path, target: Path) -> None:
 
 def used_bytes(folder: Path) -> int:
     """Return the bytes of disk below `folder`; sparse files count with their blocks."""
-    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+    return sum(_used(path.stat()) for path in folder.rglob("*") if path.is_file())
+
+
+def _used(status: os.stat_result) -> int:
+    # Windows does not count blocks.
+    return 512 * status.st_blocks if hasattr(status, "st_blocks") else status.st_size
 
 
 def sync_files(folder: Path) -> None:
     """Make everything below `folder` durable."""
     for parent, _, names in os.walk(folder):
-        for path in [*(os.path.join(parent, name) for name in names), parent]:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        for name in names:
+            sync_file(Path(parent, name))
+        sync_directory(Path(parent))
 
 
 def _copy_folder(source: Path, target: Path) -> None:

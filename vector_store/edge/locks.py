@@ -1,6 +1,7 @@
 """Locks between processes: who owns a version, and when the engine's files are at rest.
 
-A lock is an advisory `flock`: the operating system frees it when its holder dies, however it dies.
+A lock is that of an open file (`service_runtime.locks`): the operating system frees it when its holder dies,
+however it dies.
 
 The owner of a version holds its write lock for each change, and while it opens, flushes and closes the shard;
 who copies the files holds it for the copy. The engine works on its files in none of its own threads, so a
@@ -9,34 +10,17 @@ a log with every acknowledged change that is not in them yet. Opening the copy r
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service_runtime.locks import read_note, take_within, write_note
 from vector_store.errors import StoreLockedError
 
-_POLL_S = 0.02
-
-
-def take_within(descriptor: int, wait_s: float, *, poll_s: float = _POLL_S) -> bool:
-    """Lock an open file for this descriptor only, trying for `wait_s` seconds; return whether it succeeded.
-
-    Tries every `poll_s` seconds. Blocks.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(poll_s)
-        else:
-            return True
+# Windows keeps descriptors from children by itself.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 
 
 class FileLock:
@@ -54,7 +38,7 @@ class FileLock:
         Raises:
             FileNotFoundError: the folder is gone.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, _FLAGS, 0o644)
         taken = False
         try:
             taken = take_within(descriptor, wait_s)
@@ -64,8 +48,7 @@ class FileLock:
         if not taken:
             return False
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
+        write_note(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}))
         return True
 
     def release(self) -> None:
@@ -78,7 +61,7 @@ class FileLock:
 def holder_of(path: Path) -> str:
     """Describe the holder that a lock file notes, for a message: 'process 123 (writing it)'."""
     try:
-        note = json.loads(path.read_text())
+        note = json.loads(read_note(path))
         return f"process {note['pid']} ({note['purpose']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
@@ -105,7 +88,7 @@ class WriteLock:
             StoreLockedError: it was not free within `wait_s` seconds.
             FileNotFoundError: the version is gone.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, _FLAGS, 0o644)
         try:
             if not take_within(descriptor, wait_s, poll_s=_WRITE_POLL_S):
                 raise StoreLockedError(

@@ -65,6 +65,7 @@ def end_with_parent(parent: int) -> None:
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[4]))
-    os.nice(int(sys.argv[3]))
+    if hasattr(os, "nice"):  # Windows has none
+        os.nice(int(sys.argv[3]))
     # A length of 0 leaves the vectors uncompressed.
     optimize(sys.argv[1], int8_dimension=int(sys.argv[2]) or None, on_disk=sys.argv[5] == "disk")

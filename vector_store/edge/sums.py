@@ -220,28 +220,28 @@ def _config_block(path: Path) -> tuple[int, int]:
 def _blocks(path: Path, size: int, first: int, last: int) -> Iterator[tuple[int, int]]:
     """Length and CRC-32 of the blocks `first` to `last` - 1; holes of sparse files are not read."""
     buffer = memoryview(bytearray(min(BLOCK, size)))
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with path.open("rb", buffering=0) as file:
         data = -1
         for block in range(first, last):
             begin = block * BLOCK
             length = min(BLOCK, size - begin)
             if data < begin:
-                data = _next_data(descriptor, begin, size)
+                data = _next_data(file.fileno(), begin, size)
             if data >= begin + length:
                 yield length, _zeros(length)
                 continue
             data = -1
             done = 0
-            while done < length and (read := os.preadv(descriptor, [buffer[done:length]], begin + done)):
+            file.seek(begin)
+            while done < length and (read := file.readinto(buffer[done:length])):
                 done += read
             yield length, zlib.crc32(buffer[:done])
-    finally:
-        os.close(descriptor)
 
 
 def _next_data(descriptor: int, begin: int, size: int) -> int:
     """The first byte from `begin` on that is not in a hole."""
+    if not hasattr(os, "SEEK_DATA"):
+        return begin  # Windows does not say
     try:
         return os.lseek(descriptor, begin, os.SEEK_DATA)
     except OSError as error:
