@@ -15,11 +15,8 @@ import typer
 from cir.address import Address, parse_target
 from cir.channel import is_serving
 from cir.client import Client
-from cir.combiner.v1 import combiner_pb2
-from cir.embedder.v1 import embedder_pb2
 from cir.errors import CirError
 from cir.models import ModelInfo, SearchInfo, model_facts
-from cir.requests import Call
 from cir_cli.errors import DISTRIBUTION, Failure
 from cir_cli.local import up_file
 from cir_cli.options import (
@@ -115,18 +112,9 @@ def services(
 
 
 def _embedder(address: str, access: Access, timeout: float, findings: list[Finding]) -> ModelInfo | None:
-    def read(response: embedder_pb2.GetEmbedderInfoResponse) -> ModelInfo:
-        return ModelInfo.read(response.model)
-
-    call = Call(
-        f"/{_EMBEDDER}/GetEmbedderInfo",
-        embedder_pb2.GetEmbedderInfoRequest(),
-        embedder_pb2.GetEmbedderInfoResponse,
-        read,
-    )
     try:
         with access.client(address, timeout=timeout) as client:
-            model = client.run(call)
+            model = client.embedder_info().model
     except CirError as error:
         findings.append(Finding("embedder", error.message, ok=False))
         return None
@@ -158,18 +146,9 @@ def _weights(model: ModelInfo) -> list[Finding]:
 
 
 def _combiner(address: str, access: Access, timeout: float, findings: list[Finding]) -> None:
-    def read(response: combiner_pb2.ListCombinersResponse) -> list[combiner_pb2.Combiner]:
-        return list(response.combiners)
-
-    call = Call(
-        f"/{_COMBINER}/ListCombiners",
-        combiner_pb2.ListCombinersRequest(page_size=1000),
-        combiner_pb2.ListCombinersResponse,
-        read,
-    )
     try:
         with access.client(address, timeout=timeout) as client:
-            combiners = client.run(call)
+            combiners = client.combiners()
     except CirError as error:
         findings.append(Finding("combiner", error.message, ok=False))
         return

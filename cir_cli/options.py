@@ -30,8 +30,14 @@ class Access:
     tls: TlsFiles | None = None
 
     def client(self, address: str, *, timeout: float) -> Client:
-        """A client of the service at "host:port". Raises `OSError` for files that cannot be read."""
-        return Client(address, api_key=self.api_key, tls=self.tls, timeout=timeout)
+        """Return a client of the service at "host:port": search, embedder or combiner.
+
+        Raises:
+            OSError: files that cannot be read.
+        """
+        return Client(
+            address, embedder=address, combiner=address, api_key=self.api_key, tls=self.tls, timeout=timeout
+        )
 
 
 DEFAULT_SERVER = "127.0.0.1:50050"

@@ -38,7 +38,7 @@ NAMES: dict[Any, tuple[str, ...]] = {
 def hide() -> None:
     """Take it all away, and let nothing ask a process whether it lives: on Windows that would end it."""
     # asyncio wakes its loop by a pair of sockets, which each system has.
-    socket.socketpair = partial(socket.socketpair, socket.AF_UNIX)  # type: ignore[assignment]
+    socket.socketpair = partial(socket.socketpair, socket.AF_UNIX)
     statvfs = os.statvfs
 
     def disk_usage(path: Any) -> Any:
@@ -46,7 +46,7 @@ def hide() -> None:
         status = statvfs(path)
         return SimpleNamespace(free=status.f_bavail * status.f_frsize)
 
-    shutil.disk_usage = disk_usage  # type: ignore[assignment]
+    shutil.disk_usage = disk_usage
     for name in MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     for place, names in NAMES.items():
