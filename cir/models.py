@@ -297,6 +297,12 @@ class SearchAnswer:
     def __len__(self) -> int:
         return len(self.results)
 
+    def _repr_html_(self) -> str:
+        """Return the contact sheet that notebooks show, with the images below `cir.show_images_below`."""
+        from cir.answer_html import answer_html  # only where it is shown: it needs Pillow
+
+        return answer_html(self)
+
     def to_arrow(self, *, fields: Sequence[str] | None = None) -> Any:
         """Return the results as a `pyarrow.Table`: `id`, `rank`, `score`, `image`, the payload, features.
 

@@ -1,5 +1,6 @@
 """Public names of the client, which `cir` has as its own."""
 
+from cir.answer_html import show_images_below
 from cir.async_client import AsyncClient
 from cir.channel import TlsFiles
 from cir.client import Client
@@ -106,6 +107,7 @@ __all__ = [
     "Version",
     "Written",
     "query",
+    "show_images_below",
     "to_arrow",
     "to_pandas",
     "to_polars",
