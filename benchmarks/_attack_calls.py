@@ -232,7 +232,7 @@ def _empties(path: str, number: int, *, size: int, count: int = 1) -> Callable[[
 
 def _search(**fields: object) -> bytes:
     turns = fields.pop("turns", [search_pb2.Turn(text="red")])
-    request = search_pb2.SearchRequest(catalog="catalogs/shop", turns=turns, **fields)  # type: ignore[arg-type]
+    request = search_pb2.SearchRequest(parent="catalogs/shop", turns=turns, **fields)  # type: ignore[arg-type]
     return request.SerializeToString()
 
 
@@ -283,7 +283,7 @@ def _writes(value: payload_pb2.Value, items: int, dimension: int = 32) -> bytes:
         catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=f"item-{n}", payload=payload, features=features))
         for n in range(items)
     ]
-    return catalog_pb2.UpsertItemsRequest(parent="catalogs/shop", items=writes).SerializeToString()
+    return catalog_pb2.BatchUpsertItemsRequest(parent="catalogs/shop", items=writes).SerializeToString()
 
 
 def _text_of(text: str) -> payload_pb2.Value:
@@ -366,23 +366,24 @@ _KEYED: tuple[tuple[str, str, Callable[[], Sequence[Sequence[Call]]]], ...] = (
             ]
         ],
     ),
-    ("5 million empty items to write", "search", _empties(CATALOG + "UpsertItems", 2, size=LIMIT)),
+    ("5 million empty items to write", "search", _empties(CATALOG + "BatchUpsertItems", 2, size=LIMIT)),
     (
         "a payload of 900,000 keys",
         "search",
-        lambda: _times(1, Call(CATALOG + "UpsertItems", _payload_keys(900_000))),
+        lambda: _times(1, Call(CATALOG + "BatchUpsertItems", _payload_keys(900_000))),
     ),
     (
         "200 payload texts of combining marks",
         "search",
         lambda: _times(
-            1, Call(CATALOG + "UpsertItems", _writes(payload_pb2.Value(string_value=_marks(20_000)), 200))
+            1,
+            Call(CATALOG + "BatchUpsertItems", _writes(payload_pb2.Value(string_value=_marks(20_000)), 200)),
         ),
     ),
     (
         "40 writes of 31,000 values",
         "search",
-        lambda: _times(40, Call(CATALOG + "UpsertItems", _writes(_list_of(31_000), 1))),
+        lambda: _times(40, Call(CATALOG + "BatchUpsertItems", _writes(_list_of(31_000), 1))),
     ),
     (
         "3 million ids to get",
@@ -397,7 +398,7 @@ _KEYED: tuple[tuple[str, str, Callable[[], Sequence[Sequence[Call]]]], ...] = (
     (
         "3 million paths in a mask",
         "search",
-        lambda: _times(1, Call(CATALOG + "UpdateItems", wire.field(3, wire.field(1, b"a") * 3_000_000))),
+        lambda: _times(1, Call(CATALOG + "BatchUpdateItems", wire.field(3, wire.field(1, b"a") * 3_000_000))),
     ),
     ("unknown fields, 4.5 million", "search", lambda: _times(1, Call(SEARCH, b"\xf8\x07\x00" * 3_000_000))),
     ("5 million empty texts", "embedder", _empties(EMBEDDER + "EmbedTexts", 1, size=LIMIT)),

@@ -201,7 +201,7 @@ def _search(channel: grpc.Channel, key: str) -> Callable[[], object]:
         nonlocal asked
         asked += 1
         turns = [search_pb2.Turn(text=f"red shirt {asked}")]
-        request = search_pb2.SearchRequest(catalog="catalogs/shop", turns=turns)
+        request = search_pb2.SearchRequest(parent="catalogs/shop", turns=turns)
         return stub.Search(request, timeout=_PATIENCE_S, metadata=((HEADER, key),))
 
     return ask

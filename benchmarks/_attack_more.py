@@ -80,7 +80,7 @@ def _referenced_headers(_: str) -> list[bytes]:
 def _unread_answers(key: str) -> list[bytes]:
     """Searches for pages of 200 with vectors, whose answers find no window to be sent in."""
     request = search_pb2.SearchRequest(
-        catalog="catalogs/shop", turns=[search_pb2.Turn(text="red")], limit=200, exact=True
+        parent="catalogs/shop", turns=[search_pb2.Turn(text="red")], page_size=200, exact=True
     )
     settings = raw_http2.PREFACE + raw_http2.frame(_SETTINGS, 0, 0, struct.pack(">HI", 4, 0))
     headers = raw_http2.header_block([*raw_http2.request_headers(SEARCH), (HEADER, key)])
@@ -101,14 +101,14 @@ def _strange_texts() -> list[list[Call]]:
     parts = ("&amp;amp;lt;", "â€™Ã©", "\u0344\u0345", "ﷺ", "🏳️‍🌈", "'''\"\"\"", "\u1160\u11a8", "x͓̽")
     texts = [(part * 1000)[:1000] for part in parts]
     turns = [search_pb2.Turn(text=text) for text in texts * 2]
-    return _search(search_pb2.SearchRequest(catalog="catalogs/shop", turns=turns), 130, 2)
+    return _search(search_pb2.SearchRequest(parent="catalogs/shop", turns=turns), 130, 2)
 
 
 def _many_texts() -> list[list[Call]]:
     calls = []
     for number in range(600):
         turns = [search_pb2.Turn(text=f"{number} {turn} " + "word " * 180) for turn in range(16)]
-        request = search_pb2.SearchRequest(catalog="catalogs/shop", turns=turns)
+        request = search_pb2.SearchRequest(parent="catalogs/shop", turns=turns)
         calls.append(Call(SEARCH, request.SerializeToString()))
     return [calls[start::4] for start in range(4)]
 
@@ -137,8 +137,8 @@ def _large_payloads() -> list[list[Call]]:
             )
             for n in range(10)
         ]
-        request = catalog_pb2.UpsertItemsRequest(parent="catalogs/shop", items=items)
-        calls.append(Call(CATALOG + "UpsertItems", request.SerializeToString()))
+        request = catalog_pb2.BatchUpsertItemsRequest(parent="catalogs/shop", items=items)
+        calls.append(Call(CATALOG + "BatchUpsertItems", request.SerializeToString()))
     return [calls]
 
 

@@ -115,7 +115,7 @@ class Checks:
 
     async def _search(self, **request: Any) -> search_pb2.SearchResponse:
         return await self._stub.Search(
-            SearchRequest(catalog=f"catalogs/{CATALOG}", **request), timeout=TIMEOUT
+            SearchRequest(parent=f"catalogs/{CATALOG}", **request), timeout=TIMEOUT
         )
 
     async def itself(self) -> tuple[int, list[str]]:

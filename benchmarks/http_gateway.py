@@ -45,12 +45,12 @@ async def measure(search: int, http: int, calls: int, seconds: float) -> None:
 
         async def over_grpc() -> None:
             query = rng.normal(size=dimension).astype(np.float32)
-            await client.search(CATALOG, features=query, limit=_LIMIT)
+            await client.search(CATALOG, features=query, page_size=_LIMIT)
 
         async def over_http() -> None:
             query = [float(value) for value in rng.normal(size=dimension)]
             turn = {"reference": {"features": {"rows": [{"values": query}], "dimension": dimension}}}
-            body = {"turns": [turn], "limit": _LIMIT}
+            body = {"turns": [turn], "pageSize": _LIMIT}
             (await web.post(f"/v1/catalogs/{CATALOG}:search", json=body)).raise_for_status()
 
         doors: dict[str, Callable[[], Awaitable[None]]] = {"gRPC": over_grpc, "HTTP": over_http}

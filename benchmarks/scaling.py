@@ -97,14 +97,16 @@ async def searches_a_second(address: str, clients: int, seconds: float) -> float
     numbers = count()
     answered = 0
     async with AsyncClient(address) as client:
-        await asyncio.gather(*(client.search("benchmark", text=f"warm {n}", limit=5) for n in range(clients)))
+        await asyncio.gather(
+            *(client.search("benchmark", text=f"warm {n}", page_size=5) for n in range(clients))
+        )
         began = time.perf_counter()
         ends = began + seconds
 
         async def one() -> None:
             nonlocal answered
             while time.perf_counter() < ends:
-                await client.search("benchmark", text=f"text {next(numbers)}", limit=5)
+                await client.search("benchmark", text=f"text {next(numbers)}", page_size=5)
                 answered += 1
 
         await asyncio.gather(*(one() for _ in range(clients)))

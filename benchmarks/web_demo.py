@@ -78,7 +78,7 @@ async def measure(search: int, web: int, turns: int) -> dict[str, float]:
         for number in range(turns):
             said = [Turn(text=f"a red dress {number}"), Turn(text="in blue")]
             began = time.perf_counter()
-            await client.search(CATALOG, turns=said, limit=PAGE_SIZE)
+            await client.search(CATALOG, turns=said, page_size=PAGE_SIZE)
             seconds["search"].append(time.perf_counter() - began)
             url = f"/?c={CATALOG}&x0=a+green+hat+{number}&x1=in+blue"
             began = time.perf_counter()

@@ -66,7 +66,7 @@ class AsyncClientMethods(ABC):
         turns: Sequence[Turn] = (),
         combiner: str = "",
         where: Where = None,
-        limit: int = 10,
+        page_size: int = 10,
         page_token: str = "",
         exact: bool = False,
         ef: int = 0,
@@ -92,7 +92,7 @@ class AsyncClientMethods(ABC):
 
             combiner: one of the server's, such as "sum" or "combiner/<checkpoint>"; empty: its default.
             where: only items that pass; a dict or the classes of `cir.filters`.
-            limit, page_token: results in a page, and `next_page_token` of the page before.
+            page_size, page_token: results in a page, and `next_page_token` of the page before.
             exact: compare with every vector. ef: breadth of the index search, 0 lets the engine choose.
             score_threshold: leave results with a lower cosine out.
             exclude_references, exclude_disliked, exclude: items that are left out.
@@ -125,7 +125,7 @@ class AsyncClientMethods(ABC):
             turns=turns,
             combiner=combiner,
             where=where,
-            limit=limit,
+            page_size=page_size,
             page_token=page_token,
             exact=exact,
             ef=ef,
@@ -160,7 +160,7 @@ class AsyncClientMethods(ABC):
         turns: Sequence[Turn] = (),
         combiner: str = "",
         where: Where = None,
-        limit: int = 10,
+        page_size: int = 10,
         page_token: str = "",
         exact: bool = False,
         ef: int = 0,
@@ -181,7 +181,7 @@ class AsyncClientMethods(ABC):
     ) -> AsyncIterator[SearchAnswer]:
         """Search, and go on page by page, each fetched when it is asked for.
 
-        The arguments are those of `search`; `limit` is the number of results in a page.
+        The arguments are those of `search`; `page_size` is the number of results in a page.
         """
         call = await self.build(
             requests.search,
@@ -196,7 +196,7 @@ class AsyncClientMethods(ABC):
             turns=turns,
             combiner=combiner,
             where=where,
-            limit=limit,
+            page_size=page_size,
             page_token=page_token,
             exact=exact,
             ef=ef,

@@ -14,7 +14,15 @@ from cir.search.v1 import catalog_pb2
 Number = TypeVar("Number")
 
 _SERVICE = "/cir.search.v1.CatalogService"
-_TYPES = {name.lower(): number for name, number in catalog_pb2.FieldType.items() if number}
+_TYPES = {
+    "keyword": catalog_pb2.FIELD_TYPE_KEYWORD,
+    "integer": catalog_pb2.FIELD_TYPE_INTEGER,
+    "float": catalog_pb2.FIELD_TYPE_FLOAT,
+    "bool": catalog_pb2.FIELD_TYPE_BOOL,
+    "datetime": catalog_pb2.FIELD_TYPE_DATETIME,
+    "geo": catalog_pb2.FIELD_TYPE_GEO,
+    "text": catalog_pb2.FIELD_TYPE_TEXT,
+}
 _QUANTIZATIONS = {
     "": catalog_pb2.QUANTIZATION_UNSPECIFIED,
     "none": catalog_pb2.QUANTIZATION_NONE,

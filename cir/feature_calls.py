@@ -21,7 +21,7 @@ from cir.vectors import Features, rows_of, unpack
 
 _EMBEDDER = "/cir.embedder.v1.EmbedderService"
 _COMBINER = "/cir.combiner.v1.CombinerService"
-_PRIORITIES = {"interactive": embedder_pb2.INTERACTIVE, "bulk": embedder_pb2.BULK}
+_PRIORITIES = {"interactive": embedder_pb2.PRIORITY_INTERACTIVE, "bulk": embedder_pb2.PRIORITY_BULK}
 
 
 @dataclass(frozen=True, slots=True)

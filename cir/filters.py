@@ -59,11 +59,11 @@ class HasId:
 
 @dataclass(frozen=True, slots=True)
 class GeoRadius:
-    """The geo field lies within `radius_m` metres of the centre."""
+    """The geo field lies within `radius_meters` of the center."""
 
     field: str
-    centre: GeoPoint
-    radius_m: float
+    center: GeoPoint
+    radius_meters: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,8 @@ def _condition(condition: Condition) -> pb.Condition:
             return pb.Condition(exists=pb.Exists(field=field))
         case HasId(item_ids):
             return pb.Condition(has_id=pb.HasId(item_ids=texts(item_ids, field="filter")))
-        case GeoRadius(field, centre, radius_m):
-            circle = pb.GeoRadius(field=field, centre=centre.message(), radius_m=radius_m)
+        case GeoRadius(field, center, radius_meters):
+            circle = pb.GeoRadius(field=field, center=center.message(), radius_meters=radius_meters)
             return pb.Condition(geo_radius=circle)
         case MatchText(field, text):
             return pb.Condition(match_text=pb.MatchText(field=field, text=text))

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf import duration_pb2
 
 from cir.common.v1 import errors_pb2, model_pb2
+from cir.enum_names import short_name
 from cir.payload import Value, from_payload, from_value
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.tables import results
@@ -66,13 +67,13 @@ class Version:
         """Read the message."""
         return cls(
             name=last_part(message.name),
-            state=catalog_pb2.VersionState.Name(message.state).lower(),
+            state=short_name(catalog_pb2.VersionState.DESCRIPTOR, message.state),
             item_count=message.item_count,
             created=message.create_time.ToDatetime(tzinfo=UTC),
             model_fingerprint=message.model_fingerprint,
             dimension=message.dimension,
             schema={
-                name: catalog_pb2.FieldType.Name(message.schema[name]).lower()
+                name: short_name(catalog_pb2.FieldType.DESCRIPTOR, message.schema[name])
                 for name in sorted(message.schema)
             },
             model={name: message.model[name] for name in sorted(message.model)},
@@ -142,7 +143,7 @@ class Written:
     errors: tuple[ItemError, ...]
 
     @classmethod
-    def read(cls, message: catalog_pb2.UpsertItemsResponse) -> Written:
+    def read(cls, message: catalog_pb2.BatchUpsertItemsResponse) -> Written:
         """Read the message."""
         return cls(message.written, tuple(read_item_error(error) for error in message.errors))
 
@@ -155,7 +156,7 @@ class Updated:
     errors: tuple[ItemError, ...]
 
     @classmethod
-    def read(cls, message: catalog_pb2.UpdateItemsResponse) -> Updated:
+    def read(cls, message: catalog_pb2.BatchUpdateItemsResponse) -> Updated:
         """Read the message."""
         return cls(message.updated, tuple(read_item_error(error) for error in message.errors))
 
@@ -365,7 +366,7 @@ def _turn_explanation(turn: search_pb2.TurnExplanation) -> TurnExplanation:
             turn.contribution.text_moved_little,
         )
     return TurnExplanation(
-        search_pb2.TurnKind.Name(turn.kind).lower(),
+        short_name(search_pb2.TurnKind.DESCRIPTOR, turn.kind),
         turn.network_lambda if turn.HasField("network_lambda") else None,
         turn.text_tokens,
         turn.read_tokens,
@@ -381,7 +382,9 @@ def _explanation(explanation: search_pb2.SearchExplanation) -> Explanation:
         model_fingerprint=explanation.model_fingerprint,
         exact=explanation.exact,
         unindexed_items=explanation.unindexed_items if explanation.HasField("unindexed_items") else None,
-        feedback=search_pb2.FeedbackMethod.Name(explanation.feedback).lower() if explanation.feedback else "",
+        feedback=short_name(search_pb2.FeedbackMethod.DESCRIPTOR, explanation.feedback)
+        if explanation.feedback
+        else "",
         reference=Item.read(explanation.reference) if explanation.HasField("reference") else None,
     )
 

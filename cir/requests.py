@@ -114,8 +114,8 @@ class Page(Generic[Entry]):
 _SERVICE = "/cir.search.v1.SearchService"
 _FEEDBACK = {
     "": search_pb2.FEEDBACK_METHOD_UNSPECIFIED,
-    "rocchio": search_pb2.ROCCHIO,
-    "recommend": search_pb2.RECOMMEND,
+    "rocchio": search_pb2.FEEDBACK_METHOD_ROCCHIO,
+    "recommend": search_pb2.FEEDBACK_METHOD_RECOMMEND,
 }
 
 
@@ -132,7 +132,7 @@ def search(
     turns: Sequence[Turn] = (),
     combiner: str = "",
     where: Where = None,
-    limit: int = 10,
+    page_size: int = 10,
     page_token: str = "",
     exact: bool = False,
     ef: int = 0,
@@ -158,7 +158,7 @@ def search(
 
         combiner: one of the server's, such as "sum" or "combiner/<checkpoint>"; empty: its default.
         where: only items that pass; a dict or the classes of `cir.filters`.
-        limit, page_token: results in a page, and `next_page_token` of the page before.
+        page_size, page_token: results in a page, and `next_page_token` of the page before.
         exact: compare with every vector. ef: breadth of the index search, 0 lets the engine choose.
         score_threshold: leave results with a lower cosine out.
         exclude_references, exclude_disliked, exclude: items that are left out.
@@ -185,10 +185,10 @@ def search(
     last = Turn(image, item, features, text, liked, disliked, text_weight).message()
     earlier = [turn.message() for turn in turns]
     request = search_pb2.SearchRequest(
-        catalog=catalog_name(catalog),
+        parent=catalog_name(catalog),
         turns=[*earlier, last] if last != search_pb2.Turn() else earlier,
         combiner=combiner,
-        limit=limit,
+        page_size=page_size,
         page_token=page_token,
         exclude_references=exclude_references,
         exclude_disliked=exclude_disliked,
@@ -378,10 +378,10 @@ def list_items(
 
 def upsert(catalog: str, items: Sequence[ItemWrite], *, timeout: float | None = None) -> Call[Written]:
     """Write items into the published version; searches see them at once. Bad items fail alone."""
-    request = catalog_pb2.UpsertItemsRequest(
+    request = catalog_pb2.BatchUpsertItemsRequest(
         parent=catalog_name(catalog), items=[item.message() for item in items]
     )
-    return _call("UpsertItems", request, catalog_pb2.UpsertItemsResponse, Written.read, timeout)
+    return _call("BatchUpsertItems", request, catalog_pb2.BatchUpsertItemsResponse, Written.read, timeout)
 
 
 def update(
@@ -396,19 +396,19 @@ def update(
     With `fields` these payload fields alone are set, and removed where an item's payload lacks them; image
     locations then stay. Without, each payload that is given replaces the stored one. Bad items fail alone.
     """
-    request = catalog_pb2.UpdateItemsRequest(
+    request = catalog_pb2.BatchUpdateItemsRequest(
         parent=catalog_name(catalog), items=[item.message() for item in items]
     )
     request.update_mask.paths.extend(payload_path(field) for field in texts(fields, field="fields"))
-    return _call("UpdateItems", request, catalog_pb2.UpdateItemsResponse, Updated.read, timeout)
+    return _call("BatchUpdateItems", request, catalog_pb2.BatchUpdateItemsResponse, Updated.read, timeout)
 
 
 def delete(catalog: str, item_ids: Sequence[str], *, timeout: float | None = None) -> Call[int]:
     """Delete items of the published version; answers how many existed."""
-    request = catalog_pb2.DeleteItemsRequest(
+    request = catalog_pb2.BatchDeleteItemsRequest(
         parent=catalog_name(catalog), item_ids=texts(item_ids, field="item_ids")
     )
-    return _call("DeleteItems", request, catalog_pb2.DeleteItemsResponse, _deleted, timeout)
+    return _call("BatchDeleteItems", request, catalog_pb2.BatchDeleteItemsResponse, _deleted, timeout)
 
 
 def delete_where(
@@ -418,10 +418,10 @@ def delete_where(
 
     A filter without conditions is refused (`InvalidArgument`). With `validate_only` nothing is deleted.
     """
-    request = catalog_pb2.DeleteItemsRequest(
+    request = catalog_pb2.BatchDeleteItemsRequest(
         parent=catalog_name(catalog), filter=to_filter(where), validate_only=validate_only
     )
-    return _call("DeleteItems", request, catalog_pb2.DeleteItemsResponse, _deleted, timeout)
+    return _call("BatchDeleteItems", request, catalog_pb2.BatchDeleteItemsResponse, _deleted, timeout)
 
 
 def facets(
@@ -443,7 +443,7 @@ def _call(
     return Call(f"/cir.search.v1.CatalogService/{method}", request, response, read, timeout)
 
 
-def _deleted(response: catalog_pb2.DeleteItemsResponse) -> int:
+def _deleted(response: catalog_pb2.BatchDeleteItemsResponse) -> int:
     return response.deleted
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cir.common.v1 import vectors_pb2 as pb
 from cir.errors import InvalidArgument
 
-_DTYPES = {pb.VECTOR_TYPE_UNSPECIFIED: "<f4", pb.FLOAT32: "<f4", pb.FLOAT16: "<f2"}
+_DTYPES = {pb.VECTOR_TYPE_UNSPECIFIED: "<f4", pb.VECTOR_TYPE_FLOAT32: "<f4", pb.VECTOR_TYPE_FLOAT16: "<f2"}
 _FLOAT16_MAX = 65504.0
 
 
@@ -36,11 +36,13 @@ def pack(
     if encoding is not None and encoding.plain_floats:
         batch.rows.extend(pb.FloatVector(values=row) for row in vectors.tolist())
         return batch
-    dtype = encoding.dtype if encoding is not None and encoding.dtype else pb.FLOAT32
+    dtype = encoding.dtype if encoding is not None and encoding.dtype else pb.VECTOR_TYPE_FLOAT32
     if dtype not in _DTYPES:
-        raise VectorError(f"encoding.dtype {int(dtype)} is not known; use FLOAT32 or FLOAT16")
+        raise VectorError(
+            f"encoding.dtype {int(dtype)} is not known; use VECTOR_TYPE_FLOAT32 or VECTOR_TYPE_FLOAT16"
+        )
     batch.dtype = dtype
-    if dtype == pb.FLOAT16:
+    if dtype == pb.VECTOR_TYPE_FLOAT16:
         vectors = np.clip(vectors, -_FLOAT16_MAX, _FLOAT16_MAX)
     batch.data = np.ascontiguousarray(vectors, dtype=_DTYPES[dtype]).tobytes()
     return batch
@@ -115,7 +117,9 @@ def _from_data(batch: pb.VectorBatch) -> NDArray[np.float32]:
     if not batch.dimension:
         raise DimensionError("a packed vector batch needs `dimension`")
     if batch.dtype not in _DTYPES:
-        raise VectorError(f"dtype {int(batch.dtype)} is not known; use FLOAT32 or FLOAT16")
+        raise VectorError(
+            f"dtype {int(batch.dtype)} is not known; use VECTOR_TYPE_FLOAT32 or VECTOR_TYPE_FLOAT16"
+        )
     dtype = np.dtype(_DTYPES[batch.dtype])
     row_bytes = dtype.itemsize * batch.dimension
     if len(batch.data) % row_bytes:

@@ -122,7 +122,7 @@ def _query(options: UpOptions, garments: Path, sheets: Path) -> None:
     with Client(f"{LOOPBACK}:{options.port}", tls=options.search_tls) as client:
         for number, query in enumerate(demo_queries(CATALOG, garments), start=1):
             asked = time.perf_counter()
-            answer = client.search(CATALOG, turns=query.turns, where=query.where, limit=_LOOKED_AT)
+            answer = client.search(CATALOG, turns=query.turns, where=query.where, page_size=_LOOKED_AT)
             elapsed_ms = (time.perf_counter() - asked) * 1000
             sheet = sheets / f"{number}.png"
             print(f"\n{number}. {query.title}\n   {query.code}")

@@ -184,7 +184,7 @@ class RemoteModel:
                     fingerprint=self.identity.fingerprint,
                     dimension=self.identity.dimension,
                     timeout=_TIMEOUT_S,
-                    priority=pb.BULK,
+                    priority=pb.PRIORITY_BULK,
                 )
             )
             features[part] = answer.features
@@ -199,7 +199,7 @@ class RemoteModel:
                 fingerprint=self.identity.fingerprint,
                 dimension=self.identity.dimension,
                 timeout=_TIMEOUT_S,
-                priority=pb.BULK,
+                priority=pb.PRIORITY_BULK,
             )
         )
         errors = {index: error.message for index, error in answer.errors.items()}
@@ -218,7 +218,7 @@ class RemoteModel:
                     fingerprint=self.identity.fingerprint,
                     dimension=self.identity.dimension,
                     timeout=_TIMEOUT_S,
-                    priority=pb.BULK,
+                    priority=pb.PRIORITY_BULK,
                 )
             )
             for error in answer.errors.values():

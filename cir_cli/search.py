@@ -239,7 +239,7 @@ def search(
             turns=asked,
             combiner=combiner,
             where=_where(filters or [], client, catalog),
-            limit=limit,
+            page_size=limit,
             page_token=page_token,
             exact=exact,
             ef=ef,

@@ -38,7 +38,8 @@ def parse_request(
     if request.encoding.dtype not in vectors_pb2.VectorType.values():
         raise ServiceError(
             errors_pb2.FIELD_INVALID,
-            f"encoding.dtype {request.encoding.dtype} is not known; use FLOAT32 or FLOAT16",
+            f"encoding.dtype {request.encoding.dtype} is not known; "
+            "use VECTOR_TYPE_FLOAT32 or VECTOR_TYPE_FLOAT16",
             field="encoding.dtype",
         )
     items = max(
@@ -99,7 +100,7 @@ def _checked_count(
             f"{field}: vectors of {dimension} values; at most {max_dimension} are taken (max_dimension)",
             field=field,
         )
-    value_bytes = 2 if batch.dtype == vectors_pb2.FLOAT16 else 4
+    value_bytes = 2 if batch.dtype == vectors_pb2.VECTOR_TYPE_FLOAT16 else 4
     count = len(batch.rows) or len(batch.data) // (value_bytes * max(dimension, 1))
     if count > max_batch_items:
         raise ServiceError(

@@ -17,7 +17,10 @@ from embedder_service.images.preprocess import Pixels
 from embedder_service.prompts import Words
 from service_runtime.errors import ServiceError
 
-_PRIORITIES = {embedder_pb2.INTERACTIVE: Priority.INTERACTIVE, embedder_pb2.BULK: Priority.BULK}
+_PRIORITIES = {
+    embedder_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    embedder_pb2.PRIORITY_BULK: Priority.BULK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,8 @@ class RequestParser:
         if request.encoding.dtype not in vectors_pb2.VectorType.values():
             raise ServiceError(
                 pb.FIELD_INVALID,
-                f"encoding.dtype {request.encoding.dtype} is not known; use FLOAT32 or FLOAT16",
+                f"encoding.dtype {request.encoding.dtype} is not known; "
+                "use VECTOR_TYPE_FLOAT32 or VECTOR_TYPE_FLOAT16",
                 field="encoding.dtype",
             )
         if request.priority == embedder_pb2.PRIORITY_UNSPECIFIED:
@@ -212,7 +216,7 @@ class RequestParser:
         if request.priority not in _PRIORITIES:
             raise ServiceError(
                 pb.FIELD_INVALID,
-                f"priority {request.priority} is not known; use INTERACTIVE or BULK",
+                f"priority {request.priority} is not known; use PRIORITY_INTERACTIVE or PRIORITY_BULK",
                 field="priority",
             )
         return _PRIORITIES[request.priority]

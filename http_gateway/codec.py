@@ -1,8 +1,9 @@
 """JSON as people write it, and messages of the contract.
 
 The JSON is that of protobuf, but for payload values, which are plain: null, true, 49.95, "red", lists of one
-kind, {"datetime": "2024-05-01T12:00:00Z"} and {"latitude": 48.1, "longitude": 11.6}. Images and other bytes
-are base64, or a data URL; they are never fetched from elsewhere.
+kind, {"datetime": "2024-05-01T12:00:00Z"} and {"latitude": 48.1, "longitude": 11.6}, and for enum values:
+"keyword" is written for FIELD_TYPE_KEYWORD, and either is read. Images and other bytes are base64, or a data
+URL; they are never fetched from elsewhere.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any, cast
 
 import numpy as np
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+
+from cir.enum_names import short_names
 
 _VALUE = "cir.common.v1.Value"
 _PAYLOAD = "cir.common.v1.Payload"
@@ -193,7 +196,10 @@ def _field_in(value: Any, field: FieldDescriptor | None, path: str) -> Any:
     if field is None or value is None:
         return value
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return value
+        to = field.message_type.fields_by_name["value"]
+        if not isinstance(value, dict):
+            return value
+        return {key: _single_in(one, to, f"{path}.{key}") for key, one in value.items()}
     if field.is_repeated and isinstance(value, list):
         return [_single_in(one, field, f"{path}[{number}]") for number, one in enumerate(value)]
     return _single_in(value, field, path)
@@ -202,9 +208,19 @@ def _field_in(value: Any, field: FieldDescriptor | None, path: str) -> Any:
 def _single_in(value: Any, field: FieldDescriptor, path: str) -> Any:
     if field.message_type is not None:
         return _in(value, field.message_type, path)
+    if field.enum_type is not None and isinstance(value, str):
+        return _enum_in(value, field.enum_type, path)
     if field.type == FieldDescriptor.TYPE_BYTES and isinstance(value, str):
         return _base64(value, path)
     return value
+
+
+def _enum_in(name: str, enum: EnumDescriptor, path: str) -> str | int:
+    """Return what protobuf reads for the short or the whole name of an enum value."""
+    names = short_names(enum)
+    if name not in names and name not in enum.values_by_name:
+        raise BadJsonError(f"{path} is {name[:100]!r}; it is one of {', '.join(names)}", path)
+    return names.get(name, name)
 
 
 def _base64(text: str, path: str) -> str:
@@ -276,7 +292,8 @@ def _single_writer(field: FieldDescriptor) -> Callable[[Any], Any]:
     if field.message_type is not None:
         return _MESSAGES.get(field.message_type.full_name, from_message)
     if field.enum_type is not None:
-        names = {value.number: value.name for value in field.enum_type.values}
+        # The number itself is written where the contract of the service is newer.
+        names = {number: name for name, number in short_names(field.enum_type).items()}
         return lambda number: names.get(number, number)
     return _SCALARS.get(field.type, _as_it_is)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from cir.enum_names import short_names
 from http_gateway.body import FORM, JSON
 from http_gateway.multipart import REQUEST
 from http_gateway.rules import Route, routes
@@ -202,7 +203,7 @@ def _enum(descriptor: EnumDescriptor, comments: Comments, schemas: dict[str, Any
     schemas[descriptor.name] = {
         "type": "string",
         "description": comments.get(descriptor.full_name, ""),
-        "enum": [value.name for value in descriptor.values],
+        "enum": list(short_names(descriptor)),
     }
     return {"$ref": f"#/components/schemas/{descriptor.name}"}
 

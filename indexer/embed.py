@@ -80,7 +80,7 @@ class Embedder:
                 fingerprint=self.model.fingerprint,
                 dimension=self.model.dimension,
                 timeout=self._timeout,
-                priority=pb.BULK,
+                priority=pb.PRIORITY_BULK,
             )
         except CirError as error:
             raise _failed(self._client.address, error) from error

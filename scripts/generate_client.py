@@ -25,7 +25,7 @@ METHODS: tuple[tuple[str, ...], ...] = (
     (
         *("search_pages", "requests", "search", "pages"),
         "Search, and go on page by page, each fetched when it is asked for.\n\n"
-        "The arguments are those of `search`; `limit` is the number of results in a page.",
+        "The arguments are those of `search`; `page_size` is the number of results in a page.",
     ),
     ("batch_search", "requests", "batch_search"),
     ("info", "requests", "info"),

@@ -47,9 +47,9 @@ class SearchApplication(Application):
             "RollbackCatalog",
             "DeleteCatalogVersion",
             "DeleteCatalog",
-            "UpsertItems",
-            "UpdateItems",
-            "DeleteItems",
+            "BatchUpsertItems",
+            "BatchUpdateItems",
+            "BatchDeleteItems",
         )
     )
 

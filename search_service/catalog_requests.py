@@ -143,7 +143,7 @@ def parse_facets(message: pb.FacetItemsRequest, settings: SearchSettings) -> Fac
     return FacetQuery(catalog=catalog, fields=tuple(message.fields), limit=limit, where=where or None)
 
 
-def parse_deletion(message: pb.DeleteItemsRequest, settings: SearchSettings) -> Deletion:
+def parse_deletion(message: pb.BatchDeleteItemsRequest, settings: SearchSettings) -> Deletion:
     """Parse a deletion.
 
     Raises:
@@ -215,7 +215,7 @@ def parse_update_mask(mask: FieldMask) -> UpdateMask | None:
             raise ServiceError(
                 errors.FIELD_INVALID,
                 f"update_mask has the path {path[:200]!r}; expected payload, payload.fields.NAME or image "
-                "(vectors are changed by UpsertItems)",
+                "(vectors are changed by BatchUpsertItems)",
                 field="update_mask",
             )
         name = named[1] or named[2].replace("``", "`")
@@ -261,7 +261,7 @@ def _parse_update(index: int, message: pb.Item, mask: UpdateMask | None) -> Item
     if message.HasField("features"):
         check_item_id(message.id, field=f"{field}.id")
         raise ServiceError(
-            errors.FIELD_INVALID, f"{field}.features: vectors are not updated; use UpsertItems"
+            errors.FIELD_INVALID, f"{field}.features: vectors are not updated; use BatchUpsertItems"
         )
     payload = _parse_item(message, field)
     own = mask or UpdateMask(message.HasField("payload"), (), bool(message.image))
@@ -283,7 +283,7 @@ def _parse_item(message: pb.Item, field: str) -> Payload:
     return payload
 
 
-def _parse_which(message: pb.DeleteItemsRequest, settings: SearchSettings) -> list[str] | Filter:
+def _parse_which(message: pb.BatchDeleteItemsRequest, settings: SearchSettings) -> list[str] | Filter:
     if not message.HasField("filter"):
         return parse_item_ids(message.item_ids)
     if message.item_ids:

@@ -226,7 +226,9 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                 next_page_token=PageToken(version.info.version, after).encode(page.digest) if after else "",
             )
 
-    async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:
+    async def BatchUpsertItems(
+        self, request: pb.BatchUpsertItemsRequest, context: Context
+    ) -> pb.BatchUpsertItemsResponse:
         """Write items into the published version."""
         catalog = names.parse_catalog(request.parent, field="parent")
         # Many values take their time, in which other calls go on.
@@ -237,23 +239,31 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                 written = await write_items(
                     writes, failed, version=version, embedder=self._embedder, timeout=timeout
                 )
-        return pb.UpsertItemsResponse(written=written, errors=[failed[index] for index in sorted(failed)])
+        return pb.BatchUpsertItemsResponse(
+            written=written, errors=[failed[index] for index in sorted(failed)]
+        )
 
-    async def UpdateItems(self, request: pb.UpdateItemsRequest, context: Context) -> pb.UpdateItemsResponse:
+    async def BatchUpdateItems(
+        self, request: pb.BatchUpdateItemsRequest, context: Context
+    ) -> pb.BatchUpdateItemsResponse:
         """Change payloads and image locations of the published version's items."""
         catalog = names.parse_catalog(request.parent, field="parent")
         updates, failed = await aside(parse_updates, request.items, request.update_mask, self._settings)
         with self._changes.change(catalog):
             async with open_version(self._store, catalog) as version:
                 updated = await self._updates.update(updates, failed, version)
-        return pb.UpdateItemsResponse(updated=updated, errors=[failed[index] for index in sorted(failed)])
+        return pb.BatchUpdateItemsResponse(
+            updated=updated, errors=[failed[index] for index in sorted(failed)]
+        )
 
-    async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:
+    async def BatchDeleteItems(
+        self, request: pb.BatchDeleteItemsRequest, context: Context
+    ) -> pb.BatchDeleteItemsResponse:
         """Delete items of the published version, by id or by filter."""
         deletion = await parse_aside(parse_deletion, request, self._settings)
         with self._changes.change(deletion.catalog):
             async with open_version(self._store, deletion.catalog) as version:
-                return pb.DeleteItemsResponse(deleted=await delete_items(deletion, version))
+                return pb.BatchDeleteItemsResponse(deleted=await delete_items(deletion, version))
 
     async def FacetItems(self, request: pb.FacetItemsRequest, context: Context) -> pb.FacetItemsResponse:
         """Return the commonest values of fields."""

@@ -36,12 +36,12 @@ from vector_store.types import (
 # Every integer up to here is a float.
 _EXACT_IN_FLOAT = 2**53
 _STATES = {
-    VersionState.BUILDING: pb.BUILDING,
-    VersionState.READY: pb.READY,
-    VersionState.PUBLISHED: pb.PUBLISHED,
-    VersionState.RETIRED: pb.RETIRED,
+    VersionState.BUILDING: pb.VERSION_STATE_BUILDING,
+    VersionState.READY: pb.VERSION_STATE_READY,
+    VersionState.PUBLISHED: pb.VERSION_STATE_PUBLISHED,
+    VersionState.RETIRED: pb.VERSION_STATE_RETIRED,
 }
-FIELD_TYPES = {kind: pb.FieldType.Value(kind.name) for kind in FieldType}
+FIELD_TYPES = {kind: pb.FieldType.Value(f"FIELD_TYPE_{kind.name}") for kind in FieldType}
 QUANTIZATIONS = {
     Quantization.AUTO: pb.QUANTIZATION_UNSPECIFIED,
     Quantization.NONE: pb.QUANTIZATION_NONE,

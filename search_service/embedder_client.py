@@ -72,7 +72,7 @@ class EmbedderClient:
             fingerprint=fingerprint,
             dimension=dimension,
             timeout=_BULK_CALL_SECONDS,
-            priority=embedder_pb2.BULK,
+            priority=embedder_pb2.PRIORITY_BULK,
         )
         return _rows_and_errors(await self._translated(call))
 

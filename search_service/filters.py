@@ -119,14 +119,14 @@ def _bound(value: payload_pb2.Value, field: str) -> float | datetime:
 
 
 def _geo_radius(message: pb.GeoRadius, field: str) -> GeoRadius:
-    centre = parse_geo_point(message.centre, field=f"{field}.centre")
-    if not 0 < message.radius_m < 1e8:
+    center = parse_geo_point(message.center, field=f"{field}.center")
+    if not 0 < message.radius_meters < 1e8:
         raise ServiceError(
             errors.OUT_OF_RANGE,
-            f"{field}.radius_m is {message.radius_m:g}; it is greater than 0 and below 1e8 metres",
-            field=f"{field}.radius_m",
+            f"{field}.radius_meters is {message.radius_meters:g}; it is greater than 0 and below 1e8 metres",
+            field=f"{field}.radius_meters",
         )
-    return GeoRadius(_named(message.field, field), centre["lat"], centre["lon"], message.radius_m)
+    return GeoRadius(_named(message.field, field), center["lat"], center["lon"], message.radius_meters)
 
 
 def _named(name: str, field: str) -> str:

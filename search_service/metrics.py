@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
+from cir.enum_names import short_name
 from cir.search.v1 import search_pb2 as pb
 from service_runtime.metrics import SECONDS_BUCKETS
 
@@ -87,7 +88,7 @@ class SearchMetrics:
         for stage, duration in answer.timings.ListFields():
             self._stages.labels(stage.name).observe(duration.ToNanoseconds() / 1e9)
         for turn in answer.explanation.turns:
-            self._turns.labels(pb.TurnKind.Name(turn.kind).lower()).inc()
+            self._turns.labels(short_name(pb.TurnKind.DESCRIPTOR, turn.kind)).inc()
         self._results.observe(len(answer.results))
         if answer.explanation.exact:
             self._exact.inc()

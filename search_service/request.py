@@ -31,14 +31,14 @@ MAX_IDS = 1000
 MAX_EXCLUDED = 1000
 MAX_EF = 10_000
 MAX_GROUP_SIZE = 100
-DEFAULT_LIMIT = 10
+DEFAULT_PAGE_SIZE = 10
 
 # Features outside this range have no direction that float32 could keep.
 _LENGTHS = (1e-12, 1e12)
 _FEEDBACK: Mapping[int, FeedbackMethod] = {
     pb.FEEDBACK_METHOD_UNSPECIFIED: FeedbackMethod.ROCCHIO,
-    pb.ROCCHIO: FeedbackMethod.ROCCHIO,
-    pb.RECOMMEND: FeedbackMethod.RECOMMEND,
+    pb.FEEDBACK_METHOD_ROCCHIO: FeedbackMethod.ROCCHIO,
+    pb.FEEDBACK_METHOD_RECOMMEND: FeedbackMethod.RECOMMEND,
 }
 
 
@@ -99,7 +99,7 @@ class SearchQuery:
     combiner: str
     feedback: FeedbackMethod
     where: Filter | None
-    limit: int
+    page_size: int
     offset: int
     options: SearchOptions
     with_features: bool
@@ -136,18 +136,19 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
     Raises:
         ServiceError: It names the first field that is missing, wrong or over its limit.
     """
-    catalog = parse_catalog(message.catalog, field="catalog")
+    catalog = parse_catalog(message.parent, field="parent")
     turns = _parse_turns(message.turns, settings)
     _check_at_most(len(message.exclude_item_ids), MAX_EXCLUDED, "excluded items", "exclude_item_ids")
     for index, item_id in enumerate(message.exclude_item_ids):
         check_item_id(item_id, field=f"exclude_item_ids[{index}]")
-    _check_range(message.limit, 0, settings.max_results, "limit")
+    _check_range(message.page_size, 0, settings.max_results, "page_size")
     options = _parse_options(message)
     feedback = _FEEDBACK.get(message.feedback)
     if feedback is None:
         raise ServiceError(
             errors.FIELD_INVALID,
-            f"feedback is {int(message.feedback)}; it is one of ROCCHIO (1) and RECOMMEND (2)",
+            f"feedback is {int(message.feedback)}; it is FEEDBACK_METHOD_ROCCHIO (1) or "
+            "FEEDBACK_METHOD_RECOMMEND (2)",
             field="feedback",
         )
     if options.diversity and options.group_by:
@@ -168,7 +169,7 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
         combiner=combiner,
         feedback=feedback,
         where=_leave_out(where, _parse_excluded(message, turns)) or None,
-        limit=message.limit or DEFAULT_LIMIT,
+        page_size=message.page_size or DEFAULT_PAGE_SIZE,
         offset=position.offset,
         options=options,
         with_features=message.with_features,
@@ -184,7 +185,7 @@ def query_digest(message: pb.SearchRequest) -> bytes:
     return request_digest(
         message,
         "page_token",
-        "limit",
+        "page_size",
         "with_features",
         "with_query_vector",
         "explain_turns",

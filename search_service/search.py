@@ -52,8 +52,8 @@ from service_runtime.receive import parse_aside
 from vector_store.base import CatalogVersion, VectorStore
 from vector_store.types import Item, ScoredItem, VersionSpec
 
-_KINDS = {kind: pb.TurnKind.Value(kind.name) for kind in TurnKind}
-_FEEDBACK = {method: pb.FeedbackMethod.Value(method.name) for method in FeedbackMethod}
+_KINDS = {kind: pb.TurnKind.Value(f"TURN_KIND_{kind.name}") for kind in TurnKind}
+_FEEDBACK = {method: pb.FeedbackMethod.Value(f"FEEDBACK_METHOD_{method.name}") for method in FeedbackMethod}
 
 #: Queries that are with the store, or whose answers are built, at a time: more would be no faster.
 ROOM = 16
@@ -133,7 +133,7 @@ class SearchHandler:
                     # One more than the page holds tells whether there is another page.
                     found = await version.query(
                         composed.query.vector,
-                        limit=query.limit + 1,
+                        limit=query.page_size + 1,
                         offset=query.offset,
                         where=query.where,
                         options=query.options,
@@ -234,7 +234,7 @@ class SearchHandler:
 
         response = pb.SearchResponse(
             results=result_messages(
-                found[: query.limit],
+                found[: query.page_size],
                 info.spec,
                 max_bytes - (told.ByteSize() if told else 0),
                 first_rank=query.offset + 1,

@@ -104,7 +104,7 @@ class SearchSettings(ServiceSettings):
     )
     max_feedback_items: int = Field(100, ge=0, description="Liked plus disliked items over all turns.")
     max_write_items: int = Field(
-        256, ge=1, description="Items of one UpsertItems call, or of one message of ImportItems."
+        256, ge=1, description="Items of one BatchUpsertItems call, or of one message of ImportItems."
     )
     max_batch_queries: int = Field(64, ge=1, description="Queries of one BatchSearch call.")
     max_imports: int = Field(8, ge=1, description="ImportItems streams at the same time.")

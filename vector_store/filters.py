@@ -48,12 +48,12 @@ class HasId:
 
 @dataclass(frozen=True, slots=True)
 class GeoRadius:
-    """The geo field lies within `radius_m` metres of the centre (degrees, WGS 84)."""
+    """The geo field lies within `radius_meters` metres of the centre (degrees, WGS 84)."""
 
     field: str
     latitude: float
     longitude: float
-    radius_m: float
+    radius_meters: float
 
 
 @dataclass(frozen=True, slots=True)

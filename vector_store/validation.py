@@ -201,15 +201,15 @@ def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> N
         case HasId(ids):
             for item_id in ids:
                 check_item_id(item_id)
-        case GeoRadius(field, latitude, longitude, radius_m):
+        case GeoRadius(field, latitude, longitude, radius_meters):
             _typed(field, schema, (FieldType.GEO,), "searched by distance")
             if not (is_number(latitude) and abs(latitude) <= 90):
                 raise InvalidQueryError(f"latitude {latitude}: expected -90 to 90 degrees", field=field)
             if not (is_number(longitude) and abs(longitude) <= 180):
                 raise InvalidQueryError(f"longitude {longitude}: expected -180 to 180 degrees", field=field)
-            if not (is_number(radius_m) and radius_m > 0):
+            if not (is_number(radius_meters) and radius_meters > 0):
                 raise InvalidQueryError(
-                    f"radius {radius_m}: expected a positive number of metres", field=field
+                    f"radius {radius_meters}: expected a positive number of metres", field=field
                 )
         case MatchText(field, text):
             _typed(field, schema, (FieldType.TEXT,), "searched by words")

@@ -310,7 +310,7 @@ class SearchBackend:
             combiner=combiner,
             where=Filter(must=[HasId(among)]) if among else where,
             exclude=() if among else state.excluded,
-            limit=limit or self._page_size,
+            page_size=limit or self._page_size,
             page_token=page_token,
             explain_turns=not limit and not page_token,
             explain_results=not limit,
@@ -327,7 +327,7 @@ class SearchBackend:
             state.catalog,
             features=rng.normal(size=context.version.dimension).astype(np.float32),
             where=to_where(state.filters, context.version.schema),
-            limit=self._page_size,
+            page_size=self._page_size,
             diversity=0.9,
         )
         self._remember_images(state.catalog, answer)

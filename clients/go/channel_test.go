@@ -272,13 +272,13 @@ func TestPagesEndWithTheirTokensOrAnError(t *testing.T) {
 		case "":
 			return &searchv1.SearchResponse{Results: result(1), NextPageToken: "second"}, nil
 		case "second":
-			return &searchv1.SearchResponse{Results: result(2), NextPageToken: request.GetCatalog()}, nil
+			return &searchv1.SearchResponse{Results: result(2), NextPageToken: request.GetParent()}, nil
 		}
 		return nil, status.Error(codes.InvalidArgument, "no such page")
 	}
 	client := dial(t, server.address)
 	read := func(catalog string) (ranks []uint32, failed error) {
-		for result, err := range client.Results(soon(t), &searchv1.SearchRequest{Catalog: catalog}) {
+		for result, err := range client.Results(soon(t), &searchv1.SearchRequest{Parent: catalog}) {
 			if err != nil {
 				return ranks, err
 			}

@@ -39,13 +39,13 @@ func Turn(reference *searchv1.Reference, text string) *searchv1.Turn {
 	return &searchv1.Turn{Reference: reference, Text: text}
 }
 
-// Query asks for the items of a catalog that fit some turns, oldest first. Filter, Limit and the others are set on it.
+// Query asks for the items of a catalog that fit some turns, oldest first. Filter, PageSize and the others are set on it.
 func Query(catalog string, turns ...*searchv1.Turn) *searchv1.SearchRequest {
-	return &searchv1.SearchRequest{Catalog: CatalogName(catalog), Turns: turns}
+	return &searchv1.SearchRequest{Parent: CatalogName(catalog), Turns: turns}
 }
 
 // Results runs over the results of a query, best first, page after page as far as the service pages. The
-// request is not changed; its Limit is the size of a page. An error ends the loop and comes with a nil result.
+// request is not changed; its PageSize is the size of a page. An error ends the loop and comes with a nil result.
 func (c *Client) Results(ctx context.Context, request *searchv1.SearchRequest) iter.Seq2[*searchv1.SearchResult, error] {
 	return pages(proto.CloneOf(request), func(page *searchv1.SearchRequest, token string) ([]*searchv1.SearchResult, string, error) {
 		page.PageToken = token

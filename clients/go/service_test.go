@@ -32,9 +32,9 @@ func TestTwoTurnsWithAFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer, err := client.Search.Search(soon(t), &searchv1.SearchRequest{
-		Catalog: CatalogName("shop"),
-		Turns:   []*searchv1.Turn{Turn(image, "in blue"), Turn(nil, "in green")},
-		Filter:  All(Equal("kind", "dress"), Below("price", 50), Not(Equal("colour", "red"))),
+		Parent: CatalogName("shop"),
+		Turns:  []*searchv1.Turn{Turn(image, "in blue"), Turn(nil, "in green")},
+		Filter: All(Equal("kind", "dress"), Below("price", 50), Not(Equal("colour", "red"))),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestTwoTurnsWithAFilter(t *testing.T) {
 	for _, turn := range answer.GetExplanation().GetTurns() {
 		kinds = append(kinds, turn.GetKind())
 	}
-	if !slices.Equal(kinds, []searchv1.TurnKind{searchv1.TurnKind_COMPOSED, searchv1.TurnKind_CONTINUED}) {
+	if !slices.Equal(kinds, []searchv1.TurnKind{searchv1.TurnKind_TURN_KIND_COMPOSED, searchv1.TurnKind_TURN_KIND_CONTINUED}) {
 		t.Error(kinds)
 	}
 }
@@ -77,13 +77,13 @@ func TestItemsPageByPage(t *testing.T) {
 func TestRefusalsNameReasonAndField(t *testing.T) {
 	client := service(t)
 	turns := []*searchv1.Turn{Turn(nil, "a dress")}
-	_, err := client.Search.Search(soon(t), &searchv1.SearchRequest{Catalog: CatalogName("missing"), Turns: turns})
+	_, err := client.Search.Search(soon(t), &searchv1.SearchRequest{Parent: CatalogName("missing"), Turns: turns})
 	if status.Code(err) != codes.NotFound || ReasonOf(err) != commonv1.ErrorReason_CATALOG_NOT_FOUND {
 		t.Error(err)
 	}
-	_, err = client.Search.Search(soon(t), &searchv1.SearchRequest{Catalog: CatalogName("shop"), Turns: turns, Limit: -1})
+	_, err = client.Search.Search(soon(t), &searchv1.SearchRequest{Parent: CatalogName("shop"), Turns: turns, PageSize: -1})
 	failed, _ := err.(*Error)
-	if ReasonOf(err) != commonv1.ErrorReason_OUT_OF_RANGE || failed.Field != "limit" || failed.RequestID == "" {
+	if ReasonOf(err) != commonv1.ErrorReason_OUT_OF_RANGE || failed.Field != "page_size" || failed.RequestID == "" {
 		t.Error(err)
 	}
 }
@@ -99,7 +99,7 @@ func TestAnItemWrittenByTheClientIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	item := &searchv1.Item{Id: "written by Go", Payload: payload}
-	_, err = client.Catalogs.UpsertItems(soon(t), &searchv1.UpsertItemsRequest{
+	_, err = client.Catalogs.BatchUpsertItems(soon(t), &searchv1.BatchUpsertItemsRequest{
 		Parent: CatalogName("shop"),
 		Items:  []*searchv1.ItemWrite{{Item: item, Content: encoded}},
 	})
@@ -107,7 +107,7 @@ func TestAnItemWrittenByTheClientIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	request := &searchv1.SearchRequest{
-		Catalog: CatalogName("shop"), Turns: []*searchv1.Turn{Turn(Item("written by Go"), "")},
+		Parent: CatalogName("shop"), Turns: []*searchv1.Turn{Turn(Item("written by Go"), "")},
 		Filter: All(Equal("kind", "written")), ExcludeReferences: new(bool),
 	}
 	var ids []string
@@ -151,7 +151,7 @@ func garments(t *testing.T, until int) func(func(*searchv1.ItemWrite, error) boo
 func TestACatalogIsMadeFromNothing(t *testing.T) {
 	client := service(t)
 	ctx := soon(t)
-	schema := map[string]searchv1.FieldType{"number": searchv1.FieldType_INTEGER}
+	schema := map[string]searchv1.FieldType{"number": searchv1.FieldType_FIELD_TYPE_INTEGER}
 	request := &searchv1.CreateCatalogRequest{CatalogId: "made-by-go", Schema: schema}
 	if _, err := client.Catalogs.CreateCatalog(ctx, request); err != nil {
 		t.Fatal(err)
@@ -191,8 +191,8 @@ func TestACatalogIsMadeFromNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	batch := &searchv1.BatchSearchRequest{Requests: []*searchv1.SearchRequest{
-		{Catalog: parent, Turns: []*searchv1.Turn{Turn(nil, "a dress")}, Filter: All(AtLeast("number", 5))},
-		{Catalog: CatalogName("missing"), Turns: []*searchv1.Turn{Turn(nil, "a dress")}},
+		{Parent: parent, Turns: []*searchv1.Turn{Turn(nil, "a dress")}, Filter: All(AtLeast("number", 5))},
+		{Parent: CatalogName("missing"), Turns: []*searchv1.Turn{Turn(nil, "a dress")}},
 	}}
 	found, err := client.Search.BatchSearch(ctx, batch)
 	if err != nil {

@@ -13,7 +13,7 @@ from cir.vectors import pack
 CREATED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
-def version(name: str = "v2", state: int = catalog_pb2.PUBLISHED) -> catalog_pb2.CatalogVersion:
+def version(name: str = "v2", state: int = catalog_pb2.VERSION_STATE_PUBLISHED) -> catalog_pb2.CatalogVersion:
     """A version of the catalog "shop"."""
     message = catalog_pb2.CatalogVersion(
         name=f"catalogs/shop/versions/{name}",
@@ -22,9 +22,9 @@ def version(name: str = "v2", state: int = catalog_pb2.PUBLISHED) -> catalog_pb2
         model_fingerprint="clip-1",
         dimension=4,
         schema={
-            "price": catalog_pb2.FLOAT,
-            "colour": catalog_pb2.KEYWORD,
-            "stock": catalog_pb2.INTEGER,
+            "price": catalog_pb2.FIELD_TYPE_FLOAT,
+            "colour": catalog_pb2.FIELD_TYPE_KEYWORD,
+            "stock": catalog_pb2.FIELD_TYPE_INTEGER,
         },
         model={"architecture": "ViT-B-32", "pretrained": "openai"},
     )
@@ -51,7 +51,7 @@ def search_response(*items: catalog_pb2.Item, next_page_token: str = "") -> sear
         ],
         next_page_token=next_page_token,
         explanation=search_pb2.SearchExplanation(
-            turns=[search_pb2.TurnExplanation(kind=search_pb2.COMPOSED, network_lambda=0.5)],
+            turns=[search_pb2.TurnExplanation(kind=search_pb2.TURN_KIND_COMPOSED, network_lambda=0.5)],
             combiner="sum",
             version="catalogs/shop/versions/v2",
             model_fingerprint="clip-1",

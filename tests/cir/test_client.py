@@ -55,14 +55,14 @@ ANSWERS: dict[str, Any] = {
     "GetItem": messages.item("a/b"),
     "BatchGetItems": catalog_pb2.BatchGetItemsResponse(items=[messages.item("a")], missing_ids=["b"]),
     "ListItems": pages_of_items,
-    "UpsertItems": catalog_pb2.UpsertItemsResponse(written=1),
-    "UpdateItems": catalog_pb2.UpdateItemsResponse(updated=1),
-    "DeleteItems": catalog_pb2.DeleteItemsResponse(deleted=2),
+    "BatchUpsertItems": catalog_pb2.BatchUpsertItemsResponse(written=1),
+    "BatchUpdateItems": catalog_pb2.BatchUpdateItemsResponse(updated=1),
+    "BatchDeleteItems": catalog_pb2.BatchDeleteItemsResponse(deleted=2),
     "FacetItems": catalog_pb2.FacetItemsResponse(),
 }
 # The method, its arguments, and a part of the request that must arrive.
 CALLS: list[tuple[str, Callable[[Any], Any], dict[str, object]]] = [
-    ("search", lambda client: client.search("shop", item="a"), {"catalog": "catalogs/shop"}),
+    ("search", lambda client: client.search("shop", item="a"), {"parent": "catalogs/shop"}),
     ("info", lambda client: client.info(), {}),
     ("catalog", lambda client: client.catalog("shop"), {"name": "catalogs/shop"}),
     ("versions", lambda client: client.versions("shop"), {"parent": "catalogs/shop"}),

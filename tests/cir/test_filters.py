@@ -62,8 +62,8 @@ def test_every_condition_is_written() -> None:
     assert message.must[0].range.lte.float_value == 2.5
     assert not message.must[0].range.HasField("lt")
     assert list(message.must[1].has_id.item_ids) == ["a", "b"]
-    assert message.should[0].geo_radius.centre.latitude == 52.5
-    assert message.should[0].geo_radius.radius_m == 1000.0
+    assert message.should[0].geo_radius.center.latitude == 52.5
+    assert message.should[0].geo_radius.radius_meters == 1000.0
     assert message.should[1].filter.must[0].exists.field == "x"
     assert message.must_not[0].match_text.text == "old"
 

@@ -243,5 +243,5 @@ def test_every_door_takes_every_kind(source: Any) -> None:
     assert isinstance(search, search_pb2.SearchRequest)
     assert search.turns[0].reference.image == sent
     upsert = requests.upsert("shop", [ItemWrite("a", again())]).request
-    assert isinstance(upsert, catalog_pb2.UpsertItemsRequest)
+    assert isinstance(upsert, catalog_pb2.BatchUpsertItemsRequest)
     assert upsert.items[0].content == sent

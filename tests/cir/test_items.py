@@ -36,12 +36,12 @@ def test_fields_are_named_in_a_mask() -> None:
     assert payload_path("price_2") == "payload.fields.price_2"
     assert payload_path("a.b c") == "payload.fields.`a.b c`"
     request = requests.update("shop", [ItemUpdate("a")], fields=["price", "a b"]).request
-    assert isinstance(request, pb.UpdateItemsRequest)
+    assert isinstance(request, pb.BatchUpdateItemsRequest)
     assert list(request.update_mask.paths) == ["payload.fields.price", "payload.fields.`a b`"]
 
 
 def test_errors_are_read() -> None:
-    message = pb.UpdateItemsResponse(updated=2)
+    message = pb.BatchUpdateItemsResponse(updated=2)
     message.errors.add(index=1, code=5, reason=42, message="no", item_id="b")
     [error] = Updated.read(message).errors
     assert (error.index, error.reason, error.item_id) == (1, "ITEM_NOT_FOUND", "b")

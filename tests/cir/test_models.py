@@ -48,7 +48,7 @@ def test_an_empty_answer_can_be_read() -> None:
 
 
 def test_a_version_has_short_names_and_words() -> None:
-    version = Version.read(messages.version("v7", catalog_pb2.RETIRED))
+    version = Version.read(messages.version("v7", catalog_pb2.VERSION_STATE_RETIRED))
     assert (version.name, version.state, version.item_count) == ("v7", "retired", 7)
     assert version.schema == {"colour": "keyword", "price": "float", "stock": "integer"}
     assert version.created == messages.CREATED
@@ -68,14 +68,14 @@ def test_errors_of_single_items_are_named() -> None:
     error = errors_pb2.ItemError(
         index=1, code=3, reason=errors_pb2.IMAGE_EMPTY, message="no bytes", item_id="x"
     )
-    [read] = Written.read(catalog_pb2.UpsertItemsResponse(written=1, errors=[error])).errors
+    [read] = Written.read(catalog_pb2.BatchUpsertItemsResponse(written=1, errors=[error])).errors
     assert (read.index, read.item_id, read.reason) == (1, "x", "IMAGE_EMPTY")
     assert read.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_reason_of_a_newer_server_keeps_its_number() -> None:
     error = errors_pb2.ItemError(code=99, reason=9999)  # type: ignore[arg-type]
-    [read] = Written.read(catalog_pb2.UpsertItemsResponse(errors=[error])).errors
+    [read] = Written.read(catalog_pb2.BatchUpsertItemsResponse(errors=[error])).errors
     assert (read.reason, read.code) == ("9999", grpc.StatusCode.UNKNOWN)
 
 

@@ -24,13 +24,13 @@ def request(*args: object, **kwargs: object) -> pb.SearchRequest:
 
 def test_the_arguments_describe_one_turn() -> None:
     sent = request("shop", image=b"abc", text="in red", liked=["x"], text_weight=0.3)
-    assert sent.catalog == "catalogs/shop"
+    assert sent.parent == "catalogs/shop"
     assert len(sent.turns) == 1
     assert sent.turns[0].reference.image == b"abc"
     assert sent.turns[0].text == "in red"
     assert sent.turns[0].text_weight == 0.3
     assert list(sent.turns[0].liked_item_ids) == ["x"]
-    assert sent.limit == 10
+    assert sent.page_size == 10
     assert not sent.HasField("filter")
     assert not sent.HasField("score_threshold")
 
@@ -48,7 +48,7 @@ def test_every_option_is_sent() -> None:
         item="a",
         combiner="combiner/x",
         where={"price": {"lt": 3}},
-        limit=5,
+        page_size=5,
         page_token="t",
         exact=True,
         ef=64,
@@ -64,7 +64,7 @@ def test_every_option_is_sent() -> None:
         version="v3",
         feedback="recommend",
     )
-    assert (sent.combiner, sent.limit, sent.page_token, sent.exact, sent.ef) == (
+    assert (sent.combiner, sent.page_size, sent.page_token, sent.exact, sent.ef) == (
         "combiner/x",
         5,
         "t",
@@ -78,7 +78,7 @@ def test_every_option_is_sent() -> None:
     assert (sent.diversity, sent.group_by, sent.group_size) == (0.5, "brand", 2)
     assert (sent.with_features, sent.with_query_vector) == (True, True)
     assert sent.pinned_version == "catalogs/shop/versions/v3"
-    assert sent.feedback == pb.RECOMMEND
+    assert sent.feedback == pb.FEEDBACK_METHOD_RECOMMEND
     assert request("shop", item="a").feedback == pb.FEEDBACK_METHOD_UNSPECIFIED
     with pytest.raises(InvalidArgument, match="it is rocchio or recommend"):
         search("shop", item="a", feedback="average")
@@ -86,7 +86,7 @@ def test_every_option_is_sent() -> None:
 
 
 def test_the_next_page_is_the_same_query() -> None:
-    call = search("shop", item="a", limit=5, timeout=3.0)
+    call = search("shop", item="a", page_size=5, timeout=3.0)
     following = call.next_page("token")
     expected = pb.SearchRequest()
     expected.CopyFrom(call.request)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ BAD_TEXT = "caf\udce9"
         (requests.search, {"catalog": "shop", "text": "x", "where": {"colour": BAD_TEXT}}),
         (requests.search, {"catalog": "shop", "text": "x", "where": {BAD_TEXT: "red"}}),
         (requests.search, {"catalog": "shop", "text": "x", "combiner": BAD_TEXT}),
-        (requests.search, {"catalog": "shop", "text": "x", "limit": 2**40}),
+        (requests.search, {"catalog": "shop", "text": "x", "page_size": 2**40}),
         (requests.item, {"catalog": "shop", "item_id": BAD_TEXT}),
         (requests.items, {"catalog": "shop", "item_ids": [BAD_TEXT]}),
         (requests.upsert, {"catalog": "shop", "items": [ItemWrite(BAD_TEXT)]}),

@@ -139,7 +139,7 @@ async def test_images_are_read_in_parallel_and_keep_their_order(service: Service
         wanted = [cir.ItemWrite(f"item-{n}", photo) for n, photo in enumerate(photos)]
         done = await client.upload("new", wanted, parallel=3, batch_size=2)
         assert (done.written, done.errors) == (9, ())
-        found = await client.search("new", image=b"picture 4", limit=1)
+        found = await client.search("new", image=b"picture 4", page_size=1)
         assert found.results[0].id == "item-4"
     deadline = time.monotonic() + 10
     while any(thread.name.startswith("cir-upload") for thread in threading.enumerate()):

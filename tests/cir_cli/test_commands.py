@@ -84,7 +84,7 @@ def test_no_profile_names_the_catalog_of_a_command_that_changes_something(words:
 
 
 def test_everything_that_a_search_takes_is_an_option_or_says_why_it_is_none() -> None:
-    spelled = {"liked": "like", "disliked": "dislike", "catalog": "catalog"}
+    spelled = {"liked": "like", "disliked": "dislike", "page_size": "limit"}
     offered = {each.name for each in EVERY["search",].params}
     taken = set(inspect.signature(requests.search).parameters)
     assert set(NO_FLAGS) <= taken
@@ -111,9 +111,9 @@ def test_what_is_printed_as_json_is_one_object_with_keys_that_stay(
         DeleteCatalogVersion=catalog_pb2.DeleteCatalogVersionResponse(),
         ListItems=empty,
         GetItem=messages.item("a"),
-        UpsertItems=catalog_pb2.UpsertItemsResponse(written=1),
-        UpdateItems=catalog_pb2.UpdateItemsResponse(updated=1),
-        DeleteItems=catalog_pb2.DeleteItemsResponse(deleted=1),
+        BatchUpsertItems=catalog_pb2.BatchUpsertItemsResponse(written=1),
+        BatchUpdateItems=catalog_pb2.BatchUpdateItemsResponse(updated=1),
+        BatchDeleteItems=catalog_pb2.BatchDeleteItemsResponse(deleted=1),
     )
     image = tmp_path / "a.png"
     Image.new("RGB", (4, 4)).save(image)

@@ -22,15 +22,15 @@ pytestmark = pytest.mark.service
 def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIR_SERVER", search_service.address)
 
-    def delete(request: Any, _context: Any) -> catalog_pb2.DeleteItemsResponse:
-        return catalog_pb2.DeleteItemsResponse(deleted=len(request.item_ids) or 7)
+    def delete(request: Any, _context: Any) -> catalog_pb2.BatchDeleteItemsResponse:
+        return catalog_pb2.BatchDeleteItemsResponse(deleted=len(request.item_ids) or 7)
 
     search_service.answers.update(
         GetCatalog=messages.catalog(),
         ListItems=catalog_pb2.ListItemsResponse(items=[messages.item("a")]),
-        UpsertItems=catalog_pb2.UpsertItemsResponse(written=1),
-        UpdateItems=catalog_pb2.UpdateItemsResponse(updated=1),
-        DeleteItems=delete,
+        BatchUpsertItems=catalog_pb2.BatchUpsertItemsResponse(written=1),
+        BatchUpdateItems=catalog_pb2.BatchUpdateItemsResponse(updated=1),
+        BatchDeleteItems=delete,
     )
 
 
@@ -52,7 +52,7 @@ def test_an_item_is_written_with_its_picture(search_service: FakeSearch, tmp_pat
     arguments = ["items", "upsert", "shop", "dress-1", "--image", str(picture)]
     assert run([*arguments, "--set", "price=3", "-s", "colour=red,blue"]) == 0
     assert run([*arguments, "--payload", '{"note": "new"}', "--image-location", "s3://x"]) == 0
-    first, second = (r.items[0] for r in sent(search_service, catalog_pb2.UpsertItemsRequest))
+    first, second = (r.items[0] for r in sent(search_service, catalog_pb2.BatchUpsertItemsRequest))
     assert (first.item.id, first.content, first.item.image) == ("dress-1", picture.read_bytes(), str(picture))
     assert from_payload(first.item.payload) == {"price": 3.0, "colour": ["red", "blue"]}
     assert (second.item.image, from_payload(second.item.payload)) == ("s3://x", {"note": "new"})
@@ -63,7 +63,7 @@ def test_fields_are_set_and_removed_alone_or_all_replaced(search_service: FakeSe
     assert run([*update, "--set", "price=3", "--unset", "old field"]) == 0
     assert run([*update, "--payload", "{}"]) == 0
     assert run([*update, "--image-location", "new.jpg"]) == 0
-    single, whole, place = sent(search_service, catalog_pb2.UpdateItemsRequest)
+    single, whole, place = sent(search_service, catalog_pb2.BatchUpdateItemsRequest)
     assert list(single.update_mask.paths) == ["payload.fields.price", "payload.fields.`old field`"]
     assert from_payload(single.items[0].payload) == {"price": 3.0}
     assert (list(whole.update_mask.paths), whole.items[0].HasField("payload")) == ([], True)
@@ -73,7 +73,7 @@ def test_fields_are_set_and_removed_alone_or_all_replaced(search_service: FakeSe
 def test_items_are_deleted_by_id(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["items", "delete", "shop", "a", "b", "a"]) == 0
     assert "2 of 2 items" in capsys.readouterr().out
-    [request] = sent(search_service, catalog_pb2.DeleteItemsRequest)
+    [request] = sent(search_service, catalog_pb2.BatchDeleteItemsRequest)
     assert list(request.item_ids) == ["a", "b"]
 
 
@@ -82,7 +82,7 @@ def test_what_a_filter_finds_is_counted_before_it_is_deleted(
 ) -> None:
     assert run(["items", "delete", "shop", "--filter", "price<5", "--yes"]) == 0
     assert "7 items pass the filter" in capsys.readouterr().out
-    counted, deleted = sent(search_service, catalog_pb2.DeleteItemsRequest)
+    counted, deleted = sent(search_service, catalog_pb2.BatchDeleteItemsRequest)
     assert (counted.validate_only, deleted.validate_only) == (True, False)
     assert counted.filter == deleted.filter
     assert deleted.filter.must[0].range.lt.float_value == 5.0
@@ -99,7 +99,7 @@ def test_a_filter_deletes_only_what_was_confirmed(
     monkeypatch.setattr("typer.confirm", lambda _question: said)
     assert run(["items", "delete", "shop", "-f", "price<5"]) == 1 - deletions
     assert ("nothing was deleted" in capsys.readouterr().err) is not said
-    requests = sent(search_service, catalog_pb2.DeleteItemsRequest)
+    requests = sent(search_service, catalog_pb2.BatchDeleteItemsRequest)
     assert sum(not request.validate_only for request in requests) == deletions
 
 
@@ -136,8 +136,8 @@ def test_the_error_of_an_item_is_that_of_the_command(
         code=5, item_id="a", reason=errors_pb2.ITEM_NOT_FOUND, message="there is no item 'a'"
     )
     search_service.answers.update(
-        UpsertItems=catalog_pb2.UpsertItemsResponse(errors=[error]),
-        UpdateItems=catalog_pb2.UpdateItemsResponse(errors=[error]),
+        BatchUpsertItems=catalog_pb2.BatchUpsertItemsResponse(errors=[error]),
+        BatchUpdateItems=catalog_pb2.BatchUpdateItemsResponse(errors=[error]),
     )
     what = ["--image", str(picture)] if command == "upsert" else ["--set", "stock=1"]
     assert run(["items", command, "shop", "a", *what]) == 1

@@ -56,7 +56,11 @@ def test_search_prints_a_table(search_service: FakeSearch, capsys: pytest.Captur
     for part in ("a/b", "0.9000", "price=2.5", "lambda 0.50", "by sum", "12.0 ms", "version v2"):
         assert part in printed
     [request] = search_service.requests
-    assert (request.turns[0].reference.item_id, request.turns[0].text, request.limit) == ("x", "in red", 2)
+    assert (request.turns[0].reference.item_id, request.turns[0].text, request.page_size) == (
+        "x",
+        "in red",
+        2,
+    )
 
 
 def test_search_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +100,7 @@ def test_search_sends_turns_filters_and_options(
     assert (list(second.liked_item_ids), list(second.disliked_item_ids)) == (["p", "q"], ["r"])
     assert third == search_pb2.Turn(text="longer")
     assert (request.combiner, request.exact) == ("slerp", True)
-    assert request.feedback == search_pb2.RECOMMEND
+    assert request.feedback == search_pb2.FEEDBACK_METHOD_RECOMMEND
     assert request.filter.must[0].range.lt.float_value == 20.0
     assert request.filter.must_not[0].match_any.values[0].string_value == "red"
 

@@ -68,7 +68,7 @@ def test_explained_results_have_columns_of_their_own(capsys: pytest.CaptureFixtu
 
 def test_words_that_were_not_read_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     response = messages.search_response()
-    turn = search_pb2.TurnExplanation(kind=search_pb2.COMPOSED, text_tokens=120, read_tokens=77)
+    turn = search_pb2.TurnExplanation(kind=search_pb2.TURN_KIND_COMPOSED, text_tokens=120, read_tokens=77)
     response.explanation.turns.append(turn)
     print_answer(SearchAnswer.read(response))
     printed = " ".join(capsys.readouterr().out.split())

@@ -53,7 +53,7 @@ HOSTILE = {
     "many rows of nothing": (both(Batch(rows=[Row()] * 5000)), "TOO_MANY_ITEMS"),
     "half a value": (both(Batch(data=bytes(33), dimension=8)), "WRONG_DIMENSION"),
     "half a float16": (
-        both(Batch(data=bytes(17), dimension=8, dtype=vectors_pb2.FLOAT16)),
+        both(Batch(data=bytes(17), dimension=8, dtype=vectors_pb2.VECTOR_TYPE_FLOAT16)),
         "WRONG_DIMENSION",
     ),
     "nan float32": (both(packed("<f4", np.nan)), "NOT_FINITE"),

@@ -104,7 +104,7 @@ async def test_an_empty_name_means_the_default(serve: Serve, folder: Path) -> No
 async def test_answers_are_written_as_asked(serve: Serve) -> None:
     stub = await serve()
     packed = unpack((await stub.Combine(request())).query_vectors)
-    half = vectors_pb2.VectorEncoding(dtype=vectors_pb2.FLOAT16)
+    half = vectors_pb2.VectorEncoding(dtype=vectors_pb2.VECTOR_TYPE_FLOAT16)
     answer = (await stub.Combine(request(encoding=half))).query_vectors
     assert len(answer.data) == 2 * packed.size
     np.testing.assert_allclose(unpack(answer), packed, atol=1e-3)
@@ -120,7 +120,7 @@ async def test_features_may_come_as_plain_floats_and_half_precision(serve: Serve
     message = pb.CombineRequest(
         image_features=pack(features_of(3), encoding=vectors_pb2.VectorEncoding(plain_floats=True)),
         text_features=pack(
-            features_of(3, seed=1), encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.FLOAT16)
+            features_of(3, seed=1), encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.VECTOR_TYPE_FLOAT16)
         ),
     )
     expected = unpack((await stub.Combine(request())).query_vectors)

@@ -71,7 +71,7 @@ class Load:
                 # A text that nobody has asked for, so that each search needs the embedder.
                 text = f"in red, {self._name} {number} {count}"
                 try:
-                    answer = client.search(self._catalog, item=item, text=text, limit=5)
+                    answer = client.search(self._catalog, item=item, text=text, page_size=5)
                 except CirError as error:
                     with self._lock:
                         self.errors[error.code.name] += 1

@@ -65,7 +65,7 @@ def test_what_is_found_from_outside_is_what_this_process_finds(stack: Stack, pic
         assert _count(client, CATALOG) == GARMENTS
         for row, expected in zip(asked, best, strict=True):
             answer = client.search(
-                CATALOG, item=ids[row["reference"]], text=row["text"], limit=10, exact=True
+                CATALOG, item=ids[row["reference"]], text=row["text"], page_size=10, exact=True
             )
             assert answer.explanation.combiner == "combiner/garments"
             found = [result.id for result in answer]
@@ -259,7 +259,7 @@ def test_with_tls_and_keys_nobody_else_is_let_in(stack: Stack, pictures: Path, t
         secure.compose("run", "--rm", "indexer", "index", CATALOG, "/pictures/garments.jsonl")
         with cir.Client(address, api_key="s3cret-key-0123456789", tls=files) as client:
             row = json.loads((pictures / "garments.jsonl").read_text().splitlines()[0])
-            assert client.search(CATALOG, item=row["id"], text="in red", limit=3).results
+            assert client.search(CATALOG, item=row["id"], text="in red", page_size=3).results
         with cir.Client(address, api_key="wrong", tls=files) as client, pytest.raises(CirError) as refused:
             client.search(CATALOG, text="a red dress")
         assert refused.value.code.name == "UNAUTHENTICATED"

@@ -215,7 +215,7 @@ async def test_identity_follows_mode_ratio_and_weights(tmp_path: Path) -> None:
 async def test_features_are_written_as_asked(stub: Any) -> None:
     packed = await stub.EmbedImages(images(jpeg()))
     half = await stub.EmbedImages(
-        images(jpeg(), encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.FLOAT16))
+        images(jpeg(), encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.VECTOR_TYPE_FLOAT16))
     )
     plain = await stub.EmbedImages(images(jpeg(), encoding=vectors_pb2.VectorEncoding(plain_floats=True)))
     assert len(packed.features.data) == 128

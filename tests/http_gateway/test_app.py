@@ -31,11 +31,11 @@ async def test_a_search_is_the_one_of_grpc(web: httpx.AsyncClient, stack: Stack)
             {"text": "longer", "likedItemIds": ["item-5"]},
         ],
         "filter": {"must": [{"range": {"field": "price", "gte": 4, "lt": 30}}]},
-        "limit": 7,
+        "pageSize": 7,
     }
     answer = await web.post("/v1/catalogs/shop:search", json=body)
     assert answer.status_code == 200, answer.text
-    request = pb.SearchRequest(catalog="catalogs/shop", limit=7)
+    request = pb.SearchRequest(parent="catalogs/shop", page_size=7)
     request.turns.add(text="in red").reference.item_id = "item-3"
     request.turns.add(text="longer", liked_item_ids=["item-5"])
     condition = request.filter.must.add().range
@@ -72,7 +72,7 @@ async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient)
     Image.new("RGB", (20, 30), "red").save(picture, "PNG")
     content = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
     answer = await web.post(
-        "/v1/catalogs/shop/items:upsert", json={"items": [{"item": written, "content": content}]}
+        "/v1/catalogs/shop/items:batchUpsert", json={"items": [{"item": written, "content": content}]}
     )
     assert answer.json() == {"written": 1}, answer.text
     place = f"/v1/catalogs/shop/items/{quote(item_id, safe='')}"
@@ -84,7 +84,7 @@ async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient)
     assert {one["id"] for one in found} == {item_id, "item-5"}
     counted = await web.post("/v1/catalogs/shop/items:facet", json={"fields": ["colour"], **only})
     assert sum(int(one["count"]) for one in counted.json()["facets"][0]["values"]) == 2
-    assert (await web.post("/v1/catalogs/shop/items:delete", json={"itemIds": [item_id]})).json() == {
+    assert (await web.post("/v1/catalogs/shop/items:batchDelete", json={"itemIds": [item_id]})).json() == {
         "deleted": 1
     }
     gone = await web.get(place)
@@ -96,16 +96,16 @@ async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient)
 async def test_catalogs_are_told(web: httpx.AsyncClient) -> None:
     assert [one["name"] for one in (await web.get("/v1/catalogs")).json()["catalogs"]] == ["catalogs/shop"]
     shop = (await web.get("/v1/catalogs/shop")).json()
-    assert shop["published"]["schema"]["price"] == "INTEGER"
+    assert shop["published"]["schema"]["price"] == "integer"
     assert (await web.get("/v1/info")).json()["defaultCombiner"]
 
 
 REFUSED: list[tuple[str, str, bytes, dict[str, Any], int]] = [
     ("POST", "/v1/catalogs/none:search", b'{"turns": [{"text": "a"}]}', {}, 404),
     ("POST", "/v1/catalogs/shop:search", b"{}", {}, 400),
-    ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}], "limit": -1}', {}, 400),
-    ("POST", "/v1/catalogs/shop:search", b'{"catalog": "other", "turns": []}', {}, 400),
-    ("POST", "/v1/catalogs/shop:search?limit=3", b'{"turns": [{"text": "a"}]}', {}, 400),
+    ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}], "pageSize": -1}', {}, 400),
+    ("POST", "/v1/catalogs/shop:search", b'{"parent": "other", "turns": []}', {}, 400),
+    ("POST", "/v1/catalogs/shop:search?pageSize=3", b'{"turns": [{"text": "a"}]}', {}, 400),
     ("POST", "/v1/catalogs/shop:search", b"{}", {"content-type": "text/plain"}, 415),
     ("POST", "/v1/catalogs/shop:search", b'{"x": "' + b"a" * 300_000 + b'"}', {}, 413),
     ("POST", "/v1/catalogs/shop:search", b'{"turns": [{"text": "a"}]}', {"x-timeout-seconds": "x"}, 400),

@@ -8,10 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor import Descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cir.common.v1 import errors_pb2
 from cir.common.v1.payload_pb2 import Payload
+from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
 from http_gateway.codec import BadJsonError, from_message, query_values, read_json, to_message
 
@@ -46,9 +49,42 @@ def test_numbers_keep_their_kind() -> None:
     assert [one.float_value for one in message.fields["c"].list_value.values] == [1.0, 2.5]
 
 
+@pytest.mark.parametrize(
+    ("enum", "descriptor", "field"),
+    [
+        (catalog_pb2.FieldType, catalog_pb2.CreateCatalogRequest.DESCRIPTOR, "schema"),
+        (catalog_pb2.Quantization, catalog_pb2.IndexSettings.DESCRIPTOR, "quantization"),
+        (catalog_pb2.VersionState, catalog_pb2.CatalogVersion.DESCRIPTOR, "state"),
+        (search_pb2.FeedbackMethod, search_pb2.SearchRequest.DESCRIPTOR, "feedback"),
+        (search_pb2.TurnKind, search_pb2.TurnExplanation.DESCRIPTOR, "kind"),
+        (errors_pb2.ErrorReason, errors_pb2.ItemError.DESCRIPTOR, "reason"),
+    ],
+)
+def test_enum_values_are_written_short_and_read_by_either_name(
+    enum: Any, descriptor: Descriptor, field: str
+) -> None:
+    for short, number in short_names(enum.DESCRIPTOR).items():
+        if not number:
+            continue
+        written = {field: {"a": short} if field == "schema" else short}
+        whole = {field: {"a": enum.Name(number)} if field == "schema" else enum.Name(number)}
+        message = to_message(written, descriptor)
+        assert message == to_message(whole, descriptor)
+        assert from_message(message) == written
+
+
+def test_names_of_enum_values_are_those_of_people() -> None:
+    assert list(short_names(search_pb2.TurnKind.DESCRIPTOR)) == [
+        *("unspecified", "text_only", "reference_only", "composed", "continued", "feedback_only")
+    ]
+    # Reasons are written as google.rpc.ErrorInfo has them.
+    assert "FIELD_REQUIRED" in short_names(errors_pb2.ErrorReason.DESCRIPTOR)
+    assert short_name(search_pb2.TurnKind.DESCRIPTOR, 999) == "999"
+
+
 @pytest.mark.parametrize("image", ["aGVsbG8=", "data:image/jpeg;base64,aGVsbG8="])
 def test_images_are_base64_or_data_urls(image: str) -> None:
-    request = {"catalog": "shop", "turns": [{"reference": {"image": image}, "text": "in red"}]}
+    request = {"parent": "catalogs/shop", "turns": [{"reference": {"image": image}, "text": "in red"}]}
     message = to_message(request, search_pb2.SearchRequest.DESCRIPTOR)
     assert isinstance(message, search_pb2.SearchRequest)
     assert message.turns[0].reference.image == b"hello"
@@ -60,15 +96,15 @@ def test_images_are_base64_or_data_urls(image: str) -> None:
         (b"[]", "no JSON object"),
         (b"null", "no JSON object"),
         (b"{", "no JSON"),
-        (b'{"limit": NaN}', "NaN is no number"),
-        (b'{"limit": Infinity}', "Infinity is no number"),
-        (b'{"limit": 1, "limit": 2}', "'limit' is given twice"),
+        (b'{"pageSize": NaN}', "NaN is no number"),
+        (b'{"pageSize": Infinity}', "Infinity is no number"),
+        (b'{"pageSize": 1, "pageSize": 2}', "'pageSize' is given twice"),
         (b'{"turns": [{"text": "a", "text": "b"}]}', "'text' is given twice"),
         (b"\xff{}", "no UTF-8"),
         (b'{"a": "\xed\xa0\x80"}', "no UTF-8"),
         (b'{"x":' * 100_000, "levels"),
         (b"[" * 100_000, "levels"),
-        (b'{"limit": ' + b"9" * 5000 + b"}", "no JSON"),
+        (b'{"pageSize": ' + b"9" * 5000 + b"}", "no JSON"),
     ],
 )
 def test_bodies_that_mean_nothing_are_refused(body: bytes, words: str) -> None:
@@ -89,9 +125,9 @@ for _ in range(200):
     ("request_", "field"),
     [
         ({"unknown": 1}, ""),
-        ({"limit": "many"}, ""),
-        ({"limit": 1.5}, ""),
-        ({"limit": 2**40}, ""),
+        ({"pageSize": "many"}, ""),
+        ({"pageSize": 1.5}, ""),
+        ({"pageSize": 2**40}, ""),
         ({"turns": {"text": "a"}}, ""),
         ({"turns": "a"}, ""),
         ({"turns": [1]}, ""),
@@ -105,7 +141,9 @@ for _ in range(200):
             "filter.must[0].matchAny.values[0]",
         ),
         ({"filter": {"must": [{"range": {"field": "a", "gt": 2**70}}]}}, "filter.must[0].range.gt"),
-        ({"feedback": "NONE_SUCH"}, ""),
+        ({"feedback": "NONE_SUCH"}, "feedback"),
+        ({"feedback": "Rocchio"}, "feedback"),
+        ({"feedback": ["rocchio"]}, ""),
     ],
 )
 def test_requests_that_the_contract_does_not_take_are_refused(request_: dict[str, Any], field: str) -> None:
@@ -121,7 +159,7 @@ JSON = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["turns", "text", "reference", "image", "itemId", "filter", "must", "matchAny", "values", "field",
-             "limit", "features", "rows", "data", "payload", "range", "gt", "geoRadius", "centre", "x"]
+             "pageSize", "features", "rows", "data", "payload", "range", "gt", "geoRadius", "center", "x"]
         ),
         inner,
         max_size=3,
@@ -130,7 +168,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(["turns", "filter", "limit", "combiner", "x"]), JSON, max_size=3))
+@given(st.dictionaries(st.sampled_from(["turns", "filter", "pageSize", "combiner", "x"]), JSON, max_size=3))
 def test_whatever_comes_is_a_request_or_refused(value: dict[str, Any]) -> None:
     if any(isinstance(one, float) and not math.isfinite(one) for one in value.values()):
         return

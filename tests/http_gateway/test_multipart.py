@@ -81,7 +81,7 @@ def test_any_bytes_are_a_form_or_refused(content: bytes, kind: str) -> None:
             "turns[1].reference.features.data",
         ),
         (search_pb2.BatchSearchRequest(), "requests[0].turns[0].reference.image"),
-        (catalog_pb2.UpsertItemsRequest(), "items[0].content"),
+        (catalog_pb2.BatchUpsertItemsRequest(), "items[0].content"),
     ],
 )
 def test_a_file_is_what_base64_at_its_place_would_be(message: Message, path: str) -> None:
@@ -102,7 +102,12 @@ def test_a_file_is_what_base64_at_its_place_would_be(message: Message, path: str
     "path",
     [
         *("", ".", "turns", "turns[0]", "turns[0].text", "turns[1].reference.image", "turns.reference.image"),
-        *("turns[-1].reference.image", "turns[x].reference.image", "turns[9999999].reference.image", "limit"),
+        *(
+            "turns[-1].reference.image",
+            "turns[x].reference.image",
+            "turns[9999999].reference.image",
+            "pageSize",
+        ),
         *("reference.image", "turns[0].reference[0].image", "turns[0].reference.image[0]", "filter.must[0]"),
         *("turns[0].reference.image.x", "turns[0].liked_item_ids[0]", "\x00", "turns[0].reference.image\n"),
     ],
@@ -130,21 +135,21 @@ def test_a_file_takes_the_place_of_nothing(given: dict[str, str]) -> None:
 
 def test_forms_are_for_requests_that_have_images() -> None:
     taking = {route.method for route in routes() if route.takes_files}
-    assert {"Search", "BatchSearch", "UpsertItems"} <= taking
-    assert not taking & {"CreateCatalog", "ListItems", "DeleteItems", "FacetItems"}
+    assert {"Search", "BatchSearch", "BatchUpsertItems"} <= taking
+    assert not taking & {"CreateCatalog", "ListItems", "BatchDeleteItems", "FacetItems"}
 
 
 @pytest.mark.service
 async def test_an_image_is_sent_as_a_file(web: httpx.AsyncClient) -> None:
-    files: Any = {"request": (None, '{"turns": [{"text": "in red"}], "limit": 3}', "application/json")}
+    files: Any = {"request": (None, '{"turns": [{"text": "in red"}], "pageSize": 3}', "application/json")}
     image = {"turns[0].reference.image": ("a.jpg", io.BytesIO(IMAGE))}
     answer = await web.post(SEARCH, files=files | image)
     assert answer.status_code == 200, answer.text
     turn = {"text": "in red", "reference": {"image": b64encode(IMAGE).decode()}}
-    same = await web.post(SEARCH, json={"turns": [turn], "limit": 3})
+    same = await web.post(SEARCH, json={"turns": [turn], "pageSize": 3})
     assert answer.json()["results"] == same.json()["results"]
     written = await web.post(
-        "/v1/catalogs/shop/items:upsert",
+        "/v1/catalogs/shop/items:batchUpsert",
         files={"request": (None, '{"items": [{"item": {"id": "new"}}]}'), "items[0].content": ("a", IMAGE)},
     )
     assert written.json() == {"written": 1}, written.text
@@ -152,7 +157,7 @@ async def test_an_image_is_sent_as_a_file(web: httpx.AsyncClient) -> None:
         (SEARCH, files | {"turns[0].text": ("a", IMAGE)}, 400),
         (SEARCH, files | {"request": (None, "{")}, 400),
         (SEARCH, files | {"turns[0].reference.image": ("a", b"a" * 300_000)}, 413),
-        ("/v1/catalogs/shop/items:delete", {"request": (None, '{"itemIds": ["new"]}')}, 415),
+        ("/v1/catalogs/shop/items:batchDelete", {"request": (None, '{"itemIds": ["new"]}')}, 415),
     ):
         refused = await web.post(path, files=parts)
         assert refused.status_code == status, refused.text

@@ -52,7 +52,7 @@ async def test_each_answer_stays_with_its_item(address: str, embedder: FakeEmbed
         "",
         "IMAGE_TRUNCATED",
     ]
-    assert embedder.batches[0].priority == pb.BULK
+    assert embedder.batches[0].priority == pb.PRIORITY_BULK
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])

@@ -47,14 +47,14 @@ async def test_ids_with_unusual_characters_work_at_every_door(tmp_path: Path, ad
             ]
             found = await search.Search(
                 search_pb2.SearchRequest(
-                    catalog="catalogs/shop",
+                    parent="catalogs/shop",
                     turns=turns,
                     exclude_references=False,
                     exclude_disliked=False,
                 )
             )
             assert item_id in [result.item.id for result in found.results]
-        request = catalog_pb2.DeleteItemsRequest(parent="catalogs/shop", item_ids=IDS)
-        await catalogs.DeleteItems(request)
+        request = catalog_pb2.BatchDeleteItemsRequest(parent="catalogs/shop", item_ids=IDS)
+        await catalogs.BatchDeleteItems(request)
         left = await catalogs.ListItems(catalog_pb2.ListItemsRequest(parent="catalogs/shop"))
         assert not left.items

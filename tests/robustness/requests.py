@@ -113,7 +113,9 @@ def _embedder(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
     return {
         EMBEDDER + "EmbedImages": [
             pb.EmbedImagesRequest(images=pictures[:3]),
-            pb.EmbedImagesRequest(images=[pictures[0], pb.ImageInput(tensor=tensor)], priority=pb.BULK),
+            pb.EmbedImagesRequest(
+                images=[pictures[0], pb.ImageInput(tensor=tensor)], priority=pb.PRIORITY_BULK
+            ),
             pb.EmbedImagesRequest(
                 images=[pb.ImageInput(tensor=tensor)], encoding=vectors_pb2.VectorEncoding(plain_floats=True)
             ),
@@ -123,8 +125,8 @@ def _embedder(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
             pb.EmbedTextsRequest(texts=["red", "with longer sleeves", "", "été 🧥"]),
             pb.EmbedTextsRequest(
                 texts=["blue"],
-                encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.FLOAT16),
-                priority=pb.INTERACTIVE,
+                encoding=vectors_pb2.VectorEncoding(dtype=vectors_pb2.VECTOR_TYPE_FLOAT16),
+                priority=pb.PRIORITY_INTERACTIVE,
             ),
         ],
         EMBEDDER + "GetEmbedderInfo": [pb.GetEmbedderInfoRequest()],
@@ -181,14 +183,12 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
     written = catalog_pb2.Item(id="item-new", features=row)
     return {
         SEARCH + "Search": [
-            search(catalog=FUZZED, turns=[turn(text="red")], limit=5, filter=some),
-            search(catalog=FUZZED, turns=[turn(reference=reference(item_id="item-1"), text="in blue")]),
-            search(catalog=FUZZED, turns=[turn(reference=reference(image=images[0]), text="in blue")]),
+            search(parent=FUZZED, turns=[turn(text="red")], page_size=5, filter=some),
+            search(parent=FUZZED, turns=[turn(reference=reference(item_id="item-1"), text="in blue")]),
+            search(parent=FUZZED, turns=[turn(reference=reference(image=images[0]), text="in blue")]),
+            search(parent=FUZZED, turns=[turn(reference=reference(features=row))], exact=True, filter=nested),
             search(
-                catalog=FUZZED, turns=[turn(reference=reference(features=row))], exact=True, filter=nested
-            ),
-            search(
-                catalog=FUZZED,
+                parent=FUZZED,
                 turns=[
                     turn(reference=reference(item_id="item-2"), text="longer"),
                     turn(text="and red", text_weight=0.7, liked_item_ids=["item-3"]),
@@ -199,17 +199,17 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
                 score_threshold=-0.5,
                 ef=64,
             ),
-            search(catalog=FUZZED, turns=[turn(text="blue")], group_by="colour", group_size=2),
-            search(catalog=FUZZED, turns=[turn(text="blue")], filter=deep),
+            search(parent=FUZZED, turns=[turn(text="blue")], group_by="colour", group_size=2),
+            search(parent=FUZZED, turns=[turn(text="blue")], filter=deep),
         ],
         SEARCH + "BatchSearch": [
             search_pb2.BatchSearchRequest(
                 requests=[
-                    search(catalog=FUZZED, turns=[turn(text="red")], filter=some),
+                    search(parent=FUZZED, turns=[turn(text="red")], filter=some),
+                    search(parent=FUZZED, turns=[turn(reference=reference(image=images[0]), text="in blue")]),
                     search(
-                        catalog=FUZZED, turns=[turn(reference=reference(image=images[0]), text="in blue")]
+                        parent=FUZZED, turns=[turn(reference=reference(item_id="item-1"))], page_size=1000
                     ),
-                    search(catalog=FUZZED, turns=[turn(reference=reference(item_id="item-1"))], limit=1000),
                 ]
             )
         ],
@@ -224,8 +224,8 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
         CATALOG + "FacetItems": [
             catalog_pb2.FacetItemsRequest(parent=FUZZED, fields=["colour", "price"], filter=some)
         ],
-        CATALOG + "UpsertItems": [
-            catalog_pb2.UpsertItemsRequest(
+        CATALOG + "BatchUpsertItems": [
+            catalog_pb2.BatchUpsertItemsRequest(
                 parent=FUZZED,
                 items=[
                     catalog_pb2.ItemWrite(item=item, content=images[0]),
@@ -233,22 +233,24 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
                 ],
             )
         ],
-        CATALOG + "UpdateItems": [
-            catalog_pb2.UpdateItemsRequest(
+        CATALOG + "BatchUpdateItems": [
+            catalog_pb2.BatchUpdateItemsRequest(
                 parent=FUZZED, items=[catalog_pb2.Item(id="item-1", image="1.png")]
             ),
-            catalog_pb2.UpdateItemsRequest(
+            catalog_pb2.BatchUpdateItemsRequest(
                 parent=FUZZED,
                 items=[catalog_pb2.Item(id="item-1", payload=item.payload)],
                 update_mask=field_mask_pb2.FieldMask(paths=["payload.fields.price", "image"]),
             ),
         ],
-        CATALOG + "DeleteItems": [
-            catalog_pb2.DeleteItemsRequest(parent=FUZZED, item_ids=["item-new"]),
-            catalog_pb2.DeleteItemsRequest(parent=FUZZED, filter=some, validate_only=True),
+        CATALOG + "BatchDeleteItems": [
+            catalog_pb2.BatchDeleteItemsRequest(parent=FUZZED, item_ids=["item-new"]),
+            catalog_pb2.BatchDeleteItemsRequest(parent=FUZZED, filter=some, validate_only=True),
         ],
         CATALOG + "CreateCatalog": [
-            catalog_pb2.CreateCatalogRequest(catalog_id="new", schema={"colour": catalog_pb2.KEYWORD}),
+            catalog_pb2.CreateCatalogRequest(
+                catalog_id="new", schema={"colour": catalog_pb2.FIELD_TYPE_KEYWORD}
+            ),
             catalog_pb2.CreateCatalogRequest(
                 catalog_id="own",
                 index=catalog_pb2.IndexSettings(hnsw_m=8, quantization=catalog_pb2.QUANTIZATION_INT8),
@@ -256,7 +258,9 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
             ),
         ],
         CATALOG + "CreateCatalogVersion": [
-            catalog_pb2.CreateCatalogVersionRequest(parent=FUZZED, schema={"price": catalog_pb2.INTEGER})
+            catalog_pb2.CreateCatalogVersionRequest(
+                parent=FUZZED, schema={"price": catalog_pb2.FIELD_TYPE_INTEGER}
+            )
         ],
         CATALOG + "FinishCatalogVersion": [
             catalog_pb2.FinishCatalogVersionRequest(name=FUZZED + "/versions/v0002", expected_item_count=0)
@@ -265,7 +269,9 @@ def _search(images: Sequence[bytes]) -> Mapping[str, Sequence[Any]]:
             catalog_pb2.AbortCatalogVersionRequest(name=FUZZED + "/versions/v0002")
         ],
         CATALOG + "AddCatalogFields": [
-            catalog_pb2.AddCatalogFieldsRequest(name=FUZZED, fields={"season": catalog_pb2.KEYWORD})
+            catalog_pb2.AddCatalogFieldsRequest(
+                name=FUZZED, fields={"season": catalog_pb2.FIELD_TYPE_KEYWORD}
+            )
         ],
         CATALOG + "PublishCatalogVersion": [
             catalog_pb2.PublishCatalogVersionRequest(name=FUZZED + "/versions/v0001")
@@ -298,7 +304,7 @@ def good_requests(service: str) -> list[tuple[str, bytes]]:
         search_pb2.Turn(reference=search_pb2.Reference(item_id="item-3"), text="in red"),
         search_pb2.Turn(text="and longer", disliked_item_ids=["item-5"]),
     ]
-    search = search_pb2.SearchRequest(catalog=UNTOUCHED, turns=turns, limit=5)
+    search = search_pb2.SearchRequest(parent=UNTOUCHED, turns=turns, page_size=5)
     return [(SEARCH + "Search", search.SerializeToString())]
 
 

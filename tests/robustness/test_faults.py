@@ -28,9 +28,9 @@ from tests.robustness.traffic import traffic
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
-BY_TEXT = SearchRequest(catalog=UNTOUCHED, turns=[Turn(text="red")])
-COMPOSED = SearchRequest(catalog=UNTOUCHED, turns=[Turn(reference=Reference(item_id="item-1"), text="red")])
-BY_ITEM = SearchRequest(catalog=UNTOUCHED, turns=[Turn(reference=Reference(item_id="item-1"))])
+BY_TEXT = SearchRequest(parent=UNTOUCHED, turns=[Turn(text="red")])
+COMPOSED = SearchRequest(parent=UNTOUCHED, turns=[Turn(reference=Reference(item_id="item-1"), text="red")])
+BY_ITEM = SearchRequest(parent=UNTOUCHED, turns=[Turn(reference=Reference(item_id="item-1"))])
 SEARCH = "/cir.search.v1.SearchService/Search"
 
 

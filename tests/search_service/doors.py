@@ -114,7 +114,9 @@ async def check_reading(
     assert all(same(item, items[item.id]) for item in together.found)
     assert together.missing == ("nobody",)
     for item_id in items:
-        answer = await client.search(catalog, item=item_id, limit=200, exclude_references=False, exact=True)
+        answer = await client.search(
+            catalog, item=item_id, page_size=200, exclude_references=False, exact=True
+        )
         assert {result.id for result in answer} == set(items)
         for result in answer:
             assert (result.payload, result.image) == (items[result.id].payload, items[result.id].image)
@@ -143,7 +145,7 @@ async def listed_where(client: cir.AsyncClient, catalog: str, where: cir.filters
     """Ids of the items that pass a filter, in a listing and in a search alike."""
     found = {item.id async for item in client.all_items(catalog, where=where)}
     dimension = (await published(client, catalog)).dimension
-    answer = await client.search(catalog, features=[1.0] * dimension, where=where, limit=200, exact=True)
+    answer = await client.search(catalog, features=[1.0] * dimension, where=where, page_size=200, exact=True)
     assert {result.id for result in answer} == found
     return found
 

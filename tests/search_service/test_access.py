@@ -139,7 +139,7 @@ async def test_a_search_goes_through_every_hop_and_scopes_hold(secured: Secured)
 
         def calls() -> None:
             with secured.client(address, END_USER) as client:
-                answer = client.search("shop", image=b"picture 3", text="in red", limit=5)
+                answer = client.search("shop", image=b"picture 3", text="in red", page_size=5)
                 assert len(answer.results) == 5
                 assert answer.explanation.combiner == DEFAULT_COMBINER
                 with pytest.raises(PermissionDenied, match="user has the scope read"):
@@ -270,7 +270,7 @@ def test_every_call_that_changes_data_needs_write() -> None:
 
 
 ALL, ACME = new_key(), new_key()
-NAMING = ("name", "parent", "catalog", "catalog_id", "pinned_version")
+NAMING = ("name", "parent", "catalog_id", "pinned_version")
 # Calls that name no catalog: the list of the key's own, facts about the service, and several queries,
 # each of which names one.
 NAMELESS = {"ListCatalogs", "GetSearchInfo", "BatchSearch"}
@@ -355,7 +355,7 @@ def naming_requests(catalog: str) -> list[tuple[str, str, str, Any]]:
                 elif method.name == "GetItem":
                     value += "/items/item-1"
                 if name == "pinned_version":
-                    request.catalog = "catalogs/shop"
+                    request.parent = "catalogs/shop"
                     request.turns.add(text="red")
                 setattr(request, name, value)
                 found.append((service, method.name, name, request))
@@ -365,7 +365,9 @@ def naming_requests(catalog: str) -> list[tuple[str, str, str, Any]]:
 @pytest.mark.service
 async def test_every_call_that_names_another_tenants_catalog_is_refused(tenants: Tenants) -> None:
     cases = naming_requests("zebra")
-    assert {"Search", "UpdateItems", "DeleteItems", "DeleteCatalog"} <= {method for _, method, _, _ in cases}
+    assert {"Search", "BatchUpdateItems", "BatchDeleteItems", "DeleteCatalog"} <= {
+        method for _, method, _, _ in cases
+    }
     for service, method, field, request in cases:
         refusal = await refused(tenants.call(service, method, request))
         assert (refusal.code.name, refusal.reason, refusal.field) == (
@@ -408,7 +410,7 @@ async def test_a_catalog_that_exists_looks_like_one_that_does_not(tenants: Tenan
 @pytest.mark.service
 async def test_a_batch_answers_for_the_keys_own_catalogs(tenants: Tenants) -> None:
     queries = [
-        SearchRequest(catalog=f"catalogs/{name}", turns=[Turn(text="red")]) for name in ("shop", "zebra")
+        SearchRequest(parent=f"catalogs/{name}", turns=[Turn(text="red")]) for name in ("shop", "zebra")
     ]
     request = search_pb2.BatchSearchRequest(requests=queries)
     own, other = (await tenants.call("SearchService", "BatchSearch", request)).outcomes
@@ -436,7 +438,7 @@ async def test_a_list_has_the_keys_own_catalogs(tenants: Tenants) -> None:
 @pytest.mark.service
 async def test_the_keys_own_catalogs_are_served(tenants: Tenants) -> None:
     for name in ("shop", "acme-hats"):
-        request = SearchRequest(catalog=f"catalogs/{name}", turns=[Turn(text="red")])
+        request = SearchRequest(parent=f"catalogs/{name}", turns=[Turn(text="red")])
         assert len((await tenants.call("SearchService", "Search", request)).results) == 5
     info = await tenants.call("SearchService", "GetSearchInfo", search_pb2.GetSearchInfoRequest())
     assert info.dependencies["store"] == "ok"

@@ -18,14 +18,14 @@ SHOP = "catalogs/shop"
 
 
 def query(
-    *, text: str = "", item: str = "", image: bytes = b"", catalog: str = SHOP, limit: int = 5
+    *, text: str = "", item: str = "", image: bytes = b"", catalog: str = SHOP, page_size: int = 5
 ) -> pb.SearchRequest:
     turn = pb.Turn(text=text)
     if item:
         turn.reference.item_id = item
     if image:
         turn.reference.image = image
-    return pb.SearchRequest(catalog=catalog, turns=[turn], limit=limit)
+    return pb.SearchRequest(parent=catalog, turns=[turn], page_size=page_size)
 
 
 async def batch(stack: Stack, *queries: pb.SearchRequest) -> list[pb.BatchSearchOutcome]:
@@ -42,7 +42,7 @@ async def test_a_batch_answers_what_single_calls_do_in_fewer_embeddings(stack: S
         *(query(text=f"text {number % 4}") for number in range(12)),
         *(query(image=b"picture %d" % (number % 3), text="longer") for number in range(6)),
         query(item="item-3", text="in red"),
-        query(item="item-5", limit=2),
+        query(item="item-5", page_size=2),
     ]
     outcomes = await batch(stack, *queries)
     # One call for all texts and one for all images, each of them once.
@@ -52,7 +52,7 @@ async def test_a_batch_answers_what_single_calls_do_in_fewer_embeddings(stack: S
         assert outcome.response.timings.HasField("total")
         assert without_timings(outcome.response) == without_timings(single)
     # A token goes on in single calls.
-    first, more = outcomes[-1].response, query(item="item-5", limit=2)
+    first, more = outcomes[-1].response, query(item="item-5", page_size=2)
     more.page_token = first.next_page_token
     second = await stack.search.Search(more)
     assert [result.rank for result in (*first.results, *second.results)] == [1, 2, 3, 4]
@@ -61,12 +61,12 @@ async def test_a_batch_answers_what_single_calls_do_in_fewer_embeddings(stack: S
 async def test_queries_fail_alone(stack: Stack) -> None:
     wrong = pack(features_of("x")[None, :], fingerprint="other")
     other_model = pb.SearchRequest(
-        catalog=SHOP, turns=[pb.Turn(reference=pb.Reference(features=wrong))], limit=5
+        parent=SHOP, turns=[pb.Turn(reference=pb.Reference(features=wrong))], page_size=5
     )
     outcomes = await batch(
         stack,
         query(text="good"),
-        query(text="good", limit=-1),
+        query(text="good", page_size=-1),
         query(text="good", catalog="catalogs/none"),
         query(image=UNREADABLE),
         query(item="nobody"),

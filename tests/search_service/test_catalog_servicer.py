@@ -48,7 +48,7 @@ async def test_catalogs_are_listed_and_paged(stack: Stack) -> None:
     assert second.next_page_token == ""
     shop = second.catalogs[0].published
     assert (shop.item_count, shop.dimension, shop.model_fingerprint) == (40, DIMENSION, FINGERPRINT)
-    assert shop.schema["price"] == pb.INTEGER
+    assert shop.schema["price"] == pb.FIELD_TYPE_INTEGER
     assert shop.model["architecture"] == "test"
     assert (
         await refused(stack.catalogs.ListCatalogs(pb.ListCatalogsRequest(page_size=-1)))
@@ -60,7 +60,7 @@ async def test_publish_and_roll_back(stack: Stack) -> None:
     second = await publish(store, "shop", 5, first=100)
     await store.close()
     versions = (await stack.catalogs.ListCatalogVersions(pb.ListCatalogVersionsRequest(parent=SHOP))).versions
-    assert [version.state for version in versions] == [pb.PUBLISHED, pb.RETIRED]
+    assert [version.state for version in versions] == [pb.VERSION_STATE_PUBLISHED, pb.VERSION_STATE_RETIRED]
     back = await stack.catalogs.RollbackCatalog(pb.RollbackCatalogRequest(name=SHOP))
     assert back.published.item_count == 40
     name = f"{SHOP}/versions/{second}"
@@ -130,8 +130,8 @@ async def test_items_are_written_and_each_bad_one_fails_alone(stack: Stack) -> N
     wrong_length.features.CopyFrom(pack(np.ones((1, 3), dtype=np.float32)))
     by_features = item("by-features", price=payload_pb2.Value(integer_value=7))
     by_features.features.CopyFrom(pack(features_of("own")[None, :], fingerprint=FINGERPRINT))
-    answer = await stack.catalogs.UpsertItems(
-        pb.UpsertItemsRequest(
+    answer = await stack.catalogs.BatchUpsertItems(
+        pb.BatchUpsertItemsRequest(
             parent=SHOP,
             items=[
                 pb.ItemWrite(item=item("by-picture"), content=b"a new picture"),
@@ -150,15 +150,15 @@ async def test_items_are_written_and_each_bad_one_fails_alone(stack: Stack) -> N
     reasons = {error.index: error.reason for error in answer.errors}
     assert sorted(reasons) == [1, 3, 4, 5, 6]
     search = await stack.search.Search(
-        SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(image=b"a new picture"))], limit=1)
+        SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(image=b"a new picture"))], page_size=1)
     )
     assert search.results[0].item.id == "by-picture"
     fetched = await stack.catalogs.GetItem(
         pb.GetItemRequest(name=f"{SHOP}/items/by-features", with_features=True)
     )
     np.testing.assert_allclose(unpack(fetched.features)[0], features_of("own"), atol=1e-4)
-    gone = await stack.catalogs.DeleteItems(
-        pb.DeleteItemsRequest(parent=SHOP, item_ids=["by-picture", "by-features", "nobody"])
+    gone = await stack.catalogs.BatchDeleteItems(
+        pb.BatchDeleteItemsRequest(parent=SHOP, item_ids=["by-picture", "by-features", "nobody"])
     )
     assert gone.deleted == 2
     assert (await stack.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP))).published.item_count == 40
@@ -186,10 +186,12 @@ async def stored_item(stack: Stack, item_id: str) -> tuple[dict[str, object], st
     return dict(from_payload(found.payload)), found.image
 
 
-async def update_items(stack: Stack, *items: pb.Item, mask: tuple[str, ...] = ()) -> pb.UpdateItemsResponse:
-    request = pb.UpdateItemsRequest(parent=SHOP, items=items)
+async def update_items(
+    stack: Stack, *items: pb.Item, mask: tuple[str, ...] = ()
+) -> pb.BatchUpdateItemsResponse:
+    request = pb.BatchUpdateItemsRequest(parent=SHOP, items=items)
     request.update_mask.paths.extend(mask)
-    return await stack.catalogs.UpdateItems(request)
+    return await stack.catalogs.BatchUpdateItems(request)
 
 
 async def test_payloads_change_and_vectors_stay(stack: Stack) -> None:
@@ -205,7 +207,7 @@ async def test_payloads_change_and_vectors_stay(stack: Stack) -> None:
     assert await stored_item(stack, "item-4") == (before, "4-new.jpg")
     assert stack.embedder.images == 0
     found = await stack.search.Search(
-        SearchRequest(catalog=SHOP, turns=[Turn(text="x")], filter=only("black"), limit=40)
+        SearchRequest(parent=SHOP, turns=[Turn(text="x")], filter=only("black"), page_size=40)
     )
     assert [result.item.id for result in found.results] == ["item-1"]
 
@@ -289,36 +291,38 @@ async def test_changes_of_different_fields_at_the_same_moment_all_count(stack: S
 
 async def test_requests_that_cannot_be_are_refused_as_a_whole(stack: Stack) -> None:
     for request, reason, field in (
-        (pb.UpdateItemsRequest(parent=SHOP), "FIELD_REQUIRED", "items"),
-        (pb.UpdateItemsRequest(parent=SHOP, items=[item_update("a")] * 257), "TOO_MANY_ITEMS", "items"),
-        (pb.UpdateItemsRequest(items=[item_update("a")]), "FIELD_REQUIRED", "parent"),
+        (pb.BatchUpdateItemsRequest(parent=SHOP), "FIELD_REQUIRED", "items"),
+        (pb.BatchUpdateItemsRequest(parent=SHOP, items=[item_update("a")] * 257), "TOO_MANY_ITEMS", "items"),
+        (pb.BatchUpdateItemsRequest(items=[item_update("a")]), "FIELD_REQUIRED", "parent"),
         (
-            pb.UpdateItemsRequest(
+            pb.BatchUpdateItemsRequest(
                 parent=SHOP, items=[item_update("a")], update_mask=FieldMask(paths=["features"])
             ),
             "FIELD_INVALID",
             "update_mask",
         ),
     ):
-        refusal = await refused(stack.catalogs.UpdateItems(request))
+        refusal = await refused(stack.catalogs.BatchUpdateItems(request))
         assert (refusal.reason, refusal.field) == (reason, field)
     refusal = await refused(
-        stack.catalogs.UpdateItems(pb.UpdateItemsRequest(parent="catalogs/none", items=[item_update("a")]))
+        stack.catalogs.BatchUpdateItems(
+            pb.BatchUpdateItemsRequest(parent="catalogs/none", items=[item_update("a")])
+        )
     )
     assert refusal.reason == "CATALOG_NOT_FOUND"
 
 
 async def test_items_are_deleted_by_filter(stack: Stack) -> None:
-    request = pb.DeleteItemsRequest(parent=SHOP, filter=only("red"), validate_only=True)
-    assert (await stack.catalogs.DeleteItems(request)).deleted == 14
-    by_id = pb.DeleteItemsRequest(parent=SHOP, item_ids=["item-1", "nobody"], validate_only=True)
-    assert (await stack.catalogs.DeleteItems(by_id)).deleted == 1
+    request = pb.BatchDeleteItemsRequest(parent=SHOP, filter=only("red"), validate_only=True)
+    assert (await stack.catalogs.BatchDeleteItems(request)).deleted == 14
+    by_id = pb.BatchDeleteItemsRequest(parent=SHOP, item_ids=["item-1", "nobody"], validate_only=True)
+    assert (await stack.catalogs.BatchDeleteItems(by_id)).deleted == 1
     catalog = await stack.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP))
     assert catalog.published.item_count == 40
     request.validate_only = False
-    assert (await stack.catalogs.DeleteItems(request)).deleted == 14
-    assert (await stack.catalogs.DeleteItems(request)).deleted == 0
-    found = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[Turn(text="x")], limit=40))
+    assert (await stack.catalogs.BatchDeleteItems(request)).deleted == 14
+    assert (await stack.catalogs.BatchDeleteItems(request)).deleted == 0
+    found = await stack.search.Search(SearchRequest(parent=SHOP, turns=[Turn(text="x")], page_size=40))
     assert len(found.results) == 26
 
 
@@ -327,19 +331,25 @@ async def test_a_deletion_that_would_empty_the_catalog_is_refused(stack: Stack, 
     empty = filter_pb2.Filter()
     nested = filter_pb2.Filter(must=[filter_pb2.Condition(filter=empty)])
     for where in (empty, nested, filter_pb2.Filter(should=[filter_pb2.Condition(filter=nested)])):
-        request = pb.DeleteItemsRequest(parent=SHOP, filter=where, validate_only=validate_only)
-        refusal = await refused(stack.catalogs.DeleteItems(request))
+        request = pb.BatchDeleteItemsRequest(parent=SHOP, filter=where, validate_only=validate_only)
+        refusal = await refused(stack.catalogs.BatchDeleteItems(request))
         assert (refusal.reason, refusal.field) == ("FIELD_REQUIRED", "filter")
         assert "every item would be deleted" in refusal.message
     for request, reason, field in (
-        (pb.DeleteItemsRequest(parent=SHOP), "FIELD_REQUIRED", "item_ids"),
-        (pb.DeleteItemsRequest(parent=SHOP, item_ids=["a"], filter=only("red")), "FIELD_INVALID", "filter"),
+        (pb.BatchDeleteItemsRequest(parent=SHOP), "FIELD_REQUIRED", "item_ids"),
+        (
+            pb.BatchDeleteItemsRequest(parent=SHOP, item_ids=["a"], filter=only("red")),
+            "FIELD_INVALID",
+            "filter",
+        ),
     ):
-        refusal = await refused(stack.catalogs.DeleteItems(request))
+        refusal = await refused(stack.catalogs.BatchDeleteItems(request))
         assert (refusal.reason, refusal.field) == (reason, field)
     match = filter_pb2.MatchAny(field="size", values=[payload_pb2.Value(string_value="red")])
     unknown = filter_pb2.Filter(must=[filter_pb2.Condition(match_any=match)])
-    refusal = await refused(stack.catalogs.DeleteItems(pb.DeleteItemsRequest(parent=SHOP, filter=unknown)))
+    refusal = await refused(
+        stack.catalogs.BatchDeleteItems(pb.BatchDeleteItemsRequest(parent=SHOP, filter=unknown))
+    )
     assert (refusal.reason, refusal.field) == ("UNKNOWN_FIELD", "filter")
     catalog = await stack.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP))
     assert catalog.published.item_count == 40

@@ -23,8 +23,8 @@ from tests.search_service.neighbours import CONTEXT, FINGERPRINT, UNREADABLE, Fa
 pytestmark = pytest.mark.service
 
 SHOP = "catalogs/shop"
-BY_TEXT = SearchRequest(catalog=SHOP, turns=[Turn(text="red")])
-BY_PICTURE = SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(image=b"picture 3"))])
+BY_TEXT = SearchRequest(parent=SHOP, turns=[Turn(text="red")])
+BY_PICTURE = SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(image=b"picture 3"))])
 
 
 async def reach_the_gate(embedder: FakeEmbedder, calls: int) -> None:
@@ -85,10 +85,10 @@ async def test_a_bad_picture_is_named_by_its_own_field_in_every_call(stack: Stac
     stack.embedder.gate = asyncio.Event()
     bad = Turn(reference=Reference(image=UNREADABLE))
     good = Turn(reference=Reference(image=b"picture 3"))
-    first = asyncio.ensure_future(refused(stack.search.Search(SearchRequest(catalog=SHOP, turns=[bad]))))
+    first = asyncio.ensure_future(refused(stack.search.Search(SearchRequest(parent=SHOP, turns=[bad]))))
     await reach_the_gate(stack.embedder, 1)
     second = asyncio.ensure_future(
-        refused(stack.search.Search(SearchRequest(catalog=SHOP, turns=[good, bad])))
+        refused(stack.search.Search(SearchRequest(parent=SHOP, turns=[good, bad])))
     )
     alone = asyncio.ensure_future(asyncio.wait_for(stack.search.Search(BY_PICTURE), 10))
     await reach_the_gate(stack.embedder, 1)

@@ -103,9 +103,9 @@ def composed(number: int, text: str) -> Turn:
 @pytest.mark.service
 async def test_turns_are_explained_in_the_same_calls_and_only_on_request(stack: Stack) -> None:
     turns = [composed(3, "with stripes"), Turn(text="in red")]
-    plain = await stack.search.Search(SearchRequest(catalog=SHOP, turns=turns))
+    plain = await stack.search.Search(SearchRequest(parent=SHOP, turns=turns))
     assert stack.embedder.texts == 2
-    told = await stack.search.Search(SearchRequest(catalog=SHOP, turns=turns, explain_turns=True))
+    told = await stack.search.Search(SearchRequest(parent=SHOP, turns=turns, explain_turns=True))
     assert stack.embedder.texts == 3  # the neutral text; the others are remembered
     assert [len(unpack(call.image_features)) for call in stack.combiner.calls] == [1, 1, 3, 3]
     assert [result.item.id for result in told.results] == [result.item.id for result in plain.results]
@@ -125,7 +125,7 @@ async def test_turns_are_explained_in_the_same_calls_and_only_on_request(stack: 
 
 @pytest.mark.service
 async def test_results_are_explained_by_cosines_and_by_what_changed(stack: Stack) -> None:
-    asked = SearchRequest(catalog=SHOP, turns=[composed(3, "x")], limit=9, explain_results=True)
+    asked = SearchRequest(parent=SHOP, turns=[composed(3, "x")], page_size=9, explain_results=True)
     answer = await stack.search.Search(asked)
     assert len(stack.combiner.calls) == 1
     assert answer.explanation.reference.id == "item-3"
@@ -142,7 +142,7 @@ async def test_results_are_explained_by_cosines_and_by_what_changed(stack: Stack
         assert ("colour" in why.kept_fields) == same
     asked.with_features = True
     assert (await stack.search.Search(asked)).results[0].item.HasField("features")
-    alone = SearchRequest(catalog=SHOP, turns=[Turn(text="x")], explain_results=True, explain_turns=True)
+    alone = SearchRequest(parent=SHOP, turns=[Turn(text="x")], explain_results=True, explain_turns=True)
     answer = await stack.search.Search(alone)
     assert not answer.explanation.HasField("reference")
     assert answer.results[0].explanation.HasField("text_similarity")
@@ -174,15 +174,15 @@ async def test_any_list_of_turns_can_be_explained_and_its_answer_stays(stack: St
 
     for _ in range(40):
         turns = [turn(first=number == 0) for number in range(draw.randint(1, 5))]
-        plain = await stack.search.Search(SearchRequest(catalog=SHOP, turns=turns, with_query_vector=True))
+        plain = await stack.search.Search(SearchRequest(parent=SHOP, turns=turns, with_query_vector=True))
         told = await stack.search.Search(
             SearchRequest(
-                catalog=SHOP, turns=turns, with_query_vector=True, explain_turns=True, explain_results=True
+                parent=SHOP, turns=turns, with_query_vector=True, explain_turns=True, explain_results=True
             )
         )
         np.testing.assert_allclose(unpack(told.query_vector), unpack(plain.query_vector), atol=1e-5)
         for each in told.explanation.turns:
-            combined = each.kind in (search_pb2.COMPOSED, search_pb2.CONTINUED)
+            combined = each.kind in (search_pb2.TURN_KIND_COMPOSED, search_pb2.TURN_KIND_CONTINUED)
             assert each.HasField("contribution") == combined
         assert all(result.HasField("explanation") for result in told.results)
         assert told.results[0].explanation.ByteSize()
@@ -200,10 +200,10 @@ async def test_what_began_with_a_text_goes_on_at_the_length_of_the_catalogs_imag
     )
     new = "catalogs/new"
     turns = [Turn(text="red"), Turn(text="long")]
-    await stack.search.Search(SearchRequest(catalog=new, turns=turns, explain_turns=True))
+    await stack.search.Search(SearchRequest(parent=new, turns=turns, explain_turns=True))
     found = await stack.catalogs.GetCatalog(catalog_pb2.GetCatalogRequest(name=new))
     assert not found.published.HasField("image_length")
     for catalog in (SHOP, new):
-        await stack.search.Search(SearchRequest(catalog=catalog, turns=turns))
+        await stack.search.Search(SearchRequest(parent=catalog, turns=turns))
         call = stack.combiner.calls[-1]
         assert np.linalg.norm(unpack(call.image_features)[0]) == pytest.approx(10, rel=1e-4)

@@ -51,7 +51,7 @@ async def local(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 async def start_version(service: Service) -> None:
-    kinds: dict[str, Any] = {"colour": pb.KEYWORD, "price": pb.INTEGER}
+    kinds: dict[str, Any] = {"colour": pb.FIELD_TYPE_KEYWORD, "price": pb.FIELD_TYPE_INTEGER}
     await service.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id="shop", schema=kinds))
     await service.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
 
@@ -135,7 +135,7 @@ async def test_an_import_outlives_a_server_of_the_store_that_is_away(tmp_path: P
     ):
         await start_version(service)
         service.embedder.delay = 0.02
-        done = await client.import_items("shop", "v0002", items, batch_items=4, on_progress=go_away)
+        done = await client.import_items("shop", "v0002", items, batch_size=4, on_progress=go_away)
         await away[0]
         assert (done.done, done.written, done.rejected) == (40, 40, 0)
         check(await stored(service), range(40))

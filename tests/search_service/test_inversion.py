@@ -22,7 +22,7 @@ pytestmark = pytest.mark.service
 
 def request(*turns: Turn) -> SearchRequest:
     return SearchRequest(
-        catalog="catalogs/shop", turns=turns, combiner="inversion/fake", with_query_vector=True
+        parent="catalogs/shop", turns=turns, combiner="inversion/fake", with_query_vector=True
     )
 
 
@@ -58,7 +58,7 @@ async def test_a_dialogue_goes_on_from_the_sentence(stack: Stack) -> None:
     before = unpack((await stack.search.Search(request(first))).query_vector)[0]
     answer = await stack.search.Search(request(first, Turn(text="longer")))
     kinds = [turn.kind for turn in answer.explanation.turns]
-    assert kinds == [TurnKind.COMPOSED, TurnKind.CONTINUED]
+    assert kinds == [TurnKind.TURN_KIND_COMPOSED, TurnKind.TURN_KIND_CONTINUED]
     # Each turn of each search is a sentence of its own.
     assert stack.embedder.prompts == 3
     assert not np.allclose(unpack(answer.query_vector)[0], before)

@@ -17,7 +17,7 @@ PICTURE = Reference(image=b"picture")
 
 
 def request(*turns: Turn) -> SearchRequest:
-    return SearchRequest(catalog="catalogs/shop", turns=turns, combiner="joint/fake", with_query_vector=True)
+    return SearchRequest(parent="catalogs/shop", turns=turns, combiner="joint/fake", with_query_vector=True)
 
 
 async def test_the_query_is_that_of_image_and_text_together(stack: Stack) -> None:

@@ -26,7 +26,7 @@ async def test_stages_kinds_and_results_are_counted(stack: Stack) -> None:
     composed = pb.Turn(reference=pb.Reference(item_id="item-1"), text="in red")
     for turns, exact in (([composed], True), ([pb.Turn(text="red"), pb.Turn(text="blue")], False)):
         answer = await stack.search.Search(
-            pb.SearchRequest(catalog="catalogs/shop", turns=turns, limit=3, exact=exact)
+            pb.SearchRequest(parent="catalogs/shop", turns=turns, page_size=3, exact=exact)
         )
         metrics.record_response(answer)
 
@@ -103,7 +103,7 @@ async def test_only_published_versions_are_shown_and_only_so_many() -> None:
 
 @pytest.mark.service
 async def test_an_answer_tells_whether_it_is_exact(stack: Stack) -> None:
-    answer = await stack.search.Search(SearchRequest(catalog="catalogs/shop", turns=[Turn(text="red")]))
+    answer = await stack.search.Search(SearchRequest(parent="catalogs/shop", turns=[Turn(text="red")]))
     # So small a catalog has no index: every vector is compared, asked for or not.
     assert answer.explanation.unindexed_items == 40
     assert answer.explanation.exact

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.service
 
 SHOP = "catalogs/shop"
 OTHER = "clip-other"
-COMPOSED = SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(item_id="item-1"), text="in red")])
-BY_PICTURE = SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(image=b"picture 3"))])
+COMPOSED = SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="item-1"), text="in red")])
+BY_PICTURE = SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(image=b"picture 3"))])
 
 
 def check(refusal: Refusal) -> None:
@@ -40,7 +40,7 @@ async def other_version(stack: Stack) -> str:
 
 
 async def test_an_embedder_or_a_combiner_of_another_model(stack: Stack) -> None:
-    by_text = SearchRequest(catalog=SHOP, turns=[Turn(text="red")])
+    by_text = SearchRequest(parent=SHOP, turns=[Turn(text="red")])
     for looks in (True, False):
         stack.embedder.fingerprint, stack.embedder.looks = OTHER, looks
         for request in (COMPOSED, BY_PICTURE, by_text):
@@ -55,7 +55,7 @@ async def test_an_embedder_or_a_combiner_of_another_model(stack: Stack) -> None:
 async def test_features_of_another_model(stack: Stack) -> None:
     features = pack(features_of("x")[None, :], fingerprint=OTHER)
     turn = Turn(reference=Reference(features=features))
-    refusal = await refused(stack.search.Search(SearchRequest(catalog=SHOP, turns=[turn])))
+    refusal = await refused(stack.search.Search(SearchRequest(parent=SHOP, turns=[turn])))
     check(refusal)
     assert refusal.field == "turns[0].reference.features"
     assert refusal.metadata == {"expected": FINGERPRINT, "actual": OTHER}
@@ -66,7 +66,7 @@ async def test_written_features_of_another_model_fail_alone(stack: Stack) -> Non
         pb.ItemWrite(item=pb.Item(id=name, features=pack(features_of(name)[None, :], fingerprint=model)))
         for name, model in (("good", FINGERPRINT), ("bad", OTHER))
     ]
-    answer = await stack.catalogs.UpsertItems(pb.UpsertItemsRequest(parent=SHOP, items=writes))
+    answer = await stack.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=writes))
     assert answer.written == 1
     [error] = answer.errors
     assert (error.index, error.reason, error.code) == (1, 60, 9)
@@ -78,7 +78,11 @@ async def test_written_pictures_with_an_embedder_of_another_model(stack: Stack) 
     write = pb.ItemWrite(item=pb.Item(id="new"), content=b"a picture")
     for looks in (True, False):
         stack.embedder.fingerprint, stack.embedder.looks = OTHER, looks
-        check(await refused(stack.catalogs.UpsertItems(pb.UpsertItemsRequest(parent=SHOP, items=[write]))))
+        check(
+            await refused(
+                stack.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=[write]))
+            )
+        )
     refusal = await refused(stack.catalogs.GetItem(pb.GetItemRequest(name=f"{SHOP}/items/new")))
     assert refusal.reason == "ITEM_NOT_FOUND"
 

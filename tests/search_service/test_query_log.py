@@ -21,7 +21,7 @@ RESPONSE = pb.SearchResponse(
 
 
 def request(*turns: pb.Turn) -> pb.SearchRequest:
-    return pb.SearchRequest(catalog="catalogs/shop", turns=turns)
+    return pb.SearchRequest(parent="catalogs/shop", turns=turns)
 
 
 def of_item(item: str = "a", text: str = "in red") -> pb.Turn:

@@ -37,7 +37,7 @@ def by_features(values: list[float], **facts: str) -> Turn:
 
 
 def where(condition: Condition) -> SearchRequest:
-    return SearchRequest(catalog=SHOP, turns=[TEXT], filter=Filter(must=[condition]))
+    return SearchRequest(parent=SHOP, turns=[TEXT], filter=Filter(must=[condition]))
 
 
 def nested(depth: int) -> Filter:
@@ -48,23 +48,23 @@ def nested(depth: int) -> Filter:
 
 
 INVALID: dict[str, tuple[SearchRequest, str, str]] = {
-    "no turns": (SearchRequest(catalog=SHOP), "FIELD_REQUIRED", "turns"),
-    "no catalog": (SearchRequest(turns=[TEXT]), "FIELD_REQUIRED", "catalog"),
-    "bare catalog": (SearchRequest(catalog="shop", turns=[TEXT]), "FIELD_INVALID", "catalog"),
-    "bad catalog name": (SearchRequest(catalog="catalogs/../x", turns=[TEXT]), "FIELD_INVALID", "catalog"),
-    "empty first turn": (SearchRequest(catalog=SHOP, turns=[Turn()]), "FIELD_REQUIRED", "turns[0]"),
+    "no turns": (SearchRequest(parent=SHOP), "FIELD_REQUIRED", "turns"),
+    "no catalog": (SearchRequest(turns=[TEXT]), "FIELD_REQUIRED", "parent"),
+    "bare catalog": (SearchRequest(parent="shop", turns=[TEXT]), "FIELD_INVALID", "parent"),
+    "bad catalog name": (SearchRequest(parent="catalogs/../x", turns=[TEXT]), "FIELD_INVALID", "parent"),
+    "empty first turn": (SearchRequest(parent=SHOP, turns=[Turn()]), "FIELD_REQUIRED", "turns[0]"),
     "first turn with likes alone": (
-        SearchRequest(catalog=SHOP, turns=[Turn(liked_item_ids=["item-1"])]),
+        SearchRequest(parent=SHOP, turns=[Turn(liked_item_ids=["item-1"])]),
         "FIELD_REQUIRED",
         "turns[0]",
     ),
-    "empty later turn": (SearchRequest(catalog=SHOP, turns=[TEXT, Turn()]), "FIELD_REQUIRED", "turns[1]"),
+    "empty later turn": (SearchRequest(parent=SHOP, turns=[TEXT, Turn()]), "FIELD_REQUIRED", "turns[1]"),
     "empty reference": (
-        SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(), text="x")]),
+        SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(), text="x")]),
         "FIELD_REQUIRED",
         "turns[0].reference",
     ),
-    "too many turns": (SearchRequest(catalog=SHOP, turns=[TEXT] * 17), "TOO_MANY_ITEMS", "turns"),
+    "too many turns": (SearchRequest(parent=SHOP, turns=[TEXT] * 17), "TOO_MANY_ITEMS", "turns"),
     "long text in a filter": (
         where(Condition(match_text=filter_pb2.MatchText(field="caption", text="\u0301\u0316" * 501))),
         "TEXT_TOO_LONG",
@@ -76,45 +76,45 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
         "filter.must[0].values",
     ),
     "long text": (
-        SearchRequest(catalog=SHOP, turns=[Turn(text="x" * 1001)]),
+        SearchRequest(parent=SHOP, turns=[Turn(text="x" * 1001)]),
         "TEXT_TOO_LONG",
         "turns[0].text",
     ),
     "zero-byte image": (
-        SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(image=b""))]),
+        SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(image=b""))]),
         "IMAGE_EMPTY",
         "turns[0].reference.image",
     ),
     "unreadable image": (
-        SearchRequest(catalog=SHOP, turns=[TEXT, Turn(reference=Reference(image=UNREADABLE))]),
+        SearchRequest(parent=SHOP, turns=[TEXT, Turn(reference=Reference(image=UNREADABLE))]),
         "IMAGE_UNREADABLE",
         "turns[1].reference.image",
     ),
     "wrong vector length": (
-        SearchRequest(catalog=SHOP, turns=[by_features([1.0] * (DIMENSION + 1))]),
+        SearchRequest(parent=SHOP, turns=[by_features([1.0] * (DIMENSION + 1))]),
         "WRONG_DIMENSION",
         "turns[0].reference.features",
     ),
     "NaN in features": (
-        SearchRequest(catalog=SHOP, turns=[by_features([math.nan] * DIMENSION)]),
+        SearchRequest(parent=SHOP, turns=[by_features([math.nan] * DIMENSION)]),
         "NOT_FINITE",
         "turns[0].reference.features",
     ),
     "zero features": (
-        SearchRequest(catalog=SHOP, turns=[by_features([0.0] * DIMENSION)]),
+        SearchRequest(parent=SHOP, turns=[by_features([0.0] * DIMENSION)]),
         "NOT_FINITE",
         "turns[0].reference.features",
     ),
     "features without data": (
         SearchRequest(
-            catalog=SHOP, turns=[Turn(reference=Reference(features=vectors_pb2.VectorBatch(dimension=3)))]
+            parent=SHOP, turns=[Turn(reference=Reference(features=vectors_pb2.VectorBatch(dimension=3)))]
         ),
         "FIELD_INVALID",
         "turns[0].reference.features",
     ),
     "ragged features": (
         SearchRequest(
-            catalog=SHOP,
+            parent=SHOP,
             turns=[
                 Turn(
                     reference=Reference(features=vectors_pb2.VectorBatch(data=b"12345", dimension=DIMENSION))
@@ -124,25 +124,33 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
         "WRONG_DIMENSION",
         "turns[0].reference.features",
     ),
-    "negative limit": (SearchRequest(catalog=SHOP, turns=[TEXT], limit=-1), "OUT_OF_RANGE", "limit"),
-    "limit over the maximum": (SearchRequest(catalog=SHOP, turns=[TEXT], limit=201), "OUT_OF_RANGE", "limit"),
+    "negative page size": (
+        SearchRequest(parent=SHOP, turns=[TEXT], page_size=-1),
+        "OUT_OF_RANGE",
+        "page_size",
+    ),
+    "page size over the maximum": (
+        SearchRequest(parent=SHOP, turns=[TEXT], page_size=201),
+        "OUT_OF_RANGE",
+        "page_size",
+    ),
     "NaN threshold": (
-        SearchRequest(catalog=SHOP, turns=[TEXT], score_threshold=math.nan),
+        SearchRequest(parent=SHOP, turns=[TEXT], score_threshold=math.nan),
         "OUT_OF_RANGE",
         "score_threshold",
     ),
     "text weight over one": (
-        SearchRequest(catalog=SHOP, turns=[Turn(text="x", text_weight=1.5)]),
+        SearchRequest(parent=SHOP, turns=[Turn(text="x", text_weight=1.5)]),
         "OUT_OF_RANGE",
         "turns[0].text_weight",
     ),
     "control character in item id": (
-        SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(item_id="a\nb"))]),
+        SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="a\nb"))]),
         "FIELD_INVALID",
         "turns[0].reference.item_id",
     ),
     "damaged page token": (
-        SearchRequest(catalog=SHOP, turns=[TEXT], page_token="rubbish!"),
+        SearchRequest(parent=SHOP, turns=[TEXT], page_token="rubbish!"),
         "PAGE_TOKEN_INVALID",
         "page_token",
     ),
@@ -168,12 +176,12 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
     ),
     "empty condition": (where(Condition()), "FIELD_REQUIRED", "filter.must[0]"),
     "too deep a filter": (
-        SearchRequest(catalog=SHOP, turns=[TEXT], filter=nested(9)),
+        SearchRequest(parent=SHOP, turns=[TEXT], filter=nested(9)),
         "OUT_OF_RANGE",
         "filter" + ".must[0].filter" * 8,
     ),
     "pinned version of another catalog": (
-        SearchRequest(catalog=SHOP, turns=[TEXT], pinned_version="catalogs/other/versions/v0001"),
+        SearchRequest(parent=SHOP, turns=[TEXT], pinned_version="catalogs/other/versions/v0001"),
         "FIELD_INVALID",
         "pinned_version",
     ),
@@ -184,7 +192,7 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
 async def sound(stack: Stack) -> AsyncIterator[Stack]:
     """The stack; after the test a good request must work."""
     yield stack
-    answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT]))
+    answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=[TEXT]))
     assert len(answer.results) == 10
 
 
@@ -198,20 +206,20 @@ async def test_invalid_requests_name_the_field(sound: Stack) -> None:
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (SearchRequest(catalog="catalogs/none", turns=[TEXT]), "CATALOG_NOT_FOUND"),
+        (SearchRequest(parent="catalogs/none", turns=[TEXT]), "CATALOG_NOT_FOUND"),
         (
-            SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(item_id="nobody"))]),
+            SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="nobody"))]),
             "ITEM_NOT_FOUND",
         ),
-        (SearchRequest(catalog=SHOP, turns=[Turn(text="x", liked_item_ids=["nobody"])]), "ITEM_NOT_FOUND"),
+        (SearchRequest(parent=SHOP, turns=[Turn(text="x", liked_item_ids=["nobody"])]), "ITEM_NOT_FOUND"),
         (
             SearchRequest(
-                catalog=SHOP, combiner="none", turns=[Turn(reference=Reference(item_id="item-1"), text="x")]
+                parent=SHOP, combiner="none", turns=[Turn(reference=Reference(item_id="item-1"), text="x")]
             ),
             "COMBINER_NOT_FOUND",
         ),
         (
-            SearchRequest(catalog=SHOP, turns=[TEXT], pinned_version="catalogs/shop/versions/v9999"),
+            SearchRequest(parent=SHOP, turns=[TEXT], pinned_version="catalogs/shop/versions/v9999"),
             "VERSION_NOT_FOUND",
         ),
     ],
@@ -222,14 +230,16 @@ async def test_unknown_names_are_not_found(sound: Stack, request_: SearchRequest
 
 
 async def test_page_token_of_another_query_is_refused(sound: Stack) -> None:
-    answer = await sound.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT], limit=5))
-    other = SearchRequest(catalog=SHOP, turns=[Turn(text="blue")], limit=5, page_token=answer.next_page_token)
+    answer = await sound.search.Search(SearchRequest(parent=SHOP, turns=[TEXT], page_size=5))
+    other = SearchRequest(
+        parent=SHOP, turns=[Turn(text="blue")], page_size=5, page_token=answer.next_page_token
+    )
     assert (await refused(sound.search.Search(other))).reason == "PAGE_TOKEN_INVALID"
 
 
 async def test_features_of_another_model_are_refused_with_both_fingerprints(sound: Stack) -> None:
     turn = by_features([1.0] * DIMENSION, fingerprint="clip-other")
-    refusal = await refused(sound.search.Search(SearchRequest(catalog=SHOP, turns=[turn])))
+    refusal = await refused(sound.search.Search(SearchRequest(parent=SHOP, turns=[turn])))
     assert (refusal.code.name, refusal.reason) == ("FAILED_PRECONDITION", "FINGERPRINT_MISMATCH")
     assert "clip-other" in refusal.message
     assert "clip-test" in refusal.message
@@ -237,7 +247,7 @@ async def test_features_of_another_model_are_refused_with_both_fingerprints(soun
 
 async def test_embedder_with_another_model_is_refused_with_both_fingerprints(stack: Stack) -> None:
     stack.embedder.fingerprint = "clip-other"
-    refusal = await refused(stack.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT])))
+    refusal = await refused(stack.search.Search(SearchRequest(parent=SHOP, turns=[TEXT])))
     assert (refusal.code.name, refusal.reason) == ("FAILED_PRECONDITION", "FINGERPRINT_MISMATCH")
     assert "clip-other" in refusal.message
     assert "clip-test" in refusal.message
@@ -245,23 +255,23 @@ async def test_embedder_with_another_model_is_refused_with_both_fingerprints(sta
 
 async def test_embedder_down_is_unavailable_and_items_still_work(stack: Stack) -> None:
     await stack.embedder_server.stop(None)
-    refusal = await refused(stack.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT])))
+    refusal = await refused(stack.search.Search(SearchRequest(parent=SHOP, turns=[TEXT])))
     assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "EMBEDDER_UNAVAILABLE")
     assert "start it" in refusal.message
-    by_item = SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(item_id="item-1"))])
+    by_item = SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="item-1"))])
     assert len((await stack.search.Search(by_item)).results) == 10
 
 
 async def test_combiner_down_is_unavailable_and_plain_queries_still_work(sound: Stack) -> None:
     await sound.combiner_server.stop(None)
-    composed = SearchRequest(catalog=SHOP, turns=[Turn(reference=Reference(item_id="item-1"), text="x")])
+    composed = SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="item-1"), text="x")])
     refusal = await refused(sound.search.Search(composed))
     assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "COMBINER_UNAVAILABLE")
 
 
 async def test_busy_embedder_says_when_to_try_again(sound: Stack) -> None:
     sound.embedder.refuse = ServiceError(errors_pb2.OVERLOADED, "the queue is full", retry_after=0.7)
-    refusal = await refused(sound.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT])))
+    refusal = await refused(sound.search.Search(SearchRequest(parent=SHOP, turns=[TEXT])))
     assert (refusal.code.name, refusal.reason, refusal.retry_after) == (
         "RESOURCE_EXHAUSTED",
         "OVERLOADED",
@@ -275,20 +285,20 @@ async def test_a_bug_of_the_embedder_is_not_ours(sound: Stack) -> None:
         raise RuntimeError("bug")
 
     original, sound.embedder._check = sound.embedder._check, broken  # type: ignore[method-assign]
-    refusal = await refused(sound.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT])))
+    refusal = await refused(sound.search.Search(SearchRequest(parent=SHOP, turns=[TEXT])))
     assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "EMBEDDER_UNAVAILABLE")
     sound.embedder._check = original  # type: ignore[method-assign]
 
 
 async def test_deadline_passes_through(sound: Stack) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await sound.search.Search(SearchRequest(catalog=SHOP, turns=[TEXT]), timeout=0.001)
+        await sound.search.Search(SearchRequest(parent=SHOP, turns=[TEXT]), timeout=0.001)
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_every_page_token_is_answered(sound: Stack) -> None:
     for token in ("AAAA", "====", "\u00e9", "A" * 5000, "eyJ9", "AAAAAAAAAAAAAAAAAAAAAFsiIiwiMSJd"):
-        request = SearchRequest(catalog=SHOP, turns=[TEXT], page_token=token)
+        request = SearchRequest(parent=SHOP, turns=[TEXT], page_token=token)
         assert (await refused(sound.search.Search(request))).reason == "PAGE_TOKEN_INVALID"
 
 
@@ -297,10 +307,10 @@ async def test_long_values_do_not_break_their_own_refusal(sound: Stack) -> None:
         condition = Condition(match_any=MatchAny(field=letter * 20_000, values=[STRING]))
         refusal = await refused(sound.search.Search(where(condition)))
         assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "UNKNOWN_FIELD")
-        refusal = await refused(sound.search.Search(SearchRequest(catalog=letter * 20_000, turns=[TEXT])))
-        assert (refusal.code.name, refusal.field) == ("INVALID_ARGUMENT", "catalog")
+        refusal = await refused(sound.search.Search(SearchRequest(parent=letter * 20_000, turns=[TEXT])))
+        assert (refusal.code.name, refusal.field) == ("INVALID_ARGUMENT", "parent")
         combiner = SearchRequest(
-            catalog=SHOP,
+            parent=SHOP,
             combiner=letter * 20_000,
             turns=[Turn(reference=Reference(item_id="item-1"), text="x")],
         )
@@ -333,10 +343,9 @@ async def test_random_requests_are_answered_or_refused(stack: Stack) -> None:
         # Searches have the most to go wrong, so every other request is one.
         name = "Search" if number % 2 else source.choice(list(METHODS))
         request = random_message(METHODS[name](), source)
-        for field in ("catalog", "parent"):
-            if field in request.DESCRIPTOR.fields_by_name and source.random() < 0.8:
-                setattr(request, field, "catalogs/shop")
-        if name == "UpdateItems":
+        if "parent" in request.DESCRIPTOR.fields_by_name and source.random() < 0.8:
+            request.parent = "catalogs/shop"
+        if name == "BatchUpdateItems":
             request.update_mask.paths[:] = source.sample(PATHS, source.choice((0, 0, 1, 2)))
         method = getattr(stack.search if "Search" in name else stack.catalogs, name)
         call = method(request, timeout=30)
@@ -345,5 +354,5 @@ async def test_random_requests_are_answered_or_refused(stack: Stack) -> None:
         codes[code.name] += 1
     assert codes["OK"] > 0
     assert codes["INVALID_ARGUMENT"] > 0
-    answer = await stack.search.Search(SearchRequest(catalog="catalogs/shop", turns=[Turn(text="red")]))
+    answer = await stack.search.Search(SearchRequest(parent="catalogs/shop", turns=[Turn(text="red")]))
     assert answer.results

@@ -36,7 +36,7 @@ SHOP = "catalogs/shop"
 
 
 def kinds(*turns: Turn) -> list[TurnKind]:
-    query = parse_search(SearchRequest(catalog=SHOP, turns=turns), SETTINGS)
+    query = parse_search(SearchRequest(parent=SHOP, turns=turns), SETTINGS)
     return [turn.kind for turn in query.turns]
 
 
@@ -60,7 +60,7 @@ def test_references_are_typed() -> None:
         Turn(reference=Reference(features=features)),
         Turn(text="red"),
     ]
-    query = parse_search(SearchRequest(catalog=SHOP, turns=turns), SETTINGS)
+    query = parse_search(SearchRequest(parent=SHOP, turns=turns), SETTINGS)
     image, item, sent, nothing = (turn.reference for turn in query.turns)
     assert (image, item, nothing) == (ImageReference(b"a"), ItemReference("a"), None)
     assert isinstance(sent, FeaturesReference)
@@ -70,7 +70,7 @@ def test_references_are_typed() -> None:
 @pytest.mark.parametrize("item_id", ["羽绒　红.jpg", "a\u00a0b", "a\u200bb", "a\u00adb", "🧥", "x" * 2048])
 def test_every_id_that_can_be_indexed_can_be_asked_for(item_id: str) -> None:
     turns = [Turn(reference=Reference(item_id=item_id), liked_item_ids=[item_id])]
-    query = parse_search(SearchRequest(catalog=SHOP, turns=turns, exclude_item_ids=[item_id]), SETTINGS)
+    query = parse_search(SearchRequest(parent=SHOP, turns=turns, exclude_item_ids=[item_id]), SETTINGS)
     assert query.turns[0].reference == ItemReference(item_id)
     assert item_id_problem(item_id) == ""
 
@@ -80,7 +80,7 @@ def test_random_messages_are_refused_or_valid(seed: int) -> None:
     source = random.Random(seed)
     message = random_message(SearchRequest(), source)
     if source.random() < 0.8:  # most random names are refused at once
-        message.catalog = SHOP
+        message.parent = SHOP
         message.ClearField("pinned_version")
         message.ClearField("page_token")
     if source.random() < 0.8 and message.turns:
@@ -113,7 +113,7 @@ def check_valid(query: SearchQuery) -> None:
                 assert features.ndim == 1
                 assert math.isfinite(float(np.linalg.norm(features.astype(np.float64))))
                 assert features.any()
-    assert 1 <= query.limit <= SETTINGS.max_results
+    assert 1 <= query.page_size <= SETTINGS.max_results
     assert 0 <= query.offset < SETTINGS.max_result_window
     assert 0 <= query.options.diversity <= 1
     assert not (query.options.diversity and query.options.group_by)
@@ -127,14 +127,14 @@ def test_random_requests_about_items_are_refused_or_parsed(seed: int) -> None:
     for name, parse in (
         ("ListItemsRequest", catalog_requests.parse_list_items),
         ("FacetItemsRequest", catalog_requests.parse_facets),
-        ("DeleteItemsRequest", catalog_requests.parse_deletion),
+        ("BatchDeleteItemsRequest", catalog_requests.parse_deletion),
     ):
         message = random_message(getattr(catalog_pb2, name)(), source)
         message.parent = SHOP
         with suppress(ServiceError):
             parse(message, SETTINGS)
-    upsert = random_message(catalog_pb2.UpsertItemsRequest(), source)
-    update = random_message(catalog_pb2.UpdateItemsRequest(), source)
+    upsert = random_message(catalog_pb2.BatchUpsertItemsRequest(), source)
+    update = random_message(catalog_pb2.BatchUpdateItemsRequest(), source)
     for items, parsed in (
         (upsert.items, lambda: catalog_requests.parse_writes(upsert.items, SETTINGS)),
         (update.items, lambda: catalog_requests.parse_updates(update.items, update.update_mask, SETTINGS)),
@@ -147,12 +147,12 @@ def test_random_requests_about_items_are_refused_or_parsed(seed: int) -> None:
 
 
 # A page may be longer or shorter than the one before, and carry more or less; all else makes another query.
-FREE = {"page_token", "limit", "with_features", "with_query_vector", "explain_turns", "explain_results"}
+FREE = {"page_token", "page_size", "with_features", "with_query_vector", "explain_turns", "explain_results"}
 
 
 @pytest.mark.parametrize("field", list(SearchRequest.DESCRIPTOR.fields), ids=lambda field: field.name)
 def test_every_field_of_a_query_binds_its_tokens(field: FieldDescriptor) -> None:
-    request = SearchRequest(catalog="catalogs/a", turns=[Turn(text="x")])
+    request = SearchRequest(parent="catalogs/a", turns=[Turn(text="x")])
     changed = SearchRequest()
     changed.CopyFrom(request)
     if field.name == "filter":
@@ -181,5 +181,5 @@ def test_every_field_of_a_query_binds_its_tokens(field: FieldDescriptor) -> None
     ],
 )
 def test_every_part_of_a_turn_binds_tokens(turn: Turn) -> None:
-    request = SearchRequest(catalog="catalogs/a", turns=[Turn(text="x")])
-    assert query_digest(SearchRequest(catalog="catalogs/a", turns=[turn])) != query_digest(request)
+    request = SearchRequest(parent="catalogs/a", turns=[Turn(text="x")])
+    assert query_digest(SearchRequest(parent="catalogs/a", turns=[turn])) != query_digest(request)

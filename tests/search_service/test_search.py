@@ -42,30 +42,30 @@ def expected_order(query: np.ndarray, *, without: tuple[int, ...] = ()) -> list[
 
 async def test_image_alone_finds_itself_and_needs_no_combiner(stack: Stack) -> None:
     turn = Turn(reference=Reference(image=picture(7)))
-    answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[turn], limit=5))
+    answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=[turn], page_size=5))
     assert ids(answer) == expected_order(features_of(picture(7)))[:5]
     assert answer.results[0].item.id == "item-7"
     assert answer.results[0].score == pytest.approx(1, abs=1e-5)
     assert [result.rank for result in answer.results] == [1, 2, 3, 4, 5]
     assert stack.combiner.calls == []
-    assert answer.explanation.turns[0].kind == search_pb2.REFERENCE_ONLY
+    assert answer.explanation.turns[0].kind == search_pb2.TURN_KIND_REFERENCE_ONLY
     assert answer.explanation.combiner == ""
 
 
 async def test_text_alone_needs_no_combiner(stack: Stack) -> None:
-    answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[Turn(text="red")], limit=4))
+    answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=[Turn(text="red")], page_size=4))
     assert ids(answer) == expected_order(features_of("red"))[:4]
     assert stack.combiner.calls == []
-    assert answer.explanation.turns[0].kind == search_pb2.TEXT_ONLY
+    assert answer.explanation.turns[0].kind == search_pb2.TURN_KIND_TEXT_ONLY
 
 
 async def test_item_reference_is_not_encoded_again_and_is_left_out(stack: Stack) -> None:
     turn = Turn(reference=Reference(item_id="item-3"))
-    answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[turn], limit=40))
+    answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=[turn], page_size=40))
     assert ids(answer) == expected_order(features_of(picture(3)), without=(3,))
     assert stack.embedder.images == 0
     kept = await stack.search.Search(
-        SearchRequest(catalog=SHOP, turns=[turn], exclude_references=False, limit=1)
+        SearchRequest(parent=SHOP, turns=[turn], exclude_references=False, page_size=1)
     )
     assert ids(kept) == ["item-3"]
 
@@ -73,7 +73,7 @@ async def test_item_reference_is_not_encoded_again_and_is_left_out(stack: Stack)
 async def test_composed_query_gives_the_combiner_raw_features(stack: Stack) -> None:
     turn = Turn(reference=Reference(item_id="item-3"), text="with stripes")
     answer = await stack.search.Search(
-        SearchRequest(catalog=SHOP, turns=[turn], limit=6, with_query_vector=True)
+        SearchRequest(parent=SHOP, turns=[turn], page_size=6, with_query_vector=True)
     )
     mixed = features_of(picture(3)) + features_of("with stripes")
     assert ids(answer) == expected_order(mixed, without=(3,))[:6]
@@ -87,7 +87,7 @@ async def test_composed_query_gives_the_combiner_raw_features(stack: Stack) -> N
 async def test_features_reference_equals_image_reference(stack: Stack) -> None:
     features = pack(features_of(picture(9))[None, :], fingerprint=FINGERPRINT)
     by_features, by_image = [
-        await stack.search.Search(SearchRequest(catalog=SHOP, turns=[Turn(reference=reference, text="x")]))
+        await stack.search.Search(SearchRequest(parent=SHOP, turns=[Turn(reference=reference, text="x")]))
         for reference in (Reference(features=features), Reference(image=picture(9)))
     ]
     assert ids(by_features) == ids(by_image)
@@ -95,11 +95,14 @@ async def test_features_reference_equals_image_reference(stack: Stack) -> None:
 
 async def test_second_turn_continues_the_composed_query(stack: Stack) -> None:
     turns = [Turn(reference=Reference(item_id="item-3"), text="with stripes"), Turn(text="in red")]
-    answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=turns, limit=6))
+    answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=turns, page_size=6))
     first = normalize(features_of(picture(3)) + features_of("with stripes"))
     second = first * 10 + features_of("in red")
     assert ids(answer) == expected_order(second, without=(3,))[:6]
-    assert [turn.kind for turn in answer.explanation.turns] == [search_pb2.COMPOSED, search_pb2.CONTINUED]
+    assert [turn.kind for turn in answer.explanation.turns] == [
+        search_pb2.TURN_KIND_COMPOSED,
+        search_pb2.TURN_KIND_CONTINUED,
+    ]
     assert stack.embedder.texts == 2
 
 
@@ -112,14 +115,14 @@ async def test_a_text_that_was_not_read_whole_is_told(stack: Stack) -> None:
         Turn(text=long),
     ]
     for _ in range(2):  # the second time its features are remembered
-        answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=turns, limit=6))
+        answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=turns, page_size=6))
         said = [(turn.text_tokens, turn.read_tokens) for turn in answer.explanation.turns]
         assert said == [(0, 0), (len(long), CONTEXT), (0, 0), (len(long), CONTEXT)]
 
 
 async def test_feedback_moves_the_query_and_disliked_items_are_left_out(stack: Stack) -> None:
     turn = Turn(text="red", liked_item_ids=["item-5"], disliked_item_ids=["item-6"])
-    answer = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[turn], limit=40))
+    answer = await stack.search.Search(SearchRequest(parent=SHOP, turns=[turn], page_size=40))
     moved = (
         normalize(features_of("red"))
         + 0.75 * normalize(features_of(picture(5)))
@@ -134,7 +137,10 @@ async def test_filter_lets_only_its_items_pass(stack: Stack) -> None:
     )
     answer = await stack.search.Search(
         SearchRequest(
-            catalog=SHOP, turns=[Turn(text="anything")], filter=filter_pb2.Filter(must=[condition]), limit=40
+            parent=SHOP,
+            turns=[Turn(text="anything")],
+            filter=filter_pb2.Filter(must=[condition]),
+            page_size=40,
         )
     )
     assert len(answer.results) == 14
@@ -146,7 +152,7 @@ async def test_filter_lets_only_its_items_pass(stack: Stack) -> None:
 
 
 async def test_pages_are_the_ranking_in_pieces(stack: Stack) -> None:
-    request = SearchRequest(catalog=SHOP, turns=[Turn(text="red")], limit=7)
+    request = SearchRequest(parent=SHOP, turns=[Turn(text="red")], page_size=7)
     seen: list[str] = []
     while True:
         answer = await stack.search.Search(request)
@@ -159,7 +165,7 @@ async def test_pages_are_the_ranking_in_pieces(stack: Stack) -> None:
 
 
 async def test_pages_stay_on_their_version_while_another_is_published(stack: Stack) -> None:
-    request = SearchRequest(catalog=SHOP, turns=[Turn(text="red")], limit=20)
+    request = SearchRequest(parent=SHOP, turns=[Turn(text="red")], page_size=20)
     first = await stack.search.Search(request)
     store = open_store(stack.store_url)
     version = await publish(store, "shop", 5, first=100)
@@ -174,19 +180,19 @@ async def test_pages_stay_on_their_version_while_another_is_published(stack: Sta
 
 
 async def test_pinned_version_is_searched(stack: Stack) -> None:
-    before = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[Turn(text="red")]))
+    before = await stack.search.Search(SearchRequest(parent=SHOP, turns=[Turn(text="red")]))
     store = open_store(stack.store_url)
     await publish(store, "shop", 5, first=100)
     await store.close()
     pinned = await stack.search.Search(
-        SearchRequest(catalog=SHOP, turns=[Turn(text="red")], pinned_version=before.explanation.version)
+        SearchRequest(parent=SHOP, turns=[Turn(text="red")], pinned_version=before.explanation.version)
     )
     assert ids(pinned) == ids(before)
 
 
 async def test_timings_name_the_stages_that_happened(stack: Stack) -> None:
     turn = Turn(reference=Reference(image=picture(1)), text="red")
-    timings = (await stack.search.Search(SearchRequest(catalog=SHOP, turns=[turn]))).timings
+    timings = (await stack.search.Search(SearchRequest(parent=SHOP, turns=[turn]))).timings
     assert {field.name for field, _ in timings.ListFields()} == {
         "embed_texts",
         "embed_images",
@@ -198,7 +204,7 @@ async def test_timings_name_the_stages_that_happened(stack: Stack) -> None:
 
 async def test_request_id_travels_to_the_embedder_and_back(stack: Stack) -> None:
     call = stack.search.Search(
-        SearchRequest(catalog=SHOP, turns=[Turn(text="red")]), metadata=(("x-request-id", "abc-1"),)
+        SearchRequest(parent=SHOP, turns=[Turn(text="red")]), metadata=(("x-request-id", "abc-1"),)
     )
     await call
     assert stack.embedder.request_ids == ["abc-1"]
@@ -216,7 +222,7 @@ async def test_info_tells_limits_and_dependencies(stack: Stack) -> None:
     assert not info.HasField("model")
 
 
-METHODS = {search_pb2.ROCCHIO: rocchio, search_pb2.RECOMMEND: average_vector}
+METHODS = {search_pb2.FEEDBACK_METHOD_ROCCHIO: rocchio, search_pb2.FEEDBACK_METHOD_RECOMMEND: average_vector}
 
 
 def features_of_item(item_id: str) -> NDArray[np.float32]:
@@ -272,7 +278,7 @@ def expected_query(turns: list[Turn], feedback: int) -> NDArray[np.float32]:
     folding = fold(
         start,
         folded,
-        METHODS[feedback or search_pb2.ROCCHIO],  # type: ignore[index]
+        METHODS[feedback or search_pb2.FEEDBACK_METHOD_ROCCHIO],  # type: ignore[index]
         image_length=10.0,
     )
     coroutine = answered(folding, add)
@@ -287,9 +293,9 @@ def expected_query(turns: list[Turn], feedback: int) -> NDArray[np.float32]:
 async def ask(stack: Stack, turns: list[Turn], feedback: int) -> SearchResponse:
     return await stack.search.Search(
         SearchRequest(
-            catalog=SHOP,
+            parent=SHOP,
             turns=turns,
-            limit=8,
+            page_size=8,
             with_query_vector=True,
             feedback=feedback,  # type: ignore[arg-type]
         )
@@ -311,7 +317,7 @@ async def test_editing_an_earlier_turn_equals_asking_anew(stack: Stack) -> None:
 
 
 async def edit_turns(stack: Stack, source: random.Random) -> None:
-    feedback = source.choice([search_pb2.ROCCHIO, search_pb2.RECOMMEND])
+    feedback = source.choice([search_pb2.FEEDBACK_METHOD_ROCCHIO, search_pb2.FEEDBACK_METHOD_RECOMMEND])
     turns = [random_turn(source, first=number == 0) for number in range(5)]
     for length in range(1, 6):  # as a dialogue grows
         answer = await ask(stack, turns[:length], feedback)
@@ -334,20 +340,20 @@ async def test_a_turn_without_reference_goes_on_from_the_composed_query(stack: S
 
 async def go_on(stack: Stack, source: random.Random) -> None:
     turns = [random_turn(source, first=number == 0) for number in range(3)]
-    before = await ask(stack, turns, search_pb2.ROCCHIO)
+    before = await ask(stack, turns, search_pb2.FEEDBACK_METHOD_ROCCHIO)
     stack.combiner.calls.clear()
-    after = await ask(stack, [*turns, Turn(text="in blue")], search_pb2.ROCCHIO)
-    assert after.explanation.turns[-1].kind == search_pb2.CONTINUED
+    after = await ask(stack, [*turns, Turn(text="in blue")], search_pb2.FEEDBACK_METHOD_ROCCHIO)
+    assert after.explanation.turns[-1].kind == search_pb2.TURN_KIND_CONTINUED
     assert list(after.explanation.turns)[:-1] == list(before.explanation.turns)
     image = unpack(stack.combiner.calls[-1].image_features)[0]
     np.testing.assert_allclose(normalize(image), unpack(before.query_vector)[0], atol=2e-5)
 
 
-async def ranking_in_pages(stack: Stack, version: str, limits: list[int]) -> list[tuple[str, float, int]]:
-    request = SearchRequest(catalog=SHOP, turns=[Turn(text="red")], pinned_version=version)
+async def ranking_in_pages(stack: Stack, version: str, sizes: list[int]) -> list[tuple[str, float, int]]:
+    request = SearchRequest(parent=SHOP, turns=[Turn(text="red")], pinned_version=version)
     seen: list[tuple[str, float, int]] = []
-    for limit in limits:
-        request.limit = limit
+    for size in sizes:
+        request.page_size = size
         answer = await stack.search.Search(request)
         seen += [(result.item.id, result.score, result.rank) for result in answer.results]
         request.page_token = answer.next_page_token
@@ -355,7 +361,7 @@ async def ranking_in_pages(stack: Stack, version: str, limits: list[int]) -> lis
 
 
 async def test_pinned_pages_are_the_same_whatever_is_published_meanwhile(stack: Stack) -> None:
-    first = await stack.search.Search(SearchRequest(catalog=SHOP, turns=[Turn(text="red")]))
+    first = await stack.search.Search(SearchRequest(parent=SHOP, turns=[Turn(text="red")]))
     version = first.explanation.version
     before = await ranking_in_pages(stack, version, [5, 7, 3, 25])
     assert len({item_id for item_id, _, _ in before}) == 40
@@ -368,7 +374,7 @@ async def test_pinned_pages_are_the_same_whatever_is_published_meanwhile(stack: 
 
 
 async def test_a_token_of_a_version_that_is_gone_is_refused(stack: Stack) -> None:
-    request = SearchRequest(catalog=SHOP, turns=[Turn(text="red")], limit=5)
+    request = SearchRequest(parent=SHOP, turns=[Turn(text="red")], page_size=5)
     first = await stack.search.Search(request)
     store = open_store(stack.store_url)
     await publish(store, "shop", 12, first=20)
@@ -383,14 +389,16 @@ async def test_a_token_of_a_version_that_is_gone_is_refused(stack: Stack) -> Non
 
 
 async def test_the_answer_tells_how_feedback_moved_the_query(stack: Stack) -> None:
-    plain = await ask(stack, [Turn(text="red")], search_pb2.RECOMMEND)
+    plain = await ask(stack, [Turn(text="red")], search_pb2.FEEDBACK_METHOD_RECOMMEND)
     assert plain.explanation.feedback == search_pb2.FEEDBACK_METHOD_UNSPECIFIED
     turn = Turn(text="red", liked_item_ids=["item-5"], disliked_item_ids=["item-6"])
     by_default = await ask(stack, [turn], search_pb2.FEEDBACK_METHOD_UNSPECIFIED)
-    assert by_default.explanation.feedback == search_pb2.ROCCHIO
-    assert by_default.query_vector == (await ask(stack, [turn], search_pb2.ROCCHIO)).query_vector
-    recommended = await ask(stack, [turn], search_pb2.RECOMMEND)
-    assert recommended.explanation.feedback == search_pb2.RECOMMEND
+    assert by_default.explanation.feedback == search_pb2.FEEDBACK_METHOD_ROCCHIO
+    assert (
+        by_default.query_vector == (await ask(stack, [turn], search_pb2.FEEDBACK_METHOD_ROCCHIO)).query_vector
+    )
+    recommended = await ask(stack, [turn], search_pb2.FEEDBACK_METHOD_RECOMMEND)
+    assert recommended.explanation.feedback == search_pb2.FEEDBACK_METHOD_RECOMMEND
     positive = (normalize(features_of("red")) + normalize(features_of_item("item-5"))) / 2
     np.testing.assert_allclose(
         unpack(recommended.query_vector)[0],

@@ -138,8 +138,8 @@ async def test_pages_end_early_where_their_bytes_are_used_up_and_lose_nothing(tm
             assert 1 <= len(page.entries) < 30
             assert page.next_page_token
             assert (await listed(client, "shop", page_size=1000)).keys() == set(ids)
-            whole = await client.search("shop", features=features_of("q"), limit=1)
-            answers = [a async for a in client.search_pages("shop", features=features_of("q"), limit=200)]
+            whole = await client.search("shop", features=features_of("q"), page_size=1)
+            answers = [a async for a in client.search_pages("shop", features=features_of("q"), page_size=200)]
             assert len(answers) > 3
             results = [result for answer in answers for result in answer]
             assert [result.rank for result in results] == list(range(1, 31))
@@ -163,7 +163,9 @@ async def test_more_than_a_message_holds_is_asked_for_in_parts(tmp_path: Path) -
         async with service(store) as client:
             assert len(await listed(client, "shop")) == 90
             results = [
-                r async for a in client.search_pages("shop", features=features_of("q"), limit=90) for r in a
+                r
+                async for a in client.search_pages("shop", features=features_of("q"), page_size=90)
+                for r in a
             ]
             assert {result.id for result in results} == set(ids)
             with pytest.raises(cir.InvalidArgument, match="ask for fewer at once") as raised:

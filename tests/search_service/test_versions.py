@@ -21,7 +21,7 @@ pytestmark = pytest.mark.service
 
 SHOP = "catalogs/shop"
 FIRST, SECOND = f"{SHOP}/versions/v0001", f"{SHOP}/versions/v0002"
-KINDS = {"colour": pb.KEYWORD, "price": pb.INTEGER}
+KINDS = {"colour": pb.FIELD_TYPE_KEYWORD, "price": pb.FIELD_TYPE_INTEGER}
 
 
 @pytest.fixture(params=ENGINES)
@@ -75,14 +75,14 @@ async def test_a_catalog_is_created_and_takes_items_at_once(service: Service) ->
     index = pb.IndexSettings(hnsw_m=8, quantization=pb.QUANTIZATION_INT8)
     created = await create(service, index=index)
     published = created.published
-    assert (created.name, published.name, published.state) == (SHOP, FIRST, pb.PUBLISHED)
+    assert (created.name, published.name, published.state) == (SHOP, FIRST, pb.VERSION_STATE_PUBLISHED)
     assert (published.item_count, published.dimension) == (0, DIMENSION)
     assert (published.model_fingerprint, dict(published.schema)) == (FINGERPRINT, KINDS)
     assert (published.index.hnsw_m, published.index.hnsw_ef_construct) == (8, 100)
     assert published.index.quantization == pb.QUANTIZATION_INT8
     assert await service.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP)) == created
-    answer = await service.catalogs.UpsertItems(
-        pb.UpsertItemsRequest(parent=SHOP, items=[write("a", colour="red"), write("b", colour="blue")])
+    answer = await service.catalogs.BatchUpsertItems(
+        pb.BatchUpsertItemsRequest(parent=SHOP, items=[write("a", colour="red"), write("b", colour="blue")])
     )
     assert answer.written == 2
     assert await listed(service, colour="red") == ["a"]
@@ -106,7 +106,7 @@ async def test_a_version_is_filled_finished_and_published_or_dropped(service: Se
     await create(service)
     start = pb.CreateCatalogVersionRequest(parent=SHOP)
     started = await service.catalogs.CreateCatalogVersion(start)
-    assert (started.name, started.state, dict(started.schema)) == (SECOND, pb.BUILDING, KINDS)
+    assert (started.name, started.state, dict(started.schema)) == (SECOND, pb.VERSION_STATE_BUILDING, KINDS)
     publish = pb.PublishCatalogVersionRequest(name=SECOND)
     assert (await refused(service.catalogs.PublishCatalogVersion(publish))).reason == "VERSION_STATE"
     wrong = pb.FinishCatalogVersionRequest(name=SECOND, expected_item_count=1)
@@ -114,17 +114,17 @@ async def test_a_version_is_filled_finished_and_published_or_dropped(service: Se
     assert (refusal.reason, refusal.field) == ("VERSION_STATE", "expected_item_count")
     finish = pb.FinishCatalogVersionRequest(name=SECOND, expected_item_count=0)
     twice = await asyncio.gather(*(service.catalogs.FinishCatalogVersion(finish) for _ in range(2)))
-    assert [version.state for version in twice] == [pb.READY, pb.READY]
-    assert (await service.catalogs.FinishCatalogVersion(finish)).state == pb.READY
+    assert [version.state for version in twice] == [pb.VERSION_STATE_READY, pb.VERSION_STATE_READY]
+    assert (await service.catalogs.FinishCatalogVersion(finish)).state == pb.VERSION_STATE_READY
     assert (await refused(service.catalogs.FinishCatalogVersion(wrong))).reason == "VERSION_STATE"
     abort = pb.AbortCatalogVersionRequest(name=SECOND)
     assert (await refused(service.catalogs.AbortCatalogVersion(abort))).reason == "VERSION_STATE"
     assert (await service.catalogs.PublishCatalogVersion(publish)).published.name == SECOND
 
     third = await service.catalogs.CreateCatalogVersion(
-        pb.CreateCatalogVersionRequest(parent=SHOP, schema={"size": pb.FLOAT})
+        pb.CreateCatalogVersionRequest(parent=SHOP, schema={"size": pb.FIELD_TYPE_FLOAT})
     )
-    assert dict(third.schema) == {"size": pb.FLOAT}
+    assert dict(third.schema) == {"size": pb.FIELD_TYPE_FLOAT}
     await service.catalogs.AbortCatalogVersion(pb.AbortCatalogVersionRequest(name=third.name))
     again = pb.AbortCatalogVersionRequest(name=third.name)
     assert (await refused(service.catalogs.AbortCatalogVersion(again))).reason == "VERSION_NOT_FOUND"
@@ -150,7 +150,9 @@ async def test_the_model_is_the_embedders_or_one_that_is_described(local: Servic
     assert (next_one.model_fingerprint, next_one.dimension) == (FINGERPRINT, DIMENSION)
 
 
-@pytest.mark.parametrize("fields", [{"": pb.KEYWORD}, {"a\nb": pb.KEYWORD}, {"a": 0}, {"a": 99}])
+@pytest.mark.parametrize(
+    "fields", [{"": pb.FIELD_TYPE_KEYWORD}, {"a\nb": pb.FIELD_TYPE_KEYWORD}, {"a": 0}, {"a": 99}]
+)
 async def test_fields_that_cannot_be_are_refused(local: Service, fields: dict[str, Any]) -> None:
     request = pb.CreateCatalogRequest(catalog_id="shop", schema=fields)
     refusal = await refused(local.catalogs.CreateCatalog(request))
@@ -162,7 +164,7 @@ async def test_bad_names_numbers_and_catalogs(local: Service) -> None:
     for name, reason in (("", "FIELD_REQUIRED"), ("catalogs/shop", "FIELD_INVALID"), ("A", "FIELD_INVALID")):
         refusal = await refused(local.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id=name)))
         assert (refusal.reason, refusal.field) == (reason, "catalog_id")
-    many: dict[str, Any] = {f"f{number}": pb.FLOAT for number in range(257)}
+    many: dict[str, Any] = {f"f{number}": pb.FIELD_TYPE_FLOAT for number in range(257)}
     refusal = await refused(
         local.catalogs.CreateCatalog(pb.CreateCatalogRequest(catalog_id="shop", schema=many))
     )
@@ -185,12 +187,12 @@ async def test_added_fields_can_be_filtered_and_faceted(service: Service) -> Non
         write("b", colour="blue", sale=False, title="hat", season="winter"),
         write("c", colour="blue"),
     ]
-    await service.catalogs.UpsertItems(pb.UpsertItemsRequest(parent=SHOP, items=items))
+    await service.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=items))
     fields: dict[str, Any] = {
-        "season": pb.KEYWORD,
-        "sale": pb.BOOL,
-        "title": pb.TEXT,
-        "colour": pb.KEYWORD,
+        "season": pb.FIELD_TYPE_KEYWORD,
+        "sale": pb.FIELD_TYPE_BOOL,
+        "title": pb.FIELD_TYPE_TEXT,
+        "colour": pb.FIELD_TYPE_KEYWORD,
     }
     added = await service.catalogs.AddCatalogFields(pb.AddCatalogFieldsRequest(name=SHOP, fields=fields))
     assert dict(added.published.schema) == {**KINDS, **fields}
@@ -215,7 +217,7 @@ async def test_added_fields_can_be_filtered_and_faceted(service: Service) -> Non
 async def test_fields_that_contradict_schema_or_items_change_nothing(service: Service) -> None:
     await create(service)
     items = [write("a", colour="red", season=7), write("b", season="winter")]
-    await service.catalogs.UpsertItems(pb.UpsertItemsRequest(parent=SHOP, items=items))
+    await service.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=items))
     before = await service.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP))
 
     async def attempt(**fields: Any) -> tuple[str, str]:
@@ -224,8 +226,8 @@ async def test_fields_that_contradict_schema_or_items_change_nothing(service: Se
         return refusal.reason, refusal.field
 
     assert await attempt() == ("FIELD_REQUIRED", "fields")
-    assert await attempt(colour=pb.INTEGER) == ("FIELD_INVALID", "fields.colour")
-    assert await attempt(season=pb.KEYWORD) == ("FIELD_INVALID", "fields.season")
+    assert await attempt(colour=pb.FIELD_TYPE_INTEGER) == ("FIELD_INVALID", "fields.colour")
+    assert await attempt(season=pb.FIELD_TYPE_KEYWORD) == ("FIELD_INVALID", "fields.season")
     assert await attempt(size=77) == ("FIELD_INVALID", "fields.size")
     assert await service.catalogs.GetCatalog(pb.GetCatalogRequest(name=SHOP)) == before
     versions = await service.catalogs.ListCatalogVersions(pb.ListCatalogVersionsRequest(parent=SHOP))
@@ -234,14 +236,14 @@ async def test_fields_that_contradict_schema_or_items_change_nothing(service: Se
 
 async def test_no_change_is_lost_while_fields_are_added(service: Service) -> None:
     await create(service)
-    add = pb.AddCatalogFieldsRequest(name=SHOP, fields={"season": pb.KEYWORD})
+    add = pb.AddCatalogFieldsRequest(name=SHOP, fields={"season": pb.FIELD_TYPE_KEYWORD})
     written: list[str] = []
 
     async def keep_writing() -> None:
         for number in range(40):
-            request = pb.UpsertItemsRequest(parent=SHOP, items=[write(f"item-{number:02d}")])
+            request = pb.BatchUpsertItemsRequest(parent=SHOP, items=[write(f"item-{number:02d}")])
             try:
-                await service.catalogs.UpsertItems(request)
+                await service.catalogs.BatchUpsertItems(request)
             except Exception:  # refused meanwhile
                 continue
             written.append(f"item-{number:02d}")

@@ -246,7 +246,7 @@ def test_an_error_while_twenty_megabytes_are_handled_costs_little(style: str) ->
 
 
 def test_the_part_of_a_fields_path_that_the_contract_names() -> None:
-    request = request_of("/cir.search.v1.CatalogService/UpsertItems")
+    request = request_of("/cir.search.v1.CatalogService/BatchUpsertItems")
     assert named_part(request, "items[3].item.payload.fields.secret") == "items[3].item.payload.fields"
     assert named_part(request, "items[3].secret") == "items[3]"
     assert named_part(request, "secret") == ""

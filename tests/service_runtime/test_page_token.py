@@ -65,19 +65,19 @@ def test_a_cursor_that_is_not_a_count_has_no_offset() -> None:
 
 
 def test_the_digest_leaves_free_fields_out_and_the_request_alone() -> None:
-    request = SearchRequest(catalog="catalogs/a", turns=[Turn(text="x")], limit=3, page_token="t")
-    same = SearchRequest(catalog="catalogs/a", turns=[Turn(text="x")], limit=9)
-    other = SearchRequest(catalog="catalogs/a", turns=[Turn(text="y")], limit=3)
-    digest = request_digest(request, "limit", "page_token")
+    request = SearchRequest(parent="catalogs/a", turns=[Turn(text="x")], page_size=3, page_token="t")
+    same = SearchRequest(parent="catalogs/a", turns=[Turn(text="x")], page_size=9)
+    other = SearchRequest(parent="catalogs/a", turns=[Turn(text="y")], page_size=3)
+    digest = request_digest(request, "page_size", "page_token")
     assert len(digest) == 16
-    assert digest == request_digest(same, "limit", "page_token")
-    assert digest != request_digest(other, "limit", "page_token")
+    assert digest == request_digest(same, "page_size", "page_token")
+    assert digest != request_digest(other, "page_size", "page_token")
     assert request.page_token == "t"
 
 
 def test_page_sizes_have_a_default_and_a_limit() -> None:
     assert [check_page_size(size) for size in (0, 1, 1000, 5000)] == [100, 1, 1000, 1000]
     assert check_page_size(0, default=10) == 10
-    with pytest.raises(ServiceError, match="limit is -1; send 1 to 1000, or 0 for 20") as raised:
-        check_page_size(-1, field="limit", default=20)
-    assert (raised.value.reason, raised.value.field) == (errors_pb2.OUT_OF_RANGE, "limit")
+    with pytest.raises(ServiceError, match="page_size is -1; send 1 to 1000, or 0 for 20") as raised:
+        check_page_size(-1, field="page_size", default=20)
+    assert (raised.value.reason, raised.value.field) == (errors_pb2.OUT_OF_RANGE, "page_size")

@@ -39,8 +39,8 @@ CHECK = "/grpc.health.v1.Health/Check"
 REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 KINDS: tuple[Any, ...] = (
     search_pb2.SearchRequest,
-    catalog_pb2.UpsertItemsRequest,
-    catalog_pb2.UpdateItemsRequest,
+    catalog_pb2.BatchUpsertItemsRequest,
+    catalog_pb2.BatchUpdateItemsRequest,
     catalog_pb2.ListItemsRequest,
     embedder_pb2.EmbedStreamRequest,
     combiner_pb2.CombineRequest,
@@ -173,14 +173,14 @@ def test_methods_take_what_their_messages_can_hold() -> None:
     for name in (
         "ListItems",
         "BatchGetItems",
-        "DeleteItems",
+        "BatchDeleteItems",
         "FacetItems",
         "CreateCatalog",
         "AddCatalogFields",
     ):
         assert limit(catalog + name) == contract.MEDIUM_BYTES
     assert limit(search + "GetSearchInfo") == contract.SMALL_BYTES
-    for name in (search + "Search", catalog + "UpsertItems", catalog + "UpdateItems", COMBINE):
+    for name in (search + "Search", catalog + "BatchUpsertItems", catalog + "BatchUpdateItems", COMBINE):
         assert limit(name) == 64 << 20
     assert largest_message(catalog + "GetItem", request_of(catalog + "GetItem"), 5000) == 5000
 

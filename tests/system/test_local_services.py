@@ -140,7 +140,7 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
         with urlopen(f"http://{up['web']}/?c=shop&i0=red.jpg", timeout=30) as page:
             assert b'class="grid"' in page.read()
         with cir.Client(up["search"], timeout=30) as client:
-            answer = client.search("shop", image=photos / "red.jpg", limit=3)
+            answer = client.search("shop", image=photos / "red.jpg", page_size=3)
             assert answer.results[0].id == "red.jpg"
             assert answer.results[0].score > 0.999
         found = run(

@@ -79,7 +79,7 @@ def damaged(path: Path) -> bytes:
 @pytest.mark.timeout(600)
 def test_every_photo_is_its_own_nearest_neighbour(client: cir.Client, rows: Rows) -> None:
     for item in rows:
-        best = client.search("clothing", image=PHOTOS / item, limit=1).results[0]
+        best = client.search("clothing", image=PHOTOS / item, page_size=1).results[0]
         assert best.id == item
         assert best.score == pytest.approx(1, abs=1e-3)
 
@@ -95,7 +95,7 @@ def test_most_damaged_photos_find_their_original(client: cir.Client, rows: Rows)
 
 def test_a_label_filter_returns_that_label_only(client: cir.Client, rows: Rows) -> None:
     for label in {row["label"] for row in rows.values()}:
-        answer = client.search("clothing", text="anything", where={"label": label}, limit=100)
+        answer = client.search("clothing", text="anything", where={"label": label}, page_size=100)
         assert {r.id for r in answer.results} == {i for i, row in rows.items() if row["label"] == label}
         assert {r.payload["label"] for r in answer.results} == {label}
 

@@ -42,9 +42,9 @@ def passes(condition: Condition, item_id: str, payload: Mapping[str, Any]) -> bo
                 all(compare(_ordered(v), _ordered(bound)) for bound, compare in bounds if bound is not None)
                 for v in _elements(payload, field)
             )
-        case GeoRadius(field, latitude, longitude, radius_m):
+        case GeoRadius(field, latitude, longitude, radius_meters):
             return any(
-                _distance(v["lat"], v["lon"], latitude, longitude) < radius_m
+                _distance(v["lat"], v["lon"], latitude, longitude) < radius_meters
                 for v in _elements(payload, field)
             )
         case MatchText(field, text):

@@ -115,16 +115,16 @@ class Search:
                 (), "", Explanation((self.turn,), "sum", "v1", "f", True), Timings(*[None] * 6)
             )
         if self.deep and options.get("turns"):
-            limit = options["limit"]
-            first = int(options.get("page_token") or 1) if limit > 3 else first
+            size = options["page_size"]
+            first = int(options.get("page_token") or 1) if size > 3 else first
             results = tuple(
                 Result(
                     f"i{rank - self.deep}", 1 / rank, rank, {}, str(self.folder / f"i{rank - self.deep}.png")
                 )
-                for rank in range(first, first + limit)
+                for rank in range(first, first + size)
             )
             explained = Explanation((self.turn,), "sum", "v1", "f", True)
-            return SearchAnswer(results, str(first + limit), explained, Timings(*[None] * 6))
+            return SearchAnswer(results, str(first + size), explained, Timings(*[None] * 6))
         results = tuple(
             Result(
                 f"i{rank}",
@@ -380,7 +380,7 @@ def test_the_known_target_is_marked_however_deep_it_is(client: TestClient, searc
     assert 'class="card target"' not in more
     asked = len(search.asked)
     client.get("/?c=shop&i0=i9&x0=in+red")
-    assert [one["limit"] for one in search.asked[asked:]].count(200) == 0  # the rank is kept
+    assert [one["page_size"] for one in search.asked[asked:]].count(200) == 0  # the rank is kept
     search.deep = 5000
     assert "at rank 5002." in client.get("/?c=shop&i0=i9&x0=in+red&m=slerp").text
     search.deep = 10**6

@@ -50,8 +50,8 @@ def _condition(condition: Condition) -> _Condition:
             return edge.Filter(must_not=[edge.IsEmptyCondition(data_path(field))])
         case HasId(ids):
             return edge.HasIdCondition({point_id(item_id) for item_id in ids})
-        case GeoRadius(field, latitude, longitude, radius_m):
-            circle = edge.GeoRadius(edge.GeoPoint(longitude, latitude), radius_m)
+        case GeoRadius(field, latitude, longitude, radius_meters):
+            circle = edge.GeoRadius(edge.GeoPoint(longitude, latitude), radius_meters)
             return edge.FieldCondition(data_path(field), geo_radius=circle)
         case MatchText(field, text):
             key = terms_path(field)

@@ -49,8 +49,10 @@ def _condition(condition: Condition) -> models.Condition:
             return models.Filter(must_not=[empty])
         case HasId(ids):
             return models.HasIdCondition(has_id=[point_id(item_id) for item_id in ids])
-        case GeoRadius(field, latitude, longitude, radius_m):
-            circle = models.GeoRadius(center=models.GeoPoint(lat=latitude, lon=longitude), radius=radius_m)
+        case GeoRadius(field, latitude, longitude, radius_meters):
+            circle = models.GeoRadius(
+                center=models.GeoPoint(lat=latitude, lon=longitude), radius=radius_meters
+            )
             return models.FieldCondition(key=data_path(field), geo_radius=circle)
         case MatchText(field, text):
             return models.Filter(must=[_equals(terms_path(field), word) for word in tokenize([text])])

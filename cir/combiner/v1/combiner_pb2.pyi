@@ -246,8 +246,8 @@ class Combiner(_message.Message):
     needs: Global___ComposerNeeds.ValueType
     """What it needs, and so where its query is made."""
     token_width: _builtins.int
-    """Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES and in an unusable
-    one.
+    """Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is COMPOSER_NEEDS_FEATURES
+    and in an unusable one.
     """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -302,7 +302,7 @@ class CombineRequest(_message.Message):
 
     @_builtins.property
     def encoding(self) -> _vectors_pb2.VectorEncoding:
-        """How to write the query vectors. Default: packed FLOAT32."""
+        """How to write the query vectors. Default: packed VECTOR_TYPE_FLOAT32."""
 
     def __init__(
         self,

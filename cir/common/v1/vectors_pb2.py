@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ir/common/v1/vectors.proto\x12\rcir.common.v1\"\x9d\x01\n\x0bVectorBatch\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.cir.common.v1.VectorType\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x19\n\x11model_fingerprint\x18\x04 \x01(\t\x12(\n\x04rows\x18\x05 \x03(\x0b\x32\x1a.cir.common.v1.FloatVector\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"P\n\x0eVectorEncoding\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.cir.common.v1.VectorType\x12\x14\n\x0cplain_floats\x18\x02 \x01(\x08*C\n\nVectorType\x12\x1b\n\x17VECTOR_TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x46LOAT32\x10\x01\x12\x0b\n\x07\x46LOAT16\x10\x02\x42\x7f\n\rcir.common.v1B\x0cVectorsProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ir/common/v1/vectors.proto\x12\rcir.common.v1\"\x9d\x01\n\x0bVectorBatch\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.cir.common.v1.VectorType\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x19\n\x11model_fingerprint\x18\x04 \x01(\t\x12(\n\x04rows\x18\x05 \x03(\x0b\x32\x1a.cir.common.v1.FloatVector\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"P\n\x0eVectorEncoding\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.cir.common.v1.VectorType\x12\x14\n\x0cplain_floats\x18\x02 \x01(\x08*[\n\nVectorType\x12\x1b\n\x17VECTOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13VECTOR_TYPE_FLOAT32\x10\x01\x12\x17\n\x13VECTOR_TYPE_FLOAT16\x10\x02\x42\x7f\n\rcir.common.v1B\x0cVectorsProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcir.common.v1B\014VectorsProtoP\001Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\252\002\rCir.Common.V1\312\002\rCir\\Common\\V1'
   _globals['_VECTORTYPE']._serialized_start=319
-  _globals['_VECTORTYPE']._serialized_end=386
+  _globals['_VECTORTYPE']._serialized_end=410
   _globals['_VECTORBATCH']._serialized_start=47
   _globals['_VECTORBATCH']._serialized_end=204
   _globals['_FLOATVECTOR']._serialized_start=206

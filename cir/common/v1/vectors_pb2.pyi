@@ -26,20 +26,20 @@ class _VectorType:
 class _VectorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     VECTOR_TYPE_UNSPECIFIED: _VectorType.ValueType  # 0
-    """Same as FLOAT32."""
-    FLOAT32: _VectorType.ValueType  # 1
+    """Same as VECTOR_TYPE_FLOAT32."""
+    VECTOR_TYPE_FLOAT32: _VectorType.ValueType  # 1
     """IEEE 754 binary32, little-endian."""
-    FLOAT16: _VectorType.ValueType  # 2
+    VECTOR_TYPE_FLOAT16: _VectorType.ValueType  # 2
     """IEEE 754 binary16, little-endian: half the size at a cosine error of at most 1e-4."""
 
 class VectorType(_VectorType, metaclass=_VectorTypeEnumTypeWrapper):
     """Type of the values of a packed matrix."""
 
 VECTOR_TYPE_UNSPECIFIED: VectorType.ValueType  # 0
-"""Same as FLOAT32."""
-FLOAT32: VectorType.ValueType  # 1
+"""Same as VECTOR_TYPE_FLOAT32."""
+VECTOR_TYPE_FLOAT32: VectorType.ValueType  # 1
 """IEEE 754 binary32, little-endian."""
-FLOAT16: VectorType.ValueType  # 2
+VECTOR_TYPE_FLOAT16: VectorType.ValueType  # 2
 """IEEE 754 binary16, little-endian: half the size at a cosine error of at most 1e-4."""
 Global___VectorType: _TypeAlias = VectorType  # noqa: Y015
 
@@ -62,7 +62,7 @@ class VectorBatch(_message.Message):
     data: _builtins.bytes
     """The packed matrix: `count * dimension` values of `dtype`, row-major, little-endian, no padding."""
     dtype: Global___VectorType.ValueType
-    """Type of the values in `data`. Unspecified means FLOAT32. Ignored where `rows` is used."""
+    """Type of the values in `data`. Unspecified means VECTOR_TYPE_FLOAT32. Ignored where `rows` is used."""
     dimension: _builtins.int
     """Values per vector. Must match the model's dimension. Required with `data`; optional with `rows`."""
     model_fingerprint: _builtins.str
@@ -124,7 +124,7 @@ class VectorEncoding(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     PLAIN_FLOATS_FIELD_NUMBER: _builtins.int
     dtype: Global___VectorType.ValueType
-    """Type of the packed matrix. Unspecified means FLOAT32."""
+    """Type of the packed matrix. Unspecified means VECTOR_TYPE_FLOAT32."""
     plain_floats: _builtins.bool
     """Answer with plain floats (`VectorBatch.rows`) in place of the packed matrix. Default false."""
     def __init__(

@@ -30,20 +30,20 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """Same as INTERACTIVE for calls, BULK for streams."""
-    INTERACTIVE: _Priority.ValueType  # 1
+    """Same as PRIORITY_INTERACTIVE for calls, PRIORITY_BULK for streams."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
     """Somebody waits for the answer."""
-    BULK: _Priority.ValueType  # 2
+    PRIORITY_BULK: _Priority.ValueType  # 2
     """Work that may wait behind interactive calls, though never for ever."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
     """Who goes first when the device is busy."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""Same as INTERACTIVE for calls, BULK for streams."""
-INTERACTIVE: Priority.ValueType  # 1
+"""Same as PRIORITY_INTERACTIVE for calls, PRIORITY_BULK for streams."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
 """Somebody waits for the answer."""
-BULK: Priority.ValueType  # 2
+PRIORITY_BULK: Priority.ValueType  # 2
 """Work that may wait behind interactive calls, though never for ever."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
@@ -275,7 +275,7 @@ class EmbedImagesRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     priority: Global___Priority.ValueType
-    """Default INTERACTIVE; in a stream BULK."""
+    """Default PRIORITY_INTERACTIVE; in a stream PRIORITY_BULK."""
     expected_model_fingerprint: _builtins.str
     """If not empty, the call is refused unless the service holds this model."""
     @_builtins.property
@@ -284,7 +284,7 @@ class EmbedImagesRequest(_message.Message):
 
     @_builtins.property
     def encoding(self) -> _vectors_pb2.VectorEncoding:
-        """How to write the features. Default: packed FLOAT32."""
+        """How to write the features. Default: packed VECTOR_TYPE_FLOAT32."""
 
     def __init__(
         self,
@@ -349,7 +349,7 @@ class EmbedTextsRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     priority: Global___Priority.ValueType
-    """Default INTERACTIVE; in a stream BULK."""
+    """Default PRIORITY_INTERACTIVE; in a stream PRIORITY_BULK."""
     expected_model_fingerprint: _builtins.str
     """If not empty, the call is refused unless the service holds this model."""
     @_builtins.property
@@ -358,7 +358,7 @@ class EmbedTextsRequest(_message.Message):
 
     @_builtins.property
     def encoding(self) -> _vectors_pb2.VectorEncoding:
-        """How to write the features. Default: packed FLOAT32."""
+        """How to write the features. Default: packed VECTOR_TYPE_FLOAT32."""
 
     def __init__(
         self,
@@ -466,7 +466,7 @@ class EmbedPromptsRequest(_message.Message):
     context its own words are left out, so that they never cost any of the text.
     """
     priority: Global___Priority.ValueType
-    """Default INTERACTIVE."""
+    """Default PRIORITY_INTERACTIVE."""
     expected_model_fingerprint: _builtins.str
     """If not empty, the call is refused unless the service holds this model."""
     @_builtins.property
@@ -479,7 +479,7 @@ class EmbedPromptsRequest(_message.Message):
 
     @_builtins.property
     def encoding(self) -> _vectors_pb2.VectorEncoding:
-        """How to write the features. Default: packed FLOAT32."""
+        """How to write the features. Default: packed VECTOR_TYPE_FLOAT32."""
 
     def __init__(
         self,
@@ -558,7 +558,7 @@ class EmbedQueriesRequest(_message.Message):
     encoder: _builtins.str
     """Name of the encoder, one of `GetEmbedderInfoResponse.joint_encoders`."""
     priority: Global___Priority.ValueType
-    """Default INTERACTIVE."""
+    """Default PRIORITY_INTERACTIVE."""
     expected_model_fingerprint: _builtins.str
     """If not empty, the call is refused unless the service holds this model."""
     @_builtins.property
@@ -571,7 +571,7 @@ class EmbedQueriesRequest(_message.Message):
 
     @_builtins.property
     def encoding(self) -> _vectors_pb2.VectorEncoding:
-        """How to write the queries. Default: packed FLOAT32."""
+        """How to write the queries. Default: packed VECTOR_TYPE_FLOAT32."""
 
     def __init__(
         self,

@@ -65,13 +65,13 @@ class _VersionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VersionS
     DESCRIPTOR: _descriptor.EnumDescriptor
     VERSION_STATE_UNSPECIFIED: _VersionState.ValueType  # 0
     """Never sent."""
-    BUILDING: _VersionState.ValueType  # 1
+    VERSION_STATE_BUILDING: _VersionState.ValueType  # 1
     """An indexer is writing it."""
-    READY: _VersionState.ValueType  # 2
+    VERSION_STATE_READY: _VersionState.ValueType  # 2
     """Complete, not yet published."""
-    PUBLISHED: _VersionState.ValueType  # 3
+    VERSION_STATE_PUBLISHED: _VersionState.ValueType  # 3
     """The one that is searched."""
-    RETIRED: _VersionState.ValueType  # 4
+    VERSION_STATE_RETIRED: _VersionState.ValueType  # 4
     """Was published; a rollback can bring it back."""
 
 class VersionState(_VersionState, metaclass=_VersionStateEnumTypeWrapper):
@@ -79,13 +79,13 @@ class VersionState(_VersionState, metaclass=_VersionStateEnumTypeWrapper):
 
 VERSION_STATE_UNSPECIFIED: VersionState.ValueType  # 0
 """Never sent."""
-BUILDING: VersionState.ValueType  # 1
+VERSION_STATE_BUILDING: VersionState.ValueType  # 1
 """An indexer is writing it."""
-READY: VersionState.ValueType  # 2
+VERSION_STATE_READY: VersionState.ValueType  # 2
 """Complete, not yet published."""
-PUBLISHED: VersionState.ValueType  # 3
+VERSION_STATE_PUBLISHED: VersionState.ValueType  # 3
 """The one that is searched."""
-RETIRED: VersionState.ValueType  # 4
+VERSION_STATE_RETIRED: VersionState.ValueType  # 4
 """Was published; a rollback can bring it back."""
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 
@@ -97,19 +97,19 @@ class _FieldTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldType.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     FIELD_TYPE_UNSPECIFIED: _FieldType.ValueType  # 0
     """Never sent."""
-    KEYWORD: _FieldType.ValueType  # 1
+    FIELD_TYPE_KEYWORD: _FieldType.ValueType  # 1
     """A string that is matched as a whole."""
-    INTEGER: _FieldType.ValueType  # 2
+    FIELD_TYPE_INTEGER: _FieldType.ValueType  # 2
     """64 bits, signed."""
-    FLOAT: _FieldType.ValueType  # 3
+    FIELD_TYPE_FLOAT: _FieldType.ValueType  # 3
     """Double precision."""
-    BOOL: _FieldType.ValueType  # 4
+    FIELD_TYPE_BOOL: _FieldType.ValueType  # 4
     """True or false."""
-    DATETIME: _FieldType.ValueType  # 5
+    FIELD_TYPE_DATETIME: _FieldType.ValueType  # 5
     """A point in time."""
-    GEO: _FieldType.ValueType  # 6
+    FIELD_TYPE_GEO: _FieldType.ValueType  # 6
     """Latitude and longitude."""
-    TEXT: _FieldType.ValueType  # 7
+    FIELD_TYPE_TEXT: _FieldType.ValueType  # 7
     """A string that is matched word by word."""
 
 class FieldType(_FieldType, metaclass=_FieldTypeEnumTypeWrapper):
@@ -117,19 +117,19 @@ class FieldType(_FieldType, metaclass=_FieldTypeEnumTypeWrapper):
 
 FIELD_TYPE_UNSPECIFIED: FieldType.ValueType  # 0
 """Never sent."""
-KEYWORD: FieldType.ValueType  # 1
+FIELD_TYPE_KEYWORD: FieldType.ValueType  # 1
 """A string that is matched as a whole."""
-INTEGER: FieldType.ValueType  # 2
+FIELD_TYPE_INTEGER: FieldType.ValueType  # 2
 """64 bits, signed."""
-FLOAT: FieldType.ValueType  # 3
+FIELD_TYPE_FLOAT: FieldType.ValueType  # 3
 """Double precision."""
-BOOL: FieldType.ValueType  # 4
+FIELD_TYPE_BOOL: FieldType.ValueType  # 4
 """True or false."""
-DATETIME: FieldType.ValueType  # 5
+FIELD_TYPE_DATETIME: FieldType.ValueType  # 5
 """A point in time."""
-GEO: FieldType.ValueType  # 6
+FIELD_TYPE_GEO: FieldType.ValueType  # 6
 """Latitude and longitude."""
-TEXT: FieldType.ValueType  # 7
+FIELD_TYPE_TEXT: FieldType.ValueType  # 7
 """A string that is matched word by word."""
 Global___FieldType: _TypeAlias = FieldType  # noqa: Y015
 
@@ -1177,7 +1177,7 @@ class ItemWrite(_message.Message):
 Global___ItemWrite: _TypeAlias = ItemWrite  # noqa: Y015
 
 @_typing.final
-class UpsertItemsRequest(_message.Message):
+class BatchUpsertItemsRequest(_message.Message):
     """Items to write."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1202,10 +1202,10 @@ class UpsertItemsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpsertItemsRequest: _TypeAlias = UpsertItemsRequest  # noqa: Y015
+Global___BatchUpsertItemsRequest: _TypeAlias = BatchUpsertItemsRequest  # noqa: Y015
 
 @_typing.final
-class UpsertItemsResponse(_message.Message):
+class BatchUpsertItemsResponse(_message.Message):
     """How the writing went."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1230,10 +1230,10 @@ class UpsertItemsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpsertItemsResponse: _TypeAlias = UpsertItemsResponse  # noqa: Y015
+Global___BatchUpsertItemsResponse: _TypeAlias = BatchUpsertItemsResponse  # noqa: Y015
 
 @_typing.final
-class UpdateItemsRequest(_message.Message):
+class BatchUpdateItemsRequest(_message.Message):
     """Items to change."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1270,10 +1270,10 @@ class UpdateItemsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpdateItemsRequest: _TypeAlias = UpdateItemsRequest  # noqa: Y015
+Global___BatchUpdateItemsRequest: _TypeAlias = BatchUpdateItemsRequest  # noqa: Y015
 
 @_typing.final
-class UpdateItemsResponse(_message.Message):
+class BatchUpdateItemsResponse(_message.Message):
     """How the changing went."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1298,10 +1298,10 @@ class UpdateItemsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpdateItemsResponse: _TypeAlias = UpdateItemsResponse  # noqa: Y015
+Global___BatchUpdateItemsResponse: _TypeAlias = BatchUpdateItemsResponse  # noqa: Y015
 
 @_typing.final
-class DeleteItemsRequest(_message.Message):
+class BatchDeleteItemsRequest(_message.Message):
     """Items to delete: exactly one of `item_ids` and `filter`."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1336,10 +1336,10 @@ class DeleteItemsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteItemsRequest: _TypeAlias = DeleteItemsRequest  # noqa: Y015
+Global___BatchDeleteItemsRequest: _TypeAlias = BatchDeleteItemsRequest  # noqa: Y015
 
 @_typing.final
-class DeleteItemsResponse(_message.Message):
+class BatchDeleteItemsResponse(_message.Message):
     """How the deleting went."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1358,7 +1358,7 @@ class DeleteItemsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteItemsResponse: _TypeAlias = DeleteItemsResponse  # noqa: Y015
+Global___BatchDeleteItemsResponse: _TypeAlias = BatchDeleteItemsResponse  # noqa: Y015
 
 @_typing.final
 class FacetItemsRequest(_message.Message):
@@ -1373,7 +1373,7 @@ class FacetItemsRequest(_message.Message):
     parent: _builtins.str
     """"catalogs/{catalog}"."""
     limit: _builtins.int
-    """Values for each field: 1 to 1000, 0 means 20; larger values are cut, negative ones refused."""
+    """Values for each field: 1 to 1000, 0 means 20; larger values are cut, negative ones refused. No page follows."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 16 names of keyword, integer or bool fields."""

@@ -119,20 +119,20 @@ class CatalogServiceStub:
                 request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListItemsRequest.SerializeToString,
                 response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListItemsResponse.FromString,
                 _registered_method=True)
-        self.UpsertItems = channel.unary_unary(
-                '/cir.search.v1.CatalogService/UpsertItems',
-                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsRequest.SerializeToString,
-                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsResponse.FromString,
+        self.BatchUpsertItems = channel.unary_unary(
+                '/cir.search.v1.CatalogService/BatchUpsertItems',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpsertItemsRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpsertItemsResponse.FromString,
                 _registered_method=True)
-        self.UpdateItems = channel.unary_unary(
-                '/cir.search.v1.CatalogService/UpdateItems',
-                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsRequest.SerializeToString,
-                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsResponse.FromString,
+        self.BatchUpdateItems = channel.unary_unary(
+                '/cir.search.v1.CatalogService/BatchUpdateItems',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpdateItemsRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpdateItemsResponse.FromString,
                 _registered_method=True)
-        self.DeleteItems = channel.unary_unary(
-                '/cir.search.v1.CatalogService/DeleteItems',
-                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
-                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsResponse.FromString,
+        self.BatchDeleteItems = channel.unary_unary(
+                '/cir.search.v1.CatalogService/BatchDeleteItems',
+                request_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchDeleteItemsRequest.SerializeToString,
+                response_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchDeleteItemsResponse.FromString,
                 _registered_method=True)
         self.FacetItems = channel.unary_unary(
                 '/cir.search.v1.CatalogService/FacetItems',
@@ -213,10 +213,10 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FinishCatalogVersion(self, request, context):
-        """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-        items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-        finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-        `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+        """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+        hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+        it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+        not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,8 +234,8 @@ class CatalogServiceServicer:
         """Adds payload fields to the schema of the published version: a new version with the same items, in which the
         fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
         INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-        (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+        type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+        with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,7 +295,7 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def UpsertItems(self, request, context):
+    def BatchUpsertItems(self, request, context):
         """Writes items into the published version; searches see them when the call returns. An item that
         exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
         UNAVAILABLE (EMBEDDER_UNAVAILABLE).
@@ -304,16 +304,16 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def UpdateItems(self, request, context):
+    def BatchUpdateItems(self, request, context):
         """Changes payloads and image locations of items of the published version and leaves their vectors
-        alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+        alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def DeleteItems(self, request, context):
-        """Deletes items of the published version, by id or by filter.
+    def BatchDeleteItems(self, request, context):
+        """Deletes items of the published version, by id (AIP-235) or by filter (AIP-165).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -410,20 +410,20 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListItemsRequest.FromString,
                     response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.ListItemsResponse.SerializeToString,
             ),
-            'UpsertItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.UpsertItems,
-                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsRequest.FromString,
-                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsResponse.SerializeToString,
+            'BatchUpsertItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchUpsertItems,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpsertItemsRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpsertItemsResponse.SerializeToString,
             ),
-            'UpdateItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.UpdateItems,
-                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsRequest.FromString,
-                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsResponse.SerializeToString,
+            'BatchUpdateItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchUpdateItems,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpdateItemsRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpdateItemsResponse.SerializeToString,
             ),
-            'DeleteItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.DeleteItems,
-                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsRequest.FromString,
-                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsResponse.SerializeToString,
+            'BatchDeleteItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchDeleteItems,
+                    request_deserializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchDeleteItemsRequest.FromString,
+                    response_serializer=cir_dot_search_dot_v1_dot_catalog__pb2.BatchDeleteItemsResponse.SerializeToString,
             ),
             'FacetItems': grpc.unary_unary_rpc_method_handler(
                     servicer.FacetItems,
@@ -879,7 +879,7 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
-    def UpsertItems(request,
+    def BatchUpsertItems(request,
             target,
             options=(),
             channel_credentials=None,
@@ -892,9 +892,9 @@ class CatalogService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/cir.search.v1.CatalogService/UpsertItems',
-            cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsRequest.SerializeToString,
-            cir_dot_search_dot_v1_dot_catalog__pb2.UpsertItemsResponse.FromString,
+            '/cir.search.v1.CatalogService/BatchUpsertItems',
+            cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpsertItemsRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpsertItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -906,7 +906,7 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
-    def UpdateItems(request,
+    def BatchUpdateItems(request,
             target,
             options=(),
             channel_credentials=None,
@@ -919,9 +919,9 @@ class CatalogService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/cir.search.v1.CatalogService/UpdateItems',
-            cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsRequest.SerializeToString,
-            cir_dot_search_dot_v1_dot_catalog__pb2.UpdateItemsResponse.FromString,
+            '/cir.search.v1.CatalogService/BatchUpdateItems',
+            cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpdateItemsRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.BatchUpdateItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -933,7 +933,7 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
-    def DeleteItems(request,
+    def BatchDeleteItems(request,
             target,
             options=(),
             channel_credentials=None,
@@ -946,9 +946,9 @@ class CatalogService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/cir.search.v1.CatalogService/DeleteItems',
-            cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
-            cir_dot_search_dot_v1_dot_catalog__pb2.DeleteItemsResponse.FromString,
+            '/cir.search.v1.CatalogService/BatchDeleteItems',
+            cir_dot_search_dot_v1_dot_catalog__pb2.BatchDeleteItemsRequest.SerializeToString,
+            cir_dot_search_dot_v1_dot_catalog__pb2.BatchDeleteItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

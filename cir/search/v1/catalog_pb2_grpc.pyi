@@ -75,10 +75,10 @@ class CatalogServiceStub:
     stays done.
     """
     FinishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.FinishCatalogVersionRequest, _catalog_pb2.CatalogVersion]
-    """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-    items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-    finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-    `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+    """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+    hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+    it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+    not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
     """
     AbortCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]
     """Ends the import into a version that is being built, and drops the version with all its items.
@@ -88,8 +88,8 @@ class CatalogServiceStub:
     """Adds payload fields to the schema of the published version: a new version with the same items, in which the
     fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
     INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-    (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+    type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+    with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
     """
     PublishCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
@@ -113,17 +113,17 @@ class CatalogServiceStub:
     """
     ListItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListItemsRequest, _catalog_pb2.ListItemsResponse]
     """Items page by page, in an order that stays the same within a version (AIP-132)."""
-    UpsertItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]
+    BatchUpsertItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchUpsertItemsRequest, _catalog_pb2.BatchUpsertItemsResponse]
     """Writes items into the published version; searches see them when the call returns. An item that
     exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
     UNAVAILABLE (EMBEDDER_UNAVAILABLE).
     """
-    UpdateItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateItemsRequest, _catalog_pb2.UpdateItemsResponse]
+    BatchUpdateItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchUpdateItemsRequest, _catalog_pb2.BatchUpdateItemsResponse]
     """Changes payloads and image locations of items of the published version and leaves their vectors
-    alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+    alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
     """
-    DeleteItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]
-    """Deletes items of the published version, by id or by filter."""
+    BatchDeleteItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchDeleteItemsRequest, _catalog_pb2.BatchDeleteItemsResponse]
+    """Deletes items of the published version, by id (AIP-235) or by filter (AIP-165)."""
     FacetItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.FacetItemsRequest, _catalog_pb2.FacetItemsResponse]
     """The commonest values of payload fields among the items that pass a filter.
     INVALID_ARGUMENT for fields that the schema does not have or that are not keyword, integer or bool.
@@ -176,10 +176,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     stays done.
     """
     FinishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.FinishCatalogVersionRequest, _catalog_pb2.CatalogVersion]  # type: ignore[assignment]
-    """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-    items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-    finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-    `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+    """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+    hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+    it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+    not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
     """
     AbortCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]  # type: ignore[assignment]
     """Ends the import into a version that is being built, and drops the version with all its items.
@@ -189,8 +189,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Adds payload fields to the schema of the published version: a new version with the same items, in which the
     fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
     INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-    type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-    (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+    type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+    with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
     """
     PublishCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishCatalogVersionRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
     """Makes a finished version the one that is searched, atomically: calls under way finish on the
@@ -214,17 +214,17 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     ListItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListItemsRequest, _catalog_pb2.ListItemsResponse]  # type: ignore[assignment]
     """Items page by page, in an order that stays the same within a version (AIP-132)."""
-    UpsertItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]  # type: ignore[assignment]
+    BatchUpsertItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchUpsertItemsRequest, _catalog_pb2.BatchUpsertItemsResponse]  # type: ignore[assignment]
     """Writes items into the published version; searches see them when the call returns. An item that
     exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
     UNAVAILABLE (EMBEDDER_UNAVAILABLE).
     """
-    UpdateItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateItemsRequest, _catalog_pb2.UpdateItemsResponse]  # type: ignore[assignment]
+    BatchUpdateItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchUpdateItemsRequest, _catalog_pb2.BatchUpdateItemsResponse]  # type: ignore[assignment]
     """Changes payloads and image locations of items of the published version and leaves their vectors
-    alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+    alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
     """
-    DeleteItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Deletes items of the published version, by id or by filter."""
+    BatchDeleteItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchDeleteItemsRequest, _catalog_pb2.BatchDeleteItemsResponse]  # type: ignore[assignment]
+    """Deletes items of the published version, by id (AIP-235) or by filter (AIP-165)."""
     FacetItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.FacetItemsRequest, _catalog_pb2.FacetItemsResponse]  # type: ignore[assignment]
     """The commonest values of payload fields among the items that pass a filter.
     INVALID_ARGUMENT for fields that the schema does not have or that are not keyword, integer or bool.
@@ -316,10 +316,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.FinishCatalogVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.CatalogVersion, _abc.Awaitable[_catalog_pb2.CatalogVersion]]:
-        """Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-        items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-        finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-        `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+        """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+        hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+        it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+        not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
         """
 
     @_abc_1.abstractmethod
@@ -341,8 +341,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds payload fields to the schema of the published version: a new version with the same items, in which the
         fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
         INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-        type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-        (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+        type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+        with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
         """
 
     @_abc_1.abstractmethod
@@ -410,33 +410,33 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Items page by page, in an order that stays the same within a version (AIP-132)."""
 
     @_abc_1.abstractmethod
-    def UpsertItems(
+    def BatchUpsertItems(
         self,
-        request: _catalog_pb2.UpsertItemsRequest,
+        request: _catalog_pb2.BatchUpsertItemsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.UpsertItemsResponse, _abc.Awaitable[_catalog_pb2.UpsertItemsResponse]]:
+    ) -> _typing.Union[_catalog_pb2.BatchUpsertItemsResponse, _abc.Awaitable[_catalog_pb2.BatchUpsertItemsResponse]]:
         """Writes items into the published version; searches see them when the call returns. An item that
         exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
         UNAVAILABLE (EMBEDDER_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
-    def UpdateItems(
+    def BatchUpdateItems(
         self,
-        request: _catalog_pb2.UpdateItemsRequest,
+        request: _catalog_pb2.BatchUpdateItemsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.UpdateItemsResponse, _abc.Awaitable[_catalog_pb2.UpdateItemsResponse]]:
+    ) -> _typing.Union[_catalog_pb2.BatchUpdateItemsResponse, _abc.Awaitable[_catalog_pb2.BatchUpdateItemsResponse]]:
         """Changes payloads and image locations of items of the published version and leaves their vectors
-        alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+        alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod
-    def DeleteItems(
+    def BatchDeleteItems(
         self,
-        request: _catalog_pb2.DeleteItemsRequest,
+        request: _catalog_pb2.BatchDeleteItemsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.DeleteItemsResponse, _abc.Awaitable[_catalog_pb2.DeleteItemsResponse]]:
-        """Deletes items of the published version, by id or by filter."""
+    ) -> _typing.Union[_catalog_pb2.BatchDeleteItemsResponse, _abc.Awaitable[_catalog_pb2.BatchDeleteItemsResponse]]:
+        """Deletes items of the published version, by id (AIP-235) or by filter (AIP-165)."""
 
     @_abc_1.abstractmethod
     def FacetItems(

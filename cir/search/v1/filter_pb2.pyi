@@ -251,26 +251,26 @@ class GeoRadius(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FIELD_FIELD_NUMBER: _builtins.int
-    CENTRE_FIELD_NUMBER: _builtins.int
-    RADIUS_M_FIELD_NUMBER: _builtins.int
+    CENTER_FIELD_NUMBER: _builtins.int
+    RADIUS_METERS_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """Name of the payload field."""
-    radius_m: _builtins.float
+    radius_meters: _builtins.float
     """Radius in metres, greater than 0."""
     @_builtins.property
-    def centre(self) -> _payload_pb2.GeoPoint:
-        """The centre."""
+    def center(self) -> _payload_pb2.GeoPoint:
+        """The middle of the circle."""
 
     def __init__(
         self,
         *,
         field: _builtins.str = ...,
-        centre: _payload_pb2.GeoPoint | None = ...,
-        radius_m: _builtins.float = ...,
+        center: _payload_pb2.GeoPoint | None = ...,
+        radius_meters: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["centre", b"centre"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["center", b"center"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["centre", b"centre", "field", b"field", "radius_m", b"radius_m"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["center", b"center", "field", b"field", "radius_meters", b"radius_meters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

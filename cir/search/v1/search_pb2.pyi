@@ -32,10 +32,10 @@ class _FeedbackMethod:
 class _FeedbackMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackMethod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEEDBACK_METHOD_UNSPECIFIED: _FeedbackMethod.ValueType  # 0
-    """ROCCHIO."""
-    ROCCHIO: _FeedbackMethod.ValueType  # 1
+    """FEEDBACK_METHOD_ROCCHIO."""
+    FEEDBACK_METHOD_ROCCHIO: _FeedbackMethod.ValueType  # 1
     """q + 0.75 mean(liked) - 0.15 mean(disliked), after Rocchio: q keeps its direction in the main."""
-    RECOMMEND: _FeedbackMethod.ValueType  # 2
+    FEEDBACK_METHOD_RECOMMEND: _FeedbackMethod.ValueType  # 2
     """The engine's recommendation by average vector, with q as one of the positives:
     p = mean(q, liked); p without disliked items, else p + (p - mean(disliked)). Many liked items
     outweigh q.
@@ -47,10 +47,10 @@ class FeedbackMethod(_FeedbackMethod, metaclass=_FeedbackMethodEnumTypeWrapper):
     """
 
 FEEDBACK_METHOD_UNSPECIFIED: FeedbackMethod.ValueType  # 0
-"""ROCCHIO."""
-ROCCHIO: FeedbackMethod.ValueType  # 1
+"""FEEDBACK_METHOD_ROCCHIO."""
+FEEDBACK_METHOD_ROCCHIO: FeedbackMethod.ValueType  # 1
 """q + 0.75 mean(liked) - 0.15 mean(disliked), after Rocchio: q keeps its direction in the main."""
-RECOMMEND: FeedbackMethod.ValueType  # 2
+FEEDBACK_METHOD_RECOMMEND: FeedbackMethod.ValueType  # 2
 """The engine's recommendation by average vector, with q as one of the positives:
 p = mean(q, liked); p without disliked items, else p + (p - mean(disliked)). Many liked items
 outweigh q.
@@ -65,15 +65,15 @@ class _TurnKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnKind.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     TURN_KIND_UNSPECIFIED: _TurnKind.ValueType  # 0
     """Never sent."""
-    TEXT_ONLY: _TurnKind.ValueType  # 1
+    TURN_KIND_TEXT_ONLY: _TurnKind.ValueType  # 1
     """A text alone."""
-    REFERENCE_ONLY: _TurnKind.ValueType  # 2
+    TURN_KIND_REFERENCE_ONLY: _TurnKind.ValueType  # 2
     """A reference alone."""
-    COMPOSED: _TurnKind.ValueType  # 3
+    TURN_KIND_COMPOSED: _TurnKind.ValueType  # 3
     """A reference with a text, by the combiner."""
-    CONTINUED: _TurnKind.ValueType  # 4
+    TURN_KIND_CONTINUED: _TurnKind.ValueType  # 4
     """The previous composed query with a text, by the combiner."""
-    FEEDBACK_ONLY: _TurnKind.ValueType  # 5
+    TURN_KIND_FEEDBACK_ONLY: _TurnKind.ValueType  # 5
     """Feedback alone on the previous composed query."""
 
 class TurnKind(_TurnKind, metaclass=_TurnKindEnumTypeWrapper):
@@ -81,15 +81,15 @@ class TurnKind(_TurnKind, metaclass=_TurnKindEnumTypeWrapper):
 
 TURN_KIND_UNSPECIFIED: TurnKind.ValueType  # 0
 """Never sent."""
-TEXT_ONLY: TurnKind.ValueType  # 1
+TURN_KIND_TEXT_ONLY: TurnKind.ValueType  # 1
 """A text alone."""
-REFERENCE_ONLY: TurnKind.ValueType  # 2
+TURN_KIND_REFERENCE_ONLY: TurnKind.ValueType  # 2
 """A reference alone."""
-COMPOSED: TurnKind.ValueType  # 3
+TURN_KIND_COMPOSED: TurnKind.ValueType  # 3
 """A reference with a text, by the combiner."""
-CONTINUED: TurnKind.ValueType  # 4
+TURN_KIND_CONTINUED: TurnKind.ValueType  # 4
 """The previous composed query with a text, by the combiner."""
-FEEDBACK_ONLY: TurnKind.ValueType  # 5
+TURN_KIND_FEEDBACK_ONLY: TurnKind.ValueType  # 5
 """Feedback alone on the previous composed query."""
 Global___TurnKind: _TypeAlias = TurnKind  # noqa: Y015
 
@@ -248,7 +248,7 @@ class SearchLimits(_message.Message):
     max_feedback_items: _builtins.int
     """Liked plus disliked items, over all turns."""
     max_write_items: _builtins.int
-    """Items of one UpsertItems call, or of one message of ImportItems."""
+    """Items of one BatchUpsertItems call, or of one message of ImportItems."""
     max_message_bytes: _builtins.int
     """Bytes of one request message."""
     max_concurrent_calls: _builtins.int
@@ -386,11 +386,11 @@ class SearchRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CATALOG_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     COMBINER_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
-    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXCLUDE_REFERENCES_FIELD_NUMBER: _builtins.int
     EXCLUDE_DISLIKED_FIELD_NUMBER: _builtins.int
@@ -407,18 +407,19 @@ class SearchRequest(_message.Message):
     FEEDBACK_FIELD_NUMBER: _builtins.int
     EXPLAIN_TURNS_FIELD_NUMBER: _builtins.int
     EXPLAIN_RESULTS_FIELD_NUMBER: _builtins.int
-    catalog: _builtins.str
-    """"catalogs/{catalog}"."""
+    parent: _builtins.str
+    """"catalogs/{catalog}", whose items are searched."""
     combiner: _builtins.str
     """Combiner for turns with both reference and text, by a name that the combiner service lists, such as
     "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
-    which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and item alone
-    need no combiner.
+    which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and
+    item alone need no combiner.
     """
-    limit: _builtins.int
-    """Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused. A page has
-    fewer, but at least one, where `max_page_bytes` are used up; `next_page_token` then leads to the next
-    result of the ranking, so that none is lost. Only the last page has no token.
+    page_size: _builtins.int
+    """Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused, since a shorter
+    ranking than asked for would look like all there is. A page has fewer, but at least one, where
+    `max_page_bytes` are used up; `next_page_token` then leads to the next result of the ranking, so that none is
+    lost. Only the last page has no token.
     """
     page_token: _builtins.str
     """`next_page_token` of the page before, with otherwise the same request; empty for the first.
@@ -451,7 +452,7 @@ class SearchRequest(_message.Message):
     reproducible results. Default empty: the published one.
     """
     feedback: Global___FeedbackMethod.ValueType
-    """How liked and disliked items of all turns move the query. Default ROCCHIO."""
+    """How liked and disliked items of all turns move the query. Default FEEDBACK_METHOD_ROCCHIO."""
     explain_turns: _builtins.bool
     """Say of each turn that the combiner took what image and text gave (`TurnExplanation.contribution`). Costs a
     further text for the embedder and two further rows in each call of the combiner. Default false.
@@ -475,11 +476,11 @@ class SearchRequest(_message.Message):
     def __init__(
         self,
         *,
-        catalog: _builtins.str = ...,
+        parent: _builtins.str = ...,
         turns: _abc.Iterable[Global___Turn] | None = ...,
         combiner: _builtins.str = ...,
         filter: _filter_pb2.Filter | None = ...,
-        limit: _builtins.int = ...,
+        page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         exclude_references: _builtins.bool | None = ...,
         exclude_disliked: _builtins.bool | None = ...,
@@ -499,7 +500,7 @@ class SearchRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "exclude_disliked", b"exclude_disliked", "exclude_references", b"exclude_references", "filter", b"filter", "score_threshold", b"score_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "catalog", b"catalog", "combiner", b"combiner", "diversity", b"diversity", "ef", b"ef", "exact", b"exact", "exclude_disliked", b"exclude_disliked", "exclude_item_ids", b"exclude_item_ids", "exclude_references", b"exclude_references", "explain_results", b"explain_results", "explain_turns", b"explain_turns", "feedback", b"feedback", "filter", b"filter", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "page_token", b"page_token", "pinned_version", b"pinned_version", "score_threshold", b"score_threshold", "turns", b"turns", "with_features", b"with_features", "with_query_vector", b"with_query_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked", "_exclude_references", b"_exclude_references", "_score_threshold", b"_score_threshold", "combiner", b"combiner", "diversity", b"diversity", "ef", b"ef", "exact", b"exact", "exclude_disliked", b"exclude_disliked", "exclude_item_ids", b"exclude_item_ids", "exclude_references", b"exclude_references", "explain_results", b"explain_results", "explain_turns", b"explain_turns", "feedback", b"feedback", "filter", b"filter", "group_by", b"group_by", "group_size", b"group_size", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "pinned_version", b"pinned_version", "score_threshold", b"score_threshold", "turns", b"turns", "with_features", b"with_features", "with_query_vector", b"with_query_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_disliked: _TypeAlias = _typing.Literal["exclude_disliked"]  # noqa: Y015
     _WhichOneofArgType__exclude_disliked: _TypeAlias = _typing.Literal["_exclude_disliked", b"_exclude_disliked"]  # noqa: Y015
@@ -817,8 +818,8 @@ class TurnExplanation(_message.Message):
     """Tokens of its beginning that the model read, where it was cut."""
     @_builtins.property
     def contribution(self) -> Global___TurnContribution:
-        """What image and text gave, for COMPOSED and CONTINUED turns; only where asked for (`explain_turns`). Unset
-        where neither moved the query, as over a catalog of one item.
+        """What image and text gave, for turns of TURN_KIND_COMPOSED and TURN_KIND_CONTINUED; only where asked for
+        (`explain_turns`). Unset where neither moved the query, as over a catalog of one item.
         """
 
     def __init__(

@@ -39,7 +39,7 @@ class SearchServiceStub:
     """Finds the items of a catalog that look like a reference with a change that a text describes.
 
     INVALID_ARGUMENT: no turns, a first turn without reference and text, an unreadable image, features
-    of the wrong length or not finite, a limit outside its range, a filter that does not fit the
+    of the wrong length or not finite, a number outside its range, a filter that does not fit the
     schema, a page token of another query. NOT_FOUND: catalog, version, item or combiner.
     PERMISSION_DENIED (CATALOG_NOT_ALLOWED): the API key is not for this catalog.
     FAILED_PRECONDITION (FINGERPRINT_MISMATCH): embedder, catalog, combiner or the features sent are not
@@ -64,7 +64,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """Finds the items of a catalog that look like a reference with a change that a text describes.
 
     INVALID_ARGUMENT: no turns, a first turn without reference and text, an unreadable image, features
-    of the wrong length or not finite, a limit outside its range, a filter that does not fit the
+    of the wrong length or not finite, a number outside its range, a filter that does not fit the
     schema, a page token of another query. NOT_FOUND: catalog, version, item or combiner.
     PERMISSION_DENIED (CATALOG_NOT_ALLOWED): the API key is not for this catalog.
     FAILED_PRECONDITION (FINGERPRINT_MISMATCH): embedder, catalog, combiner or the features sent are not
@@ -98,7 +98,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds the items of a catalog that look like a reference with a change that a text describes.
 
         INVALID_ARGUMENT: no turns, a first turn without reference and text, an unreadable image, features
-        of the wrong length or not finite, a limit outside its range, a filter that does not fit the
+        of the wrong length or not finite, a number outside its range, a filter that does not fit the
         schema, a page token of another query. NOT_FOUND: catalog, version, item or combiner.
         PERMISSION_DENIED (CATALOG_NOT_ALLOWED): the API key is not for this catalog.
         FAILED_PRECONDITION (FINGERPRINT_MISMATCH): embedder, catalog, combiner or the features sent are not

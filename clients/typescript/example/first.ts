@@ -4,10 +4,10 @@ import { CirError, Client, all, catalogName, equal, fields, imageFile, range, tu
 const client = new Client("localhost:50050", { key: process.env["CIR_API_KEY"] ?? "" });
 try {
   const answer = await client.search.search({
-    catalog: catalogName("shop"),
+    parent: catalogName("shop"),
     turns: [turn(await imageFile("dress.jpg"), "in blue"), turn(undefined, "with stripes")],
     filter: all(equal("kind", "dress"), range("price", { lt: 80 })),
-    limit: 5,
+    pageSize: 5,
   });
   for (const { rank, item } of answer.results) {
     console.log(rank, item?.id, fields(item?.payload)["price"]);

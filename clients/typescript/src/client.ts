@@ -134,7 +134,7 @@ export class Client {
     });
   }
 
-  /** The results of a query, best first, page after page; `limit` is the size of a page. */
+  /** The results of a query, best first, page after page; `pageSize` is the size of a page. */
   async *results(query: MessageInitShape<typeof SearchRequestSchema>, options?: CallOptions): AsyncGenerator<SearchResult> {
     const request = clone(SearchRequestSchema, create(SearchRequestSchema, query));
     do {

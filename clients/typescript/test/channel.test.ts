@@ -190,9 +190,9 @@ test("a call ends with its signal, and at its deadline", async () => {
 
 test("pages end with their tokens, or an error", async () => {
   const replica = await Replica.start();
-  replica.answer = ({ pageToken, catalog }) => {
+  replica.answer = ({ pageToken, parent }) => {
     if (pageToken === "") return { results: [{ rank: 1 }], nextPageToken: "second" };
-    if (pageToken === "second") return { results: [{ rank: 2 }], nextPageToken: catalog };
+    if (pageToken === "second") return { results: [{ rank: 2 }], nextPageToken: parent };
     return { code: grpc.status.INVALID_ARGUMENT, details: "no such page" };
   };
   const client = clientOf([replica]);
@@ -200,7 +200,7 @@ test("pages end with their tokens, or an error", async () => {
   for await (const { rank } of client.results({})) ranks.push(rank);
   assert.deepEqual(ranks, [1, 2]);
   await assert.rejects(async () => {
-    for await (const { rank } of client.results({ catalog: catalogName("x") })) ranks.push(rank);
+    for await (const { rank } of client.results({ parent: catalogName("x") })) ranks.push(rank);
   }, { codeName: "INVALID_ARGUMENT" });
   assert.deepEqual(ranks, [1, 2, 1, 2]);
 });

@@ -18,7 +18,7 @@ after(() => client.close());
 
 test("two turns with a filter", { skip }, async () => {
   const answer = await client.search.search({
-    catalog,
+    parent: catalog,
     turns: [turn(await imageFile(join(images, "red-dress.jpg")), "in blue"), turn(undefined, "in green")],
     filter: all(equal("kind", "dress"), range("price", { lt: 50 }), not(equal("colour", "red"))),
   });
@@ -37,12 +37,12 @@ test("items page by page", { skip }, async () => {
 
 test("refusals name reason and field", { skip }, async () => {
   const turns = [turn(undefined, "a dress")];
-  await assert.rejects(client.search.search({ catalog: catalogName("missing"), turns }), {
+  await assert.rejects(client.search.search({ parent: catalogName("missing"), turns }), {
     codeName: "NOT_FOUND",
     reason: "CATALOG_NOT_FOUND",
   });
-  await assert.rejects(client.search.search({ catalog, turns, limit: -1 }), (error: CirError) => {
-    assert.deepEqual([error.codeName, error.reason, error.field], ["INVALID_ARGUMENT", "OUT_OF_RANGE", "limit"]);
+  await assert.rejects(client.search.search({ parent: catalog, turns, pageSize: -1 }), (error: CirError) => {
+    assert.deepEqual([error.codeName, error.reason, error.field], ["INVALID_ARGUMENT", "OUT_OF_RANGE", "page_size"]);
     assert.notEqual(error.requestId, "");
     return true;
   });
@@ -51,13 +51,13 @@ test("refusals name reason and field", { skip }, async () => {
 test("an item written by the client is found", { skip }, async () => {
   const content = await readFile(join(images, "red-dress.jpg"));
   const id = "written by TypeScript";
-  const written = await client.catalogs.upsertItems({
+  const written = await client.catalogs.batchUpsertItems({
     parent: catalog,
     items: [{ item: { id, payload: payload({ kind: id, price: 7 }) }, content }],
   });
   assert.deepEqual([written.written, written.errors], [1, []]);
   const ids: (string | undefined)[] = [];
-  const query = { catalog, turns: [turn(item(id))], filter: all(equal("kind", id)), excludeReferences: false };
+  const query = { parent: catalog, turns: [turn(item(id))], filter: all(equal("kind", id)), excludeReferences: false };
   for await (const result of client.results(query)) ids.push(result.item?.id);
   assert.deepEqual(ids, [id]);
 });
@@ -91,8 +91,8 @@ test("a catalog is made from nothing", { skip }, async () => {
   const turns = [turn(undefined, "a dress")];
   const { outcomes } = await client.search.batchSearch({
     requests: [
-      { catalog: made, turns, filter: all(range("number", { gte: 5 })) },
-      { catalog: catalogName("missing"), turns },
+      { parent: made, turns, filter: all(range("number", { gte: 5 })) },
+      { parent: catalogName("missing"), turns },
     ],
   });
   const [first, second] = outcomes.map(({ outcome }) => outcome);

@@ -109,7 +109,7 @@ func (b *building) version(ctx context.Context) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	schema := map[string]searchv1.FieldType{"folder": searchv1.FieldType_KEYWORD}
+	schema := map[string]searchv1.FieldType{"folder": searchv1.FieldType_FIELD_TYPE_KEYWORD}
 	create := &searchv1.CreateCatalogRequest{CatalogId: b.catalog, Schema: schema}
 	_, err = b.client.Catalogs.CreateCatalog(ctx, create)
 	if err != nil && cir.ReasonOf(err) != commonv1.ErrorReason_CATALOG_EXISTS {

@@ -399,8 +399,8 @@ type Combiner struct {
 	Metadata map[string]string `protobuf:"bytes,7,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What it needs, and so where its query is made.
 	Needs ComposerNeeds `protobuf:"varint,8,opt,name=needs,proto3,enum=cir.combiner.v1.ComposerNeeds" json:"needs,omitempty"`
-	// Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES and in an unusable
-	// one.
+	// Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is COMPOSER_NEEDS_FEATURES
+	// and in an unusable one.
 	TokenWidth    uint32 `protobuf:"varint,9,opt,name=token_width,json=tokenWidth,proto3" json:"token_width,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -512,7 +512,7 @@ type CombineRequest struct {
 	// the combiner answers without a weight; between them it walks along great circles at an even pace, so that
 	// no part of the range is without effect. Unset: the combiner decides.
 	TextWeight *float64 `protobuf:"fixed64,4,opt,name=text_weight,json=textWeight,proto3,oneof" json:"text_weight,omitempty"`
-	// How to write the query vectors. Default: packed FLOAT32.
+	// How to write the query vectors. Default: packed VECTOR_TYPE_FLOAT32.
 	Encoding      *v1.VectorEncoding `protobuf:"bytes,5,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -25,25 +25,25 @@ const (
 type VectorType int32
 
 const (
-	// Same as FLOAT32.
+	// Same as VECTOR_TYPE_FLOAT32.
 	VectorType_VECTOR_TYPE_UNSPECIFIED VectorType = 0
 	// IEEE 754 binary32, little-endian.
-	VectorType_FLOAT32 VectorType = 1
+	VectorType_VECTOR_TYPE_FLOAT32 VectorType = 1
 	// IEEE 754 binary16, little-endian: half the size at a cosine error of at most 1e-4.
-	VectorType_FLOAT16 VectorType = 2
+	VectorType_VECTOR_TYPE_FLOAT16 VectorType = 2
 )
 
 // Enum value maps for VectorType.
 var (
 	VectorType_name = map[int32]string{
 		0: "VECTOR_TYPE_UNSPECIFIED",
-		1: "FLOAT32",
-		2: "FLOAT16",
+		1: "VECTOR_TYPE_FLOAT32",
+		2: "VECTOR_TYPE_FLOAT16",
 	}
 	VectorType_value = map[string]int32{
 		"VECTOR_TYPE_UNSPECIFIED": 0,
-		"FLOAT32":                 1,
-		"FLOAT16":                 2,
+		"VECTOR_TYPE_FLOAT32":     1,
+		"VECTOR_TYPE_FLOAT16":     2,
 	}
 )
 
@@ -83,7 +83,7 @@ type VectorBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The packed matrix: `count * dimension` values of `dtype`, row-major, little-endian, no padding.
 	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
-	// Type of the values in `data`. Unspecified means FLOAT32. Ignored where `rows` is used.
+	// Type of the values in `data`. Unspecified means VECTOR_TYPE_FLOAT32. Ignored where `rows` is used.
 	Dtype VectorType `protobuf:"varint,2,opt,name=dtype,proto3,enum=cir.common.v1.VectorType" json:"dtype,omitempty"`
 	// Values per vector. Must match the model's dimension. Required with `data`; optional with `rows`.
 	Dimension uint32 `protobuf:"varint,3,opt,name=dimension,proto3" json:"dimension,omitempty"`
@@ -211,7 +211,7 @@ func (x *FloatVector) GetValues() []float32 {
 // How the vectors of an answer are to be written.
 type VectorEncoding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Type of the packed matrix. Unspecified means FLOAT32.
+	// Type of the packed matrix. Unspecified means VECTOR_TYPE_FLOAT32.
 	Dtype VectorType `protobuf:"varint,1,opt,name=dtype,proto3,enum=cir.common.v1.VectorType" json:"dtype,omitempty"`
 	// Answer with plain floats (`VectorBatch.rows`) in place of the packed matrix. Default false.
 	PlainFloats   bool `protobuf:"varint,2,opt,name=plain_floats,json=plainFloats,proto3" json:"plain_floats,omitempty"`
@@ -278,12 +278,12 @@ const file_cir_common_v1_vectors_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\"d\n" +
 	"\x0eVectorEncoding\x12/\n" +
 	"\x05dtype\x18\x01 \x01(\x0e2\x19.cir.common.v1.VectorTypeR\x05dtype\x12!\n" +
-	"\fplain_floats\x18\x02 \x01(\bR\vplainFloats*C\n" +
+	"\fplain_floats\x18\x02 \x01(\bR\vplainFloats*[\n" +
 	"\n" +
 	"VectorType\x12\x1b\n" +
-	"\x17VECTOR_TYPE_UNSPECIFIED\x10\x00\x12\v\n" +
-	"\aFLOAT32\x10\x01\x12\v\n" +
-	"\aFLOAT16\x10\x02B\x7f\n" +
+	"\x17VECTOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13VECTOR_TYPE_FLOAT32\x10\x01\x12\x17\n" +
+	"\x13VECTOR_TYPE_FLOAT16\x10\x02B\x7f\n" +
 	"\rcir.common.v1B\fVectorsProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/common/v1;commonv1\xaa\x02\rCir.Common.V1\xca\x02\rCir\\Common\\V1b\x06proto3"
 
 var (

@@ -27,25 +27,25 @@ const (
 type Priority int32
 
 const (
-	// Same as INTERACTIVE for calls, BULK for streams.
+	// Same as PRIORITY_INTERACTIVE for calls, PRIORITY_BULK for streams.
 	Priority_PRIORITY_UNSPECIFIED Priority = 0
 	// Somebody waits for the answer.
-	Priority_INTERACTIVE Priority = 1
+	Priority_PRIORITY_INTERACTIVE Priority = 1
 	// Work that may wait behind interactive calls, though never for ever.
-	Priority_BULK Priority = 2
+	Priority_PRIORITY_BULK Priority = 2
 )
 
 // Enum value maps for Priority.
 var (
 	Priority_name = map[int32]string{
 		0: "PRIORITY_UNSPECIFIED",
-		1: "INTERACTIVE",
-		2: "BULK",
+		1: "PRIORITY_INTERACTIVE",
+		2: "PRIORITY_BULK",
 	}
 	Priority_value = map[string]int32{
 		"PRIORITY_UNSPECIFIED": 0,
-		"INTERACTIVE":          1,
-		"BULK":                 2,
+		"PRIORITY_INTERACTIVE": 1,
+		"PRIORITY_BULK":        2,
 	}
 )
 
@@ -524,9 +524,9 @@ type EmbedImagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to `max_batch_items` images.
 	Images []*ImageInput `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
-	// How to write the features. Default: packed FLOAT32.
+	// How to write the features. Default: packed VECTOR_TYPE_FLOAT32.
 	Encoding *v1.VectorEncoding `protobuf:"bytes,2,opt,name=encoding,proto3" json:"encoding,omitempty"`
-	// Default INTERACTIVE; in a stream BULK.
+	// Default PRIORITY_INTERACTIVE; in a stream PRIORITY_BULK.
 	Priority Priority `protobuf:"varint,3,opt,name=priority,proto3,enum=cir.embedder.v1.Priority" json:"priority,omitempty"`
 	// If not empty, the call is refused unless the service holds this model.
 	ExpectedModelFingerprint string `protobuf:"bytes,4,opt,name=expected_model_fingerprint,json=expectedModelFingerprint,proto3" json:"expected_model_fingerprint,omitempty"`
@@ -661,9 +661,9 @@ type EmbedTextsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to `max_batch_items` texts of at most `max_text_characters` each. An empty text is allowed.
 	Texts []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
-	// How to write the features. Default: packed FLOAT32.
+	// How to write the features. Default: packed VECTOR_TYPE_FLOAT32.
 	Encoding *v1.VectorEncoding `protobuf:"bytes,2,opt,name=encoding,proto3" json:"encoding,omitempty"`
-	// Default INTERACTIVE; in a stream BULK.
+	// Default PRIORITY_INTERACTIVE; in a stream PRIORITY_BULK.
 	Priority Priority `protobuf:"varint,3,opt,name=priority,proto3,enum=cir.embedder.v1.Priority" json:"priority,omitempty"`
 	// If not empty, the call is refused unless the service holds this model.
 	ExpectedModelFingerprint string `protobuf:"bytes,4,opt,name=expected_model_fingerprint,json=expectedModelFingerprint,proto3" json:"expected_model_fingerprint,omitempty"`
@@ -877,9 +877,9 @@ type EmbedPromptsRequest struct {
 	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
 	// A row for each text, of `ModelInfo.token_width` values.
 	WordEmbeddings *v1.VectorBatch `protobuf:"bytes,3,opt,name=word_embeddings,json=wordEmbeddings,proto3" json:"word_embeddings,omitempty"`
-	// How to write the features. Default: packed FLOAT32.
+	// How to write the features. Default: packed VECTOR_TYPE_FLOAT32.
 	Encoding *v1.VectorEncoding `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
-	// Default INTERACTIVE.
+	// Default PRIORITY_INTERACTIVE.
 	Priority Priority `protobuf:"varint,5,opt,name=priority,proto3,enum=cir.embedder.v1.Priority" json:"priority,omitempty"`
 	// If not empty, the call is refused unless the service holds this model.
 	ExpectedModelFingerprint string `protobuf:"bytes,6,opt,name=expected_model_fingerprint,json=expectedModelFingerprint,proto3" json:"expected_model_fingerprint,omitempty"`
@@ -1042,9 +1042,9 @@ type EmbedQueriesRequest struct {
 	Images []*ImageInput `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
 	// A text for each image, of at most `max_text_characters`.
 	Texts []string `protobuf:"bytes,3,rep,name=texts,proto3" json:"texts,omitempty"`
-	// How to write the queries. Default: packed FLOAT32.
+	// How to write the queries. Default: packed VECTOR_TYPE_FLOAT32.
 	Encoding *v1.VectorEncoding `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
-	// Default INTERACTIVE.
+	// Default PRIORITY_INTERACTIVE.
 	Priority Priority `protobuf:"varint,5,opt,name=priority,proto3,enum=cir.embedder.v1.Priority" json:"priority,omitempty"`
 	// If not empty, the call is refused unless the service holds this model.
 	ExpectedModelFingerprint string `protobuf:"bytes,6,opt,name=expected_model_fingerprint,json=expectedModelFingerprint,proto3" json:"expected_model_fingerprint,omitempty"`
@@ -1639,11 +1639,11 @@ const file_cir_embedder_v1_embedder_proto_rawDesc = "" +
 	"\x06images\x18\x02 \x01(\v2$.cir.embedder.v1.EmbedImagesResponseH\x00R\x06images\x12;\n" +
 	"\x05texts\x18\x03 \x01(\v2#.cir.embedder.v1.EmbedTextsResponseH\x00R\x05texts\x120\n" +
 	"\x05error\x18\x04 \x01(\v2\x18.cir.common.v1.ItemErrorH\x00R\x05errorB\b\n" +
-	"\x06result*?\n" +
+	"\x06result*Q\n" +
 	"\bPriority\x12\x18\n" +
-	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0f\n" +
-	"\vINTERACTIVE\x10\x01\x12\b\n" +
-	"\x04BULK\x10\x022\xc0\x04\n" +
+	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n" +
+	"\rPRIORITY_BULK\x10\x022\xc0\x04\n" +
 	"\x0fEmbedderService\x12d\n" +
 	"\x0fGetEmbedderInfo\x12'.cir.embedder.v1.GetEmbedderInfoRequest\x1a(.cir.embedder.v1.GetEmbedderInfoResponse\x12X\n" +
 	"\vEmbedImages\x12#.cir.embedder.v1.EmbedImagesRequest\x1a$.cir.embedder.v1.EmbedImagesResponse\x12U\n" +

@@ -92,30 +92,30 @@ const (
 	// Never sent.
 	VersionState_VERSION_STATE_UNSPECIFIED VersionState = 0
 	// An indexer is writing it.
-	VersionState_BUILDING VersionState = 1
+	VersionState_VERSION_STATE_BUILDING VersionState = 1
 	// Complete, not yet published.
-	VersionState_READY VersionState = 2
+	VersionState_VERSION_STATE_READY VersionState = 2
 	// The one that is searched.
-	VersionState_PUBLISHED VersionState = 3
+	VersionState_VERSION_STATE_PUBLISHED VersionState = 3
 	// Was published; a rollback can bring it back.
-	VersionState_RETIRED VersionState = 4
+	VersionState_VERSION_STATE_RETIRED VersionState = 4
 )
 
 // Enum value maps for VersionState.
 var (
 	VersionState_name = map[int32]string{
 		0: "VERSION_STATE_UNSPECIFIED",
-		1: "BUILDING",
-		2: "READY",
-		3: "PUBLISHED",
-		4: "RETIRED",
+		1: "VERSION_STATE_BUILDING",
+		2: "VERSION_STATE_READY",
+		3: "VERSION_STATE_PUBLISHED",
+		4: "VERSION_STATE_RETIRED",
 	}
 	VersionState_value = map[string]int32{
 		"VERSION_STATE_UNSPECIFIED": 0,
-		"BUILDING":                  1,
-		"READY":                     2,
-		"PUBLISHED":                 3,
-		"RETIRED":                   4,
+		"VERSION_STATE_BUILDING":    1,
+		"VERSION_STATE_READY":       2,
+		"VERSION_STATE_PUBLISHED":   3,
+		"VERSION_STATE_RETIRED":     4,
 	}
 )
 
@@ -153,42 +153,42 @@ const (
 	// Never sent.
 	FieldType_FIELD_TYPE_UNSPECIFIED FieldType = 0
 	// A string that is matched as a whole.
-	FieldType_KEYWORD FieldType = 1
+	FieldType_FIELD_TYPE_KEYWORD FieldType = 1
 	// 64 bits, signed.
-	FieldType_INTEGER FieldType = 2
+	FieldType_FIELD_TYPE_INTEGER FieldType = 2
 	// Double precision.
-	FieldType_FLOAT FieldType = 3
+	FieldType_FIELD_TYPE_FLOAT FieldType = 3
 	// True or false.
-	FieldType_BOOL FieldType = 4
+	FieldType_FIELD_TYPE_BOOL FieldType = 4
 	// A point in time.
-	FieldType_DATETIME FieldType = 5
+	FieldType_FIELD_TYPE_DATETIME FieldType = 5
 	// Latitude and longitude.
-	FieldType_GEO FieldType = 6
+	FieldType_FIELD_TYPE_GEO FieldType = 6
 	// A string that is matched word by word.
-	FieldType_TEXT FieldType = 7
+	FieldType_FIELD_TYPE_TEXT FieldType = 7
 )
 
 // Enum value maps for FieldType.
 var (
 	FieldType_name = map[int32]string{
 		0: "FIELD_TYPE_UNSPECIFIED",
-		1: "KEYWORD",
-		2: "INTEGER",
-		3: "FLOAT",
-		4: "BOOL",
-		5: "DATETIME",
-		6: "GEO",
-		7: "TEXT",
+		1: "FIELD_TYPE_KEYWORD",
+		2: "FIELD_TYPE_INTEGER",
+		3: "FIELD_TYPE_FLOAT",
+		4: "FIELD_TYPE_BOOL",
+		5: "FIELD_TYPE_DATETIME",
+		6: "FIELD_TYPE_GEO",
+		7: "FIELD_TYPE_TEXT",
 	}
 	FieldType_value = map[string]int32{
 		"FIELD_TYPE_UNSPECIFIED": 0,
-		"KEYWORD":                1,
-		"INTEGER":                2,
-		"FLOAT":                  3,
-		"BOOL":                   4,
-		"DATETIME":               5,
-		"GEO":                    6,
-		"TEXT":                   7,
+		"FIELD_TYPE_KEYWORD":     1,
+		"FIELD_TYPE_INTEGER":     2,
+		"FIELD_TYPE_FLOAT":       3,
+		"FIELD_TYPE_BOOL":        4,
+		"FIELD_TYPE_DATETIME":    5,
+		"FIELD_TYPE_GEO":         6,
+		"FIELD_TYPE_TEXT":        7,
 	}
 )
 
@@ -2075,7 +2075,7 @@ func (x *ItemWrite) GetContent() []byte {
 }
 
 // Items to write.
-type UpsertItemsRequest struct {
+type BatchUpsertItemsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "catalogs/{catalog}".
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
@@ -2085,20 +2085,20 @@ type UpsertItemsRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *UpsertItemsRequest) Reset() {
-	*x = UpsertItemsRequest{}
+func (x *BatchUpsertItemsRequest) Reset() {
+	*x = BatchUpsertItemsRequest{}
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *UpsertItemsRequest) String() string {
+func (x *BatchUpsertItemsRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*UpsertItemsRequest) ProtoMessage() {}
+func (*BatchUpsertItemsRequest) ProtoMessage() {}
 
-func (x *UpsertItemsRequest) ProtoReflect() protoreflect.Message {
+func (x *BatchUpsertItemsRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2110,19 +2110,19 @@ func (x *UpsertItemsRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use UpsertItemsRequest.ProtoReflect.Descriptor instead.
-func (*UpsertItemsRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchUpsertItemsRequest.ProtoReflect.Descriptor instead.
+func (*BatchUpsertItemsRequest) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
-func (x *UpsertItemsRequest) GetParent() string {
+func (x *BatchUpsertItemsRequest) GetParent() string {
 	if x != nil {
 		return x.Parent
 	}
 	return ""
 }
 
-func (x *UpsertItemsRequest) GetItems() []*ItemWrite {
+func (x *BatchUpsertItemsRequest) GetItems() []*ItemWrite {
 	if x != nil {
 		return x.Items
 	}
@@ -2130,7 +2130,7 @@ func (x *UpsertItemsRequest) GetItems() []*ItemWrite {
 }
 
 // How the writing went.
-type UpsertItemsResponse struct {
+type BatchUpsertItemsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of items written.
 	Written uint32 `protobuf:"varint,1,opt,name=written,proto3" json:"written,omitempty"`
@@ -2140,20 +2140,20 @@ type UpsertItemsResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *UpsertItemsResponse) Reset() {
-	*x = UpsertItemsResponse{}
+func (x *BatchUpsertItemsResponse) Reset() {
+	*x = BatchUpsertItemsResponse{}
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *UpsertItemsResponse) String() string {
+func (x *BatchUpsertItemsResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*UpsertItemsResponse) ProtoMessage() {}
+func (*BatchUpsertItemsResponse) ProtoMessage() {}
 
-func (x *UpsertItemsResponse) ProtoReflect() protoreflect.Message {
+func (x *BatchUpsertItemsResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2165,19 +2165,19 @@ func (x *UpsertItemsResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use UpsertItemsResponse.ProtoReflect.Descriptor instead.
-func (*UpsertItemsResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchUpsertItemsResponse.ProtoReflect.Descriptor instead.
+func (*BatchUpsertItemsResponse) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
-func (x *UpsertItemsResponse) GetWritten() uint32 {
+func (x *BatchUpsertItemsResponse) GetWritten() uint32 {
 	if x != nil {
 		return x.Written
 	}
 	return 0
 }
 
-func (x *UpsertItemsResponse) GetErrors() []*v1.ItemError {
+func (x *BatchUpsertItemsResponse) GetErrors() []*v1.ItemError {
 	if x != nil {
 		return x.Errors
 	}
@@ -2185,7 +2185,7 @@ func (x *UpsertItemsResponse) GetErrors() []*v1.ItemError {
 }
 
 // Items to change.
-type UpdateItemsRequest struct {
+type BatchUpdateItemsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "catalogs/{catalog}".
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
@@ -2201,20 +2201,20 @@ type UpdateItemsRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *UpdateItemsRequest) Reset() {
-	*x = UpdateItemsRequest{}
+func (x *BatchUpdateItemsRequest) Reset() {
+	*x = BatchUpdateItemsRequest{}
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *UpdateItemsRequest) String() string {
+func (x *BatchUpdateItemsRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*UpdateItemsRequest) ProtoMessage() {}
+func (*BatchUpdateItemsRequest) ProtoMessage() {}
 
-func (x *UpdateItemsRequest) ProtoReflect() protoreflect.Message {
+func (x *BatchUpdateItemsRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2226,26 +2226,26 @@ func (x *UpdateItemsRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use UpdateItemsRequest.ProtoReflect.Descriptor instead.
-func (*UpdateItemsRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchUpdateItemsRequest.ProtoReflect.Descriptor instead.
+func (*BatchUpdateItemsRequest) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
-func (x *UpdateItemsRequest) GetParent() string {
+func (x *BatchUpdateItemsRequest) GetParent() string {
 	if x != nil {
 		return x.Parent
 	}
 	return ""
 }
 
-func (x *UpdateItemsRequest) GetItems() []*Item {
+func (x *BatchUpdateItemsRequest) GetItems() []*Item {
 	if x != nil {
 		return x.Items
 	}
 	return nil
 }
 
-func (x *UpdateItemsRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+func (x *BatchUpdateItemsRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	if x != nil {
 		return x.UpdateMask
 	}
@@ -2253,7 +2253,7 @@ func (x *UpdateItemsRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 }
 
 // How the changing went.
-type UpdateItemsResponse struct {
+type BatchUpdateItemsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of entries that were carried out.
 	Updated uint32 `protobuf:"varint,1,opt,name=updated,proto3" json:"updated,omitempty"`
@@ -2263,20 +2263,20 @@ type UpdateItemsResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *UpdateItemsResponse) Reset() {
-	*x = UpdateItemsResponse{}
+func (x *BatchUpdateItemsResponse) Reset() {
+	*x = BatchUpdateItemsResponse{}
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *UpdateItemsResponse) String() string {
+func (x *BatchUpdateItemsResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*UpdateItemsResponse) ProtoMessage() {}
+func (*BatchUpdateItemsResponse) ProtoMessage() {}
 
-func (x *UpdateItemsResponse) ProtoReflect() protoreflect.Message {
+func (x *BatchUpdateItemsResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2288,19 +2288,19 @@ func (x *UpdateItemsResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use UpdateItemsResponse.ProtoReflect.Descriptor instead.
-func (*UpdateItemsResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchUpdateItemsResponse.ProtoReflect.Descriptor instead.
+func (*BatchUpdateItemsResponse) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
-func (x *UpdateItemsResponse) GetUpdated() uint32 {
+func (x *BatchUpdateItemsResponse) GetUpdated() uint32 {
 	if x != nil {
 		return x.Updated
 	}
 	return 0
 }
 
-func (x *UpdateItemsResponse) GetErrors() []*v1.ItemError {
+func (x *BatchUpdateItemsResponse) GetErrors() []*v1.ItemError {
 	if x != nil {
 		return x.Errors
 	}
@@ -2308,7 +2308,7 @@ func (x *UpdateItemsResponse) GetErrors() []*v1.ItemError {
 }
 
 // Items to delete: exactly one of `item_ids` and `filter`.
-type DeleteItemsRequest struct {
+type BatchDeleteItemsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "catalogs/{catalog}".
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
@@ -2322,20 +2322,20 @@ type DeleteItemsRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeleteItemsRequest) Reset() {
-	*x = DeleteItemsRequest{}
+func (x *BatchDeleteItemsRequest) Reset() {
+	*x = BatchDeleteItemsRequest{}
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeleteItemsRequest) String() string {
+func (x *BatchDeleteItemsRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeleteItemsRequest) ProtoMessage() {}
+func (*BatchDeleteItemsRequest) ProtoMessage() {}
 
-func (x *DeleteItemsRequest) ProtoReflect() protoreflect.Message {
+func (x *BatchDeleteItemsRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2347,33 +2347,33 @@ func (x *DeleteItemsRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeleteItemsRequest.ProtoReflect.Descriptor instead.
-func (*DeleteItemsRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchDeleteItemsRequest.ProtoReflect.Descriptor instead.
+func (*BatchDeleteItemsRequest) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{34}
 }
 
-func (x *DeleteItemsRequest) GetParent() string {
+func (x *BatchDeleteItemsRequest) GetParent() string {
 	if x != nil {
 		return x.Parent
 	}
 	return ""
 }
 
-func (x *DeleteItemsRequest) GetItemIds() []string {
+func (x *BatchDeleteItemsRequest) GetItemIds() []string {
 	if x != nil {
 		return x.ItemIds
 	}
 	return nil
 }
 
-func (x *DeleteItemsRequest) GetFilter() *Filter {
+func (x *BatchDeleteItemsRequest) GetFilter() *Filter {
 	if x != nil {
 		return x.Filter
 	}
 	return nil
 }
 
-func (x *DeleteItemsRequest) GetValidateOnly() bool {
+func (x *BatchDeleteItemsRequest) GetValidateOnly() bool {
 	if x != nil {
 		return x.ValidateOnly
 	}
@@ -2381,7 +2381,7 @@ func (x *DeleteItemsRequest) GetValidateOnly() bool {
 }
 
 // How the deleting went.
-type DeleteItemsResponse struct {
+type BatchDeleteItemsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of items that existed and are gone; with `validate_only`, that would be gone.
 	Deleted       uint32 `protobuf:"varint,1,opt,name=deleted,proto3" json:"deleted,omitempty"`
@@ -2389,20 +2389,20 @@ type DeleteItemsResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeleteItemsResponse) Reset() {
-	*x = DeleteItemsResponse{}
+func (x *BatchDeleteItemsResponse) Reset() {
+	*x = BatchDeleteItemsResponse{}
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeleteItemsResponse) String() string {
+func (x *BatchDeleteItemsResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeleteItemsResponse) ProtoMessage() {}
+func (*BatchDeleteItemsResponse) ProtoMessage() {}
 
-func (x *DeleteItemsResponse) ProtoReflect() protoreflect.Message {
+func (x *BatchDeleteItemsResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_cir_search_v1_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2414,12 +2414,12 @@ func (x *DeleteItemsResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeleteItemsResponse.ProtoReflect.Descriptor instead.
-func (*DeleteItemsResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchDeleteItemsResponse.ProtoReflect.Descriptor instead.
+func (*BatchDeleteItemsResponse) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_catalog_proto_rawDescGZIP(), []int{35}
 }
 
-func (x *DeleteItemsResponse) GetDeleted() uint32 {
+func (x *BatchDeleteItemsResponse) GetDeleted() uint32 {
 	if x != nil {
 		return x.Deleted
 	}
@@ -2433,7 +2433,7 @@ type FacetItemsRequest struct {
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// 1 to 16 names of keyword, integer or bool fields.
 	Fields []string `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
-	// Values for each field: 1 to 1000, 0 means 20; larger values are cut, negative ones refused.
+	// Values for each field: 1 to 1000, 0 means 20; larger values are cut, negative ones refused. No page follows.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Only items that pass are counted. Default all.
 	Filter        *Filter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -2801,27 +2801,27 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"N\n" +
 	"\tItemWrite\x12'\n" +
 	"\x04item\x18\x01 \x01(\v2\x13.cir.search.v1.ItemR\x04item\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent\"\\\n" +
-	"\x12UpsertItemsRequest\x12\x16\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"a\n" +
+	"\x17BatchUpsertItemsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12.\n" +
-	"\x05items\x18\x02 \x03(\v2\x18.cir.search.v1.ItemWriteR\x05items\"a\n" +
-	"\x13UpsertItemsResponse\x12\x18\n" +
+	"\x05items\x18\x02 \x03(\v2\x18.cir.search.v1.ItemWriteR\x05items\"f\n" +
+	"\x18BatchUpsertItemsResponse\x12\x18\n" +
 	"\awritten\x18\x01 \x01(\rR\awritten\x120\n" +
-	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\"\x94\x01\n" +
-	"\x12UpdateItemsRequest\x12\x16\n" +
+	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\"\x99\x01\n" +
+	"\x17BatchUpdateItemsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12)\n" +
 	"\x05items\x18\x02 \x03(\v2\x13.cir.search.v1.ItemR\x05items\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"a\n" +
-	"\x13UpdateItemsResponse\x12\x18\n" +
+	"updateMask\"f\n" +
+	"\x18BatchUpdateItemsResponse\x12\x18\n" +
 	"\aupdated\x18\x01 \x01(\rR\aupdated\x120\n" +
-	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\"\x9b\x01\n" +
-	"\x12DeleteItemsRequest\x12\x16\n" +
+	"\x06errors\x18\x02 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\"\xa0\x01\n" +
+	"\x17BatchDeleteItemsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x19\n" +
 	"\bitem_ids\x18\x02 \x03(\tR\aitemIds\x12-\n" +
 	"\x06filter\x18\x03 \x01(\v2\x15.cir.search.v1.FilterR\x06filter\x12#\n" +
-	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"/\n" +
-	"\x13DeleteItemsResponse\x12\x18\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"4\n" +
+	"\x18BatchDeleteItemsResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\rR\adeleted\"\x88\x01\n" +
 	"\x11FacetItemsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x16\n" +
@@ -2842,22 +2842,22 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\x11QUANTIZATION_NONE\x10\x01\x12\x15\n" +
 	"\x11QUANTIZATION_INT8\x10\x02\x12\x17\n" +
 	"\x13QUANTIZATION_BINARY\x10\x03\x12\x18\n" +
-	"\x14QUANTIZATION_PRODUCT\x10\x04*b\n" +
+	"\x14QUANTIZATION_PRODUCT\x10\x04*\x9a\x01\n" +
 	"\fVersionState\x12\x1d\n" +
-	"\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\f\n" +
-	"\bBUILDING\x10\x01\x12\t\n" +
-	"\x05READY\x10\x02\x12\r\n" +
-	"\tPUBLISHED\x10\x03\x12\v\n" +
-	"\aRETIRED\x10\x04*w\n" +
+	"\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16VERSION_STATE_BUILDING\x10\x01\x12\x17\n" +
+	"\x13VERSION_STATE_READY\x10\x02\x12\x1b\n" +
+	"\x17VERSION_STATE_PUBLISHED\x10\x03\x12\x19\n" +
+	"\x15VERSION_STATE_RETIRED\x10\x04*\xc4\x01\n" +
 	"\tFieldType\x12\x1a\n" +
-	"\x16FIELD_TYPE_UNSPECIFIED\x10\x00\x12\v\n" +
-	"\aKEYWORD\x10\x01\x12\v\n" +
-	"\aINTEGER\x10\x02\x12\t\n" +
-	"\x05FLOAT\x10\x03\x12\b\n" +
-	"\x04BOOL\x10\x04\x12\f\n" +
-	"\bDATETIME\x10\x05\x12\a\n" +
-	"\x03GEO\x10\x06\x12\b\n" +
-	"\x04TEXT\x10\a2\x8c\x0e\n" +
+	"\x16FIELD_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12FIELD_TYPE_KEYWORD\x10\x01\x12\x16\n" +
+	"\x12FIELD_TYPE_INTEGER\x10\x02\x12\x14\n" +
+	"\x10FIELD_TYPE_FLOAT\x10\x03\x12\x13\n" +
+	"\x0fFIELD_TYPE_BOOL\x10\x04\x12\x17\n" +
+	"\x13FIELD_TYPE_DATETIME\x10\x05\x12\x12\n" +
+	"\x0eFIELD_TYPE_GEO\x10\x06\x12\x13\n" +
+	"\x0fFIELD_TYPE_TEXT\x10\a2\xb9\x0e\n" +
 	"\x0eCatalogService\x12W\n" +
 	"\fListCatalogs\x12\".cir.search.v1.ListCatalogsRequest\x1a#.cir.search.v1.ListCatalogsResponse\x12F\n" +
 	"\n" +
@@ -2875,10 +2875,10 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\rDeleteCatalog\x12#.cir.search.v1.DeleteCatalogRequest\x1a$.cir.search.v1.DeleteCatalogResponse\x12=\n" +
 	"\aGetItem\x12\x1d.cir.search.v1.GetItemRequest\x1a\x13.cir.search.v1.Item\x12Z\n" +
 	"\rBatchGetItems\x12#.cir.search.v1.BatchGetItemsRequest\x1a$.cir.search.v1.BatchGetItemsResponse\x12N\n" +
-	"\tListItems\x12\x1f.cir.search.v1.ListItemsRequest\x1a .cir.search.v1.ListItemsResponse\x12T\n" +
-	"\vUpsertItems\x12!.cir.search.v1.UpsertItemsRequest\x1a\".cir.search.v1.UpsertItemsResponse\x12T\n" +
-	"\vUpdateItems\x12!.cir.search.v1.UpdateItemsRequest\x1a\".cir.search.v1.UpdateItemsResponse\x12T\n" +
-	"\vDeleteItems\x12!.cir.search.v1.DeleteItemsRequest\x1a\".cir.search.v1.DeleteItemsResponse\x12Q\n" +
+	"\tListItems\x12\x1f.cir.search.v1.ListItemsRequest\x1a .cir.search.v1.ListItemsResponse\x12c\n" +
+	"\x10BatchUpsertItems\x12&.cir.search.v1.BatchUpsertItemsRequest\x1a'.cir.search.v1.BatchUpsertItemsResponse\x12c\n" +
+	"\x10BatchUpdateItems\x12&.cir.search.v1.BatchUpdateItemsRequest\x1a'.cir.search.v1.BatchUpdateItemsResponse\x12c\n" +
+	"\x10BatchDeleteItems\x12&.cir.search.v1.BatchDeleteItemsRequest\x1a'.cir.search.v1.BatchDeleteItemsResponse\x12Q\n" +
 	"\n" +
 	"FacetItems\x12 .cir.search.v1.FacetItemsRequest\x1a!.cir.search.v1.FacetItemsResponseB\x7f\n" +
 	"\rcir.search.v1B\fCatalogProtoP\x01Z>composed-image-retrieval/clients/go/gen/cir/search/v1;searchv1\xaa\x02\rCir.Search.V1\xca\x02\rCir\\Search\\V1b\x06proto3"
@@ -2931,12 +2931,12 @@ var file_cir_search_v1_catalog_proto_goTypes = []any{
 	(*ListItemsRequest)(nil),             // 30: cir.search.v1.ListItemsRequest
 	(*ListItemsResponse)(nil),            // 31: cir.search.v1.ListItemsResponse
 	(*ItemWrite)(nil),                    // 32: cir.search.v1.ItemWrite
-	(*UpsertItemsRequest)(nil),           // 33: cir.search.v1.UpsertItemsRequest
-	(*UpsertItemsResponse)(nil),          // 34: cir.search.v1.UpsertItemsResponse
-	(*UpdateItemsRequest)(nil),           // 35: cir.search.v1.UpdateItemsRequest
-	(*UpdateItemsResponse)(nil),          // 36: cir.search.v1.UpdateItemsResponse
-	(*DeleteItemsRequest)(nil),           // 37: cir.search.v1.DeleteItemsRequest
-	(*DeleteItemsResponse)(nil),          // 38: cir.search.v1.DeleteItemsResponse
+	(*BatchUpsertItemsRequest)(nil),      // 33: cir.search.v1.BatchUpsertItemsRequest
+	(*BatchUpsertItemsResponse)(nil),     // 34: cir.search.v1.BatchUpsertItemsResponse
+	(*BatchUpdateItemsRequest)(nil),      // 35: cir.search.v1.BatchUpdateItemsRequest
+	(*BatchUpdateItemsResponse)(nil),     // 36: cir.search.v1.BatchUpdateItemsResponse
+	(*BatchDeleteItemsRequest)(nil),      // 37: cir.search.v1.BatchDeleteItemsRequest
+	(*BatchDeleteItemsResponse)(nil),     // 38: cir.search.v1.BatchDeleteItemsResponse
 	(*FacetItemsRequest)(nil),            // 39: cir.search.v1.FacetItemsRequest
 	(*FacetItemsResponse)(nil),           // 40: cir.search.v1.FacetItemsResponse
 	(*Facet)(nil),                        // 41: cir.search.v1.Facet
@@ -2979,12 +2979,12 @@ var file_cir_search_v1_catalog_proto_depIdxs = []int32{
 	52, // 21: cir.search.v1.ListItemsRequest.filter:type_name -> cir.search.v1.Filter
 	7,  // 22: cir.search.v1.ListItemsResponse.items:type_name -> cir.search.v1.Item
 	7,  // 23: cir.search.v1.ItemWrite.item:type_name -> cir.search.v1.Item
-	32, // 24: cir.search.v1.UpsertItemsRequest.items:type_name -> cir.search.v1.ItemWrite
-	51, // 25: cir.search.v1.UpsertItemsResponse.errors:type_name -> cir.common.v1.ItemError
-	7,  // 26: cir.search.v1.UpdateItemsRequest.items:type_name -> cir.search.v1.Item
-	53, // 27: cir.search.v1.UpdateItemsRequest.update_mask:type_name -> google.protobuf.FieldMask
-	51, // 28: cir.search.v1.UpdateItemsResponse.errors:type_name -> cir.common.v1.ItemError
-	52, // 29: cir.search.v1.DeleteItemsRequest.filter:type_name -> cir.search.v1.Filter
+	32, // 24: cir.search.v1.BatchUpsertItemsRequest.items:type_name -> cir.search.v1.ItemWrite
+	51, // 25: cir.search.v1.BatchUpsertItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	7,  // 26: cir.search.v1.BatchUpdateItemsRequest.items:type_name -> cir.search.v1.Item
+	53, // 27: cir.search.v1.BatchUpdateItemsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	51, // 28: cir.search.v1.BatchUpdateItemsResponse.errors:type_name -> cir.common.v1.ItemError
+	52, // 29: cir.search.v1.BatchDeleteItemsRequest.filter:type_name -> cir.search.v1.Filter
 	52, // 30: cir.search.v1.FacetItemsRequest.filter:type_name -> cir.search.v1.Filter
 	41, // 31: cir.search.v1.FacetItemsResponse.facets:type_name -> cir.search.v1.Facet
 	42, // 32: cir.search.v1.Facet.values:type_name -> cir.search.v1.FacetCount
@@ -3009,9 +3009,9 @@ var file_cir_search_v1_catalog_proto_depIdxs = []int32{
 	27, // 51: cir.search.v1.CatalogService.GetItem:input_type -> cir.search.v1.GetItemRequest
 	28, // 52: cir.search.v1.CatalogService.BatchGetItems:input_type -> cir.search.v1.BatchGetItemsRequest
 	30, // 53: cir.search.v1.CatalogService.ListItems:input_type -> cir.search.v1.ListItemsRequest
-	33, // 54: cir.search.v1.CatalogService.UpsertItems:input_type -> cir.search.v1.UpsertItemsRequest
-	35, // 55: cir.search.v1.CatalogService.UpdateItems:input_type -> cir.search.v1.UpdateItemsRequest
-	37, // 56: cir.search.v1.CatalogService.DeleteItems:input_type -> cir.search.v1.DeleteItemsRequest
+	33, // 54: cir.search.v1.CatalogService.BatchUpsertItems:input_type -> cir.search.v1.BatchUpsertItemsRequest
+	35, // 55: cir.search.v1.CatalogService.BatchUpdateItems:input_type -> cir.search.v1.BatchUpdateItemsRequest
+	37, // 56: cir.search.v1.CatalogService.BatchDeleteItems:input_type -> cir.search.v1.BatchDeleteItemsRequest
 	39, // 57: cir.search.v1.CatalogService.FacetItems:input_type -> cir.search.v1.FacetItemsRequest
 	9,  // 58: cir.search.v1.CatalogService.ListCatalogs:output_type -> cir.search.v1.ListCatalogsResponse
 	3,  // 59: cir.search.v1.CatalogService.GetCatalog:output_type -> cir.search.v1.Catalog
@@ -3029,9 +3029,9 @@ var file_cir_search_v1_catalog_proto_depIdxs = []int32{
 	7,  // 71: cir.search.v1.CatalogService.GetItem:output_type -> cir.search.v1.Item
 	29, // 72: cir.search.v1.CatalogService.BatchGetItems:output_type -> cir.search.v1.BatchGetItemsResponse
 	31, // 73: cir.search.v1.CatalogService.ListItems:output_type -> cir.search.v1.ListItemsResponse
-	34, // 74: cir.search.v1.CatalogService.UpsertItems:output_type -> cir.search.v1.UpsertItemsResponse
-	36, // 75: cir.search.v1.CatalogService.UpdateItems:output_type -> cir.search.v1.UpdateItemsResponse
-	38, // 76: cir.search.v1.CatalogService.DeleteItems:output_type -> cir.search.v1.DeleteItemsResponse
+	34, // 74: cir.search.v1.CatalogService.BatchUpsertItems:output_type -> cir.search.v1.BatchUpsertItemsResponse
+	36, // 75: cir.search.v1.CatalogService.BatchUpdateItems:output_type -> cir.search.v1.BatchUpdateItemsResponse
+	38, // 76: cir.search.v1.CatalogService.BatchDeleteItems:output_type -> cir.search.v1.BatchDeleteItemsResponse
 	40, // 77: cir.search.v1.CatalogService.FacetItems:output_type -> cir.search.v1.FacetItemsResponse
 	58, // [58:78] is the sub-list for method output_type
 	38, // [38:58] is the sub-list for method input_type

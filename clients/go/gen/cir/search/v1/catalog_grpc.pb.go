@@ -35,9 +35,9 @@ const (
 	CatalogService_GetItem_FullMethodName               = "/cir.search.v1.CatalogService/GetItem"
 	CatalogService_BatchGetItems_FullMethodName         = "/cir.search.v1.CatalogService/BatchGetItems"
 	CatalogService_ListItems_FullMethodName             = "/cir.search.v1.CatalogService/ListItems"
-	CatalogService_UpsertItems_FullMethodName           = "/cir.search.v1.CatalogService/UpsertItems"
-	CatalogService_UpdateItems_FullMethodName           = "/cir.search.v1.CatalogService/UpdateItems"
-	CatalogService_DeleteItems_FullMethodName           = "/cir.search.v1.CatalogService/DeleteItems"
+	CatalogService_BatchUpsertItems_FullMethodName      = "/cir.search.v1.CatalogService/BatchUpsertItems"
+	CatalogService_BatchUpdateItems_FullMethodName      = "/cir.search.v1.CatalogService/BatchUpdateItems"
+	CatalogService_BatchDeleteItems_FullMethodName      = "/cir.search.v1.CatalogService/BatchDeleteItems"
 	CatalogService_FacetItems_FullMethodName            = "/cir.search.v1.CatalogService/FacetItems"
 )
 
@@ -84,10 +84,10 @@ type CatalogServiceClient interface {
 	// RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
 	// stays done.
 	ImportItems(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportItemsRequest, ImportItemsResponse], error)
-	// Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-	// items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-	// finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-	// `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+	// Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+	// hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+	// it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+	// not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
 	FinishCatalogVersion(ctx context.Context, in *FinishCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error)
 	// Ends the import into a version that is being built, and drops the version with all its items.
 	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
@@ -95,8 +95,8 @@ type CatalogServiceClient interface {
 	// Adds payload fields to the schema of the published version: a new version with the same items, in which the
 	// fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
 	// INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-	// (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+	// type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+	// with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
 	AddCatalogFields(ctx context.Context, in *AddCatalogFieldsRequest, opts ...grpc.CallOption) (*Catalog, error)
 	// Makes a finished version the one that is searched, atomically: calls under way finish on the
 	// version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
@@ -120,12 +120,12 @@ type CatalogServiceClient interface {
 	// Writes items into the published version; searches see them when the call returns. An item that
 	// exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
 	// UNAVAILABLE (EMBEDDER_UNAVAILABLE).
-	UpsertItems(ctx context.Context, in *UpsertItemsRequest, opts ...grpc.CallOption) (*UpsertItemsResponse, error)
+	BatchUpsertItems(ctx context.Context, in *BatchUpsertItemsRequest, opts ...grpc.CallOption) (*BatchUpsertItemsResponse, error)
 	// Changes payloads and image locations of items of the published version and leaves their vectors
-	// alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
-	UpdateItems(ctx context.Context, in *UpdateItemsRequest, opts ...grpc.CallOption) (*UpdateItemsResponse, error)
-	// Deletes items of the published version, by id or by filter.
-	DeleteItems(ctx context.Context, in *DeleteItemsRequest, opts ...grpc.CallOption) (*DeleteItemsResponse, error)
+	// alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
+	BatchUpdateItems(ctx context.Context, in *BatchUpdateItemsRequest, opts ...grpc.CallOption) (*BatchUpdateItemsResponse, error)
+	// Deletes items of the published version, by id (AIP-235) or by filter (AIP-165).
+	BatchDeleteItems(ctx context.Context, in *BatchDeleteItemsRequest, opts ...grpc.CallOption) (*BatchDeleteItemsResponse, error)
 	// The commonest values of payload fields among the items that pass a filter.
 	// INVALID_ARGUMENT for fields that the schema does not have or that are not keyword, integer or bool.
 	FacetItems(ctx context.Context, in *FacetItemsRequest, opts ...grpc.CallOption) (*FacetItemsResponse, error)
@@ -302,30 +302,30 @@ func (c *catalogServiceClient) ListItems(ctx context.Context, in *ListItemsReque
 	return out, nil
 }
 
-func (c *catalogServiceClient) UpsertItems(ctx context.Context, in *UpsertItemsRequest, opts ...grpc.CallOption) (*UpsertItemsResponse, error) {
+func (c *catalogServiceClient) BatchUpsertItems(ctx context.Context, in *BatchUpsertItemsRequest, opts ...grpc.CallOption) (*BatchUpsertItemsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(UpsertItemsResponse)
-	err := c.cc.Invoke(ctx, CatalogService_UpsertItems_FullMethodName, in, out, cOpts...)
+	out := new(BatchUpsertItemsResponse)
+	err := c.cc.Invoke(ctx, CatalogService_BatchUpsertItems_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func (c *catalogServiceClient) UpdateItems(ctx context.Context, in *UpdateItemsRequest, opts ...grpc.CallOption) (*UpdateItemsResponse, error) {
+func (c *catalogServiceClient) BatchUpdateItems(ctx context.Context, in *BatchUpdateItemsRequest, opts ...grpc.CallOption) (*BatchUpdateItemsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(UpdateItemsResponse)
-	err := c.cc.Invoke(ctx, CatalogService_UpdateItems_FullMethodName, in, out, cOpts...)
+	out := new(BatchUpdateItemsResponse)
+	err := c.cc.Invoke(ctx, CatalogService_BatchUpdateItems_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func (c *catalogServiceClient) DeleteItems(ctx context.Context, in *DeleteItemsRequest, opts ...grpc.CallOption) (*DeleteItemsResponse, error) {
+func (c *catalogServiceClient) BatchDeleteItems(ctx context.Context, in *BatchDeleteItemsRequest, opts ...grpc.CallOption) (*BatchDeleteItemsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(DeleteItemsResponse)
-	err := c.cc.Invoke(ctx, CatalogService_DeleteItems_FullMethodName, in, out, cOpts...)
+	out := new(BatchDeleteItemsResponse)
+	err := c.cc.Invoke(ctx, CatalogService_BatchDeleteItems_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -385,10 +385,10 @@ type CatalogServiceServer interface {
 	// RESOURCE_EXHAUSTED (OVERLOADED) for more than `max_imports` at a time. After any of them what was answered for
 	// stays done.
 	ImportItems(grpc.BidiStreamingServer[ImportItemsRequest, ImportItemsResponse]) error
-	// Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-	// items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-	// finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-	// `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+	// Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+	// hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+	// it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+	// not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
 	FinishCatalogVersion(context.Context, *FinishCatalogVersionRequest) (*CatalogVersion, error)
 	// Ends the import into a version that is being built, and drops the version with all its items.
 	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
@@ -396,8 +396,8 @@ type CatalogServiceServer interface {
 	// Adds payload fields to the schema of the published version: a new version with the same items, in which the
 	// fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
 	// INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-	// type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-	// (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+	// type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+	// with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
 	AddCatalogFields(context.Context, *AddCatalogFieldsRequest) (*Catalog, error)
 	// Makes a finished version the one that is searched, atomically: calls under way finish on the
 	// version they began with. FAILED_PRECONDITION (VERSION_STATE) for a version that is being built,
@@ -421,12 +421,12 @@ type CatalogServiceServer interface {
 	// Writes items into the published version; searches see them when the call returns. An item that
 	// exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
 	// UNAVAILABLE (EMBEDDER_UNAVAILABLE).
-	UpsertItems(context.Context, *UpsertItemsRequest) (*UpsertItemsResponse, error)
+	BatchUpsertItems(context.Context, *BatchUpsertItemsRequest) (*BatchUpsertItemsResponse, error)
 	// Changes payloads and image locations of items of the published version and leaves their vectors
-	// alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
-	UpdateItems(context.Context, *UpdateItemsRequest) (*UpdateItemsResponse, error)
-	// Deletes items of the published version, by id or by filter.
-	DeleteItems(context.Context, *DeleteItemsRequest) (*DeleteItemsResponse, error)
+	// alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
+	BatchUpdateItems(context.Context, *BatchUpdateItemsRequest) (*BatchUpdateItemsResponse, error)
+	// Deletes items of the published version, by id (AIP-235) or by filter (AIP-165).
+	BatchDeleteItems(context.Context, *BatchDeleteItemsRequest) (*BatchDeleteItemsResponse, error)
 	// The commonest values of payload fields among the items that pass a filter.
 	// INVALID_ARGUMENT for fields that the schema does not have or that are not keyword, integer or bool.
 	FacetItems(context.Context, *FacetItemsRequest) (*FacetItemsResponse, error)
@@ -488,14 +488,14 @@ func (UnimplementedCatalogServiceServer) BatchGetItems(context.Context, *BatchGe
 func (UnimplementedCatalogServiceServer) ListItems(context.Context, *ListItemsRequest) (*ListItemsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListItems not implemented")
 }
-func (UnimplementedCatalogServiceServer) UpsertItems(context.Context, *UpsertItemsRequest) (*UpsertItemsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method UpsertItems not implemented")
+func (UnimplementedCatalogServiceServer) BatchUpsertItems(context.Context, *BatchUpsertItemsRequest) (*BatchUpsertItemsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchUpsertItems not implemented")
 }
-func (UnimplementedCatalogServiceServer) UpdateItems(context.Context, *UpdateItemsRequest) (*UpdateItemsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method UpdateItems not implemented")
+func (UnimplementedCatalogServiceServer) BatchUpdateItems(context.Context, *BatchUpdateItemsRequest) (*BatchUpdateItemsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchUpdateItems not implemented")
 }
-func (UnimplementedCatalogServiceServer) DeleteItems(context.Context, *DeleteItemsRequest) (*DeleteItemsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method DeleteItems not implemented")
+func (UnimplementedCatalogServiceServer) BatchDeleteItems(context.Context, *BatchDeleteItemsRequest) (*BatchDeleteItemsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchDeleteItems not implemented")
 }
 func (UnimplementedCatalogServiceServer) FacetItems(context.Context, *FacetItemsRequest) (*FacetItemsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FacetItems not implemented")
@@ -798,56 +798,56 @@ func _CatalogService_ListItems_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
-func _CatalogService_UpsertItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(UpsertItemsRequest)
+func _CatalogService_BatchUpsertItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchUpsertItemsRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(CatalogServiceServer).UpsertItems(ctx, in)
+		return srv.(CatalogServiceServer).BatchUpsertItems(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: CatalogService_UpsertItems_FullMethodName,
+		FullMethod: CatalogService_BatchUpsertItems_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(CatalogServiceServer).UpsertItems(ctx, req.(*UpsertItemsRequest))
+		return srv.(CatalogServiceServer).BatchUpsertItems(ctx, req.(*BatchUpsertItemsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
-func _CatalogService_UpdateItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(UpdateItemsRequest)
+func _CatalogService_BatchUpdateItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchUpdateItemsRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(CatalogServiceServer).UpdateItems(ctx, in)
+		return srv.(CatalogServiceServer).BatchUpdateItems(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: CatalogService_UpdateItems_FullMethodName,
+		FullMethod: CatalogService_BatchUpdateItems_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(CatalogServiceServer).UpdateItems(ctx, req.(*UpdateItemsRequest))
+		return srv.(CatalogServiceServer).BatchUpdateItems(ctx, req.(*BatchUpdateItemsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
-func _CatalogService_DeleteItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(DeleteItemsRequest)
+func _CatalogService_BatchDeleteItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchDeleteItemsRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(CatalogServiceServer).DeleteItems(ctx, in)
+		return srv.(CatalogServiceServer).BatchDeleteItems(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: CatalogService_DeleteItems_FullMethodName,
+		FullMethod: CatalogService_BatchDeleteItems_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(CatalogServiceServer).DeleteItems(ctx, req.(*DeleteItemsRequest))
+		return srv.(CatalogServiceServer).BatchDeleteItems(ctx, req.(*BatchDeleteItemsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -938,16 +938,16 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _CatalogService_ListItems_Handler,
 		},
 		{
-			MethodName: "UpsertItems",
-			Handler:    _CatalogService_UpsertItems_Handler,
+			MethodName: "BatchUpsertItems",
+			Handler:    _CatalogService_BatchUpsertItems_Handler,
 		},
 		{
-			MethodName: "UpdateItems",
-			Handler:    _CatalogService_UpdateItems_Handler,
+			MethodName: "BatchUpdateItems",
+			Handler:    _CatalogService_BatchUpdateItems_Handler,
 		},
 		{
-			MethodName: "DeleteItems",
-			Handler:    _CatalogService_DeleteItems_Handler,
+			MethodName: "BatchDeleteItems",
+			Handler:    _CatalogService_BatchDeleteItems_Handler,
 		},
 		{
 			MethodName: "FacetItems",

@@ -496,10 +496,10 @@ type GeoRadius struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the payload field.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// The centre.
-	Centre *v1.GeoPoint `protobuf:"bytes,2,opt,name=centre,proto3" json:"centre,omitempty"`
+	// The middle of the circle.
+	Center *v1.GeoPoint `protobuf:"bytes,2,opt,name=center,proto3" json:"center,omitempty"`
 	// Radius in metres, greater than 0.
-	RadiusM       float64 `protobuf:"fixed64,3,opt,name=radius_m,json=radiusM,proto3" json:"radius_m,omitempty"`
+	RadiusMeters  float64 `protobuf:"fixed64,3,opt,name=radius_meters,json=radiusMeters,proto3" json:"radius_meters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -541,16 +541,16 @@ func (x *GeoRadius) GetField() string {
 	return ""
 }
 
-func (x *GeoRadius) GetCentre() *v1.GeoPoint {
+func (x *GeoRadius) GetCenter() *v1.GeoPoint {
 	if x != nil {
-		return x.Centre
+		return x.Center
 	}
 	return nil
 }
 
-func (x *GeoRadius) GetRadiusM() float64 {
+func (x *GeoRadius) GetRadiusMeters() float64 {
 	if x != nil {
-		return x.RadiusM
+		return x.RadiusMeters
 	}
 	return 0
 }
@@ -642,11 +642,11 @@ const file_cir_search_v1_filter_proto_rawDesc = "" +
 	"\x06Exists\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\"\"\n" +
 	"\x05HasId\x12\x19\n" +
-	"\bitem_ids\x18\x01 \x03(\tR\aitemIds\"m\n" +
+	"\bitem_ids\x18\x01 \x03(\tR\aitemIds\"w\n" +
 	"\tGeoRadius\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12/\n" +
-	"\x06centre\x18\x02 \x01(\v2\x17.cir.common.v1.GeoPointR\x06centre\x12\x19\n" +
-	"\bradius_m\x18\x03 \x01(\x01R\aradiusM\"5\n" +
+	"\x06center\x18\x02 \x01(\v2\x17.cir.common.v1.GeoPointR\x06center\x12#\n" +
+	"\rradius_meters\x18\x03 \x01(\x01R\fradiusMeters\"5\n" +
 	"\tMatchText\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04textB~\n" +
@@ -693,7 +693,7 @@ var file_cir_search_v1_filter_proto_depIdxs = []int32{
 	8,  // 12: cir.search.v1.Range.gte:type_name -> cir.common.v1.Value
 	8,  // 13: cir.search.v1.Range.lt:type_name -> cir.common.v1.Value
 	8,  // 14: cir.search.v1.Range.lte:type_name -> cir.common.v1.Value
-	9,  // 15: cir.search.v1.GeoRadius.centre:type_name -> cir.common.v1.GeoPoint
+	9,  // 15: cir.search.v1.GeoRadius.center:type_name -> cir.common.v1.GeoPoint
 	16, // [16:16] is the sub-list for method output_type
 	16, // [16:16] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name

@@ -28,27 +28,27 @@ const (
 type FeedbackMethod int32
 
 const (
-	// ROCCHIO.
+	// FEEDBACK_METHOD_ROCCHIO.
 	FeedbackMethod_FEEDBACK_METHOD_UNSPECIFIED FeedbackMethod = 0
 	// q + 0.75 mean(liked) - 0.15 mean(disliked), after Rocchio: q keeps its direction in the main.
-	FeedbackMethod_ROCCHIO FeedbackMethod = 1
+	FeedbackMethod_FEEDBACK_METHOD_ROCCHIO FeedbackMethod = 1
 	// The engine's recommendation by average vector, with q as one of the positives:
 	// p = mean(q, liked); p without disliked items, else p + (p - mean(disliked)). Many liked items
 	// outweigh q.
-	FeedbackMethod_RECOMMEND FeedbackMethod = 2
+	FeedbackMethod_FEEDBACK_METHOD_RECOMMEND FeedbackMethod = 2
 )
 
 // Enum value maps for FeedbackMethod.
 var (
 	FeedbackMethod_name = map[int32]string{
 		0: "FEEDBACK_METHOD_UNSPECIFIED",
-		1: "ROCCHIO",
-		2: "RECOMMEND",
+		1: "FEEDBACK_METHOD_ROCCHIO",
+		2: "FEEDBACK_METHOD_RECOMMEND",
 	}
 	FeedbackMethod_value = map[string]int32{
 		"FEEDBACK_METHOD_UNSPECIFIED": 0,
-		"ROCCHIO":                     1,
-		"RECOMMEND":                   2,
+		"FEEDBACK_METHOD_ROCCHIO":     1,
+		"FEEDBACK_METHOD_RECOMMEND":   2,
 	}
 )
 
@@ -86,34 +86,34 @@ const (
 	// Never sent.
 	TurnKind_TURN_KIND_UNSPECIFIED TurnKind = 0
 	// A text alone.
-	TurnKind_TEXT_ONLY TurnKind = 1
+	TurnKind_TURN_KIND_TEXT_ONLY TurnKind = 1
 	// A reference alone.
-	TurnKind_REFERENCE_ONLY TurnKind = 2
+	TurnKind_TURN_KIND_REFERENCE_ONLY TurnKind = 2
 	// A reference with a text, by the combiner.
-	TurnKind_COMPOSED TurnKind = 3
+	TurnKind_TURN_KIND_COMPOSED TurnKind = 3
 	// The previous composed query with a text, by the combiner.
-	TurnKind_CONTINUED TurnKind = 4
+	TurnKind_TURN_KIND_CONTINUED TurnKind = 4
 	// Feedback alone on the previous composed query.
-	TurnKind_FEEDBACK_ONLY TurnKind = 5
+	TurnKind_TURN_KIND_FEEDBACK_ONLY TurnKind = 5
 )
 
 // Enum value maps for TurnKind.
 var (
 	TurnKind_name = map[int32]string{
 		0: "TURN_KIND_UNSPECIFIED",
-		1: "TEXT_ONLY",
-		2: "REFERENCE_ONLY",
-		3: "COMPOSED",
-		4: "CONTINUED",
-		5: "FEEDBACK_ONLY",
+		1: "TURN_KIND_TEXT_ONLY",
+		2: "TURN_KIND_REFERENCE_ONLY",
+		3: "TURN_KIND_COMPOSED",
+		4: "TURN_KIND_CONTINUED",
+		5: "TURN_KIND_FEEDBACK_ONLY",
 	}
 	TurnKind_value = map[string]int32{
-		"TURN_KIND_UNSPECIFIED": 0,
-		"TEXT_ONLY":             1,
-		"REFERENCE_ONLY":        2,
-		"COMPOSED":              3,
-		"CONTINUED":             4,
-		"FEEDBACK_ONLY":         5,
+		"TURN_KIND_UNSPECIFIED":    0,
+		"TURN_KIND_TEXT_ONLY":      1,
+		"TURN_KIND_REFERENCE_ONLY": 2,
+		"TURN_KIND_COMPOSED":       3,
+		"TURN_KIND_CONTINUED":      4,
+		"TURN_KIND_FEEDBACK_ONLY":  5,
 	}
 )
 
@@ -307,7 +307,7 @@ type SearchLimits struct {
 	MaxFilterConditions uint32 `protobuf:"varint,6,opt,name=max_filter_conditions,json=maxFilterConditions,proto3" json:"max_filter_conditions,omitempty"`
 	// Liked plus disliked items, over all turns.
 	MaxFeedbackItems uint32 `protobuf:"varint,7,opt,name=max_feedback_items,json=maxFeedbackItems,proto3" json:"max_feedback_items,omitempty"`
-	// Items of one UpsertItems call, or of one message of ImportItems.
+	// Items of one BatchUpsertItems call, or of one message of ImportItems.
 	MaxWriteItems uint32 `protobuf:"varint,8,opt,name=max_write_items,json=maxWriteItems,proto3" json:"max_write_items,omitempty"`
 	// Bytes of one request message.
 	MaxMessageBytes uint64 `protobuf:"varint,9,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
@@ -657,21 +657,22 @@ func (x *Turn) GetTextWeight() float64 {
 // A query.
 type SearchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "catalogs/{catalog}".
-	Catalog string `protobuf:"bytes,1,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	// "catalogs/{catalog}", whose items are searched.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// 1 to `max_turns` turns, oldest first. To edit an earlier turn, send it changed.
 	Turns []*Turn `protobuf:"bytes,2,rep,name=turns,proto3" json:"turns,omitempty"`
 	// Combiner for turns with both reference and text, by a name that the combiner service lists, such as
 	// "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
-	// which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and item alone
-	// need no combiner.
+	// which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and
+	// item alone need no combiner.
 	Combiner string `protobuf:"bytes,3,opt,name=combiner,proto3" json:"combiner,omitempty"`
 	// Only items that pass. Default all.
 	Filter *Filter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused. A page has
-	// fewer, but at least one, where `max_page_bytes` are used up; `next_page_token` then leads to the next
-	// result of the ranking, so that none is lost. Only the last page has no token.
-	Limit int32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused, since a shorter
+	// ranking than asked for would look like all there is. A page has fewer, but at least one, where
+	// `max_page_bytes` are used up; `next_page_token` then leads to the next result of the ranking, so that none is
+	// lost. Only the last page has no token.
+	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before, with otherwise the same request; empty for the first.
 	// The token is bound to the query and to the version that the first page came from.
 	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -701,7 +702,7 @@ type SearchRequest struct {
 	// Version to search in place of the published one, "catalogs/{catalog}/versions/{version}", for
 	// reproducible results. Default empty: the published one.
 	PinnedVersion string `protobuf:"bytes,18,opt,name=pinned_version,json=pinnedVersion,proto3" json:"pinned_version,omitempty"`
-	// How liked and disliked items of all turns move the query. Default ROCCHIO.
+	// How liked and disliked items of all turns move the query. Default FEEDBACK_METHOD_ROCCHIO.
 	Feedback FeedbackMethod `protobuf:"varint,19,opt,name=feedback,proto3,enum=cir.search.v1.FeedbackMethod" json:"feedback,omitempty"`
 	// Say of each turn that the combiner took what image and text gave (`TurnExplanation.contribution`). Costs a
 	// further text for the embedder and two further rows in each call of the combiner. Default false.
@@ -743,9 +744,9 @@ func (*SearchRequest) Descriptor() ([]byte, []int) {
 	return file_cir_search_v1_search_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *SearchRequest) GetCatalog() string {
+func (x *SearchRequest) GetParent() string {
 	if x != nil {
-		return x.Catalog
+		return x.Parent
 	}
 	return ""
 }
@@ -771,9 +772,9 @@ func (x *SearchRequest) GetFilter() *Filter {
 	return nil
 }
 
-func (x *SearchRequest) GetLimit() int32 {
+func (x *SearchRequest) GetPageSize() int32 {
 	if x != nil {
-		return x.Limit
+		return x.PageSize
 	}
 	return 0
 }
@@ -1426,8 +1427,8 @@ type TurnExplanation struct {
 	TextTokens uint32 `protobuf:"varint,3,opt,name=text_tokens,json=textTokens,proto3" json:"text_tokens,omitempty"`
 	// Tokens of its beginning that the model read, where it was cut.
 	ReadTokens uint32 `protobuf:"varint,4,opt,name=read_tokens,json=readTokens,proto3" json:"read_tokens,omitempty"`
-	// What image and text gave, for COMPOSED and CONTINUED turns; only where asked for (`explain_turns`). Unset
-	// where neither moved the query, as over a catalog of one item.
+	// What image and text gave, for turns of TURN_KIND_COMPOSED and TURN_KIND_CONTINUED; only where asked for
+	// (`explain_turns`). Unset where neither moved the query, as over a catalog of one item.
 	Contribution  *TurnContribution `protobuf:"bytes,5,opt,name=contribution,proto3" json:"contribution,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1718,13 +1719,13 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x11disliked_item_ids\x18\x04 \x03(\tR\x0fdislikedItemIds\x12$\n" +
 	"\vtext_weight\x18\x05 \x01(\x01H\x00R\n" +
 	"textWeight\x88\x01\x01B\x0e\n" +
-	"\f_text_weight\"\xcf\x06\n" +
-	"\rSearchRequest\x12\x18\n" +
-	"\acatalog\x18\x01 \x01(\tR\acatalog\x12)\n" +
+	"\f_text_weight\"\xd4\x06\n" +
+	"\rSearchRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12)\n" +
 	"\x05turns\x18\x02 \x03(\v2\x13.cir.search.v1.TurnR\x05turns\x12\x1a\n" +
 	"\bcombiner\x18\x03 \x01(\tR\bcombiner\x12-\n" +
-	"\x06filter\x18\x04 \x01(\v2\x15.cir.search.v1.FilterR\x06filter\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x1d\n" +
+	"\x06filter\x18\x04 \x01(\v2\x15.cir.search.v1.FilterR\x06filter\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x06 \x01(\tR\tpageToken\x122\n" +
 	"\x12exclude_references\x18\a \x01(\bH\x00R\x11excludeReferences\x88\x01\x01\x12.\n" +
@@ -1808,18 +1809,18 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x06lookup\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06lookup\x123\n" +
 	"\acombine\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\acombine\x12/\n" +
 	"\x05store\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05store\x12/\n" +
-	"\x05total\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05total*M\n" +
+	"\x05total\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05total*m\n" +
 	"\x0eFeedbackMethod\x12\x1f\n" +
-	"\x1bFEEDBACK_METHOD_UNSPECIFIED\x10\x00\x12\v\n" +
-	"\aROCCHIO\x10\x01\x12\r\n" +
-	"\tRECOMMEND\x10\x02*x\n" +
+	"\x1bFEEDBACK_METHOD_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17FEEDBACK_METHOD_ROCCHIO\x10\x01\x12\x1d\n" +
+	"\x19FEEDBACK_METHOD_RECOMMEND\x10\x02*\xaa\x01\n" +
 	"\bTurnKind\x12\x19\n" +
-	"\x15TURN_KIND_UNSPECIFIED\x10\x00\x12\r\n" +
-	"\tTEXT_ONLY\x10\x01\x12\x12\n" +
-	"\x0eREFERENCE_ONLY\x10\x02\x12\f\n" +
-	"\bCOMPOSED\x10\x03\x12\r\n" +
-	"\tCONTINUED\x10\x04\x12\x11\n" +
-	"\rFEEDBACK_ONLY\x10\x052\x88\x02\n" +
+	"\x15TURN_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13TURN_KIND_TEXT_ONLY\x10\x01\x12\x1c\n" +
+	"\x18TURN_KIND_REFERENCE_ONLY\x10\x02\x12\x16\n" +
+	"\x12TURN_KIND_COMPOSED\x10\x03\x12\x17\n" +
+	"\x13TURN_KIND_CONTINUED\x10\x04\x12\x1b\n" +
+	"\x17TURN_KIND_FEEDBACK_ONLY\x10\x052\x88\x02\n" +
 	"\rSearchService\x12Z\n" +
 	"\rGetSearchInfo\x12#.cir.search.v1.GetSearchInfoRequest\x1a$.cir.search.v1.GetSearchInfoResponse\x12E\n" +
 	"\x06Search\x12\x1c.cir.search.v1.SearchRequest\x1a\x1d.cir.search.v1.SearchResponse\x12T\n" +

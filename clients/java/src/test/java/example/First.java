@@ -11,7 +11,7 @@ import java.nio.file.Path;
 public class First {
   public static void main(String[] args) throws Exception {
     try (var client = CirClient.connect("localhost:50050")) {
-      var query = SearchRequest.newBuilder().setCatalog(catalogName("shop")).setLimit(5)
+      var query = SearchRequest.newBuilder().setParent(catalogName("shop")).setPageSize(5)
           .addTurns(turn(image(Path.of("dress.jpg")), "in blue")).addTurns(turn("with stripes"))
           .setFilter(all(equal("kind", "dress"), below("price", 80.0)));
       for (var result : client.search(query.build()).getResultsList()) {

@@ -162,7 +162,7 @@ public final class CirClient implements AutoCloseable {
     return channel;
   }
 
-  /** The results of a query, best first, page after page as they are read; its limit is the size of a page. */
+  /** The results of a query, best first, page after page as they are read; its page size is that of each. */
   public Iterable<SearchResult> results(SearchRequest request) {
     return pages(request.getPageToken(), token -> {
       SearchResponse page = search(request.toBuilder().setPageToken(token).build());

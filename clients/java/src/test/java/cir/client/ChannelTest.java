@@ -287,14 +287,14 @@ class ChannelTest {
     Replica replica = start();
     replica.answer = request -> switch (request.getPageToken()) {
       case "" -> page(1, "second");
-      case "second" -> page(2, request.getCatalog());
+      case "second" -> page(2, request.getParent());
       default -> throw Status.INVALID_ARGUMENT.asRuntimeException();
     };
     CirClient client = clientOf(replica);
     List<Integer> ranks = new ArrayList<>();
     client.results(SearchRequest.getDefaultInstance()).forEach(result -> ranks.add(result.getRank()));
     assertEquals(List.of(1, 2), ranks);
-    var broken = client.results(SearchRequest.newBuilder().setCatalog("broken").build());
+    var broken = client.results(SearchRequest.newBuilder().setParent("broken").build());
     var failed = assertThrows(CirException.class, () -> broken.forEach(result -> ranks.add(result.getRank())));
     assertEquals(Status.Code.INVALID_ARGUMENT, failed.code());
     assertEquals(List.of(1, 2, 1, 2), ranks);

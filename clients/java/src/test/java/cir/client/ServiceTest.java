@@ -20,6 +20,7 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import cir.common.v1.ErrorReason;
 import cir.search.v1.BatchSearchRequest;
+import cir.search.v1.BatchUpsertItemsRequest;
 import cir.search.v1.CreateCatalogRequest;
 import cir.search.v1.CreateCatalogVersionRequest;
 import cir.search.v1.FieldType;
@@ -32,7 +33,6 @@ import cir.search.v1.SearchRequest;
 import cir.search.v1.SearchResult;
 import cir.search.v1.TurnExplanation;
 import cir.search.v1.TurnKind;
-import cir.search.v1.UpsertItemsRequest;
 import com.google.protobuf.ByteString;
 import io.grpc.Status;
 import java.io.IOException;
@@ -80,7 +80,7 @@ class ServiceTest {
   @Test
   void twoTurnsWithAFilter() throws IOException {
     var answer = client.search(SearchRequest.newBuilder()
-        .setCatalog(CATALOG)
+        .setParent(CATALOG)
         .addTurns(turn(image(images.resolve("red-dress.jpg")), "in blue"))
         .addTurns(turn("in green"))
         .setFilter(all(equal("kind", "dress"), below("price", 50), not(equal("colour", "red"))))
@@ -88,7 +88,7 @@ class ServiceTest {
     assertEquals(List.of("green-dress", "blue-dress"), ids(answer.getResultsList()));
     assertEquals(40L, fields(answer.getResults(0).getItem().getPayload()).get("price"));
     assertEquals(
-        List.of(TurnKind.COMPOSED, TurnKind.CONTINUED),
+        List.of(TurnKind.TURN_KIND_COMPOSED, TurnKind.TURN_KIND_CONTINUED),
         answer.getExplanation().getTurnsList().stream().map(TurnExplanation::getKind).toList());
   }
 
@@ -108,11 +108,11 @@ class ServiceTest {
   void refusalsNameReasonAndField() {
     var query = SearchRequest.newBuilder().addTurns(turn("a dress"));
     var failed = assertThrows(
-        CirException.class, () -> client.search(query.setCatalog(catalogName("missing")).build()));
+        CirException.class, () -> client.search(query.setParent(catalogName("missing")).build()));
     assertEquals(Status.Code.NOT_FOUND, failed.code());
     assertTrue(failed.is(ErrorReason.CATALOG_NOT_FOUND));
-    failed = assertThrows(CirException.class, () -> client.search(query.setCatalog(CATALOG).setLimit(-1).build()));
-    assertEquals(List.of("OUT_OF_RANGE", "limit"), List.of(failed.reason(), failed.field()));
+    failed = assertThrows(CirException.class, () -> client.search(query.setParent(CATALOG).setPageSize(-1).build()));
+    assertEquals(List.of("OUT_OF_RANGE", "page_size"), List.of(failed.reason(), failed.field()));
     assertFalse(failed.requestId().isEmpty());
   }
 
@@ -121,12 +121,12 @@ class ServiceTest {
     String id = "written by Java";
     var content = ByteString.copyFrom(Files.readAllBytes(images.resolve("red-dress.jpg")));
     var written = Item.newBuilder().setId(id).setPayload(payload(Map.of("kind", id, "price", 7)));
-    client.call(client.catalogs()::upsertItems, UpsertItemsRequest.newBuilder()
+    client.call(client.catalogs()::batchUpsertItems, BatchUpsertItemsRequest.newBuilder()
         .setParent(CATALOG)
         .addItems(ItemWrite.newBuilder().setItem(written).setContent(content))
         .build());
     var query = SearchRequest.newBuilder()
-        .setCatalog(CATALOG)
+        .setParent(CATALOG)
         .addTurns(turn(item(id), ""))
         .setFilter(all(equal("kind", id), above("price", 6)))
         .setExcludeReferences(false);
@@ -168,7 +168,7 @@ class ServiceTest {
   @Test
   void aCatalogIsMadeFromNothing() throws IOException, InterruptedException {
     var catalogs = client.catalogs();
-    var request = CreateCatalogRequest.newBuilder().setCatalogId("made-by-java").putSchema("number", FieldType.INTEGER);
+    var request = CreateCatalogRequest.newBuilder().setCatalogId("made-by-java").putSchema("number", FieldType.FIELD_TYPE_INTEGER);
     client.call(catalogs::createCatalog, request.build());
     var failed = assertThrows(CirException.class, () -> client.call(catalogs::createCatalog, request.build()));
     assertEquals(Status.Code.ALREADY_EXISTS, failed.code());
@@ -195,8 +195,8 @@ class ServiceTest {
         catalogs::publishCatalogVersion, PublishCatalogVersionRequest.newBuilder().setName(name).build());
     var query = SearchRequest.newBuilder().addTurns(turn("a dress"));
     var outcomes = client.call(client.searches()::batchSearch, BatchSearchRequest.newBuilder()
-        .addRequests(query.clone().setCatalog(parent).setFilter(all(atLeast("number", 5))))
-        .addRequests(query.clone().setCatalog(catalogName("missing")))
+        .addRequests(query.clone().setParent(parent).setFilter(all(atLeast("number", 5))))
+        .addRequests(query.clone().setParent(catalogName("missing")))
         .build()).getOutcomesList();
     assertEquals(10, outcomes.get(0).getResponse().getResultsCount());
     assertEquals(ErrorReason.CATALOG_NOT_FOUND, outcomes.get(1).getError().getReason());

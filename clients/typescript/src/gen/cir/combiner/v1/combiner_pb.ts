@@ -242,8 +242,8 @@ export type Combiner = Message<"cir.combiner.v1.Combiner"> & {
   needs: ComposerNeeds;
 
   /**
-   * Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is FEATURES and in an unusable
-   * one.
+   * Values of a word embedding that it gives (`ModelInfo.token_width`); 0 where `needs` is COMPOSER_NEEDS_FEATURES
+   * and in an unusable one.
    *
    * @generated from field: uint32 token_width = 9;
    */
@@ -294,7 +294,7 @@ export type CombineRequest = Message<"cir.combiner.v1.CombineRequest"> & {
   textWeight?: number | undefined;
 
   /**
-   * How to write the query vectors. Default: packed FLOAT32.
+   * How to write the query vectors. Default: packed VECTOR_TYPE_FLOAT32.
    *
    * @generated from field: cir.common.v1.VectorEncoding encoding = 5;
    */

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/common/v1/vectors.proto.
  */
 export const file_cir_common_v1_vectors: GenFile = /*@__PURE__*/
-  fileDesc("ChtjaXIvY29tbW9uL3YxL3ZlY3RvcnMucHJvdG8SDWNpci5jb21tb24udjEinQEKC1ZlY3RvckJhdGNoEgwKBGRhdGEYASABKAwSKAoFZHR5cGUYAiABKA4yGS5jaXIuY29tbW9uLnYxLlZlY3RvclR5cGUSEQoJZGltZW5zaW9uGAMgASgNEhkKEW1vZGVsX2ZpbmdlcnByaW50GAQgASgJEigKBHJvd3MYBSADKAsyGi5jaXIuY29tbW9uLnYxLkZsb2F0VmVjdG9yIh0KC0Zsb2F0VmVjdG9yEg4KBnZhbHVlcxgBIAMoAiJQCg5WZWN0b3JFbmNvZGluZxIoCgVkdHlwZRgBIAEoDjIZLmNpci5jb21tb24udjEuVmVjdG9yVHlwZRIUCgxwbGFpbl9mbG9hdHMYAiABKAgqQwoKVmVjdG9yVHlwZRIbChdWRUNUT1JfVFlQRV9VTlNQRUNJRklFRBAAEgsKB0ZMT0FUMzIQARILCgdGTE9BVDE2EAJCfwoNY2lyLmNvbW1vbi52MUIMVmVjdG9yc1Byb3RvUAFaPmNvbXBvc2VkLWltYWdlLXJldHJpZXZhbC9jbGllbnRzL2dvL2dlbi9jaXIvY29tbW9uL3YxO2NvbW1vbnYxqgINQ2lyLkNvbW1vbi5WMcoCDUNpclxDb21tb25cVjFiBnByb3RvMw");
+  fileDesc("ChtjaXIvY29tbW9uL3YxL3ZlY3RvcnMucHJvdG8SDWNpci5jb21tb24udjEinQEKC1ZlY3RvckJhdGNoEgwKBGRhdGEYASABKAwSKAoFZHR5cGUYAiABKA4yGS5jaXIuY29tbW9uLnYxLlZlY3RvclR5cGUSEQoJZGltZW5zaW9uGAMgASgNEhkKEW1vZGVsX2ZpbmdlcnByaW50GAQgASgJEigKBHJvd3MYBSADKAsyGi5jaXIuY29tbW9uLnYxLkZsb2F0VmVjdG9yIh0KC0Zsb2F0VmVjdG9yEg4KBnZhbHVlcxgBIAMoAiJQCg5WZWN0b3JFbmNvZGluZxIoCgVkdHlwZRgBIAEoDjIZLmNpci5jb21tb24udjEuVmVjdG9yVHlwZRIUCgxwbGFpbl9mbG9hdHMYAiABKAgqWwoKVmVjdG9yVHlwZRIbChdWRUNUT1JfVFlQRV9VTlNQRUNJRklFRBAAEhcKE1ZFQ1RPUl9UWVBFX0ZMT0FUMzIQARIXChNWRUNUT1JfVFlQRV9GTE9BVDE2EAJCfwoNY2lyLmNvbW1vbi52MUIMVmVjdG9yc1Byb3RvUAFaPmNvbXBvc2VkLWltYWdlLXJldHJpZXZhbC9jbGllbnRzL2dvL2dlbi9jaXIvY29tbW9uL3YxO2NvbW1vbnYxqgINQ2lyLkNvbW1vbi5WMcoCDUNpclxDb21tb25cVjFiBnByb3RvMw");
 
 /**
  * A batch of vectors of one model, row by row.
@@ -30,7 +30,7 @@ export type VectorBatch = Message<"cir.common.v1.VectorBatch"> & {
   data: Uint8Array;
 
   /**
-   * Type of the values in `data`. Unspecified means FLOAT32. Ignored where `rows` is used.
+   * Type of the values in `data`. Unspecified means VECTOR_TYPE_FLOAT32. Ignored where `rows` is used.
    *
    * @generated from field: cir.common.v1.VectorType dtype = 2;
    */
@@ -95,7 +95,7 @@ export const FloatVectorSchema: GenMessage<FloatVector> = /*@__PURE__*/
  */
 export type VectorEncoding = Message<"cir.common.v1.VectorEncoding"> & {
   /**
-   * Type of the packed matrix. Unspecified means FLOAT32.
+   * Type of the packed matrix. Unspecified means VECTOR_TYPE_FLOAT32.
    *
    * @generated from field: cir.common.v1.VectorType dtype = 1;
    */
@@ -123,23 +123,23 @@ export const VectorEncodingSchema: GenMessage<VectorEncoding> = /*@__PURE__*/
  */
 export enum VectorType {
   /**
-   * Same as FLOAT32.
+   * Same as VECTOR_TYPE_FLOAT32.
    *
    * @generated from enum value: VECTOR_TYPE_UNSPECIFIED = 0;
    */
-  VECTOR_TYPE_UNSPECIFIED = 0,
+  UNSPECIFIED = 0,
 
   /**
    * IEEE 754 binary32, little-endian.
    *
-   * @generated from enum value: FLOAT32 = 1;
+   * @generated from enum value: VECTOR_TYPE_FLOAT32 = 1;
    */
   FLOAT32 = 1,
 
   /**
    * IEEE 754 binary16, little-endian: half the size at a cosine error of at most 1e-4.
    *
-   * @generated from enum value: FLOAT16 = 2;
+   * @generated from enum value: VECTOR_TYPE_FLOAT16 = 2;
    */
   FLOAT16 = 2,
 }

@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/search/v1/catalog.proto.
  */
 export const file_cir_search_v1_catalog: GenFile = /*@__PURE__*/
-  fileDesc("ChtjaXIvc2VhcmNoL3YxL2NhdGFsb2cucHJvdG8SDWNpci5zZWFyY2gudjEiSQoHQ2F0YWxvZxIMCgRuYW1lGAEgASgJEjAKCXB1Ymxpc2hlZBgCIAEoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24imAQKDkNhdGFsb2dWZXJzaW9uEgwKBG5hbWUYASABKAkSKgoFc3RhdGUYAiABKA4yGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25TdGF0ZRISCgppdGVtX2NvdW50GAMgASgEEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtb2RlbF9maW5nZXJwcmludBgFIAEoCRIRCglkaW1lbnNpb24YBiABKA0SOQoGc2NoZW1hGAcgAygLMikuY2lyLnNlYXJjaC52MS5DYXRhbG9nVmVyc2lvbi5TY2hlbWFFbnRyeRI3CgVtb2RlbBgIIAMoCzIoLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24uTW9kZWxFbnRyeRIVCg1pbWFnZV9mb2xkZXJzGAkgAygJEisKBWluZGV4GAogASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEhkKDGltYWdlX2xlbmd0aBgLIAEoAUgAiAEBGkcKC1NjaGVtYUVudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ARosCgpNb2RlbEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDwoNX2ltYWdlX2xlbmd0aCLcAQoNSW5kZXhTZXR0aW5ncxIOCgZobnN3X20YASABKA0SGQoRaG5zd19lZl9jb25zdHJ1Y3QYAiABKA0SMQoMcXVhbnRpemF0aW9uGAMgASgOMhsuY2lyLnNlYXJjaC52MS5RdWFudGl6YXRpb24SFwoPdmVjdG9yc19vbl9kaXNrGAQgASgIEhcKD3BheWxvYWRfb25fZGlzaxgFIAEoCBIOCgZzaGFyZHMYBiABKA0SEAoIcmVwbGljYXMYByABKA0SGQoRd3JpdGVfY29uc2lzdGVuY3kYCCABKA0iNgoMVmVyc2lvbk1vZGVsEhMKC2ZpbmdlcnByaW50GAEgASgJEhEKCWRpbWVuc2lvbhgCIAEoDSJ4CgRJdGVtEgoKAmlkGAEgASgJEicKB3BheWxvYWQYAiABKAsyFi5jaXIuY29tbW9uLnYxLlBheWxvYWQSDQoFaW1hZ2UYAyABKAkSLAoIZmVhdHVyZXMYBCABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoIjwKE0xpc3RDYXRhbG9nc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWQoUTGlzdENhdGFsb2dzUmVzcG9uc2USKAoIY2F0YWxvZ3MYASADKAsyFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiEKEUdldENhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiUwoaTGlzdENhdGFsb2dWZXJzaW9uc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImcKG0xpc3RDYXRhbG9nVmVyc2lvbnNSZXNwb25zZRIvCgh2ZXJzaW9ucxgBIAMoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo0CChRDcmVhdGVDYXRhbG9nUmVxdWVzdBISCgpjYXRhbG9nX2lkGAEgASgJEj8KBnNjaGVtYRgCIAMoCzIvLmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QuU2NoZW1hRW50cnkSKwoFaW5kZXgYAyABKAsyHC5jaXIuc2VhcmNoLnYxLkluZGV4U2V0dGluZ3MSKgoFbW9kZWwYBCABKAsyGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25Nb2RlbBpHCgtTY2hlbWFFbnRyeRILCgNrZXkYASABKAkSJwoFdmFsdWUYAiABKA4yGC5jaXIuc2VhcmNoLnYxLkZpZWxkVHlwZToCOAEilwIKG0NyZWF0ZUNhdGFsb2dWZXJzaW9uUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSRgoGc2NoZW1hGAIgAygLMjYuY2lyLnNlYXJjaC52MS5DcmVhdGVDYXRhbG9nVmVyc2lvblJlcXVlc3QuU2NoZW1hRW50cnkSKwoFaW5kZXgYAyABKAsyHC5jaXIuc2VhcmNoLnYxLkluZGV4U2V0dGluZ3MSKgoFbW9kZWwYBCABKAsyGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25Nb2RlbBpHCgtTY2hlbWFFbnRyeRILCgNrZXkYASABKAkSJwoFdmFsdWUYAiABKA4yGC5jaXIuc2VhcmNoLnYxLkZpZWxkVHlwZToCOAEihgEKEkltcG9ydEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDQoFdG9rZW4YAiABKAkSEwoLZmlyc3RfaW5kZXgYAyABKAQSJwoFaXRlbXMYBCADKAsyGC5jaXIuc2VhcmNoLnYxLkl0ZW1Xcml0ZRITCgtrbm93bl9pbmRleBgFIAEoBCKMAQoTSW1wb3J0SXRlbXNSZXNwb25zZRISCgpuZXh0X2luZGV4GAEgASgEEg8KB3dyaXR0ZW4YAiABKAQSEAoIcmVqZWN0ZWQYAyABKAQSKAoGZXJyb3JzGAQgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISFAoMbGFzdF9pdGVtX2lkGAUgASgJImUKG0ZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKE2V4cGVjdGVkX2l0ZW1fY291bnQYAiABKARIAIgBAUIWChRfZXhwZWN0ZWRfaXRlbV9jb3VudCIqChpBYm9ydENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJIh0KG0Fib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZSK0AQoXQWRkQ2F0YWxvZ0ZpZWxkc1JlcXVlc3QSDAoEbmFtZRgBIAEoCRJCCgZmaWVsZHMYAiADKAsyMi5jaXIuc2VhcmNoLnYxLkFkZENhdGFsb2dGaWVsZHNSZXF1ZXN0LkZpZWxkc0VudHJ5GkcKC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ASJIChxQdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkSGgoSYWxsb3dfbW9kZWxfY2hhbmdlGAIgASgIIiYKFlJvbGxiYWNrQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSIrChtEZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIeChxEZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlIiQKFERlbGV0ZUNhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIjUKDkdldEl0ZW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSFQoNd2l0aF9mZWF0dXJlcxgCIAEoCCJPChRCYXRjaEdldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSFQoNd2l0aF9mZWF0dXJlcxgDIAEoCCJQChVCYXRjaEdldEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SEwoLbWlzc2luZ19pZHMYAiADKAkihwEKEExpc3RJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEhUKDXdpdGhfZmVhdHVyZXMYBSABKAgiUAoRTGlzdEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj8KCUl0ZW1Xcml0ZRIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg8KB2NvbnRlbnQYAiABKAwiTQoSVXBzZXJ0SXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRInCgVpdGVtcxgCIAMoCzIYLmNpci5zZWFyY2gudjEuSXRlbVdyaXRlIlAKE1Vwc2VydEl0ZW1zUmVzcG9uc2USDwoHd3JpdHRlbhgBIAEoDRIoCgZlcnJvcnMYAiADKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvciJ5ChJVcGRhdGVJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEiIKBWl0ZW1zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJQChNVcGRhdGVJdGVtc1Jlc3BvbnNlEg8KB3VwZGF0ZWQYASABKA0SKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3IidAoSRGVsZXRlSXRlbXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIQCghpdGVtX2lkcxgCIAMoCRIlCgZmaWx0ZXIYAyABKAsyFS5jaXIuc2VhcmNoLnYxLkZpbHRlchIVCg12YWxpZGF0ZV9vbmx5GAQgASgIIiYKE0RlbGV0ZUl0ZW1zUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoDSJpChFGYWNldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDgoGZmllbGRzGAIgAygJEg0KBWxpbWl0GAMgASgFEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyIjoKEkZhY2V0SXRlbXNSZXNwb25zZRIkCgZmYWNldHMYASADKAsyFC5jaXIuc2VhcmNoLnYxLkZhY2V0IkEKBUZhY2V0Eg0KBWZpZWxkGAEgASgJEikKBnZhbHVlcxgCIAMoCzIZLmNpci5zZWFyY2gudjEuRmFjZXRDb3VudCJACgpGYWNldENvdW50EiMKBXZhbHVlGAEgASgLMhQuY2lyLmNvbW1vbi52MS5WYWx1ZRINCgVjb3VudBgCIAEoBCqNAQoMUXVhbnRpemF0aW9uEhwKGFFVQU5USVpBVElPTl9VTlNQRUNJRklFRBAAEhUKEVFVQU5USVpBVElPTl9OT05FEAESFQoRUVVBTlRJWkFUSU9OX0lOVDgQAhIXChNRVUFOVElaQVRJT05fQklOQVJZEAMSGAoUUVVBTlRJWkFUSU9OX1BST0RVQ1QQBCpiCgxWZXJzaW9uU3RhdGUSHQoZVkVSU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEgwKCEJVSUxESU5HEAESCQoFUkVBRFkQAhINCglQVUJMSVNIRUQQAxILCgdSRVRJUkVEEAQqdwoJRmllbGRUeXBlEhoKFkZJRUxEX1RZUEVfVU5TUEVDSUZJRUQQABILCgdLRVlXT1JEEAESCwoHSU5URUdFUhACEgkKBUZMT0FUEAMSCAoEQk9PTBAEEgwKCERBVEVUSU1FEAUSBwoDR0VPEAYSCAoEVEVYVBAHMowOCg5DYXRhbG9nU2VydmljZRJXCgxMaXN0Q2F0YWxvZ3MSIi5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIy5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlEkYKCkdldENhdGFsb2cSIC5jaXIuc2VhcmNoLnYxLkdldENhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEmwKE0xpc3RDYXRhbG9nVmVyc2lvbnMSKS5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0GiouY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USTAoNQ3JlYXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSYQoUQ3JlYXRlQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SWAoLSW1wb3J0SXRlbXMSIS5jaXIuc2VhcmNoLnYxLkltcG9ydEl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuSW1wb3J0SXRlbXNSZXNwb25zZSgBMAESYQoURmluaXNoQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SbAoTQWJvcnRDYXRhbG9nVmVyc2lvbhIpLmNpci5zZWFyY2gudjEuQWJvcnRDYXRhbG9nVmVyc2lvblJlcXVlc3QaKi5jaXIuc2VhcmNoLnYxLkFib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZRJSChBBZGRDYXRhbG9nRmllbGRzEiYuY2lyLnNlYXJjaC52MS5BZGRDYXRhbG9nRmllbGRzUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJcChVQdWJsaXNoQ2F0YWxvZ1ZlcnNpb24SKy5jaXIuc2VhcmNoLnYxLlB1Ymxpc2hDYXRhbG9nVmVyc2lvblJlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSUAoPUm9sbGJhY2tDYXRhbG9nEiUuY2lyLnNlYXJjaC52MS5Sb2xsYmFja0NhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEm8KFERlbGV0ZUNhdGFsb2dWZXJzaW9uEiouY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QaKy5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dWZXJzaW9uUmVzcG9uc2USWgoNRGVsZXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZRI9CgdHZXRJdGVtEh0uY2lyLnNlYXJjaC52MS5HZXRJdGVtUmVxdWVzdBoTLmNpci5zZWFyY2gudjEuSXRlbRJaCg1CYXRjaEdldEl0ZW1zEiMuY2lyLnNlYXJjaC52MS5CYXRjaEdldEl0ZW1zUmVxdWVzdBokLmNpci5zZWFyY2gudjEuQmF0Y2hHZXRJdGVtc1Jlc3BvbnNlEk4KCUxpc3RJdGVtcxIfLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVxdWVzdBogLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVzcG9uc2USVAoLVXBzZXJ0SXRlbXMSIS5jaXIuc2VhcmNoLnYxLlVwc2VydEl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuVXBzZXJ0SXRlbXNSZXNwb25zZRJUCgtVcGRhdGVJdGVtcxIhLmNpci5zZWFyY2gudjEuVXBkYXRlSXRlbXNSZXF1ZXN0GiIuY2lyLnNlYXJjaC52MS5VcGRhdGVJdGVtc1Jlc3BvbnNlElQKC0RlbGV0ZUl0ZW1zEiEuY2lyLnNlYXJjaC52MS5EZWxldGVJdGVtc1JlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkRlbGV0ZUl0ZW1zUmVzcG9uc2USUQoKRmFjZXRJdGVtcxIgLmNpci5zZWFyY2gudjEuRmFjZXRJdGVtc1JlcXVlc3QaIS5jaXIuc2VhcmNoLnYxLkZhY2V0SXRlbXNSZXNwb25zZUJ/Cg1jaXIuc2VhcmNoLnYxQgxDYXRhbG9nUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_payload, file_cir_common_v1_vectors, file_cir_search_v1_filter, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChtjaXIvc2VhcmNoL3YxL2NhdGFsb2cucHJvdG8SDWNpci5zZWFyY2gudjEiSQoHQ2F0YWxvZxIMCgRuYW1lGAEgASgJEjAKCXB1Ymxpc2hlZBgCIAEoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24imAQKDkNhdGFsb2dWZXJzaW9uEgwKBG5hbWUYASABKAkSKgoFc3RhdGUYAiABKA4yGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25TdGF0ZRISCgppdGVtX2NvdW50GAMgASgEEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtb2RlbF9maW5nZXJwcmludBgFIAEoCRIRCglkaW1lbnNpb24YBiABKA0SOQoGc2NoZW1hGAcgAygLMikuY2lyLnNlYXJjaC52MS5DYXRhbG9nVmVyc2lvbi5TY2hlbWFFbnRyeRI3CgVtb2RlbBgIIAMoCzIoLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24uTW9kZWxFbnRyeRIVCg1pbWFnZV9mb2xkZXJzGAkgAygJEisKBWluZGV4GAogASgLMhwuY2lyLnNlYXJjaC52MS5JbmRleFNldHRpbmdzEhkKDGltYWdlX2xlbmd0aBgLIAEoAUgAiAEBGkcKC1NjaGVtYUVudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ARosCgpNb2RlbEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDwoNX2ltYWdlX2xlbmd0aCLcAQoNSW5kZXhTZXR0aW5ncxIOCgZobnN3X20YASABKA0SGQoRaG5zd19lZl9jb25zdHJ1Y3QYAiABKA0SMQoMcXVhbnRpemF0aW9uGAMgASgOMhsuY2lyLnNlYXJjaC52MS5RdWFudGl6YXRpb24SFwoPdmVjdG9yc19vbl9kaXNrGAQgASgIEhcKD3BheWxvYWRfb25fZGlzaxgFIAEoCBIOCgZzaGFyZHMYBiABKA0SEAoIcmVwbGljYXMYByABKA0SGQoRd3JpdGVfY29uc2lzdGVuY3kYCCABKA0iNgoMVmVyc2lvbk1vZGVsEhMKC2ZpbmdlcnByaW50GAEgASgJEhEKCWRpbWVuc2lvbhgCIAEoDSJ4CgRJdGVtEgoKAmlkGAEgASgJEicKB3BheWxvYWQYAiABKAsyFi5jaXIuY29tbW9uLnYxLlBheWxvYWQSDQoFaW1hZ2UYAyABKAkSLAoIZmVhdHVyZXMYBCABKAsyGi5jaXIuY29tbW9uLnYxLlZlY3RvckJhdGNoIjwKE0xpc3RDYXRhbG9nc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWQoUTGlzdENhdGFsb2dzUmVzcG9uc2USKAoIY2F0YWxvZ3MYASADKAsyFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiEKEUdldENhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiUwoaTGlzdENhdGFsb2dWZXJzaW9uc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImcKG0xpc3RDYXRhbG9nVmVyc2lvbnNSZXNwb25zZRIvCgh2ZXJzaW9ucxgBIAMoCzIdLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo0CChRDcmVhdGVDYXRhbG9nUmVxdWVzdBISCgpjYXRhbG9nX2lkGAEgASgJEj8KBnNjaGVtYRgCIAMoCzIvLmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QuU2NoZW1hRW50cnkSKwoFaW5kZXgYAyABKAsyHC5jaXIuc2VhcmNoLnYxLkluZGV4U2V0dGluZ3MSKgoFbW9kZWwYBCABKAsyGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25Nb2RlbBpHCgtTY2hlbWFFbnRyeRILCgNrZXkYASABKAkSJwoFdmFsdWUYAiABKA4yGC5jaXIuc2VhcmNoLnYxLkZpZWxkVHlwZToCOAEilwIKG0NyZWF0ZUNhdGFsb2dWZXJzaW9uUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSRgoGc2NoZW1hGAIgAygLMjYuY2lyLnNlYXJjaC52MS5DcmVhdGVDYXRhbG9nVmVyc2lvblJlcXVlc3QuU2NoZW1hRW50cnkSKwoFaW5kZXgYAyABKAsyHC5jaXIuc2VhcmNoLnYxLkluZGV4U2V0dGluZ3MSKgoFbW9kZWwYBCABKAsyGy5jaXIuc2VhcmNoLnYxLlZlcnNpb25Nb2RlbBpHCgtTY2hlbWFFbnRyeRILCgNrZXkYASABKAkSJwoFdmFsdWUYAiABKA4yGC5jaXIuc2VhcmNoLnYxLkZpZWxkVHlwZToCOAEihgEKEkltcG9ydEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDQoFdG9rZW4YAiABKAkSEwoLZmlyc3RfaW5kZXgYAyABKAQSJwoFaXRlbXMYBCADKAsyGC5jaXIuc2VhcmNoLnYxLkl0ZW1Xcml0ZRITCgtrbm93bl9pbmRleBgFIAEoBCKMAQoTSW1wb3J0SXRlbXNSZXNwb25zZRISCgpuZXh0X2luZGV4GAEgASgEEg8KB3dyaXR0ZW4YAiABKAQSEAoIcmVqZWN0ZWQYAyABKAQSKAoGZXJyb3JzGAQgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3ISFAoMbGFzdF9pdGVtX2lkGAUgASgJImUKG0ZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKE2V4cGVjdGVkX2l0ZW1fY291bnQYAiABKARIAIgBAUIWChRfZXhwZWN0ZWRfaXRlbV9jb3VudCIqChpBYm9ydENhdGFsb2dWZXJzaW9uUmVxdWVzdBIMCgRuYW1lGAEgASgJIh0KG0Fib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZSK0AQoXQWRkQ2F0YWxvZ0ZpZWxkc1JlcXVlc3QSDAoEbmFtZRgBIAEoCRJCCgZmaWVsZHMYAiADKAsyMi5jaXIuc2VhcmNoLnYxLkFkZENhdGFsb2dGaWVsZHNSZXF1ZXN0LkZpZWxkc0VudHJ5GkcKC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRInCgV2YWx1ZRgCIAEoDjIYLmNpci5zZWFyY2gudjEuRmllbGRUeXBlOgI4ASJIChxQdWJsaXNoQ2F0YWxvZ1ZlcnNpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkSGgoSYWxsb3dfbW9kZWxfY2hhbmdlGAIgASgIIiYKFlJvbGxiYWNrQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSIrChtEZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIeChxEZWxldGVDYXRhbG9nVmVyc2lvblJlc3BvbnNlIiQKFERlbGV0ZUNhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIjUKDkdldEl0ZW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSFQoNd2l0aF9mZWF0dXJlcxgCIAEoCCJPChRCYXRjaEdldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSFQoNd2l0aF9mZWF0dXJlcxgDIAEoCCJQChVCYXRjaEdldEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SEwoLbWlzc2luZ19pZHMYAiADKAkihwEKEExpc3RJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEhUKDXdpdGhfZmVhdHVyZXMYBSABKAgiUAoRTGlzdEl0ZW1zUmVzcG9uc2USIgoFaXRlbXMYASADKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj8KCUl0ZW1Xcml0ZRIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg8KB2NvbnRlbnQYAiABKAwiUgoXQmF0Y2hVcHNlcnRJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEicKBWl0ZW1zGAIgAygLMhguY2lyLnNlYXJjaC52MS5JdGVtV3JpdGUiVQoYQmF0Y2hVcHNlcnRJdGVtc1Jlc3BvbnNlEg8KB3dyaXR0ZW4YASABKA0SKAoGZXJyb3JzGAIgAygLMhguY2lyLmNvbW1vbi52MS5JdGVtRXJyb3IifgoXQmF0Y2hVcGRhdGVJdGVtc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEiIKBWl0ZW1zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5JdGVtEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJVChhCYXRjaFVwZGF0ZUl0ZW1zUmVzcG9uc2USDwoHdXBkYXRlZBgBIAEoDRIoCgZlcnJvcnMYAiADKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvciJ5ChdCYXRjaERlbGV0ZUl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkSJQoGZmlsdGVyGAMgASgLMhUuY2lyLnNlYXJjaC52MS5GaWx0ZXISFQoNdmFsaWRhdGVfb25seRgEIAEoCCIrChhCYXRjaERlbGV0ZUl0ZW1zUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoDSJpChFGYWNldEl0ZW1zUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDgoGZmllbGRzGAIgAygJEg0KBWxpbWl0GAMgASgFEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyIjoKEkZhY2V0SXRlbXNSZXNwb25zZRIkCgZmYWNldHMYASADKAsyFC5jaXIuc2VhcmNoLnYxLkZhY2V0IkEKBUZhY2V0Eg0KBWZpZWxkGAEgASgJEikKBnZhbHVlcxgCIAMoCzIZLmNpci5zZWFyY2gudjEuRmFjZXRDb3VudCJACgpGYWNldENvdW50EiMKBXZhbHVlGAEgASgLMhQuY2lyLmNvbW1vbi52MS5WYWx1ZRINCgVjb3VudBgCIAEoBCqNAQoMUXVhbnRpemF0aW9uEhwKGFFVQU5USVpBVElPTl9VTlNQRUNJRklFRBAAEhUKEVFVQU5USVpBVElPTl9OT05FEAESFQoRUVVBTlRJWkFUSU9OX0lOVDgQAhIXChNRVUFOVElaQVRJT05fQklOQVJZEAMSGAoUUVVBTlRJWkFUSU9OX1BST0RVQ1QQBCqaAQoMVmVyc2lvblN0YXRlEh0KGVZFUlNJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIaChZWRVJTSU9OX1NUQVRFX0JVSUxESU5HEAESFwoTVkVSU0lPTl9TVEFURV9SRUFEWRACEhsKF1ZFUlNJT05fU1RBVEVfUFVCTElTSEVEEAMSGQoVVkVSU0lPTl9TVEFURV9SRVRJUkVEEAQqxAEKCUZpZWxkVHlwZRIaChZGSUVMRF9UWVBFX1VOU1BFQ0lGSUVEEAASFgoSRklFTERfVFlQRV9LRVlXT1JEEAESFgoSRklFTERfVFlQRV9JTlRFR0VSEAISFAoQRklFTERfVFlQRV9GTE9BVBADEhMKD0ZJRUxEX1RZUEVfQk9PTBAEEhcKE0ZJRUxEX1RZUEVfREFURVRJTUUQBRISCg5GSUVMRF9UWVBFX0dFTxAGEhMKD0ZJRUxEX1RZUEVfVEVYVBAHMrkOCg5DYXRhbG9nU2VydmljZRJXCgxMaXN0Q2F0YWxvZ3MSIi5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIy5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlEkYKCkdldENhdGFsb2cSIC5jaXIuc2VhcmNoLnYxLkdldENhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEmwKE0xpc3RDYXRhbG9nVmVyc2lvbnMSKS5jaXIuc2VhcmNoLnYxLkxpc3RDYXRhbG9nVmVyc2lvbnNSZXF1ZXN0GiouY2lyLnNlYXJjaC52MS5MaXN0Q2F0YWxvZ1ZlcnNpb25zUmVzcG9uc2USTAoNQ3JlYXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSYQoUQ3JlYXRlQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkNyZWF0ZUNhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SWAoLSW1wb3J0SXRlbXMSIS5jaXIuc2VhcmNoLnYxLkltcG9ydEl0ZW1zUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuSW1wb3J0SXRlbXNSZXNwb25zZSgBMAESYQoURmluaXNoQ2F0YWxvZ1ZlcnNpb24SKi5jaXIuc2VhcmNoLnYxLkZpbmlzaENhdGFsb2dWZXJzaW9uUmVxdWVzdBodLmNpci5zZWFyY2gudjEuQ2F0YWxvZ1ZlcnNpb24SbAoTQWJvcnRDYXRhbG9nVmVyc2lvbhIpLmNpci5zZWFyY2gudjEuQWJvcnRDYXRhbG9nVmVyc2lvblJlcXVlc3QaKi5jaXIuc2VhcmNoLnYxLkFib3J0Q2F0YWxvZ1ZlcnNpb25SZXNwb25zZRJSChBBZGRDYXRhbG9nRmllbGRzEiYuY2lyLnNlYXJjaC52MS5BZGRDYXRhbG9nRmllbGRzUmVxdWVzdBoWLmNpci5zZWFyY2gudjEuQ2F0YWxvZxJcChVQdWJsaXNoQ2F0YWxvZ1ZlcnNpb24SKy5jaXIuc2VhcmNoLnYxLlB1Ymxpc2hDYXRhbG9nVmVyc2lvblJlcXVlc3QaFi5jaXIuc2VhcmNoLnYxLkNhdGFsb2cSUAoPUm9sbGJhY2tDYXRhbG9nEiUuY2lyLnNlYXJjaC52MS5Sb2xsYmFja0NhdGFsb2dSZXF1ZXN0GhYuY2lyLnNlYXJjaC52MS5DYXRhbG9nEm8KFERlbGV0ZUNhdGFsb2dWZXJzaW9uEiouY2lyLnNlYXJjaC52MS5EZWxldGVDYXRhbG9nVmVyc2lvblJlcXVlc3QaKy5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dWZXJzaW9uUmVzcG9uc2USWgoNRGVsZXRlQ2F0YWxvZxIjLmNpci5zZWFyY2gudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZRI9CgdHZXRJdGVtEh0uY2lyLnNlYXJjaC52MS5HZXRJdGVtUmVxdWVzdBoTLmNpci5zZWFyY2gudjEuSXRlbRJaCg1CYXRjaEdldEl0ZW1zEiMuY2lyLnNlYXJjaC52MS5CYXRjaEdldEl0ZW1zUmVxdWVzdBokLmNpci5zZWFyY2gudjEuQmF0Y2hHZXRJdGVtc1Jlc3BvbnNlEk4KCUxpc3RJdGVtcxIfLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVxdWVzdBogLmNpci5zZWFyY2gudjEuTGlzdEl0ZW1zUmVzcG9uc2USYwoQQmF0Y2hVcHNlcnRJdGVtcxImLmNpci5zZWFyY2gudjEuQmF0Y2hVcHNlcnRJdGVtc1JlcXVlc3QaJy5jaXIuc2VhcmNoLnYxLkJhdGNoVXBzZXJ0SXRlbXNSZXNwb25zZRJjChBCYXRjaFVwZGF0ZUl0ZW1zEiYuY2lyLnNlYXJjaC52MS5CYXRjaFVwZGF0ZUl0ZW1zUmVxdWVzdBonLmNpci5zZWFyY2gudjEuQmF0Y2hVcGRhdGVJdGVtc1Jlc3BvbnNlEmMKEEJhdGNoRGVsZXRlSXRlbXMSJi5jaXIuc2VhcmNoLnYxLkJhdGNoRGVsZXRlSXRlbXNSZXF1ZXN0GicuY2lyLnNlYXJjaC52MS5CYXRjaERlbGV0ZUl0ZW1zUmVzcG9uc2USUQoKRmFjZXRJdGVtcxIgLmNpci5zZWFyY2gudjEuRmFjZXRJdGVtc1JlcXVlc3QaIS5jaXIuc2VhcmNoLnYxLkZhY2V0SXRlbXNSZXNwb25zZUJ/Cg1jaXIuc2VhcmNoLnYxQgxDYXRhbG9nUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_payload, file_cir_common_v1_vectors, file_cir_search_v1_filter, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A named collection of items.
@@ -1031,9 +1031,9 @@ export const ItemWriteSchema: GenMessage<ItemWrite> = /*@__PURE__*/
 /**
  * Items to write.
  *
- * @generated from message cir.search.v1.UpsertItemsRequest
+ * @generated from message cir.search.v1.BatchUpsertItemsRequest
  */
-export type UpsertItemsRequest = Message<"cir.search.v1.UpsertItemsRequest"> & {
+export type BatchUpsertItemsRequest = Message<"cir.search.v1.BatchUpsertItemsRequest"> & {
   /**
    * "catalogs/{catalog}".
    *
@@ -1050,18 +1050,18 @@ export type UpsertItemsRequest = Message<"cir.search.v1.UpsertItemsRequest"> & {
 };
 
 /**
- * Describes the message cir.search.v1.UpsertItemsRequest.
- * Use `create(UpsertItemsRequestSchema)` to create a new message.
+ * Describes the message cir.search.v1.BatchUpsertItemsRequest.
+ * Use `create(BatchUpsertItemsRequestSchema)` to create a new message.
  */
-export const UpsertItemsRequestSchema: GenMessage<UpsertItemsRequest> = /*@__PURE__*/
+export const BatchUpsertItemsRequestSchema: GenMessage<BatchUpsertItemsRequest> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 30);
 
 /**
  * How the writing went.
  *
- * @generated from message cir.search.v1.UpsertItemsResponse
+ * @generated from message cir.search.v1.BatchUpsertItemsResponse
  */
-export type UpsertItemsResponse = Message<"cir.search.v1.UpsertItemsResponse"> & {
+export type BatchUpsertItemsResponse = Message<"cir.search.v1.BatchUpsertItemsResponse"> & {
   /**
    * Number of items written.
    *
@@ -1078,18 +1078,18 @@ export type UpsertItemsResponse = Message<"cir.search.v1.UpsertItemsResponse"> &
 };
 
 /**
- * Describes the message cir.search.v1.UpsertItemsResponse.
- * Use `create(UpsertItemsResponseSchema)` to create a new message.
+ * Describes the message cir.search.v1.BatchUpsertItemsResponse.
+ * Use `create(BatchUpsertItemsResponseSchema)` to create a new message.
  */
-export const UpsertItemsResponseSchema: GenMessage<UpsertItemsResponse> = /*@__PURE__*/
+export const BatchUpsertItemsResponseSchema: GenMessage<BatchUpsertItemsResponse> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 31);
 
 /**
  * Items to change.
  *
- * @generated from message cir.search.v1.UpdateItemsRequest
+ * @generated from message cir.search.v1.BatchUpdateItemsRequest
  */
-export type UpdateItemsRequest = Message<"cir.search.v1.UpdateItemsRequest"> & {
+export type BatchUpdateItemsRequest = Message<"cir.search.v1.BatchUpdateItemsRequest"> & {
   /**
    * "catalogs/{catalog}".
    *
@@ -1117,18 +1117,18 @@ export type UpdateItemsRequest = Message<"cir.search.v1.UpdateItemsRequest"> & {
 };
 
 /**
- * Describes the message cir.search.v1.UpdateItemsRequest.
- * Use `create(UpdateItemsRequestSchema)` to create a new message.
+ * Describes the message cir.search.v1.BatchUpdateItemsRequest.
+ * Use `create(BatchUpdateItemsRequestSchema)` to create a new message.
  */
-export const UpdateItemsRequestSchema: GenMessage<UpdateItemsRequest> = /*@__PURE__*/
+export const BatchUpdateItemsRequestSchema: GenMessage<BatchUpdateItemsRequest> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 32);
 
 /**
  * How the changing went.
  *
- * @generated from message cir.search.v1.UpdateItemsResponse
+ * @generated from message cir.search.v1.BatchUpdateItemsResponse
  */
-export type UpdateItemsResponse = Message<"cir.search.v1.UpdateItemsResponse"> & {
+export type BatchUpdateItemsResponse = Message<"cir.search.v1.BatchUpdateItemsResponse"> & {
   /**
    * Number of entries that were carried out.
    *
@@ -1145,18 +1145,18 @@ export type UpdateItemsResponse = Message<"cir.search.v1.UpdateItemsResponse"> &
 };
 
 /**
- * Describes the message cir.search.v1.UpdateItemsResponse.
- * Use `create(UpdateItemsResponseSchema)` to create a new message.
+ * Describes the message cir.search.v1.BatchUpdateItemsResponse.
+ * Use `create(BatchUpdateItemsResponseSchema)` to create a new message.
  */
-export const UpdateItemsResponseSchema: GenMessage<UpdateItemsResponse> = /*@__PURE__*/
+export const BatchUpdateItemsResponseSchema: GenMessage<BatchUpdateItemsResponse> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 33);
 
 /**
  * Items to delete: exactly one of `item_ids` and `filter`.
  *
- * @generated from message cir.search.v1.DeleteItemsRequest
+ * @generated from message cir.search.v1.BatchDeleteItemsRequest
  */
-export type DeleteItemsRequest = Message<"cir.search.v1.DeleteItemsRequest"> & {
+export type BatchDeleteItemsRequest = Message<"cir.search.v1.BatchDeleteItemsRequest"> & {
   /**
    * "catalogs/{catalog}".
    *
@@ -1187,18 +1187,18 @@ export type DeleteItemsRequest = Message<"cir.search.v1.DeleteItemsRequest"> & {
 };
 
 /**
- * Describes the message cir.search.v1.DeleteItemsRequest.
- * Use `create(DeleteItemsRequestSchema)` to create a new message.
+ * Describes the message cir.search.v1.BatchDeleteItemsRequest.
+ * Use `create(BatchDeleteItemsRequestSchema)` to create a new message.
  */
-export const DeleteItemsRequestSchema: GenMessage<DeleteItemsRequest> = /*@__PURE__*/
+export const BatchDeleteItemsRequestSchema: GenMessage<BatchDeleteItemsRequest> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 34);
 
 /**
  * How the deleting went.
  *
- * @generated from message cir.search.v1.DeleteItemsResponse
+ * @generated from message cir.search.v1.BatchDeleteItemsResponse
  */
-export type DeleteItemsResponse = Message<"cir.search.v1.DeleteItemsResponse"> & {
+export type BatchDeleteItemsResponse = Message<"cir.search.v1.BatchDeleteItemsResponse"> & {
   /**
    * Number of items that existed and are gone; with `validate_only`, that would be gone.
    *
@@ -1208,10 +1208,10 @@ export type DeleteItemsResponse = Message<"cir.search.v1.DeleteItemsResponse"> &
 };
 
 /**
- * Describes the message cir.search.v1.DeleteItemsResponse.
- * Use `create(DeleteItemsResponseSchema)` to create a new message.
+ * Describes the message cir.search.v1.BatchDeleteItemsResponse.
+ * Use `create(BatchDeleteItemsResponseSchema)` to create a new message.
  */
-export const DeleteItemsResponseSchema: GenMessage<DeleteItemsResponse> = /*@__PURE__*/
+export const BatchDeleteItemsResponseSchema: GenMessage<BatchDeleteItemsResponse> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_catalog, 35);
 
 /**
@@ -1235,7 +1235,7 @@ export type FacetItemsRequest = Message<"cir.search.v1.FacetItemsRequest"> & {
   fields: string[];
 
   /**
-   * Values for each field: 1 to 1000, 0 means 20; larger values are cut, negative ones refused.
+   * Values for each field: 1 to 1000, 0 means 20; larger values are cut, negative ones refused. No page follows.
    *
    * @generated from field: int32 limit = 3;
    */
@@ -1393,33 +1393,33 @@ export enum VersionState {
    *
    * @generated from enum value: VERSION_STATE_UNSPECIFIED = 0;
    */
-  VERSION_STATE_UNSPECIFIED = 0,
+  UNSPECIFIED = 0,
 
   /**
    * An indexer is writing it.
    *
-   * @generated from enum value: BUILDING = 1;
+   * @generated from enum value: VERSION_STATE_BUILDING = 1;
    */
   BUILDING = 1,
 
   /**
    * Complete, not yet published.
    *
-   * @generated from enum value: READY = 2;
+   * @generated from enum value: VERSION_STATE_READY = 2;
    */
   READY = 2,
 
   /**
    * The one that is searched.
    *
-   * @generated from enum value: PUBLISHED = 3;
+   * @generated from enum value: VERSION_STATE_PUBLISHED = 3;
    */
   PUBLISHED = 3,
 
   /**
    * Was published; a rollback can bring it back.
    *
-   * @generated from enum value: RETIRED = 4;
+   * @generated from enum value: VERSION_STATE_RETIRED = 4;
    */
   RETIRED = 4,
 }
@@ -1441,54 +1441,54 @@ export enum FieldType {
    *
    * @generated from enum value: FIELD_TYPE_UNSPECIFIED = 0;
    */
-  FIELD_TYPE_UNSPECIFIED = 0,
+  UNSPECIFIED = 0,
 
   /**
    * A string that is matched as a whole.
    *
-   * @generated from enum value: KEYWORD = 1;
+   * @generated from enum value: FIELD_TYPE_KEYWORD = 1;
    */
   KEYWORD = 1,
 
   /**
    * 64 bits, signed.
    *
-   * @generated from enum value: INTEGER = 2;
+   * @generated from enum value: FIELD_TYPE_INTEGER = 2;
    */
   INTEGER = 2,
 
   /**
    * Double precision.
    *
-   * @generated from enum value: FLOAT = 3;
+   * @generated from enum value: FIELD_TYPE_FLOAT = 3;
    */
   FLOAT = 3,
 
   /**
    * True or false.
    *
-   * @generated from enum value: BOOL = 4;
+   * @generated from enum value: FIELD_TYPE_BOOL = 4;
    */
   BOOL = 4,
 
   /**
    * A point in time.
    *
-   * @generated from enum value: DATETIME = 5;
+   * @generated from enum value: FIELD_TYPE_DATETIME = 5;
    */
   DATETIME = 5,
 
   /**
    * Latitude and longitude.
    *
-   * @generated from enum value: GEO = 6;
+   * @generated from enum value: FIELD_TYPE_GEO = 6;
    */
   GEO = 6,
 
   /**
    * A string that is matched word by word.
    *
-   * @generated from enum value: TEXT = 7;
+   * @generated from enum value: FIELD_TYPE_TEXT = 7;
    */
   TEXT = 7,
 }
@@ -1591,10 +1591,10 @@ export const CatalogService: GenService<{
     output: typeof ImportItemsResponseSchema;
   },
   /**
-   * Builds the indexes of a version and makes it READY to be published. Takes seconds to hours, by the number of
-   * items; where the call ends before, the work goes on, and the same call again waits for it. A version that is
-   * finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does not hold
-   * `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+   * Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
+   * hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
+   * it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
+   * not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
    *
    * @generated from rpc cir.search.v1.CatalogService.FinishCatalogVersion
    */
@@ -1618,8 +1618,8 @@ export const CatalogService: GenService<{
    * Adds payload fields to the schema of the published version: a new version with the same items, in which the
    * fields can be filtered and faceted, is built and published; a rollback takes the fields away again.
    * INVALID_ARGUMENT (FIELD_INVALID) where a field is there with another type, or an item holds a value of another
-   * type; then nothing is changed. UpsertItems, UpdateItems and DeleteItems are refused meanwhile with ABORTED
-   * (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
+   * type; then nothing is changed. BatchUpsertItems, BatchUpdateItems and BatchDeleteItems are refused meanwhile
+   * with ABORTED (WRITE_CONFLICT) by this service; where several services share a server, send none to the others.
    *
    * @generated from rpc cir.search.v1.CatalogService.AddCatalogFields
    */
@@ -1708,33 +1708,33 @@ export const CatalogService: GenService<{
    * exists is replaced. Bad items fail alone. Needs the embedder for items given as images:
    * UNAVAILABLE (EMBEDDER_UNAVAILABLE).
    *
-   * @generated from rpc cir.search.v1.CatalogService.UpsertItems
+   * @generated from rpc cir.search.v1.CatalogService.BatchUpsertItems
    */
-  upsertItems: {
+  batchUpsertItems: {
     methodKind: "unary";
-    input: typeof UpsertItemsRequestSchema;
-    output: typeof UpsertItemsResponseSchema;
+    input: typeof BatchUpsertItemsRequestSchema;
+    output: typeof BatchUpsertItemsResponseSchema;
   },
   /**
    * Changes payloads and image locations of items of the published version and leaves their vectors
-   * alone, so nothing is embedded (AIP-134). Items that do not exist fail alone (ITEM_NOT_FOUND).
+   * alone, so nothing is embedded (AIP-234). Items that do not exist fail alone (ITEM_NOT_FOUND).
    *
-   * @generated from rpc cir.search.v1.CatalogService.UpdateItems
+   * @generated from rpc cir.search.v1.CatalogService.BatchUpdateItems
    */
-  updateItems: {
+  batchUpdateItems: {
     methodKind: "unary";
-    input: typeof UpdateItemsRequestSchema;
-    output: typeof UpdateItemsResponseSchema;
+    input: typeof BatchUpdateItemsRequestSchema;
+    output: typeof BatchUpdateItemsResponseSchema;
   },
   /**
-   * Deletes items of the published version, by id or by filter.
+   * Deletes items of the published version, by id (AIP-235) or by filter (AIP-165).
    *
-   * @generated from rpc cir.search.v1.CatalogService.DeleteItems
+   * @generated from rpc cir.search.v1.CatalogService.BatchDeleteItems
    */
-  deleteItems: {
+  batchDeleteItems: {
     methodKind: "unary";
-    input: typeof DeleteItemsRequestSchema;
-    output: typeof DeleteItemsResponseSchema;
+    input: typeof BatchDeleteItemsRequestSchema;
+    output: typeof BatchDeleteItemsResponseSchema;
   },
   /**
    * The commonest values of payload fields among the items that pass a filter.

@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cir/search/v1/search.proto.
  */
 export const file_cir_search_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChpjaXIvc2VhcmNoL3YxL3NlYXJjaC5wcm90bxINY2lyLnNlYXJjaC52MSIWChRHZXRTZWFyY2hJbmZvUmVxdWVzdCK4AwoVR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEisKBmxpbWl0cxgBIAEoCzIbLmNpci5zZWFyY2gudjEuU2VhcmNoTGltaXRzEicKBW1vZGVsGAIgASgLMhguY2lyLmNvbW1vbi52MS5Nb2RlbEluZm8SEQoJY29tYmluZXJzGAMgAygJEkwKDGRlcGVuZGVuY2llcxgEIAMoCzI2LmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlLkRlcGVuZGVuY2llc0VudHJ5Ej4KBXN0b3JlGAUgAygLMi8uY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVzcG9uc2UuU3RvcmVFbnRyeRIYChBkZWZhdWx0X2NvbWJpbmVyGAYgASgJEg8KB3ZlcnNpb24YByABKAkSGgoSd2VpZ2h0ZWRfY29tYmluZXJzGAggAygJGjMKEURlcGVuZGVuY2llc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLAoKU3RvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqEDCgxTZWFyY2hMaW1pdHMSEQoJbWF4X3R1cm5zGAEgASgNEhsKE21heF90ZXh0X2NoYXJhY3RlcnMYAiABKA0SFwoPbWF4X2ltYWdlX2J5dGVzGAMgASgEEhMKC21heF9yZXN1bHRzGAQgASgNEhkKEW1heF9yZXN1bHRfd2luZG93GAUgASgNEh0KFW1heF9maWx0ZXJfY29uZGl0aW9ucxgGIAEoDRIaChJtYXhfZmVlZGJhY2tfaXRlbXMYByABKA0SFwoPbWF4X3dyaXRlX2l0ZW1zGAggASgNEhkKEW1heF9tZXNzYWdlX2J5dGVzGAkgASgEEhwKFG1heF9jb25jdXJyZW50X2NhbGxzGAogASgNEhYKDm1heF9wYWdlX2J5dGVzGAsgASgEEhkKEW1heF9wYXlsb2FkX2J5dGVzGAwgASgEEhkKEW1heF9tZXNzYWdlX3BhcnRzGA0gASgNEiIKGm1heF9maWx0ZXJfdGV4dF9jaGFyYWN0ZXJzGA4gASgNEhkKEW1heF9iYXRjaF9xdWVyaWVzGA8gASgNImkKCVJlZmVyZW5jZRIPCgVpbWFnZRgBIAEoDEgAEhEKB2l0ZW1faWQYAiABKAlIABIuCghmZWF0dXJlcxgDIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2hIAEIICgZzb3VyY2UingEKBFR1cm4SKwoJcmVmZXJlbmNlGAEgASgLMhguY2lyLnNlYXJjaC52MS5SZWZlcmVuY2USDAoEdGV4dBgCIAEoCRIWCg5saWtlZF9pdGVtX2lkcxgDIAMoCRIZChFkaXNsaWtlZF9pdGVtX2lkcxgEIAMoCRIYCgt0ZXh0X3dlaWdodBgFIAEoAUgAiAEBQg4KDF90ZXh0X3dlaWdodCLXBAoNU2VhcmNoUmVxdWVzdBIPCgdjYXRhbG9nGAEgASgJEiIKBXR1cm5zGAIgAygLMhMuY2lyLnNlYXJjaC52MS5UdXJuEhAKCGNvbWJpbmVyGAMgASgJEiUKBmZpbHRlchgEIAEoCzIVLmNpci5zZWFyY2gudjEuRmlsdGVyEg0KBWxpbWl0GAUgASgFEhIKCnBhZ2VfdG9rZW4YBiABKAkSHwoSZXhjbHVkZV9yZWZlcmVuY2VzGAcgASgISACIAQESHQoQZXhjbHVkZV9kaXNsaWtlZBgIIAEoCEgBiAEBEhgKEGV4Y2x1ZGVfaXRlbV9pZHMYCSADKAkSHAoPc2NvcmVfdGhyZXNob2xkGAogASgBSAKIAQESDQoFZXhhY3QYCyABKAgSCgoCZWYYDCABKAUSEQoJZGl2ZXJzaXR5GA0gASgBEhAKCGdyb3VwX2J5GA4gASgJEhIKCmdyb3VwX3NpemUYDyABKAUSFQoNd2l0aF9mZWF0dXJlcxgQIAEoCBIZChF3aXRoX3F1ZXJ5X3ZlY3RvchgRIAEoCBIWCg5waW5uZWRfdmVyc2lvbhgSIAEoCRIvCghmZWVkYmFjaxgTIAEoDjIdLmNpci5zZWFyY2gudjEuRmVlZGJhY2tNZXRob2QSFQoNZXhwbGFpbl90dXJucxgUIAEoCBIXCg9leHBsYWluX3Jlc3VsdHMYFSABKAhCFQoTX2V4Y2x1ZGVfcmVmZXJlbmNlc0ITChFfZXhjbHVkZV9kaXNsaWtlZEISChBfc2NvcmVfdGhyZXNob2xkIu8BCg5TZWFyY2hSZXNwb25zZRIsCgdyZXN1bHRzGAEgAygLMhsuY2lyLnNlYXJjaC52MS5TZWFyY2hSZXN1bHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEjUKC2V4cGxhbmF0aW9uGAMgASgLMiAuY2lyLnNlYXJjaC52MS5TZWFyY2hFeHBsYW5hdGlvbhItCgd0aW1pbmdzGAQgASgLMhwuY2lyLnNlYXJjaC52MS5TZWFyY2hUaW1pbmdzEjAKDHF1ZXJ5X3ZlY3RvchgFIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2giRAoSQmF0Y2hTZWFyY2hSZXF1ZXN0Ei4KCHJlcXVlc3RzGAEgAygLMhwuY2lyLnNlYXJjaC52MS5TZWFyY2hSZXF1ZXN0IkoKE0JhdGNoU2VhcmNoUmVzcG9uc2USMwoIb3V0Y29tZXMYASADKAsyIS5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoT3V0Y29tZSJ9ChJCYXRjaFNlYXJjaE91dGNvbWUSMQoIcmVzcG9uc2UYASABKAsyHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlSAASKQoFZXJyb3IYAiABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQgkKB291dGNvbWUihQEKDFNlYXJjaFJlc3VsdBIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg0KBXNjb3JlGAIgASgBEgwKBHJhbmsYAyABKA0SNQoLZXhwbGFuYXRpb24YBCABKAsyIC5jaXIuc2VhcmNoLnYxLlJlc3VsdEV4cGxhbmF0aW9uIqYBChFSZXN1bHRFeHBsYW5hdGlvbhIcCg90ZXh0X3NpbWlsYXJpdHkYASABKAFIAIgBARIdChBpbWFnZV9zaW1pbGFyaXR5GAIgASgBSAGIAQESFgoOY2hhbmdlZF9maWVsZHMYAyADKAkSEwoLa2VwdF9maWVsZHMYBCADKAlCEgoQX3RleHRfc2ltaWxhcml0eUITChFfaW1hZ2Vfc2ltaWxhcml0eSKaAgoRU2VhcmNoRXhwbGFuYXRpb24SLQoFdHVybnMYASADKAsyHi5jaXIuc2VhcmNoLnYxLlR1cm5FeHBsYW5hdGlvbhIQCghjb21iaW5lchgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhkKEW1vZGVsX2ZpbmdlcnByaW50GAQgASgJEg0KBWV4YWN0GAUgASgIEhwKD3VuaW5kZXhlZF9pdGVtcxgGIAEoBEgAiAEBEi8KCGZlZWRiYWNrGAcgASgOMh0uY2lyLnNlYXJjaC52MS5GZWVkYmFja01ldGhvZBImCglyZWZlcmVuY2UYCCABKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW1CEgoQX3VuaW5kZXhlZF9pdGVtcyLJAQoPVHVybkV4cGxhbmF0aW9uEiUKBGtpbmQYASABKA4yFy5jaXIuc2VhcmNoLnYxLlR1cm5LaW5kEhsKDm5ldHdvcmtfbGFtYmRhGAIgASgBSACIAQESEwoLdGV4dF90b2tlbnMYAyABKA0SEwoLcmVhZF90b2tlbnMYBCABKA0SNQoMY29udHJpYnV0aW9uGAUgASgLMh8uY2lyLnNlYXJjaC52MS5UdXJuQ29udHJpYnV0aW9uQhEKD19uZXR3b3JrX2xhbWJkYSJqChBUdXJuQ29udHJpYnV0aW9uEhIKCnRleHRfbW92ZWQYASABKAESEwoLaW1hZ2VfbW92ZWQYAiABKAESEgoKdGV4dF9zaGFyZRgDIAEoARIZChF0ZXh0X21vdmVkX2xpdHRsZRgEIAEoCCKbAgoNU2VhcmNoVGltaW5ncxIuCgtlbWJlZF90ZXh0cxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbWJlZF9pbWFnZXMYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbG9va3VwGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2NvbWJpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3RvcmUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qTQoORmVlZGJhY2tNZXRob2QSHwobRkVFREJBQ0tfTUVUSE9EX1VOU1BFQ0lGSUVEEAASCwoHUk9DQ0hJTxABEg0KCVJFQ09NTUVORBACKngKCFR1cm5LaW5kEhkKFVRVUk5fS0lORF9VTlNQRUNJRklFRBAAEg0KCVRFWFRfT05MWRABEhIKDlJFRkVSRU5DRV9PTkxZEAISDAoIQ09NUE9TRUQQAxINCglDT05USU5VRUQQBBIRCg1GRUVEQkFDS19PTkxZEAUyiAIKDVNlYXJjaFNlcnZpY2USWgoNR2V0U2VhcmNoSW5mbxIjLmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1JlcXVlc3QaJC5jaXIuc2VhcmNoLnYxLkdldFNlYXJjaEluZm9SZXNwb25zZRJFCgZTZWFyY2gSHC5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlcXVlc3QaHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlElQKC0JhdGNoU2VhcmNoEiEuY2lyLnNlYXJjaC52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIi5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2VCfgoNY2lyLnNlYXJjaC52MUILU2VhcmNoUHJvdG9QAVo+Y29tcG9zZWQtaW1hZ2UtcmV0cmlldmFsL2NsaWVudHMvZ28vZ2VuL2Npci9zZWFyY2gvdjE7c2VhcmNodjGqAg1DaXIuU2VhcmNoLlYxygINQ2lyXFNlYXJjaFxWMWIGcHJvdG8z", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_cir_search_v1_catalog, file_cir_search_v1_filter, file_google_protobuf_duration]);
+  fileDesc("ChpjaXIvc2VhcmNoL3YxL3NlYXJjaC5wcm90bxINY2lyLnNlYXJjaC52MSIWChRHZXRTZWFyY2hJbmZvUmVxdWVzdCK4AwoVR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEisKBmxpbWl0cxgBIAEoCzIbLmNpci5zZWFyY2gudjEuU2VhcmNoTGltaXRzEicKBW1vZGVsGAIgASgLMhguY2lyLmNvbW1vbi52MS5Nb2RlbEluZm8SEQoJY29tYmluZXJzGAMgAygJEkwKDGRlcGVuZGVuY2llcxgEIAMoCzI2LmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlLkRlcGVuZGVuY2llc0VudHJ5Ej4KBXN0b3JlGAUgAygLMi8uY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVzcG9uc2UuU3RvcmVFbnRyeRIYChBkZWZhdWx0X2NvbWJpbmVyGAYgASgJEg8KB3ZlcnNpb24YByABKAkSGgoSd2VpZ2h0ZWRfY29tYmluZXJzGAggAygJGjMKEURlcGVuZGVuY2llc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLAoKU3RvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqEDCgxTZWFyY2hMaW1pdHMSEQoJbWF4X3R1cm5zGAEgASgNEhsKE21heF90ZXh0X2NoYXJhY3RlcnMYAiABKA0SFwoPbWF4X2ltYWdlX2J5dGVzGAMgASgEEhMKC21heF9yZXN1bHRzGAQgASgNEhkKEW1heF9yZXN1bHRfd2luZG93GAUgASgNEh0KFW1heF9maWx0ZXJfY29uZGl0aW9ucxgGIAEoDRIaChJtYXhfZmVlZGJhY2tfaXRlbXMYByABKA0SFwoPbWF4X3dyaXRlX2l0ZW1zGAggASgNEhkKEW1heF9tZXNzYWdlX2J5dGVzGAkgASgEEhwKFG1heF9jb25jdXJyZW50X2NhbGxzGAogASgNEhYKDm1heF9wYWdlX2J5dGVzGAsgASgEEhkKEW1heF9wYXlsb2FkX2J5dGVzGAwgASgEEhkKEW1heF9tZXNzYWdlX3BhcnRzGA0gASgNEiIKGm1heF9maWx0ZXJfdGV4dF9jaGFyYWN0ZXJzGA4gASgNEhkKEW1heF9iYXRjaF9xdWVyaWVzGA8gASgNImkKCVJlZmVyZW5jZRIPCgVpbWFnZRgBIAEoDEgAEhEKB2l0ZW1faWQYAiABKAlIABIuCghmZWF0dXJlcxgDIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2hIAEIICgZzb3VyY2UingEKBFR1cm4SKwoJcmVmZXJlbmNlGAEgASgLMhguY2lyLnNlYXJjaC52MS5SZWZlcmVuY2USDAoEdGV4dBgCIAEoCRIWCg5saWtlZF9pdGVtX2lkcxgDIAMoCRIZChFkaXNsaWtlZF9pdGVtX2lkcxgEIAMoCRIYCgt0ZXh0X3dlaWdodBgFIAEoAUgAiAEBQg4KDF90ZXh0X3dlaWdodCLaBAoNU2VhcmNoUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSIgoFdHVybnMYAiADKAsyEy5jaXIuc2VhcmNoLnYxLlR1cm4SEAoIY29tYmluZXIYAyABKAkSJQoGZmlsdGVyGAQgASgLMhUuY2lyLnNlYXJjaC52MS5GaWx0ZXISEQoJcGFnZV9zaXplGAUgASgFEhIKCnBhZ2VfdG9rZW4YBiABKAkSHwoSZXhjbHVkZV9yZWZlcmVuY2VzGAcgASgISACIAQESHQoQZXhjbHVkZV9kaXNsaWtlZBgIIAEoCEgBiAEBEhgKEGV4Y2x1ZGVfaXRlbV9pZHMYCSADKAkSHAoPc2NvcmVfdGhyZXNob2xkGAogASgBSAKIAQESDQoFZXhhY3QYCyABKAgSCgoCZWYYDCABKAUSEQoJZGl2ZXJzaXR5GA0gASgBEhAKCGdyb3VwX2J5GA4gASgJEhIKCmdyb3VwX3NpemUYDyABKAUSFQoNd2l0aF9mZWF0dXJlcxgQIAEoCBIZChF3aXRoX3F1ZXJ5X3ZlY3RvchgRIAEoCBIWCg5waW5uZWRfdmVyc2lvbhgSIAEoCRIvCghmZWVkYmFjaxgTIAEoDjIdLmNpci5zZWFyY2gudjEuRmVlZGJhY2tNZXRob2QSFQoNZXhwbGFpbl90dXJucxgUIAEoCBIXCg9leHBsYWluX3Jlc3VsdHMYFSABKAhCFQoTX2V4Y2x1ZGVfcmVmZXJlbmNlc0ITChFfZXhjbHVkZV9kaXNsaWtlZEISChBfc2NvcmVfdGhyZXNob2xkIu8BCg5TZWFyY2hSZXNwb25zZRIsCgdyZXN1bHRzGAEgAygLMhsuY2lyLnNlYXJjaC52MS5TZWFyY2hSZXN1bHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEjUKC2V4cGxhbmF0aW9uGAMgASgLMiAuY2lyLnNlYXJjaC52MS5TZWFyY2hFeHBsYW5hdGlvbhItCgd0aW1pbmdzGAQgASgLMhwuY2lyLnNlYXJjaC52MS5TZWFyY2hUaW1pbmdzEjAKDHF1ZXJ5X3ZlY3RvchgFIAEoCzIaLmNpci5jb21tb24udjEuVmVjdG9yQmF0Y2giRAoSQmF0Y2hTZWFyY2hSZXF1ZXN0Ei4KCHJlcXVlc3RzGAEgAygLMhwuY2lyLnNlYXJjaC52MS5TZWFyY2hSZXF1ZXN0IkoKE0JhdGNoU2VhcmNoUmVzcG9uc2USMwoIb3V0Y29tZXMYASADKAsyIS5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoT3V0Y29tZSJ9ChJCYXRjaFNlYXJjaE91dGNvbWUSMQoIcmVzcG9uc2UYASABKAsyHS5jaXIuc2VhcmNoLnYxLlNlYXJjaFJlc3BvbnNlSAASKQoFZXJyb3IYAiABKAsyGC5jaXIuY29tbW9uLnYxLkl0ZW1FcnJvckgAQgkKB291dGNvbWUihQEKDFNlYXJjaFJlc3VsdBIhCgRpdGVtGAEgASgLMhMuY2lyLnNlYXJjaC52MS5JdGVtEg0KBXNjb3JlGAIgASgBEgwKBHJhbmsYAyABKA0SNQoLZXhwbGFuYXRpb24YBCABKAsyIC5jaXIuc2VhcmNoLnYxLlJlc3VsdEV4cGxhbmF0aW9uIqYBChFSZXN1bHRFeHBsYW5hdGlvbhIcCg90ZXh0X3NpbWlsYXJpdHkYASABKAFIAIgBARIdChBpbWFnZV9zaW1pbGFyaXR5GAIgASgBSAGIAQESFgoOY2hhbmdlZF9maWVsZHMYAyADKAkSEwoLa2VwdF9maWVsZHMYBCADKAlCEgoQX3RleHRfc2ltaWxhcml0eUITChFfaW1hZ2Vfc2ltaWxhcml0eSKaAgoRU2VhcmNoRXhwbGFuYXRpb24SLQoFdHVybnMYASADKAsyHi5jaXIuc2VhcmNoLnYxLlR1cm5FeHBsYW5hdGlvbhIQCghjb21iaW5lchgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhkKEW1vZGVsX2ZpbmdlcnByaW50GAQgASgJEg0KBWV4YWN0GAUgASgIEhwKD3VuaW5kZXhlZF9pdGVtcxgGIAEoBEgAiAEBEi8KCGZlZWRiYWNrGAcgASgOMh0uY2lyLnNlYXJjaC52MS5GZWVkYmFja01ldGhvZBImCglyZWZlcmVuY2UYCCABKAsyEy5jaXIuc2VhcmNoLnYxLkl0ZW1CEgoQX3VuaW5kZXhlZF9pdGVtcyLJAQoPVHVybkV4cGxhbmF0aW9uEiUKBGtpbmQYASABKA4yFy5jaXIuc2VhcmNoLnYxLlR1cm5LaW5kEhsKDm5ldHdvcmtfbGFtYmRhGAIgASgBSACIAQESEwoLdGV4dF90b2tlbnMYAyABKA0SEwoLcmVhZF90b2tlbnMYBCABKA0SNQoMY29udHJpYnV0aW9uGAUgASgLMh8uY2lyLnNlYXJjaC52MS5UdXJuQ29udHJpYnV0aW9uQhEKD19uZXR3b3JrX2xhbWJkYSJqChBUdXJuQ29udHJpYnV0aW9uEhIKCnRleHRfbW92ZWQYASABKAESEwoLaW1hZ2VfbW92ZWQYAiABKAESEgoKdGV4dF9zaGFyZRgDIAEoARIZChF0ZXh0X21vdmVkX2xpdHRsZRgEIAEoCCKbAgoNU2VhcmNoVGltaW5ncxIuCgtlbWJlZF90ZXh0cxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbWJlZF9pbWFnZXMYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbG9va3VwGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2NvbWJpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3RvcmUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qbQoORmVlZGJhY2tNZXRob2QSHwobRkVFREJBQ0tfTUVUSE9EX1VOU1BFQ0lGSUVEEAASGwoXRkVFREJBQ0tfTUVUSE9EX1JPQ0NISU8QARIdChlGRUVEQkFDS19NRVRIT0RfUkVDT01NRU5EEAIqqgEKCFR1cm5LaW5kEhkKFVRVUk5fS0lORF9VTlNQRUNJRklFRBAAEhcKE1RVUk5fS0lORF9URVhUX09OTFkQARIcChhUVVJOX0tJTkRfUkVGRVJFTkNFX09OTFkQAhIWChJUVVJOX0tJTkRfQ09NUE9TRUQQAxIXChNUVVJOX0tJTkRfQ09OVElOVUVEEAQSGwoXVFVSTl9LSU5EX0ZFRURCQUNLX09OTFkQBTKIAgoNU2VhcmNoU2VydmljZRJaCg1HZXRTZWFyY2hJbmZvEiMuY2lyLnNlYXJjaC52MS5HZXRTZWFyY2hJbmZvUmVxdWVzdBokLmNpci5zZWFyY2gudjEuR2V0U2VhcmNoSW5mb1Jlc3BvbnNlEkUKBlNlYXJjaBIcLmNpci5zZWFyY2gudjEuU2VhcmNoUmVxdWVzdBodLmNpci5zZWFyY2gudjEuU2VhcmNoUmVzcG9uc2USVAoLQmF0Y2hTZWFyY2gSIS5jaXIuc2VhcmNoLnYxLkJhdGNoU2VhcmNoUmVxdWVzdBoiLmNpci5zZWFyY2gudjEuQmF0Y2hTZWFyY2hSZXNwb25zZUJ+Cg1jaXIuc2VhcmNoLnYxQgtTZWFyY2hQcm90b1ABWj5jb21wb3NlZC1pbWFnZS1yZXRyaWV2YWwvY2xpZW50cy9nby9nZW4vY2lyL3NlYXJjaC92MTtzZWFyY2h2MaoCDUNpci5TZWFyY2guVjHKAg1DaXJcU2VhcmNoXFYxYgZwcm90bzM", [file_cir_common_v1_errors, file_cir_common_v1_model, file_cir_common_v1_vectors, file_cir_search_v1_catalog, file_cir_search_v1_filter, file_google_protobuf_duration]);
 
 /**
  * Asks for the limits.
@@ -165,7 +165,7 @@ export type SearchLimits = Message<"cir.search.v1.SearchLimits"> & {
   maxFeedbackItems: number;
 
   /**
-   * Items of one UpsertItems call, or of one message of ImportItems.
+   * Items of one BatchUpsertItems call, or of one message of ImportItems.
    *
    * @generated from field: uint32 max_write_items = 8;
    */
@@ -335,11 +335,11 @@ export const TurnSchema: GenMessage<Turn> = /*@__PURE__*/
  */
 export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
   /**
-   * "catalogs/{catalog}".
+   * "catalogs/{catalog}", whose items are searched.
    *
-   * @generated from field: string catalog = 1;
+   * @generated from field: string parent = 1;
    */
-  catalog: string;
+  parent: string;
 
   /**
    * 1 to `max_turns` turns, oldest first. To edit an earlier turn, send it changed.
@@ -351,8 +351,8 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
   /**
    * Combiner for turns with both reference and text, by a name that the combiner service lists, such as
    * "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
-   * which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and item alone
-   * need no combiner.
+   * which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and
+   * item alone need no combiner.
    *
    * @generated from field: string combiner = 3;
    */
@@ -366,13 +366,14 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
   filter?: Filter | undefined;
 
   /**
-   * Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused. A page has
-   * fewer, but at least one, where `max_page_bytes` are used up; `next_page_token` then leads to the next
-   * result of the ranking, so that none is lost. Only the last page has no token.
+   * Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused, since a shorter
+   * ranking than asked for would look like all there is. A page has fewer, but at least one, where
+   * `max_page_bytes` are used up; `next_page_token` then leads to the next result of the ranking, so that none is
+   * lost. Only the last page has no token.
    *
-   * @generated from field: int32 limit = 5;
+   * @generated from field: int32 page_size = 5;
    */
-  limit: number;
+  pageSize: number;
 
   /**
    * `next_page_token` of the page before, with otherwise the same request; empty for the first.
@@ -469,7 +470,7 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
   pinnedVersion: string;
 
   /**
-   * How liked and disliked items of all turns move the query. Default ROCCHIO.
+   * How liked and disliked items of all turns move the query. Default FEEDBACK_METHOD_ROCCHIO.
    *
    * @generated from field: cir.search.v1.FeedbackMethod feedback = 19;
    */
@@ -825,8 +826,8 @@ export type TurnExplanation = Message<"cir.search.v1.TurnExplanation"> & {
   readTokens: number;
 
   /**
-   * What image and text gave, for COMPOSED and CONTINUED turns; only where asked for (`explain_turns`). Unset
-   * where neither moved the query, as over a catalog of one item.
+   * What image and text gave, for turns of TURN_KIND_COMPOSED and TURN_KIND_CONTINUED; only where asked for
+   * (`explain_turns`). Unset where neither moved the query, as over a catalog of one item.
    *
    * @generated from field: cir.search.v1.TurnContribution contribution = 5;
    */
@@ -950,16 +951,16 @@ export const SearchTimingsSchema: GenMessage<SearchTimings> = /*@__PURE__*/
  */
 export enum FeedbackMethod {
   /**
-   * ROCCHIO.
+   * FEEDBACK_METHOD_ROCCHIO.
    *
    * @generated from enum value: FEEDBACK_METHOD_UNSPECIFIED = 0;
    */
-  FEEDBACK_METHOD_UNSPECIFIED = 0,
+  UNSPECIFIED = 0,
 
   /**
    * q + 0.75 mean(liked) - 0.15 mean(disliked), after Rocchio: q keeps its direction in the main.
    *
-   * @generated from enum value: ROCCHIO = 1;
+   * @generated from enum value: FEEDBACK_METHOD_ROCCHIO = 1;
    */
   ROCCHIO = 1,
 
@@ -968,7 +969,7 @@ export enum FeedbackMethod {
    * p = mean(q, liked); p without disliked items, else p + (p - mean(disliked)). Many liked items
    * outweigh q.
    *
-   * @generated from enum value: RECOMMEND = 2;
+   * @generated from enum value: FEEDBACK_METHOD_RECOMMEND = 2;
    */
   RECOMMEND = 2,
 }
@@ -990,40 +991,40 @@ export enum TurnKind {
    *
    * @generated from enum value: TURN_KIND_UNSPECIFIED = 0;
    */
-  TURN_KIND_UNSPECIFIED = 0,
+  UNSPECIFIED = 0,
 
   /**
    * A text alone.
    *
-   * @generated from enum value: TEXT_ONLY = 1;
+   * @generated from enum value: TURN_KIND_TEXT_ONLY = 1;
    */
   TEXT_ONLY = 1,
 
   /**
    * A reference alone.
    *
-   * @generated from enum value: REFERENCE_ONLY = 2;
+   * @generated from enum value: TURN_KIND_REFERENCE_ONLY = 2;
    */
   REFERENCE_ONLY = 2,
 
   /**
    * A reference with a text, by the combiner.
    *
-   * @generated from enum value: COMPOSED = 3;
+   * @generated from enum value: TURN_KIND_COMPOSED = 3;
    */
   COMPOSED = 3,
 
   /**
    * The previous composed query with a text, by the combiner.
    *
-   * @generated from enum value: CONTINUED = 4;
+   * @generated from enum value: TURN_KIND_CONTINUED = 4;
    */
   CONTINUED = 4,
 
   /**
    * Feedback alone on the previous composed query.
    *
-   * @generated from enum value: FEEDBACK_ONLY = 5;
+   * @generated from enum value: TURN_KIND_FEEDBACK_ONLY = 5;
    */
   FEEDBACK_ONLY = 5,
 }
@@ -1054,7 +1055,7 @@ export const SearchService: GenService<{
    * Finds the items of a catalog that look like a reference with a change that a text describes.
    *
    * INVALID_ARGUMENT: no turns, a first turn without reference and text, an unreadable image, features
-   * of the wrong length or not finite, a limit outside its range, a filter that does not fit the
+   * of the wrong length or not finite, a number outside its range, a filter that does not fit the
    * schema, a page token of another query. NOT_FOUND: catalog, version, item or combiner.
    * PERMISSION_DENIED (CATALOG_NOT_ALLOWED): the API key is not for this catalog.
    * FAILED_PRECONDITION (FINGERPRINT_MISMATCH): embedder, catalog, combiner or the features sent are not
