@@ -54,7 +54,8 @@ def write_npy(path: Path, rows: NDArray[np.float32]) -> None:
 
 
 def _read_npy(path: Path) -> tuple[NDArray[np.float32], str]:
-    return _as_rows(np.load(path, allow_pickle=False)), ""
+    with path.open("rb") as file:
+        return _as_rows(np.lib.format.read_array(file, allow_pickle=False)), ""
 
 
 def _read_json(path: Path) -> tuple[NDArray[np.float32], str]:

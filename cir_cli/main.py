@@ -28,6 +28,7 @@ from cir_cli import (
     datasets,
     demo,
     doctor,
+    embed,
     evaluate,
     features,
     garments,
@@ -90,6 +91,8 @@ app.command("search")(search.search)
 catalog_copies.add_to(catalogs.app)
 app.add_typer(catalogs.app, name="catalogs")
 app.add_typer(items.app, name="items")
+app.command("embed")(embed.embed)
+app.command("combine")(embed.combine)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")

@@ -38,10 +38,10 @@ KEYS = (
 SECRETS = frozenset({"api_key", "embedder_api_key", "store_api_key"})
 _PATHS = frozenset({*(key for key in KEYS if key.endswith("_file")), "data"})
 # What belongs to the address in another key, and is of no use, or a secret, elsewhere.
-_OWNERS = {
-    **dict.fromkeys(("api_key", "ca_file", "cert_file", "key_file"), "server"),
-    **{key: "embedder" for key in KEYS if key.startswith("embedder_")},
-    "store_api_key": "store",
+_OWNERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("api_key", "ca_file", "cert_file", "key_file"), ("server",)),
+    **{key: ("embedder", "combiner_service") for key in KEYS if key.startswith("embedder_")},
+    "store_api_key": ("store",),
 }
 _READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -106,8 +106,8 @@ def _checked(document: Mapping[str, Any], at: Callable[..., str]) -> dict[str, d
                 raise Failure(f"{where}: {key} is unknown{near}")
             if not isinstance(value, str) or not value:
                 raise Failure(f"{where}: {key} is {value!r}; expected a text in quotes")
-            if (owner := _OWNERS.get(key)) and owner not in profile:
-                raise Failure(f"{where}: {key} needs {owner} in the same profile, to which alone it is given")
+            if (owners := _OWNERS.get(key)) and owners[0] not in profile:
+                raise Failure(f"{where}: {key} needs {owners[0]} in the same profile, to which alone it goes")
     return profiles
 
 
@@ -195,7 +195,7 @@ class Chosen:
 
         None for what belongs to another address than the one that is given.
         """
-        owner = _OWNERS.get(key)
-        if key in self.values and owner and str(given.get(owner, "")) not in ("", self.values[owner]):
-            return None
-        return self.values.get(key)
+        elsewhere = any(
+            given.get(owner) and given[owner] != self.values.get(owner) for owner in _OWNERS.get(key, ())
+        )
+        return None if elsewhere else self.values.get(key)
