@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Stack:
     combiner_server: grpc.aio.Server
     store_url: str
     address: str
+    embedder_address: str
 
 
 async def publish(store: VectorStore, catalog: str, count: int, *, first: int = 0) -> str:
@@ -78,10 +79,10 @@ async def publish(store: VectorStore, catalog: str, count: int, *, first: int = 
     return info.version
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+@asynccontextmanager
+async def running_stack(folder: Path) -> AsyncIterator[Stack]:
     """A catalog "shop" of 40 items behind a running search service."""
-    url = f"edge://{tmp_path / 'store'}"
+    url = f"edge://{folder / 'store'}"
     store = open_store(url)
     await publish(store, "shop", 40)
     await store.close()
@@ -105,4 +106,12 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
             combiner_server,
             url,
             address,
+            embedder_address,
         )
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """The same for one test."""
+    async with running_stack(tmp_path) as running:
+        yield running
