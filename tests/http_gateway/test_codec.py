@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from google.protobuf.descriptor import Descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cir.common.v1 import errors_pb2
+from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.common.v1.payload_pb2 import Payload
 from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
 from http_gateway.codec import BadJsonError, from_message, query_values, read_json, to_message
+from tests.random_messages import random_message
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
 SCALARS = [
@@ -39,6 +41,30 @@ def test_payloads_are_plain_and_come_back(payload: dict[str, Any]) -> None:
     assert back.get("payload", {}) == payload
     for name, value in payload.items():
         assert isinstance(back["payload"][name], type(value))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(
+            search_pb2.SearchLimits,
+            search_pb2.SearchTimings,
+            search_pb2.TurnExplanation,
+            vectors_pb2.VectorBatch,
+        ),
+        *(catalog_pb2.IndexSettings, catalog_pb2.CatalogVersion, errors_pb2.ItemError),
+    ],
+)
+@given(seed=st.integers(0, 2**32))
+def test_messages_are_written_as_they_are_read(kind: Any, seed: int) -> None:
+    message = random_message(kind(), Random(seed))
+    try:
+        content = json.dumps(from_message(message), allow_nan=False).encode()
+    except ValueError:  # times and durations beyond ten thousand years
+        assert kind in (search_pb2.SearchTimings, catalog_pb2.CatalogVersion)
+        return
+    read = to_message(read_json(content), message.DESCRIPTOR)
+    assert read.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
 
 
 def test_numbers_keep_their_kind() -> None:

@@ -29,12 +29,12 @@ from tests.search_service.conftest import running_stack
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
-DESCRIPTION = schemathesis.openapi.from_dict(json.loads(reference.openapi_text()))
+DESCRIPTION: Any = schemathesis.openapi.from_dict(json.loads(reference.openapi_text()))
 OPERATIONS = {
     f"{one.method} {one.path}": one for one in (found.ok() for found in DESCRIPTION.get_all_operations())
 }
 # Of filters, which hold filters, bodies that are wrong take seconds to draw; test_codec.py has some.
-DEEP = ("Search", "FilterItems", "ListItemsByFilter", "FacetItems", "DeleteItems")
+DEEP = ("Search", "BatchSearch", "ListItemsByFilter", "FacetItems", "BatchDeleteItems")
 CHECKS = (
     content_type_conformance,
     negative_data_rejection,
@@ -65,7 +65,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
             known = {name: sent[name] for name in names if sent.get(name) is not None}
             request = web.build_request(**known)
             request.read()
-            return portal.call(web.send, request)
+            answer: httpx.Response = portal.call(web.send, request)
+            return answer
 
         yield send
 
