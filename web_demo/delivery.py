@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -87,19 +87,31 @@ class PathPrefix:
         await self._application(scope, receive, send)
 
 
-async def add_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Allow our own files only: no guessed types, no framing, no address sent to other sites."""
-    response = await call(request)
-    response.headers.update(_HEADERS)
-    response.headers.setdefault("Cache-Control", _ASK_AGAIN)
-    return response
+class Headers:
+    """An ASGI application whose pages allow our own files only: no guessed types, no framing, no address sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._application = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", _ASK_AGAIN)
+            await send(message)
+
+        await self._application(scope, receive, send_with_headers)
 
 
 def middleware() -> list[Middleware]:
     """Return what every request goes through, from the outside in."""
     return [
-        Middleware(GZipMiddleware, minimum_size=600),
-        Middleware(BaseHTTPMiddleware, dispatch=add_headers),
+        # Of a page of 50 kB, level 9 takes more than twice as long and saves 2 %.
+        Middleware(GZipMiddleware, minimum_size=600, compresslevel=5),
+        Middleware(Headers),
     ]
 
 

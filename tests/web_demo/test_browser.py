@@ -381,7 +381,9 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
     "path",
     [
         "/",
+        "/?c=garments&x0=a+red+dress",
         "/?c=garments&x0=a+red+dress&f=colour%3Ared&x1=with+stripes&v=sum",
+        "/?c=garments&x0=a+red+dress&f=colour%3Anone",
         "/about?c=garments",
         "/?c=nothing",
         "/item?c=hostile&i=" + quote("x0'\"<b>/../0"),

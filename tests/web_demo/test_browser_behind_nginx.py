@@ -139,7 +139,8 @@ def test_everything_works_below_a_path(
 
     page.goto(f"{prefix}/?c=garments")
     assert page.evaluate("isSecureContext") == (scheme == "https")
-    assert page.locator(".brand .mark").evaluate("mark => getComputedStyle(mark).width") != "auto"
+    until(page, "getComputedStyle(document.querySelector('.brand')).display === 'flex'")
+    until(page, "document.querySelector('.brand .mark').naturalWidth > 0")
     until(page, "document.querySelector('.card img').naturalWidth > 50")
     # A picture of one's own, with words.
     own = tmp_path / "own.jpg"
@@ -173,7 +174,8 @@ def test_everything_works_below_a_path(
     page.wait_for_url(results)
     # A page that is not there leads back to one that is.
     page.goto(f"{prefix}/no/such/page")
-    assert page.locator(".brand .mark").evaluate("mark => getComputedStyle(mark).width") != "auto"
+    until(page, "getComputedStyle(document.querySelector('.brand')).display === 'flex'")
+    until(page, "document.querySelector('.brand .mark').naturalWidth > 0")
     page.locator("main").get_by_role("link", name="Start over").click()
     page.locator(".card").first.wait_for()
     context.close()
