@@ -88,7 +88,7 @@ class PathPrefix:
 
 
 class Headers:
-    """An ASGI application whose pages allow our own files only: no guessed types, no framing, no address sent."""
+    """An ASGI application whose answers allow our own files only: no guessed types, no framing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._application = app
