@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cir.composers import ADAPTED_TO, CHECKPOINT_PREFIX
 from cir.limits import DEFAULT_COMBINER
 from cir_cli.errors import Failure
 from combiner_service.checkpoint import (
@@ -19,7 +20,7 @@ from combiner_service.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from combiner_service.checkpoint_directory import NAME, PREFIX, Signature, signature_of
+from combiner_service.checkpoint_directory import NAME, Signature, signature_of
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_spec import NetworkSizes
 from combiner_service.settings import SHIPPED_CHECKPOINTS
@@ -27,9 +28,6 @@ from combiner_training.evaluation.load_combiner import load_combiner
 from combiner_training.evaluation.sentences import Evaluated
 from combiner_training.feature_file import FeatureFolder
 from combiner_training.options import TrainOptions
-
-#: Member of a checkpoint's metadata that names the catalog it was made for.
-MADE_FOR = "adapted_to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Place:
     @property
     def combiner(self) -> str:
         """Its name in the combiner service."""
-        return f"{PREFIX}{self.path.stem}"
+        return f"{CHECKPOINT_PREFIX}{self.path.stem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def find_place(folder: Path, name: str, catalog: str) -> Place:
         if not other.exists():
             continue
         try:
-            made_for = inspect_checkpoint(other).metadata.extra.get(MADE_FOR, "")
+            made_for = inspect_checkpoint(other).metadata.extra.get(ADAPTED_TO, "")
         except (InvalidCheckpointError, OSError) as error:
             raise Failure(
                 f"{other} is in the way and cannot be read ({error}); move it, or give --name"
@@ -101,7 +99,7 @@ def combiner_in_use(choice: str, place: Place, features: FeatureFolder) -> InUse
         summary = inspect_checkpoint(path)
         same = summary.metadata.model_fingerprint == features.model_fingerprint
         if same and summary.sizes.feature_dim == features.dimension:
-            return InUse(load_combiner(str(path), features), f"{PREFIX}{path.stem}", path)
+            return InUse(load_combiner(str(path), features), f"{CHECKPOINT_PREFIX}{path.stem}", path)
     return InUse(load_combiner(DEFAULT_COMBINER, features), DEFAULT_COMBINER)
 
 
@@ -126,7 +124,7 @@ def hand_over(checkpoint: Path, place: Place, catalog: str, facts: Mapping[str, 
             f"{place.path} has changed since the comparison began and is left as it is; run cir adapt again"
         )
     found = read_checkpoint(checkpoint)
-    metadata = replace(found.metadata, extra={**found.metadata.extra, MADE_FOR: catalog, **facts})
+    metadata = replace(found.metadata, extra={**found.metadata.extra, ADAPTED_TO: catalog, **facts})
     try:
         place.path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(place.path, found.weights, metadata)

@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cir.composers import CHECKPOINT_PREFIX
 from combiner_service.checkpoint import ENDINGS, CheckpointMetadata, CheckpointSummary, inspect_checkpoint
 from combiner_service.combiner import CombinerInfo, Needs
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.inversion import inversion_traits
 from combiner_service.network_spec import NetworkSizes, PhiSizes
 
-PREFIX = "combiner/"
 #: Prefix of the name of a checkpoint, by what its tensors are.
-PREFIXES: Mapping[type, str] = {NetworkSizes: PREFIX, PhiSizes: "inversion/"}
+PREFIXES: Mapping[type, str] = {NetworkSizes: CHECKPOINT_PREFIX, PhiSizes: "inversion/"}
 #: What may follow a prefix.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -121,7 +121,7 @@ class CheckpointDirectory:
         path, status = files[0]
         known = self._by_stem.get(stem)
         # A file that cannot be used any more keeps its name.
-        name = known.info.name if known else PREFIX + stem
+        name = known.info.name if known else CHECKPOINT_PREFIX + stem
         if len(files) > 1:
             names = ", ".join(_printable(path.name) for path, _ in files)
             problem = f"several files share the name: {names}; keep one"

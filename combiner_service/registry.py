@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from cachetools import LRUCache
 
+from cir.composers import CHECKPOINT_PREFIX
 from combiner_service.builtin import named_combiners
 from combiner_service.checkpoint_directory import (
     FILE_ERRORS,
-    PREFIX,
     CheckpointDirectory,
     CheckpointEntry,
     Signature,
@@ -144,7 +144,11 @@ class Registry:
         if name not in entries:
             names = [*self._named, *entries]
             more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            folder = "" if self._directory else f"; there is no folder of checkpoints, so no {PREFIX}..."
+            folder = (
+                ""
+                if self._directory
+                else f"; there is no folder of checkpoints, so no {CHECKPOINT_PREFIX}..."
+            )
             raise CombinerNotFoundError(
                 f"no combiner {name[:200]!r}; there are: {', '.join(names[:_NAMES_SHOWN])}{more}{folder}",
                 field="combiner",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -127,7 +126,7 @@ class SearchApplication(Application):
         if self._catalogs is not None:
             await self._catalogs.close()
         if self._search is not None:
-            await asyncio.to_thread(self._search.close)
+            await self._search.close()
         for channel in self._channels:
             await channel.close()
         await self._store.close()

@@ -89,7 +89,8 @@ class SearchQuery:
 
     `version` is empty for the published one; `from_token` says that it comes from a page token. `where` holds
     the request's filter and the items to leave out; it is None where every item passes. `digest` binds page
-    tokens to the query.
+    tokens to the query. Without `names_combiner`, `combiner` is the settings' default; `adapted` is then the
+    catalog's own that answered the page before, if one did.
     """
 
     catalog: str
@@ -107,6 +108,8 @@ class SearchQuery:
     explain_turns: bool
     explain_results: bool
     digest: bytes
+    names_combiner: bool
+    adapted: str
 
     @property
     def uses_combiner(self) -> bool:
@@ -157,7 +160,7 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
         )
     where = parse_filter(message.filter, max_conditions=settings.max_filter_conditions)
     digest = query_digest(message)
-    position = _parse_position(message, catalog, digest, settings)
+    position, adapted = _parse_position(message, catalog, digest, settings)
     combiner = message.combiner or settings.default_combiner
     if combiner.startswith(JOINT_PREFIX):
         _check_joint(combiner, turns)
@@ -177,6 +180,8 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
         explain_turns=message.explain_turns,
         explain_results=message.explain_results,
         digest=digest,
+        names_combiner=bool(message.combiner),
+        adapted=adapted,
     )
 
 
@@ -368,8 +373,11 @@ def _parse_options(message: pb.SearchRequest) -> SearchOptions:
 
 def _parse_position(
     message: pb.SearchRequest, catalog: str, digest: bytes, settings: SearchSettings
-) -> PageToken:
-    """Return the version to search ('' for the published one) and where in its ranking the page starts."""
+) -> tuple[PageToken, str]:
+    """Return the version to search ('' for the published one) and where in its ranking the page starts.
+
+    Last the combiner of the catalog that answered the page before, if one did.
+    """
     version = ""
     if message.pinned_version:
         owner, version = parse_version(message.pinned_version, field="pinned_version")
@@ -380,11 +388,13 @@ def _parse_position(
                 field="pinned_version",
             )
     if not message.page_token:
-        return PageToken(version, "0")
+        return PageToken(version, "0"), ""
     token = PageToken.decode(message.page_token, digest)
+    start, _, adapted = token.cursor.partition(" ")
+    token = PageToken(token.version, start)
     if token.offset >= settings.max_result_window:
         raise invalid_page_token()
-    return token
+    return token, adapted
 
 
 def _parse_excluded(message: pb.SearchRequest, turns: Sequence[Turn]) -> set[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from cir.composers import JOINT_PREFIX
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import normalize, pack
+from search_service.adapted_combiners import AdaptedCombiners
 from search_service.convert import item_message
 from search_service.embeddings import Embeddings, SharedEmbeddings
 from search_service.explanations import (
@@ -96,6 +97,7 @@ class SearchHandler:
         self._combiner = combiner
         self._settings = settings
         self._typical = TypicalImages()
+        self._adapted = AdaptedCombiners(combiner)
         self._room = FairRoom(ROOM)
 
     async def handle(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
@@ -108,6 +110,10 @@ class SearchHandler:
         timer = StageTimer()
         query = await parse_aside(parse_search, request, self._settings)
         return await self.answer(query, context, timer, self._embeddings, page_bytes(self._settings))
+
+    async def close(self) -> None:
+        """End what no call waits for."""
+        await self._adapted.close()
 
     async def count_unindexed(self, version: CatalogVersion) -> None:
         """Have the count ready that answers from a version name."""
@@ -127,6 +133,8 @@ class SearchHandler:
         ) as version:
             check_filter_fits(query.where, version.info.spec)
             check_group_fits(query.options.group_by, version.info.spec)
+            adapted = await self._adapted_to(query, version)
+            query = replace(query, combiner=adapted or query.combiner)
             composed = await self._compose_query(query, version, timer, context, embeddings)
             async with self._room.hold(current_caller()):
                 with timer.stage("store"):
@@ -139,9 +147,19 @@ class SearchHandler:
                         options=query.options,
                     )
                     unindexed = await self._unindexed.count(version)
-                response = self._build_response(query, version, composed, found, unindexed, max_bytes)
+                response = self._build_response(
+                    query, version, composed, found, unindexed, adapted, max_bytes
+                )
         response.timings.CopyFrom(timer.timings())
         return response
+
+    async def _adapted_to(self, query: SearchQuery, version: CatalogVersion) -> str:
+        """Return the combiner that was made for the catalog, for a query that names none; "" without one."""
+        if query.names_combiner or not query.uses_combiner or not self._settings.adapted_combiners:
+            return ""
+        if query.from_token:
+            return query.adapted
+        return await self._adapted.of(version.info.catalog, version.info.spec.model_fingerprint)
 
     async def _compose_query(
         self,
@@ -222,6 +240,7 @@ class SearchHandler:
         composed: _Composed,
         found: list[ScoredItem],
         unindexed: int | None,
+        adapted: str,
         max_bytes: int,
     ) -> pb.SearchResponse:
         """Build the answer but its timings. Each field of a `SearchResponse` is filled in here alone."""
@@ -258,7 +277,9 @@ class SearchHandler:
             response.explanation.reference.CopyFrom(told)
         end = query.offset + len(response.results)
         if len(found) > len(response.results) and end < self._settings.max_result_window:
-            response.next_page_token = PageToken(info.version, str(end)).encode(query.digest)
+            # Further pages are of the same ranking, whatever is adapted meanwhile.
+            cursor = f"{end} {adapted}" if adapted else str(end)
+            response.next_page_token = PageToken(info.version, cursor).encode(query.digest)
         if query.with_query_vector:
             response.query_vector.CopyFrom(
                 pack(composed.query.vector[None, :], fingerprint=info.spec.model_fingerprint)

@@ -53,10 +53,11 @@ class SearchServicer(rpc.SearchServiceServicer):
             QueryLog(settings.query_log, settings.query_log_bytes) if settings.query_log else None
         )
 
-    def close(self) -> None:
-        """Write what waits for the query log."""
+    async def close(self) -> None:
+        """End what no call waits for, and write what waits for the query log."""
+        await self._handler.close()
         if self._query_log is not None:
-            self._query_log.close()
+            await asyncio.to_thread(self._query_log.close)
 
     async def Search(
         self,

@@ -78,6 +78,11 @@ class SearchSettings(ServiceSettings):
         SecretStr(""), description="API key, where embedder and combiner ask for one; read scope is enough."
     )
     default_combiner: str = Field(DEFAULT_COMBINER, description="Combiner for requests that name none.")
+    adapted_combiners: bool = Field(
+        True,
+        description="Let the Combiner that cir adapt made for a catalog, where the combiner service has it, "
+        "answer searches there that name none.",
+    )
     query_log: Path | None = Field(
         None,
         description="File that gets a line of JSON for each search: its request id, its items and texts, and "

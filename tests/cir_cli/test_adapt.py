@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cir.composers import ADAPTED_TO
 from cir_cli.adapt import NOT_BETTER
-from cir_cli.adapt_handover import MADE_FOR, find_place
+from cir_cli.adapt_handover import find_place
 from cir_cli.errors import Failure
 from cir_cli.main import run
 from combiner_service.checkpoint import inspect_checkpoint
@@ -66,7 +67,7 @@ def test_a_better_combiner_is_served_with_its_origin(adapted: Path, manifest: Pa
     assert report["difference_in_recall@1"]["better"]
     assert report["in_use"] == "image"
     assert served.model_fingerprint == report["model_fingerprint"]
-    assert served.extra[MADE_FOR] == str(manifest)
+    assert served.extra[ADAPTED_TO] == str(manifest)
     assert served.extra["better_than"] == "image"
 
 

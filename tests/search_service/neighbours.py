@@ -164,10 +164,13 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
         self.width = TOKEN_WIDTH
         #: Whether it looks at the fingerprints that it is sent.
         self.looks = True
+        #: Combiners that are listed and served besides.
+        self.adapted: list[combiner_pb2.Combiner] = []
 
     async def ListCombiners(self, request: Any, context: Any) -> combiner_pb2.ListCombinersResponse:
         return combiner_pb2.ListCombinersResponse(
             combiners=[
+                *self.adapted,
                 combiner_pb2.Combiner(name=DEFAULT_COMBINER),
                 combiner_pb2.Combiner(name="combiner/bad", problem="cannot be read"),
             ]
@@ -175,7 +178,8 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
 
     async def Combine(self, request: Any, context: Any) -> combiner_pb2.CombineResponse:
         self.calls.append(request)
-        if request.combiner not in (DEFAULT_COMBINER, "inversion/fake"):
+        adapted = [each.name for each in self.adapted]
+        if request.combiner not in (DEFAULT_COMBINER, "inversion/fake", *adapted):
             refusal = ServiceError(
                 errors_pb2.COMBINER_NOT_FOUND, f"no combiner {request.combiner}", field="combiner"
             )
@@ -198,7 +202,7 @@ class FakeCombiner(combiner_pb2_grpc.CombinerServiceServicer):
         return combiner_pb2.CombineResponse(
             query_vectors=pack(mixed, fingerprint=self.fingerprint),
             text_weights=[0.5] * len(mixed),
-            combiner=DEFAULT_COMBINER,
+            combiner=request.combiner,
         )
 
 

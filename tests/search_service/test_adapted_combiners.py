@@ -1,0 +1,130 @@
+"""Searches that name no combiner are answered by the catalog's own, where `cir adapt` made one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from cir.combiner.v1.combiner_pb2 import Combiner
+from cir.common.v1 import errors_pb2
+from cir.composers import ADAPTED_TO
+from cir.limits import DEFAULT_COMBINER
+from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
+from search_service.adapted_combiners import AdaptedCombiners
+from search_service.request import parse_search, query_digest
+from search_service.settings import SearchSettings
+from service_runtime.errors import ServiceError
+from service_runtime.page_token import PageToken
+from tests.clock import Clock
+from tests.search_service.conftest import Stack
+from tests.search_service.neighbours import FINGERPRINT
+
+OWN = "combiner/shop"
+
+
+def adapted(name: str = OWN, catalog: str = "shop", fingerprint: str = FINGERPRINT) -> Combiner:
+    return Combiner(name=name, model_fingerprint=fingerprint, metadata={ADAPTED_TO: catalog})
+
+
+class Source:
+    """A list of combiners that can be away, and counts how often it is asked for."""
+
+    def __init__(self, *combiners: Combiner) -> None:
+        self.combiners = list(combiners)
+        self.is_away = False
+        self.asked = 0
+
+    async def usable(self, *, timeout: float) -> list[Combiner]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise ServiceError(errors_pb2.COMBINER_UNAVAILABLE, "away")
+        return list(self.combiners)
+
+
+async def settle() -> None:
+    """Let what was started come to its end."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_only_what_was_made_for_the_catalog_and_its_model_is_taken() -> None:
+    source = Source(
+        adapted(),
+        adapted("combiner/other"),
+        adapted("combiner/red", "red", "clip-other"),
+        Combiner(name="combiner/bags", model_fingerprint=FINGERPRINT),
+    )
+    known = AdaptedCombiners(source)
+    assert await known.of("shop", FINGERPRINT) == OWN
+    for catalog, model in (("shop", "clip-other"), ("red", FINGERPRINT), ("bags", FINGERPRINT), ("", "")):
+        assert await known.of(catalog, model) == ""
+    await known.close()
+
+
+async def test_the_list_is_asked_for_once_and_again_when_it_is_old() -> None:
+    source, clock = Source(), Clock()
+    known = AdaptedCombiners(source, clock)
+    assert set(await asyncio.gather(*(known.of("shop", FINGERPRINT) for _ in range(20)))) == {""}
+    assert source.asked == 1
+    source.combiners.append(adapted())
+    clock.now += 9
+    assert await known.of("shop", FINGERPRINT) == ""
+    clock.now += 2
+    # Nobody waits for the new list.
+    assert await known.of("shop", FINGERPRINT) == ""
+    await settle()
+    assert await known.of("shop", FINGERPRINT) == OWN
+    assert source.asked == 2
+    await known.close()
+
+
+async def test_while_the_combiner_service_is_away_the_last_list_holds() -> None:
+    source, clock = Source(adapted()), Clock()
+    source.is_away = True
+    known = AdaptedCombiners(source, clock)
+    assert await known.of("shop", FINGERPRINT) == ""
+    source.is_away = False
+    clock.now += 11
+    await known.of("shop", FINGERPRINT)
+    await settle()
+    source.is_away = True
+    clock.now += 11
+    assert await known.of("shop", FINGERPRINT) == OWN
+    await settle()
+    assert await known.of("shop", FINGERPRINT) == OWN
+    await known.close()
+
+
+def request(**fields: Any) -> SearchRequest:
+    turn = Turn(reference=Reference(item_id="item-1"), text="in red")
+    return SearchRequest(catalog="catalogs/shop", turns=[turn], **fields)
+
+
+@pytest.mark.service
+async def test_a_search_takes_it_unless_it_names_another(stack: Stack) -> None:
+    stack.combiner.adapted = [adapted()]
+    answer = await stack.search.Search(request())
+    assert answer.explanation.combiner == OWN == stack.combiner.calls[-1].combiner
+    named = await stack.search.Search(request(combiner=DEFAULT_COMBINER))
+    assert named.explanation.combiner == DEFAULT_COMBINER == stack.combiner.calls[-1].combiner
+
+
+@pytest.mark.service
+async def test_further_pages_are_of_the_combiner_of_the_first(stack: Stack) -> None:
+    stack.combiner.adapted = [adapted()]
+    asked = request()
+    answer = await stack.search.Search(request(limit=1))
+    for _ in range(2):
+        # Each token says it, so that the page is the same where another replica has no such list.
+        asked.page_token = answer.next_page_token
+        assert parse_search(asked, SearchSettings()).adapted == OWN
+        asked.limit = 1
+        answer = await stack.search.Search(asked)
+        assert answer.explanation.combiner == OWN
+    # A ranking that began before there was such a combiner goes on as it was.
+    begun = PageToken(answer.explanation.version.rpartition("/")[2], "1").encode(query_digest(request()))
+    answer = await stack.search.Search(request(page_token=begun))
+    assert answer.explanation.combiner == DEFAULT_COMBINER
