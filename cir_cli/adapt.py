@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cir.composers import CHECKPOINT_PREFIX
 from cir_cli.catalog_copies import StoreApiKey, StoreCaFile, StoreOrUp
 from cir_cli.datasets import report_errors
 from cir_cli.errors import Failure, require
@@ -211,6 +212,11 @@ def adapt(
     else:
         print(f"\n{outcome.text()}\nreport: {request.out}")
         if outcome.handed_over:
-            print(f"search with it: cir search {shlex.quote(chosen)} --combiner {outcome.combiner} ...")
+            named = (
+                ""
+                if outcome.combiner == f"{CHECKPOINT_PREFIX}{chosen}"
+                else f" --combiner {outcome.combiner}"
+            )
+            print(f"search with it: cir search {shlex.quote(chosen)}{named} ...")
     if not outcome.handed_over:
         raise Failure(outcome.verdict, exit_code=NOT_BETTER)
