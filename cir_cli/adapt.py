@@ -212,11 +212,8 @@ def adapt(
     else:
         print(f"\n{outcome.text()}\nreport: {request.out}")
         if outcome.handed_over:
-            named = (
-                ""
-                if outcome.combiner == f"{CHECKPOINT_PREFIX}{chosen}"
-                else f" --combiner {outcome.combiner}"
-            )
+            own = outcome.combiner == f"{CHECKPOINT_PREFIX}{chosen}"
+            named = "" if own else f" --combiner {outcome.combiner}"
             print(f"search with it: cir search {shlex.quote(chosen)}{named} ...")
     if not outcome.handed_over:
         raise Failure(outcome.verdict, exit_code=NOT_BETTER)

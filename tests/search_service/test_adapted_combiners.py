@@ -100,7 +100,7 @@ async def test_while_the_combiner_service_is_away_the_last_list_holds() -> None:
 
 def request(**fields: Any) -> SearchRequest:
     turn = Turn(reference=Reference(item_id="item-1"), text="in red")
-    return SearchRequest(catalog="catalogs/shop", turns=[turn], **fields)
+    return SearchRequest(parent="catalogs/shop", turns=[turn], **fields)
 
 
 @pytest.mark.service
@@ -116,12 +116,12 @@ async def test_a_search_takes_it_unless_it_names_another(stack: Stack) -> None:
 async def test_further_pages_are_of_the_combiner_of_the_first(stack: Stack) -> None:
     stack.combiner.adapted = [adapted()]
     asked = request()
-    answer = await stack.search.Search(request(limit=1))
+    answer = await stack.search.Search(request(page_size=1))
     for _ in range(2):
         # Each token says it, so that the page is the same where another replica has no such list.
         asked.page_token = answer.next_page_token
         assert parse_search(asked, SearchSettings()).adapted == OWN
-        asked.limit = 1
+        asked.page_size = 1
         answer = await stack.search.Search(asked)
         assert answer.explanation.combiner == OWN
     # A ranking that began before there was such a combiner goes on as it was.
