@@ -137,10 +137,10 @@ index:
 	test -n "$(DIR)" || { echo "say which folder: make index CATALOG=shop DIR=/srv/pictures" >&2; exit 1; }
 	export CIR_PICTURES="$(abspath $(DIR))" && $(IN_DEPLOY) run --rm indexer index $(CATALOG) /pictures $(OPTIONS)
 
-# make scale EMBEDDER=3 COMBINER=2 SEARCH=2
+# make scale EMBEDDER=3 COMBINER=2 SEARCH=2 HTTP=2
 scale:
 	$(IN_DEPLOY) up -d --no-recreate $(if $(EMBEDDER),--scale embedder=$(EMBEDDER)) \
-		$(if $(COMBINER),--scale combiner=$(COMBINER)) $(if $(SEARCH),--scale search=$(SEARCH))
+		$(if $(COMBINER),--scale combiner=$(COMBINER)) $(if $(SEARCH),--scale search=$(SEARCH)) $(if $(HTTP),--scale http=$(HTTP))
 
 # make rolling SERVICE=embedder: every replica replaced by one of the present image.
 rolling:

@@ -5,7 +5,8 @@
 # One at a time: a new replica joins and is healthy before an old one goes, and the old one goes only after every
 # client has had reason to look at the name again (CIR_CONNECTION_AGE_SECONDS).
 #
-# In place, where there can be only one: the demo, and search with the embedded store or a single published port.
+# In place, where there can be only one: the demo, search with the embedded store, and search and the HTTP gateway with
+# a single published port.
 # For some seconds nobody takes calls; clients with wait_for_ready wait for the new one.
 set -eu
 service=$1
@@ -38,6 +39,7 @@ in_place() {
         demo*) true ;;
         search*docker-compose.embedded.yml*) true ;;
         search*) case $(setting CIR_SEARCH_PORTS 50050) in *-*) false ;; esac ;;
+        http*) case $(setting CIR_HTTP_PORTS 8081) in *-*) false ;; esac ;;
         *) false ;;
     esac
 }

@@ -3,7 +3,7 @@
     python -m service_runtime.health_check cir.search.v1.SearchService CIR_SEARCH_ 50050
     python -m service_runtime.health_check http CIR_DEMO_ 8080
 
-The arguments are the service's full name ("http" for the web demo, whose page is asked), the prefix of its
+The arguments are the service's full name ("http" for web demo and HTTP gateway), the prefix of its
 environment variables, and its port where no setting names one. Host, port and TLS files are those that the
 service finds in the environment, or in the file that its CONFIG variable names. Over TLS the certificate must
 name localhost; with mutual TLS the service's own certificate is shown as the client's. A proxy is never

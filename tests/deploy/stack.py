@@ -61,6 +61,7 @@ def environment(pictures: Path, *, number: int = 0) -> dict[str, str]:
         "CIR_EMBEDDER_DTYPE": "float32",
         "CIR_SEARCH_PORTS": f"{50150 + 10 * number}",
         "CIR_DEMO_PORT": f"{18080 + number}",
+        "CIR_HTTP_PORTS": f"{18180 + 10 * number}-{18189 + 10 * number}",
     }
 
 
@@ -136,14 +137,17 @@ class Stack:
             time.sleep(0.5)
         raise AssertionError(f"{service}: {states}\n{self.compose('logs', '--tail', '30', service)}")
 
+    def ports(self, service: str, inner: int) -> list[str]:
+        """The published ports of a service that listens at the port `inner`."""
+        return [
+            binding["HostPort"]
+            for container in self.containers(service)
+            for binding in self.inspect(container)["NetworkSettings"]["Ports"][f"{inner}/tcp"] or []
+        ]
+
     def address(self) -> str:
         """Every published port of search, as one gRPC target."""
-        ports = [
-            binding["HostPort"]
-            for container in self.containers("search")
-            for binding in self.inspect(container)["NetworkSettings"]["Ports"]["50050/tcp"] or []
-        ]
-        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports("search", 50050))
 
     def kill(self, service: str) -> None:
         """End a service's process as the kernel would, without Docker knowing of it."""
@@ -166,8 +170,9 @@ class Stack:
         )
 
 
-def published(url: str) -> bytes:
+def published(url: str, *, key: str = "") -> bytes:
     """The body of a URL on this host."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
         body: bytes = answer.read()
     return body

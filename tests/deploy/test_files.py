@@ -18,6 +18,7 @@ from cir.embedder.v1 import embedder_pb2
 from cir.search.v1 import search_pb2
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
+from http_gateway.settings import GatewaySettings
 from search_service.settings import SearchSettings
 from service_runtime.settings import ProgramSettings, ServiceSettings
 from web_demo.settings import DemoSettings
@@ -25,10 +26,11 @@ from web_demo.settings import DemoSettings
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(DEPLOY.glob("docker-compose*.yml"))
-OURS = ("embedder", "combiner", "search", "demo", "indexer")
+OURS = ("embedder", "combiner", "search", "demo", "http", "indexer")
 CLASSES: dict[str, type[ProgramSettings]] = {
     "CIR_DEMO_": DemoSettings,
     "CIR_EMBEDDER_": EmbedderSettings,
+    "CIR_HTTP_": GatewaySettings,
     "CIR_COMBINER_": CombinerSettings,
     "CIR_SEARCH_": SearchSettings,
 }
@@ -79,13 +81,29 @@ def test_only_search_and_dashboards_are_published_and_only_on_loopback() -> None
         for service, parts in read(path)["services"].items()
         if "ports" in parts
     }
-    assert published.keys() <= {"search", "demo", "grafana"}
+    assert published.keys() <= {"search", "demo", "http", "grafana"}
     assert all(port.startswith("${CIR_BIND:-127.0.0.1}:") for port in chain(*published.values()))
     networks = read(DEPLOY / "docker-compose.yml")["networks"]
     assert networks["back"] == {"internal": True}
     assert "front" not in chain(
         *(BASE[name]["networks"] for name in ("qdrant", "embedder", "combiner", "indexer"))
     )
+
+
+def test_what_is_published_is_where_its_container_listens() -> None:
+    for prefix, settings in CLASSES.items():
+        service = BASE[prefix.split("_")[1].lower()]
+        for port in service.get("ports", ()):
+            assert int(port.rpartition(":")[2]) == settings.model_fields["port"].default
+
+
+def test_each_service_with_tls_has_a_certificate_for_trying_out() -> None:
+    made = re.search(r"for name in (.*); do", (DEPLOY / "dev-ca.sh").read_text())
+    assert made is not None
+    for parts in read(DEPLOY / "docker-compose.tls.yml")["services"].values():
+        for value in parts["environment"].values():
+            name = re.fullmatch(r"/tls/(\w+)\.(?:crt|key)", value)
+            assert name is None or name[1] in {"ca", *made[1].split()}, value
 
 
 def test_the_example_has_every_variable_with_its_default() -> None:
@@ -113,6 +131,7 @@ def test_health_checks_ask_each_service_under_its_name_and_port() -> None:
         (embedder_pb2.DESCRIPTOR.services_by_name["EmbedderService"].full_name, "CIR_EMBEDDER_"),
         (combiner_pb2.DESCRIPTOR.services_by_name["CombinerService"].full_name, "CIR_COMBINER_"),
         ("http", "CIR_DEMO_"),
+        ("http", "CIR_HTTP_"),
     }
     for _, prefix, port in checks:
         assert CLASSES[prefix].model_config["env_prefix"] == prefix

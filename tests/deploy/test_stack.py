@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+import urllib.error
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,16 @@ def test_a_version_is_published_while_searches_run(stack: Stack, items: list[str
     assert len(changes) == 1
 
 
+def test_the_http_gateway_is_scaled_by_itself(stack: Stack) -> None:
+    stack.compose("up", "-d", "--no-recreate", "--scale", "http=2", "http")
+    stack.wait_healthy("http", 2)
+    ports = stack.ports("http", 8081)
+    assert len(ports) == 2
+    for port in ports:
+        catalog = json.loads(published(f"http://127.0.0.1:{port}/v1/catalogs/{CATALOG}"))
+        assert int(catalog["published"]["itemCount"]) == GARMENTS
+
+
 def test_with_tls_and_keys_nobody_else_is_let_in(stack: Stack, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tls"
     run(["deploy/dev-ca.sh", str(folder)], cwd=Path(__file__).parents[2])
@@ -273,3 +284,10 @@ def test_with_tls_and_keys_nobody_else_is_let_in(stack: Stack, pictures: Path, t
         # The web demo searches over TLS with its own certificate and key.
         page = published(f"http://127.0.0.1:{secure.environment['CIR_DEMO_PORT']}/")
         assert CATALOG.encode() in page
+        # The HTTP gateway too, with its caller's key.
+        secure.wait_healthy("http")
+        (port,) = secure.ports("http", 8081)
+        catalogs = f"http://127.0.0.1:{port}/v1/catalogs"
+        assert CATALOG.encode() in published(catalogs, key="s3cret-key-0123456789")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            published(catalogs)
