@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import struct
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -67,25 +66,20 @@ class Attack:
 
 @dataclass(slots=True)
 class Sent:
-    """What became of an attack: bytes sent, seconds until all was sent, answers by gRPC code."""
+    """What became of an attack: bytes sent, and answers by gRPC code or status of HTTP."""
 
     sent: int = 0
-    seconds: float = 0.0
     codes: Counter[int | None] = field(default_factory=Counter)
     refused_connections: int = 0
 
 
-async def run(address: str, attack: Attack, *, key: str = "") -> Sent:
-    """Carry out an attack on "host:port", all its connections at the same time."""
+async def run(address: str, attack: Attack, result: Sent, *, key: str = "") -> None:
+    """Carry out an attack on "host:port", all its connections at the same time, and count into `result`."""
     connections = attack.build()
-    result = Sent()
-    started = time.monotonic()
     metadata = ((HEADER, key),) if attack.keyed and key else ()
     await asyncio.gather(
         *(_attack_connection(address, calls, metadata, attack.hold, result) for calls in connections)
     )
-    result.seconds = time.monotonic() - started
-    return result
 
 
 async def _attack_connection(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
+import os
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -87,29 +90,49 @@ def _kib(pid: int, name: str) -> int:
     return 0
 
 
-def _waited_for_a_core(pid: int) -> float:
-    """Seconds that a process's main thread, which has the event loop, could have run and had no core."""
+def _scheduled(pid: int) -> tuple[float, float, float]:
+    """Seconds that a process has computed, that its main thread has, and that this one waited for a core.
+
+    The main thread has the event loop.
+    """
     with suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
-    return 0.0
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ran, waited = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[:2]
+        ticks = int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK"), int(ran) / 1e9, int(waited) / 1e9
+    return 0.0, 0.0, 0.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Wait:
+    """Seconds until a neighbour had its answer.
+
+    `cpu_s` are those that the service computed meanwhile in all its threads, `loop_s` those of its event
+    loop, and for `no_core_s` the loop could have run and had no core.
+    """
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    loop_s: float = 0.0
+    no_core_s: float = 0.0
 
 
 @dataclass(slots=True)
 class Waits:
-    """Seconds of a neighbour's calls, each with those without a core for the service; how many failed."""
+    """What a neighbour waited, and how many of its calls failed: it asks again, and the wait goes on."""
 
-    seconds: list[tuple[float, float]]
-    failed: int
+    answered: list[Wait] = field(default_factory=list)
+    failed: int = 0
 
     @property
-    def longest(self) -> tuple[float, float]:
+    def longest(self) -> Wait:
         """The longest one."""
-        return max(self.seconds, default=(0.0, 0.0))
+        return max(self.answered, default=Wait())
 
     @property
     def median(self) -> float:
-        """The middle one."""
-        return statistics.median(seconds for seconds, _ in self.seconds) if self.seconds else 0.0
+        """The middle one, in seconds."""
+        return statistics.median(wait.seconds for wait in self.answered) if self.answered else 0.0
 
 
 class Neighbour:
@@ -165,26 +188,39 @@ class _Asking(threading.Thread):
         self._pid = pid
         self._done = threading.Event()
         self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
-        self._ask = _QUESTIONS[service](self._channel, key)
+        self._ask = _QUESTIONS[service](self._channel, address, key)
         self._lock = threading.Lock()
-        self._waits = Waits([], 0)
+        self._waits = Waits()
 
     def run(self) -> None:
         while not self._done.wait(0.05):
-            asked, waited = time.monotonic(), _waited_for_a_core(self._pid)
-            failed = False
-            try:
-                self._ask()
-            except grpc.RpcError:
-                failed = True
+            self._wait()
+
+    def _wait(self) -> None:
+        asked, before = time.monotonic(), _scheduled(self._pid)
+        answered = False
+        while not answered:
+            answered = self._try()
             with self._lock:
-                waited = _waited_for_a_core(self._pid) - waited
-                self._waits.seconds.append((time.monotonic() - asked, waited))
-                self._waits.failed += failed
+                self._waits.failed += not answered
+            if self._done.wait(0 if answered else 0.02):
+                break
+        after = _scheduled(self._pid)
+        spent = (more - less for more, less in zip(after, before, strict=True))
+        wait = Wait(time.monotonic() - asked, *spent)
+        with self._lock:
+            self._waits.answered.append(wait)
+
+    def _try(self) -> bool:
+        try:
+            self._ask()
+        except (grpc.RpcError, OSError, HTTPException):
+            return False
+        return True
 
     def take(self) -> Waits:
         with self._lock:
-            taken, self._waits = self._waits, Waits([], 0)
+            taken, self._waits = self._waits, Waits()
         return taken
 
     def stop(self) -> Waits:
@@ -194,7 +230,7 @@ class _Asking(threading.Thread):
         return self.take()
 
 
-def _search(channel: grpc.Channel, key: str) -> Callable[[], object]:
+def _search(channel: grpc.Channel, _: str, key: str) -> Callable[[], object]:
     stub, asked = SearchServiceStub(channel), 0
 
     def ask() -> object:
@@ -207,7 +243,7 @@ def _search(channel: grpc.Channel, key: str) -> Callable[[], object]:
     return ask
 
 
-def _embed(channel: grpc.Channel, key: str) -> Callable[[], object]:
+def _embed(channel: grpc.Channel, _: str, key: str) -> Callable[[], object]:
     stub, asked = EmbedderServiceStub(channel), 0
 
     def ask() -> object:
@@ -222,15 +258,55 @@ def _embed(channel: grpc.Channel, key: str) -> Callable[[], object]:
     return ask
 
 
-def _combine(channel: grpc.Channel, key: str) -> Callable[[], object]:
+def _combine(channel: grpc.Channel, _: str, key: str) -> Callable[[], object]:
     stub = CombinerServiceStub(channel)
     rows = pack(np.random.default_rng(1).normal(size=(1, DIMENSION)).astype(np.float32))
     request = combiner_pb2.CombineRequest(combiner="sum", image_features=rows, text_features=rows)
     return lambda: stub.Combine(request, timeout=_PATIENCE_S, metadata=((HEADER, key),))
 
 
-_QUESTIONS: dict[str, Callable[[grpc.Channel, str], Callable[[], object]]] = {
+def _over_http(
+    address: str, make: Callable[[int], tuple[str, str, bytes, dict[str, str]]]
+) -> Callable[[], object]:
+    """Requests on a connection that is kept, from an address that is not the attacker's."""
+    connection = HTTPConnection(address, timeout=_PATIENCE_S, source_address=("127.0.0.2", 0))
+    asked = 0
+
+    def ask() -> object:
+        nonlocal asked
+        asked += 1
+        try:
+            connection.request(*make(asked))
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, HTTPException):
+            connection.close()
+            raise
+        if answer.status != 200:
+            raise HTTPException(f"{answer.status}: {content[:200]!r}")
+        return content
+
+    return ask
+
+
+def _ask_gateway(_: grpc.Channel, address: str, key: str) -> Callable[[], object]:
+    headers = {HEADER: key, "content-type": "application/json"}
+
+    def make(number: int) -> tuple[str, str, bytes, dict[str, str]]:
+        body = json.dumps({"turns": [{"text": f"red shirt {number}"}]}).encode()
+        return "POST", "/v1/catalogs/shop:search", body, headers
+
+    return _over_http(address, make)
+
+
+def _ask_page(_: grpc.Channel, address: str, key: str) -> Callable[[], object]:
+    return _over_http(address, lambda number: ("GET", f"/?c=shop&x0=red+shirt+{number}", b"", {}))
+
+
+_QUESTIONS: dict[str, Callable[[grpc.Channel, str, str], Callable[[], object]]] = {
     "search": _search,
     "embedder": _embed,
     "combiner": _combine,
+    "gateway": _ask_gateway,
+    "page": _ask_page,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,10 +24,8 @@ _HEADERS, _SETTINGS, _PING, _CONTINUATION = 1, 4, 6, 9
 Bytes = Callable[[str], Sequence[bytes]]
 
 
-async def send_raw(address: str, connections: Sequence[bytes], hold: float = 4.0) -> Sent:
+async def send_raw(address: str, connections: Sequence[bytes], result: Sent, hold: float = 4.0) -> None:
     """Send bytes on connections, read nothing of what comes back, and hang up after `hold` seconds."""
-    result = Sent()
-    started = time.monotonic()
 
     async def one(content: bytes) -> None:
         host, _, port = address.rpartition(":")
@@ -46,8 +43,6 @@ async def send_raw(address: str, connections: Sequence[bytes], hold: float = 4.0
         writer.transport.abort()
 
     await asyncio.gather(*(one(content) for content in connections))
-    result.seconds = time.monotonic() - started
-    return result
 
 
 def _pings(_: str) -> list[bytes]:

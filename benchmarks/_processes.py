@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
+import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cir_cli.local.readiness import free_ports
@@ -22,6 +24,9 @@ NAMES = {
     "combiner_service": "cir.combiner.v1.CombinerService",
     "search_service": "cir.search.v1.SearchService",
 }
+
+#: Of the processes that speak HTTP: the prefix of their settings in the environment.
+PREFIXES = {"http_gateway": "CIR_HTTP_", "web_demo": "CIR_DEMO_"}
 
 # A CLIP so small that everything around it is what takes time, in open_clip's layout.
 SMALL_MODEL = {
@@ -80,11 +85,12 @@ def running(
 ) -> Iterator[Running]:
     """`python -m module` on a free port (or `port`) until the block ends; yields once `ready` is SERVING.
 
-    `ready` is the service's own name where it is left out, `checkout` the folder with the code where that is
-    not this one. The process may have ended before the block.
+    `ready` is the service's own name where it is left out; what speaks HTTP is ready when it answers.
+    `checkout` is the folder with the code where that is not this one. The process may have ended before the
+    block.
     """
     address = f"127.0.0.1:{port or free_ports(1)[0]}"
-    prefix = f"CIR_{module.split('_')[0].upper()}_"
+    prefix = PREFIXES.get(module, f"CIR_{module.split('_')[0].upper()}_")
     variables = {f"{prefix}{name}": value for name, value in environment.items()}
     if checkout is not None:
         variables["PYTHONPATH"] = str(checkout)
@@ -94,7 +100,10 @@ def running(
             [sys.executable, "-m", module], env={**os.environ, **variables}, stderr=stderr, cwd=checkout
         )
     try:
-        _wait(process, address, ready or NAMES[module], log)
+        if module in PREFIXES:
+            _wait(process, module, partial(_answers_http, address), log)
+        else:
+            _wait(process, module, partial(_is_serving, address, ready or NAMES[module]), log)
         yield Running(process, address, log)
     finally:
         process.terminate()
@@ -145,20 +154,33 @@ def deployment(folder: Path, *, architecture: str, pretrained: str) -> Iterator[
         yield Services(embedder, combiner, search, store)
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, name: str, log: Path, limit: float = 180) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], name: str, is_ready: Callable[[], bool], log: Path, limit: float = 180
+) -> None:
     ends = time.monotonic() + limit
+    while time.monotonic() < ends:
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} did not start: {log.read_text()[-500:]}")
+        if is_ready():
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{name} was not ready within {limit:g} s; see {log}")
+
+
+def _is_serving(address: str, name: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < ends:
-            if process.poll() is not None:
-                raise RuntimeError(f"{name} did not start: {log.read_text()[-500:]}")
-            try:
-                answer = health.Check(  # type: ignore[attr-defined]  # its stubs lack the methods
-                    health_pb2.HealthCheckRequest(service=name), timeout=2
-                )
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.RpcError:
-                pass
-            time.sleep(0.2)
-    raise RuntimeError(f"{name} was not ready within {limit:g} s; see {log}")
+        try:
+            answer = health.Check(  # type: ignore[attr-defined]  # its stubs lack the methods
+                health_pb2.HealthCheckRequest(service=name), timeout=2
+            )
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _answers_http(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/healthz", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False

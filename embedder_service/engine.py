@@ -279,7 +279,7 @@ class Engine:
                 self.batcher.put(job, tensors, places)
             if encoded:
                 runs = [partial(self._preprocess_image, job, keys, hits, *item) for item in encoded]
-                self.pool.submit(job.caller, priority, runs)
+                self.pool.submit(job.caller, priority, runs, party=job.party)
             result.record(await job.future)
         result.cache_hits = len(hits)
         self.image_cache.put_all(
@@ -325,7 +325,7 @@ class Engine:
                 partial(self._tokenize, job, result.cuts, missing[start : start + _TEXTS_PER_TASK])
                 for start in range(0, len(missing), _TEXTS_PER_TASK)
             ]
-            self.pool.submit(job.caller, priority, runs)
+            self.pool.submit(job.caller, priority, runs, party=job.party)
             result.record(await job.future)
         embedded = {text: index for index, text in missing if index not in result.errors}
         self.text_cache.put_all({text: result.features[index] for text, index in embedded.items()})
@@ -370,7 +370,7 @@ class Engine:
                 )
                 for start in range(0, len(sound), _TEXTS_PER_TASK)
             ]
-            self.pool.submit(job.caller, priority, runs)
+            self.pool.submit(job.caller, priority, runs, party=job.party)
             result.record(await job.future)
         return result
 
@@ -412,7 +412,7 @@ class Engine:
                 else:
                     self.batcher.put(job, row(image), (index,))
             if runs:
-                self.pool.submit(job.caller, priority, runs)
+                self.pool.submit(job.caller, priority, runs, party=job.party)
             result.record(await job.future)
         return result
 
@@ -445,7 +445,7 @@ class Engine:
             header = self._reader.check(content)
             if not self._reader.is_cheap(header):
                 run = partial(self._decode_image, job, index, content, header, row)
-                self.costly_pool.submit(job.caller, job.priority, [run])
+                self.costly_pool.submit(job.caller, job.priority, [run], party=job.party)
                 return
         except BaseException as error:
             # As above.

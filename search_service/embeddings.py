@@ -24,7 +24,7 @@ from service_runtime.fair_room import FairRoom
 
 # Texts that are asked of the embedder at a time, and how many of them an image stands for. Enough for full
 # batches; what waits does so here, where callers are known and take turns.
-ROOM = 256
+ROOM = 192
 _IMAGE_UNITS = 8
 
 Key = TypeVar("Key", bound=Hashable)

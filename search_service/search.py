@@ -56,7 +56,8 @@ from vector_store.types import Item, ScoredItem, VersionSpec
 _KINDS = {kind: pb.TurnKind.Value(f"TURN_KIND_{kind.name}") for kind in TurnKind}
 _FEEDBACK = {method: pb.FeedbackMethod.Value(f"FEEDBACK_METHOD_{method.name}") for method in FeedbackMethod}
 
-#: Queries that are with the store, or whose answers are built, at a time: more would be no faster.
+#: Queries that are with the store, or whose answers are built, at a time: more would be no faster. Answers
+#: are built one at a time: large ones take milliseconds, and the event loop does other things between two.
 ROOM = 16
 
 Context = grpc.aio.ServicerContext[pb.SearchRequest, pb.SearchResponse]
@@ -99,6 +100,7 @@ class SearchHandler:
         self._typical = TypicalImages()
         self._adapted = AdaptedCombiners(combiner)
         self._room = FairRoom(ROOM)
+        self._building = FairRoom(1)
 
     async def handle(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """Answer a request.
@@ -147,9 +149,10 @@ class SearchHandler:
                         options=query.options,
                     )
                     unindexed = await self._unindexed.count(version)
-                response = self._build_response(
-                    query, version, composed, found, unindexed, adapted, max_bytes
-                )
+                async with self._building.hold(current_caller()):
+                    response = self._build_response(
+                        query, version, composed, found, unindexed, adapted, max_bytes
+                    )
         response.timings.CopyFrom(timer.timings())
         return response
 

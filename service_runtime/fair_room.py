@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from service_runtime.turns import RoundRobin
 
 
 class FairRoom:
@@ -18,7 +19,7 @@ class FairRoom:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._free = capacity
-        self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+        self._waiting: RoundRobin[tuple[int, asyncio.Future[None]]] = RoundRobin()
 
     @property
     def free(self) -> int:
@@ -28,7 +29,7 @@ class FairRoom:
     @property
     def waiting(self) -> int:
         """Number of works that wait, with those given up behind others."""
-        return sum(map(len, self._waiting.values()))
+        return sum(1 for _ in self._waiting)
 
     @asynccontextmanager
     async def hold(self, caller: str, units: int = 1) -> AsyncIterator[None]:
@@ -45,7 +46,7 @@ class FairRoom:
 
     async def _wait(self, caller: str, units: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(caller, deque()).append((units, turn))
+        self._waiting.put(caller, (units, turn))
         try:
             await turn
         except asyncio.CancelledError:
@@ -59,16 +60,42 @@ class FairRoom:
         """Give units back, and let in whose turn it is."""
         self._free += units
         while self._waiting:
-            caller, entries = next(iter(self._waiting.items()))
-            wanted, turn = entries[0]
+            caller = self._waiting.next_caller()
+            entry = self._waiting.oldest(caller)
+            assert entry is not None  # noqa: S101  # whose turn it is has something
+            wanted, turn = entry
             given_up = turn.done()
             if wanted > self._free and not given_up:
                 return
-            entries.popleft()
-            if not entries:
-                del self._waiting[caller]
-            elif not given_up:
-                self._waiting.move_to_end(caller)
+            self._waiting.drop_oldest(caller)
             if not given_up:
+                self._waiting.end_turn(caller)
                 self._free -= wanted
                 turn.set_result(None)
+
+
+class Shares:
+    """Room for `each` works of every caller at a time; what is beyond waits, oldest first.
+
+    A caller waits for its own work alone, so that one whose works take long keeps nobody else waiting. For
+    one event loop.
+    """
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._rooms: dict[str, FairRoom] = {}
+
+    def __len__(self) -> int:
+        """Number of callers that have work."""
+        return len(self._rooms)
+
+    @asynccontextmanager
+    async def hold(self, caller: str) -> AsyncIterator[None]:
+        """Hold a place for the block, waiting for it first."""
+        room = self._rooms.setdefault(caller, FairRoom(self._each))
+        try:
+            async with room.hold(caller):
+                yield
+        finally:
+            if room.free == self._each and not room.waiting:
+                self._rooms.pop(caller, None)

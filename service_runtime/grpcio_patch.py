@@ -9,14 +9,19 @@ HTTP/2 lets a caller name a header again with one byte, and grpc.aio makes an ob
 handler sees the call. Callers send such calls faster than that, and what waits takes memory. So a call with
 too many entries is answered before its handler is looked for, and after one with far too many the next of its
 connection are answered unread.
+
+grpc.aio takes one call of a method after another from the core, in the order in which they came, and goes
+round its event loop several times for each: a caller that opens calls faster than that is ahead of all others
+for as long as it likes. So several are taken at a time, and handed on in turns of hosts and connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import grpc.aio
 from grpc._cython import cygrpc
@@ -24,6 +29,10 @@ from grpc.aio import _server
 
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.errors import ServiceError
+from service_runtime.rate_limit import peer_name
+from service_runtime.turns import RoundRobin
+
+T = TypeVar("T")
 
 #: A call of this many times the entries that are taken is costly.
 COSTLY = 4
@@ -32,6 +41,10 @@ COSTLY = 4
 REFUSED_SECONDS = 1.0
 #: Connections that are remembered.
 MAX_REFUSED = 4096
+
+
+#: Calls of one method that the core is asked for at a time, when nothing waits and when much does.
+LEAST_ASKED, MOST_ASKED = 8, 512
 
 
 class MetadataLimit:
@@ -64,6 +77,69 @@ class MetadataLimit:
         return number <= self._max_entries
 
 
+class Arrivals(Generic[T]):
+    """Calls of one method that came and were not handed on yet. For one event loop.
+
+    `ask` returns the next call of the core, `admit` its host and connection, or None for a call that it has
+    answered itself.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Coroutine[Any, Any, T]],
+        admit: Callable[[T], tuple[Hashable, Hashable] | None],
+    ) -> None:
+        self._ask = ask
+        self._admit = admit
+        self._waiting: RoundRobin[T] = RoundRobin()
+        self._count = 0
+        self._asking: set[asyncio.Task[T]] = set()
+        self._changed = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    async def next(self) -> T:
+        """Return the call whose turn it is, once there is one.
+
+        Raises:
+            Exception: what asking the core failed with, as it does when the server stops. Calls that wait
+                then are gone.
+        """
+        self._ask_more()
+        while not self._waiting:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            self._changed.clear()
+            await self._changed.wait()
+        connection = self._waiting.next_caller()
+        call = self._waiting.drop_oldest(connection)
+        self._waiting.end_turn(connection)
+        self._count -= 1
+        return call
+
+    def _ask_more(self) -> None:
+        while len(self._asking) < min(MOST_ASKED, LEAST_ASKED + self._count):
+            task = asyncio.get_running_loop().create_task(self._ask())
+            self._asking.add(task)
+            task.add_done_callback(self._came)
+
+    def _came(self, task: asyncio.Task[T]) -> None:
+        self._asking.discard(task)
+        if task.cancelled():
+            return
+        self._changed.set()
+        if (failure := task.exception()) is not None:
+            # The server does not stop before all its calls are gone.
+            self._failure, self._waiting, self._count = failure, RoundRobin(), 0
+            return
+        call = task.result()
+        if (place := self._admit(call)) is not None:
+            host, connection = place
+            self._waiting.put(connection, call, party=host)
+            self._count += 1
+        self._ask_more()
+
+
 class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, without types
     """The core's server; it hands out calls of registered methods with metadata in bounds."""
 
@@ -85,16 +161,23 @@ class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, without 
         ).status()
         self._refused = refused
         self._answering: set[asyncio.Task[None]] = set()
+        self._arrivals: dict[bytes, Arrivals[Any]] = {}
 
     async def _request_registered_call(self, method: bytes) -> Any:
-        """Return the next call of a method whose metadata are in bounds."""
-        while True:
-            state = await super()._request_registered_call(method)
-            context = cygrpc._ServicerContext(state, None, None, self._running_loop)
-            if self._limit.takes(context.peer(), context.invocation_metadata):
-                return state
-            self._refused()
-            self._answer(context, self._too_many.code, self._too_many.details, self._too_many)
+        """Return the next call of a method: one whose metadata are in bounds, and whose turn it is."""
+        if method not in self._arrivals:
+            ask = partial(super()._request_registered_call, method)
+            self._arrivals[method] = Arrivals(ask, self._place)
+        return await self._arrivals[method].next()
+
+    def _place(self, state: Any) -> tuple[str, str] | None:
+        context = cygrpc._ServicerContext(state, None, None, self._running_loop)
+        peer = context.peer()
+        if self._limit.takes(peer, context.invocation_metadata):
+            return peer_name(peer), peer
+        self._refused()
+        self._answer(context, self._too_many.code, self._too_many.details, self._too_many)
+        return None
 
     async def _request_call(self) -> Any:
         """Never return a call to the accept loop. Ends when it is cancelled or the server stops."""

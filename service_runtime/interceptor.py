@@ -20,6 +20,7 @@ from service_runtime.auth import ApiKey, Authenticator, caller_context
 from service_runtime.contract import OPEN_METHODS, named_part, request_of
 from service_runtime.error_report import forget_frames, name_error
 from service_runtime.errors import ServiceError, internal_status
+from service_runtime.fair_room import Shares
 from service_runtime.logging import REQUEST_ID, get_logger, request_id_of
 from service_runtime.metrics import CallMetrics
 from service_runtime.open_methods import OpenMethods
@@ -33,6 +34,8 @@ ANSWER_MARGIN = 0.02
 _FOREVER = 86_400.0
 # Codes of refusals that no caller can do anything about.
 _OURS = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL})
+#: Of the calls that are taken this part is kept for callers that have few under way.
+RESERVED_PART = 8
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,8 +53,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wrapper of every method; health and reflection have one of their own.
 
     A call is let in, then its message is received (`receive.py`), then it is admitted and counted: those
-    whose message never comes hold no place. `translate` turns an exception of the application's own layers
-    into the refusal that the caller gets, and returns None for a bug (see `Application.translate`).
+    whose message never comes hold no place. Of one caller's unary calls `calls_of_a_caller` are worked on at
+    a time, where that is set, and the others wait for them. `translate` turns an exception of the
+    application's own layers into the refusal that the caller gets, and returns None for a bug (see
+    `Application.translate`).
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         max_concurrent_calls: int,
         max_open_calls: int,
+        calls_of_a_caller: int | None = None,
         authenticator: Authenticator | None = None,
         translate: Callable[[Exception], ServiceError | None] = lambda _: None,
     ) -> None:
@@ -69,7 +75,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._inbox = inbox
         self._open = OpenMethods(inbox, max_open_calls)
         self._running = 0
+        self._calls: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
+        self._shares = Shares(calls_of_a_caller or max_concurrent_calls)
         self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
         self.ready = False
 
@@ -132,7 +140,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._inbox.hold(caller, size)
         try:
             with self._admit(method.name, admitted, caller):
-                async with self._inbox.room_for(content, method):
+                async with self._shares.hold(caller), self._inbox.room_for(content, method, caller):
                     request = self._inbox.parse(content, method)
                     answer = inner(request, context)
                     # The handler's alone from here, or a refused one would stay until its call ends.
@@ -183,27 +191,36 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._authenticator.check_rate(key, context.peer())
         if not self.ready:
             raise ServiceError(pb.NOT_READY, "the service is starting or stopping; try another replica")
-        self._check_room(method)
-        return key, f"key {key.name}" if key is not None else f"peer {peer_name(context.peer())}"
+        caller = f"key {key.name}" if key is not None else f"peer {peer_name(context.peer())}"
+        self._check_room(method, caller)
+        return key, caller
 
-    def _check_room(self, method: str) -> None:
-        if self._running >= self._limit and "/Get" not in method:
+    def _check_room(self, method: str, caller: str) -> None:
+        # The last places are for those who have few: no caller alone can keep the others out.
+        few = self._limit // RESERVED_PART
+        limit = self._limit - few if self._calls[caller] >= few > 0 else self._limit
+        if self._running >= limit and "/Get" not in method:
             raise ServiceError(
                 pb.OVERLOADED,
-                f"{self._running} calls are under way, the limit is {self._limit}; try again later",
+                f"{self._running} calls are under way, {self._calls[caller]} of this caller; the limit is "
+                f"{limit}; try again later",
                 retry_after=0.2,
             )
 
     @contextmanager
     def _admit(self, method: str, key: ApiKey | None, caller: str) -> Iterator[None]:
         """Count the call, or refuse it. Our own count, because gRPC's would refuse health checks too."""
-        self._check_room(method)
+        self._check_room(method, caller)
         self._running += 1
+        self._calls[caller] += 1
         try:
             with caller_context(key, caller):
                 yield
         finally:
             self._running -= 1
+            self._calls[caller] -= 1
+            if not self._calls[caller]:
+                del self._calls[caller]
 
     @contextmanager
     def _share_of_streams(self, caller: str) -> Iterator[None]:

@@ -91,7 +91,7 @@ class OpenMethods:
         return serve
 
     async def _request(self, context: Context, method: Method) -> Any:
-        return await self._inbox.parsed(await self._inbox.receive(context, method), method)
+        return await self._inbox.parsed(await self._inbox.receive(context, method), method, context.peer())
 
     def _many(
         self, method: Method, inner: Callable[..., AsyncGenerator[Any]]

@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.contract import largest_message, request_of
 from service_runtime.errors import ServiceError
+from service_runtime.fair_room import FairRoom, Shares
 from service_runtime.memory import MemoryReturn
 from service_runtime.settings import ServiceSettings
 from service_runtime.wire_walk import MalformedError, TextTooLongError, TooManyPartsError, WireWalk
@@ -73,7 +74,8 @@ class Inbox:
         self._limits = limits or {}
         self._held: Counter[str] = Counter()
         self._memory = MemoryReturn()
-        self._many_parts = asyncio.Semaphore(MAX_LARGE)
+        self._many_parts = FairRoom(MAX_LARGE)
+        self._many_parts_of_a_caller = Shares(MAX_LARGE // 2)
 
     def method(self, name: str, parse: Parse) -> Method:
         """Return how messages of a method are received."""
@@ -132,18 +134,20 @@ class Inbox:
         """
         return self._sized(await self._in_time(anext(contents), self._settings.stream_idle_seconds), method)
 
-    async def parsed(self, content: bytes, method: Method) -> Any:
+    async def parsed(self, content: bytes, method: Method, caller: str) -> Any:
         """Return the message.
 
         Raises:
             ServiceError: MALFORMED, TOO_MANY_ITEMS or TEXT_TOO_LONG.
         """
-        async with self.room_for(content, method):
+        async with self.room_for(content, method, caller):
             return self.parse(content, method)
 
     @asynccontextmanager
-    async def room_for(self, content: bytes, method: Method) -> AsyncIterator[None]:
-        """Count a message's parts, and wait for room where they are many: few such messages exist at a time.
+    async def room_for(self, content: bytes, method: Method, caller: str) -> AsyncIterator[None]:
+        """Count a message's parts, and wait for room where they are many.
+
+        Few such messages exist at a time, and one caller has half of them at most.
 
         Raises:
             ServiceError: MALFORMED, TOO_MANY_ITEMS or TEXT_TOO_LONG.
@@ -157,7 +161,7 @@ class Inbox:
             yield
             return
         try:
-            async with self._many_parts:
+            async with self._many_parts_of_a_caller.hold(caller), self._many_parts.hold(caller):
                 yield
         finally:
             self._memory.freed(_PART_BYTES * parts)
@@ -250,7 +254,7 @@ class Messages:
         content = await self._inbox.receive_next(self._reading, self._method)
         self._inbox.hold(self._caller, len(content))
         self._held = len(content)
-        return await self._inbox.parsed(content, self._method)
+        return await self._inbox.parsed(content, self._method, self._caller)
 
     def close(self) -> None:
         """Count the message that is held as gone."""

@@ -42,6 +42,9 @@ class Application(ABC):
     service_names: Sequence[str]
     #: Full method paths ("/package.Service/Method") that change data and need a key of the write scope.
     write_methods: Collection[str] = frozenset()
+    #: Unary calls of one caller that are worked on at a time, None for all: for a service whose handlers work
+    #: on the event loop, where each step of a call waits for those of all others.
+    calls_of_a_caller: int | None = None
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -152,6 +155,7 @@ async def serving(
         inbox,
         max_concurrent_calls=settings.max_concurrent_calls,
         max_open_calls=settings.max_open_calls_per_connection,
+        calls_of_a_caller=application.calls_of_a_caller,
         authenticator=authenticator,
         translate=application.translate,
     )
@@ -281,9 +285,9 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.http2.ping_timeout_ms", 20_000),
-        # Our own clients ask for a sign of life every three seconds of a call (`cir/channel.py`).
-        ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),
+        # However many pings come, each is answered, which costs a microsecond. What gRPC does with those that
+        # come too fast costs more with each of them, until a thread has no time for other connections.
+        ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     return [(name, int(min(value, _LARGEST_OPTION))) for name, value in options]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from embedder_service.batching.jobs import Batch, Job, Priority, RowGroup, Segment, Tower
-from embedder_service.batching.scheduling import PriorityPicker, RecentActivity, RoundRobin
+from embedder_service.batching.scheduling import PriorityPicker, RecentActivity
+from service_runtime.turns import RoundRobin
 
 CallerQueue = RoundRobin[RowGroup]
 
@@ -29,7 +30,7 @@ _ENOUGH_ROWS = 8
 
 @dataclass(slots=True)
 class BatchQueue:
-    """Groups of rows by class and tower; callers take turns.
+    """Groups of rows by class and tower; calls take turns, and those who call do.
 
     `max_batch` bounds the rows of a batch; `shared_bulk_batch` bounds bulk batches while interactive calls
     are active, since an interactive item may have to wait for one whole bulk batch. `dropped` collects
@@ -53,7 +54,7 @@ class BatchQueue:
     def put(self, group: RowGroup) -> None:
         """Append a group."""
         job = group.job
-        self._queues[job.priority][job.tower].put(job.caller, group)
+        self._queues[job.priority][job.tower].put(job.caller, group, party=job.party)
         self._rows[job.tower, job.priority] += len(group.rows)
 
     def __bool__(self) -> bool:

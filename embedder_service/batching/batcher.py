@@ -55,6 +55,7 @@ from embedder_service.batching.jobs import (
     Tower,
 )
 from embedder_service.batching.scheduling import RecentActivity
+from service_runtime.auth import current_caller
 from service_runtime.errors import ServiceError
 from service_runtime.logging import get_logger
 from service_runtime.watchdog import Progress
@@ -151,7 +152,7 @@ class Batcher:
         ServiceError (DEADLINE) when `deadline`, on the batcher's clock, passes before. When it is cancelled,
         the rows leave the queue before their forward pass. A row whose forward pass fails is named in the
         job's `errors`, and no other row is affected. Jobs of one `caller` share its turns; without one, a
-        job is its own caller.
+        job is its own caller. The jobs of one API key share turns as well: see `current_caller`.
 
         Raises:
             ServiceError: NOT_READY after `close` or the end of a device thread.
@@ -161,7 +162,9 @@ class Batcher:
         if self._refusal:
             raise ServiceError(pb.NOT_READY, self._refusal)
         future: asyncio.Future[Job] = self._loop.create_future()
-        job = Job(tower, object() if caller is None else caller, priority, deadline, features, rows, future)
+        owner = object() if caller is None else caller
+        party = current_caller() or None
+        job = Job(tower, owner, priority, deadline, features, rows, future, party)
         self._delay.expect(job)
         future.add_done_callback(lambda _: self._delay.forget(job))
         if priority is Priority.INTERACTIVE:

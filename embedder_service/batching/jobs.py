@@ -48,8 +48,9 @@ class Job:
     `features` is float32 (n, d), NaN until a row is answered; results are scattered into it. `unanswered`
     counts rows without a result, `expected` those of them that have not been put into the queue yet.
     `errors` has an exception for each row that failed; `failure` is the one exception of a job that failed
-    as a whole. `future` gives the job itself once every row is answered, on the event loop. Seconds are
-    those of the slowest row in each stage. Fields are changed under the batcher's lock (see batcher.py).
+    as a whole. `future` gives the job itself once every row is answered, on the event loop. `party` is who
+    made the call, whose calls take turns as one. Seconds are those of the slowest row in each stage. Fields
+    are changed under the batcher's lock (see batcher.py).
     """
 
     tower: Tower
@@ -59,6 +60,7 @@ class Job:
     features: Features
     unanswered: int
     future: asyncio.Future[Job]
+    party: Hashable = None
     errors: dict[int, Exception] = field(default_factory=dict)
     failure: Exception | None = None
     ended: bool = False

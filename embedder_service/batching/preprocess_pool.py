@@ -7,12 +7,13 @@ held to choose a task and to count it, never while a task runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from embedder_service.batching.jobs import Caller, Priority
-from embedder_service.batching.scheduling import PriorityPicker, RecentActivity, RoundRobin
+from embedder_service.batching.scheduling import PriorityPicker, RecentActivity
 from service_runtime.logging import get_logger
+from service_runtime.turns import RoundRobin
 from service_runtime.watchdog import Progress
 
 
@@ -23,6 +24,7 @@ class PreprocessTask:
     caller: Caller
     priority: Priority
     run: Callable[[], None]
+    party: Hashable = None
 
 
 class PreprocessQueue:
@@ -47,7 +49,7 @@ class PreprocessQueue:
 
     def put(self, task: PreprocessTask) -> None:
         """Append a task."""
-        self._waiting[task.priority].put(task.caller, task)
+        self._waiting[task.priority].put(task.caller, task, party=task.party)
 
     def take(self) -> PreprocessTask | None:
         """Return the next task for a free thread, or None when it should wait. Call `done` after it."""
@@ -88,7 +90,14 @@ class PreprocessPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, caller: Caller, priority: Priority, runs: Iterable[Callable[[], None]]) -> None:
+    def submit(
+        self,
+        caller: Caller,
+        priority: Priority,
+        runs: Iterable[Callable[[], None]],
+        *,
+        party: Hashable = None,
+    ) -> None:
         """Queue a task for each of `runs`.
 
         Raises:
@@ -98,7 +107,7 @@ class PreprocessPool:
             if self._closing:
                 raise RuntimeError("the pool is closed")
             for run in runs:
-                self._queue.put(PreprocessTask(caller, priority, run))
+                self._queue.put(PreprocessTask(caller, priority, run, party))
                 self.progress.begin()
                 self._changed.notify()
 

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_runtime.fair_room import FairRoom
+from service_runtime.fair_room import FairRoom, Shares
 
 CAPACITY = 6
 
@@ -70,3 +70,25 @@ async def test_a_caller_with_much_work_delays_another_by_one_turn() -> None:
     tasks.append(asyncio.create_task(work("other")))
     await asyncio.gather(*tasks)
     assert order.index("other") <= 3
+
+
+async def test_each_caller_has_its_own_share_and_waits_for_itself_alone() -> None:
+    shares = Shares(2)
+    running: list[str] = []
+    go = asyncio.Event()
+
+    async def work(caller: str) -> None:
+        async with shares.hold(caller):
+            running.append(caller)
+            await go.wait()
+
+    tasks = [asyncio.create_task(work(caller)) for caller in ("a", "a", "a", "b")]
+    await asyncio.sleep(0)
+    assert sorted(running) == ["a", "a", "b"]
+    tasks[2].cancel()  # it waits
+    tasks.append(asyncio.create_task(work("a")))
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert sorted(running) == ["a", "a", "a", "b"]
+    assert len(shares) == 0

@@ -21,6 +21,7 @@ from cir.requests import Call
 from service_runtime import grpcio_patch
 from service_runtime.server import serving
 from tests.refused import refused
+from tests.robustness import raw_http2
 from tests.service_runtime.probe import COMBINE, Probe, channel, combine, good_call, is_alive, settings
 
 pytestmark = pytest.mark.service
@@ -216,6 +217,60 @@ def test_few_connections_of_costly_metadata_are_remembered() -> None:
     for number in range(grpcio_patch.MAX_REFUSED + 50):
         assert not limit.takes(f"ipv4:a:{number}", lambda: [None] * 50)
     assert len(limit) == grpcio_patch.MAX_REFUSED
+
+
+async def test_pings_are_answered_however_many_come() -> None:
+    number = 20_000
+    async with serving(Probe(), settings()) as address:
+        with connect(address) as pinging:
+            frame = raw_http2.frame(6, 0, 0, b"12345678")
+
+            def ping() -> bytes:
+                pinging.sendall(raw_http2.OPENING + frame * number)
+                received = b""
+                while received.count(raw_http2.frame(6, 1, 0, b"12345678")) < number:
+                    received += (part := pinging.recv(1 << 20))
+                    assert part, "the connection was closed"
+                return received
+
+            await asyncio.wait_for(asyncio.to_thread(ping), 30)
+        assert await good_call(address) == "nobody"
+
+
+async def test_a_caller_with_many_calls_leaves_places_for_others() -> None:
+    application = Probe()
+    keys = {name: new_key() for name in ("many", "few")}
+    values = settings(
+        max_concurrent_calls=16, api_keys=",".join(f"{name}:read:{key}" for name, key in keys.items())
+    )
+    async with serving(application, values) as address, channel(address) as on:
+        held = [combine(on, keys["many"], combiner="wait") for _ in range(14)]
+        while application.calls < 14:  # noqa: ASYNC110  # the probe knows no events
+            await asyncio.sleep(0.01)
+        refusal = await refused(combine(on, keys["many"]))
+        assert (refusal.code.name, refusal.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert (await combine(on, keys["few"])).combiner == "few"
+        application.go.set()
+        await asyncio.gather(*held)
+        assert (await combine(on, keys["many"])).combiner == "many"
+
+
+async def test_one_callers_calls_wait_for_each_other_and_not_those_of_others() -> None:
+    class Bounded(Probe):
+        calls_of_a_caller = 2
+
+    application = Bounded()
+    keys = {name: new_key() for name in ("many", "few")}
+    values = settings(api_keys=",".join(f"{name}:read:{key}" for name, key in keys.items()))
+    async with serving(application, values) as address, channel(address) as on:
+        held = [combine(on, keys["many"], combiner="wait") for _ in range(5)]
+        while application.calls < 2:  # noqa: ASYNC110  # likewise
+            await asyncio.sleep(0.01)
+        assert (await combine(on, keys["few"])).combiner == "few"
+        assert application.calls == 3
+        application.go.set()
+        await asyncio.gather(*held)
+        assert application.calls == 6
 
 
 async def test_metadata_over_the_limit_is_refused() -> None:
