@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -77,7 +77,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._running = 0
         self._calls: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
-        self._shares = Shares(calls_of_a_caller or max_concurrent_calls)
+        self._shares = None if calls_of_a_caller is None else Shares(calls_of_a_caller)
         self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
         self.ready = False
 
@@ -140,7 +140,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._inbox.hold(caller, size)
         try:
             with self._admit(method.name, admitted, caller):
-                async with self._shares.hold(caller), self._inbox.room_for(content, method, caller):
+                async with self._turn(method.name, caller), self._inbox.room_for(content, method, caller):
                     request = self._inbox.parse(content, method)
                     answer = inner(request, context)
                     # The handler's alone from here, or a refused one would stay until its call ends.
@@ -221,6 +221,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._calls[caller] -= 1
             if not self._calls[caller]:
                 del self._calls[caller]
+
+    def _turn(self, method: str, caller: str) -> AbstractAsyncContextManager[None]:
+        """Hold one of the places of a caller's calls, once it is free; `Get...` calls have others."""
+        if self._shares is None:
+            return nullcontext()
+        return self._shares.hold(f"{caller} Get" if "/Get" in method else caller)
 
     @contextmanager
     def _share_of_streams(self, caller: str) -> Iterator[None]:
