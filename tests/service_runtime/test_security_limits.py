@@ -314,7 +314,10 @@ async def test_a_compressed_message_is_refused_with_what_to_do(algorithm: grpc.C
 def test_our_clients_say_so_before_sending() -> None:
     request = pb.CombineRequest(combiner="x" * (MAX_MESSAGE_BYTES + 1))
     # Nothing listens there: what is refused without a connection never left this machine.
-    with Client("127.0.0.1:1") as client, pytest.raises(InvalidArgument, match="a message at most 67108864"):
+    with (
+        Client("127.0.0.1:1", combiner="127.0.0.1:1") as client,
+        pytest.raises(InvalidArgument, match="a message at most 67108864"),
+    ):
         client.run(Call(COMBINE, request, pb.CombineResponse, lambda answer: answer))
 
 
