@@ -214,6 +214,19 @@ class _Server(_server.Server):
         self._loop = cygrpc.get_working_loop()
         arguments = _server._augment_channel_arguments(options, None)
         self._server = _CoreServer(self._loop, interceptors, arguments, max_metadata_entries, refused)
+        self._registered: set[str] = set()
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
+        """Register the methods of services: generated code of before grpcio 1.63 names them here alone."""
+        for handlers in generic_rpc_handlers:
+            methods = {name.rpartition("/")[2]: one for name, one in handlers._method_handlers.items()}
+            self.add_registered_method_handlers(handlers.service_name(), methods)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Register the methods of a service, once."""
+        if service_name not in self._registered:
+            self._registered.add(service_name)
+            super().add_registered_method_handlers(service_name, method_handlers)
 
 
 def create_server(
@@ -225,7 +238,7 @@ def create_server(
 ) -> grpc.aio.Server:
     """Create a server as `grpc.aio.server` does; it calls `refused` for each call of too many entries.
 
-    Servicers must register their methods, as generated code does.
+    Handlers that are no service's are not taken.
     """
     server: Any = _Server(interceptors, options, max_metadata_entries, refused)
     return server  # type: ignore[no-any-return]

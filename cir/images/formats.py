@@ -43,7 +43,8 @@ def _register_heif() -> bool:
 def _is_read(name: str) -> bool:
     match name:
         case "AVIF":
-            return bool(features.check("avif"))
+            # Before Pillow 11.2 there is no such feature.
+            return "avif" in features.modules and bool(features.check("avif"))
         case "JPEG2000":
             return bool(features.check("jpg_2000"))
         case "HEIF":

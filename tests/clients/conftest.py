@@ -50,13 +50,14 @@ def _certificates(folder: Path) -> Path:
     return folder
 
 
-def _up(process: subprocess.Popen[bytes], data: Path, log: Path) -> str:
-    """Return the address of the search service, once it is there."""
+def _up(process: subprocess.Popen[bytes], data: Path, log: Path) -> dict[str, str]:
+    """Return the addresses of the services, once they are there."""
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         if (data / "up.json").exists():
-            return str(json.loads((data / "up.json").read_text())["search"])
+            document: dict[str, str] = json.loads((data / "up.json").read_text())
+            return document
         time.sleep(0.1)
     raise AssertionError("not up after 180 s")
 
@@ -77,12 +78,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             env=clean,
         )
     try:
-        address = _up(process, data, log)
+        up = _up(process, data, log)
         index = [*command, "index", "shop", str(images / "items.jsonl"), "--data", str(data)]
         subprocess.run(index, check=True, timeout=300, env=clean)
         yield {
             **clean,
-            "CIR_TEST_SERVER": address,
+            "CIR_TEST_SERVER": up["search"],
+            "CIR_TEST_EMBEDDER": up["embedder"],
+            "CIR_TEST_COMBINER": up["combiner"],
             "CIR_TEST_IMAGES": str(images),
             "CIR_TEST_TLS": str(_certificates(tmp_path_factory.mktemp("tls"))),
         }

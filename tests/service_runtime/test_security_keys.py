@@ -195,7 +195,7 @@ async def test_our_client_raises_a_class_for_each_refusal() -> None:
 
         def outcomes(key: str) -> list[str]:
             kinds = []
-            with Client(address, api_key=key, timeout=5) as client:
+            with Client(address, combiner=address, api_key=key, timeout=5) as client:
                 for asked in (call, call, info):
                     try:
                         kinds.append(client.run(asked))
