@@ -75,7 +75,8 @@ clients:
 
 # Each client's own tests against a running service, and those of the page's modules.
 test-clients: $(INSTALLED)
-	$(BIN)/pytest -m clients -v -rs tests/clients tests/web_demo/test_modules.py tests/deploy/test_kubernetes.py
+	$(BIN)/pytest -m clients -v -rs tests/clients tests/web_demo/test_modules.py tests/deploy/test_kubernetes.py \
+		tests/system/test_tutorial.py
 
 # The rules of buf.yaml; needs npm, and says so where it is absent.
 contract:
