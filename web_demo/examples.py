@@ -32,11 +32,16 @@ async def find_examples(
 ) -> list[Example]:
     """Return examples that work: of `wall`'s items, each with another value of a field of `words`.
 
-    An example is one whose answer has, among the first results, an item with that value.
+    An example is one whose answer has, among the first results, an item with that value. Where there are
+    enough, their words differ.
     """
     wishes = [wish for place, item in enumerate(wall[:_TRIED]) if (wish := _wish(item, words, place))]
     found = await asyncio.gather(*(_try(catalog, *wish, search) for wish in wishes))
-    return [example for example in found if example][:_EXAMPLES]
+    different, again = list[Example](), list[Example]()
+    for example in found:
+        if example:
+            (again if example.text in {one.text for one in different} else different).append(example)
+    return [*different, *again][:_EXAMPLES]
 
 
 def _wish(

@@ -49,6 +49,8 @@ def change(field: str, value: str) -> str:
     if field in COLOUR_FIELDS:
         return f"in {value}"
     if field in _NOUN_FIELDS:
+        if re.search(r"[^s]s$", value, re.IGNORECASE):  # shoes, pants
+            return f"{value} instead"
         return f"{'an' if value[:1].lower() in 'aeiou' else 'a'} {value} instead"
     return f"{value} instead"
 

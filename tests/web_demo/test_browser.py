@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -407,23 +405,3 @@ def test_it_fits_and_is_accessible(
     found = axe.Axe().run(page).response["violations"]
     context.close()
     assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:2]]) for one in found]
-
-
-def test_a_search_that_is_away_comes_back(page: Page, demo: Demo) -> None:
-    page.goto("/?c=garments&x0=a+red+dress")
-    children = (
-        (Path("/proc") / str(demo.process.pid) / "task" / str(demo.process.pid) / "children")
-        .read_text()
-        .split()
-    )
-    search = next(
-        int(pid) for pid in children if b"search_service" in (Path("/proc") / pid / "cmdline").read_bytes()
-    )
-    os.kill(search, signal.SIGSTOP)
-    try:
-        page.goto("/?c=garments&x0=a+blue+dress")
-        assert "tries again by itself" in page.locator("main").inner_text()
-    finally:
-        os.kill(search, signal.SIGCONT)
-    page.locator(".card").first.wait_for(timeout=30_000)
-    assert "x0=a+blue+dress" in page.url

@@ -68,6 +68,7 @@ class Search:
         self.turn = TurnExplanation("composed", contribution=Contribution(0.1, 0.3, 0.25, False))
         self.reference: Item | None = None
         self.why: ResultExplanation | None = None
+        self.named = "sum"
         self.deep = 0
         self.nothing = False
         self.payloads: dict[str, dict[str, Any]] = {}
@@ -85,7 +86,7 @@ class Search:
         return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
 
     async def info(self) -> SearchInfo:
-        return SearchInfo({}, self.model, ("sum", "slerp", "image"), "sum", {}, {}, "1", ("sum", "slerp"))
+        return SearchInfo({}, self.model, ("image", "sum", "slerp"), "sum", {}, {}, "1", ("sum", "slerp"))
 
     async def facets(
         self, catalog: str, fields: list[str], *, limit: int = 0, where: Filter | None = None
@@ -139,7 +140,7 @@ class Search:
         )
         explained = Explanation(
             tuple(self.turn for _ in options.get("turns", ())),
-            options.get("combiner") or "sum",
+            options.get("combiner") or self.named,
             "v1",
             "f",
             True,
@@ -336,6 +337,15 @@ def test_the_slider_is_there_where_it_moves_something_and_begins_undecided(
     page = client.get("/?c=shop&i0=i1&x0=red&w0=80&m=image").text
     assert 'type="range"' not in page
     assert search.asked[-1]["turns"][0].text_weight is None
+
+
+def test_the_menu_of_methods_shows_the_one_that_is_used(client: TestClient, search: Search) -> None:
+    search.turn = TurnExplanation("text_only")
+    search.named = ""  # words alone reach no combiner
+    for path, method in (("/?c=shop&x0=red", "sum"), ("/?c=shop&x0=red&m=slerp", "slerp")):
+        page = client.get(path).text
+        menu = page[page.index('<select name="combiner">') :]
+        assert re.findall(r'value="(\w+)" selected', menu[: menu.index("</select>")]) == [method]
 
 
 def test_what_changed_and_stayed_is_told_of_the_fields_that_people_filter_by(

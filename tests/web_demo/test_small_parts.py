@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 import web_demo
 from cir.filters import Filter, MatchAny
-from cir.models import FacetCount, Item
+from cir.models import Explanation, FacetCount, Item, Result, SearchAnswer, Timings
 from service_runtime.errors import StartupError
 from web_demo.backend import UploadGoneError, to_turns
 from web_demo.benchmark_queries import BenchmarkQueries, candidate_ids
+from web_demo.examples import find_examples
 from web_demo.filters import choose_facet_fields, reads_as_words, to_where
 from web_demo.i18n import LOCALES, choose_texts
 from web_demo.state import State, TurnState
@@ -69,6 +70,8 @@ def test_suggestions_are_values_that_the_item_does_not_have() -> None:
     facets = {"colour": ["red", "blue"], "kind": ["hat", "apron"]}
     texts = suggest_changes(facets, {"colour": "red", "kind": "hat"}, seed=3)
     assert sorted(texts) == ["an apron instead", "in blue"]
+    words = {"kind": ["shoes", "Shorts", "dress"]}
+    assert sorted(suggest_changes(words, {"kind": "shoes"}, seed=3)) == ["Shorts instead", "a dress instead"]
     assert suggest_changes(facets, {}, seed=3) == suggest_changes(facets, {}, seed=3)
 
 
@@ -116,6 +119,20 @@ def test_a_value_that_each_item_has_for_itself_is_no_word_of_a_shop() -> None:
 )
 def test_an_item_is_called_what_somebody_wrote(payload: dict[str, Any], image: str, title: str) -> None:
     assert item_title(Item("an-id", payload, image, None)) == title
+
+
+async def test_examples_say_different_things_where_there_are_enough() -> None:
+    wall = [Item(f"{number}", {"kind": "hat"}, "", None) for number in range(5)]
+
+    async def search(state: State, combiner: str) -> SearchAnswer:
+        wanted = state.last.text.removeprefix("a ").removesuffix(" instead")
+        result = Result(f"found {wanted}", 1.0, 1, {"kind": wanted}, "", None, None)
+        explained = Explanation((), "sum", "v1", "f", True)
+        return SearchAnswer((result,), "", explained, Timings(*[None] * 6))
+
+    words = {"kind": ["hat", "coat", "coat", "bag", "dress", "coat"]}
+    found = await find_examples("shop", wall, words, search)
+    assert [example.text for example in found] == ["a coat instead", "a bag instead", "a dress instead"]
 
 
 @pytest.mark.parametrize(
