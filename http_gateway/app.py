@@ -188,43 +188,39 @@ def _raw_path(request: Request) -> str:
     return raw.decode("latin-1").partition("?")[0]
 
 
-def _allowed(request: Request) -> list[str]:
-    """Return the verbs that an address takes.
-
-    Raises:
-        RefusedError: there is no such address.
-    """
-    try:
-        verbs = {route.verb for route in routes() if route.match(_raw_path(request)) is not None}
-    except BadPathError as error:
-        raise RefusedError(refusal(_INVALID, str(error))) from error
-    verbs |= _OWN.get(request.url.path, set())
-    if not verbs:
-        raise RefusedError(refusal(grpc.StatusCode.NOT_FOUND, "there is no such address; all are on /docs"))
-    return sorted(verbs | {"OPTIONS"} | ({"HEAD"} if "GET" in verbs else set()))
-
-
 def _find(request: Request) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the fields that its path holds.
 
     Raises:
         RefusedError: there is no such route, or not by this verb.
     """
-    allowed = _allowed(request)
     verb = "GET" if request.method == "HEAD" else request.method
     path = _raw_path(request)
-    for route in routes():
-        fields = route.match(path) if route.verb == verb else None
-        if fields is not None:
-            return route, dict(fields)
+    try:
+        for route in routes():
+            fields = route.match(path) if route.verb == verb else None
+            if fields is not None:
+                return route, dict(fields)
+    except BadPathError as error:
+        raise RefusedError(refusal(_INVALID, str(error))) from error
+    allowed = ", ".join(_allowed(request))
+    message = f"not by this method, but by {allowed}"
     raise RefusedError(
-        refusal(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"not by this method, but by {', '.join(allowed)}",
-            status=405,
-            headers={"Allow": ", ".join(allowed)},
-        )
+        refusal(grpc.StatusCode.UNIMPLEMENTED, message, status=405, headers={"Allow": allowed})
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the verbs that an address takes.
+
+    Raises:
+        RefusedError: there is no such address.
+    """
+    path = _raw_path(request)
+    verbs = {route.verb for route in routes() if route.pattern.fullmatch(path)} | _OWN.get(path, set())
+    if not verbs:
+        raise RefusedError(refusal(grpc.StatusCode.NOT_FOUND, "there is no such address; all are on /docs"))
+    return sorted(verbs | {"OPTIONS"} | ({"HEAD"} if "GET" in verbs else set()))
 
 
 def _to_request(route: Route, fields: dict[str, str], request: Request, body: Body) -> Message:

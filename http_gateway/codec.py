@@ -14,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from math import isfinite, isnan
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -88,7 +89,7 @@ def to_message(value: Mapping[str, Any], descriptor: Descriptor) -> Message:
 
 def from_message(message: Message) -> dict[str, Any]:
     """Return a message as a JSON object."""
-    writers = _writers(cast(Descriptor, message.DESCRIPTOR))
+    writers = _writers(message.DESCRIPTOR)
     written = {}
     for field, value in message.ListFields():
         name, write = writers[field.number]
@@ -309,12 +310,12 @@ def _number_out(value: float) -> float | str:
     return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _value_out(value: Message) -> Any:
-    kind = value.WhichOneof("kind")
-    return _PLAIN.get(kind, _as_it_is)(getattr(value, kind)) if kind else None
+def _value_out(value: Any) -> Any:
+    return _KINDS[value.WhichOneof("kind")](value)
 
 
-def _geo_out(point: Any) -> dict[str, float | str]:
+def _geo_out(value: Any) -> dict[str, float | str]:
+    point = value.geo_value
     return {"latitude": _number_out(point.latitude), "longitude": _number_out(point.longitude)}
 
 
@@ -334,10 +335,12 @@ _MESSAGES: Mapping[str, Callable[[Any], Any]] = {
         lambda message: message.ToJsonString(),
     ),
 }
-_PLAIN: Mapping[str, Callable[[Any], Any]] = {
-    "null_value": lambda value: None,
-    "float_value": _number_out,
-    "datetime_value": lambda value: {"datetime": value.ToJsonString()},
+# By the field that is set.
+_KINDS: Mapping[str | None, Callable[[Any], Any]] = {
+    **{name: attrgetter(name) for name in ("string_value", "integer_value", "bool_value")},
+    **dict.fromkeys((None, "null_value"), lambda value: None),
+    "float_value": lambda value: _number_out(value.float_value),
+    "datetime_value": lambda value: {"datetime": value.datetime_value.ToJsonString()},
     "geo_value": _geo_out,
-    "list_value": lambda value: [_value_out(one) for one in value.values],
+    "list_value": lambda value: [_value_out(one) for one in value.list_value.values],
 }
