@@ -21,7 +21,7 @@ CATALOG ?= shop
 IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
-.PHONY: demo test check format lint types layers protos clients contract settings models-table bench lock dist release clean
+.PHONY: demo test check format lint types layers protos clients contract docs settings models-table bench lock dist release clean
 .PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots test-clients
 
 # Without torch: a fresh clone installs what the demo needs alone.
@@ -81,6 +81,11 @@ test-clients: $(INSTALLED)
 # The rules of buf.yaml; needs npm, and says so where it is absent.
 contract:
 	scripts/check_contract.sh
+
+# The documents as a site, with references of contract and Python client, in out/docs; mkdocs is no part of the lock.
+docs: $(INSTALLED)
+	$(BIN)/python -c "import mkdocs" 2>/dev/null || $(BIN)/python -m pip install --quiet "mkdocs==1.6.1"
+	$(BIN)/python -m scripts.site
 
 settings: $(INSTALLED)
 	$(BIN)/python scripts/generate_settings.py

@@ -1,0 +1,1 @@
+"""The documents as a site, with references of the contract and of the Python client: `make docs`."""
