@@ -14,8 +14,12 @@ class ListsByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         first = args[0] if args else ""
-        is_option = not first or (first.startswith("-") and first not in ctx.help_option_names)
-        if is_option or (self.takes_arguments and first not in self.commands and not first.startswith("-")):
+        # Where a shell asks what may follow, nothing is decided yet.
+        is_option = (not first and not ctx.resilient_parsing) or (
+            first.startswith("-") and first not in ctx.help_option_names
+        )
+        is_argument = first and first not in self.commands and not first.startswith("-")
+        if is_option or (self.takes_arguments and is_argument):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 

@@ -18,6 +18,7 @@ import typer
 from cir.channel import TlsFiles
 from cir.client import Client
 from cir.limits import is_text
+from cir_cli.completion import complete_catalogs
 from cir_cli.errors import Failure
 from cir_cli.suggestions import near_names
 
@@ -157,11 +158,16 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, only the result.", rich_help_panel=OUTPUT)
 ]
 # The catalog is the first argument of a command. Where nothing is changed it may be left to the profile.
-CatalogName = Annotated[str, typer.Argument(metavar="CATALOG", help="Name of the catalog.")]
+CatalogName = Annotated[
+    str, typer.Argument(metavar="CATALOG", help="Name of the catalog.", autocompletion=complete_catalogs)
+]
 CatalogToRead = Annotated[
     str,
     typer.Argument(
-        metavar="CATALOG", envvar="CIR_CATALOG", help="Name of the catalog; default: the profile's."
+        metavar="CATALOG",
+        envvar="CIR_CATALOG",
+        help="Name of the catalog; default: the profile's.",
+        autocompletion=complete_catalogs,
     ),
 ]
 
