@@ -11,13 +11,11 @@ from typing import Annotated
 import typer
 
 from cir.client import Client
-from cir_cli.contact_sheet import write_sheet
 from cir_cli.errors import Failure, require
 from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, UpOptions
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import own_tls, resolve_ports, web_port
 from cir_cli.output import print_answer
-from cir_cli.run_index import run_index
 from cir_cli.up import print_serving
 
 CATALOG = "garments"
@@ -102,6 +100,8 @@ def _draw(folder: Path) -> Path:
 
 
 def _index(manifest: Path, options: UpOptions) -> None:
+    from cir_cli.run_index import run_index
+
     outcome = run_index(
         catalog=CATALOG,
         path=manifest,
@@ -117,6 +117,7 @@ def _index(manifest: Path, options: UpOptions) -> None:
 
 
 def _query(options: UpOptions, garments: Path, sheets: Path) -> None:
+    from cir_cli.contact_sheet import write_sheet
     from cir_cli.demo_queries import demo_queries
 
     with Client(f"{LOOPBACK}:{options.port}", tls=options.search_tls) as client:

@@ -44,7 +44,6 @@ from cir_cli.options import (
 )
 from cir_cli.output import print_json
 from cir_cli.partition_options import Engine, read_division
-from cir_cli.run_index import run_index
 from indexer.options import IndexingOptions
 from service_runtime.web_images import Fetching
 from vector_store.types import IndexOptions, Placement
@@ -246,6 +245,9 @@ def index(
     reached = access(
         embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"
     )
+    # Only here, after the check of what it needs: it takes longer to import than other commands to run.
+    from cir_cli.run_index import run_index
+
     report = run_index(
         catalog=name,
         path=path,
@@ -275,7 +277,7 @@ def index(
             embedder_tls=reached.tls,
         ),
         data=data,
-        quiet=quiet,
+        quiet=quiet or json,
         division=division,
     )
     if json:

@@ -10,10 +10,9 @@ from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +20,9 @@ from cir.models import Explanation, Item, Result, SearchAnswer, Timings, TurnExp
 from cir.payload import GeoPoint, Value
 from cir.vectors import Features
 from cir_cli.parse import marked
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _WIDTH_OF_A_PIPE = 10_000
 
@@ -219,6 +221,20 @@ def timings_text(timings: Timings) -> str:
 _LINE_EVERY_S = 10.0
 
 
+def _bar(console: Console) -> Progress:
+    # Only here: most commands show none.
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
 class WorkProgress:
     """Tells a person on standard error; one piece of work after another."""
 
@@ -233,16 +249,7 @@ class WorkProgress:
         self._quiet = quiet
         self._clock = clock
         console = Console(file=self._file)
-        self._bar: Progress | None = None
-        if console.is_terminal and not quiet:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
+        self._bar = _bar(console) if console.is_terminal and not quiet else None
         self._task: TaskID | None = None
         self._what, self._total, self._next = "", 0, 0.0
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +75,9 @@ def read_profiles(path: Path) -> dict[str, dict[str, str]]:
         raise Failure(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise Failure(f"{path} is no text in UTF-8") from error
+    # Only here: most people have no such file.
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -128,6 +130,8 @@ def _line_of(text: str, keys: tuple[str, ...]) -> str:
 
 def _path_in(line: str) -> tuple[str, ...]:
     """Return the keys that a line of TOML goes down, such as ("profiles", "default") of a table's head."""
+    import tomllib
+
     try:
         below: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:

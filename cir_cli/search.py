@@ -14,7 +14,6 @@ from cir.client import Client
 from cir.filters import Filter
 from cir.models import SearchAnswer
 from cir.turns import Turn
-from cir_cli.contact_sheet import write_sheet
 from cir_cli.errors import Failure
 from cir_cli.feature_files import read_vector
 from cir_cli.options import OUTPUT, CatalogToRead, Connection, Json, in_groups, with_connection
@@ -265,6 +264,9 @@ def search(
             if answer.next_page_token:
                 print(f"more: --page-token {answer.next_page_token}")
         if sheet is not None:
+            # Only here: reading images takes longer to import than the search takes.
+            from cir_cli.contact_sheet import write_sheet
+
             write_sheet(
                 sheet,
                 heading=f"catalog {catalog}",

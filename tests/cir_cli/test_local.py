@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -36,6 +37,7 @@ from cir_cli.local.plan import (
 from cir_cli.local.processes import Services
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
+from cir_cli.up import _InJson, _InWords
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from http_gateway.settings import GatewaySettings
@@ -403,3 +405,23 @@ def test_a_service_that_keeps_ending_is_given_up_with_its_reason(tmp_path: Path)
     assert all(text.endswith("starting it again") for text in told)
     # What each of them wrote is kept.
     assert (tmp_path / "search.log").read_text().count("Expecting value") == 6
+
+
+def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    search = plan(OPTIONS)[2]
+    for tell in (_InJson(), _InWords()):
+        tell.starting(OPTIONS, ["CIR_SEARCH_STORE"])
+        tell.serving(search)
+        tell.up(OPTIONS)
+        tell.restarted("the search ended")
+        tell.stopping()
+        tell.stopped()
+    lines = capsys.readouterr().out.splitlines()
+    events = [json.loads(line) for line in lines[:6]]
+    names = ["starting", "serving", "up", "restarted", "stopping", "stopped"]
+    assert [event["event"] for event in events] == names
+    assert events[0]["unused_variables"] == ["CIR_SEARCH_STORE"]
+    assert events[1] == {"event": "serving", "service": "search", "address": search.address}
+    assert events[2]["addresses"]["search"] == search.address
+    assert lines[6].startswith("starting the services of ")
+    assert lines[-1] == "stopped"
