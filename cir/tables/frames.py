@@ -124,6 +124,9 @@ class _Table:
         """Return the cells of a column."""
         column = self._frame[name]
         if not isinstance(self._frame, self._pa.Table):
+            if str(column.dtype) == "Object":
+                # Polars would write the addresses of its objects.
+                return [_cell(value) for value in column]
             try:
                 # Of polars; of pandas.
                 to_arrow = getattr(column, "to_arrow", None)

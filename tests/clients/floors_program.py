@@ -27,8 +27,8 @@ for name in (
 
 with Image.open(f"{IMAGES}/red-dress.jpg") as photo:
     pixels = np.asarray(photo)
-addresses = {"embedder": os.environ["CIR_TEST_EMBEDDER"], "combiner": os.environ["CIR_TEST_COMBINER"]}
-with cir.Client(SERVER, **addresses) as client:
+EMBEDDER, COMBINER = os.environ["CIR_TEST_EMBEDDER"], os.environ["CIR_TEST_COMBINER"]
+with cir.Client(SERVER, embedder=EMBEDDER, combiner=COMBINER) as client:
     first = client.search("shop", image=pixels, text="in blue", where={"price": {"lt": 45}})
     assert len(first) > 0, first
     assert first.explanation.turns[0].kind == "composed"
