@@ -28,6 +28,8 @@ _EXAMPLE_SECONDS = 600.0
 _CACHED_FACETS = 1000
 _CACHED_CATALOGS = 1000
 _CACHED_LOCATIONS = 20_000
+_CACHED_WALLS = 500
+_WALLS_OF_A_ROUND = 20
 _FACET_VALUES = 14
 _MAX_IDS = 1000
 # How deep a known answer is looked for, which is as deep as a search goes, and by how many results at a time.
@@ -128,6 +130,7 @@ class SearchBackend:
             _CACHED_CATALOGS, _EXAMPLE_SECONDS
         )
         self._ranks: TTLCache[tuple[str, ...], KnownRank] = TTLCache(_CACHED_RANKS, _EXAMPLE_SECONDS)
+        self._walls: TTLCache[tuple[object, ...], SearchAnswer] = TTLCache(_CACHED_WALLS, _EXAMPLE_SECONDS)
         self._locations: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_LOCATIONS)
 
     async def load(self, state: State) -> PageData:
@@ -319,18 +322,37 @@ class SearchBackend:
         return answer
 
     async def explore(self, state: State) -> SearchAnswer:
-        """Return items to start from: those near a random vector, which is the same for the same seed."""
+        """Return items to start from: those near a random vector, which is the same for the same seed.
+
+        Random vectors alone show some items often and others never. So the walls of a round, which are those
+        of consecutive seeds, have no item in common, as far as the catalog's items go.
+        """
         context = await self.context(state.catalog)
-        digest = blake2b(f"{state.catalog}/{state.seed}".encode(), digest_size=4).digest()
-        rng = np.random.default_rng(int.from_bytes(digest, "big"))
-        answer = await self._client.search(
-            state.catalog,
-            features=rng.normal(size=context.version.dimension).astype(np.float32),
-            where=to_where(state.filters, context.version.schema),
-            page_size=self._page_size,
-            diversity=0.9,
-        )
-        self._remember_images(state.catalog, answer)
+        walls = min(_WALLS_OF_A_ROUND, max(1, context.version.item_count // self._page_size))
+        shown: list[str] = []
+        answer = await self._explore(state, state.seed - state.seed % walls, ())
+        for seed in range(state.seed - state.seed % walls + 1, state.seed + 1):
+            shown += [result.id for result in answer]
+            answer = await self._explore(state, seed, tuple(shown))
+        # Under filters the items may all have been shown before.
+        return answer if answer or not shown else await self._explore(state, state.seed, ())
+
+    async def _explore(self, state: State, seed: int, exclude: Sequence[str]) -> SearchAnswer:
+        version = (await self.context(state.catalog)).version
+        key = (state.catalog, version.name, state.filters, seed, bool(exclude))
+        answer = self._walls.get(key)
+        if answer is None:
+            digest = blake2b(f"{state.catalog}/{seed}".encode(), digest_size=4).digest()
+            rng = np.random.default_rng(int.from_bytes(digest, "big"))
+            answer = self._walls[key] = await self._client.search(
+                state.catalog,
+                features=rng.normal(size=version.dimension).astype(np.float32),
+                where=to_where(state.filters, version.schema),
+                page_size=self._page_size,
+                exclude=exclude,
+                diversity=0.9,
+            )
+            self._remember_images(state.catalog, answer)
         return answer
 
     async def catalogs(self) -> Mapping[str, Version]:

@@ -381,7 +381,7 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
         "/",
         "/?c=garments&x0=a+red+dress",
         "/?c=garments&x0=a+red+dress&f=colour%3Ared&x1=with+stripes&v=sum",
-        "/?c=garments&x0=a+red+dress&f=colour%3Anone",
+        "/?c=garments&x0=a+red+dress&f=colour%3A" + "none" * 80,
         "/about?c=garments",
         "/?c=nothing",
         "/item?c=hostile&i=" + quote("x0'\"<b>/../0"),
@@ -405,3 +405,20 @@ def test_it_fits_and_is_accessible(
     found = axe.Axe().run(page).response["violations"]
     context.close()
     assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:2]]) for one in found]
+
+
+def test_words_are_at_hand_after_many_turns_and_paper_has_results_alone(page: Page) -> None:
+    page.goto("/?c=garments&" + "&".join(f"x{turn}=a+red+dress" for turn in range(12)))
+    box = page.locator("#x").bounding_box()
+    assert box
+    assert box["y"] + box["height"] < 900
+    page.emulate_media(media="print")
+    assert page.locator("#r1 img").is_visible()
+    assert not page.locator("#r1 .acts").is_visible()
+    assert not page.locator("#x").is_visible()
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("scrollTo(0, 3000)")
+    page.get_by_role("link", name="What should be different?").click()
+    until(page, "document.querySelector('#x').getBoundingClientRect().top > 0")
+    until(page, "document.querySelector('#x').getBoundingClientRect().bottom < innerHeight")

@@ -68,6 +68,7 @@ def test_words_are_sent_before_scripts_and_pictures_have_come(page: Page) -> Non
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("x0=a\\+red\\+dress"), wait_until="commit")
     page.locator("#r24").wait_for()
+    assert page.locator(".switch button").first.is_hidden()  # nothing flashes until the modules run
     place = page.locator("#r9").bounding_box()
     # A judgement without the module that makes it quick: another page, the same answer.
     page.locator("#r2").get_by_role("button", name=re.compile("^Like")).click()

@@ -171,8 +171,11 @@ def demo(settings: DemoSettings, search: Search, tmp_path: Path) -> TestClient:
     group = tuple(str(tmp_path / f"{name}.png") for name in ("i9", "i2", "gone"))
     asked = BenchmarkQuery("in red", frozenset({group[1]}), group)
     others = [
-        (str(tmp_path / f"{name}.png"), BenchmarkQuery(text, frozenset(), ()))
-        for name, text in (("i9", "longer"), ("gone", "in blue"), ("i9", "shorter"))
+        (
+            str(tmp_path / f"{name}.png"),
+            BenchmarkQuery(text, frozenset({str(tmp_path / "i5.png")} if text == "far" else ()), ()),
+        )
+        for name, text in (("i9", "longer"), ("gone", "in blue"), ("i9", "shorter"), ("i9", "far"))
     ]
     known = BenchmarkQueries([others[0], (reference, asked), *others[1:]])
     backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
@@ -228,6 +231,28 @@ def test_the_start_page_has_every_way_to_start(client: TestClient, search: Searc
     assert again.status_code == 200
 
 
+def test_walls_of_a_round_have_no_item_in_common(client: TestClient, search: Search) -> None:
+    client.get("/?c=other&s=2&f=colour%3Ared")
+    assert [asked["exclude"] for asked in search.asked] == [(), ("i1", "i2", "i3"), ("i1", "i2", "i3") * 2]
+    client.get("/?c=other&s=13&f=colour%3Ared")  # 40 items make 13 walls of 3
+    assert search.asked[3]["exclude"] == ()
+    assert len(search.asked) == 4
+
+
+def test_results_are_told_from_afar_and_reached_at_once(client: TestClient) -> None:
+    page = client.get("/?c=shop&i0=i3&x0=red").text
+    assert '<a class="skip" href="#answers">' in page
+    assert 'id="answers" tabindex="-1"' in page
+    assert re.search(r'role="status" data-shown="[^"]*">3 results<', page)
+    assert "aria-live" not in page
+    # The reference by its name, and as one's own only where it is.
+    assert 'class="steps"' in page
+    strip = page[page.index('class="steps"') : page.index('class="box"')]
+    assert re.search(r'<img src="picture[^"]*" alt="&lt;script&gt;', strip)
+    assert "your picture" not in strip
+    assert "0.33" not in page  # no raw scores
+
+
 def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search) -> None:
     query = urlencode(
         [
@@ -254,6 +279,8 @@ def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search
     assert first["where"] == only("colour", "red")
     assert first["exclude"] == ("z",)
     assert page.count('class="answer"') == 2
+    assert client.get("/?c=shop&x0=red&v=sum").text.count('class="answer"') == 1  # the default one, compared
+    search.asked[2:] = []
     assert "<b>75 %</b> what you said before, <b>25 %</b> your words" in page
     assert 'id="1r1"' in page
     assert 'id="2r1"' in page
@@ -388,6 +415,10 @@ def test_the_known_target_is_marked_however_deep_it_is(client: TestClient, searc
     assert "The known answer is at rank 42." in page
     more = client.get("/more?c=shop&i0=i9&x0=in+red&token=next").text
     assert 'class="card target"' not in more
+    search.deep = 0
+    more = client.get("/more?c=shop&i0=i9&x0=far&token=next").text
+    assert re.search(r'class="card target"\s+id="r5"', more)
+    search.deep = 40
     asked = len(search.asked)
     client.get("/?c=shop&i0=i9&x0=in+red")
     assert [one["page_size"] for one in search.asked[asked:]].count(200) == 0  # the rank is kept
@@ -408,15 +439,15 @@ def test_the_wall_begins_with_what_benchmark_queries_start_from(client: TestClie
 
 def test_queries_with_known_answers_are_gone_through_one_by_one(client: TestClient) -> None:
     page = client.get("/?c=shop&i0=i9&x0=in+red&m=slerp&v=sum&h=en").text
-    assert "Query 2 of 4" in page
+    assert "Query 2 of 5" in page
     ways = dict(re.findall(r'<a class="button quiet" href="([^"]*)" rel="(prev|next)"', page))
     assert {rel: unescape(url) for url, rel in ways.items()} == {
         "prev": "./?c=shop&i0=i9&x0=longer&m=slerp&v=sum&h=en",
         # The catalog lacks the reference of the third one.
         "next": "./?c=shop&i0=i9&x0=shorter&m=slerp&v=sum&h=en",
     }
-    last = client.get("/?c=shop&i0=i9&x0=shorter").text
-    assert "Query 4 of 4" in last
+    last = client.get("/?c=shop&i0=i9&x0=far").text
+    assert "Query 5 of 5" in last
     assert 'rel="next"' not in last
     assert 'rel="prev"' in last
     assert "Query " not in client.get("/?c=shop&i0=i9&x0=other").text
@@ -818,7 +849,7 @@ def test_examples_are_those_that_work(client: TestClient, search: Search) -> Non
     assert "“in blue”" in first
     asked = len(search.asked)
     client.get("/?c=other")
-    assert len(search.asked) == asked + 1  # the wall alone
+    assert len(search.asked) == asked  # the wall is kept as well
     assert 'class="examples"' not in client.get("/?c=other&s=3").text
 
 

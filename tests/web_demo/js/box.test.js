@@ -143,7 +143,7 @@ test("and is not sent where it turns out too large", async () => {
 });
 
 test("files are dropped and pasted, words are the browser's", async () => {
-  const { chosen, document, window } = open();
+  const { chosen, document, sent, window } = open();
   const words = { types: ["text/plain"], files: [] };
   assert.equal(happen(window, "drop", { dataTransfer: words }).defaultPrevented, false);
   assert.equal(happen(window, "dragover", { dataTransfer: words }).defaultPrevented, false);
@@ -161,6 +161,7 @@ test("files are dropped and pasted, words are the browser's", async () => {
   await settled();
   await settled();
   assert.equal(chosen.hidden, false);
+  assert.deepEqual(sent, []); // it waits for words, and for being sent
 });
 
 test("a picture that is taken away is not sent", async () => {
