@@ -23,9 +23,9 @@ from starlette.types import ASGIApp
 
 from cir.channel import HEADER
 from cir.search.v1 import catalog_pb2
-from http_gateway import embeddings, reference
+from http_gateway import embeddings, grpc_web, reference
 from http_gateway.access import AccessLog
-from http_gateway.body import Body, receive
+from http_gateway.body import Body, content_of, receive
 from http_gateway.codec import BadJsonError, from_message, put_file, query_values, to_message
 from http_gateway.errors import RefusedError, refusal, refusal_of
 from http_gateway.rules import BadPathError, Route, routes
@@ -67,8 +67,11 @@ class Gateway:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", HEADER, REQUEST_ID, "x-timeout-seconds"],
-            expose_headers=["retry-after", REQUEST_ID],
+            allow_headers=[
+                *("authorization", "content-type", HEADER, REQUEST_ID, "x-timeout-seconds"),
+                *grpc_web.SENT,
+            ],
+            expose_headers=["retry-after", REQUEST_ID, *grpc_web.READ],
         )
         return Starlette(
             routes=[
@@ -106,6 +109,8 @@ class Gateway:
 
     async def call(self, request: Request) -> Response:
         """Make the call that a request means."""
+        if request.headers.get("content-type", "").startswith(grpc_web.KIND):
+            return await self.call_by_grpc_web(request)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": ", ".join(_allowed(request))})
         route, fields = _find(request)
@@ -119,6 +124,27 @@ class Gateway:
         except DecodeError:
             return refusal(grpc.StatusCode.INTERNAL, "the answer of the service cannot be read")
         return await _off_loop(len(answer), lambda: JSONResponse(from_message(response)))
+
+    async def call_by_grpc_web(self, request: Request) -> Response:
+        """Make a call of the contract that came as gRPC-Web."""
+        kind = request.headers["content-type"].partition(";")[0].strip()
+        path = request.url.path
+        if request.method != "POST" or path not in {route.path for route in routes()}:
+            return grpc_web.refuse(grpc.StatusCode.UNIMPLEMENTED, "there is no such unary call", kind)
+        request.state.call = path
+        content = await content_of(request, self._settings)
+        try:
+            message = grpc_web.read_call(content, kind)
+            timeout = grpc_web.read_timeout(request.headers.get("grpc-timeout", ""))
+        except BadJsonError as error:
+            return grpc_web.refuse(_INVALID, str(error), kind)
+        method: Callable[..., Awaitable[bytes]] = self._search.unary_unary(path)
+        most = self._settings.timeout_seconds
+        work = method(message, metadata=self._metadata(request), timeout=min(timeout or most, most))
+        try:
+            return grpc_web.answer(await _while_there(request, work), kind)
+        except grpc.aio.AioRpcError as error:
+            return grpc_web.refusal_of(error, kind)
 
     async def embeddings(self, request: Request) -> Response:
         """Embed texts and images in the shape that OpenAI's clients send."""

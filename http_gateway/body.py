@@ -49,7 +49,7 @@ async def receive(request: Request, settings: GatewaySettings, *, forms: bool) -
     Raises:
         RefusedError: it is of another kind, too large, or does not come.
     """
-    body = Body(await _content(request, settings), request.headers.get("content-type", ""))
+    body = Body(await content_of(request, settings), request.headers.get("content-type", ""))
     kinds = (JSON, FORM) if forms else (JSON,)
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise _refused("the body is compressed; send it as it is", 415)
@@ -58,7 +58,12 @@ async def receive(request: Request, settings: GatewaySettings, *, forms: bool) -
     return body if body.content else Body()
 
 
-async def _content(request: Request, settings: GatewaySettings) -> bytes:
+async def content_of(request: Request, settings: GatewaySettings) -> bytes:
+    """Return the bytes of a body.
+
+    Raises:
+        RefusedError: it is too large, or does not come.
+    """
     most = settings.max_body_bytes
     too_large = f"the body has more than {most} bytes"
     length = request.headers.get("content-length", "")
