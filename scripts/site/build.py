@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from scripts.generate_openapi import comments
@@ -19,6 +19,8 @@ _ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "cir/README.md": "cir.md",
+    "clients/python/langchain/README.md": "client-langchain.md",
+    "clients/python/mcp/README.md": "client-mcp.md",
     "clients/go/README.md": "client-go.md",
     "clients/typescript/README.md": "client-typescript.md",
     "clients/java/README.md": "client-java.md",
@@ -28,14 +30,18 @@ _FOLDERS = {"protos": "contract-search.md"} | {
     path.removesuffix("/README.md"): page for path, page in _ELSEWHERE.items() if "/" in path
 }
 _NAVIGATION: Mapping[str, tuple[str, ...]] = {
-    "Begin": ("index.md", "tutorial.md", "demo.md", "models.md"),
+    "Begin": ("index.md", "tutorial.md", "demo.md", "command-line.md", "models.md"),
     "Use": ("catalogs.md", "combiners.md", "composers.md", "explanations.md", "adapt.md"),
-    "Clients": ("clients.md", "cir.md", "client-go.md", "client-typescript.md", "client-java.md", "http.md"),
+    "Clients": (
+        *("clients.md", "cir.md", "client-langchain.md", "client-mcp.md"),
+        *("client-go.md", "client-typescript.md", "client-java.md", "http.md"),
+    ),
     "Reference": (*(f"contract-{name}.md" for name in PAGES), "python.md", "settings.md"),
     "Run": ("operations.md", "kubernetes.md", "security.md", "scaling.md", "embedder.md", "policy.md"),
     "Research": ("datasets.md", "training.md", "evaluation.md", "benchmarks.md"),
     "Project": ("architecture.md", "contributing.md", "changelog.md"),
 }
+_STYLE = "site.css"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -43,7 +49,7 @@ def build(pages: Path, target: Path) -> None:
     """Gather the pages in a folder and build the site into another.
 
     Raises:
-        SystemExit: a link leads nowhere, or a page is in no part of the navigation.
+        SystemExit: a link leads nowhere.
     """
     gather(pages)
     from mkdocs.commands.build import build as build_site
@@ -63,7 +69,8 @@ def build(pages: Path, target: Path) -> None:
             "theme": {"name": "readthedocs", "highlightjs": False},
             "plugins": ["search"],
             "markdown_extensions": ["attr_list", "sane_lists", {"toc": {"permalink": True}}],
-            "nav": [{part: list(files)} for part, files in _NAVIGATION.items()],
+            "extra_css": [_STYLE],
+            "nav": navigation({page.name for page in pages.glob("*.md")}),
             "validation": {"nav": dict.fromkeys(("omitted_files", "not_found"), "warn"), "links": checks},
         }
     )
@@ -77,9 +84,21 @@ def build(pages: Path, target: Path) -> None:
         raise SystemExit(f"the site was not built: {error}") from error
 
 
+def navigation(pages: Set[str]) -> list[dict[str, list[str]]]:
+    """Return the parts of the site; pages that are in none make the last one."""
+    named = {page for files in _NAVIGATION.values() for page in files}
+    more = {"More": sorted(pages - named)} if pages - named else {}
+    return [{part: list(files)} for part, files in {**_NAVIGATION, **more}.items()]
+
+
 def gather(pages: Path) -> None:
     """Write every page of the site into a folder, with links among themselves."""
     shutil.copytree(ROOT / "docs" / "images", pages / "images")
+    # Cells of tables may be broken into lines, and the page may be as wide as they need.
+    (pages / _STYLE).write_text(
+        ".wy-table-responsive table td, .wy-table-responsive table th { white-space: normal; }\n"
+        ".wy-nav-content { max-width: 70rem; }\n"
+    )
     places = {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md")} | _ELSEWHERE
     for source, page in places.items():
         (pages / page).write_text(_relinked((ROOT / source).read_text(), source, places))

@@ -76,6 +76,12 @@ def test_blocks_of_docstrings_are_lists() -> None:
     ]
 
 
+def test_a_page_that_is_in_no_part_makes_the_last_one() -> None:
+    named = {page for files in build._NAVIGATION.values() for page in files}
+    assert build.navigation({*named, "new.md"})[-1] == {"More": ["new.md"]}
+    assert build.navigation(named)[-1].keys() == {"Project"}
+
+
 MKDOCS = 'mkdocs is absent: pip install -e ".[docs]"'
 
 
