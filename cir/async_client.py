@@ -63,7 +63,7 @@ class AsyncClient(AsyncClientMethods):
             if at:
                 self._connections[service] = AsyncConnection(at, tls)
 
-    async def build(
+    async def _build(
         self, build: Callable[P, Call[Answer]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Call[Answer]:
         """Build a call, on a thread where that may read or encode images: it would hold up the event loop."""

@@ -47,7 +47,7 @@ class AsyncClientMethods(ABC):
         """Carry a call out page by page, each when it is asked for."""
 
     @abstractmethod
-    async def build(
+    async def _build(
         self, build: Callable[P, Call[Answer]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Call[Answer]:
         """Build a call, where that takes time on a thread."""
@@ -112,7 +112,7 @@ class AsyncClientMethods(ABC):
             Overloaded: a service has more to do than it can.
             DeadlineExceeded: `timeout` is over.
         """
-        call = await self.build(
+        call = await self._build(
             requests.search,
             catalog,
             image=image,
@@ -183,7 +183,7 @@ class AsyncClientMethods(ABC):
 
         The arguments are those of `search`; `page_size` is the number of results in a page.
         """
-        call = await self.build(
+        call = await self._build(
             requests.search,
             catalog,
             image=image,
@@ -229,19 +229,19 @@ class AsyncClientMethods(ABC):
         Raises:
             InvalidArgument: there are none, or more than the service takes.
         """
-        call = await self.build(requests.batch_search, queries, timeout=timeout)
+        call = await self._build(requests.batch_search, queries, timeout=timeout)
         return await self.run(call)
 
     async def info(self, *, timeout: float | None = None) -> SearchInfo:
         """The services behind the search service, and the limits that are enforced."""
-        call = await self.build(requests.info, timeout=timeout)
+        call = await self._build(requests.info, timeout=timeout)
         return await self.run(call)
 
     async def catalogs(
         self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
     ) -> list[Catalog]:
         """All catalogs, by name; `page_size` are fetched at a time."""
-        call = await self.build(
+        call = await self._build(
             requests.list_catalogs, page_size=page_size, page_token=page_token, timeout=timeout
         )
         return [entry async for page in self.run_pages(call) for entry in page.entries]
@@ -252,14 +252,14 @@ class AsyncClientMethods(ABC):
         Raises:
             NotFound: it does not exist.
         """
-        call = await self.build(requests.catalog, name, timeout=timeout)
+        call = await self._build(requests.catalog, name, timeout=timeout)
         return await self.run(call)
 
     async def versions(
         self, catalog: str, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
     ) -> list[Version]:
         """All versions of a catalog, newest first; `page_size` are fetched at a time."""
-        call = await self.build(
+        call = await self._build(
             requests.list_versions, catalog, page_size=page_size, page_token=page_token, timeout=timeout
         )
         return [entry async for page in self.run_pages(call) for entry in page.entries]
@@ -284,7 +284,7 @@ class AsyncClientMethods(ABC):
             AlreadyExists: there is a catalog of this name.
             InvalidArgument: no catalog can be like this.
         """
-        call = await self.build(
+        call = await self._build(
             create.create_catalog,
             name,
             schema=schema,
@@ -313,7 +313,7 @@ class AsyncClientMethods(ABC):
             NotFound: the catalog does not exist.
             InvalidArgument: no version can be like this.
         """
-        call = await self.build(
+        call = await self._build(
             create.create_version,
             catalog,
             schema=schema,
@@ -335,7 +335,7 @@ class AsyncClientMethods(ABC):
             FailedPrecondition: it does not hold `expected_items` items.
             Aborted: an import is writing it.
         """
-        call = await self.build(
+        call = await self._build(
             create.finish_version, catalog, version, expected_items=expected_items, timeout=timeout
         )
         return await self.run(call)
@@ -346,7 +346,7 @@ class AsyncClientMethods(ABC):
         Raises:
             FailedPrecondition: it is finished.
         """
-        call = await self.build(create.abort_version, catalog, version, timeout=timeout)
+        call = await self._build(create.abort_version, catalog, version, timeout=timeout)
         return await self.run(call)
 
     async def add_fields(
@@ -357,7 +357,7 @@ class AsyncClientMethods(ABC):
         Raises:
             InvalidArgument: a field is there with another type, or an item holds another value.
         """
-        call = await self.build(create.add_fields, catalog, fields, timeout=timeout)
+        call = await self._build(create.add_fields, catalog, fields, timeout=timeout)
         return await self.run(call)
 
     async def publish(
@@ -371,7 +371,7 @@ class AsyncClientMethods(ABC):
             NotFound: the version does not exist.
             FailedPrecondition: the state of the version does not allow it.
         """
-        call = await self.build(
+        call = await self._build(
             requests.publish, catalog, version, allow_model_change=allow_model_change, timeout=timeout
         )
         return await self.run(call)
@@ -382,7 +382,7 @@ class AsyncClientMethods(ABC):
         Raises:
             FailedPrecondition: there is nothing to publish again.
         """
-        call = await self.build(requests.rollback, catalog, timeout=timeout)
+        call = await self._build(requests.rollback, catalog, timeout=timeout)
         return await self.run(call)
 
     async def delete_version(self, catalog: str, version: str, *, timeout: float | None = None) -> None:
@@ -392,12 +392,12 @@ class AsyncClientMethods(ABC):
             NotFound: the version does not exist.
             FailedPrecondition: the state of the version does not allow it.
         """
-        call = await self.build(requests.delete_version, catalog, version, timeout=timeout)
+        call = await self._build(requests.delete_version, catalog, version, timeout=timeout)
         return await self.run(call)
 
     async def delete_catalog(self, catalog: str, *, timeout: float | None = None) -> None:
         """Delete a catalog with all its versions. There is no way back."""
-        call = await self.build(requests.delete_catalog, catalog, timeout=timeout)
+        call = await self._build(requests.delete_catalog, catalog, timeout=timeout)
         return await self.run(call)
 
     async def item(
@@ -408,7 +408,9 @@ class AsyncClientMethods(ABC):
         Raises:
             NotFound: it does not exist.
         """
-        call = await self.build(requests.item, catalog, item_id, with_features=with_features, timeout=timeout)
+        call = await self._build(
+            requests.item, catalog, item_id, with_features=with_features, timeout=timeout
+        )
         return await self.run(call)
 
     async def items(
@@ -420,7 +422,7 @@ class AsyncClientMethods(ABC):
         timeout: float | None = None,
     ) -> Items:
         """Up to 1000 items by id."""
-        call = await self.build(
+        call = await self._build(
             requests.items, catalog, item_ids, with_features=with_features, timeout=timeout
         )
         return await self.run(call)
@@ -436,7 +438,7 @@ class AsyncClientMethods(ABC):
         timeout: float | None = None,
     ) -> Page[Item]:
         """A page of the items that pass a filter, in an order that stays the same within a version."""
-        call = await self.build(
+        call = await self._build(
             requests.list_items,
             catalog,
             where=where,
@@ -458,7 +460,7 @@ class AsyncClientMethods(ABC):
         timeout: float | None = None,
     ) -> AsyncIterator[Item]:
         """Every item that passes a filter, one by one; `page_size` are fetched at a time, when needed."""
-        call = await self.build(
+        call = await self._build(
             requests.list_items,
             catalog,
             where=where,
@@ -481,14 +483,14 @@ class AsyncClientMethods(ABC):
         timeout: float | None = None,
     ) -> dict[str, list[FacetCount]]:
         """The commonest values of keyword, integer or bool fields among the items that pass a filter."""
-        call = await self.build(requests.facets, catalog, fields, where=where, limit=limit, timeout=timeout)
+        call = await self._build(requests.facets, catalog, fields, where=where, limit=limit, timeout=timeout)
         return await self.run(call)
 
     async def upsert(
         self, catalog: str, items: Sequence[ItemWrite], *, timeout: float | None = None
     ) -> Written:
         """Write items into the published version; searches see them at once. Bad items fail alone."""
-        call = await self.build(requests.upsert, catalog, items, timeout=timeout)
+        call = await self._build(requests.upsert, catalog, items, timeout=timeout)
         return await self.run(call)
 
     async def update(
@@ -504,12 +506,12 @@ class AsyncClientMethods(ABC):
         With `fields` these payload fields alone are set, and removed where an item's payload lacks them; image
         locations then stay. Without, each payload that is given replaces the stored one. Bad items fail alone.
         """
-        call = await self.build(requests.update, catalog, items, fields=fields, timeout=timeout)
+        call = await self._build(requests.update, catalog, items, fields=fields, timeout=timeout)
         return await self.run(call)
 
     async def delete(self, catalog: str, item_ids: Sequence[str], *, timeout: float | None = None) -> int:
         """Delete items of the published version; answers how many existed."""
-        call = await self.build(requests.delete, catalog, item_ids, timeout=timeout)
+        call = await self._build(requests.delete, catalog, item_ids, timeout=timeout)
         return await self.run(call)
 
     async def delete_where(
@@ -519,14 +521,14 @@ class AsyncClientMethods(ABC):
 
         A filter without conditions is refused (`InvalidArgument`). With `validate_only` nothing is deleted.
         """
-        call = await self.build(
+        call = await self._build(
             requests.delete_where, catalog, where, validate_only=validate_only, timeout=timeout
         )
         return await self.run(call)
 
     async def embedder_info(self, *, timeout: float | None = None) -> EmbedderInfo:
         """The embedder's model and the limits that it enforces."""
-        call = await self.build(feature_calls.embedder_info, timeout=timeout)
+        call = await self._build(feature_calls.embedder_info, timeout=timeout)
         return await self.run(call)
 
     async def embed_images(
@@ -548,7 +550,7 @@ class AsyncClientMethods(ABC):
             FailedPrecondition: the embedder holds another model.
             Overloaded: the embedder has more to do than it can.
         """
-        call = await self.build(
+        call = await self._build(
             feature_calls.embed_images,
             images,
             model_fingerprint=model_fingerprint,
@@ -566,7 +568,7 @@ class AsyncClientMethods(ABC):
         timeout: float | None = None,
     ) -> Embedded:
         """Embed texts to raw features. Arguments and errors are those of `embed_images`."""
-        call = await self.build(
+        call = await self._build(
             feature_calls.embed_texts,
             texts,
             model_fingerprint=model_fingerprint,
@@ -589,7 +591,7 @@ class AsyncClientMethods(ABC):
 
         The rest is that of `embed_images`.
         """
-        call = await self.build(
+        call = await self._build(
             feature_calls.embed_prompts,
             template,
             texts,
@@ -611,7 +613,7 @@ class AsyncClientMethods(ABC):
         timeout: float | None = None,
     ) -> Embedded:
         """Embed pairs of image and text by a joint encoder of `embedder_info`; the rest as in `embed_images`."""
-        call = await self.build(
+        call = await self._build(
             feature_calls.embed_queries,
             encoder,
             images,
@@ -626,7 +628,7 @@ class AsyncClientMethods(ABC):
         self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
     ) -> list[Combiner]:
         """All combiners by name, those included that cannot be used; `page_size` are fetched at a time."""
-        call = await self.build(
+        call = await self._build(
             feature_calls.list_combiners, page_size=page_size, page_token=page_token, timeout=timeout
         )
         return [entry async for page in self.run_pages(call) for entry in page.entries]
@@ -649,7 +651,7 @@ class AsyncClientMethods(ABC):
             NotFound: there is no such combiner.
             FailedPrecondition: the features are of another model, or the combiner cannot be used.
         """
-        call = await self.build(
+        call = await self._build(
             feature_calls.combine,
             image_features,
             text_features,

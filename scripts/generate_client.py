@@ -125,7 +125,7 @@ class AsyncClientMethods(ABC):
         """Carry a call out page by page, each when it is asked for."""
 
     @abstractmethod
-    async def build(
+    async def _build(
         self, build: Callable[P, Call[Answer]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Call[Answer]:
         """Build a call, where that takes time on a thread."""
@@ -214,28 +214,28 @@ def _method(
     passed = [argument.arg for argument in arguments.args[1:]]
     passed += [f"{argument.arg}={argument.arg}" for argument in arguments.kwonlyargs]
     given = ", ".join([build, *passed])
-    call = f"await self.build({given})" if asynchronous else f"build_call({given})"
+    call = f"await self._build({given})" if asynchronous else f"build_call({given})"
     entry = function.answer.removeprefix("Page[").removesuffix("]")
-    an, await_ = ("Async", "await ") if asynchronous else ("", "")
-    for_, in_ = ("async for", "self.run_pages(call)") if asynchronous else ("for", "self.run_pages(call)")
+    await_, for_ = ("await ", "async for") if asynchronous else ("", "for")
+    pages = "page in self.run_pages(call)"
     match kind:
         case "answer":
             answer, body = function.answer, [f"call = {call}", f"return {await_}self.run(call)"]
         case "pages" if asynchronous:
             answer = f"AsyncIterator[{function.answer}]"
-            body = [f"call = {call}", f"async for page in {in_}:", "    yield page"]
+            body = [f"call = {call}", f"async for {pages}:", "    yield page"]
         case "pages":
-            answer, body = f"Iterator[{function.answer}]", [f"call = {call}", f"return {in_}"]
+            answer, body = f"Iterator[{function.answer}]", [f"call = {call}", "return self.run_pages(call)"]
         case "entries" if asynchronous:
             answer = f"AsyncIterator[{entry}]"
-            body = [f"call = {call}", f"async for page in {in_}:"]
+            body = [f"call = {call}", f"async for {pages}:"]
             body += ["    for entry in page.entries:", "        yield entry"]
         case "entries":
-            answer = f"{an}Iterator[{entry}]"
-            body = [f"call = {call}", f"return (entry for page in {in_} for entry in page.entries)"]
+            answer = f"Iterator[{entry}]"
+            body = [f"call = {call}", f"return (entry for {pages} for entry in page.entries)"]
         case _:
             answer = f"list[{entry}]"
-            body = [f"call = {call}", f"return [entry {for_} page in {in_} for entry in page.entries]"]
+            body = [f"call = {call}", f"return [entry {for_} {pages} for entry in page.entries]"]
     text = docstring or function.docstring
     closing = "\n" if "\n" in text else ""
     lines = [f"async def {name}" if asynchronous else f"def {name}"]
