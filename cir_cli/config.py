@@ -38,7 +38,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
         settings = {key: {"value": value, "from": origin} for key, value, origin in rows}
         print_json({"file": config_file(), "profile": chosen.name, "profiles": known, "settings": settings})
         return
-    print(f"file: {config_file()}{'' if known else ' (not there, or empty)'}")
+    print(f"file: {config_file() or 'none, without a home'}{'' if known else ' (not there, or empty)'}")
     if known:
         print(f"profile: {chosen.name}{'' if chosen.values else ' (not there)'}; of: {', '.join(known)}")
     if rows:

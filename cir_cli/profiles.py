@@ -50,21 +50,34 @@ def variable(key: str) -> str:
     return f"CIR_{key.upper()}"
 
 
-def config_file() -> Path:
-    """Return the file of the profiles, whether it is there or not."""
+def config_file() -> Path | None:
+    """Return the file of the profiles, whether it is there or not; None for a user without a home."""
     if named := os.environ.get("CIR_CONFIG"):
-        return Path(named).expanduser()
+        return _expanded(named)
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".config") / "cir" / "config.toml"
+    try:
+        folder = Path(base) if base and os.path.isabs(base) else Path.home() / ".config"
+    except RuntimeError:
+        return None
+    return folder / "cir" / "config.toml"
 
 
-def read_profiles(path: Path) -> dict[str, dict[str, str]]:
-    """Return all profiles of a file; none where there is no file.
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise Failure(f"{text}: whose folder that is cannot be told") from error
+
+
+def read_profiles(path: Path | None) -> dict[str, dict[str, str]]:
+    """Return all profiles of a file; none where there is no file, or none that this user could look for.
 
     Raises:
         Failure: it cannot be read, or holds something else than profiles; the message names file, line and
             key. Or others may read it although it holds a key.
     """
+    if path is None:
+        return {}
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -72,6 +85,8 @@ def read_profiles(path: Path) -> dict[str, dict[str, str]]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
+        if isinstance(error, PermissionError) and not os.access(path.parent, os.X_OK):
+            return {}  # a home that is another user's, as in containers
         raise Failure(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise Failure(f"{path} is no text in UTF-8") from error
@@ -80,7 +95,7 @@ def read_profiles(path: Path) -> dict[str, dict[str, str]]:
 
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         place = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = f":{place[1] if place else len(text.splitlines())}"
         raise Failure(f"{path}{line}: this is no TOML: {error}") from error
@@ -106,8 +121,9 @@ def _checked(document: Mapping[str, Any], at: Callable[..., str]) -> dict[str, d
             if key not in KEYS:
                 near = did_you_mean(key, KEYS) or f"; expected {', '.join(KEYS)}"
                 raise Failure(f"{where}: {key} is unknown{near}")
-            if not isinstance(value, str) or not value:
-                raise Failure(f"{where}: {key} is {value!r}; expected a text in quotes")
+            if not isinstance(value, str) or not value or not value.isprintable():
+                shown = "not shown" if key in SECRETS else repr(value)
+                raise Failure(f"{where}: {key} is {shown}; expected a text in quotes, on one line")
             if (owners := _OWNERS.get(key)) and owners[0] not in profile:
                 raise Failure(f"{where}: {key} needs {owners[0]} in the same profile, to which alone it goes")
     return profiles
@@ -134,7 +150,7 @@ def _path_in(line: str) -> tuple[str, ...]:
 
     try:
         below: Any = tomllib.loads(line)
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return ()
     path: list[str] = []
     while isinstance(below, dict) and below:
@@ -157,10 +173,7 @@ def _check_permissions(path: Path, status: os.stat_result) -> None:
 
 
 def _with_paths(profile: Mapping[str, str], folder: Path) -> dict[str, str]:
-    return {
-        key: str(folder / Path(value).expanduser()) if key in _PATHS else value
-        for key, value in profile.items()
-    }
+    return {key: str(folder / _expanded(value)) if key in _PATHS else value for key, value in profile.items()}
 
 
 class Chosen:
@@ -191,7 +204,9 @@ class Chosen:
         if self._asked:
             near = did_you_mean(self.name, self.profiles)
             known = near or f"; there are: {', '.join(self.profiles) or 'none'}"
-            raise Failure(f"{config_file()} has no profile {self.name!r}{known}", exit_code=2)
+            raise Failure(
+                f"{config_file() or 'a user without a home'} has no profile {self.name!r}{known}", exit_code=2
+            )
         return {}
 
     def value(self, key: str, given: Mapping[str, Any]) -> str | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cir.search.v1 import catalog_pb2
 from cir_cli.errors import Failure
@@ -17,6 +20,10 @@ from tests.cir import messages
 from tests.cir.fake_search import FakeSearch, fake_search
 
 Write = Callable[[str], Path]
+_PIECES = (
+    "[profiles", ".default", "]", "[[", "\n", "server", "api_key", "ca_file", " = ", '"x"', "'", "3", "{",
+    "}", "[1, 2]", "1979-05-27", "9" * 5000, "#", '"""', "\\", '"~nobody/x"', "\x00", "é",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -125,6 +132,64 @@ def test_a_wrong_file_is_one_line_with_place_and_key(
     # Help, and commands that have no use for it, do not read it.
     assert run(["catalogs", "--help"]) == 0
     assert run(["keys", "new", "--name", "x"]) == 0
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.lists(st.sampled_from(_PIECES), max_size=12).map("".join),
+        st.dictionaries(st.sampled_from([*KEYS, "srver"]), st.text(max_size=5)).map(
+            lambda profile: "[profiles.a]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in profile.items())
+        ),
+    )
+)
+def test_no_file_ends_a_command_otherwise_than_by_one_line(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.toml")
+        path.write_bytes(text.encode(errors="surrogatepass"))
+        path.chmod(0o600)
+        try:
+            profiles = read_profiles(path)
+        except Failure:
+            return
+        for profile in profiles.values():
+            assert set(profile) <= set(KEYS)
+            assert all(value and value.isprintable() for value in profile.values())
+
+
+def test_a_key_that_cannot_be_used_is_not_shown(config: Write) -> None:
+    path = config('[profiles.a]\nserver = "x"\napi_key = "secret\\n"\n')
+    with pytest.raises(Failure, match=":3: api_key is not shown; expected a text") as refused:
+        read_profiles(path)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_user_without_a_home_or_with_one_that_is_closed_has_no_profiles(
+    config: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config('[profiles.default]\nserver = "x"\n')
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", closed)
+        patch.setattr(os, "access", lambda *_: False)
+        assert read_profiles(path) == {}
+        patch.setattr(os, "access", lambda *_: True)
+        with pytest.raises(Failure, match="cannot be read: Permission denied"):
+            read_profiles(path)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("CIR_CONFIG")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert config_file() is None
+    assert run(["config", "show"]) == 0
+    assert run(["--profile", "x", "catalogs"]) == 2
+    assert "there are: none" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_text_or_cannot_be_read(config: Write, tmp_path: Path) -> None:
