@@ -30,7 +30,8 @@ from http_gateway.codec import BadJsonError, from_message, put_file, query_value
 from http_gateway.errors import RefusedError, refusal, refusal_of
 from http_gateway.rules import BadPathError, Route, routes
 from http_gateway.settings import GatewaySettings
-from service_runtime.http_server import HEALTH, Busy
+from service_runtime.fair_room import FairRoom
+from service_runtime.http_server import HEALTH, Busy, client_name
 from service_runtime.logging import REQUEST_ID
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -53,6 +54,7 @@ class Gateway:
         self._settings = settings
         self._search = search
         self._embedder = embedder
+        self._turns = FairRoom(1)
 
     def application(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -116,14 +118,16 @@ class Gateway:
         route, fields = _find(request)
         request.state.call = route.path
         body = await receive(request, self._settings, forms=route.takes_files) if route.has_body else Body()
-        message = await _off_loop(len(body.content), lambda: _to_request(route, fields, request, body))
+        message = await self._off_loop(
+            request, len(body.content), lambda: _to_request(route, fields, request, body)
+        )
         answer = await self._ask(self._search, route.path, message, request)
         response = GetMessageClass(route.response)()
         try:
             response.ParseFromString(answer)
         except DecodeError:
             return refusal(grpc.StatusCode.INTERNAL, "the answer of the service cannot be read")
-        return await _off_loop(len(answer), lambda: JSONResponse(from_message(response)))
+        return await self._off_loop(request, len(answer), lambda: JSONResponse(from_message(response)))
 
     async def call_by_grpc_web(self, request: Request) -> Response:
         """Make a call of the contract that came as gRPC-Web."""
@@ -153,7 +157,7 @@ class Gateway:
             return refusal(grpc.StatusCode.UNIMPLEMENTED, "this gateway was given no embedder: --embedder")
         body = await receive(request, self._settings, forms=True)
         try:
-            asked = await _off_loop(len(body.content), lambda: embeddings.read(*body.read()))
+            asked = await self._off_loop(request, len(body.content), lambda: embeddings.read(*body.read()))
         except BadJsonError as error:
             return refusal(_INVALID, str(error)[:800], field=error.field[:200])
         # The embedder may know no keys: whoever may not search may not embed.
@@ -178,6 +182,16 @@ class Gateway:
             return await _while_there(request, work)
         except grpc.aio.AioRpcError as error:
             raise RefusedError(refusal_of(error)) from error
+
+    async def _off_loop(self, request: Request, size: int, work: Callable[[], T]) -> T:
+        """Do work beside the event loop where `size` bytes are much of it.
+
+        Clients take turns, and one work is done at a time: the loop shares the interpreter with it.
+        """
+        if size <= _LARGE:
+            return work()
+        async with self._turns.hold(client_name(request.scope)):
+            return await asyncio.to_thread(work)
 
     def _metadata(self, request: Request) -> Metadata:
         """Return the key of a request, as the services take it, and its id.
@@ -269,11 +283,6 @@ def _to_request(route: Route, fields: dict[str, str], request: Request, body: Bo
         return message
     except BadJsonError as error:
         raise RefusedError(refusal(_INVALID, str(error)[:800], field=error.field[:200])) from error
-
-
-async def _off_loop(size: int, work: Callable[[], T]) -> T:
-    """Do work beside the event loop where `size` bytes are much of it."""
-    return await asyncio.to_thread(work) if size > _LARGE else work()
 
 
 async def _while_there(request: Request, work: Awaitable[T]) -> T:

@@ -13,6 +13,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import islice
 from math import isfinite, isnan
 from operator import attrgetter
 from typing import Any, cast
@@ -31,6 +32,9 @@ _PAYLOAD = "cir.common.v1.Payload"
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _PATH_PART = re.compile(r"(\w+)(?:\[(\d{1,6})\])?", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
+#: Texts, and what begins a list or an object or parts two values, of one body.
+MAX_PARTS = 200_000
+_PART = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)
 _BOOLS = {"true": True, "false": False}
 
 
@@ -46,8 +50,10 @@ def read_json(content: bytes) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        BadJsonError: no JSON in UTF-8, no object, a name twice in one, NaN or an infinity, many levels.
+        BadJsonError: no JSON in UTF-8, no object, a name twice in one, NaN or an infinity, many levels
+            or parts.
     """
+    _check_size(content)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -159,11 +165,20 @@ def query_values(
     return values
 
 
+def _check_size(content: bytes) -> None:
+    """Refuse JSON of too many parts before any is made an object of."""
+    # No less than there are, since texts hold such bytes as well; two quotes are a text.
+    if sum(map(content.count, (b",", b"[", b"{"))) + content.count(b'"') // 2 <= MAX_PARTS:
+        return
+    if next(islice(_PART.finditer(content), MAX_PARTS, None), None) is not None:
+        raise BadJsonError(f"the body has more than {MAX_PARTS} texts, values, lists and objects")
+
+
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise BadJsonError(f"{twice[:100]!r} is given twice", twice[:100])
     return values
 

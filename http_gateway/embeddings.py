@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from http_gateway.codec import BadJsonError
 from http_gateway.errors import refusal
 
 _MOST_INPUTS = 256
+Vector = np.ndarray[Any, np.dtype[np.float32]]
 _KNOWN = frozenset({"input", "model", "encoding_format", "dimensions", "user"})
 
 
@@ -86,7 +88,7 @@ async def answer(
     stub = EmbedderServiceStub(channel)
     texts = [number for number, one in enumerate(asked.inputs) if isinstance(one, str)]
     images = [number for number, one in enumerate(asked.inputs) if isinstance(one, bytes)]
-    vectors: dict[int, np.ndarray[Any, np.dtype[np.float32]]] = {}
+    vectors: dict[int, Vector] = {}
     model = ""
     calls: tuple[tuple[list[int], Any, Any], ...] = (
         (texts, stub.EmbedTexts, pb.EmbedTextsRequest(texts=[str(asked.inputs[number]) for number in texts])),
@@ -108,9 +110,13 @@ async def answer(
         rows = unpack(response.features)
         vectors |= dict(zip(numbers, rows, strict=True))
         model = response.features.model_fingerprint
+    return await asyncio.to_thread(_response, [vectors[n] for n in range(len(asked.inputs))], asked, model)
+
+
+def _response(vectors: Sequence[Vector], asked: Asked, model: str) -> Response:
     data = [
-        {"object": "embedding", "index": number, "embedding": _written(vectors[number], asked.as_base64)}
-        for number in range(len(asked.inputs))
+        {"object": "embedding", "index": number, "embedding": _written(vector, asked.as_base64)}
+        for number, vector in enumerate(vectors)
     ]
     # Tokens are not counted here: nobody is billed by them.
     usage = {"prompt_tokens": 0, "total_tokens": 0}
@@ -121,6 +127,6 @@ def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
-def _written(vector: np.ndarray[Any, np.dtype[np.float32]], as_base64: bool) -> str | list[float]:
+def _written(vector: Vector, as_base64: bool) -> str | list[float]:
     little = vector.astype("<f4")
     return base64.b64encode(little.tobytes()).decode() if as_base64 else [float(value) for value in little]

@@ -1,10 +1,11 @@
-"""Room for work that callers share by turns: one with very much to do delays another by its turn alone."""
+"""Room for work that callers share: one with very much to do delays others little, and keeps none out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from service_runtime.turns import RoundRobin
 
@@ -72,6 +73,49 @@ class FairRoom:
                 self._waiting.end_turn(caller)
                 self._free -= wanted
                 turn.set_result(None)
+
+
+class Places:
+    """A number of places, of which the last eighth is for callers that hold few, which none keeps out.
+
+    For one event loop.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._few = most // 8
+        self._taken = 0
+        self._by_caller: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Places that are held."""
+        return self._taken
+
+    def of(self, caller: str) -> int:
+        """Return how many places a caller holds."""
+        return self._by_caller[caller]
+
+    def limit(self, caller: str) -> int:
+        """Return the number of places from which on a caller gets none."""
+        return self._most - self._few if self._by_caller[caller] >= self._few > 0 else self._most
+
+    def has_one(self, caller: str) -> bool:
+        """Return True when there is a place for a caller."""
+        return self._taken < self.limit(caller)
+
+    @contextmanager
+    def hold(self, caller: str) -> Iterator[None]:
+        """Hold a place for the block, whether there is one or not."""
+        self._taken += 1
+        self._by_caller[caller] += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._by_caller[caller] -= 1
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]
 
 
 class Shares:

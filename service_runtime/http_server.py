@@ -19,11 +19,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cir.address import Address
 from service_runtime.errors import StartupError
+from service_runtime.fair_room import Places, Shares
 from service_runtime.listen import bound_listener, open_sockets, remove_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
+from service_runtime.rate_limit import host_name
 from service_runtime.settings import HttpSettings
 
 S = TypeVar("S", bound=HttpSettings)
+
+#: Parameters of an address: more than a page's conversation has, and few enough to be read in milliseconds.
+MAX_PARAMETERS = 4_000
+_TOO_MANY_PARAMETERS = PlainTextResponse(f"an address has at most {MAX_PARAMETERS} parameters", 400)
 
 #: Largest head of a request: its address, which holds the conversation, and its headers.
 MAX_HEAD_BYTES = 32 * 1024
@@ -34,24 +40,46 @@ HEALTH = "/healthz"
 class Busy:
     """An ASGI application that gives one answer while another is answering as many requests as it may.
 
-    Questions for health are always let through: a process that is busy lives.
+    Questions for health are always let through: a process that is busy lives. Of one client's requests `each`
+    are answered at a time, where that is set, and the others wait for them. `prefix` is the path that all
+    addresses may have in front.
     """
 
-    def __init__(self, application: ASGIApp, most: int, answer: ASGIApp) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        most: int,
+        answer: ASGIApp,
+        *,
+        each: int | None = None,
+        prefix: str = "",
+    ) -> None:
         self._application = application
-        self._most = most
+        self._health = {HEALTH, prefix + HEALTH}
         self._answer = answer
-        self._running = 0
+        self._places = Places(most)
+        self._shares = Shares(each or most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self._running >= self._most and scope["type"] == "http" and not scope["path"].endswith(HEALTH):
-            return await self._answer(scope, receive, send)
-        self._running += 1
-        try:
+        if scope["type"] != "http" or scope["path"] in self._health:
             await self._application(scope, receive, send)
-        finally:
-            self._running -= 1
+            return
+        client = client_name(scope)
+        if scope.get("query_string", b"").count(b"&") >= MAX_PARAMETERS:
+            await _TOO_MANY_PARAMETERS(scope, receive, send)
+        elif not self._places.has_one(client):
+            await self._answer(scope, receive, send)
+        else:
+            with self._places.hold(client):
+                async with self._shares.hold(client):
+                    await self._application(scope, receive, send)
+
+
+def client_name(scope: Scope) -> str:
+    """Return the name that the client of a request is counted under: its address."""
+    client = scope.get("client")
+    return host_name(client[0]) if client else ""
 
 
 class Draining:

@@ -20,7 +20,7 @@ from service_runtime.auth import ApiKey, Authenticator, caller_context
 from service_runtime.contract import OPEN_METHODS, named_part, request_of
 from service_runtime.error_report import forget_frames, name_error
 from service_runtime.errors import ServiceError, internal_status
-from service_runtime.fair_room import Shares
+from service_runtime.fair_room import Places, Shares
 from service_runtime.logging import REQUEST_ID, get_logger, request_id_of
 from service_runtime.metrics import CallMetrics
 from service_runtime.open_methods import OpenMethods
@@ -34,8 +34,6 @@ ANSWER_MARGIN = 0.02
 _FOREVER = 86_400.0
 # Codes of refusals that no caller can do anything about.
 _OURS = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL})
-#: Of the calls that are taken this part is kept for callers that have few under way.
-RESERVED_PART = 8
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -74,17 +72,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator or Authenticator()
         self._inbox = inbox
         self._open = OpenMethods(inbox, max_open_calls)
-        self._running = 0
-        self._calls: Counter[str] = Counter()
+        self._places = Places(max_concurrent_calls)
         self._streams: Counter[str] = Counter()
         self._shares = None if calls_of_a_caller is None else Shares(calls_of_a_caller)
-        self.metrics = CallMetrics(running=lambda: self._running, limit=max_concurrent_calls)
+        self.metrics = CallMetrics(running=lambda: self._places.taken, limit=max_concurrent_calls)
         self.ready = False
 
     @property
     def running(self) -> int:
         """Number of calls being served."""
-        return self._running
+        return self._places.taken
 
     async def intercept_service(
         self,
@@ -196,14 +193,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return key, caller
 
     def _check_room(self, method: str, caller: str) -> None:
-        # The last places are for those who have few: no caller alone can keep the others out.
-        few = self._limit // RESERVED_PART
-        limit = self._limit - few if self._calls[caller] >= few > 0 else self._limit
-        if self._running >= limit and "/Get" not in method:
+        if not self._places.has_one(caller) and "/Get" not in method:
             raise ServiceError(
                 pb.OVERLOADED,
-                f"{self._running} calls are under way, {self._calls[caller]} of this caller; the limit is "
-                f"{limit}; try again later",
+                f"{self._places.taken} calls are under way, {self._places.of(caller)} of this caller, whose "
+                f"limit is {self._places.limit(caller)}; try again later",
                 retry_after=0.2,
             )
 
@@ -211,16 +205,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _admit(self, method: str, key: ApiKey | None, caller: str) -> Iterator[None]:
         """Count the call, or refuse it. Our own count, because gRPC's would refuse health checks too."""
         self._check_room(method, caller)
-        self._running += 1
-        self._calls[caller] += 1
-        try:
-            with caller_context(key, caller):
-                yield
-        finally:
-            self._running -= 1
-            self._calls[caller] -= 1
-            if not self._calls[caller]:
-                del self._calls[caller]
+        with self._places.hold(caller), caller_context(key, caller):
+            yield
 
     def _turn(self, method: str, caller: str) -> AbstractAsyncContextManager[None]:
         """Hold one of the places of a caller's calls, once it is free; `Get...` calls have others."""

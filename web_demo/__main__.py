@@ -23,6 +23,8 @@ from web_demo.settings import DemoSettings
 from web_demo.web_images import WebImages
 
 _DELETE_SECONDS = 60.0
+# A page is made on the event loop, and each searches with the key of all: one client has few at a time.
+_REQUESTS_OF_A_CLIENT = 16
 _BUSY = PlainTextResponse("busy; try again", 503, {"Retry-After": "1", "Connection": "close"})
 
 
@@ -75,7 +77,10 @@ async def _open(settings: DemoSettings) -> AsyncIterator[tuple[ASGIApp, Mapping[
         deleting = asyncio.create_task(delete_expired_uploads(uploads, _DELETE_SECONDS))
         try:
             served = PathPrefix(application, settings.root_path)
-            yield Busy(served, settings.max_requests, _BUSY), {"search": settings.search}
+            busy = Busy(
+                served, settings.max_requests, _BUSY, each=_REQUESTS_OF_A_CLIENT, prefix=settings.root_path
+            )
+            yield busy, {"search": settings.search}
         finally:
             deleting.cancel()
             with suppress(asyncio.CancelledError):

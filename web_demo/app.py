@@ -20,8 +20,10 @@ from starlette.routing import Mount, Route
 from starlette.templating import Jinja2Templates
 
 from cir.errors import CirError
+from service_runtime.fair_room import FairRoom, Places
+from service_runtime.http_server import client_name
 from service_runtime.logging import get_logger
-from service_runtime.rate_limit import TokenBuckets, host_name
+from service_runtime.rate_limit import TokenBuckets
 from web_demo.actions import act
 from web_demo.backend import NoCatalogError, SearchBackend, UploadGoneError
 from web_demo.delivery import VersionedFiles, is_same_origin, middleware, static_versions
@@ -72,8 +74,8 @@ class Pages:
         self._buckets = TokenBuckets(
             settings.uploads_per_minute / 60, max(1, round(settings.uploads_per_minute))
         )
-        self._receiving = 0
-        self._decoding = asyncio.Semaphore(settings.decoders)
+        self._receiving = Places(settings.uploads_at_once)
+        self._decoding = FairRoom(settings.decoders)
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -145,17 +147,17 @@ class Pages:
         format: Format = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
         content = await run_in_threadpool(self._thumbnails.kept, image, folders, format, size)
         if content is None:
-            content = await self._make_thumbnail(image, folders, format, size)
+            content = await self._make_thumbnail(client_name(request.scope), image, folders, format, size)
         if content is None:
             raise HTTPException(404)
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}
         return Response(content, media_type=f"image/{format}", headers=headers)
 
     async def _make_thumbnail(
-        self, image: str, folders: Sequence[str], format: Format, size: str
+        self, client: str, image: str, folders: Sequence[str], format: Format, size: str
     ) -> bytes | None:
         if not is_on_the_web(image):
-            async with self._decoding:
+            async with self._decoding.hold(client):
                 return await run_in_threadpool(self._thumbnails.make, image, folders, format, size)
         try:
             original = await self._web_images.fetch(image)
@@ -163,7 +165,7 @@ class Pages:
             raise HTTPException(503) from None
         if original is None:
             return None
-        async with self._decoding:
+        async with self._decoding.hold(client):
             return await run_in_threadpool(self._thumbnails.make_fetched, image, original, format, size)
 
     async def go(self, request: Request) -> Response:
@@ -176,15 +178,14 @@ class Pages:
         if not length.isdigit() or int(length) > self._settings.max_upload_bytes + _FORM_BYTES:
             return self._problem(request, 413, "too_many_bytes")
         if int(length) > _FORM_BYTES or "multipart/" in request.headers.get("content-type", ""):
-            if self._receiving >= self._settings.uploads_at_once:
+            client = client_name(request.scope)
+            if not self._receiving.has_one(client):
                 return self._problem(request, 503, "too_many_uploads")
-            self._receiving += 1
             try:
-                return await asyncio.wait_for(self._take(request), self._settings.upload_seconds)
+                with self._receiving.hold(client):
+                    return await asyncio.wait_for(self._take(request), self._settings.upload_seconds)
             except TimeoutError:
                 return self._problem(request, 408, "no_file")
-            finally:
-                self._receiving -= 1
         return await self._take(request)
 
     async def _take(self, request: Request) -> Response:
@@ -198,12 +199,12 @@ class Pages:
         state, _ = act(pairs)
         if not content:
             return RedirectResponse(state.url, 303)
-        if self._buckets.take(host_name(request.client.host if request.client else "")):
+        if self._buckets.take(client_name(request.scope)):
             return self._problem(request, 429, "too_many_uploads")
         if len(content) > self._settings.max_upload_bytes:
             return self._problem(request, 413, "too_many_bytes")
         try:
-            async with self._decoding:
+            async with self._decoding.hold(client_name(request.scope)):
                 name = await run_in_threadpool(self._uploads.store, content)
         except BadImageError as error:
             return self._problem(request, 400, error.reason)

@@ -17,6 +17,7 @@ from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.common.v1.payload_pb2 import Payload
 from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
+from http_gateway import codec
 from http_gateway.codec import BadJsonError, from_message, query_values, read_json, to_message
 from tests.random_messages import random_message
 
@@ -135,6 +136,50 @@ def test_images_are_base64_or_data_urls(image: str) -> None:
 )
 def test_bodies_that_mean_nothing_are_refused(body: bytes, words: str) -> None:
     with pytest.raises(BadJsonError, match=words):
+        read_json(body)
+
+
+def test_of_ever_so_many_names_the_one_that_is_given_twice_is_named() -> None:
+    names = [f'"{number}":0' for number in range(90_000)]
+    with pytest.raises(BadJsonError, match="'z' is given twice"):
+        read_json(("{" + ",".join([*names, '"z":1', '"z":2']) + "}").encode())
+
+
+JSON = st.recursive(
+    st.none() | st.integers(0, 9) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text('a",[{\\', max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def parts(value: Any) -> int:
+    """Texts and names, openings, and commas of JSON."""
+    match value:
+        case str():
+            return 1
+        case list():
+            return 1 + max(0, len(value) - 1) + sum(map(parts, value))
+        case dict():
+            return 1 + max(0, len(value) - 1) + len(value) + sum(map(parts, value.values()))
+    return 0
+
+
+@given(value=st.dictionaries(st.text(max_size=3), JSON, max_size=4), most=st.integers(0, 30))
+def test_bodies_are_read_up_to_a_number_of_parts_and_none_above_it(value: Any, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "MAX_PARTS", most)
+        if parts(value) <= most:
+            assert read_json(json.dumps(value).encode()) == value
+        else:
+            with pytest.raises(BadJsonError, match="more than"):
+                read_json(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("body", [b'"' * 1_000_000, b"{}," * 400_000, b'{"a":[' + b'"",' * 400_000])
+def test_bodies_of_many_parts_are_refused_whatever_they_are(body: bytes) -> None:
+    with pytest.raises(BadJsonError, match="more than 200000 texts"):
         read_json(body)
 
 

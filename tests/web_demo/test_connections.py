@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp
 
 from cir_cli.local.readiness import free_ports
 from service_runtime.http_server import MAX_HEAD_BYTES, Busy
@@ -105,23 +106,61 @@ async def test_requests_over_their_number_are_told_so() -> None:
         await PlainTextResponse("done")(scope, receive, send)
 
     busy = Busy(slow, 2, PlainTextResponse("busy", 503))
-    scope = {"type": "http", "method": "GET", "path": "/"}
+    first = [asyncio.create_task(ask(busy)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert await ask(busy) == 503
+    going.set()
+    assert await asyncio.gather(*first) == [200, 200]
+    assert await ask(busy) == 200
+
+
+async def test_one_client_has_few_requests_at_a_time_and_keeps_no_other_out() -> None:
+    going = asyncio.Event()
+    begun: list[str] = []
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["client"][0])
+        await going.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    busy = Busy(slow, 16, PlainTextResponse("busy", 503), each=3)
+    many = [asyncio.create_task(ask(busy, "10.0.0.1")) for _ in range(14)]
+    await asyncio.sleep(0)
+    assert begun == ["10.0.0.1"] * 3
+    assert await ask(busy, "10.0.0.1") == 503
+    other = asyncio.create_task(ask(busy, "10.0.0.2"))
+    await asyncio.sleep(0)
+    assert begun[3:] == ["10.0.0.2"]
+    going.set()
+    assert await asyncio.gather(*many, other) == [200] * 15
+
+
+async def test_addresses_of_many_parameters_are_not_read_and_health_is_one_address() -> None:
+    reached: list[str] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["path"])
+        await PlainTextResponse("done")(scope, receive, send)
+
+    busy = Busy(answer, 0, PlainTextResponse("busy", 503), prefix="/try")
+    assert await ask(busy, query=b"a&" * 4_000) == 400
+    assert await ask(busy, query=b"a&" * 3_999) == 503
+    # An item may be called so, too.
+    assert await ask(busy, path="/v1/catalogs/shop/items/healthz") == 503
+    assert [await ask(busy, path=path) for path in ("/healthz", "/try/healthz")] == [200, 200]
+    assert reached == ["/healthz", "/try/healthz"]
+
+
+async def ask(application: ASGIApp, client: str = "10.0.0.1", *, path: str = "/", query: bytes = b"") -> int:
+    """Return the status of a request."""
+    sent: list[Any] = []
 
     async def nothing() -> Any:
         return {"type": "http.disconnect"}
 
-    async def ask() -> int:
-        sent: list[Any] = []
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await busy(scope, nothing, send)
-        return int(sent[0]["status"])
-
-    first = [asyncio.create_task(ask()) for _ in range(2)]
-    await asyncio.sleep(0)
-    assert await ask() == 503
-    going.set()
-    assert await asyncio.gather(*first) == [200, 200]
-    assert await ask() == 200
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": query, "client": (client, 4242)}
+    await application(scope, nothing, send)
+    return int(sent[0]["status"])
