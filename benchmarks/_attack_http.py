@@ -23,7 +23,7 @@ from cir.channel import HEADER
 _MOST = 9_500_000
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _SEARCH = "/v1/catalogs/shop:search"
-_UPSERT = "/v1/catalogs/shop/items:upsert"
+_UPSERT = "/v1/catalogs/shop/items:batchUpsert"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _pages(count: int, connections: int, turns: int = 16) -> Callable[[str], lis
 
 
 def _long_addresses(_: str) -> list[bytes]:
-    return [_head("GET", "/?" + "f=a~b&" * 5_000) * 10] * 30
+    return [_head("GET", "/?" + "f=a:b&" * 3_900) * 10] * 30
 
 
 def _judged(_: str) -> list[bytes]:
@@ -261,7 +261,7 @@ _PAGE: tuple[HttpAttack, ...] = (
     HttpAttack("an upload of 9 MB of headers", "page", lambda _: [_multipart(b"a:b\r\n" * 1_900_000)]),
     HttpAttack("an upload of a header of 9 MB", "page", lambda _: [_multipart(b"a:" + b"b" * 9_000_000)]),
     HttpAttack(
-        "an upload of 200,000 fields",
+        "an upload of 150,000 fields",
         "page",
         lambda _: [_multipart(*[b'Content-Disposition: form-data; name="a"\r\n\r\n'] * 150_000)],
     ),
@@ -272,7 +272,7 @@ _PAGE: tuple[HttpAttack, ...] = (
     HttpAttack("400 small uploads", "page", _uploads(small_jpeg, 400)),
     HttpAttack("1,000 pages of 16 turns", "page", _pages(10, 100), hold=6.0),
     HttpAttack("1,000 pages that nobody reads", "page", _pages(10, 100), read=False, hold=6.0),
-    HttpAttack("300 addresses of 5,000 filters", "page", _long_addresses, hold=6.0),
+    HttpAttack("300 addresses of 3,900 filters", "page", _long_addresses, hold=6.0),
     HttpAttack("300 addresses of 2,000 liked items", "page", _judged, hold=6.0),
     HttpAttack("6,000 thumbnails", "page", _thumbnails, hold=6.0),
     HttpAttack("600 silent connections to the page", "page", lambda _: [b""] * 600, hold=6.0),

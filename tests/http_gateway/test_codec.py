@@ -145,8 +145,9 @@ def test_of_ever_so_many_names_the_one_that_is_given_twice_is_named() -> None:
         read_json(("{" + ",".join([*names, '"z":1', '"z":2']) + "}").encode())
 
 
-JSON = st.recursive(
-    st.none() | st.integers(0, 9) | st.text(max_size=5),
+LEAVES: st.SearchStrategy[Any] = st.none() | st.integers(0, 9) | st.text(max_size=5)
+COUNTED = st.recursive(
+    LEAVES,
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text('a",[{\\', max_size=3), inner, max_size=4)
     ),
@@ -166,7 +167,7 @@ def parts(value: Any) -> int:
     return 0
 
 
-@given(value=st.dictionaries(st.text(max_size=3), JSON, max_size=4), most=st.integers(0, 30))
+@given(value=st.dictionaries(st.text(max_size=3), COUNTED, max_size=4), most=st.integers(0, 30))
 def test_bodies_are_read_up_to_a_number_of_parts_and_none_above_it(value: Any, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "MAX_PARTS", most)
