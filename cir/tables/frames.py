@@ -211,7 +211,7 @@ def _payload(columns: Columns, cells: Mapping[str, Cells], row: int) -> dict[str
 def _sent(stored: Payload, columns: Columns) -> dict[str, object]:
     """Return a payload in the form of the client: moments and places as objects."""
 
-    def one(value: Any, kind: FieldType) -> object:
+    def one(value: Any, kind: FieldType | None) -> object:
         match kind:
             case FieldType.DATETIME:
                 return parse_datetime(value)
@@ -221,7 +221,8 @@ def _sent(stored: Payload, columns: Columns) -> dict[str, object]:
 
     sent: dict[str, object] = {}
     for name, value in stored.items():
-        kind = columns.schema[name]
+        # A column of empty lists alone has no type.
+        kind = columns.schema.get(name)
         sent[name] = [one(each, kind) for each in value] if isinstance(value, list) else one(value, kind)
     return sent
 

@@ -1,4 +1,4 @@
-"""The same values give the same items, whether they stand in CSV, JSON Lines, Parquet or tar shards."""
+"""The same values give the same items, in CSV, JSON Lines, Parquet, tar shards and data frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tarfile
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cir.datetimes import format_datetime
 from cir.fields import FieldType
+from cir.tables.frames import FrameItems
 from indexer.rejects import Reject
 from indexer.sources.base import Source
 from indexer.sources.manifest import ManifestSource
@@ -61,6 +63,15 @@ def csv_text(value: Any) -> str:
     return str(value)
 
 
+def table_of(rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> Any:
+    return pa.table(
+        {
+            **{name: pa.array([row[name] for row in rows], pa.string()) for name in ("id", "image")},
+            **{name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()},
+        }
+    )
+
+
 def write(folder: Path, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> list[Source]:
     names = ["id", "image", *kinds]
     text = io.StringIO()
@@ -68,13 +79,7 @@ def write(folder: Path, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType
     writer.writerows([names, *([csv_text(row.get(name)) for name in names] for row in rows)])
     (folder / "m.csv").write_text(text.getvalue(), encoding="utf-8")
     (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    table = pa.table(
-        {
-            **{name: pa.array([row[name] for row in rows], pa.string()) for name in ("id", "image")},
-            **{name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()},
-        }
-    )
-    pq.write_table(table, folder / "m.parquet")
+    pq.write_table(table_of(rows, kinds), folder / "m.parquet")
     with tarfile.open(folder / "m.tar", "w") as tar:
         for row in rows:
             payload = {name: value for name, value in row.items() if name not in ("id", "image")}
@@ -100,6 +105,22 @@ def outcome(source: Source) -> tuple[Any, ...]:
     return dict(facts.schema), found
 
 
+def of_frame(table: Any) -> tuple[Any, ...]:
+    """Return the outcome of a data frame that a client sends, moments as they are stored."""
+
+    def stored(value: Any) -> Any:
+        if isinstance(value, list):
+            return [stored(element) for element in value]
+        return format_datetime(value) if isinstance(value, datetime) else value
+
+    items = FrameItems(table, image="image")
+    found = []
+    for item in items:
+        payload = {name: stored(value) for name, value in item.payload.items()}
+        found.append((item.id, {name: (type(value), value) for name, value in payload.items()}))
+    return items.schema, found
+
+
 @given(st.lists(COLUMNS, min_size=1, max_size=3))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_values_give_the_same_items(tmp_path: Path, columns: list[Any]) -> None:
@@ -112,6 +133,7 @@ def test_the_same_values_give_the_same_items(tmp_path: Path, columns: list[Any])
             row[name] = [value, None, value] if listed else value
     first, *others = map(outcome, write(tmp_path, rows, kinds))
     assert all(other == first for other in others)
+    assert of_frame(table_of(rows, kinds)) == first
     assert all(isinstance(payload, dict) for _, payload in first[1])
 
 
