@@ -21,7 +21,7 @@ CATALOG ?= shop
 IN_DEPLOY = cd deploy && $(COMPOSE) $(FILES)
 FILES = -f docker-compose.yml $(foreach name,$(OVERLAYS),-f docker-compose.$(name).yml)
 
-.PHONY: demo test check format lint types layers protos clients contract docs settings models-table bench lock dist release clean
+.PHONY: demo test check format lint types layers protos clients contract docs manifests settings models-table bench lock dist release clean
 .PHONY: images up down index scale rolling smoke logs base-image dev-ca image-sizes test-docker screenshots test-clients
 
 # Without torch: a fresh clone installs what the demo needs alone.
@@ -75,8 +75,7 @@ clients:
 
 # Each client's own tests against a running service, and those of the page's modules.
 test-clients: $(INSTALLED)
-	$(BIN)/pytest -m clients -v -rs tests/clients tests/web_demo/test_modules.py tests/deploy/test_kubernetes.py \
-		tests/system/test_tutorial.py
+	$(BIN)/pytest -m clients -v -rs tests/clients tests/web_demo/test_modules.py tests/system/test_tutorial.py
 
 # The rules of buf.yaml; needs npm, and says so where it is absent.
 contract:
@@ -86,6 +85,11 @@ contract:
 docs: $(INSTALLED)
 	$(BIN)/python -c "import mkdocs" 2>/dev/null || $(BIN)/python -m pip install --quiet "mkdocs==1.6.1"
 	$(BIN)/python -m scripts.site
+
+# The manifests of deploy/kubernetes against the schemas of its API; the package that has them is no part of the lock.
+manifests: $(INSTALLED)
+	$(BIN)/python -c "import kubernetes_validate" 2>/dev/null || $(BIN)/python -m pip install --quiet "kubernetes-validate==1.37.0"
+	$(BIN)/pytest -m "clients or not clients" -rs tests/deploy/test_kubernetes.py
 
 settings: $(INSTALLED)
 	$(BIN)/python scripts/generate_settings.py

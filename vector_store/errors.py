@@ -65,6 +65,14 @@ def damaged(label: str, problem: str) -> StoreDamagedError:
     )
 
 
+def newer_format(label: str, found: object, newest: int) -> str:
+    """Return the words for what a later program has written."""
+    return (
+        f"{label} has format {found!r}, and this program reads formats up to {newest}: a newer version wrote "
+        "it; start that one, or restore a snapshot from before the upgrade"
+    )
+
+
 class CopyMismatchError(StoreError):
     """A copied version is not equal to its source."""
 

@@ -31,6 +31,7 @@ from vector_store.errors import (
     VersionConflictError,
     VersionNotFoundError,
     damaged,
+    newer_format,
 )
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionSpec, VersionState, version_label
 from vector_store.versions import (
@@ -387,9 +388,14 @@ class EdgeCatalogs:
         """Return a version's document, None where there is none."""
         try:
             document = read_json(self.layout.document(catalog, version))
-            return None if document is None else check_seal(document, unsealed=_UNSEALED_VERSION)
+            members = None if document is None else check_seal(document, unsealed=_UNSEALED_VERSION)
         except ValueError as error:
             raise self._altered(catalog, version, error) from None
+        if members is not None and members.get("format") not in range(1, _FORMAT + 1):
+            raise StoreDamagedError(
+                newer_format(version_label(catalog, version), members.get("format"), _FORMAT)
+            )
+        return members
 
     def _altered(self, catalog: str, version: str, error: Exception) -> StoreDamagedError:
         path = self.layout.document(catalog, version)

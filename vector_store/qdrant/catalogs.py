@@ -17,7 +17,12 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
-from vector_store.errors import CatalogNotFoundError, StoreUnavailableError, VersionNotFoundError
+from vector_store.errors import (
+    CatalogNotFoundError,
+    StoreUnavailableError,
+    VersionNotFoundError,
+    newer_format,
+)
 from vector_store.qdrant.client import engine_errors
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionState, version_label
 from vector_store.versions import (
@@ -83,6 +88,7 @@ def _version(collection: str) -> str:
 # metadata replaces the keys that it names and keeps the others, so each note has one of its own.
 _KEY, _CHANGED, _NOTE = "cir", "cir_changed", "cir_note."
 
+_FORMAT = 1
 BUILDING, COMPLETE, DROPPED = "building", "complete", "dropped"
 
 
@@ -159,7 +165,7 @@ class QdrantCatalogs:
         """The metadata of a version's collection."""
         return {
             _KEY: {
-                "format": 1,
+                "format": _FORMAT,
                 "catalog": info.catalog,
                 "version": info.version,
                 "created": info.created.isoformat(),
@@ -272,6 +278,9 @@ class QdrantCatalogs:
                 f"collection {name!r} has no metadata: it was not made by this project, or the server is "
                 "older than Qdrant 1.16, which keeps none; use a newer server"
             )
+        if document.get("format") != _FORMAT:
+            label = f"collection {name!r}"
+            raise StoreUnavailableError(newer_format(label, document.get("format"), _FORMAT))
         return {**document, "changed_online": bool((info.config.metadata or {}).get(_CHANGED))}
 
     async def _count(self, name: str) -> int:

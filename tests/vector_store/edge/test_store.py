@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service_runtime.files import check_seal, seal
 from tests.vector_store.samples import batch, build, features, numbered, spec, storage_of
 from vector_store import open_store
 from vector_store.base import SearchOptions
@@ -128,6 +129,29 @@ async def test_two_stores_on_one_folder_exclude_each_other(tmp_path: Path) -> No
     async with second.open_version("shop") as pinned:
         assert await pinned.count() == 1
     await second.close()
+
+
+async def test_what_a_newer_program_wrote_is_refused_and_kept(tmp_path: Path) -> None:
+    store = open_store(f"edge://{tmp_path}")
+    for item in ("a", "b"):
+        await build(store, "shop", batch([item]))
+    await store.close()
+    path = EdgeLayout(tmp_path).document("shop", "v0002")
+    ours = check_seal(json.loads(path.read_text()), unsealed=())
+    path.write_text(json.dumps(seal({**ours, "format": 3, "more": [1]})))
+    store = open_store(f"edge://{tmp_path}")
+    with pytest.raises(StoreUnavailableError, match="has format 3, and this program reads formats up to 2"):
+        async with store.open_version("shop"):
+            pass
+    for item in ("c", "d", "e"):
+        await build(store, "shop", batch([item]), keep=1)
+    assert [info.version for info in await store.list_versions("shop")][-1] == "v0005"
+    await store.close()
+    path.write_text(json.dumps(seal(ours)))
+    store = open_store(f"edge://{tmp_path}")
+    async with store.open_version("shop", "v0002") as pinned:
+        assert await pinned.count() == 1
+    await store.close()
 
 
 @pytest.mark.service

@@ -115,6 +115,16 @@ async def test_close_lets_running_calls_finish() -> None:
     await server.stop()
 
 
+async def test_what_a_newer_program_wrote_is_refused(
+    client: AsyncQdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("vector_store.qdrant.catalogs._FORMAT", 2)
+        await build(store_on(client), "shop", batch(["a"]))
+    with pytest.raises(StoreUnavailableError, match="has format 2, and this program reads formats up to 1"):
+        await store_on(client).list_versions("shop")
+
+
 async def test_two_processes_see_the_same(client: AsyncQdrantClient) -> None:
     one, other = store_on(client), store_on(client)
     await build(one, "shop", batch(["a"]))
