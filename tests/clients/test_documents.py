@@ -6,6 +6,7 @@ import ast
 import base64
 import json
 import re
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,13 @@ def test_the_package_for_node_has_the_version_of_the_project() -> None:
     package = json.loads((CLIENTS / "typescript" / "package.json").read_text())
     lock = json.loads((CLIENTS / "typescript" / "package-lock.json").read_text())
     assert package["version"] == lock["version"] == lock["packages"][""]["version"] == __version__
+
+
+@pytest.mark.parametrize("folder", ["langchain", "mcp"])
+def test_companions_have_the_version_of_the_project(folder: str) -> None:
+    project = tomllib.loads((CLIENTS / "python" / folder / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    assert project["dependencies"][0] == f"composed-image-retrieval-client=={__version__}"
 
 
 def test_the_artifact_for_java_has_the_version_of_the_project() -> None:
