@@ -22,14 +22,16 @@ from starlette.routing import Route as Path
 from starlette.types import ASGIApp
 
 from cir.channel import HEADER
+from cir.common.v1 import errors_pb2
 from cir.search.v1 import catalog_pb2
 from http_gateway import embeddings, grpc_web, reference
 from http_gateway.access import AccessLog
 from http_gateway.body import Body, content_of, receive
 from http_gateway.codec import BadJsonError, from_message, put_file, query_values, to_message
-from http_gateway.errors import RefusedError, refusal, refusal_of
+from http_gateway.errors import RefusedError, refusal, refusal_of, status_of
 from http_gateway.rules import BadPathError, Route, routes
 from http_gateway.settings import GatewaySettings
+from service_runtime.errors import ServiceError
 from service_runtime.fair_room import FairRoom
 from service_runtime.http_server import HEALTH, Busy, client_name
 from service_runtime.logging import REQUEST_ID
@@ -58,10 +60,11 @@ class Gateway:
 
     def application(self) -> ASGIApp:
         """Return the ASGI application."""
-        busy = refusal(
-            grpc.StatusCode.UNAVAILABLE, "too many requests are under way", headers={"Retry-After": "1"}
+        most = self._settings.max_requests
+        busy = ServiceError(
+            errors_pb2.OVERLOADED, f"{most} requests are under way, which is the limit", retry_after=1.0
         )
-        return AccessLog(Busy(self._routes(), self._settings.max_requests, busy))
+        return AccessLog(Busy(self._routes(), most, refusal_of(status_of(busy), 503)))
 
     def _routes(self) -> Starlette:
         origins = self._settings.cors_origins
@@ -134,21 +137,22 @@ class Gateway:
         kind = request.headers["content-type"].partition(";")[0].strip()
         path = request.url.path
         if request.method != "POST" or path not in {route.path for route in routes()}:
-            return grpc_web.refuse(grpc.StatusCode.UNIMPLEMENTED, "there is no such unary call", kind)
+            none = ServiceError(errors_pb2.NOT_SERVED, "there is no such unary call")
+            return grpc_web.refuse(status_of(none), kind)
         request.state.call = path
         content = await content_of(request, self._settings)
         try:
             message = grpc_web.read_call(content, kind)
             timeout = grpc_web.read_timeout(request.headers.get("grpc-timeout", ""))
         except BadJsonError as error:
-            return grpc_web.refuse(_INVALID, str(error), kind)
+            return grpc_web.refuse(status_of(ServiceError(errors_pb2.FIELD_INVALID, str(error))), kind)
         method: Callable[..., Awaitable[bytes]] = self._search.unary_unary(path)
         most = self._settings.timeout_seconds
         work = method(message, metadata=self._metadata(request), timeout=min(timeout or most, most))
         try:
             return grpc_web.answer(await _while_there(request, work), kind)
         except grpc.aio.AioRpcError as error:
-            return grpc_web.refusal_of(error, kind)
+            return grpc_web.refuse(status_of(error), kind)
 
     async def embeddings(self, request: Request) -> Response:
         """Embed texts and images in the shape that OpenAI's clients send."""
@@ -166,7 +170,7 @@ class Gateway:
         try:
             return await _while_there(request, work)
         except grpc.aio.AioRpcError as error:
-            return refusal_of(error)
+            return refusal_of(status_of(error))
 
     async def _ask(self, channel: grpc.aio.Channel, path: str, message: Message, request: Request) -> bytes:
         """Return the bytes of an answer.
@@ -181,7 +185,7 @@ class Gateway:
         try:
             return await _while_there(request, work)
         except grpc.aio.AioRpcError as error:
-            raise RefusedError(refusal_of(error)) from error
+            raise RefusedError(refusal_of(status_of(error))) from error
 
     async def _off_loop(self, request: Request, size: int, work: Callable[[], T]) -> T:
         """Do work beside the event loop where `size` bytes are much of it.

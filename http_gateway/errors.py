@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -15,7 +16,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from starlette.responses import JSONResponse
 
-from service_runtime.errors import DOMAIN
+from cir.common.v1 import errors_pb2 as pb
+from service_runtime.errors import DOMAIN, ServiceError
 
 _DETAILS = "grpc-status-details-bin"
 _PREFIX = "type.googleapis.com/google.rpc."
@@ -68,26 +70,38 @@ def refusal(
     )
 
 
-def refusal_of(error: grpc.aio.AioRpcError) -> JSONResponse:
-    """Return what a service refused, with its details; `Retry-After` where it says when to come again."""
-    status = _status(error)
-    details = [json_format.MessageToDict(one) for one in status.details] if status else []
+def refusal_of(status: status_pb2.Status, http: int = 0) -> JSONResponse:
+    """Return a status as an answer; with `Retry-After` where it says when to come again."""
     headers = {}
-    for one in status.details if status else ():
+    for one in status.details:
         retry = error_details_pb2.RetryInfo()
         if one.Unpack(retry):
             headers["Retry-After"] = str(max(1, math.ceil(retry.retry_delay.ToTimedelta().total_seconds())))
-    message = status.message if status else error.details() or error.code().name
-    return _answer(error.code(), message, details, 0, headers)
+    details = [json_format.MessageToDict(one) for one in status.details]
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    return _answer(code, status.message, details, http, headers)
 
 
-def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
-    for key, value in error.trailing_metadata() or ():
+def status_of(error: grpc.aio.AioRpcError | ServiceError) -> status_pb2.Status:
+    """Return why a call failed: what the service says, or what is known here where it says nothing."""
+    if isinstance(error, ServiceError):
+        return _in_metadata(error.status().trailing_metadata) or status_pb2.Status()
+    stated = _in_metadata(error.trailing_metadata())
+    if stated is not None:
+        return stated
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        # gRPC's own text has addresses of this network.
+        return status_of(ServiceError(pb.NOT_READY, "the service cannot be reached", retry_after=1.0))
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return status_of(ServiceError(pb.DEADLINE, "the service did not answer in the time given"))
+    return status_pb2.Status(code=error.code().value[0], message=error.details() or error.code().name)
+
+
+def _in_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> status_pb2.Status | None:
+    for key, value in metadata or ():
         if key == _DETAILS and isinstance(value, bytes):
-            try:
+            with suppress(DecodeError):
                 return status_pb2.Status.FromString(value)
-            except DecodeError:
-                return None
     return None
 
 

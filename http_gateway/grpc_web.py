@@ -12,8 +12,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from urllib.parse import quote
 
-import grpc
-import grpc.aio
+from google.rpc import status_pb2
 from starlette.responses import Response
 
 from http_gateway.codec import BadJsonError
@@ -60,18 +59,15 @@ def answer(message: bytes, kind: str) -> Response:
     return _framed([_frame(0, message), _frame(_TRAILERS, b"grpc-status: 0\r\n")], kind)
 
 
-def refuse(code: grpc.StatusCode, text: str, kind: str, details: bytes = b"") -> Response:
-    """Return a refusal; `details` are `google.rpc.Status`."""
-    lines = [f"grpc-status: {code.value[0]}", f"grpc-message: {quote(text, safe=' ')}"]
-    if details:
-        lines.append(f"grpc-status-details-bin: {b64encode(details).decode().rstrip('=')}")
+def refuse(status: status_pb2.Status, kind: str) -> Response:
+    """Return a refusal."""
+    details = b64encode(status.SerializeToString()).decode().rstrip("=")
+    lines = (
+        f"grpc-status: {status.code}",
+        f"grpc-message: {quote(status.message, safe=' ')}",
+        f"grpc-status-details-bin: {details}",
+    )
     return _framed([_frame(_TRAILERS, "".join(f"{line}\r\n" for line in lines).encode())], kind)
-
-
-def refusal_of(error: grpc.aio.AioRpcError, kind: str) -> Response:
-    """Return what a service refused."""
-    trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
-    return refuse(error.code(), error.details() or "", kind, trailers.get("grpc-status-details-bin", b""))
 
 
 def _is_text(kind: str) -> bool:

@@ -165,7 +165,10 @@ async def test_a_service_that_is_away_is_told_with_a_time_to_come_again(stack: S
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json()["details"][0]["reason"] == "EMBEDDER_UNAVAILABLE"
         away = await gateway(cleanup, "127.0.0.1:1")
-        assert (await away.get("/v1/catalogs")).status_code == 503
+        answer = await away.get("/v1/catalogs")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["details"][0]["reason"] == "NOT_READY"
+        assert "127.0.0.1" not in answer.text
         assert (await away.get("/healthz")).json() == {"status": "ok"}
 
 

@@ -120,7 +120,7 @@ async def test_too_many_requests_are_told_to_come_again_and_health_is_not(stack:
         await stack.embedder.arrivals.get()
         refused = await web.get("/v1/catalogs")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        assert refused.json()["code"] == 14
+        assert refused.json()["details"][0]["reason"] == "OVERLOADED"
         assert (await web.get("/healthz")).status_code == 200
         stack.embedder.gate.set()
         assert (await first).status_code == 200
