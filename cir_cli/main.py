@@ -152,9 +152,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = app(args=list(arguments), prog_name="cir", standalone_mode=False)
     except TyperException as error:
-        if not arguments:
-            return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 2  # help was shown
-        return fail(_usage_text(error), error.exit_code)
+        text = _usage_text(error)
+        return fail(text, error.exit_code) if text else error.exit_code  # else help was shown
     except CirError as error:
         return fail(error.message, 1, error)
     except Failure as error:
@@ -173,7 +172,7 @@ def _usage_text(error: TyperException) -> str:
     near = getattr(error, "possibilities", None)
     if near:
         return f"{error.message}. Did you mean {', '.join(map(repr, near))}?"
-    return error.format_message() or "wrong usage"
+    return error.format_message()
 
 
 def flags_of(arguments: Sequence[str]) -> dict[str, str]:

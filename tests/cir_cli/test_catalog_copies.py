@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,20 @@ def test_copy_snapshot_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(["catalogs", "copy", "shop", one, two, "--as", "boutique", "--publish"]) == 0
     assert "boutique: version v0001 has 2 items, verified; published" in capsys.readouterr().out
     assert asyncio.run(_count(two, "boutique")) == 2
-    assert run(["catalogs", "copy", "shop", one, two, "--publish", "--write-consistency", "2"]) == 0
+    assert run(["catalogs", "copy", "shop", one, two, "--publish", "--write-consistency", "2", "--json"]) == 0
+    copied = json.loads(capsys.readouterr().out)
+    assert copied == {"catalog": "shop", "version": "v0001", "items": 2, "published": True}
     assert asyncio.run(_index(two, "shop")) == IndexOptions(placement=Placement(write_consistency=2))
-    capsys.readouterr()
 
     folder = str(tmp_path / "snapshot")
-    assert run(["catalogs", "snapshot", "shop", folder, "--store", one]) == 0
+    assert run(["catalogs", "snapshot", "shop", folder, "--store", one, "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written == {"catalog": "shop", "version": "v0001", "items": 2, "folder": folder}
     assert run(["catalogs", "restore", folder, "--store", two]) == 0
     assert "ready: cir catalogs publish shop v0002" in capsys.readouterr().out
     spread = ["--shards", "3", "--replicas", "2"]
-    assert run(["catalogs", "restore", folder, "--store", two, "--publish", *spread]) == 0
+    assert run(["catalogs", "restore", folder, "--store", two, "--publish", "--json", *spread]) == 0
+    assert json.loads(capsys.readouterr().out) == {**copied, "version": "v0003"}
     assert asyncio.run(_index(two, "shop")) == IndexOptions(placement=Placement(shards=3, replicas=2))
     assert asyncio.run(_count(two, "shop")) == 2
 

@@ -52,11 +52,11 @@ def test_a_whole_data_set_passes_the_check(folder: Path, capsys: pytest.CaptureF
 
 def test_an_exported_split_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "exported.jsonl"
-    assert run(["dataset", "export", "triplets", str(folder), str(out), "--split", "test"]) == 0
-    told = capsys.readouterr().out
+    assert run(["dataset", "export", "triplets", str(folder), str(out), "--split", "test", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
     assert run(["dataset", "check", "triplets", str(out), "--no-decode", "--json"]) == 0
     [split] = json.loads(capsys.readouterr().out)["splits"]
-    assert told == f"{out}: {split['queries']} queries, {split['gallery']} images\n"
+    assert told == {"file": str(out), "queries": split["queries"], "images": split["gallery"]}
     out.unlink()
     assert run(["dataset", "export", "triplets", str(folder), str(folder.parent / "no/x.jsonl")]) == 1
     assert "write the manifest to a folder that has all images" in capsys.readouterr().err

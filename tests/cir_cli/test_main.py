@@ -282,7 +282,12 @@ def test_help_and_version_succeed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     assert "composed" in capsys.readouterr().out.lower()
     assert run(["--version"]) == 0
-    assert run([]) == 2
+    capsys.readouterr()
+    for words in ([], ["keys"], ["dataset"]):
+        assert run(words) == 2
+        captured = capsys.readouterr()
+        assert "Usage: cir" in captured.out + captured.err
+        assert "wrong usage" not in captured.err
 
 
 @pytest.mark.parametrize(
