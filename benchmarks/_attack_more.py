@@ -9,14 +9,17 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+import numpy as np
 from PIL import Image
 
-from benchmarks._attack_calls import CATALOG, EMBEDDER, SEARCH, Attack, Call, Sent
+from benchmarks._attack_calls import CATALOG, COMBINE, EMBEDDER, SEARCH, Attack, Call, Sent
 from benchmarks._attack_images import chunk, png, small_jpeg
 from cir.channel import HEADER
-from cir.common.v1 import payload_pb2
+from cir.combiner.v1 import combiner_pb2
+from cir.common.v1 import payload_pb2, vectors_pb2
 from cir.embedder.v1 import embedder_pb2
 from cir.search.v1 import catalog_pb2, search_pb2
+from cir.vectors import pack
 from tests.robustness import raw_http2
 
 _MOST = 9_500_000
@@ -154,6 +157,15 @@ def _texts_to_embed() -> list[list[Call]]:
     return [[Call(EMBEDDER + "EmbedTexts", request.SerializeToString())] * 70] * 2
 
 
+def _pairs(count: int, dimension: int, value: float, combiner: str = "slerp") -> list[Call]:
+    """A call that combines pairs of features, as many as it takes."""
+    encoding = vectors_pb2.VectorEncoding(dtype=vectors_pb2.VECTOR_TYPE_FLOAT16)
+    rows = np.random.default_rng(1).normal(size=(count, dimension)).astype(np.float32) * value
+    features = pack(rows, encoding=encoding)
+    request = combiner_pb2.CombineRequest(combiner=combiner, image_features=features, text_features=features)
+    return [Call(COMBINE, request.SerializeToString())]
+
+
 CALLS: tuple[Attack, ...] = (
     Attack("260 searches of 16 strange texts", "search", _strange_texts, keyed=True),
     Attack("600 searches of 16 new texts", "search", _many_texts, keyed=True),
@@ -163,6 +175,16 @@ CALLS: tuple[Attack, ...] = (
     Attack("6,000 lists of 100,000 items", "search", _long_lists, keyed=True),
     Attack("270,000 ids of 30 items", "search", _same_ids, keyed=True),
     Attack("9,000 texts to repair", "embedder", _texts_to_embed, keyed=True),
+    Attack("18 times 1,024 pairs", "combiner", lambda: [_pairs(1024, 128, 1.0) * 3] * 6, keyed=True),
+    Attack("560 pairs of 4,096 values", "combiner", lambda: [_pairs(560, 4096, 1.0)], keyed=True),
+    Attack("18 times 1,024 tiny pairs", "combiner", lambda: [_pairs(1024, 128, 6e-8) * 3] * 6, keyed=True),
+    Attack("12,000 calls of one pair", "combiner", lambda: [_pairs(1, 128, 1.0) * 3000] * 4, keyed=True),
+    Attack(
+        "12,000 pairs for a combiner that there is not",
+        "combiner",
+        lambda: [_pairs(1, 128, 1.0, "combiner/none") * 3000] * 4,
+        keyed=True,
+    ),
 )
 """Calls that are sent as `_attack_calls.run` does."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from cir.combiner.v1 import combiner_pb2 as pb
 from cir.common.v1 import errors_pb2
 from combiner_service.metrics import CombinerMetrics
 from combiner_service.request import CombineCall
+from service_runtime.auth import current_caller
 from service_runtime.errors import ServiceError
 from service_runtime.watchdog import Progress
 
@@ -24,15 +26,17 @@ class Job:
     deadline: float
     future: asyncio.Future[pb.CombineResponse]
     submitted: float
+    caller: str = ""
 
 
 class CombineQueue:
     """Queue between the event loop, which puts, and the workers, which take.
 
-    Safe to use from several threads. `max_waiting_items` pairs may wait; a call beyond that is refused,
-    unless nothing else waits. `max_forward_items` pairs are handed out together; 1 hands out each call on its
-    own. `gathers` says if calls for a name are worth handing out together. At most one worker has calls for
-    such a name at a time: those that arrive meanwhile are the next batch.
+    Safe to use from several threads. `max_waiting_items` pairs may wait, the last eighth of them for callers
+    of whom fewer wait; a call beyond that is refused, unless nothing else waits. Callers take turns.
+    `max_forward_items` pairs are handed out together; 1 hands out each call on its own. `gathers` says if
+    calls for a name are worth handing out together. At most one worker has calls for such a name at a time:
+    those that arrive meanwhile are the next batch.
     """
 
     def __init__(
@@ -50,6 +54,10 @@ class CombineQueue:
         self._gathers = gathers
         self._waiting: dict[Job, None] = {}
         self._waiting_items = 0
+        self._items_of: Counter[str] = Counter()
+        # Of callers that wait: the number of their last turn.
+        self._turns: dict[str, int] = {}
+        self._turn = 0
         self._taken: set[str] = set()
         self._closing = False
         self._changed = threading.Condition()
@@ -68,15 +76,18 @@ class CombineQueue:
         with self._changed:
             if self._closing:
                 raise ServiceError(errors_pb2.NOT_READY, "the service is stopping; try another replica")
-            if self._waiting and self._waiting_items + job.call.items > self._max_waiting:
+            few = self._max_waiting // 8
+            limit = self._max_waiting - (few if self._items_of[job.caller] + job.call.items > few else 0)
+            if self._waiting and self._waiting_items + job.call.items > limit:
                 raise ServiceError(
                     errors_pb2.OVERLOADED,
                     f"{self._waiting_items} pairs wait, {job.call.items} more would exceed the limit of "
-                    f"{self._max_waiting} (max_waiting_items); try again later",
+                    f"{limit} for this caller (max_waiting_items: {self._max_waiting}); try again later",
                     retry_after=0.2,
                 )
             self._waiting[job] = None
             self._waiting_items += job.call.items
+            self._items_of[job.caller] += job.call.items
             self.progress.begin()
             self._changed.notify()
 
@@ -91,7 +102,7 @@ class CombineQueue:
             return True
 
     def take(self) -> Sequence[Job]:
-        """Wait for the oldest call and what goes with it; nothing once closed and empty."""
+        """Wait for the next caller's oldest call and what goes with it; nothing once closed and empty."""
         with self._changed:
             while not (jobs := self._next()):
                 if self._closing and not self._waiting:
@@ -114,9 +125,12 @@ class CombineQueue:
             self._changed.notify_all()
 
     def _next(self) -> Sequence[Job]:
-        first = next((job for job in self._waiting if job.call.name not in self._taken), None)
+        free = (job for job in self._waiting if job.call.name not in self._taken)
+        first = min(free, key=lambda job: self._turns.get(job.caller, 0), default=None)
         if first is None:
             return ()
+        self._turn += 1
+        self._turns[first.caller] = self._turn
         jobs = [first]
         if self._max_forward > 1 and self._gathers(first.call.name):
             items = first.call.items
@@ -136,6 +150,10 @@ class CombineQueue:
     def _remove(self, job: Job) -> None:
         del self._waiting[job]
         self._waiting_items -= job.call.items
+        self._items_of[job.caller] -= job.call.items
+        if not self._items_of[job.caller]:
+            del self._items_of[job.caller]
+            self._turns.pop(job.caller, None)
 
 
 Outcome = pb.CombineResponse | Exception
@@ -177,7 +195,7 @@ class CombineWorkers:
         if self._loop is None:
             raise RuntimeError("the workers have not been started")
         now = self._queue.clock()
-        job = Job(call, now + seconds_left, self._loop.create_future(), now)
+        job = Job(call, now + seconds_left, self._loop.create_future(), now, current_caller())
         self._queue.put(job)
         try:
             return await job.future

@@ -40,8 +40,8 @@ def mark_of(job: Job) -> str:
     return job.call.image_features.model_fingerprint
 
 
-def job(name: str = "sum", items: int = 1) -> Job:
-    return Job(call_of(name, items), float("inf"), asyncio.Future(loop=_LOOP), 0.0)
+def job(name: str = "sum", items: int = 1, caller: str = "") -> Job:
+    return Job(call_of(name, items), float("inf"), asyncio.Future(loop=_LOOP), 0.0, caller)
 
 
 _LOOP = asyncio.new_event_loop()
@@ -57,6 +57,23 @@ def queue_of(**settings: Any) -> CombineQueue:
             **settings,
         }
     )
+
+
+def test_callers_take_turns_and_one_alone_leaves_room_for_others() -> None:
+    queue = queue_of(max_waiting_items=80)
+    flood = [job(items=10, caller="flood") for _ in range(7)]
+    for one in flood:
+        queue.put(one)
+    with pytest.raises(ServiceError, match="limit of 70 for this caller"):
+        queue.put(job(caller="flood"))
+    others = [job(items=5, caller="other"), job(items=5, caller="other")]
+    for one in others:
+        queue.put(one)
+    taken = [queue.take()[0] for _ in range(9)]
+    assert taken[:4] == [flood[0], others[0], flood[1], others[1]]
+    assert taken[4:] == flood[2:]
+    assert queue.waiting_items == 0
+    queue.put(job(items=10, caller="flood"))
 
 
 def test_calls_of_one_network_are_gathered_to_the_limit_and_others_left() -> None:
@@ -101,13 +118,13 @@ def test_a_limit_of_one_gathers_nothing() -> None:
 def test_what_may_wait_is_bounded_and_says_when_to_come_back() -> None:
     queue = queue_of(max_waiting_items=10)
     queue.put(job(items=50))  # alone, or it could never be served
-    with pytest.raises(ServiceError, match="50 pairs wait, 1 more would exceed the limit of 10") as refused:
+    with pytest.raises(ServiceError, match="50 pairs wait, 1 more would exceed the limit of 9 ") as refused:
         queue.put(job(items=1))
     assert refused.value.reason == errors_pb2.OVERLOADED
     assert refused.value.retry_after
     taken = queue.take()
     queue.put(job(items=6))
-    queue.put(job(items=4))
+    queue.put(job(items=3))
     with pytest.raises(ServiceError):
         queue.put(job(items=1))
     queue.done(taken)
@@ -171,7 +188,9 @@ def test_every_call_is_handed_out_once_in_order_within_the_limits(
     for step, name, number in history:
         if step == "put":
             new = job(name, number)
-            fits = not waiting or sum(one.call.items for one in waiting) + number <= 20
+            # All are of one caller, who gets seven eighths once it has more than one eighth.
+            together = sum(one.call.items for one in waiting) + number
+            fits = not waiting or together <= (18 if together > 2 else 20)
             if fits:
                 queue.put(new)
                 waiting.append(new)

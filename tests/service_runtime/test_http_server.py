@@ -154,3 +154,33 @@ async def test_a_request_that_does_not_end_is_cancelled_after_the_grace() -> Non
         writer.write(asked())
         await asyncio.wait_for(arrived.wait(), 10)
     assert cancelled.is_set()
+
+
+async def test_bodies_in_very_small_chunks_come_whole_and_delay_nobody_by_all_of_them() -> None:
+    order: list[int] = []
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", scope["method"] == "POST"
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        order.append(len(body))
+        await PlainTextResponse(body)(scope, receive, send)
+
+    sizes = (1, 2, 3, 500, 10_000)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = [head + b"1\r\na\r\n" * size + b"0\r\n\r\n" for size in sizes]
+    async with served(echo) as (port, _), AsyncExitStack() as cleanup:
+        slow, other = await connect(port, cleanup), await connect(port, cleanup)
+        gone = await connect(port, cleanup)
+        gone[1].write(head + b"1\r\na\r\n" * 20_000)
+        slow[1].write(b"".join([*reversed(chunked), asked()]))
+        await gone[1].drain()
+        gone[1].transport.abort()
+        other[1].write(asked())
+        assert (await answered(other[0]))[1] == b""
+        bodies = [(await answered(slow[0]))[1] for _ in range(len(sizes) + 1)]
+        assert bodies == [*(b"a" * size for size in reversed(sizes)), b""]
+        # It came after ten thousand chunks, and was answered before they were read.
+        assert order.index(0) < order.index(10_000)
