@@ -422,3 +422,19 @@ def test_words_are_at_hand_after_many_turns_and_paper_has_results_alone(page: Pa
     page.get_by_role("link", name="What should be different?").click()
     until(page, "document.querySelector('#x').getBoundingClientRect().top > 0")
     until(page, "document.querySelector('#x').getBoundingClientRect().bottom < innerHeight")
+
+
+def test_queries_are_gone_through_and_recall_of_the_session_is_counted(page: Page) -> None:
+    page.goto("/?c=garments")
+    page.locator(".note a").click()
+    page.locator(".session tbody tr").wait_for()
+    assert page.locator(".session thead th").all_inner_texts()[2:] == ["R@1", "R@5", "R@10", "R@50"]
+    first = page.url
+    page.get_by_role("link", name="Next query").click()
+    until(page, "document.querySelector('.session tbody td')?.textContent === '2'")
+    assert not axe.Axe().run(page).response["violations"]
+    page.get_by_role("link", name="Previous query").click()
+    page.wait_for_url(first)
+    until(page, "document.querySelector('.session tbody td')?.textContent === '2'")
+    page.get_by_role("button", name="Begin anew").click()
+    assert page.locator(".session").is_hidden()

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
@@ -164,3 +165,21 @@ async def ask(application: ASGIApp, client: str = "10.0.0.1", *, path: str = "/"
     scope = {"type": "http", "method": "GET", "path": path, "query_string": query, "client": (client, 4242)}
     await application(scope, nothing, send)
     return int(sent[0]["status"])
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    ("proxies", "statuses"), [('["127.0.0.1"]', [400, 400, 429]), ('["10.0.0.1"]', [400, 429, 429])]
+)
+def test_clients_are_told_apart_by_the_word_of_trusted_proxies_alone(
+    tmp_path: Path, proxies: str, statuses: list[int]
+) -> None:
+    with page(tmp_path, PROXIES=proxies, UPLOADS_PER_MINUTE="1") as port:
+        found = []
+        for client in ("203.0.113.1", "203.0.113.2", "203.0.113.1"):
+            headers = {"X-Forwarded-For": client}
+            answer = httpx.post(
+                f"http://127.0.0.1:{port}/go", files={"picture": b"no picture"}, headers=headers, timeout=30
+            )
+            found.append(answer.status_code)
+        assert found == statuses

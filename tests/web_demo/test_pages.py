@@ -219,6 +219,8 @@ def png() -> bytes:
 def test_the_start_page_has_every_way_to_start(client: TestClient, search: Search) -> None:
     page = client.get("/").text
     assert page.count('class="card') == 3
+    # Pictures wait for the style: over a slow network they would keep the page from being seen.
+    assert page.count('loading="lazy"') == page.count("<img ") - 1 - page.count('<img alt="your picture"')
     assert 'name="x"' in page
     assert 'type="file" name="picture"' in page
     assert press(client, page, "toggle", "colour:red") == "/?c=shop&f=colour%3Ared"
