@@ -158,7 +158,7 @@ rolling:
 
 # A composed query against the running stack.
 smoke:
-	$(IN_DEPLOY) exec -T search python3 -m cir_cli search --server localhost:50050 -c $(CATALOG) \
+	$(IN_DEPLOY) exec -T search python3 -m cir_cli search $(CATALOG) --server localhost:50050 \
 		--text "a red dress" --then "in blue"
 
 logs:
