@@ -224,7 +224,7 @@ _GATEWAY: tuple[HttpAttack, ...] = (
     HttpAttack(
         "1,000 pages of JSON that nobody reads",
         "gateway",
-        lambda key: [_searches(key, 10, limit=200, explainResults=True)] * 100,
+        lambda key: [_searches(key, 10, pageSize=200, explainResults=True)] * 100,
         read=False,
         hold=6.0,
     ),

@@ -33,7 +33,7 @@ class SearchApplication(Application):
         search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
         catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name,
     )
-    calls_of_a_caller = 32
+    calls_of_a_caller = 16
     write_methods = frozenset(
         f"/cir.search.v1.CatalogService/{method}"
         for method in (

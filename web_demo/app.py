@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.templating import Jinja2Templates
 
 from cir.errors import CirError
-from service_runtime.fair_room import FairRoom, Places
+from service_runtime.fair_room import FairRoom, Places, Shares
 from service_runtime.http_server import client_name
 from service_runtime.logging import get_logger
 from service_runtime.rate_limit import TokenBuckets
@@ -76,6 +76,9 @@ class Pages:
         )
         self._receiving = Places(settings.uploads_at_once)
         self._decoding = FairRoom(settings.decoders)
+        # What visitors send may take seconds: thumbnails wait for none of it, nor do the uploads of others.
+        self._decoding_uploads = FairRoom(settings.decoders)
+        self._uploads_of_one = Shares(max(1, settings.decoders // 2))
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -204,7 +207,8 @@ class Pages:
         if len(content) > self._settings.max_upload_bytes:
             return self._problem(request, 413, "too_many_bytes")
         try:
-            async with self._decoding.hold(client_name(request.scope)):
+            client = client_name(request.scope)
+            async with self._uploads_of_one.hold(client), self._decoding_uploads.hold(client):
                 name = await run_in_threadpool(self._uploads.store, content)
         except BadImageError as error:
             return self._problem(request, 400, error.reason)

@@ -109,7 +109,9 @@ class DemoSettings(HttpSettings):
         8, ge=1, description="Uploads that are received at the same time, of all visitors together."
     )
     upload_seconds: float = Field(60.0, gt=0, description="Longest time of receiving one upload.")
-    decoders: int = Field(2, ge=1, description="Images that are decoded at the same time.")
+    decoders: int = Field(
+        2, ge=1, description="Uploads that are decoded at the same time, and images of items."
+    )
     upload_minutes: float = Field(120.0, gt=0, description="Time after which an upload is deleted.")
     uploads_per_minute: float = Field(20.0, gt=0, description="Uploads of one address; IPv6 by /64.")
     max_thumbnails: int = Field(50_000, ge=1, description="Thumbnails that are kept on disk.")

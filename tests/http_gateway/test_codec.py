@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cir.common.v1 import errors_pb2, vectors_pb2
 from cir.common.v1.payload_pb2 import Payload
+from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
 from http_gateway import codec
@@ -137,6 +138,33 @@ def test_images_are_base64_or_data_urls(image: str) -> None:
 def test_bodies_that_mean_nothing_are_refused(body: bytes, words: str) -> None:
     with pytest.raises(BadJsonError, match=words):
         read_json(body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-05-01",
+        "2024-05-01t10:00:00z",
+        "2024-05-01T10:00Z",
+        "2024-05-01 10:00:00",
+        "2024-05-01T10:00:00.123456789+23:59",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999Z",
+    ],
+)
+def test_moments_are_read_in_every_form_that_the_other_doors_read(text: str) -> None:
+    request = {"payload": {"added": {"datetime": text}}}
+    message = to_message(request, catalog_pb2.Item.DESCRIPTOR)
+    assert from_message(message)["payload"]["added"] == {"datetime": format_datetime(parse_datetime(text))}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "now", "0001-01-01T00:00:00+01:00", "2024-02-30", "2016-12-31T23:59:60Z"]
+)
+def test_what_is_no_moment_is_refused_with_its_field(text: str) -> None:
+    with pytest.raises(BadJsonError, match=r"payload\.added: ") as refused:
+        to_message({"payload": {"added": {"datetime": text}}}, catalog_pb2.Item.DESCRIPTOR)
+    assert refused.value.field == "payload.added"
 
 
 def test_of_ever_so_many_names_the_one_that_is_given_twice_is_named() -> None:
