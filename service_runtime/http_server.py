@@ -114,7 +114,7 @@ class Draining:
 
 
 class _Pieces:
-    """What connections have sent in very many lines, read by small pieces, one at a time of all connections.
+    """Data sent in very many lines, read by small pieces, one at a time of all connections.
 
     Between two of them the event loop does other things.
     """
