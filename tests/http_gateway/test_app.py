@@ -19,7 +19,7 @@ from cir.search.v1 import search_pb2 as pb
 from http_gateway.codec import from_message
 from service_runtime.server import serving
 from tests.http_gateway.conftest import gateway
-from tests.search_service.conftest import Stack
+from tests.search_service.conftest import Stack, running_stack
 
 pytestmark = pytest.mark.service
 
@@ -189,6 +189,27 @@ async def test_pages_of_other_origins_call_only_where_they_are_named(stack: Stac
 async def test_the_description_is_served(web: httpx.AsyncClient) -> None:
     assert (await web.get("/openapi.json")).json()["openapi"] == "3.1.0"
     assert "Composed image retrieval" in (await web.get("/docs")).text
+
+
+async def test_embeddings_ask_for_a_key_of_the_search_service(tmp_path: Path) -> None:
+    key = "s3cret-key-0123456789"
+    async with (
+        running_stack(tmp_path, api_keys=f"shop:read:{key}") as stack,
+        AsyncExitStack() as cleanup,
+    ):
+        web = await gateway(cleanup, stack.address, stack.embedder_address)
+        for headers in ({}, {"authorization": "Bearer another-key-0123456789"}):
+            refused = await web.post("/v1/embeddings", json={"input": "a"}, headers=headers)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert stack.embedder.texts == 0
+        files: Any = {"request": (None, '{"input": "a"}'), "input[1]": ("a.jpg", b"image")}
+        answer = await web.post("/v1/embeddings", files=files, headers={"authorization": f"Bearer {key}"})
+        assert [one["index"] for one in answer.json()["data"]] == [0, 1], answer.text
+        assert (stack.embedder.texts, stack.embedder.images) == (1, 1)
+        files["input[3]"] = files.pop("input[1]")
+        refused = await web.post("/v1/embeddings", files=files, headers={"x-api-key": key})
+        assert refused.json()["details"][1]["fieldViolations"][0]["field"] == "input[3]"
 
 
 @pytest.mark.torch

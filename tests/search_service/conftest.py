@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from cir.fields import FieldType
 from cir.search.v1 import catalog_pb2_grpc, search_pb2_grpc
@@ -80,7 +81,7 @@ async def publish(store: VectorStore, catalog: str, count: int, *, first: int = 
 
 
 @asynccontextmanager
-async def running_stack(folder: Path) -> AsyncIterator[Stack]:
+async def running_stack(folder: Path, *, api_keys: str = "") -> AsyncIterator[Stack]:
     """A catalog "shop" of 40 items behind a running search service."""
     url = f"edge://{folder / 'store'}"
     store = open_store(url)
@@ -93,7 +94,12 @@ async def running_stack(folder: Path) -> AsyncIterator[Stack]:
         combiner_server, combiner_address = await start(combiner)
         cleanup.push_async_callback(combiner_server.stop, None)
         settings = SearchSettings(
-            port=0, embedder=embedder_address, combiner=combiner_address, store=url, call_timeout_seconds=20
+            port=0,
+            embedder=embedder_address,
+            combiner=combiner_address,
+            store=url,
+            call_timeout_seconds=20,
+            api_keys=SecretStr(api_keys),
         )
         address = await cleanup.enter_async_context(serving(SearchApplication(settings), settings))
         channel = await cleanup.enter_async_context(grpc.aio.insecure_channel(address))
