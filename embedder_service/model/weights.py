@@ -22,6 +22,7 @@ from embedder_service.model.description import (
     flags,
 )
 from embedder_service.model.sources import RandomWeights, Source, Tag, find_source
+from embedder_service.model.trunk import join_trunk
 from embedder_service.traits import Choices, Traits, read_traits
 from service_runtime.errors import StartupError
 
@@ -120,6 +121,7 @@ def _random_traits(source: Source) -> Traits:
 def _build(config: Mapping[str, Any], seed: int, folder: Path | None) -> torch.nn.Module:
     parts = copy.deepcopy(dict(config))
     text, vision = parts["text_cfg"], parts["vision_cfg"]
+    trunk = vision.pop("trunk", None)
     if "multimodal_cfg" in parts:
         raise StartupError("captioning models (multimodal_cfg) are not served; use a CLIP architecture")
     is_custom = parts.pop("custom_text", False) or bool(text.get("hf_model_name"))
@@ -132,6 +134,9 @@ def _build(config: Mapping[str, Any], seed: int, folder: Path | None) -> torch.n
         with torch.random.fork_rng(devices=[]), quiet_open_clip():
             torch.manual_seed(seed)
             module: torch.nn.Module = kind(**parts)
+            if trunk is not None:
+                visual: Any = module.visual
+                module.visual = join_trunk(visual, parts["embed_dim"], trunk)
     except Exception as error:
         # Towers of timm and of transformers raise errors of their own.
         raise StartupError(f"the architecture cannot be built: {one_line(error)}{_remedy(text)}") from error

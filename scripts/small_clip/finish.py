@@ -24,6 +24,7 @@ from torch.nn.functional import cosine_similarity
 from embedder_service.model.clip import encode_tokens
 from embedder_service.model.weights import load_model
 from garments.vocabulary import COLOURS, PATTERNS, noun_phrase
+from scripts.small_clip.trunk import TOWER
 
 IMAGE_LENGTH, TEXT_LENGTH = 68.5, 13.0
 """Mean lengths of the trained towers, measured over 4,000 garments and 18,857 texts about them."""
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="file to write")
     options = parser.parse_args(arguments)
     weights = load_file(options.trained)
-    module: Any = load_model("cir-small", str(options.trained)).module
+    module: Any = load_model("cir-small", str(options.trained), config_file=TOWER).module
     losses = teach(module)
     print(f"loss of the new words: {losses[0]:.4f} at first, {losses[-1]:.4f} at last")
     name = "token_embedding.weight"

@@ -36,6 +36,7 @@ from scripts.small_clip.measure import labelled, named
 from scripts.small_clip.photos import Photo, read_photos
 from scripts.small_clip.samples import Drawn, draw
 from scripts.small_clip.texts import photo_text, text_of
+from scripts.small_clip.trunk import TOWER
 from scripts.small_clip.truth import NAMES, UNKNOWN, WORDS, Row, compared, numbered
 
 ARCHITECTURE = "cir-small"
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints and measurements")
     options = parser.parse_args(arguments)
     torch.manual_seed(options.seed)
-    loaded = load_model(ARCHITECTURE, f"random:{options.seed}")
+    loaded = load_model(ARCHITECTURE, f"random:{options.seed}", config_file=TOWER)
     preprocessor = Preprocessor(size=loaded.config["vision_cfg"]["image_size"])
     drawn = draw(
         options.work / "train",

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from embedder_service.model.weights import load_model
 from scripts.small_clip import train
+from scripts.small_clip.trunk import TOWER
 
 pytestmark = [pytest.mark.service, pytest.mark.torch, pytest.mark.slow]
 
@@ -48,7 +49,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     # What comes out is a checkpoint as the embedder takes it, in half the bytes.
-    loaded = load_model("cir-small", str(whole / "cir-small.safetensors"))
+    loaded = load_model("cir-small", str(whole / "cir-small.safetensors"), config_file=TOWER)
     state = loaded.module.state_dict()
     assert all(torch.equal(state[name].half(), first[name].half()) for name in first)
     assert (whole / "cir-small.safetensors").stat().st_size < 16_000_000

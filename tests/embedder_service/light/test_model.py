@@ -222,4 +222,4 @@ print(served.info.fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["clip-45a368aa209892311f7a91084d6fe0c9"]
+    assert done.stdout.split() == ["clip-6edcacf885090c6a12208563be431d00"]

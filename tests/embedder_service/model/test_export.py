@@ -61,7 +61,7 @@ def test_the_shipped_folder_is_the_shipped_checkpoint() -> None:
     assert ours.info.fingerprint == theirs.info.fingerprint
     assert np.abs(probe_features(ours.model) - probe_features(theirs.model)).max() < 1e-4
     towers = [SHIPPED / "cir-small" / name / "model.onnx" for name in ("visual", "textual")]
-    assert sum(path.stat().st_size for path in towers) < 13.2e6
+    assert sum(path.stat().st_size for path in towers) < 20.2e6
 
 
 # The width of ViT-B/32; its depth would cost a minute, and repeat the same.
