@@ -14,7 +14,10 @@ from scripts.screenshots import CHROMIUM_FLAGS
 SLOW_BYTES = 400_000 // 8  # a second
 _WIDE = {"width": 1280, "height": 850}
 _PHONE = {"width": 390, "height": 844}
-_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+_PAINT = """() => [
+    performance.getEntriesByName("first-contentful-paint")[0].startTime,
+    performance.getEntriesByType("navigation")[0].responseStart,
+]"""
 _SHIFTS = """() => new Promise((tell) => {
     let sum = 0;
     new PerformanceObserver((seen) => {
@@ -42,11 +45,11 @@ def _page(browser: Browser, origin: str, **options: Any) -> Iterator[Page]:
         context.close()
 
 
-def slow_visit(browser: Browser, origin: str, paths: Sequence[str]) -> list[tuple[float, int]]:
+def slow_visit(browser: Browser, origin: str, paths: Sequence[str]) -> list[tuple[float, float, int]]:
     """Visit pages one after the other at 400 kbit/s, with nothing kept at first.
 
-    Returns for each the milliseconds until the first paint, and how many bytes of style and script
-    came over the network.
+    Returns for each the milliseconds until the first paint and until the first byte, and how many bytes of
+    style and script came over the network.
     """
     with _page(browser, origin) as page:
         session = page.context.new_cdp_session(page)
@@ -77,7 +80,8 @@ def slow_visit(browser: Browser, origin: str, paths: Sequence[str]) -> list[tupl
             page.goto(path, wait_until="load")
             # Until the next page is asked for everything of this one has come.
             page.wait_for_load_state("networkidle")
-            figures.append((float(page.evaluate(_PAINT)), received[0]))
+            paint, byte = page.evaluate(_PAINT)
+            figures.append((float(paint), float(byte), received[0]))
         return figures
 
 

@@ -43,7 +43,7 @@ class Shot:
 
 
 _SHOTS = {
-    "wall": Shot("/?c=garments&s=4"),
+    "wall": Shot("/?c=garments"),
     "results": Shot(f"{_START}&x1=with+stripes"),
     "phone": Shot(f"{_START}&x1=in+blue", _PHONE),
     "dark": Shot(f"{_START}&x1=with+dots&v=sum", scheme="dark"),
