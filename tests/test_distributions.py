@@ -98,7 +98,7 @@ def test_the_services_are_everything_but_the_client(built: Path) -> None:
     assert {name.partition("/")[0] for name in names} == packages()
     for package in packages():
         assert f"{package}/py.typed" in names
-        data = (".safetensors", ".onnx", ".npy", ".json", ".html", ".css", ".js")
+        data = (".safetensors", ".onnx", ".npy", ".json", ".txt", ".html", ".css", ".js")
         assert tracked(package, ".py", *data) <= names
     source = set(in_source(built, SERVICES))
     assert names <= source
