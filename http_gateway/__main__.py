@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from cir.errors import InvalidArgument
 from http_gateway.app import Gateway
 from http_gateway.settings import GatewaySettings
 from service_runtime.errors import StartupError
+from service_runtime.grpcio_patch import read_events_at_once
 from service_runtime.http_server import run_http
 
 
@@ -35,6 +37,7 @@ async def _open(settings: GatewaySettings) -> AsyncIterator[tuple[ASGIApp, Mappi
 
         search = await channel(settings.search)
         embedder = await channel(settings.embedder) if settings.embedder else None
+        read_events_at_once(asyncio.get_running_loop())
         yield (
             Gateway(settings, search, embedder).application(),
             {"search": settings.search, "embedder": settings.embedder or ""},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_runtime.grpcio_patch import MOST_ASKED, Arrivals
+from service_runtime.grpcio_patch import MOST_ASKED, Arrivals, read_all_but_one, read_events_at_once
+from service_runtime.server import serving
+from tests.service_runtime.probe import Probe, good_call, settings
 
 Call = tuple[str, int, int]
 
@@ -92,3 +95,25 @@ async def test_calls_that_wait_are_gone_when_the_server_stops() -> None:
     core.stopped = True
     with pytest.raises(ConnectionError):
         await rest(arrivals)
+
+
+@pytest.mark.service
+async def test_all_events_of_the_core_are_read_in_one_round() -> None:
+    """A new grpcio may do it itself, or in another way: then this fails."""
+    async with serving(Probe(), settings()) as address:
+        assert read_events_at_once(asyncio.get_running_loop())
+        assert await good_call(address) == "nobody"
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("number", [1, 2, 200])
+def test_of_many_bytes_one_is_left_for_the_handler(number: int) -> None:
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        writing.sendall(b"1" * number)
+        left: list[bytes] = []
+        read_all_but_one(reading.fileno(), lambda: left.append(reading.recv(1)))
+        assert left == [b"1"]
+        reading.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            reading.recv(1)
