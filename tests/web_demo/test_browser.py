@@ -40,7 +40,7 @@ def test_three_turns_end_at_a_known_target(page: Page, demo: Demo) -> None:
     reference = Path(dialogue["reference"]).stem
     page.goto(f"/?c=garments&i0={reference}")
     for number, turn in enumerate(dialogue["turns"]):
-        page.get_by_label("What should be different?").fill(turn["text"])
+        page.get_by_role("textbox", name="What should be different?").fill(turn["text"])
         page.locator(".box").get_by_role("button", name="Find", exact=True).click()
         page.wait_for_url(re.compile(f"x{number}="))
     targets = {f"picture?c=garments&i={Path(name).stem}" for name in dialogue["turns"][-1]["targets"]}
