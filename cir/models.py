@@ -222,7 +222,7 @@ class Result:
 class Contribution:
     """Shares of image and text in the query of a turn: how far, in 1 - cosine, each moved it.
 
-    `text_share` is the text's part of both, 0 to 1; `text_moved_little` says that it is below 0.1.
+    `text_share` is the text's part of both, 0 to 1; `text_moved_little` says that it is below 0.05.
     """
 
     text_moved: float

@@ -8,19 +8,19 @@ docs/explanations.md has the definition, the ones that were tried beside it, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cir.fields import FieldType, Payload, PayloadValue
-from search_service.query import Pair, Vector
+from search_service.query import Pair, TurnKind, Vector
 
 #: What stands in for a text that is taken away. It is of no language, and every CLIP reads it.
 NEUTRAL_TEXT = ""
 #: A share of the text below this: the words moved little.
-LITTLE = 0.1
+LITTLE = 0.05
 # Below this nothing moved: rounding of float32.
 _NOTHING = 1e-6
 
@@ -51,6 +51,17 @@ class Contribution:
     def text_moved_little(self) -> bool:
         """Tell whether the text hardly moved the query."""
         return self.text_share < LITTLE
+
+
+def begins_with_text(kinds: Sequence[TurnKind], number: int) -> bool:
+    """Tell whether the query that a turn goes on from came from texts alone.
+
+    Two texts are nearer to one another than to an image, so shares there are small whatever is said.
+    """
+    starts = [
+        kind for kind in kinds[: number + 1] if kind not in (TurnKind.CONTINUED, TurnKind.FEEDBACK_ONLY)
+    ]
+    return bool(starts) and starts[-1] is TurnKind.TEXT_ONLY
 
 
 def rows(pair: Pair, neutral: Neutral | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

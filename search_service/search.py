@@ -19,6 +19,7 @@ from search_service.explanations import (
     NEUTRAL_TEXT,
     Contribution,
     Neutral,
+    begins_with_text,
     compare_payloads,
     contribution,
     rows,
@@ -264,10 +265,7 @@ class SearchHandler:
                 with_features=query.with_features,
             ),
             explanation=pb.SearchExplanation(
-                turns=[
-                    _turn_explanation(turn, composed.effects.get(number))
-                    for number, turn in enumerate(composed.looked_up.turns)
-                ],
+                turns=_turn_explanations(composed),
                 combiner=query.combiner if query.uses_combiner else "",
                 version=version_name(info.catalog, info.version),
                 model_fingerprint=info.spec.model_fingerprint,
@@ -290,7 +288,16 @@ class SearchHandler:
         return response
 
 
-def _turn_explanation(turn: TurnFeatures, effect: _Effect | None) -> pb.TurnExplanation:
+def _turn_explanations(composed: _Composed) -> list[pb.TurnExplanation]:
+    turns = composed.looked_up.turns
+    kinds = [turn.kind for turn in turns]
+    return [
+        _turn_explanation(turn, composed.effects.get(number), from_text=begins_with_text(kinds, number))
+        for number, turn in enumerate(turns)
+    ]
+
+
+def _turn_explanation(turn: TurnFeatures, effect: _Effect | None, *, from_text: bool) -> pb.TurnExplanation:
     cut = (effect.cut if effect else None) or turn.cut
     message = pb.TurnExplanation(
         kind=_KINDS[turn.kind],
@@ -304,7 +311,7 @@ def _turn_explanation(turn: TurnFeatures, effect: _Effect | None) -> pb.TurnExpl
                 text_moved=gave.text_moved,
                 image_moved=gave.image_moved,
                 text_share=gave.text_share,
-                text_moved_little=gave.text_moved_little,
+                text_moved_little=gave.text_moved_little and not from_text,
             )
         )
     return message

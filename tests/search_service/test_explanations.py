@@ -18,8 +18,8 @@ from combiner_service.builtin import BUILTIN
 from combiner_service.combiner import Combiner, CombinerInfo
 from combiner_service.cpu_network import CpuNetwork
 from combiner_service.network import NetworkCombiner
-from search_service.explanations import Neutral, compare_payloads, contribution, rows
-from search_service.query import Pair
+from search_service.explanations import Neutral, begins_with_text, compare_payloads, contribution, rows
+from search_service.query import Pair, TurnKind
 from tests.combiner_service.examples import SMALL, weights_of
 from tests.search_service.conftest import Stack
 from tests.search_service.neighbours import FINGERPRINT, features_of
@@ -68,6 +68,16 @@ def test_nothing_is_told_where_nothing_moved() -> None:
     assert contribution(same) is None
     pair = Pair(0, same[0], same[1], None)
     assert [len(each) for each in rows(pair, None)] == [1, 1]
+
+
+@given(st.lists(st.sampled_from(TurnKind)))
+def test_a_dialogue_is_of_texts_alone_until_a_turn_has_an_image(later: list[TurnKind]) -> None:
+    kinds = [TurnKind.TEXT_ONLY, *later]
+    images = {TurnKind.REFERENCE_ONLY, TurnKind.COMPOSED}
+    for number in range(len(kinds)):
+        last = max((at for at in range(number + 1) if kinds[at] in images), default=-1)
+        words = max(at for at in range(number + 1) if kinds[at] is TurnKind.TEXT_ONLY)
+        assert begins_with_text(kinds, number) == (words > last)
 
 
 values = st.none() | st.booleans() | st.integers(0, 2) | st.sampled_from(["a", "b", ""])

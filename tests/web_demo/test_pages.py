@@ -346,7 +346,6 @@ def test_what_moved_the_answer_is_told_and_when_the_words_did_little(
     assert "changed little" not in page
     search.turn = TurnExplanation("composed", contribution=Contribution(0.01, 0.4, 0.024, True))
     assert "These words changed little" in client.get(url).text
-    assert "changed little" not in client.get("/?c=shop&x0=hat&x1=red").text  # no image, no such measure
     assert search.asked[-1]["explain_turns"]
     search.turn = TurnExplanation("text_only")
     assert "<meter" not in client.get("/?c=shop&x0=red").text

@@ -863,8 +863,8 @@ class TurnContribution(_message.Message):
     text_share: _builtins.float
     """text_moved / (text_moved + image_moved): 0 where all came from the image, 1 where all came from the text."""
     text_moved_little: _builtins.bool
-    """Whether the text hardly moved the query: a share below 0.1. Then the model knows little of its words, or
-    they ask for nothing.
+    """Whether the text hardly moved the query: a share below 0.05. Then the model knows little of its words, or
+    they ask for nothing. Never told of a dialogue that began with a text and has no image since.
     """
     def __init__(
         self,

@@ -1511,8 +1511,8 @@ type TurnContribution struct {
 	ImageMoved float64 `protobuf:"fixed64,2,opt,name=image_moved,json=imageMoved,proto3" json:"image_moved,omitempty"`
 	// text_moved / (text_moved + image_moved): 0 where all came from the image, 1 where all came from the text.
 	TextShare float64 `protobuf:"fixed64,3,opt,name=text_share,json=textShare,proto3" json:"text_share,omitempty"`
-	// Whether the text hardly moved the query: a share below 0.1. Then the model knows little of its words, or
-	// they ask for nothing.
+	// Whether the text hardly moved the query: a share below 0.05. Then the model knows little of its words, or
+	// they ask for nothing. Never told of a dialogue that began with a text and has no image since.
 	TextMovedLittle bool `protobuf:"varint,4,opt,name=text_moved_little,json=textMovedLittle,proto3" json:"text_moved_little,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

@@ -872,8 +872,8 @@ export type TurnContribution = Message<"cir.search.v1.TurnContribution"> & {
   textShare: number;
 
   /**
-   * Whether the text hardly moved the query: a share below 0.1. Then the model knows little of its words, or
-   * they ask for nothing.
+   * Whether the text hardly moved the query: a share below 0.05. Then the model knows little of its words, or
+   * they ask for nothing. Never told of a dialogue that began with a text and has no image since.
    *
    * @generated from field: bool text_moved_little = 4;
    */
