@@ -35,8 +35,8 @@ def packed(dtype: str, value: float, rows: int = 2, dimension: int = 8) -> Batch
     """Written byte by byte, for `pack` would refuse or repair some of these."""
     matrix = np.ones((rows, dimension), dtype)
     matrix[-1, 0] = value
-    kind = "FLOAT16" if dtype == "<f2" else "FLOAT32"
-    return Batch(data=matrix.tobytes(), dimension=dimension, dtype=vectors_pb2.VectorType.Value(kind))
+    kind = vectors_pb2.VECTOR_TYPE_FLOAT16 if dtype == "<f2" else vectors_pb2.VECTOR_TYPE_FLOAT32
+    return Batch(data=matrix.tobytes(), dimension=dimension, dtype=kind)
 
 
 def plain(value: float, rows: int = 2) -> Batch:

@@ -198,7 +198,7 @@ def damaged(row: int, value: float) -> NDArray[np.float32]:
             {"encoding": vectors_pb2.VectorEncoding(dtype=77)},  # type: ignore[arg-type]
             "FIELD_INVALID",
             "encoding.dtype",
-            "use FLOAT32 or FLOAT16",
+            "use VECTOR_TYPE_FLOAT32 or VECTOR_TYPE_FLOAT16",
         ),
     ],
 )
