@@ -10,7 +10,7 @@ from cir.models import Catalog, Version
 from cir_cli.errors import Failure
 from cir_cli.groups import ListsByDefault
 from cir_cli.options import CatalogName, CatalogToRead, Connection, Json, with_connection
-from cir_cli.output import console, print_json, table
+from cir_cli.output import check_can_ask, console, print_json, table
 
 app = typer.Typer(
     cls=ListsByDefault,
@@ -116,8 +116,8 @@ def delete(
     connection: Connection,
 ) -> None:
     """Delete a catalog with all its versions, or one version. There is no way back."""
-    if as_json and not (yes or version):
-        raise Failure("--json asks nothing; give --yes to delete a whole catalog", exit_code=2)
+    if not (yes or version):
+        check_can_ask("delete a whole catalog", as_json=as_json)
     with connection.open(name) as client:
         if version:
             client.delete_version(name, version)

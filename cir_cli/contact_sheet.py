@@ -127,7 +127,6 @@ def write_sheet(
     finally:
         reader.close()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         draw_sheet(heading, query, results).save(path)
     except (OSError, ValueError) as error:
         raise Failure(f"contact sheet {path} cannot be written: {error}") from error

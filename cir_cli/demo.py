@@ -120,6 +120,7 @@ def _query(options: UpOptions, garments: Path, sheets: Path) -> None:
     from cir_cli.contact_sheet import write_sheet
     from cir_cli.demo_queries import demo_queries
 
+    sheets.mkdir(parents=True, exist_ok=True)
     with Client(f"{LOOPBACK}:{options.port}", tls=options.search_tls) as client:
         for number, query in enumerate(demo_queries(CATALOG, garments), start=1):
             asked = time.perf_counter()

@@ -101,6 +101,8 @@ def services(
         text = f"{server}, version {info.version}" + ("" if healthy else ", not serving")
         findings.append(Finding("search", text, ok=healthy))
         findings += _dependencies(info)
+        if info.combiners:
+            findings.append(Finding("combiners", f"of searches: {', '.join(info.combiners)}"))
         if model is not None and info.model is not None:
             same = model.fingerprint == info.model.fingerprint
             text = "the search service uses this embedder's model" if same else (

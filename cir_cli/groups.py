@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+# Typer has no public name for it.
+from typer._click.globals import get_current_context
 from typer.core import TyperGroup
+
+_TAKEN = "cir_cli.taken_for_argument"
 
 
 class ListsByDefault(TyperGroup):
@@ -21,6 +25,7 @@ class ListsByDefault(TyperGroup):
         is_argument = first and first not in self.commands and not first.startswith("-")
         if is_option or (self.takes_arguments and is_argument):
             args = ["list", *args]
+            ctx.meta[_TAKEN] = bool(is_argument)
         return super().parse_args(ctx, args)
 
 
@@ -28,3 +33,8 @@ class ListsWhatIsNamed(ListsByDefault):
     """Such a group whose `list` takes arguments: all that is not the name of a command is one."""
 
     takes_arguments = True
+
+
+def taken_for_argument() -> bool:
+    """Return whether the first word of the command that runs could have been meant as a command's name."""
+    return bool(get_current_context().meta.get(_TAKEN))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cir.client import Client
+from cir.errors import NotFound
+from cir.filters import Filter
 from cir.items import ItemUpdate, ItemWrite
-from cir.models import Item, ItemError
+from cir.models import Item, ItemError, Items
 from cir_cli.errors import Failure
-from cir_cli.groups import ListsWhatIsNamed
+from cir_cli.groups import ListsWhatIsNamed, taken_for_argument
 from cir_cli.options import CatalogName, CatalogToRead, Connection, Json, in_groups, with_connection
-from cir_cli.output import console, payload_text, print_json, table
+from cir_cli.output import check_can_ask, console, payload_text, print_json, table
 from cir_cli.parse import parse_fields, parse_filters, parse_payload
 
 _PAGE = 1000
@@ -55,26 +57,71 @@ def list_(
     ] = None,
     filters: Filters = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Items to list.")] = 20,
+    page_token: Annotated[
+        str,
+        typer.Option(
+            "--page-token",
+            metavar="TOKEN",
+            help="Go on after an earlier answer with the same filters: its next_page_token.",
+        ),
+    ] = "",
     as_json: Json = False,
     *,
     connection: Connection,
 ) -> None:
     """List items of a catalog, or those of the given ids. The word `list` may be left out."""
-    if item_ids and filters:
-        raise Failure("ids name the items to list; leave --filter out, or the ids", exit_code=2)
+    if item_ids and (filters or page_token):
+        raise Failure(
+            "ids name the items to list; leave --filter and --page-token out, or the ids", exit_code=2
+        )
+    found: Sequence[Item]
+    missing: Sequence[str] = ()
+    after = ""
     with connection.open(catalog) as client:
-        if item_ids:
-            found = [client.item(catalog, item_id) for item_id in item_ids]
-        else:
-            where = parse_filters(filters or [], _schema(client, catalog) if filters else {})
-            size = min(limit, _PAGE)
-            found = list(islice(client.all_items(catalog, where=where, page_size=size), limit))
+        try:
+            if item_ids:
+                asked = _by_id(client, catalog, list(dict.fromkeys(item_ids)))
+                found, missing = asked.found, asked.missing
+            else:
+                where = parse_filters(filters or [], _schema(client, catalog) if filters else {})
+                found, after = _first_items(client, catalog, where, limit, page_token)
+        except NotFound as error:
+            if item_ids and error.reason == "CATALOG_NOT_FOUND" and taken_for_argument():
+                error.message += f"; `cir items` has no command {catalog!r} either"
+            raise
         schema = {} if as_json or not found else _schema(client, catalog)
     if as_json:
-        print_json({"catalog": catalog, "items": [_machine_readable(item) for item in found]})
-    else:
+        items = [_machine_readable(item) for item in found]
+        print_json({"catalog": catalog, "items": items, "missing": missing, "next_page_token": after})
+    elif found or not missing:
         rows = [(item.id, payload_text(item.payload, schema), item.image) for item in found]
         console().print(table(("id", "payload", "image"), rows))
+        if after:
+            print(f"more: --page-token {after}")
+    if missing:
+        raise Failure(f"{catalog} has no item {', '.join(map(repr, missing))}")
+
+
+def _by_id(client: Client, catalog: str, ids: Sequence[str]) -> Items:
+    parts = [client.items(catalog, ids[start : start + _PAGE]) for start in range(0, len(ids), _PAGE)]
+    return Items(
+        tuple(item for part in parts for item in part.found),
+        tuple(item_id for part in parts for item_id in part.missing),
+    )
+
+
+def _first_items(
+    client: Client, catalog: str, where: Filter | None, limit: int, token: str
+) -> tuple[Sequence[Item], str]:
+    """Return up to `limit` items from a page token on, and the token of what follows them."""
+    found: list[Item] = []
+    while True:
+        size = min(limit - len(found), _PAGE)
+        page = client.list_items(catalog, where=where, page_size=size, page_token=token)
+        found += page.entries
+        token = page.next_page_token
+        if len(found) >= limit or not token:
+            return found, token
 
 
 @app.command()
@@ -171,8 +218,8 @@ def delete(
     """Delete items of the published version, by id or by filter. What a filter finds is counted first."""
     if bool(item_ids) == bool(filters):
         raise Failure("name the items to delete: either ids or --filter")
-    if as_json and filters and not yes:
-        raise Failure("--json asks nothing; give --yes to delete what --filter finds", exit_code=2)
+    if filters and not yes:
+        check_can_ask("delete what --filter finds", as_json=as_json)
     with connection.open(name) as client:
         if item_ids:
             ids = list(dict.fromkeys(item_ids))

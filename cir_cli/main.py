@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from cir.errors import CirError
+from cir.errors import CirError, Unavailable
 from cir_cli import (
     adapt,
     catalog_copies,
@@ -41,6 +41,7 @@ from cir_cli import (
     up,
 )
 from cir_cli.errors import DISTRIBUTION, Failure
+from cir_cli.groups import ListsByDefault
 from cir_cli.profiles import KEYS, Chosen
 
 _INTERRUPTED = 130
@@ -155,7 +156,7 @@ def run(arguments: Sequence[str]) -> int:
         text = _usage_text(error)
         return fail(text, error.exit_code) if text else error.exit_code  # else help was shown
     except CirError as error:
-        return fail(error.message, 1, error)
+        return fail(in_options(error, flags_of(arguments)), 1, error)
     except Failure as error:
         return fail(spell_flags(str(error), flags_of(arguments)), error.exit_code)
     except BrokenPipeError:
@@ -183,6 +184,8 @@ def flags_of(arguments: Sequence[str]) -> dict[str, str]:
         if argument not in below:
             break
         command = below[argument]
+    if isinstance(command, ListsByDefault):
+        command = command.commands["list"]
     flags: dict[str, str] = {}
     for parameter in command.params:
         if long := [option for option in parameter.opts if option.startswith("--")]:
@@ -204,6 +207,18 @@ def spell_flags(message: str, flags: Mapping[str, str]) -> str:
         return next((flags[known] for known in names if known in flags), match[0])
 
     return re.sub(r"`(\w+)`", flag, message)
+
+
+def in_options(error: CirError, flags: Mapping[str, str]) -> str:
+    """Return the message of a call that failed, with the options of the command that it is about."""
+    message = error.message
+    if error.field == "page_size" and "limit" in flags:
+        message = re.sub(r"\bpage_size\b", flags["limit"], message)
+    if error.reason == "KEY_MISSING" and "api_key" in flags:
+        message += "; on the command line: --api-key or CIR_API_KEY"
+    if isinstance(error, Unavailable) and "server" in flags and message.startswith("cannot reach"):
+        message += "; --server or CIR_SERVER says where it is, and cir up starts one here"
+    return message
 
 
 def _fail(message: str, exit_code: int, _error: CirError | None = None) -> int:

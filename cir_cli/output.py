@@ -19,6 +19,7 @@ from rich.text import Text
 from cir.models import Explanation, Item, Result, SearchAnswer, Timings, TurnExplanation
 from cir.payload import GeoPoint, Value
 from cir.vectors import Features
+from cir_cli.errors import Failure
 from cir_cli.parse import marked
 
 if TYPE_CHECKING:
@@ -46,6 +47,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def check_can_ask(act: str, *, as_json: bool) -> None:
+    """Refuse to go on where nobody can be asked whether to `act`.
+
+    Raises:
+        Failure: with --json, or where standard input is no terminal.
+    """
+    if as_json:
+        raise Failure(f"--json asks nothing; give --yes to {act}", exit_code=2)
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise Failure(
+            f"standard input is no terminal, and nobody can be asked; give --yes to {act}", exit_code=2
+        )
 
 
 def print_json(document: Mapping[str, object]) -> None:

@@ -131,7 +131,9 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
         elif (match := _FORM.fullmatch(text)) is not None:
             field, operator, value = match["field"].strip(), match["operator"], _stripped(match["value"])
         else:
-            raise Failure(f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =")
+            raise Failure(
+                f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =", exit_code=2
+            )
         if field not in schema:
             known = ", ".join(schema) or "none"
             raise Failure(f"filter {text!r}: the catalog has no field {field!r}; its fields: {known}")
@@ -142,7 +144,7 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
             else:
                 (must if operator == "=" else must_not).append(_equal(field, value, schema[field]))
         except ValueError as error:
-            raise Failure(f"filter {text!r}: {error}") from error
+            raise Failure(f"filter {text!r}: {error}", exit_code=2) from error
     return Filter(must=must, must_not=must_not)
 
 

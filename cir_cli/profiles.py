@@ -189,8 +189,15 @@ class Chosen:
 
     @cached_property
     def profiles(self) -> dict[str, dict[str, str]]:
-        """All profiles of the file. Raises as `read_profiles` does."""
-        return read_profiles(config_file())
+        """All profiles of the file.
+
+        Raises:
+            Failure: as `read_profiles`, or CIR_CONFIG names a file that is not there.
+        """
+        path = config_file()
+        if os.environ.get("CIR_CONFIG") and path is not None and not os.path.lexists(path):
+            raise Failure(f"there is no file {path}, which CIR_CONFIG names", exit_code=2)
+        return read_profiles(path)
 
     @cached_property
     def values(self) -> dict[str, str]:

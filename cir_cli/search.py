@@ -48,6 +48,10 @@ NO_FLAGS = {
 """Parameters of a search that are no options of the command of the same name, and why."""
 
 
+# What a request has room for; how many results a service gives is its own to say.
+_MOST = 2**31 - 1
+
+
 @in_groups(_GROUPS)
 @with_connection
 def search(
@@ -186,7 +190,7 @@ def search(
             help="Leave results with a lower cosine similarity out.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of results.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=_MOST, help="Number of results.")] = 10,
     page_token: Annotated[
         str,
         typer.Option(
@@ -229,6 +233,10 @@ def search(
     """
     if item == "":
         raise Failure("--item is empty; give an item's id", exit_code=2)
+    if sum(each is not None for each in (image, item, features)) > 1:
+        raise Failure("a search starts from one of --image, --item and --features", exit_code=2)
+    if sheet is not None and not sheet.parent.is_dir():
+        raise Failure(f"contact sheet {sheet} cannot be written: there is no folder {sheet.parent}")
     start = read_vector(features) if features is not None else None
     given = Turn(image, item or "", start, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])

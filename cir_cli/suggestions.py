@@ -34,5 +34,11 @@ def near_names(client: Client, catalog: str, combiner: str) -> Iterator[None]:
         name, names = asked.get(error.reason, ("", list))
         if name:
             with suppress(CirError):
-                error.message += did_you_mean(name, names())
+                known = names()
+                # A combiner service knows none of the combiners that embedder and search bring along.
+                if error.reason == "COMBINER_NOT_FOUND" and (
+                    untold := [n for n in known if n not in error.message]
+                ):
+                    error.message += f"; there are also: {', '.join(untold)}"
+                error.message += did_you_mean(name, known)
         raise

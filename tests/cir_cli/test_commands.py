@@ -130,7 +130,7 @@ def test_what_is_printed_as_json_is_one_object_with_keys_that_stay(
         (["catalogs", "rollback", "shop"], published),
         (["catalogs", "delete", "shop", "--version", "v1"], {*deleted, "version"}),
         (["catalogs", "delete", "shop", "--yes"], {*deleted, "version"}),
-        (["items", "shop"], {"catalog", "items"}),
+        (["items", "shop"], {"catalog", "items", "missing", "next_page_token"}),
         (["items", "shop", "a"], {"catalog", "items"}),
         (["items", "list", "shop"], {"catalog", "items"}),
         (["items", "upsert", "shop", "a", "--image", str(image)], item),

@@ -183,7 +183,7 @@ def test_a_sheet_is_written_with_items_as_references(tmp_path: Path, search_serv
     search_service.answers["GetItem"] = messages.item("ref", str(picture))
     answer = SearchAnswer.read(messages.search_response(messages.item("x", str(picture)), messages.item("y")))
     turns = [Turn(item="ref", text="in red"), Turn(text="longer", liked=["x"])]
-    sheet = tmp_path / "new" / "sheet.png"
+    sheet = tmp_path / "sheet.png"
     with cir.Client(search_service.address, timeout=10) as client:
         write_sheet(sheet, heading="h", turns=turns, answer=answer, client=client, catalog="shop")
         with Image.open(sheet) as written:

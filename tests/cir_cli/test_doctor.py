@@ -31,7 +31,10 @@ def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None
     model = ModelInfo(fingerprint="clip-1", architecture="ViT-B-32", device="cpu", dtype="bfloat16")
     search_service.answers.update(
         GetSearchInfo=search_pb2.GetSearchInfoResponse(
-            model=model, dependencies={"embedder": "ok", "store": "ok"}, store={"engine": "qdrant-edge"}
+            combiners=["sum", "joint/garments"],
+            model=model,
+            dependencies={"embedder": "ok", "store": "ok"},
+            store={"engine": "qdrant-edge"},
         ),
         GetEmbedderInfo=embedder_pb2.GetEmbedderInfoResponse(model=model),
         ListCombiners=combiner_pb2.ListCombinersResponse(combiners=[combiner_pb2.Combiner(name="sum")]),
@@ -54,6 +57,7 @@ def test_all_is_well(search_service: FakeSearch) -> None:
     assert found["catalog shop"].ok
     assert found["catalog new"].ok is None
     assert "sum" in found["combiner"].text
+    assert "joint/garments" in found["combiners"].text
 
 
 def test_a_catalog_of_another_model_is_wrong(search_service: FakeSearch) -> None:

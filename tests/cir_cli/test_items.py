@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from PIL import Image
 
@@ -13,7 +16,7 @@ from cir.payload import from_payload
 from cir.search.v1 import catalog_pb2
 from cir_cli.main import run
 from tests.cir import messages
-from tests.cir.fake_search import FakeSearch
+from tests.cir.fake_search import FakeSearch, refuse
 
 pytestmark = pytest.mark.service
 
@@ -96,6 +99,7 @@ def test_a_filter_deletes_only_what_was_confirmed(
     said: bool,
     deletions: int,
 ) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.confirm", lambda _question: said)
     assert run(["items", "delete", "shop", "-f", "price<5"]) == 1 - deletions
     assert ("nothing was deleted" in capsys.readouterr().err) is not said
@@ -124,6 +128,71 @@ def test_nothing_is_sent_for_arguments_that_do_not_fit(
     assert run(["items", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert all(isinstance(request, catalog_pb2.GetCatalogRequest) for request in search_service.requests)
+
+
+def test_a_list_that_is_cut_off_goes_on_with_its_token(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [f"i{number:04}" for number in range(1210)]
+
+    def page(request: Any, _context: Any) -> catalog_pb2.ListItemsResponse:
+        start = int(request.page_token or 0)
+        end = start + min(request.page_size, 700)  # a page may end early
+        token = str(end) if end < len(ids) else ""
+        return catalog_pb2.ListItemsResponse(
+            items=[messages.item(item_id) for item_id in ids[start:end]], next_page_token=token
+        )
+
+    search_service.answers["ListItems"] = page
+    assert run(["items", "shop", "-n", "1200"]) == 0
+    assert "more: --page-token 1200\n" in capsys.readouterr().out
+    sizes = [request.page_size for request in sent(search_service, catalog_pb2.ListItemsRequest)]
+    assert sizes == [1000, 500]
+    assert run(["items", "shop", "--page-token", "1200", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [item["id"] for item in answer["items"]] == ids[1200:]
+    assert answer["next_page_token"] == ""
+    assert run(["items", "shop", "--page-token", "1200"]) == 0
+    assert "more:" not in capsys.readouterr().out
+
+
+def test_items_that_are_not_there_hide_no_others(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search_service.answers["BatchGetItems"] = catalog_pb2.BatchGetItemsResponse(
+        items=[messages.item("x")], missing_ids=["nope"]
+    )
+    assert run(["items", "shop", "nope", "x", "--json"]) == 1
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert ([item["id"] for item in answer["items"]], answer["missing"]) == (["x"], ["nope"])
+    assert "'nope'" in json.loads(printed.err)["error"]["message"]
+
+
+def test_a_word_that_is_no_command_is_not_only_taken_for_a_catalog(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = refuse(grpc.StatusCode.NOT_FOUND, "no catalog 'get'", reason="CATALOG_NOT_FOUND")
+    search_service.answers.update(BatchGetItems=missing, ListCatalogs=catalog_pb2.ListCatalogsResponse())
+    assert run(["items", "get", "shop", "x"]) == 1
+    assert "no command 'get'" in capsys.readouterr().err
+    assert run(["items", "list", "get", "x"]) == 1
+    assert "no command" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["items", "delete", "shop", "-f", "price<5"], ["catalogs", "delete", "shop"]]
+)
+def test_what_deletes_asks_only_a_terminal(
+    search_service: FakeSearch,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert run(arguments) == 2
+    assert "give --yes" in capsys.readouterr().err
+    assert not search_service.requests
 
 
 @pytest.mark.parametrize("command", ["upsert", "update"])

@@ -33,7 +33,7 @@ def answers(search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch) -> None
         RollbackCatalog=messages.catalog(),
         DeleteCatalog=catalog_pb2.DeleteCatalogResponse(),
         DeleteCatalogVersion=catalog_pb2.DeleteCatalogVersionResponse(),
-        GetItem=messages.item("a/b", price=2.5),
+        BatchGetItems=catalog_pb2.BatchGetItemsResponse(items=[messages.item("a/b", price=2.5)]),
         ListItems=catalog_pb2.ListItemsResponse(
             items=[messages.item("a"), messages.item("b")], next_page_token="t"
         ),
@@ -120,7 +120,12 @@ def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFix
         (["search", "shop"], 2, "nothing to search for"),
         (["search", "shop", "--item", "", "--text", "red"], 2, "--item is empty"),
         (["search", "shop", "--text", "x", "--limit", "-1"], 2, "Invalid value for '--limit'"),
+        (["search", "shop", "--text", "x", "--limit", "99999999999"], 2, "Invalid value for '--limit'"),
         (["search", "shop", "--text", "x", "-f", "size=m"], 1, "no field 'size'"),
+        (["search", "shop", "--text", "x", "-f", "price"], 2, "expected FIELD=VALUE"),
+        (["search", "shop", "--text", "x", "-f", "price<abc"], 2, "'abc' is not a number"),
+        (["search", "shop", "--image", "a.png", "--item", "a"], 2, "one of --image, --item"),
+        (["search", "shop", "--text", "x", "--sheet", "/no/such/x.png"], 1, "no folder /no/such"),
         (["search", "shop", "--image", "missing.jpg"], 1, "missing.jpg cannot be read"),
         (["search", "shop", "--text", "x", "--turns", "none.json"], 1, "none.json cannot be read"),
         (["search", "shop", "--text", "x", "--sheet", "/dev/null/x.png"], 1, "cannot be written"),
@@ -181,6 +186,23 @@ def test_errors_of_the_server_are_told(
     )
 
 
+def test_refusals_name_options_in_place_of_fields(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search_service.answers["Search"] = refuse(
+        grpc.StatusCode.INVALID_ARGUMENT, "page_size is 1000", reason="OUT_OF_RANGE", field="page_size"
+    )
+    assert failed(capsys, "search", "shop", "--text", "x", "-n", "1000") == (1, "cir: --limit is 1000")
+    search_service.answers["ListItems"] = search_service.answers["ListCatalogs"] = refuse(
+        grpc.StatusCode.UNAUTHENTICATED, "an API key is needed", reason="KEY_MISSING"
+    )
+    for command in ("items", "shop"), ("catalogs",):
+        assert "--api-key or CIR_API_KEY" in failed(capsys, *command)[1]
+    away = failed(capsys, "items", "shop", "--server", "127.0.0.1:1")
+    assert away[0] == 1
+    assert "--server or CIR_SERVER" in away[1]
+
+
 def test_names_that_are_spelled_alike_are_told(
     search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +224,7 @@ def test_names_that_are_spelled_alike_are_told(
         grpc.StatusCode.NOT_FOUND, "no combiner 'slrp'", reason="COMBINER_NOT_FOUND"
     )
     search_service.answers["GetSearchInfo"] = search_pb2.GetSearchInfoResponse(combiners=["slerp", "sum"])
-    line = "cir: no combiner 'slrp'; did you mean 'slerp'?"
+    line = "cir: no combiner 'slrp'; there are also: slerp, sum; did you mean 'slerp'?"
     assert failed(capsys, "search", "shop", "--item", "a", "-t", "x", "--combiner", "slrp") == (1, line)
     # A service that does not answer the second question hides the first answer from nobody.
     del search_service.answers["GetSearchInfo"]
@@ -272,10 +294,11 @@ def test_items_are_shown(search_service: FakeSearch, capsys: pytest.CaptureFixtu
     assert run(["items", "shop", "a/b"]) == 0
     assert "price=2.5" in capsys.readouterr().out
     # The item, and the catalog whose fields say how its values are written.
-    assert [one.name for one in search_service.requests[-2:]] == ["catalogs/shop/items/a/b", "catalogs/shop"]
+    asked, catalog = search_service.requests[-2:]
+    assert (list(asked.item_ids), catalog.name) == (["a/b"], "catalogs/shop")
     assert run(["items", "shop", "-n", "3", "-f", "stock=1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["items"]
-    assert [item["id"] for item in shown] == ["a", "b", "a"]
+    assert [item["id"] for item in shown] == ["a", "b", "a", "b"]
 
 
 def test_help_and_version_succeed(capsys: pytest.CaptureFixture[str]) -> None:

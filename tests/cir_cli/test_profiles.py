@@ -227,6 +227,13 @@ def test_the_place_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert config_file() == tmp_path / "own.toml"
 
 
+def test_a_named_file_that_is_not_there_is_refused(
+    tmp_path: Path, config: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["catalogs"]) == 2
+    assert f"no file {tmp_path / 'config.toml'}, which CIR_CONFIG names" in capsys.readouterr().err
+
+
 def test_files_are_relative_to_the_file_of_profiles(config: Write) -> None:
     path = config(
         '[profiles.a]\nserver = "x"\nca_file = "tls/ca.pem"\nkey_file = "/etc/key.pem"\ndata = "~/d"\n'
