@@ -12,9 +12,10 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from itertools import islice
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 from operator import attrgetter
 from typing import Any, cast
 
@@ -36,6 +37,23 @@ _INT64 = range(-(2**63), 2**63)
 #: Texts, and what begins a list or an object or parts two values, of one body.
 MAX_PARTS = 200_000
 _PART = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_INTEGERS: Mapping[int, range] = {
+    FieldDescriptor.TYPE_INT32: range(-(2**31), 2**31),
+    FieldDescriptor.TYPE_UINT32: range(2**32),
+    FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_UINT64: range(2**64),
+}
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
+# Names of what is wanted and what JSON has for it; numbers are taken as texts too.
+_KINDS_IN: Mapping[int, tuple[str, Any]] = {
+    FieldDescriptor.TYPE_STRING: ("text", (str,)),
+    FieldDescriptor.TYPE_BYTES: ("base64", (str,)),
+    FieldDescriptor.TYPE_BOOL: ("true or false", (bool,)),
+    FieldDescriptor.TYPE_ENUM: ("name of a value", (str, int)),
+    FieldDescriptor.TYPE_FLOAT: ("number", (int, float, str)),
+    FieldDescriptor.TYPE_DOUBLE: ("number", (int, float, str)),
+}
 _BOOLS = {"true": True, "false": False}
 
 
@@ -201,23 +219,47 @@ def _in(value: Any, descriptor: Descriptor, path: str) -> Any:
         if not isinstance(value, dict):
             raise BadJsonError(f"{path} is no object", path)
         return {"fields": {name: _value_in(one, f"{path}.{name}") for name, one in value.items()}}
-    if not isinstance(value, dict) or descriptor.full_name.startswith("google."):
+    if descriptor.full_name.startswith("google."):
         return value
-    return {
-        name: _field_in(one, _field(descriptor, name), f"{path}.{name}".lstrip("."))
-        for name, one in value.items()
-    }
+    if not isinstance(value, dict):
+        raise BadJsonError(f"{path} is no object", path)
+    written: dict[str, Any] = {}
+    one_ofs: dict[str, str] = {}
+    for name, one in value.items():
+        field, place = _field(descriptor, name), f"{path}.{name[:100]}".lstrip(".")
+        if field is None:
+            raise BadJsonError(f"there is no field {place!r}; {_known(name, descriptor)}", place)
+        if field.json_name in written:
+            raise BadJsonError(f"{place} is given twice", place)
+        one_of = field.containing_oneof
+        if one_of is not None and one is not None:
+            other = one_ofs.setdefault(one_of.name, name)
+            if other != name:
+                raise BadJsonError(f"{place} is given beside {other!r}; give one of the two", place)
+        written[field.json_name] = _field_in(one, field, place)
+    return written
 
 
-def _field_in(value: Any, field: FieldDescriptor | None, path: str) -> Any:
-    if field is None or value is None:
+def _known(name: str, descriptor: Descriptor) -> str:
+    """Return the end of a message on a field that is unknown: what is spelled alike, else what there is."""
+    names = {field.json_name.lower(): field.json_name for field in descriptor.fields}
+    near = get_close_matches(name[:100].replace("_", "").lower(), names)
+    if near:
+        return f"did you mean {' or '.join(repr(names[one]) for one in near)}?"
+    return f"fields here: {', '.join(names.values())}" if names else "there are none here"
+
+
+def _field_in(value: Any, field: FieldDescriptor, path: str) -> Any:
+    if value is None:
         return value
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         to = field.message_type.fields_by_name["value"]
         if not isinstance(value, dict):
             return value
         return {key: _single_in(one, to, f"{path}.{key}") for key, one in value.items()}
-    if field.is_repeated and isinstance(value, list):
+    if field.is_repeated:
+        if not isinstance(value, list):
+            raise BadJsonError(f"{path} is no list", path)
         return [_single_in(one, field, f"{path}[{number}]") for number, one in enumerate(value)]
     return _single_in(value, field, path)
 
@@ -227,9 +269,47 @@ def _single_in(value: Any, field: FieldDescriptor, path: str) -> Any:
         return _in(value, field.message_type, path)
     if field.enum_type is not None and isinstance(value, str):
         return _enum_in(value, field.enum_type, path)
-    if field.type == FieldDescriptor.TYPE_BYTES and isinstance(value, str):
+    if field.type in _INTEGERS:
+        return _integer_in(value, _INTEGERS[field.type], path)
+    wanted, types = _KINDS_IN[field.type]
+    if not isinstance(value, types):
+        raise BadJsonError(f"{path} is no {wanted}", path)
+    if field.type == FieldDescriptor.TYPE_BYTES:
         return _base64(value, path)
+    if field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
+        _check_number(value, _LARGEST_FLOAT if field.type == FieldDescriptor.TYPE_FLOAT else inf, path)
     return value
+
+
+def _check_number(value: float | str, largest: float, path: str) -> None:
+    try:
+        number = float(value)
+    except ValueError:
+        raise BadJsonError(f"{path} is no number", path) from None
+    except OverflowError:  # an integer
+        number = inf
+    # Texts may be the names that protobuf's JSON has for what JSON has no number for.
+    if not isinstance(value, str) and (not isfinite(number) or abs(number) > largest):
+        raise BadJsonError(_too_large(path), path)
+
+
+def _integer_in(value: Any, within: range, path: str) -> int:
+    """Return an integer, which may be written as a text or with a fraction of nothing."""
+    if (
+        _INTEGER.fullmatch(value)
+        if isinstance(value, str)
+        else isinstance(value, float) and value.is_integer()
+    ):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadJsonError(f"{path} is no integer", path)
+    if value not in within:
+        raise BadJsonError(f"{path} is not from {within.start} to {within.stop - 1}", path)
+    return value
+
+
+def _too_large(path: str) -> str:
+    return f"{path} is too large a number"
 
 
 def _enum_in(name: str, enum: EnumDescriptor, path: str) -> str | int:
@@ -263,6 +343,8 @@ def _value_in(value: Any, path: str) -> dict[str, Any]:
             return {"integerValue": str(value)}
         case int():
             raise BadJsonError(f"{path} does not fit 64 bits", path)
+        case float() if not isfinite(value):
+            raise BadJsonError(_too_large(path), path)
         case float():
             return {"floatValue": value}
         case str():

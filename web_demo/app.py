@@ -47,6 +47,7 @@ _TEMPLATES = Jinja2Templates(
     )
 )
 _STATIC_FILES = static_versions()
+_LABEL = 24  # characters of an id on the tile of an item without an image
 _FORM_BYTES = 64 * 1024  # of a form without its image
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: (400, "bad_request"),
@@ -142,7 +143,7 @@ class Pages:
         return self._render(request, "item.html", context)
 
     async def image(self, request: Request) -> Response:
-        """Serve an item's image, small or large."""
+        """Serve an item's image, small or large; a tile with its id, as 404, where there is none to show."""
         query = request.query_params
         catalog, size = query.get("c", ""), "large" if query.get("size") == "large" else "small"
         image = await self._backend.image_location(catalog, query.get("i", ""))
@@ -152,7 +153,7 @@ class Pages:
         if content is None:
             content = await self._make_thumbnail(client_name(request.scope), image, folders, format, size)
         if content is None:
-            raise HTTPException(404)
+            return _no_picture(query.get("i", ""))
         headers = {"Cache-Control": "private, max-age=3600", "Vary": "Accept"}
         return Response(content, media_type=f"image/{format}", headers=headers)
 
@@ -296,6 +297,14 @@ class Pages:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
         reason = "service_down" if error.status_code == 503 else "not_here"
         return self._problem(request, error.status_code, reason)
+
+
+def _no_picture(item_id: str) -> Response:
+    """Return the tile that stands for an item's image: browsers show it, whatever the status."""
+    shown = "".join(one if one.isprintable() else " " for one in item_id)
+    label = shown if len(shown) <= _LABEL else f"{shown[: _LABEL - 1]}…"
+    tile = _TEMPLATES.env.get_template("no_picture.svg").render(label=label)
+    return Response(tile, 404, media_type="image/svg+xml")
 
 
 def _read_state(request: Request) -> State:

@@ -224,14 +224,31 @@ for _ in range(200):
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        ({"unknown": 1}, ""),
-        ({"pageSize": "many"}, ""),
-        ({"pageSize": 1.5}, ""),
-        ({"pageSize": 2**40}, ""),
-        ({"turns": {"text": "a"}}, ""),
-        ({"turns": "a"}, ""),
-        ({"turns": [1]}, ""),
-        ({"exact": "yes"}, ""),
+        ({"unknown": 1}, "unknown"),
+        ({"[unknown]": 1}, "[unknown]"),
+        ({"turns": [{"text": "a"}, {"txt": "a"}]}, "turns[1].txt"),
+        ({"page_size": 1, "pageSize": 1}, "pageSize"),
+        ({"pageSize": "many"}, "pageSize"),
+        ({"pageSize": True}, "pageSize"),
+        ({"pageSize": 1.5}, "pageSize"),
+        ({"pageSize": 2**40}, "pageSize"),
+        ({"pageSize": float("inf")}, "pageSize"),
+        ({"scoreThreshold": float("inf")}, "scoreThreshold"),
+        ({"scoreThreshold": 10**400}, "scoreThreshold"),
+        ({"scoreThreshold": "high"}, "scoreThreshold"),
+        ({"turns": [{"textWeight": float("-inf")}]}, "turns[0].textWeight"),
+        ({"turns": {"text": "a"}}, "turns"),
+        ({"turns": "a"}, "turns"),
+        ({"turns": [1]}, "turns[0]"),
+        ({"turns": [None]}, "turns[0]"),
+        ({"turns": [{"text": 5}]}, "turns[0].text"),
+        ({"excludeItemIds": ["a", None]}, "excludeItemIds[1]"),
+        ({"exact": "yes"}, "exact"),
+        ({"filter": 5}, "filter"),
+        (
+            {"turns": [{"reference": {"itemId": "a", "image": "aGVsbG8="}}]},
+            "turns[0].reference.image",
+        ),
         ({"turns": [{"reference": {"image": "https://shop.example/a.jpg"}}]}, "turns[0].reference.image"),
         ({"turns": [{"reference": {"image": "data:image/png,abc"}}]}, "turns[0].reference.image"),
         ({"turns": [{"reference": {"image": "***"}}]}, "turns[0].reference.image"),
@@ -241,9 +258,10 @@ for _ in range(200):
             "filter.must[0].matchAny.values[0]",
         ),
         ({"filter": {"must": [{"range": {"field": "a", "gt": 2**70}}]}}, "filter.must[0].range.gt"),
+        ({"filter": {"must": [{"range": {"field": "a", "lt": float("inf")}}]}}, "filter.must[0].range.lt"),
         ({"feedback": "NONE_SUCH"}, "feedback"),
         ({"feedback": "Rocchio"}, "feedback"),
-        ({"feedback": ["rocchio"]}, ""),
+        ({"feedback": ["rocchio"]}, "feedback"),
     ],
 )
 def test_requests_that_the_contract_does_not_take_are_refused(request_: dict[str, Any], field: str) -> None:
@@ -251,6 +269,20 @@ def test_requests_that_the_contract_does_not_take_are_refused(request_: dict[str
         to_message(request_, search_pb2.SearchRequest.DESCRIPTOR)
     assert refused.value.field == field
     assert str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pagesize", "did you mean 'pageSize'?"),
+        ("page_sizes", "did you mean 'pageSize'?"),
+        ("zzz", "fields here: parent, turns, combiner,"),
+    ],
+)
+def test_an_unknown_field_is_named_with_those_that_are_meant(name: str, said: str) -> None:
+    with pytest.raises(BadJsonError) as refused:
+        to_message({name: 1}, search_pb2.SearchRequest.DESCRIPTOR)
+    assert str(refused.value).startswith(f"there is no field {name!r}; {said}")
 
 
 JSON = st.recursive(

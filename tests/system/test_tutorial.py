@@ -79,8 +79,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         process.wait(timeout=60)
 
 
-KINDS = ["sh", "sh", "python", "text", "python", "text", "sh", "sh", "go", "sh"]
-DRAWING, UPLOADING, UPLOADED, ASKING, ANSWERED, CURL, MAKING, PROGRAM, RUNNING = (
+KINDS = ["sh", "sh", "json", "python", "text", "python", "text", "sh", "sh", "go", "sh"]
+DRAWING, LINE, UPLOADING, UPLOADED, ASKING, ANSWERED, CURL, MAKING, PROGRAM, RUNNING = (
     text for _, text in BLOCKS[1:]
 )
 
@@ -90,6 +90,7 @@ def catalog(reader: Reader) -> Reader:
     """The reader after the third part."""
     assert [kind for kind, _ in BLOCKS] == KINDS
     reader.run(["sh", "-ec", DRAWING])
+    assert LINE in (reader.folder / "drawn" / "garments.jsonl").read_text()
     assert reader.run(["python", "-c", reader.said(UPLOADING)]) == UPLOADED
     return reader
 

@@ -14,6 +14,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin
+from xml.etree import ElementTree
 
 import grpc
 import pytest
@@ -586,7 +587,7 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         ("/?c=nothing", 404, "no such page or item"),
         ("/?w0=900", 400, "not a number from 0 to 100"),
         ("/item?c=shop&i=missing", 404, "no such page or item"),
-        ("/picture?c=shop&i=i2", 404, "no such page or item"),
+        ("/picture?c=shop&i=missing", 404, "no such page or item"),
         ("/uploaded?n=../../x", 404, "no such page or item"),
         ("/nowhere", 404, "no such page or item"),
     ],
@@ -595,6 +596,14 @@ def test_what_is_not_there_is_said_in_words(client: TestClient, url: str, status
     answer = client.get(url)
     assert answer.status_code == status
     assert words in answer.text
+
+
+@pytest.mark.parametrize("item_id", ["i2", "<b>&\x01\ufffe" + "x" * 60])
+def test_an_item_without_a_picture_has_a_tile_with_its_id(client: TestClient, item_id: str) -> None:
+    answer = client.get("/picture", params={"c": "shop", "i": item_id, "size": "large"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "image/svg+xml")
+    label = ElementTree.fromstring(answer.text).findtext("{*}text") or ""  # our own
+    assert label == (item_id if item_id == "i2" else "<b>&  " + "x" * 17 + "…")
 
 
 @pytest.mark.parametrize(
