@@ -18,7 +18,7 @@ from cir.common.v1.payload_pb2 import Payload
 from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
-from http_gateway import codec
+from http_gateway import codec, embeddings
 from http_gateway.codec import BadJsonError, from_message, query_values, read_json, to_message
 from tests.random_messages import random_message
 
@@ -210,6 +210,11 @@ def test_bodies_are_read_up_to_a_number_of_parts_and_none_above_it(value: Any, m
 def test_bodies_of_many_parts_are_refused_whatever_they_are(body: bytes) -> None:
     with pytest.raises(BadJsonError, match="more than 200000 texts"):
         read_json(body)
+
+
+def test_an_address_in_embeddings_is_a_text_as_any_other() -> None:
+    asked = embeddings.read({"input": ["http://example.com/x.jpg", "data:image/png;base64,aGVsbG8="]}, {})
+    assert asked.inputs == ["http://example.com/x.jpg", b"hello"]
 
 
 def test_an_empty_body_is_an_empty_request() -> None:
