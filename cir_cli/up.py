@@ -185,10 +185,11 @@ def up(
     has_keys = bool(api_keys_file or os.environ.get("CIR_SEARCH_API_KEYS"))
     if web and (not has_keys or os.environ.get("CIR_DEMO_SEARCH_API_KEY")):
         options = replace(options, web_port=web_port(web_port_, ports, host))
+    without_web = web and not options.web_port
     if http_port is not None:
         options = replace(options, http_port=http_port or free_ports(1)[0])
     tell = _InJson() if as_json else _InWords()
-    tell.starting(options, overruled(plan(options), os.environ))
+    tell.starting(options, overruled(plan(options), os.environ), without_web=without_web)
     try:
         with running(options, start_timeout=start_timeout, on_serving=tell.serving) as services:
             tell.up(options)
@@ -213,11 +214,13 @@ def _url(spec: ServiceSpec) -> str:
 class _InWords:
     """Tells a person what becomes of the services."""
 
-    def starting(self, options: UpOptions, unused: Sequence[str]) -> None:
+    def starting(self, options: UpOptions, unused: Sequence[str], *, without_web: bool) -> None:
         model = f"{options.model}/{options.pretrained}"
         print(f"starting the services of {options.data} with {model} ...", flush=True)
         for name in unused:
             print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")
+        if without_web:
+            print("NOTE: no web demo: search asks for keys; CIR_DEMO_SEARCH_API_KEY gives the demo its own")
 
     def serving(self, spec: ServiceSpec) -> None:
         print_serving(spec)
@@ -244,9 +247,9 @@ class _InWords:
 class _InJson(_InWords):
     """Tells a program, by one object a line."""
 
-    def starting(self, options: UpOptions, unused: Sequence[str]) -> None:
+    def starting(self, options: UpOptions, unused: Sequence[str], *, without_web: bool) -> None:
         facts = {"data": options.data, "model": options.model, "pretrained": options.pretrained}
-        print_event("starting", **facts, unused_variables=list(unused))
+        print_event("starting", **facts, unused_variables=list(unused), without_web=without_web)
 
     def serving(self, spec: ServiceSpec) -> None:
         print_event("serving", service=spec.name, address=_url(spec))
@@ -266,7 +269,8 @@ class _InJson(_InWords):
 
 
 def with_advice(message: str, pretrained: str) -> str:
-    """A failure of the start, with what helps when weights could not be had."""
+    """A failure of the start, with what helps when weights could not be had, and with options of cir up."""
+    message = message.replace("as --architecture", "as --model")
     if "cannot be had" not in message or pretrained.startswith("random"):
         return message
     return f"{message}; to try things out without trained weights: --pretrained random"

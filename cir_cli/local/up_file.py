@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from cir.address import Address, UnixSocket, parse_target
 from cir_cli.errors import Failure
 from service_runtime.files import check_seal, seal, write_text
 from service_runtime.locks import take_within
@@ -75,6 +76,18 @@ def read(data: Path) -> UpFile | None:
         raise Failure(f"{_path(data)} cannot be read: {error}; delete it when nothing is up") from error
     # Else it was left behind by a process that was killed.
     return up if _is_claimed(data) else None
+
+
+def search_here(data: Path) -> str | None:
+    """Return where the search service that is up on a data directory answers; None when none is up.
+
+    None, too, for an address beyond this machine: whoever made the folder does not choose where keys go.
+    """
+    up = read(data)
+    if up is None:
+        return None
+    place = parse_target(up.search)
+    return up.search if isinstance(place, (Address, UnixSocket)) and place.is_loopback else None
 
 
 def _is_claimed(data: Path) -> bool:

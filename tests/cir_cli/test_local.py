@@ -37,7 +37,7 @@ from cir_cli.local.plan import (
 from cir_cli.local.processes import Services
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
-from cir_cli.up import _InJson, _InWords
+from cir_cli.up import _InJson, _InWords, with_advice
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from http_gateway.settings import GatewaySettings
@@ -410,7 +410,7 @@ def test_a_service_that_keeps_ending_is_given_up_with_its_reason(tmp_path: Path)
 def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     search = plan(OPTIONS)[2]
     for tell in (_InJson(), _InWords()):
-        tell.starting(OPTIONS, ["CIR_SEARCH_STORE"])
+        tell.starting(OPTIONS, ["CIR_SEARCH_STORE"], without_web=True)
         tell.serving(search)
         tell.up(OPTIONS)
         tell.restarted("the search ended")
@@ -421,7 +421,13 @@ def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]
     names = ["starting", "serving", "up", "restarted", "stopping", "stopped"]
     assert [event["event"] for event in events] == names
     assert events[0]["unused_variables"] == ["CIR_SEARCH_STORE"]
+    assert events[0]["without_web"] is True
     assert events[1] == {"event": "serving", "service": "search", "address": search.address}
     assert events[2]["addresses"]["search"] == search.address
     assert lines[6].startswith("starting the services of ")
     assert lines[-1] == "stopped"
+
+
+def test_the_reason_of_a_service_names_the_option_of_cir_up() -> None:
+    told = with_advice("the embedder cannot start: give the folder as --architecture local-dir:x", "auto")
+    assert told == "the embedder cannot start: give the folder as --model local-dir:x"

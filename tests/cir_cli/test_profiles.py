@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from cir.search.v1 import catalog_pb2
 from cir_cli.errors import Failure
+from cir_cli.local import up_file
+from cir_cli.local.up_file import UpFile
 from cir_cli.main import run
 from cir_cli.profiles import KEYS, Chosen, config_file, read_profiles
 from tests.cir import messages
@@ -225,6 +227,33 @@ def test_the_place_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert config_file() == tmp_path / "xdg/cir/config.toml"
     monkeypatch.setenv("CIR_CONFIG", "~/own.toml")
     assert config_file() == tmp_path / "own.toml"
+
+
+@pytest.mark.service
+def test_the_services_of_the_folder_are_found_after_flag_variable_and_profile(
+    tmp_path: Path, config: Write, search_service: FakeSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config("")
+    search_service.answers["ListCatalogs"] = catalog_pb2.ListCatalogsResponse()
+    data = tmp_path / "cir-data"
+    with up_file.claim(data):
+        up_file.write(data, UpFile(1, search_service.address, "", "", "", "", ""))
+        assert run(["catalogs"]) == 0
+        assert run(["catalogs", "--server", "127.0.0.1:1"]) == 1
+        with monkeypatch.context() as patch:
+            patch.setenv("CIR_SERVER", "127.0.0.1:1")
+            assert run(["catalogs"]) == 1
+        config('[profiles.default]\nserver = "127.0.0.1:1"\n')
+        assert run(["catalogs"]) == 1
+        config(f'[profiles.default]\ndata = "{data}"\n')
+        monkeypatch.chdir("/")
+        assert run(["catalogs"]) == 0
+        # A folder does not send keys to other machines.
+        for elsewhere in ("192.0.2.1:50050", "search.example.com:50050", "dns:///search.example.com"):
+            up_file.write(data, UpFile(1, elsewhere, "", "", "", "", ""))
+            assert up_file.search_here(data) is None
+    assert up_file.search_here(data) is None
 
 
 def test_a_named_file_that_is_not_there_is_refused(
