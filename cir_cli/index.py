@@ -285,8 +285,9 @@ def index(
     else:
         print(report.text)
     if report.rejected and not allow_rejects:
+        listed = f", listed in {report.rejects_path}" if report.rejects_path else ""
         raise Failure(
-            f"{report.rejected} items were rejected ({report.reasons}), listed in {report.rejects_path}; "
+            f"{report.rejected} items were rejected ({report.reasons}){listed}; "
             "--allow-rejects takes this for success",
             exit_code=SOME_REJECTED,
         )

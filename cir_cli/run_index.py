@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cir_cli.errors import Failure
-from cir_cli.options import DEFAULT_DATA
+from cir_cli.options import DEFAULT_DATA, flags_in
 from cir_cli.partition_options import Division
 from indexer.errors import IndexingError
 from indexer.ledger import ledger_path
@@ -75,7 +75,7 @@ def run_index(
             text_fields=text_fields,
             fetching=Fetching(UrlRules(allow_hosts, allow_private_hosts), seconds=fetch_seconds),
         )
-        progress = progress_for(silent=quiet)
+        progress = progress_for(silent=quiet, spell=flags_in)
         if division is not None and division.partition:
             partition = Partition.parse(division.partition)
             return await embed_part(source, catalog, embedder, partition, division.folder, options, progress)
@@ -116,7 +116,7 @@ def run_index(
         raise Failure(str(error)) from error
     return Outcome(
         text=report_text(report) if isinstance(report, IndexReport) else part_report_text(report),
-        document=report.document(),
+        document={**report.document(), "notes": [flags_in(note) for note in report.notes]},
         indexed=report.indexed,
         rejected=report.rejected,
         reasons=reasons_text(report.reject_reasons),

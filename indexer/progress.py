@@ -53,9 +53,15 @@ class PlainProgress(Progress):
     """A line now and then, for logs and pipes."""
 
     def __init__(
-        self, file: TextIO, *, every_s: float = _PLAIN_EVERY_S, clock: Callable[[], float] = time.monotonic
+        self,
+        file: TextIO,
+        *,
+        every_s: float = _PLAIN_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+        spell: Callable[[str], str] = str,
     ) -> None:
         self._file = file
+        self._spell = spell
         self._every_s = every_s
         self._clock = clock
         self._total = 0
@@ -81,7 +87,7 @@ class PlainProgress(Progress):
         )
 
     def stage(self, text: str) -> None:
-        self._say(text)
+        self._say(self._spell(text))
 
     def stop(self) -> None: ...
 
@@ -92,7 +98,8 @@ class PlainProgress(Progress):
 class BarProgress(Progress):
     """A bar with count, rate, time left and rejects."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, spell: Callable[[str], str] = str) -> None:
+        self._spell = spell
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -117,16 +124,20 @@ class BarProgress(Progress):
             self._bar.update(self._task, completed=done, rate=done / elapsed, rejected=tally.rejected)
 
     def stage(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(self._spell(text), markup=False, highlight=False)
 
     def stop(self) -> None:
         self._bar.stop()
 
 
-def progress_for(file: TextIO | None = None, *, silent: bool = False) -> Progress:
+def progress_for(
+    file: TextIO | None = None, *, silent: bool = False, spell: Callable[[str], str] = str
+) -> Progress:
     """Return the progress that suits `file` (standard error by default): a bar on a terminal, else lines."""
     if silent:
         return SilentProgress()
     out = sys.stderr if file is None else file
     console = Console(file=out)
-    return BarProgress(console) if console.is_terminal else PlainProgress(out)
+    if console.is_terminal:
+        return BarProgress(console, spell=spell)
+    return PlainProgress(out, spell=spell)

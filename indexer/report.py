@@ -120,9 +120,13 @@ def _with_passed_over(text: str, passed_over: PassedOverFiles) -> str:
     return f"{text}\npassed over, as no images: {passed_over.text}" if passed_over.counts else text
 
 
+# A known image under a new id: whether the old id is gone, its other counts say.
+_SAID = {str(Change.RENAMED): "with another item's image", str(Change.PAYLOAD): "payload only"}
+
+
 def _run_text(report: IndexReport) -> str:
     catalog, changes = report.catalog, {name: count for name, count in report.changes.items() if count}
-    parts = [f"{count} {name.replace('_', ' ')}" for name, count in changes.items()]
+    parts = [f"{count} {_SAID.get(name, name)}" for name, count in changes.items()]
     if report.carried and not changes.get(Change.CARRIED):
         parts.append(f"{report.carried} carried")
     parts += [f"{report.deleted} deleted"] if report.deleted else []

@@ -8,7 +8,7 @@ carried over when the source does not have them, or has them unreadable."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +131,20 @@ async def carry_over(
     writer: BatchWriter,
     tally: Tally,
     schema: Mapping[str, FieldType],
-) -> None:
+    *,
+    rejected: Collection[str] = (),
+    leave_out: bool = False,
+) -> list[str]:
     """Write those of `ids` that the previous version holds as they are there; those written already stay.
+
+    `rejected` are those that the source gives and that were rejected; with `leave_out`, such of them as do
+    not fit the new schema are not taken over, and returned.
 
     Raises:
         CarryFailed: the previous version cannot be read, or an item does not fit the new schema.
     """
+    left_out: list[str] = []
+    refused = set(rejected)
     for start in range(0, len(ids), _PAGE):
         rows = await asyncio.to_thread(
             lambda some: [ledger.entry(building, item_id) for item_id in some], ids[start : start + _PAGE]
@@ -160,9 +168,17 @@ async def carry_over(
             continue
         stored = await reader.retrieve(missing, with_features=True)
         items = [stored[item_id] for item_id in missing if item_id in stored]
-        _check(items, schema)
-        if items:
-            await writer.write(await asyncio.to_thread(_embedded, items, ledger, previous.key))
+        fitting = []
+        for item in items:
+            if (misfit := _misfit(item, schema)) is None:
+                fitting.append(item)
+            elif item.id in refused and leave_out:
+                left_out.append(item.id)
+            else:
+                raise CarryFailed(_cannot_stay(misfit, rejected=item.id in refused))
+        if fitting:
+            await writer.write(await asyncio.to_thread(_embedded, fitting, ledger, previous.key))
+    return left_out
 
 
 def _held(ledger: Ledger, version: int, ids: Sequence[str]) -> list[str]:
@@ -170,15 +186,24 @@ def _held(ledger: Ledger, version: int, ids: Sequence[str]) -> list[str]:
     return [row.id for row in rows if row is not None and row.state == "written"]
 
 
-def _check(items: Sequence[Item], schema: Mapping[str, FieldType]) -> None:
-    for item in items:
-        try:
-            check_payload(item.payload, schema, item=item.id)
-        except InvalidQueryError as error:
-            raise CarryFailed(
-                f"an item that stays from the published version does not fit: {error}. Give the field's type "
-                "with `schema`, put the item into the source, or leave it out with `sync`"
-            ) from None
+def _misfit(item: Item, schema: Mapping[str, FieldType]) -> str | None:
+    try:
+        check_payload(item.payload, schema, item=item.id)
+    except InvalidQueryError as error:
+        return str(error)
+    return None
+
+
+def _cannot_stay(misfit: str, *, rejected: bool) -> str:
+    if rejected:
+        return (
+            "an item that the source gives was rejected, and as it was published it does not fit: "
+            f"{misfit}. Correct it in the source, or delete it with `sync` and `allow_delete`"
+        )
+    return (
+        f"an item that stays from the published version does not fit: {misfit}. Give the field's type "
+        "with `schema`, put the item into the source, or leave it out with `sync`"
+    )
 
 
 def _embedded(items: Sequence[Item], ledger: Ledger, version: int) -> list[EmbeddedItem]:

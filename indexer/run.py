@@ -268,6 +268,7 @@ class IndexRun:
     ) -> IndexReport:
         options, ledger = self.options, self.ledger
         tally, sample = Tally(), Sample(options.verify_items)
+        left_out: list[str] = []
         started = time.monotonic()
         with self._rejects(tally) as rejects:
             build = await versions.start_build(self.store, self.catalog, spec, ledger, left, published)
@@ -301,7 +302,22 @@ class IndexRun:
                 if previous is not None and fits:
                     refused = await asyncio.to_thread(ledger.in_state, build.key, "rejected")
                     staying = refused if options.sync else [*missing, *refused]
-                    await carry_over(staying, previous, ledger, build.key, batch_writer, tally, spec.schema)
+                    left_out = await carry_over(
+                        staying,
+                        previous,
+                        ledger,
+                        build.key,
+                        batch_writer,
+                        tally,
+                        spec.schema,
+                        rejected=refused,
+                        leave_out=options.sync and options.allow_delete,
+                    )
+                    if left_out:
+                        self._note(
+                            f"{len(left_out)} rejected items, such as {left_out[0]!r}, are deleted: as they "
+                            "were published they do not fit the new types"
+                        )
                 check_counts(tally, rejects.path, options)
                 if self._same_after_all(previous, spec, tally, missing):
                     return await self._given_up(previous, build, writer, tally, rejects, missing, spec)
@@ -321,7 +337,7 @@ class IndexRun:
             spec,
             tally,
             rejects,
-            deleted=len(missing) if options.sync else 0,
+            deleted=len(left_out) + (len(missing) if options.sync else 0),
             published=True,
             resumed=build.resumed,
             near_duplicates=pairs,

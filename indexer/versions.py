@@ -204,7 +204,9 @@ async def _resume(store: VectorStore, catalog: str, ledger: Ledger, left: Versio
     # Written or not, nobody knows: away with them, so that they are written again or not at all.
     for start in range(0, len(unsure), 1000):
         await writer.delete(unsure[start : start + 1000])
-    await asyncio.to_thread(ledger.remove, key, unsure)
+    # What was rejected then says nothing of the source and its columns of today.
+    rejected = await asyncio.to_thread(ledger.in_state, key, "rejected")
+    await asyncio.to_thread(ledger.remove, key, [*unsure, *rejected])
     if await writer.count() == await asyncio.to_thread(ledger.written, key):
         return Build(writer, key, resumed=True)
     # The store holds something else than it acknowledged, as after a restored backup: begin anew.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -148,9 +149,10 @@ def type_of(kinds: Collection[Kind]) -> FieldType | None:
 
 @dataclass(slots=True)
 class ColumnTypes:
-    """Kinds seen in each column with the row where each came first, and what came that no field holds."""
+    """Kinds seen in each column with the row where each came first, their counts, and what no field holds."""
 
     seen: dict[str, dict[Kind, int]] = field(default_factory=dict)
+    counts: dict[str, Counter[Kind]] = field(default_factory=dict)
     unsupported: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def see(self, cells: Mapping[str, object], row: int) -> None:
@@ -160,8 +162,11 @@ class ColumnTypes:
             if isinstance(cell, Unsupported):
                 self.unsupported.setdefault(name, (cell.what, row))
             elif not isinstance(cell, BadCell):
+                counts = self.counts.setdefault(name, Counter())
                 for element in elements(cell):
-                    kinds.setdefault(kind_of(element), row)
+                    kind = kind_of(element)
+                    kinds.setdefault(kind, row)
+                    counts[kind] += 1
 
     def columns(self, given: Mapping[str, FieldType], chosen: Collection[str] = ()) -> Columns:
         """Return the type of every column that has values, and remarks.
@@ -181,7 +186,7 @@ class ColumnTypes:
                 schema[name] = given[name]
             elif kind := type_of(kinds):
                 schema[name] = kind
-                notes += _remark(name, kind, kinds)
+                notes += _remark(name, kind, kinds, self.counts[name])
         return Columns(schema, frozenset(left_out), tuple(notes))
 
     def _left_out(self, name: str, *, asked_for: bool) -> str:
@@ -199,13 +204,23 @@ class ColumnTypes:
 _INDEX = re.compile(r"__index_level_\d+__")
 
 
-def _remark(name: str, kind: FieldType, kinds: Mapping[Kind, int]) -> list[str]:
+def _remark(name: str, kind: FieldType, kinds: Mapping[Kind, int], counts: Counter[Kind]) -> list[str]:
     odd = kinds.keys() & {Kind.CODE, Kind.DECIMAL}
     same = {_SAME.get(each, FieldType.KEYWORD) for each in kinds.keys() - {Kind.NAN}}
     if kind is not FieldType.KEYWORD or not (len(same) > 1 or odd or kinds.keys() & _NUMBERS):
         return []
     found = ", ".join(f"{each} (row {kinds[each]})" for each in sorted(kinds))
-    return [f"column {name!r} is keyword because it holds {found}; a given type changes that"]
+    return [
+        f"column {name!r} is keyword because it holds {found}; `schema` {name}={_usual(counts)} changes that"
+    ]
+
+
+def _usual(counts: Counter[Kind]) -> str:
+    """The type that most values have, if there is one other than keyword."""
+    texts = {Kind.KEYWORD, Kind.NAN, Kind.DECIMAL, Kind.CODE}
+    usual = type_of(counts.keys() - texts)
+    most = 2 * sum(counts[kind] for kind in texts) < counts.total()
+    return str(usual) if usual and usual is not FieldType.KEYWORD and most else "TYPE"
 
 
 @dataclass(frozen=True, slots=True)

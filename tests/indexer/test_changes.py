@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cir.common.v1 import errors_pb2
+from cir.fields import FieldType
 from indexer import FolderSource, IndexingError, IndexingOptions, IndexReport, ManifestSource, index
 from indexer.errors import CarryFailed, LedgerError, SyncRefused
 from indexer.sources.base import Source
@@ -231,6 +232,56 @@ async def test_an_interrupted_run_is_gone_on_with(
     assert encoded(embedder) < 16
     ids = ids_in(folder)
     await check_whole(store, folder, ids)
+
+
+STRAY = "id,image,price\na,0001.jpg,1.5\nb,0002.jpg,2.5\nc,0004.jpg,cheap\nd,0005.jpg,3.5\n"
+
+
+@pytest.fixture
+async def stray(tmp_path: Path, store: VectorStore, address: str) -> Path:
+    """A manifest published with a stray text among its prices, which are therefore texts."""
+    fill(tmp_path, 6)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(STRAY)
+    await index(ManifestSource(manifest), "shop", store, address, FAST)
+    assert (await stored(store))["a"].payload == {"price": "1.5"}
+    return manifest
+
+
+def drop_line(path: Path, word: str) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if word not in line))
+
+
+def priced(manifest: Path) -> Source:
+    return ManifestSource(manifest, schema={"price": FieldType.FLOAT})
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_what_an_earlier_run_rejected_does_not_bind_the_next(
+    stray: Path, store: VectorStore, address: str, sync: bool
+) -> None:
+    with pytest.raises(CarryFailed, match=r"'c'.*`sync` and `allow_delete`"):
+        await index(priced(stray), "shop", store, address, with_(sync=sync))
+    drop_line(stray, "cheap")
+    report = await index(priced(stray), "shop", store, address, with_(sync=True))
+    assert (report.published, report.resumed, report.deleted, report.rejected) == (True, True, 1, 0)
+    assert {item_id: item.payload for item_id, item in (await stored(store)).items()} == {
+        "a": {"price": 1.5},
+        "b": {"price": 2.5},
+        "d": {"price": 3.5},
+    }
+
+
+async def test_rejected_items_whose_published_form_no_longer_fits_are_deleted_by_leave(
+    stray: Path, store: VectorStore, address: str
+) -> None:
+    options = with_(sync=True, allow_delete=True)
+    report = await index(priced(stray), "shop", store, address, options)
+    assert (report.published, report.deleted, report.rejected, report.carried) == (True, 1, 1, 0)
+    assert (await stored(store)).keys() == {"a", "b", "d"}
+    again = await index(priced(stray), "shop", store, address, FAST)
+    assert (again.published, again.rejected) == (False, 1)
 
 
 async def test_a_version_that_was_finished_but_not_published_is_published(

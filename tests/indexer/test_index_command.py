@@ -98,3 +98,19 @@ async def test_an_authority_that_cannot_be_read_is_told(
     flags = ["--store", "qdrants://localhost:1", "--store-ca-file", str(images / "none.pem")]
     assert await index(images, address, *flags) == 1
     assert "authorities of the store's TLS" in capsys.readouterr().err
+
+
+async def test_a_stray_value_is_told_with_the_flag_that_mends_its_column(
+    tmp_path: Path, images: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "products.csv"
+    manifest.write_text("image,price\nimages/0.jpg,1.5\nimages/1.jpg,2.5\nimages/2.jpg,cheap\nno.jpg,4.5\n")
+    command = ["index", "shop", str(manifest), "--store", f"edge://{tmp_path / 'store'}"]
+    command += ["--embedder", address, "--dry-run"]
+    assert await asyncio.to_thread(run, command) == 3
+    assert "--schema price=float" in capsys.readouterr().err
+    assert await asyncio.to_thread(run, [*command, "--json"]) == 3
+    told = capsys.readouterr()
+    assert "--schema price=float" in told.out
+    assert "1 items were rejected" in told.err
+    assert "None" not in told.err

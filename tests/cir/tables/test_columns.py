@@ -156,8 +156,24 @@ def test_other_mixtures_are_keyword_with_a_remark_that_names_the_rows() -> None:
     kind, notes = schema_of(CellText("12"), CellText("13"), CellText("n/a"))
     assert kind is K.KEYWORD
     assert notes == [
-        "column 'c' is keyword because it holds integer (row 1), keyword (row 3); a given type changes that"
+        "column 'c' is keyword because it holds integer (row 1), keyword (row 3); "
+        "`schema` c=integer changes that"
     ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (("1.5", "2", "cheap"), "float"),
+        (("true", "false", "maybe"), "bool"),
+        (("12", "a", "b"), "TYPE"),
+        (("12", "true", "2020-01-01"), "TYPE"),
+    ],
+)
+def test_the_remark_names_the_type_that_most_values_have(texts: tuple[str, ...], kind: str) -> None:
+    found, (note,) = schema_of(*map(CellText, texts))
+    assert found is K.KEYWORD
+    assert f"`schema` c={kind} " in note
 
 
 @pytest.mark.parametrize(
