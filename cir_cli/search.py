@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -241,13 +242,12 @@ def search(
     given = Turn(image, item or "", start, text, like or (), dislike or (), text_weight)
     asked = all_turns(read_turns(turns) if turns else [], given, then or [])
     with connection.open(catalog, combiner) as client:
-        pages = client.search_pages(
+        find = partial(
+            client.search,
             catalog,
             turns=asked,
             combiner=combiner,
             where=_where(filters or [], client, catalog),
-            page_size=limit,
-            page_token=page_token,
             exact=exact,
             ef=ef,
             score_threshold=score_threshold,
@@ -264,7 +264,7 @@ def search(
             explain_turns=explain,
             explain_results=explain,
         )
-        answer = _first_results(pages, limit)
+        answer = _first_results(find, limit, page_token)
         if as_json:
             print_json(answer_document(answer))
         else:
@@ -287,14 +287,15 @@ def search(
                 print(f"contact sheet: {sheet}")
 
 
-def _first_results(pages: Iterator[SearchAnswer], limit: int) -> SearchAnswer:
+def _first_results(find: Callable[..., SearchAnswer], limit: int, page_token: str) -> SearchAnswer:
     """Return the first answer with `limit` results, where large items make its page end early."""
-    first = last = next(pages)
+    first = last = find(page_size=limit, page_token=page_token)
     results = [*first]
+    # Only for what is missing: the token of a page begins behind all that it holds.
     while len(results) < limit and len(last) and last.next_page_token:
-        last = next(pages)
+        last = find(page_size=limit - len(results), page_token=last.next_page_token)
         results += last
-    return replace(first, results=tuple(results[:limit]), next_page_token=last.next_page_token)
+    return replace(first, results=tuple(results), next_page_token=last.next_page_token)
 
 
 def _where(filters: Sequence[str], client: Client, catalog: str) -> Filter | None:

@@ -333,9 +333,13 @@ def test_search_goes_on_where_large_results_end_a_page_early(
     search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def page(request: Any, _context: Any) -> search_pb2.SearchResponse:
-        rank = int(request.page_token or 1)
-        result = search_pb2.SearchResult(item=messages.item(f"i{rank}"), score=0.5, rank=rank)
-        return search_pb2.SearchResponse(results=[result], next_page_token=str(rank + 1) if rank < 9 else "")
+        # Three fit into a page; the token goes on behind what the page holds.
+        first = int(request.page_token or 1)
+        ranks = range(first, min(first + min(request.page_size, 3), 10))
+        results = [search_pb2.SearchResult(item=messages.item(f"i{n}"), score=0.5, rank=n) for n in ranks]
+        return search_pb2.SearchResponse(
+            results=results, next_page_token=str(ranks.stop) if ranks.stop < 10 else ""
+        )
 
     search_service.answers["Search"] = page
     assert run(["search", "shop", "--text", "x", "-n", "4", "--json"]) == 0

