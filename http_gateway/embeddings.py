@@ -44,6 +44,9 @@ def read(body: Mapping[str, Any], files: Mapping[str, bytes]) -> Asked:
     if unknown:
         name = min(unknown)
         raise BadJsonError(f"there is no field {name[:100]!r}", name[:100])
+    for name in ("model", "user"):
+        if not isinstance(body.get(name, ""), str):
+            raise BadJsonError(f"{name} is no text", name)
     given = body.get("input", [] if files else None)
     inputs: list[Any] = given if isinstance(given, list) else [given]
     if not 0 < len(inputs) + len(files) <= _MOST_INPUTS or not all(isinstance(one, str) for one in inputs):

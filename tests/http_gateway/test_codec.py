@@ -217,6 +217,14 @@ def test_an_address_in_embeddings_is_a_text_as_any_other() -> None:
     assert asked.inputs == ["http://example.com/x.jpg", b"hello"]
 
 
+@pytest.mark.parametrize("name", ["model", "user"])
+@pytest.mark.parametrize("value", [None, 1, ["a"]])
+def test_what_embeddings_do_not_use_is_a_text_all_the_same(name: str, value: object) -> None:
+    with pytest.raises(BadJsonError) as refused:
+        embeddings.read({"input": "a", name: value}, {})
+    assert refused.value.field == name
+
+
 def test_an_empty_body_is_an_empty_request() -> None:
     assert read_json(b"") == {}
 
