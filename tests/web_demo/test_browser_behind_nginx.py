@@ -154,8 +154,10 @@ def test_everything_works_below_a_path(
     # Judged in place, and more results.
     page.locator(".card").nth(1).get_by_role("button", name=re.compile("^Like")).click()
     page.wait_for_url(re.compile("l0="))
-    page.locator(".card").last.scroll_into_view_if_needed()
-    page.locator("#r48").wait_for()
+    # The cards are replaced when a judgement is answered: the window is moved, and no card.
+    until(
+        page, "(scrollTo(0, document.documentElement.scrollHeight), document.querySelector('#r48') !== null)"
+    )
     # The link of this page, with and without a clipboard.
     page.get_by_role("button", name="Copy link").click()
     page.get_by_role("button", name="Copied").wait_for()
