@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc.aio
@@ -14,6 +15,9 @@ from cir.errors import CirError
 from cir.imports import Import, Imported, OnProgress, may_resume
 from cir.retry import wait_before
 from cir.search.v1 import catalog_pb2
+
+# A service lets go of a version within this time, once a stream has ended in order.
+_END_SECONDS = 5.0
 
 
 class _Patience:
@@ -149,10 +153,14 @@ async def _stream(state: Import, call: Any, on_progress: OnProgress) -> None:
     sending: asyncio.Task[None] | None = None
     try:
         await call.write(state.opening().SerializeToString())
-        while (content := await _next(call, sending)) is not grpc.aio.EOF:
+        while (content := await next_answer(call, sending)) is not grpc.aio.EOF:
             answer = catalog_pb2.ImportItemsResponse.FromString(content)
             if sending is None:
-                await asyncio.to_thread(state.start, answer)
+                try:
+                    await asyncio.to_thread(state.start, answer)
+                except CirError:
+                    await _end(call)
+                    raise
                 sending = asyncio.create_task(_send(state, call, answered))
             else:
                 state.take(answer)
@@ -167,22 +175,28 @@ async def _stream(state: Import, call: Any, on_progress: OnProgress) -> None:
         call.cancel()
 
 
-async def _next(call: Any, sending: asyncio.Task[None] | None) -> Any:
+async def _end(call: Any) -> None:
+    """End a stream in order, so that the service has let go of the version when this returns."""
+    with suppress(grpc.RpcError, asyncio.InvalidStateError, TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await call.done_writing()
+            while await call.read() is not grpc.aio.EOF:
+                pass
+
+
+async def next_answer(call: Any, sending: asyncio.Task[None] | None) -> Any:
     """Return the next answer; raise what kept the items from being sent."""
     reading = asyncio.ensure_future(call.read())
     try:
-        while not reading.done():
-            waited: set[asyncio.Future[Any]] = {reading}
-            if sending is not None and not sending.done():
-                waited.add(sending)
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if sending is not None and sending.done() and not reading.done():
+        if sending is not None:
+            # It may have ended before this was called.
+            await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and not reading.done():
                 error = sending.exception()
                 # That of the call comes with its status too.
                 if error is not None and not isinstance(error, grpc.RpcError | asyncio.InvalidStateError):
                     raise error
-                await reading
-        return reading.result()
+        return await reading
     finally:
         reading.cancel()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cir
+from cir.import_stream import next_answer
 from tests.search_service.either_engine import Service, running_service
 from tests.search_service.neighbours import UNREADABLE, features_of
 
@@ -101,6 +102,21 @@ async def test_a_program_that_is_started_again_goes_on(service: Service) -> None
         assert (await client.finish_version("new", version)).item_count == 40
         with pytest.raises(cir.FailedPrecondition):
             await client.import_items("new", version, items(1))
+
+
+async def test_items_that_failed_before_the_next_answer_is_waited_for_are_told() -> None:
+    class Silent:
+        async def read(self) -> bytes:
+            never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            return await never
+
+    async def fail() -> None:
+        raise RuntimeError("out of items")
+
+    sending = asyncio.ensure_future(fail())
+    await asyncio.wait([sending])
+    with pytest.raises(RuntimeError, match="out of items"):
+        await asyncio.wait_for(next_answer(Silent(), sending), 10)
 
 
 async def test_streams_that_break_are_opened_again(service: Service) -> None:
