@@ -237,7 +237,8 @@ async def test_a_command_takes_key_and_certificates(
         assert await asyncio.to_thread(run, command) == 1
         # The service of this test logs to the same stream.
         assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("cir:")] == [
-            "cir: the API key is not known; ask the operator of this service for one"
+            "cir: the API key is not known; ask the operator of this service for one; "
+            "on the command line: --api-key or CIR_API_KEY"
         ]
 
 
