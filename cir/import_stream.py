@@ -91,7 +91,7 @@ class _Stream:
             call = open_stream(self._messages())
             try:
                 for content in call:
-                    self._take(catalog_pb2.ImportItemsResponse.FromString(content))
+                    self._take(catalog_pb2.ImportItemsResponse.FromString(content), call)
                     on_progress(self._state.progress())
             except grpc.RpcError as error:
                 if self._error is None:
@@ -99,20 +99,37 @@ class _Stream:
             finally:
                 call.cancel()
         finally:
-            with self._changed:
-                self._stopped = True
-                self._changed.notify_all()
+            self._stop()
         if self._error is not None:
             raise self._error
 
-    def _take(self, answer: catalog_pb2.ImportItemsResponse) -> None:
+    def _take(self, answer: catalog_pb2.ImportItemsResponse, call: Any) -> None:
         if not self._started:
-            self._state.start(answer)
+            try:
+                self._state.start(answer)
+            except CirError:
+                self._end(call)
+                raise
         else:
             self._state.take(answer)
         with self._changed:
             self._started = True
             self._changed.notify_all()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _end(self, call: Any) -> None:
+        """Do as `_end` of the asyncio client."""
+        self._stop()
+        late = threading.Timer(_END_SECONDS, call.cancel)
+        late.start()
+        with suppress(grpc.RpcError):
+            for _ in call:
+                pass
+        late.cancel()
 
     def _messages(self) -> Iterator[bytes]:
         try:

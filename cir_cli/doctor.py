@@ -28,6 +28,7 @@ from cir_cli.options import (
     CaFile,
     CertFile,
     Data,
+    EmbedderAddress,
     EmbedderApiKey,
     EmbedderCaFile,
     EmbedderCertFile,
@@ -214,12 +215,7 @@ def _differences(then: Mapping[str, str], now: ModelInfo) -> str:
 @in_groups({CONNECTION: ("embedder", "combiner", "data")})
 def doctor(
     server: Server = DEFAULT_SERVER,
-    embedder: Annotated[
-        str,
-        typer.Option(
-            "--embedder", envvar="CIR_EMBEDDER", metavar="HOST:PORT", help="The embedder; default: cir up's."
-        ),
-    ] = "",
+    embedder: EmbedderAddress = "",
     combiner: Annotated[
         str, typer.Option("--combiner", metavar="HOST:PORT", help="The combiner; default: cir up's.")
     ] = "",

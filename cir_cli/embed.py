@@ -22,6 +22,7 @@ from cir_cli.options import (
     EMBEDDER,
     OUTPUT,
     Data,
+    EmbedderAddress,
     EmbedderApiKey,
     EmbedderCaFile,
     EmbedderCertFile,
@@ -58,12 +59,7 @@ def embed(
     ] = None,
     text: Annotated[list[str] | None, typer.Option("--text", "-t", help="Text to embed; repeatable.")] = None,
     out: Out = None,
-    embedder: Annotated[
-        str,
-        typer.Option(
-            "--embedder", envvar="CIR_EMBEDDER", metavar="HOST:PORT", help="The embedder; default: cir up's."
-        ),
-    ] = "",
+    embedder: EmbedderAddress = "",
     data: Data = DEFAULT_DATA,
     embedder_api_key: EmbedderApiKey = "",
     embedder_ca_file: EmbedderCaFile = None,

@@ -31,6 +31,7 @@ from cir_cli.options import (
     STORE,
     CatalogName,
     Data,
+    EmbedderAddress,
     EmbedderApiKey,
     EmbedderCaFile,
     EmbedderCertFile,
@@ -203,12 +204,7 @@ def index(
     store: StoreOrUp = "",
     store_api_key: StoreApiKey = "",
     store_ca_file: StoreCaFile = None,
-    embedder: Annotated[
-        str,
-        typer.Option(
-            "--embedder", envvar="CIR_EMBEDDER", metavar="HOST:PORT", help="The embedder; default: cir up's."
-        ),
-    ] = "",
+    embedder: EmbedderAddress = "",
     embedder_api_key: EmbedderApiKey = "",
     embedder_ca_file: EmbedderCaFile = None,
     embedder_cert_file: EmbedderCertFile = None,

@@ -96,6 +96,12 @@ KeyFile = Annotated[
         rich_help_panel=CONNECTION,
     ),
 ]
+EmbedderAddress = Annotated[
+    str,
+    typer.Option(
+        "--embedder", envvar="CIR_EMBEDDER", metavar="HOST:PORT", help="The embedder; default: cir up's."
+    ),
+]
 EmbedderApiKey = Annotated[
     str,
     typer.Option(

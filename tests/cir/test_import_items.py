@@ -104,6 +104,20 @@ async def test_a_program_that_is_started_again_goes_on(service: Service) -> None
             await client.import_items("new", version, items(1))
 
 
+async def test_a_refused_token_leaves_the_version_free(service: Service) -> None:
+    def refused_and_finished(client: cir.Client) -> cir.CatalogVersion:
+        client.create_catalog("new")
+        version = client.create_version("new").name
+        client.import_items("new", version, items(20), token="t", batch_size=4)
+        for others in (items(60)[3:], items(5)):
+            with pytest.raises(cir.InvalidArgument, match="token of its own"):
+                client.import_items("new", version, others, token="t")
+        return client.finish_version("new", version)
+
+    with cir.Client(service.address) as client:
+        assert (await asyncio.to_thread(refused_and_finished, client)).item_count == 20
+
+
 async def test_items_that_failed_before_the_next_answer_is_waited_for_are_told() -> None:
     class Silent:
         async def read(self) -> bytes:
