@@ -52,7 +52,7 @@ class Connections:
         """Return the JSON that answers a request."""
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
-        place = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        place = await self._take()
         reader, writer = place
         writer.write(head.encode() + str(len(content)).encode() + b"\r\n\r\n" + content)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -61,6 +61,15 @@ class Connections:
         read: dict[str, Any] = json.loads(await reader.readexactly(length))
         self._idle.append(place)
         return read
+
+    async def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return a connection that the server has not closed while it was idle, else a new one."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
 
 async def measure(search: int, http: int, calls: int, seconds: float) -> None:

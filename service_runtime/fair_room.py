@@ -96,9 +96,13 @@ class Places:
         """Return how many places a caller holds."""
         return self._by_caller[caller]
 
+    def holds_many(self, caller: str) -> bool:
+        """Return True when the last eighth is not for a caller."""
+        return self._by_caller[caller] >= self._few > 0
+
     def limit(self, caller: str) -> int:
         """Return the number of places from which on a caller gets none."""
-        return self._most - self._few if self._by_caller[caller] >= self._few > 0 else self._most
+        return self._most - self._few if self.holds_many(caller) else self._most
 
     def has_one(self, caller: str) -> bool:
         """Return True when there is a place for a caller."""
@@ -107,15 +111,23 @@ class Places:
     @contextmanager
     def hold(self, caller: str) -> Iterator[None]:
         """Hold a place for the block, whether there is one or not."""
-        self._taken += 1
-        self._by_caller[caller] += 1
+        self.take(caller)
         try:
             yield
         finally:
-            self._taken -= 1
-            self._by_caller[caller] -= 1
-            if not self._by_caller[caller]:
-                del self._by_caller[caller]
+            self.give_back(caller)
+
+    def take(self, caller: str) -> None:
+        """Hold a place until it is given back, whether there is one or not."""
+        self._taken += 1
+        self._by_caller[caller] += 1
+
+    def give_back(self, caller: str) -> None:
+        """Give back a place that was taken."""
+        self._taken -= 1
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
 
 
 class Shares:

@@ -1,4 +1,4 @@
-"""HTTP servers of the project: bounded in connections, in requests, in a request's head and in its time."""
+"""HTTP servers of the project: bounded in connections and requests, and drained when they stop."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from socket import socket
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import h11
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cir.address import Address
 from service_runtime.errors import StartupError
 from service_runtime.fair_room import Places, Shares
+from service_runtime.http_connections import bounded_protocol
 from service_runtime.listen import bound_listener, open_sockets, remove_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
 from service_runtime.rate_limit import host_name
 from service_runtime.settings import HttpSettings
-from service_runtime.turns import RoundRobin
 
 S = TypeVar("S", bound=HttpSettings)
 
@@ -36,10 +34,6 @@ _TOO_MANY_PARAMETERS = PlainTextResponse(f"an address has at most {MAX_PARAMETER
 MAX_HEAD_BYTES = 32 * 1024
 #: Path that says whether a process takes requests.
 HEALTH = "/healthz"
-
-
-# Lines of what is read at once, 256 KiB at most, and bytes of the pieces in which more are read.
-_MOST_LINES, _PIECE_BYTES = 300, 2048
 
 
 class Busy:
@@ -111,107 +105,6 @@ class Draining:
             await PlainTextResponse("stopping", 503)(scope, receive, last)
         else:
             await self._application(scope, receive, last)
-
-
-class _Pieces:
-    """Data sent in very many lines, read by small pieces, one at a time of all connections.
-
-    Between two of them the event loop does other things.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: RoundRobin[bytes] = RoundRobin()
-        self._running = False
-
-    def has(self, connection: Any) -> bool:
-        """Return True when something of a connection waits."""
-        return self._waiting.oldest(connection) is not None
-
-    def put(self, connection: Any, data: bytes) -> None:
-        """Append what a connection has sent."""
-        for place in range(0, len(data), _PIECE_BYTES):
-            self._waiting.put(connection, data[place : place + _PIECE_BYTES])
-        if not self._running:
-            self._running = True
-            asyncio.get_running_loop().call_soon(self._read)
-
-    def drop(self, connection: Any) -> None:
-        """Forget a connection."""
-        while self.has(connection):
-            self._waiting.drop_oldest(connection)
-
-    def _read(self) -> None:
-        self._running = bool(self._waiting)
-        if not self._waiting:
-            return
-        asyncio.get_running_loop().call_soon(self._read)
-        connection: Any = self._waiting.next_caller()
-        piece = self._waiting.drop_oldest(connection)
-        self._waiting.end_turn(connection)
-        connection.take(piece, last=not self.has(connection))
-
-
-def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
-    """Return the class of connections that uvicorn opens.
-
-    A connection over `most` is closed at once. After one to two times `seconds` one is closed too that has
-    not sent the whole head of a request, has taken nothing of an answer, or goes on with a body that has been
-    answered; uvicorn itself would wait for ever.
-    """
-
-    pieces = _Pieces()
-
-    class Bounded(H11Protocol):
-        _waiting: object = None
-        _looking: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            if len(self.connections) >= most:
-                transport.abort()
-                return
-            super().connection_made(transport)
-            self._look()
-
-        def data_received(self, data: bytes) -> None:
-            if self.transport is None:
-                return
-            if pieces.has(self) or data.count(b"\r\n") > _MOST_LINES:
-                # Chunks of a few bytes, perhaps: reading them takes a thousand times as long as it should.
-                self.transport.pause_reading()
-                pieces.put(self, data)
-            else:
-                super().data_received(data)
-
-        def take(self, piece: bytes, last: bool) -> None:
-            """Read a piece of what came before."""
-            super().data_received(piece)
-            if last and self.transport is not None and not self.flow.read_paused:
-                self.transport.resume_reading()
-
-        def eof_received(self) -> None:
-            if self.transport is not None:
-                super().eof_received()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            pieces.drop(self)
-            if self._looking is not None:
-                self._looking.cancel()
-            if self.transport is not None:
-                super().connection_lost(exc)
-
-        def _look(self) -> None:
-            """Close the connection when nothing has moved since the last look: of a head, or of an answer."""
-            unsent, theirs = self.transport.get_write_buffer_size(), self.conn.their_state
-            answered = theirs is h11.SEND_BODY and self.cycle.response_complete
-            waiting = (self.cycle, unsent) if unsent or answered or theirs is h11.IDLE else None
-            if waiting is not None and waiting == self._waiting:
-                # Closing alone would wait for what is unsent.
-                self.transport.abort() if unsent else self.transport.close()
-                return
-            self._waiting = waiting
-            self._looking = self.loop.call_later(seconds, self._look)
-
-    return Bounded
 
 
 class _Server(uvicorn.Server):
@@ -290,7 +183,9 @@ async def serve_http(application: ASGIApp, sockets: list[socket], settings: Http
             access_log=False,
             server_header=False,
             forwarded_allow_ips=settings.proxies,
-            timeout_graceful_shutdown=settings.shutdown_grace_seconds,
+            # uvicorn names whole seconds, and takes any number.
+            timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=settings.shutdown_grace_seconds,  # type: ignore[arg-type]
         ),
         draining,
         settings.shutdown_linger_seconds,

@@ -58,6 +58,16 @@ class ProgramSettings(BaseSettings):
         "info", description="Least severe level that is logged."
     )
     log_format: Literal["json", "console"] = Field("json", description="JSON lines, or readable text.")
+    shutdown_grace_seconds: float = Field(
+        30.0, ge=0, description="Seconds that running calls and requests get to finish after SIGTERM."
+    )
+    shutdown_linger_seconds: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds after SIGTERM in which new calls and requests are still taken while health says "
+        "NOT_SERVING (/healthz 503, and answers close their connections), so that clients turn to other "
+        "replicas before this one hangs up.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -146,7 +156,10 @@ class HttpSettings(ProgramSettings):
         description="Addresses or networks of proxies in front, as JSON, whose X-Forwarded-For is believed.",
     )
     max_connections: int = Field(
-        512, ge=1, description="Connections at the same time; more are closed at once."
+        512,
+        ge=1,
+        description="Connections at the same time. Beyond them the one that has been idle longest gives way "
+        "to a new one, of the address that has most; where none is idle, the new one is closed at once.",
     )
     max_requests: int = Field(
         128, ge=1, description="Requests that are answered at the same time; more get 503."
@@ -154,17 +167,15 @@ class HttpSettings(ProgramSettings):
     request_head_seconds: float = Field(
         10.0,
         gt=0,
-        description="Seconds that a connection gets to send the head of a request, or to take a part of an "
-        "answer.",
+        description="Seconds that a connection gets to send the rest of a request's head, or to take a part "
+        "of an answer.",
     )
-    shutdown_grace_seconds: int = Field(
-        10, ge=0, description="Seconds that running requests get to finish after SIGTERM."
-    )
-    shutdown_linger_seconds: float = Field(
-        0.5,
-        ge=0,
-        description="Seconds after SIGTERM in which new requests are still taken while /healthz says 503 and "
-        "answers close their connections, so that clients turn to other replicas.",
+    keep_alive_seconds: float = Field(
+        75.0,
+        gt=0,
+        description="Seconds that an idle connection is kept while its place is not needed. Longer than "
+        "proxies in front keep theirs, so that none sends a request just as this end hangs up: nginx and AWS "
+        "keep them 60 s, Google Cloud 600 s (set 620).",
     )
 
 
@@ -176,15 +187,6 @@ class ServiceSettings(ProgramSettings):
     )
     max_concurrent_calls: int = Field(
         256, ge=1, description="Calls worked on at the same time; more are refused with RESOURCE_EXHAUSTED."
-    )
-    shutdown_grace_seconds: float = Field(
-        30.0, ge=0, description="Seconds that running calls get to finish after SIGTERM."
-    )
-    shutdown_linger_seconds: float = Field(
-        0.5,
-        ge=0,
-        description="Seconds after SIGTERM in which new calls are still taken while health says NOT_SERVING, "
-        "so that clients turn to other replicas before this one hangs up.",
     )
     max_connection_age_seconds: float = Field(
         300.0, gt=0, description="Age at which a client is asked to reconnect, so that new replicas get load."

@@ -37,11 +37,13 @@ async def served(application: ASGIApp, **settings: Any) -> AsyncIterator[tuple[i
         assert await asyncio.wait_for(serving, 20)
 
 
-async def connect(port: int, cleanup: AsyncExitStack) -> Connection:
-    """Connect, also to a server that is about to listen."""
+async def connect(port: int, cleanup: AsyncExitStack, address: str = "127.0.0.1") -> Connection:
+    """Connect from an address, also to a server that is about to listen."""
     for _ in range(100):
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, limit=2**16, local_addr=(address, 0)
+            )
         except ConnectionRefusedError:
             await asyncio.sleep(0.02)
         else:
@@ -130,6 +132,102 @@ async def test_a_stop_sends_clients_elsewhere_and_lets_requests_finish() -> None
                 break
             late.close()
             await asyncio.sleep(0.05)
+        assert not serving.done()
+        going.set()
+        assert (await answered(slow))[1] == b"done"
+        assert await asyncio.wait_for(serving, 10)
+
+
+async def test_an_idle_connection_is_kept_longer_than_a_head_that_does_not_come() -> None:
+    async with (
+        served(PlainTextResponse("done"), request_head_seconds=0.05) as (port, _),
+        AsyncExitStack() as cleanup,
+    ):
+        (used, used_writer), (unused, unused_writer), (slow, slow_writer) = [
+            await connect(port, cleanup) for _ in range(3)
+        ]
+        used_writer.write(asked())
+        assert (await answered(used))[1] == b"done"
+        slow_writer.write(asked()[:-2])
+        assert await asyncio.wait_for(slow.read(), 10) == b""
+        await asyncio.sleep(0.2)
+        for reader, writer in ((used, used_writer), (unused, unused_writer)):
+            writer.write(asked())
+            assert (await answered(reader))[1] == b"done"
+
+
+async def test_an_idle_connection_ends_after_its_time() -> None:
+    async with (
+        served(PlainTextResponse("done"), keep_alive_seconds=0.1) as (port, _),
+        AsyncExitStack() as cleanup,
+    ):
+        (used, used_writer), (unused, _) = [await connect(port, cleanup) for _ in range(2)]
+        used_writer.write(asked())
+        assert (await answered(used))[1] == b"done"
+        for reader in (used, unused):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_idle_connections_give_way_to_new_ones_and_busy_ones_do_not() -> None:
+    going, arrived = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            arrived.set()
+            await going.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async with served(application, max_connections=4) as (port, _), AsyncExitStack() as cleanup:
+        slow, halfway = await connect(port, cleanup), await connect(port, cleanup)
+        slow[1].write(asked("/slow"))
+        halfway[1].write(asked()[:-2])
+        await asyncio.wait_for(arrived.wait(), 10)
+        idle = []
+        for address in ("127.0.0.2", "127.0.0.3"):
+            idle.append(await connect(port, cleanup, address))
+            idle[-1][1].write(asked())
+            await answered(idle[-1][0])
+        for number in range(10):
+            idle.append(await connect(port, cleanup, "127.0.0.4"))
+            idle[-1][1].write(asked())
+            assert (await answered(idle[-1][0]))[1] == b"done"
+            assert await asyncio.wait_for(idle[number][0].read(), 10) == b""
+        for _, writer in idle[-2:]:
+            writer.write(asked()[:-2])
+        await asyncio.sleep(0.1)  # they are read by this loop
+        refused = await connect(port, cleanup)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(refused[0].read(), 10) == b""
+        going.set()
+        for reader, writer in (halfway, *idle[-2:]):
+            writer.write(b"\r\n")
+            assert (await answered(reader))[1] == b"done"
+        assert (await answered(slow[0]))[1] == b"done"
+
+
+async def test_a_stop_closes_idle_connections_while_requests_finish() -> None:
+    going, arrived = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            arrived.set()
+            await going.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async with (
+        served(application, shutdown_linger_seconds=0, keep_alive_seconds=1000) as (port, serving),
+        AsyncExitStack() as cleanup,
+    ):
+        (slow, slow_writer), (used, used_writer), (unused, _) = [
+            await connect(port, cleanup) for _ in range(3)
+        ]
+        slow_writer.write(asked("/slow"))
+        used_writer.write(asked())
+        assert (await answered(used))[1] == b"done"
+        await asyncio.wait_for(arrived.wait(), 10)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for reader in (used, unused):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
         assert not serving.done()
         going.set()
         assert (await answered(slow))[1] == b"done"
