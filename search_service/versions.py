@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequenc
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.fields import FieldType
@@ -94,6 +95,7 @@ class Versions:
         self._embedder = embedder
         self._changes = changes
         self._finishing: dict[tuple[str, str], asyncio.Task[VersionInfo]] = {}
+        self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = Tasks()
 
     async def create_catalog(self, wanted: NewVersion, *, timeout: float) -> CatalogInfo:
@@ -189,13 +191,16 @@ class Versions:
         await self._tasks.close()
 
     async def _create_catalog(self, catalog: str, spec: VersionSpec) -> CatalogInfo:
-        writer = await self._create(catalog, spec)
-        async with _dropped_on_error(writer):
-            # Of two calls that found no catalog, the one with the older version has created it.
-            if any(info.version < writer.info.version for info in await self._store.list_versions(catalog)):
-                raise _exists(catalog)
-            info = await writer.finish()
-        return CatalogInfo(catalog, await self._store.publish(catalog, info.version))
+        # One call after the other here: a store may list a version before an older one that is being made.
+        async with self._creating.setdefault(catalog, asyncio.Lock()):
+            writer = await self._create(catalog, spec)
+            async with _dropped_on_error(writer):
+                # Of two services that found no catalog, the one with the older version has created it.
+                versions = await self._store.list_versions(catalog)
+                if any(info.version < writer.info.version for info in versions):
+                    raise _exists(catalog)
+                info = await writer.finish()
+            return CatalogInfo(catalog, await self._store.publish(catalog, info.version))
 
     async def _create_version(self, catalog: str, spec: VersionSpec) -> VersionInfo:
         writer = await self._create(catalog, spec)

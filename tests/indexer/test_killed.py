@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from indexer import FolderSource, IndexingOptions, index
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
 from tests.indexer.helpers import fill
+from tests.vector_store.engines import SHARED_ENGINES, engine_url
 from vector_store import VectorStore, open_store
 from vector_store.types import VersionState
 
@@ -27,15 +29,22 @@ SCRIPT = Path(__file__).with_name("killed_run.py")
 HOLDER = Path(__file__).with_name("held_reader.py")
 
 
+@pytest.fixture
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """URL of an empty store on an engine."""
+    async with engine_url(request.param, tmp_path / "store") as empty:
+        yield empty
+
+
 async def until(embedder: FakeEmbedder, *, batches: int) -> None:
     while len(embedder.batches) < batches:  # noqa: ASYNC110  # the server knows no events
         await asyncio.sleep(0.005)
 
 
-async def start(tmp_path: Path, address: str, calls: int) -> asyncio.subprocess.Process:
-    """A run of the indexer in a process of its own."""
+async def start(tmp_path: Path, url: str, address: str, calls: int) -> asyncio.subprocess.Process:
+    """A run of the indexer into the store at a URL, in a process of its own."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), str(tmp_path / "photos"), f"edge://{tmp_path / 'store'}"),
+        *(sys.executable, str(SCRIPT), str(tmp_path / "photos"), url),
         *(str(tmp_path / "ledger.sqlite"), address, str(calls), "60"),
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
@@ -53,12 +62,12 @@ async def check(store: VectorStore, folder: Path, ids: list[str]) -> None:
         np.testing.assert_allclose(item.features, features_of(path.read_bytes()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("url", SHARED_ENGINES, indirect=True)
 @pytest.mark.parametrize("calls", [1, 4])
 async def test_killed_runs_lose_nothing_and_encode_at_most_what_was_in_flight_again(
-    tmp_path: Path, embedder: FakeEmbedder, address: str, calls: int
+    tmp_path: Path, url: str, embedder: FakeEmbedder, address: str, calls: int
 ) -> None:
-    ids = fill(tmp_path / "photos", IMAGES)
-    url, ledger = f"edge://{tmp_path / 'store'}", tmp_path / "ledger.sqlite"
+    ids, ledger = fill(tmp_path / "photos", IMAGES), tmp_path / "ledger.sqlite"
     chance = random.Random(7)
 
     async def slowly(_: int) -> None:
@@ -68,7 +77,7 @@ async def test_killed_runs_lose_nothing_and_encode_at_most_what_was_in_flight_ag
     kills = 0
     for _ in range(KILLS):
         begun = len(embedder.batches)
-        child = await start(tmp_path, address, calls)
+        child = await start(tmp_path, url, address, calls)
         # Up to a random batch, and then to a random moment before the next ones.
         wanted = begun + chance.randint(1, 3)
         reached = asyncio.ensure_future(until(embedder, batches=wanted))
@@ -116,7 +125,7 @@ async def test_killed_embedders_and_readers_of_the_published_version_disturb_nob
     assert holding.stdout is not None
     assert await holding.stdout.readline() == b"open\n"
     port, lives = int(address.rpartition(":")[2]), 0
-    run = asyncio.ensure_future((await start(tmp_path, address, 4)).wait())
+    run = asyncio.ensure_future((await start(tmp_path, url, address, 4)).wait())
     while not run.done():
         async with serve(embedder, port):
             lives += 1

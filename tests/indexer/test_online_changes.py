@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from indexer import FolderSource, IndexingOptions, IndexReport, index
 from tests.indexer.fake_embedder import DIMENSION, FakeEmbedder, features_of
 from tests.indexer.helpers import fill, jpeg, stored
-from tests.vector_store.local_qdrant import open_local_qdrant
-from vector_store import VectorStore, open_store
+from tests.vector_store.engines import ENGINES, engine
+from vector_store import VectorStore
 from vector_store.types import Item, PayloadBatch, PointBatch
 
 pytestmark = pytest.mark.service
@@ -22,11 +22,10 @@ pytestmark = pytest.mark.service
 FOREIGN = np.full((1, DIMENSION), 7, dtype=np.float32)
 
 
-@pytest.fixture(params=["edge", "qdrant"])
+@pytest.fixture(params=ENGINES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
     """An embedded store keeps features in the ledger, one on a server is read for them."""
-    edge = request.param == "edge"
-    async with open_store(f"edge://{tmp_path / 'store'}") if edge else open_local_qdrant() as opened:
+    async with engine(request.param, tmp_path / "store") as opened:
         yield opened
 
 

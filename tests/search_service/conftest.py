@@ -1,4 +1,4 @@
-"""A search service over a real embedded store, with stand-ins for its neighbours."""
+"""A search service over a real store, with stand-ins for its neighbours."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.search_service.neighbours import (
     features_of,
     start,
 )
+from tests.vector_store.engines import SHARED_ENGINES, engine_url
 from vector_store import VectorStore, open_store
 from vector_store.types import PointBatch, VersionSpec
 
@@ -81,14 +82,14 @@ async def publish(store: VectorStore, catalog: str, count: int, *, first: int = 
 
 
 @asynccontextmanager
-async def running_stack(folder: Path, *, api_keys: str = "") -> AsyncIterator[Stack]:
-    """A catalog "shop" of 40 items behind a running search service."""
-    url = f"edge://{folder / 'store'}"
-    store = open_store(url)
-    await publish(store, "shop", 40)
-    await store.close()
+async def running_stack(folder: Path, *, name: str = "edge", api_keys: str = "") -> AsyncIterator[Stack]:
+    """A catalog "shop" of 40 items on an engine behind a running search service."""
     embedder, combiner = FakeEmbedder(), FakeCombiner()
     async with AsyncExitStack() as cleanup:
+        url = await cleanup.enter_async_context(engine_url(name, folder / "store"))
+        store = open_store(url)
+        await publish(store, "shop", 40)
+        await store.close()
         embedder_server, embedder_address = await start(embedder)
         cleanup.push_async_callback(embedder_server.stop, None)
         combiner_server, combiner_address = await start(combiner)
@@ -116,8 +117,8 @@ async def running_stack(folder: Path, *, api_keys: str = "") -> AsyncIterator[St
         )
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    """The same for one test."""
-    async with running_stack(tmp_path) as running:
+@pytest.fixture(params=SHARED_ENGINES)
+async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
+    """The same for one test, on each engine."""
+    async with running_stack(tmp_path, name=request.param) as running:
         yield running

@@ -1,4 +1,4 @@
-"""A search service over either engine, and a check that what it holds passes through every door."""
+"""A search service over an open store, and a check that what it holds passes through every door."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
 from service_runtime.server import serving
 from tests.vector_store.local_qdrant import open_local_qdrant
-from vector_store import VectorStore, open_store
+from vector_store import VectorStore
 from vector_store.copy import copy_version
 from vector_store.snapshot import restore_snapshot, write_snapshot
 from web_demo.backend import SearchBackend
@@ -53,20 +53,6 @@ async def service(store: VectorStore, *, max_page_bytes: int = 8 << 20) -> Async
 
 async def _stay_open() -> None:
     return None
-
-
-@asynccontextmanager
-async def engine(name: str, folder: Path) -> AsyncIterator[VectorStore]:
-    """An empty store on an engine: "edge", "local" (Qdrant's client without a server), or a store's URL."""
-    store: VectorStore
-    if name == "local":
-        store = open_local_qdrant()
-    elif name == "edge":
-        store = open_store(f"edge://{folder}")
-    else:
-        store = open_store(name, timeout_s=0.5)
-    async with store:
-        yield store
 
 
 async def published(client: cir.AsyncClient, catalog: str) -> Version:

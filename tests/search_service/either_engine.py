@@ -1,4 +1,4 @@
-"""A search service without catalogs over either engine, with stand-ins for its neighbours."""
+"""A search service without catalogs over an engine, with stand-ins for its neighbours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from cir.search.v1 import catalog_pb2_grpc, search_pb2_grpc
 from search_service.application import SearchApplication
 from search_service.settings import SearchSettings
 from service_runtime.server import serving
-from tests.search_service.doors import engine
 from tests.search_service.neighbours import FakeCombiner, FakeEmbedder, start
+from tests.vector_store.engines import engine
 from vector_store import VectorStore
-
-ENGINES = ("edge", "local")
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,12 @@ async def _stay_open() -> None:
 
 
 @asynccontextmanager
-async def running_service(name: str, folder: Path, **options: Any) -> AsyncIterator[Service]:
+async def running_service(
+    name: str, folder: Path, *, store_timeout_s: float = 10.0, **options: Any
+) -> AsyncIterator[Service]:
     """A service over an empty store on an engine; `options` are settings."""
     async with AsyncExitStack() as cleanup:
-        store = await cleanup.enter_async_context(engine(name, folder))
+        store = await cleanup.enter_async_context(engine(name, folder, timeout_s=store_timeout_s))
         patch = cleanup.enter_context(pytest.MonkeyPatch.context())
         patch.setattr("search_service.application.open_store", lambda *_, **__: store)
         patch.setattr(store, "close", _stay_open)

@@ -20,8 +20,9 @@ from cir.payload import GeoPoint
 from indexer import IndexingOptions, ManifestSource, index
 from tests.indexer.fake_embedder import FakeEmbedder, serve
 from tests.indexer.helpers import fill
-from tests.search_service.doors import check_every_door, engine, listed, service
+from tests.search_service.doors import check_every_door, listed, service
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
+from tests.vector_store.engines import ENGINES, engine
 from vector_store.types import PointBatch, VersionSpec
 
 pytestmark = pytest.mark.service
@@ -115,7 +116,7 @@ def as_read(value: Any, kind: FieldType | None) -> Any:
         HealthCheck.data_too_large,
     ],
 )
-@given(items=ITEMS, name=st.sampled_from(["edge", "local"]))
+@given(items=ITEMS, name=st.sampled_from(ENGINES))
 async def test_what_the_client_writes_passes_every_door(
     tmp_path: Path, items: dict[str, tuple[dict[str, Any], str]], name: str
 ) -> None:
@@ -173,7 +174,7 @@ ROWS = st.dictionaries(
         HealthCheck.data_too_large,
     ],
 )
-@given(rows=ROWS, name=st.sampled_from(["edge", "local"]))
+@given(rows=ROWS, name=st.sampled_from(ENGINES))
 @example(rows={" shirt ": {}, "  ": {}, "shirt": {}}, name="edge")
 async def test_what_the_indexer_admits_passes_every_door(
     tmp_path: Path, rows: dict[str, dict[str, Any]], name: str

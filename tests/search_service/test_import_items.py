@@ -23,8 +23,9 @@ from cir.vectors import pack
 from search_service.import_progress import Batch, ImportProgress
 from service_runtime.errors import ServiceError
 from tests.refused import refused
-from tests.search_service.either_engine import ENGINES, Service, running_service
+from tests.search_service.either_engine import Service, running_service
 from tests.search_service.neighbours import FINGERPRINT, UNREADABLE, features_of
+from tests.vector_store.engines import ENGINES, SHARED_ENGINES, engine_url
 from tests.vector_store.grpc_stand_in import StandIn
 from vector_store.types import VersionState
 
@@ -130,7 +131,7 @@ async def test_an_import_outlives_a_server_of_the_store_that_is_away(tmp_path: P
 
     items = [cir.ItemWrite(f"item-{n:04d}", content=b"picture %d" % n) for n in range(40)]
     async with (
-        running_service(f"qdrant://127.0.0.1:{server.port}", tmp_path) as service,
+        running_service(f"qdrant://127.0.0.1:{server.port}", tmp_path, store_timeout_s=0.5) as service,
         cir.AsyncClient(service.address) as client,
     ):
         await start_version(service)
@@ -285,6 +286,36 @@ async def test_one_import_at_a_time_writes_a_version(service: Service) -> None:
     assert await again.call.read() is grpc.aio.EOF
     await run(service, messages([image(2)], token="two"))
     check(await stored(service), range(3))
+
+
+@pytest.mark.parametrize("name", SHARED_ENGINES)
+async def test_of_two_services_one_writes_a_version(tmp_path: Path, name: str) -> None:
+    async with (
+        engine_url(name, tmp_path / "store") as url,
+        running_service(url, tmp_path) as one,
+        running_service(url, tmp_path) as other,
+    ):
+        await start_version(one)
+        stream = Open(one)
+        await stream.begin()
+        assert (await stream.send(0, [image(0)])).next_index == 1
+        finish = pb.FinishCatalogVersionRequest(name=VERSION)
+        for call in (
+            run(other, messages([image(1)], token="two")),
+            run(other, messages([image(0), image(1)])),
+            other.catalogs.FinishCatalogVersion(finish),
+        ):
+            refusal = await refused(call)
+            assert (refusal.code.name, refusal.reason) == ("ABORTED", "WRITE_CONFLICT")
+            assert refusal.retry_after is not None
+        abort = pb.AbortCatalogVersionRequest(name=VERSION)
+        assert (await refused(other.catalogs.AbortCatalogVersion(abort))).reason == "VERSION_STATE"
+        assert (await stream.send(1, [image(1)])).next_index == 2
+        await stream.call.done_writing()
+        assert await stream.call.read() is grpc.aio.EOF
+        # What the one began, the other goes on with.
+        assert (await run(other, messages([image(n) for n in range(3)])))[-1].next_index == 3
+        check(await stored(other), range(3))
 
 
 async def test_an_abort_ends_the_import(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Imports whose client or whose service is killed at random points end as one that nothing disturbed."""
+"""Imports whose client, service or store is killed at random points end as one that nothing disturbed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import sys
+from collections.abc import Awaitable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cir_cli.local.readiness import free_ports
 from tests.search_service.either_engine import running_service
 from tests.search_service.neighbours import FakeEmbedder, features_of, start
 from tests.search_service.test_import_items import check, image, start_version, stored
+from tests.vector_store.engines import SHARED_ENGINES, engine_url, running_server
 from vector_store import open_store
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -36,9 +38,10 @@ async def embedded(embedder: FakeEmbedder, images: int) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_killed_clients_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SHARED_ENGINES)
+async def test_killed_clients_lose_nothing(tmp_path: Path, name: str) -> None:
     chance, kills = random.Random(5), 0
-    async with running_service("edge", tmp_path) as service:
+    async with running_service(name, tmp_path) as service:
         await start_version(service)
         service.embedder.delay = 0.05
 
@@ -67,10 +70,15 @@ async def test_killed_clients_lose_nothing(tmp_path: Path) -> None:
     assert kills or KILLS == 0
 
 
-async def test_killed_services_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SHARED_ENGINES)
+async def test_killed_services_lose_nothing(tmp_path: Path, name: str) -> None:
+    async with engine_url(name, tmp_path / "store") as url:
+        await import_with_killed_services(tmp_path, url)
+
+
+async def import_with_killed_services(tmp_path: Path, url: str) -> None:
     chance, embedder, port = random.Random(6), FakeEmbedder(), free_ports(1)[0]
     server, address = await start(embedder)
-    url = f"edge://{tmp_path / 'store'}"
     environment = {"EMBEDDER": address, "STORE": url, "LOG_LEVEL": "warning"}
     items = [cir.ItemWrite(write.item.id, content=write.content) for write in map(image, range(ITEMS))]
     importing: asyncio.Future[cir.Imported] | None = None
@@ -109,3 +117,58 @@ async def test_killed_services_lose_nothing(tmp_path: Path) -> None:
         expected = features_of(b"picture %d" % int(item.id.removeprefix("item-")))
         assert item.features is not None
         np.testing.assert_allclose(item.features, expected, rtol=1e-4, atol=1e-4)
+
+
+async def test_killed_servers_of_the_store_lose_nothing(tmp_path: Path) -> None:
+    items = [cir.ItemWrite(write.item.id, content=write.content) for write in map(image, range(ITEMS))]
+    chance = random.Random(7)
+    answered: list[int] = []
+    async with (
+        running_server(tmp_path / "qdrant") as server,
+        running_service(server.url, tmp_path, store_timeout_s=3) as service,
+        cir.AsyncClient(service.address) as client,
+    ):
+        await start_version(service)
+        service.embedder.delay = 0.05
+        importing = asyncio.ensure_future(
+            client.import_items(
+                "shop",
+                "v0002",
+                items,
+                batch_size=BATCH,
+                retry_seconds=120,
+                on_progress=lambda progress: answered.append(progress.done),
+            )
+        )
+        for _ in range(KILLS):
+            reached = asyncio.ensure_future(
+                embedded(service.embedder, service.embedder.images + chance.randint(1, 6))
+            )
+            waited: set[asyncio.Future[object]] = {reached, importing}  # type: ignore[arg-type]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            reached.cancel()
+            await asyncio.sleep(chance.uniform(0, 0.1))
+            server.kill()
+            assert not importing.done()
+            await check_refusals_without_a_store(client)
+            server.start()
+            await server.ready()
+        done = await importing
+        assert (done.done, done.written, done.rejected) == (ITEMS, ITEMS, 0)
+        # What was answered for once stays done.
+        assert answered == sorted(answered)
+        check(await stored(service), range(ITEMS))
+
+
+async def check_refusals_without_a_store(client: cir.AsyncClient) -> None:
+    """Calls that need the store say at once that it is away, and that trying again may help."""
+    calls: list[Awaitable[object]] = [
+        client.catalog("shop"),
+        client.search("shop", item="item-0000"),
+        client.upsert("shop", [cir.ItemWrite("x", content=b"x")]),
+        client.finish_version("shop", "v0002"),
+    ]
+    for refusal in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(refusal, cir.Unavailable)
+        assert refusal.reason == "STORE_UNAVAILABLE"
+        assert refusal.retry_after

@@ -1,4 +1,4 @@
-"""Values that no door takes today but a store holds: what shows them goes on, on both engines."""
+"""Values that no door takes today but a store holds: what shows them goes on, on every engine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 import cir
 from cir.fields import FieldType, Payload
-from tests.search_service.doors import check_copying, check_deleting, check_reading, engine, listed, service
+from tests.search_service.doors import check_copying, check_deleting, check_reading, listed, service
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
+from tests.vector_store.engines import ENGINES, engine
 from vector_store.catalog_version import BackendItems
 from vector_store.codec import StoredPoints, encode_points
 from vector_store.errors import InvalidQueryError
@@ -79,7 +80,7 @@ DAMAGED = {
 UNNAMED = [without("id"), changed("id", 5), changed("id", ""), changed("id", None)]
 
 
-@pytest.mark.parametrize("name", ["edge", "local"])
+@pytest.mark.parametrize("name", ENGINES)
 async def test_no_stored_value_fails_a_page(tmp_path: Path, name: str) -> None:
     spec = VersionSpec(DIMENSION, FINGERPRINT, SCHEMA)
     good: Payload = {"colour": "red", "size": 3, "price": 2.5, "sale": True, "added": "2026-01-01T00:00:00Z"}

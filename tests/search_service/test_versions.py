@@ -1,4 +1,4 @@
-"""Catalogs, versions and fields made by calls, on both engines."""
+"""Catalogs, versions and fields made by calls, on every engine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import filter_pb2
 from cir.vectors import pack
 from tests.refused import refused
-from tests.search_service.either_engine import ENGINES, Service, running_service
+from tests.search_service.either_engine import Service, running_service
 from tests.search_service.neighbours import DIMENSION, FINGERPRINT, features_of
+from tests.vector_store.engines import ENGINES
 
 pytestmark = pytest.mark.service
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cir.address import Address, Host
+from tests.vector_store.engines import server_url
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.errors import CatalogNotFoundError
@@ -25,8 +25,7 @@ from .grpc_stand_in import StandIn
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
     """An empty store on each engine.
 
-    `grpc` is the path to a server with the client's local mode behind it, `server` the server at QDRANT_URL,
-    such as qdrant://localhost:6334.
+    `grpc` is the path to a server with the client's local mode behind it, `server` the one at QDRANT_URL.
     """
     opened: VectorStore
     stand_in = None
@@ -43,10 +42,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             options=QdrantOptions(poll_s=0.0),
         )
     else:
-        url = os.environ.get("QDRANT_URL")
-        if not url:
-            pytest.skip("no Qdrant server: set QDRANT_URL to run on one")
-        opened = open_store(url, api_key=os.environ.get("QDRANT_API_KEY", ""))
+        opened = open_store(server_url())
     yield opened
     await opened.close()
     if stand_in:

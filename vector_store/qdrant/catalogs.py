@@ -3,9 +3,9 @@
 Nothing is remembered between calls, so any number of processes see the same.
 
 A version is the collection `cir.<catalog>.<version>`. The alias `cir.<catalog>` points at the published
-one, and `cir.<catalog>.before.0001`, `.0002`, ... at the earlier ones, oldest first. Aliases of several
-collections change in one atomic call, so publishing and its history cannot come apart. Catalog names
-hold no dot, so names can be read back."""
+one, and `cir.<catalog>.before.0001`, `.0002`, ... at the earlier ones, oldest first. Readers see a change of
+several aliases whole. A server that is killed has kept the first of them, so they come in an order in which
+some version is always published. Catalog names hold no dot, so names can be read back."""
 
 from __future__ import annotations
 
@@ -77,6 +77,28 @@ def aliases_of_history(catalog: str, history: PublishHistory) -> dict[str, str]:
     if history.published:
         aliases[alias] = collection_name(catalog, history.published)
     return aliases
+
+
+def alias_changes(
+    catalog: str, present: Mapping[str, str], history: PublishHistory
+) -> list[models.AliasOperations]:
+    """Return the changes from the aliases that are there to those of a history; leftovers go last."""
+    ours = aliases_of_history(catalog, history_from_aliases(catalog, present))
+    wanted = aliases_of_history(catalog, history)
+    changes: list[models.AliasOperations] = [
+        # It takes the place of the one of that name.
+        models.CreateAliasOperation(
+            create_alias=models.CreateAlias(collection_name=collection, alias_name=name)
+        )
+        for name, collection in wanted.items()
+        if present.get(name) != collection
+    ]
+    changes += [
+        models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
+        for name in ours
+        if name in present and name not in wanted
+    ]
+    return changes
 
 
 def _version(collection: str) -> str:
@@ -192,40 +214,22 @@ class QdrantCatalogs:
         with engine_errors(f"read the notes of {info.label}"):
             found = await self._client.get_collection(collection_name(info.catalog, info.version))
         metadata = found.config.metadata or {}
-        return {
-            key.removeprefix(_NOTE): str(text)
-            for key, text in metadata.items()
-            if key.startswith(_NOTE) and text
-        }
+        return {key.removeprefix(_NOTE): str(text) for key, text in metadata.items() if key.startswith(_NOTE)}
 
     async def note(self, info: VersionInfo, notes: Mapping[str, str]) -> None:
         """Keep texts with a version, in place of those under their keys; an empty text is none."""
         if not notes:
             return
-        changed: dict[str, Any] = {f"{_NOTE}{key}": text for key, text in notes.items()}
+        # A null removes its key.
+        changed: dict[str, Any] = {f"{_NOTE}{key}": text or None for key, text in notes.items()}
         with engine_errors(f"keep a note with {info.label}"):
             await self._client.update_collection(
                 collection_name(info.catalog, info.version), metadata=changed
             )
 
     async def write_history(self, catalog: str, history: PublishHistory) -> None:
-        """Switch a catalog's aliases in one atomic call."""
-        present = await self.aliases()
-        ours = aliases_of_history(catalog, history_from_aliases(catalog, present))
-        wanted = aliases_of_history(catalog, history)
-        changes: list[models.AliasOperations] = [
-            models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
-            for name in ours
-            if name in present and wanted.get(name) != present[name]
-        ]
-        changes += [
-            models.CreateAliasOperation(
-                create_alias=models.CreateAlias(collection_name=collection, alias_name=name)
-            )
-            for name, collection in wanted.items()
-            if present.get(name) != collection
-        ]
-        if changes:
+        """Switch a catalog's aliases in one call."""
+        if changes := alias_changes(catalog, await self.aliases(), history):
             with engine_errors(f"switch catalog {catalog!r}"):
                 await self._client.update_collection_aliases(change_aliases_operations=changes)
 

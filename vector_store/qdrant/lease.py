@@ -3,7 +3,8 @@
 A server keeps no lock that ends with its holder, so the writer notes itself and renews the note; one that
 is older than the lease, or whose process on this machine is gone, is not valid any more. The note is written
 and read again after a moment, so of two that take a lease at the same time the last one has it and
-the other is refused, at the latest when it renews. Clocks of hosts may differ by half the lease.
+the other is refused, at the latest when it renews. A writer that could not renew its note for half the lease
+asks again who has it before it writes. Clocks of hosts may differ by half the lease.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 from qdrant_client import AsyncQdrantClient
@@ -42,9 +44,12 @@ class WriterLease:
         self._token = uuid.uuid4().hex
         self._renewing: asyncio.Task[None] | None = None
         self._lost_to = ""
+        # When the last note was made, and the one that is there, by a clock that a stopped process has, too.
+        self._made = self._noted = 0.0
 
     def note(self) -> dict[str, Any]:
         """The metadata that holds the lease from now on."""
+        self._made = monotonic()
         note = {
             "token": self._token,
             "host": socket.gethostname(),
@@ -63,6 +68,7 @@ class WriterLease:
     def start(self) -> None:
         """Renew from now on; the note is there already."""
         _held_here.add(self._token)
+        self._noted = self._made
         self._renewing = asyncio.create_task(self._renew())
 
     async def take(self) -> None:
@@ -103,6 +109,12 @@ class WriterLease:
         await self._renew_once()
         self.check()
 
+    async def hold(self) -> None:
+        """Do as `check`, and as `confirm` where others may take the lease soon."""
+        self.check()
+        if monotonic() - self._noted > self._lease_s / 2:
+            await self.confirm()
+
     async def release(self) -> None:
         """Return the lease, so that the next writer need not wait; a failure is ignored."""
         if self._renewing is None:
@@ -125,6 +137,7 @@ class WriterLease:
         present = await self._read()
         if present.get("token") == self._token:
             await self._write(self.note())
+            self._noted = self._made
         else:
             self._lost_to = _holder(present)
 

@@ -26,7 +26,8 @@ async def wait_for_index(
 ) -> None:
     """Return when the collection was green `looks` times in a row.
 
-    `act` names what waits for it.
+    `act` names what waits for it. A server that was started again leaves a collection grey that has
+    something to optimise, until anything changes it: that is done here.
 
     Raises:
         StoreUnavailableError: the optimiser failed, or the time is over.
@@ -38,6 +39,9 @@ async def wait_for_index(
             info = await client.get_collection(collection)
         if info.status is models.CollectionStatus.RED:
             raise StoreUnavailableError(f"cannot {act}: Qdrant's optimiser failed: {info.optimizer_status}")
+        if info.status is models.CollectionStatus.GREY:
+            with engine_errors(act):
+                await client.update_collection(collection, optimizers_config=models.OptimizersConfigDiff())
         green = green + 1 if info.status is models.CollectionStatus.GREEN else 0
         if green >= looks:
             return
@@ -83,7 +87,11 @@ class QdrantWriter(BackendItems, VersionWriter):
 
     async def note(self, key: str, text: str) -> None:
         self._check_open()
+        await self._lease.hold()
         await self._catalogs.note(self.info, {key: text})
+
+    async def _changing(self) -> None:
+        await self._lease.hold()
 
     async def finish(self) -> VersionInfo:
         self._check_open()
@@ -109,7 +117,6 @@ class QdrantWriter(BackendItems, VersionWriter):
             )
             await self._lease.confirm()
             self.info = replace(self.info, points=points, image_length=image_length, state=VersionState.READY)
-            # The server has no way to remove a key, so its text is emptied.
             await self._catalogs.note(self.info, dict.fromkeys(await self._catalogs.notes(self.info), ""))
             await self._catalogs.set_state(self.info, COMPLETE)
             return self.info

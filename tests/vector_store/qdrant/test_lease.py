@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -91,6 +92,22 @@ async def test_a_writer_that_lost_its_lease_writes_no_more(client: AsyncQdrantCl
     await writer.close()
     info = await client.get_collection(COLLECTION)
     assert (info.config.metadata or {})[KEY]["token"] == "other"
+
+
+async def test_a_writer_that_was_stopped_asks_before_it_writes(
+    client: AsyncQdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await store_on(client).create_version("shop", spec({}))
+    now = time.monotonic()
+    monkeypatch.setattr("vector_store.qdrant.lease.monotonic", lambda: now + 31)
+    await writer.upsert(batch(["a"]))
+    now += 31
+    await holder_is(client, host="indexer-7", pid=42)
+    for change in (writer.upsert(batch(["b"])), writer.delete(["a"]), writer.note("import", "1")):
+        with pytest.raises(StoreLockedError, match="taken over by process 42 on indexer-7"):
+            await change
+    await writer.close()
+    assert (await client.count(COLLECTION)).count == 1
 
 
 async def test_finishing_looks_at_the_server_first(client: AsyncQdrantClient) -> None:

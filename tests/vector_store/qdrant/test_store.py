@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qdrant_client import AsyncQdrantClient, models
 
 from cir.fields import FieldType
@@ -16,6 +18,7 @@ from vector_store import open_store
 from vector_store.errors import CatalogNotFoundError, StoreUnavailableError, VersionNotFoundError
 from vector_store.qdrant import QdrantOptions
 from vector_store.qdrant.catalogs import (
+    alias_changes,
     alias_name,
     aliases_of_history,
     collection_name,
@@ -36,6 +39,26 @@ def test_collections_and_aliases() -> None:
     assert history_from_aliases("shop", aliases) == history
     assert history_from_aliases("sho", aliases) == PublishHistory()
     assert aliases[alias_name("shop")] == "cir.shop.v0012"
+
+
+HISTORIES = st.lists(st.integers(1, 6), min_size=1, max_size=5, unique=True).map(
+    lambda numbers: PublishHistory(f"v{numbers[0]:04d}", tuple(f"v{n:04d}" for n in numbers[1:]))
+)
+
+
+@given(before=HISTORIES, after=HISTORIES)
+def test_a_switch_that_is_cut_off_leaves_a_published_version(
+    before: PublishHistory, after: PublishHistory
+) -> None:
+    aliases = {"other": "x", **aliases_of_history("shop", before)}
+    for change in alias_changes("shop", aliases, after):
+        if isinstance(change, models.CreateAliasOperation):
+            aliases[change.create_alias.alias_name] = change.create_alias.collection_name
+        else:
+            assert isinstance(change, models.DeleteAliasOperation)
+            del aliases[change.delete_alias.alias_name]
+        assert history_from_aliases("shop", aliases).published in (before.published, after.published)
+    assert aliases == {"other": "x", **aliases_of_history("shop", after)}
 
 
 @pytest.fixture
@@ -215,6 +238,30 @@ async def test_publishing_waits_for_green_and_gives_up_in_time(client: AsyncQdra
         await store.publish("shop", "v0001")
     assert (await store.get_catalog("shop")).published is None
     assert (await store.publish("shop", "v0001")).state is VersionState.PUBLISHED
+
+
+async def test_what_a_restarted_server_left_undone_is_started(client: AsyncQdrantClient) -> None:
+    store = store_on(client)
+    await build(store, "shop", batch(["a"]), publish=False)
+    grey = await client.get_collection("cir.shop.v0001")
+    grey.status = models.CollectionStatus.GREY
+    started: list[str] = []
+    real = client.get_collection
+
+    async def get_collection(name: str) -> models.CollectionInfo:
+        return await real(name) if started else grey
+
+    async def update_collection(name: str, **changes: object) -> bool:
+        assert changes == {"optimizers_config": models.OptimizersConfigDiff()}
+        started.append(name)
+        return True
+
+    with (
+        mock.patch.object(client, "get_collection", get_collection),
+        mock.patch.object(client, "update_collection", update_collection),
+    ):
+        assert (await store.publish("shop", "v0001")).state is VersionState.PUBLISHED
+    assert started == ["cir.shop.v0001"]
 
 
 async def test_a_failed_optimiser_is_an_error(client: AsyncQdrantClient) -> None:
