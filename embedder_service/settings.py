@@ -85,9 +85,9 @@ class EmbedderSettings(ServiceSettings):
         0,
         ge=0,
         le=64,
-        description="Forward passes in parallel on a CPU, which then share `threads`; 0 takes 2 by torch "
-        "where there are cores for them, and 1 by openvino, which holds the weights twice for more. On CUDA "
-        "there is one.",
+        description="Forward passes in parallel on a CPU, which then share `threads`; 0 takes 2 where there "
+        "are cores for them, and 1 for small models by openvino, which holds weights once more for further "
+        "ones. On CUDA there is one.",
     )
     prepare_threads: int = Field(
         0, ge=0, description="Threads that decode and preprocess images; 0 takes one per core."

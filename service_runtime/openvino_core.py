@@ -17,10 +17,12 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
 from openvino import opset13  # noqa: E402
+from openvino._offline_transformations import compress_model_transformation  # noqa: E402
+from openvino.passes import ConstantFolding, Manager  # noqa: E402
 
 core = openvino.Core()
 
-__all__ = ["core", "int8_weights", "openvino", "opset13", "precision"]
+__all__ = ["core", "halve_weights", "int8_weights", "openvino", "opset13", "precision"]
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 # Values of an input row that share one scale in a product in int8.
@@ -33,6 +35,17 @@ def precision(dtype: str) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": _HINTS[dtype],
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP if dtype == "int8" else 0,
     }
+
+
+def halve_weights(model: Any) -> None:
+    """Keep the float32 weights of a model as float16, for one that is computed in 16 bits anyway.
+
+    A compiled model holds what it was made from beside what it computes with.
+    """
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(model)
+    compress_model_transformation(model)
 
 
 def int8_weights(weight: npt.NDArray[np.float32], *, axis: int) -> openvino.Node:

@@ -19,7 +19,7 @@ from embedder_service.light.folder import is_model_folder, read_model_folder
 from embedder_service.light.published import is_published, read_published
 from embedder_service.light.source import LightSource
 from embedder_service.light.tokenizer import ClipTokenizer
-from embedder_service.light.tower import Compiled, Linear, Tower
+from embedder_service.light.tower import Compiled, Linear, Prepared, Tower
 from embedder_service.names import HUB
 from embedder_service.probe import PROBE_TEXTS, Int8Layers, first_within, probe_features, smallest_cosine
 from embedder_service.prompts import Prompts, Words, cut_length, tokenize_prompts, word_mask
@@ -36,6 +36,8 @@ from service_runtime.errors import StartupError
 RUNTIME = "openvino"
 #: Smallest cosine between features of this runtime in float32 and of torch in float32.
 SAME = 0.9999
+# Size of an image tower's file.
+_LARGE_BYTES = 64 << 20
 _LINEAR = {
     Int8Layers.ALL: (Linear.ALL, Linear.ALL),
     Int8Layers.IMAGE_AND_TEXT_MLPS: (Linear.ALL, Linear.MLPS),
@@ -60,7 +62,7 @@ class LightModel:
     ) -> None:
         self.dtype, self.dimension, self.image_size = dtype, source.dimension, source.image_size
         self.tokenizer = source.tokenizer
-        self._threads, self._linear = threads, _LINEAR[layers]
+        self._threads = threads
         self._towers = (
             Tower(
                 source.visual,
@@ -80,15 +82,20 @@ class LightModel:
         )
         self.token_width = self._towers[1].token_width
         self._check_tokenizer()
+        # Until it is known how many passes there are at a time.
+        self._prepared: list[Prepared] = [
+            tower.prepare(dtype, linear) for tower, linear in zip(self._towers, _LINEAR[layers], strict=True)
+        ]
         self._alone = self._compile(threads, 1)
         self._shared = self._alone
         self._pass = threading.local()
         self.normalise(source.traits)
 
     def divide(self, lanes: int) -> None:
-        """Prepare for `lanes` passes at a time."""
+        """Prepare for `lanes` passes at a time. To be called once."""
         if lanes > 1:
             self._shared = self._compile(max(1, self._threads // lanes), lanes)
+        self._prepared = []
 
     def normalise(self, traits: Traits) -> None:
         """Take the mean and the standard deviation of these traits from now on."""
@@ -109,12 +116,7 @@ class LightModel:
 
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
-        # In the order of operations of torchvision's ToTensor and Normalize.
-        values = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
-        values /= np.float32(255)
-        values -= self._mean
-        values /= self._std
-        return self._compiled()[0](values)
+        return self._compiled()[0](pixels, self._mean, self._std)
 
     def encode_tokens(self, tokens: Tokens) -> Features:
         """Return float32 (n, d) raw features of int64 (n, context) tokens.
@@ -154,10 +156,7 @@ class LightModel:
         return self._shared if getattr(self._pass, "is_shared", False) else self._alone
 
     def _compile(self, threads: int, streams: int) -> tuple[Compiled, Compiled]:
-        visual, textual = (
-            tower.compile(self.dtype, threads=threads, streams=streams, linear=linear)
-            for tower, linear in zip(self._towers, self._linear, strict=True)
-        )
+        visual, textual = (tower.compile(threads=threads, streams=streams) for tower in self._prepared)
         return visual, textual
 
     def _check_tokenizer(self) -> None:
@@ -193,8 +192,7 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
         )
     threads = settings.threads or core_count()
     model, info = _choose(source, settings, threads)
-    # Each further compilation holds the weights once more.
-    lanes = settings.device_lanes or 1
+    lanes = settings.device_lanes or _lanes(source, threads)
     model.divide(lanes)
     model.normalise(traits)
     preprocessor = make_preprocessor(settings, traits, source.image_size)
@@ -204,6 +202,16 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
         source.config, source.digests, preprocessor, traits.mean, traits.std, source.words
     )
     return ServedModel(model, preprocessor, info, lanes, model.share)
+
+
+def _lanes(source: LightSource, threads: int) -> int:
+    """Return the passes at a time where nobody says.
+
+    Two of half the threads each do more than one: threads of one pass wait for one another in each layer.
+    They hold the weights once more, for which a small model gains too little.
+    """
+    is_large = source.visual.stat().st_size >= _LARGE_BYTES
+    return 2 if is_large and threads > 1 else 1
 
 
 def read_source(path: Path, name: str = "") -> LightSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from embedder_service.batching.jobs import Features
+from embedder_service.host import multiplies_bfloat16
 from service_runtime.errors import StartupError
-from service_runtime.openvino_core import core, int8_weights, precision
+from service_runtime.openvino_core import core, halve_weights, int8_weights, openvino, precision
 from service_runtime.openvino_core import opset13 as ops
 
 # Smaller matrices cost more to quantise than to multiply.
 _MIN_INT8_WEIGHTS = 4096
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
+# Values of an input row that share one scale where the rest is computed in bfloat16: fewer scales to apply.
+_INT8_GROUP = 256
 
 
 class Linear(StrEnum):
@@ -53,7 +57,7 @@ class Tower:
         is_export: bool = False,
         takes_words: bool = False,
     ) -> None:
-        self.path, self._is_export = path, is_export
+        self.path, self._is_export, self._is_image = path, is_export, bool(image_size)
         model = self._read()
         self.length = self.vocabulary = self.token_width = 0
         if len(model.inputs) != 1 or not model.outputs:
@@ -108,30 +112,57 @@ class Tower:
             without_normalisation(model)
         return model
 
-    def compile(self, dtype: str, *, threads: int, streams: int = 1, linear: Linear = Linear.ALL) -> Compiled:
-        """Return the tower compiled for passes of `threads` threads, `streams` of them at a time.
+    def prepare(self, dtype: str, linear: Linear = Linear.ALL) -> Prepared:
+        """Return the tower as it is compiled for a dtype.
 
         Raises:
-            StartupError: this CPU does not compute in the dtype, or the runtime cannot compile the tower.
+            StartupError: this CPU does not compute in the dtype, or the file cannot be read.
         """
         capability = _CAPABILITIES.get(dtype)
         if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
+        settings = precision(dtype)
+        if dtype == "int8" and multiplies_bfloat16():
+            # For what is not quantised.
+            settings |= precision("bfloat16") | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP}
         model = self._read()
         if self.token_width:
             _take_words(model)
+        if settings["INFERENCE_PRECISION_HINT"] != precision("float32")["INFERENCE_PRECISION_HINT"]:
+            halve_weights(model)
         if dtype == "int8":
             _quantize(model, linear)
-        settings = {
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": threads * streams,
-            **precision(dtype),
-        }
+        if self._is_image:
+            _take_bytes(model)
+        given = np.dtype(np.uint8) if self._is_image else self.dtype
+        return Prepared(self.path, model, settings, given, is_single=self._is_single)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A tower to be compiled, more than once where passes of several kinds share its weights.
+
+    `dtype` is that of pixels or tokens.
+    """
+
+    path: Path
+    model: Any
+    settings: dict[str, Any]
+    dtype: np.dtype[Any]
+    is_single: bool
+
+    def compile(self, *, threads: int, streams: int = 1) -> Compiled:
+        """Return the tower compiled for passes of `threads` threads, `streams` of them at a time.
+
+        Raises:
+            StartupError: the runtime cannot compile the tower.
+        """
+        settings = self.settings | {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads * streams}
         try:
-            compiled = core.compile_model(model, "CPU", settings)
-            return Compiled(compiled, streams, self.dtype, is_single=self._is_single)
+            compiled = core.compile_model(self.model, "CPU", settings)
         except RuntimeError as error:
             raise StartupError(f"{self.path} cannot be compiled: {_line(error)}") from error
+        return Compiled(compiled, streams, self.dtype, is_single=self.is_single)
 
 
 class Compiled:
@@ -143,21 +174,20 @@ class Compiled:
         for _ in range(streams):
             self._idle.put(model.create_infer_request())
 
-    def __call__(self, *rows: npt.NDArray[Any]) -> Features:
+    def __call__(self, rows: npt.NDArray[Any], *others: npt.NDArray[Any]) -> Features:
         """Return float32 (n, dimension) of pixels or tokens.
 
-        A tower with a `token_width` takes places and embeddings of words too (see `_take_words`).
+        After pixels, uint8 (n, size, size, 3), come mean and standard deviation, (1, 3, 1, 1); after the
+        tokens of a tower with a `token_width` come places and embeddings of words (see `_take_words`).
         """
-        first = np.ascontiguousarray(rows[0], self._dtype)
-        parts = (
-            [[first[place : place + 1]] for place in range(len(first))]
-            if self._is_single
-            else [[first, *rows[1:]]]
-        )
+        first = np.ascontiguousarray(rows, self._dtype)
+        parts = [first[place : place + 1] for place in range(len(first))] if self._is_single else [first]
         request = self._idle.get()
         try:
             # A request holds its answer until the next one.
-            answers = [np.array(request.infer(part, share_inputs=True)[0], np.float32) for part in parts]
+            answers = [
+                np.array(request.infer([part, *others], share_inputs=True)[0], np.float32) for part in parts
+            ]
         finally:
             self._idle.put(request)
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
@@ -215,6 +245,25 @@ def _take_words(model: Any) -> None:
     for reader in readers:
         reader.replace_source_output(chosen.output(0))
     model.add_parameters([mask, words])
+    model.validate_nodes_and_infer_types()
+
+
+def _take_bytes(model: Any) -> None:
+    """Let an image tower take uint8 (n, size, size, 3) and, as further inputs, mean and standard deviation.
+
+    The order of operations is that of torchvision's ToTensor and Normalize.
+    """
+    pixels = model.get_parameters()[0]
+    batch, channels, height, width = pixels.partial_shape
+    given = ops.parameter(openvino.PartialShape([batch, height, width, channels]), np.uint8, name="bytes")
+    mean, std = (ops.parameter([1, 3, 1, 1], np.float32, name=name) for name in ("mean", "std"))
+    ordered = ops.transpose(given, ops.constant(np.array([0, 3, 1, 2])))
+    values = ops.divide(ops.convert(ordered, np.float32), ops.constant(np.float32(255)))
+    values = ops.divide(ops.subtract(values, mean), std)
+    for reader in list(pixels.output(0).get_target_inputs()):
+        reader.replace_source_output(values.output(0))
+    model.remove_parameter(pixels)
+    model.add_parameters([given, mean, std])
     model.validate_nodes_and_infer_types()
 
 

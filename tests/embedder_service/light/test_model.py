@@ -22,7 +22,7 @@ from embedder_service.probe import PROBE_TEXTS, probe_images, smallest_cosine
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
-from service_runtime.openvino_core import core
+from service_runtime.openvino_core import core, precision
 
 FOLDER = SHIPPED / "cir-small"
 
@@ -73,6 +73,26 @@ def test_features_do_not_depend_on_the_batch_or_the_lane(served: ServedModel) ->
     served.share_device(2)
     assert np.abs(model.encode_images(pixels) - images).max() < 1e-4
     served.share_device(1)
+
+
+@pytest.mark.slow
+def test_a_large_model_is_given_two_lanes_where_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(threads=2, device_lanes=0).lanes == 1
+    monkeypatch.setattr("embedder_service.light.model._LARGE_BYTES", 1)
+    assert load(threads=1, device_lanes=0).lanes == 1
+    large = load(threads=2, device_lanes=0)
+    assert large.lanes == 2
+    assert load(threads=2, device_lanes=3).lanes == 3
+
+
+def test_pixels_are_normalised_as_published(served: ServedModel) -> None:
+    """The first thing that a tower computes; here on the tower alone, which takes pixels that are normal."""
+    pixels = probe_images(served.model.image_size)
+    mean, std = (np.asarray(values, np.float32) for values in (served.info.mean, served.info.std))
+    normal = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    bare = core.compile_model(core.read_model(FOLDER / VISUAL), "CPU", precision("float32"))
+    expected = bare.create_infer_request().infer([np.ascontiguousarray(normal.transpose(0, 3, 1, 2))])[0]
+    assert np.abs(served.model.encode_images(pixels) - expected).max() < 1e-5
 
 
 def test_padding_beyond_a_text_changes_nothing(served: ServedModel) -> None:
