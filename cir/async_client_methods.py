@@ -380,7 +380,8 @@ class AsyncClientMethods(ABC):
         """Publish again what was published before.
 
         Raises:
-            FailedPrecondition: there is nothing to publish again.
+            FailedPrecondition: there is nothing to publish again, or it has no items while the published version
+                has some; that one is published by its name.
         """
         call = await self._build(requests.rollback, catalog, timeout=timeout)
         return await self.run(call)

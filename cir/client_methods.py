@@ -368,7 +368,8 @@ class ClientMethods(ABC):
         """Publish again what was published before.
 
         Raises:
-            FailedPrecondition: there is nothing to publish again.
+            FailedPrecondition: there is nothing to publish again, or it has no items while the published version
+                has some; that one is published by its name.
         """
         call = build_call(requests.rollback, catalog, timeout=timeout)
         return self.run(call)

@@ -307,7 +307,8 @@ def rollback(catalog: str, *, timeout: float | None = None) -> Call[Catalog]:
     """Publish again what was published before.
 
     Raises:
-        FailedPrecondition: there is nothing to publish again.
+        FailedPrecondition: there is nothing to publish again, or it has no items while the published version
+            has some; that one is published by its name.
     """
     request = catalog_pb2.RollbackCatalogRequest(name=catalog_name(catalog))
     return _call("RollbackCatalog", request, catalog_pb2.Catalog, Catalog.read, timeout)

@@ -329,7 +329,8 @@ class VectorStore(ABC):
         """Publish again what was published before.
 
         Raises:
-            VersionConflictError: there is nothing to go back to.
+            VersionConflictError: there is nothing to go back to, or it has no items while the published
+                version has some; that one is published by its name.
         """
 
     @abstractmethod

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cir.fields import FieldType
-from vector_store.types import IndexOptions, Placement, Quantization, VersionSpec, VersionState
+from vector_store.errors import VersionConflictError
+from vector_store.types import IndexOptions, Placement, Quantization, VersionInfo, VersionSpec, VersionState
 
 _VERSION = re.compile(r"v(\d{4})")
 _LAST = 9999
@@ -144,6 +145,22 @@ class PublishHistory:
     def forget(self, versions: Sequence[str]) -> PublishHistory:
         """The history without versions that were dropped."""
         return PublishHistory(self.published, tuple(v for v in self.earlier if v not in versions))
+
+
+def check_rollback(published: VersionInfo | None, before: VersionInfo) -> None:
+    """Check that going back to the version before does not lose every item.
+
+    `published` is None where it cannot be read.
+
+    Raises:
+        VersionConflictError: the version before has no items, as the first of a catalog created empty.
+    """
+    if before.points == 0 and (published is None or published.points > 0):
+        raise VersionConflictError(
+            f"{before.label}, which was published before, has no items, so that nothing would be found; to "
+            "have that all the same, publish it by its name: "
+            f"cir catalogs publish {before.catalog} {before.version}"
+        )
 
 
 def versions_to_drop(history: PublishHistory, complete: Sequence[str], keep: int) -> list[str]:

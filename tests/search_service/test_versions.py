@@ -215,6 +215,20 @@ async def test_added_fields_can_be_filtered_and_faceted(service: Service) -> Non
     assert dict(back.published.schema) == KINDS
 
 
+async def test_a_rollback_past_the_first_upload_is_refused(service: Service) -> None:
+    await create(service)
+    started = await service.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
+    await service.catalogs.FinishCatalogVersion(pb.FinishCatalogVersionRequest(name=started.name))
+    await service.catalogs.PublishCatalogVersion(pb.PublishCatalogVersionRequest(name=started.name))
+    await service.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=[write("a")]))
+    refusal = await refused(service.catalogs.RollbackCatalog(pb.RollbackCatalogRequest(name=SHOP)))
+    assert (refusal.code.name, refusal.reason) == ("FAILED_PRECONDITION", "VERSION_STATE")
+    assert "has no items" in refusal.message
+    assert await listed(service) == ["a"]
+    named = await service.catalogs.PublishCatalogVersion(pb.PublishCatalogVersionRequest(name=FIRST))
+    assert named.published.item_count == 0
+
+
 async def test_fields_that_contradict_schema_or_items_change_nothing(service: Service) -> None:
     await create(service)
     items = [write("a", colour="red", season=7), write("b", season="winter")]

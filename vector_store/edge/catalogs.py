@@ -36,6 +36,7 @@ from vector_store.errors import (
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionSpec, VersionState, version_label
 from vector_store.versions import (
     PublishHistory,
+    check_rollback,
     image_length_of,
     is_version_name,
     next_version,
@@ -226,14 +227,24 @@ class EdgeCatalogs:
         """Switch back to what was published before."""
         with self._exclusive():
             self.versions(catalog)
+            now = self.history(catalog)
             try:
-                history = self.history(catalog).rollback()
+                history = now.rollback()
             except LookupError:
                 raise VersionConflictError(
                     f"catalog {catalog!r} has no earlier version to go back to"
                 ) from None
+            before = self._undamaged(catalog, history.published)
+            if before is not None:
+                check_rollback(self._undamaged(catalog, now.published), before)
             self._write_history(catalog, history)
             return self.version(catalog, history.published)
+
+    def _undamaged(self, catalog: str, version: str) -> VersionInfo | None:
+        try:
+            return self.version(catalog, version)
+        except (StoreDamagedError, VersionNotFoundError):
+            return None
 
     def drop_version(self, catalog: str, version: str) -> None:
         """Mark a version as dropped; refused for the published one and one that a writer holds."""

@@ -29,7 +29,13 @@ from vector_store.qdrant.points import QdrantPoints
 from vector_store.qdrant.writer import QdrantWriter, wait_for_index
 from vector_store.types import CatalogInfo, VersionInfo, VersionSpec, VersionState, check_catalog_name
 from vector_store.validation import check_spec
-from vector_store.versions import QUANTIZE_ABOVE_BYTES, PublishHistory, next_version, versions_to_drop
+from vector_store.versions import (
+    QUANTIZE_ABOVE_BYTES,
+    PublishHistory,
+    check_rollback,
+    next_version,
+    versions_to_drop,
+)
 
 # Other processes may create versions at the same moment.
 _TRIES = 5
@@ -188,11 +194,14 @@ class QdrantStore(VectorStore):
 
     async def rollback(self, catalog: str) -> VersionInfo:
         self._check_open()
-        await self._catalogs.versions(catalog)
+        known = {info.version: info for info in await self._catalogs.versions(catalog)}
+        now = await self._catalogs.history(catalog)
         try:
-            history = (await self._catalogs.history(catalog)).rollback()
+            history = now.rollback()
         except LookupError:
             raise VersionConflictError(f"catalog {catalog!r} has no earlier version to go back to") from None
+        if history.published in known:
+            check_rollback(known.get(now.published), known[history.published])
         await self._catalogs.write_history(catalog, history)
         return await self._catalogs.version(catalog, history.published)
 

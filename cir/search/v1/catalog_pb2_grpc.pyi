@@ -99,7 +99,8 @@ class CatalogServiceStub:
     """
     RollbackCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.RollbackCatalogRequest, _catalog_pb2.Catalog]
     """Publishes the version that was published before, whatever its model: the way back depends on no
-    other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
+    other service. FAILED_PRECONDITION (VERSION_STATE) when there is none, or when it has no items while the
+    published one has some, as the first version of a catalog that was created empty: publish that one by its name.
     """
     DeleteCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteCatalogVersionRequest, _catalog_pb2.DeleteCatalogVersionResponse]
     """Deletes a version that is not published. FAILED_PRECONDITION (VERSION_STATE) for the published one."""
@@ -200,7 +201,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     RollbackCatalog: _aio.UnaryUnaryMultiCallable[_catalog_pb2.RollbackCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
     """Publishes the version that was published before, whatever its model: the way back depends on no
-    other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
+    other service. FAILED_PRECONDITION (VERSION_STATE) when there is none, or when it has no items while the
+    published one has some, as the first version of a catalog that was created empty: publish that one by its name.
     """
     DeleteCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteCatalogVersionRequest, _catalog_pb2.DeleteCatalogVersionResponse]  # type: ignore[assignment]
     """Deletes a version that is not published. FAILED_PRECONDITION (VERSION_STATE) for the published one."""
@@ -364,7 +366,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
         """Publishes the version that was published before, whatever its model: the way back depends on no
-        other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
+        other service. FAILED_PRECONDITION (VERSION_STATE) when there is none, or when it has no items while the
+        published one has some, as the first version of a catalog that was created empty: publish that one by its name.
         """
 
     @_abc_1.abstractmethod

@@ -89,6 +89,31 @@ async def test_rollback_goes_back_step_by_step(store: VectorStore, catalog: str)
     assert (await store.rollback(catalog)).version == "v0001"
 
 
+async def test_going_back_loses_no_item_unless_that_version_is_named(
+    store: VectorStore, catalog: str
+) -> None:
+    await build(store, catalog, batch([]))
+    await build(store, catalog, batch(numbered(3)))
+    with pytest.raises(VersionConflictError, match=f"v0001 .*no items.*cir catalogs publish {catalog} v0001"):
+        await store.rollback(catalog)
+    assert [i.state for i in await store.list_versions(catalog)] == [
+        VersionState.RETIRED,
+        VersionState.PUBLISHED,
+    ]
+    assert (await store.publish(catalog, "v0001")).points == 0
+    # What was written into it meanwhile counts.
+    async with store.open_version(catalog) as pinned:
+        await pinned.upsert(batch(["a"]))
+    await store.publish(catalog, "v0002")
+    back = await store.rollback(catalog)
+    assert (back.version, back.points) == ("v0001", 1)
+    # And where there is nothing to lose, nothing is refused.
+    async with store.open_version(catalog) as pinned:
+        await pinned.delete(["a"])
+    await build(store, catalog, batch([]))
+    assert (await store.rollback(catalog)).points == 0
+
+
 async def test_a_retired_version_can_be_published_again(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(["a"]))
     await build(store, catalog, batch(["b"]))

@@ -104,7 +104,8 @@ type CatalogServiceClient interface {
 	// `allow_model_change` is set; an embedder that is away is not asked. NOT_FOUND (VERSION_NOT_FOUND).
 	PublishCatalogVersion(ctx context.Context, in *PublishCatalogVersionRequest, opts ...grpc.CallOption) (*Catalog, error)
 	// Publishes the version that was published before, whatever its model: the way back depends on no
-	// other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
+	// other service. FAILED_PRECONDITION (VERSION_STATE) when there is none, or when it has no items while the
+	// published one has some, as the first version of a catalog that was created empty: publish that one by its name.
 	RollbackCatalog(ctx context.Context, in *RollbackCatalogRequest, opts ...grpc.CallOption) (*Catalog, error)
 	// Deletes a version that is not published. FAILED_PRECONDITION (VERSION_STATE) for the published one.
 	DeleteCatalogVersion(ctx context.Context, in *DeleteCatalogVersionRequest, opts ...grpc.CallOption) (*DeleteCatalogVersionResponse, error)
@@ -405,7 +406,8 @@ type CatalogServiceServer interface {
 	// `allow_model_change` is set; an embedder that is away is not asked. NOT_FOUND (VERSION_NOT_FOUND).
 	PublishCatalogVersion(context.Context, *PublishCatalogVersionRequest) (*Catalog, error)
 	// Publishes the version that was published before, whatever its model: the way back depends on no
-	// other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
+	// other service. FAILED_PRECONDITION (VERSION_STATE) when there is none, or when it has no items while the
+	// published one has some, as the first version of a catalog that was created empty: publish that one by its name.
 	RollbackCatalog(context.Context, *RollbackCatalogRequest) (*Catalog, error)
 	// Deletes a version that is not published. FAILED_PRECONDITION (VERSION_STATE) for the published one.
 	DeleteCatalogVersion(context.Context, *DeleteCatalogVersionRequest) (*DeleteCatalogVersionResponse, error)

@@ -1643,7 +1643,8 @@ export const CatalogService: GenService<{
   },
   /**
    * Publishes the version that was published before, whatever its model: the way back depends on no
-   * other service. FAILED_PRECONDITION (VERSION_STATE) when there is none.
+   * other service. FAILED_PRECONDITION (VERSION_STATE) when there is none, or when it has no items while the
+   * published one has some, as the first version of a catalog that was created empty: publish that one by its name.
    *
    * @generated from rpc cir.search.v1.CatalogService.RollbackCatalog
    */
