@@ -49,7 +49,7 @@ def demo(
     """Draw a small catalog, index it and search it through the real services, which then stay up."""
     require("demo", what="cir demo")
     started = time.monotonic()
-    manifest = _draw(folder / "catalog")
+    catalog = folder / "catalog"
     ports = resolve_ports(port, None, None)
     options = UpOptions(
         folder,
@@ -58,21 +58,25 @@ def demo(
         LOOPBACK,
         *ports,
         web_port=0 if once else web_port(0 if port == 0 and web_port_ is None else web_port_, ports),
-        known_queries=(manifest.parent / "triplets.jsonl",),
+        known_queries=(catalog / "triplets.jsonl",),
         search_tls=own_tls("search_service"),
     )
-    print(f"starting the services with {model}/{pretrained} ...", flush=True)
-    if pretrained.startswith("random"):
-        print(
-            "NOTE: these weights are random, nothing was trained or downloaded. Such a model sees colours, "
-            "shapes and patterns, but does not understand a word: texts move the query in a direction "
-            "without meaning. For real answers: cir up --pretrained TAG or FILE.",
-            flush=True,
-        )
+
+    def prepare() -> None:
+        _draw(catalog)
+        print(f"starting the services with {model}/{pretrained} ...", flush=True)
+        if pretrained.startswith("random"):
+            print(
+                "NOTE: these weights are random, nothing was trained or downloaded. Such a model sees "
+                "colours, shapes and patterns, but does not understand a word: texts move the query in a "
+                "direction without meaning. For real answers: cir up --pretrained TAG or FILE.",
+                flush=True,
+            )
+
     try:
-        with running(options, start_timeout=300.0, on_serving=print_serving) as services:
-            _index(manifest, options)
-            _query(options, manifest.parent, folder / "sheets")
+        with running(options, start_timeout=300.0, on_serving=print_serving, prepare=prepare) as services:
+            _index(catalog / "garments.jsonl", options)
+            _query(options, catalog, folder / "sheets")
             print(f"\nall of this took {time.monotonic() - started:.0f} s", flush=True)
             if once:
                 return
@@ -88,7 +92,7 @@ def demo(
     print("stopped")
 
 
-def _draw(folder: Path) -> Path:
+def _draw(folder: Path) -> None:
     from garments.catalog import CatalogError, make_catalog
 
     try:
@@ -96,7 +100,6 @@ def _draw(folder: Path) -> Path:
     except CatalogError as error:
         raise Failure(str(error)) from error
     print(f"drew {made.counts['garments']} garments: {folder}", flush=True)
-    return made.manifest
 
 
 def _index(manifest: Path, options: UpOptions) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -203,9 +203,15 @@ class Stopped(Exception):
 
 @contextmanager
 def running(
-    options: UpOptions, *, start_timeout: float, on_serving: Callable[[ServiceSpec], None]
+    options: UpOptions,
+    *,
+    start_timeout: float,
+    on_serving: Callable[[ServiceSpec], None],
+    prepare: Callable[[], None] = lambda: None,
 ) -> Iterator[Services]:
     """Start the services, yield when all take calls, and stop them when the block ends.
+
+    `prepare` is called before the start, once data directory and ports are known to be free.
 
     SIGINT, SIGTERM and SIGHUP ask to stop (`Services.watch` returns), a second one ends everything at
     once.
@@ -223,8 +229,11 @@ def running(
             services.kill()
         asked.set()
 
-    with up_file.claim(options.data), _signals(on_signal):
+    with ExitStack() as stack:
+        stack.enter_context(up_file.claim(options.data))
         check_free(listeners(options))
+        prepare()
+        stack.enter_context(_signals(on_signal))
         try:
             services.start()
             if not services.wait_until_serving(timeout=start_timeout, on_serving=on_serving):

@@ -37,6 +37,7 @@ from cir_cli.local.plan import (
 from cir_cli.local.processes import Services
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
+from cir_cli.main import run
 from cir_cli.up import _InJson, _InWords, with_advice
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
@@ -243,6 +244,20 @@ def test_a_port_in_use_is_named() -> None:
         with pytest.raises(Failure, match=f"cannot listen on {address}: Address already in use"):
             check_free([parse_address(address)])
     check_free([parse_address(f"127.0.0.1:{port}") for port in free_ports(2)])
+
+
+@pytest.mark.service
+def test_the_demo_looks_at_its_ports_before_it_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        for option in ("--port", "--web-port"):
+            command = ["demo", "--data", str(tmp_path / "demo"), "--port", "0", "--web-port", "0"]
+            assert run([*command, option, str(listening.getsockname()[1])]) == 1
+            assert "Address already in use" in capsys.readouterr().err
+    assert not (tmp_path / "demo" / "catalog").exists()
 
 
 NAME = "cir.search.v1.SearchService"
