@@ -165,6 +165,12 @@ def _long_addresses(_: str) -> list[bytes]:
     return [_head("GET", "/?" + "f=a:b&" * 3_900) * 10] * 30
 
 
+def _addresses(parameter: bytes) -> Callable[[str], list[bytes]]:
+    """Addresses of about as many parameters as a conversation has."""
+    one = _head("GET", "/?c=shop&x0=red&" + (parameter * 590).decode())
+    return lambda _: [one * (_MOST // 30 // len(one))] * 30
+
+
 def _judged(_: str) -> list[bytes]:
     """Conversations that name as many items as an address holds."""
     return [_head("GET", "/?c=shop&x0=red&" + "&".join(f"l0=item-{n}" for n in range(2_000))) * 10] * 30
@@ -274,6 +280,20 @@ _PAGE: tuple[HttpAttack, ...] = (
     HttpAttack("1,000 pages that nobody reads", "page", _pages(10, 100), read=False, hold=6.0),
     HttpAttack("300 addresses of 3,900 filters", "page", _long_addresses, hold=6.0),
     HttpAttack("300 addresses of 2,000 liked items", "page", _judged, hold=6.0),
+    HttpAttack("2,600 addresses of 590 filters", "page", _addresses(b"f=a:b&"), hold=6.0),
+    HttpAttack("2,600 addresses of 590 hidden items", "page", _addresses(b"e=abc&"), hold=6.0),
+    HttpAttack(
+        "30,000 addresses that are wrong", "page", lambda _: [_head("GET", "/?w0=900") * 100] * 300, hold=6.0
+    ),
+    HttpAttack(
+        "140 forms of 16,000 parameters",
+        "page",
+        lambda _: (
+            [_post("/go", "", b"q=" + b"a%26" * 16_000, content_type="application/x-www-form-urlencoded")]
+            * 140
+        ),
+        hold=6.0,
+    ),
     HttpAttack("6,000 thumbnails", "page", _thumbnails, hold=6.0),
     HttpAttack("600 silent connections to the page", "page", lambda _: [b""] * 600, hold=6.0),
     HttpAttack(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -462,7 +462,8 @@ def model_facts(model: model_pb2.ModelInfo | ModelInfo) -> dict[str, str]:
 class SearchInfo:
     """The search service. `model` is None while the embedder is away.
 
-    `weighted_combiners` are those of `combiners` that take a text weight.
+    `weighted_combiners` are those of `combiners` that take a text weight. `catalog_combiners` are those that
+    answer searches of a catalog that name none, by catalog, where that is not `default_combiner`.
     `limits` has the limits by name, as in `cir.search.v1.SearchLimits`; `dependencies` maps "embedder",
     "combiner" and "store" to "ok" or to what is wrong; `store` has facts about the vector store.
     """
@@ -475,14 +476,19 @@ class SearchInfo:
     store: dict[str, str]
     version: str
     weighted_combiners: tuple[str, ...] = ()
+    catalog_combiners: dict[str, str] = field(default_factory=dict)
+
+    def default_combiner_of(self, catalog: str) -> str:
+        """Return the combiner that answers searches of a catalog that name none."""
+        return self.catalog_combiners.get(catalog, self.default_combiner)
 
     @classmethod
     def read(cls, message: search_pb2.GetSearchInfoResponse) -> SearchInfo:
         """Read the message."""
         return cls(
             limits={
-                field.name: getattr(message.limits, field.name)
-                for field in search_pb2.SearchLimits.DESCRIPTOR.fields
+                limit.name: getattr(message.limits, limit.name)
+                for limit in search_pb2.SearchLimits.DESCRIPTOR.fields
             },
             model=ModelInfo.read(message.model) if message.HasField("model") else None,
             combiners=tuple(message.combiners),
@@ -491,4 +497,5 @@ class SearchInfo:
             store=dict(message.store),
             version=message.version,
             weighted_combiners=tuple(message.weighted_combiners),
+            catalog_combiners=dict(message.catalog_combiners),
         )

@@ -26,6 +26,12 @@ class ListsCombiners(Protocol):
         ...
 
 
+def catalog_of(combiner: pb.Combiner) -> str:
+    """Return the catalog that a combiner was made for; "" where it is for all."""
+    catalog = combiner.metadata.get(ADAPTED_TO, "")
+    return catalog if combiner.name == f"{CHECKPOINT_PREFIX}{catalog}" else ""
+
+
 class AdaptedCombiners:
     """The combiner of each catalog and model that has one. For one event loop."""
 
@@ -60,8 +66,7 @@ class AdaptedCombiners:
             self._known = {
                 (catalog, each.model_fingerprint): each.name
                 for each in combiners
-                if (catalog := each.metadata.get(ADAPTED_TO, ""))
-                and each.name == f"{CHECKPOINT_PREFIX}{catalog}"
+                if (catalog := catalog_of(each))
             }
         finally:
             self._asked, self._asking = self._clock(), None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import grpc.aio
 
+from cir.combiner.v1 import combiner_pb2
+from cir.embedder.v1 import embedder_pb2
 from cir.limits import MAX_FILTER_TEXT_CHARACTERS, MAX_PAYLOAD_BYTES
 from cir.search.v1 import search_pb2 as pb
 from cir.search.v1 import search_pb2_grpc as rpc
+from search_service import names
+from search_service.adapted_combiners import catalog_of
 from search_service.batch_search import BatchSearchHandler
 from search_service.embedder_client import EmbedderClient
 from search_service.embeddings import SharedEmbeddings
@@ -94,19 +98,36 @@ class SearchServicer(rpc.SearchServiceServicer):
             _probe(self._combiner.usable(timeout=_PROBE_SECONDS)),
             _probe(self._store.check()),
         )
+        # A catalog's own combiner has its name, which is for the keys of the catalog alone.
+        usable = [each for each in combiners or () if not (own := catalog_of(each)) or names.may_use(own)]
         return pb.GetSearchInfoResponse(
             limits=limits_message(self._settings),
             model=embedder.model if embedder else None,
             combiners=[
-                *(combiner.name for combiner in combiners or ()),
+                *(combiner.name for combiner in usable),
                 *(encoder.name for encoder in (embedder.joint_encoders if embedder else ())),
             ],
-            weighted_combiners=[each.name for each in combiners or () if each.takes_text_weight],
+            weighted_combiners=[each.name for each in usable if each.takes_text_weight],
             dependencies={"embedder": model_state, "combiner": combiner_state, "store": store_state},
             store=store or {},
             default_combiner=self._settings.default_combiner,
+            catalog_combiners=self._catalog_combiners(usable, embedder),
             version=software_version(),
         )
+
+    def _catalog_combiners(
+        self,
+        combiners: Sequence[combiner_pb2.Combiner],
+        embedder: embedder_pb2.GetEmbedderInfoResponse | None,
+    ) -> dict[str, str]:
+        """Return the combiners that catalogs have of their own."""
+        if embedder is None or not self._settings.adapted_combiners:
+            return {}
+        return {
+            catalog: each.name
+            for each in combiners
+            if (catalog := catalog_of(each)) and each.model_fingerprint == embedder.model.fingerprint
+        }
 
 
 async def _probe(part: Awaitable[Any]) -> tuple[Any, str]:

@@ -155,3 +155,38 @@ class Shares:
         finally:
             if room.free == self._each and not room.waiting:
                 self._rooms.pop(caller, None)
+
+
+class Rounds:
+    """Rounds of the event loop, in each of which one work begins; callers take turns.
+
+    Work that waits for nothing is done within its round: without turns, another caller's would wait in each
+    of its own rounds for all that had come meanwhile. For one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: RoundRobin[asyncio.Future[None]] = RoundRobin()
+        self._begun = False
+
+    async def begin(self, caller: str) -> None:
+        """Wait for a round; none is waited for while nobody else begins."""
+        loop = asyncio.get_running_loop()
+        if not self._begun:
+            self._begun = True
+            loop.call_soon(self._next)
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.put(caller, turn)
+        await turn
+
+    def _next(self) -> None:
+        self._begun = False
+        while self._waiting and not self._begun:
+            caller = self._waiting.next_caller()
+            turn = self._waiting.drop_oldest(caller)
+            self._waiting.end_turn(caller)
+            if not turn.done():  # else its work was cancelled
+                self._begun = True
+                turn.set_result(None)
+        if self._begun:
+            asyncio.get_running_loop().call_soon(self._next)

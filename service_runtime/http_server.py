@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cir.address import Address
 from service_runtime.errors import StartupError
-from service_runtime.fair_room import Places, Shares
+from service_runtime.fair_room import Places, Rounds, Shares
 from service_runtime.http_connections import bounded_protocol
 from service_runtime.listen import bound_listener, open_sockets, remove_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
@@ -26,9 +26,8 @@ from service_runtime.settings import HttpSettings
 
 S = TypeVar("S", bound=HttpSettings)
 
-#: Parameters of an address: more than a page's conversation has, and few enough to be read in milliseconds.
-MAX_PARAMETERS = 4_000
-_TOO_MANY_PARAMETERS = PlainTextResponse(f"an address has at most {MAX_PARAMETERS} parameters", 400)
+#: Parameters of an address: more than a call's longest list, and few enough to be read in a millisecond.
+MAX_PARAMETERS = 1_100
 
 #: Largest head of a request: its address, which holds the conversation, and its headers.
 MAX_HEAD_BYTES = 32 * 1024
@@ -40,8 +39,9 @@ class Busy:
     """An ASGI application that gives one answer while another is answering as many requests as it may.
 
     Questions for health are always let through: a process that is busy lives. Of one client's requests `each`
-    are answered at a time, where that is set, and the others wait for them. `prefix` is the path that all
-    addresses may have in front.
+    are answered at a time, where that is set, and the others wait for them; clients take turns in beginning.
+    `prefix` is the path that all addresses may have in front. An address of more than `parameters` is refused
+    before any of them is read.
     """
 
     def __init__(
@@ -52,12 +52,16 @@ class Busy:
         *,
         each: int | None = None,
         prefix: str = "",
+        parameters: int = MAX_PARAMETERS,
     ) -> None:
         self._application = application
+        self._parameters = parameters
+        self._too_many = PlainTextResponse(f"an address has at most {parameters} parameters", 400)
         self._health = {HEALTH, prefix + HEALTH}
         self._answer = answer
         self._places = Places(most)
         self._shares = Shares(each or most)
+        self._rounds = Rounds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,13 +69,14 @@ class Busy:
             await self._application(scope, receive, send)
             return
         client = client_name(scope)
-        if scope.get("query_string", b"").count(b"&") >= MAX_PARAMETERS:
-            await _TOO_MANY_PARAMETERS(scope, receive, send)
+        if scope.get("query_string", b"").count(b"&") >= self._parameters:
+            await self._too_many(scope, receive, send)
         elif not self._places.has_one(client):
             await self._answer(scope, receive, send)
         else:
             with self._places.hold(client):
                 async with self._shares.hold(client):
+                    await self._rounds.begin(client)
                     await self._application(scope, receive, send)
 
 

@@ -20,6 +20,7 @@ from web_demo.benchmark_queries import BenchmarkQueries
 from web_demo.delivery import PathPrefix
 from web_demo.media import Thumbnails, Uploads
 from web_demo.settings import DemoSettings
+from web_demo.state import MAX_PARAMETERS
 from web_demo.web_images import WebImages
 
 _DELETE_SECONDS = 60.0
@@ -69,7 +70,9 @@ async def _open(settings: DemoSettings) -> AsyncIterator[tuple[ASGIApp, Mapping[
     except OSError as error:
         raise StartupError(f"{error.filename or settings.data}: {error.strerror or error}") from error
     async with client:
-        backend = SearchBackend(client, uploads, benchmark, page_size=settings.page_size)
+        backend = SearchBackend(
+            client, uploads, benchmark, page_size=settings.page_size, first_catalog=settings.catalog
+        )
         web_images = WebImages(
             settings.fetching, max_bytes=settings.max_upload_bytes, at_once=settings.fetches
         )
@@ -78,7 +81,12 @@ async def _open(settings: DemoSettings) -> AsyncIterator[tuple[ASGIApp, Mapping[
         try:
             served = PathPrefix(application, settings.root_path)
             busy = Busy(
-                served, settings.max_requests, _BUSY, each=_REQUESTS_OF_A_CLIENT, prefix=settings.root_path
+                served,
+                settings.max_requests,
+                _BUSY,
+                each=_REQUESTS_OF_A_CLIENT,
+                prefix=settings.root_path,
+                parameters=MAX_PARAMETERS,
             )
             yield busy, {"search": settings.search}
         finally:

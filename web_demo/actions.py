@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
-from web_demo.state import BadStateError, State, parse, read_filter, read_number
+from web_demo.state import BadStateError, Pairs, State, parse, read_filter, read_number, read_query
 
 Fields = Mapping[str, str]
 
@@ -77,10 +76,14 @@ def act(pairs: Iterable[tuple[str, str]], *, upload: str = "") -> tuple[State, b
     clicked: list[tuple[str, str]] = []
     fields: dict[str, str] = {}
     moved = bool(upload)
+    sent: Pairs = []
     for key, value in pairs:
         value = value.replace("\x00", "") if key != "q" else value
         if key == "q":
-            kept += parse_qsl(value.removeprefix("?"), keep_blank_values=True)
+            if sent:
+                raise BadStateError("a form holds one conversation, and this one two")
+            sent = read_query(value.removeprefix("?"))
+            kept += sent
             moved = True
         elif key in ACTIONS:
             clicked.append((key, value))

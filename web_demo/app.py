@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import grpc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -30,7 +30,7 @@ from web_demo.delivery import VersionedFiles, is_same_origin, middleware, static
 from web_demo.i18n import LOCALES, choose_texts
 from web_demo.media import BadImageError, Format, Thumbnails, Uploads
 from web_demo.settings import DemoSettings
-from web_demo.state import BadStateError, State, parse
+from web_demo.state import BadStateError, State, parse, read_query
 from web_demo.view import build_page, build_results, image_url
 from web_demo.web_images import TooManyFetchesError, WebImages, is_on_the_web
 from web_demo.wording import item_title
@@ -232,7 +232,7 @@ class Pages:
         """Serve facts about the catalog and the model."""
         state = _read_state(request)
         catalogs = await self._backend.catalogs()
-        catalog = state.catalog or next(iter(catalogs), "")
+        catalog = state.catalog or (await self._backend.first_catalog() if catalogs else "")
         context = await self._backend.context(catalog) if catalogs else None
         return self._render(request, "about.html", {"context": context, "state": state})
 
@@ -321,7 +321,7 @@ def _state_or_empty(request: Request) -> State:
 def _state_of_sender(request: Request) -> State:
     """Return the conversation of the page that a form was sent from; an empty one where that is not said."""
     try:
-        return act(parse_qsl(urlsplit(request.headers.get("referer", "")).query))[0]
+        return act(read_query(urlsplit(request.headers.get("referer", "")).query))[0]
     except (BadStateError, ValueError):
         return State()
 

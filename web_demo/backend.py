@@ -60,6 +60,11 @@ class CatalogContext:
     info: SearchInfo
     facets: Mapping[str, Sequence[FacetCount]]
 
+    @property
+    def default_combiner(self) -> str:
+        """Combiner that answers where none is asked for: the catalog's own, where it has one."""
+        return self.info.default_combiner_of(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class KnownRank:
@@ -117,9 +122,16 @@ class SearchBackend:
     """
 
     def __init__(
-        self, client: AsyncClient, uploads: Uploads, benchmark: BenchmarkQueries, *, page_size: int
+        self,
+        client: AsyncClient,
+        uploads: Uploads,
+        benchmark: BenchmarkQueries,
+        *,
+        page_size: int,
+        first_catalog: str = "",
     ) -> None:
         self._client = client
+        self._first_catalog = first_catalog
         self._uploads = uploads
         self._benchmark = benchmark
         self._page_size = page_size
@@ -134,15 +146,13 @@ class SearchBackend:
         self._locations: LRUCache[tuple[str, str], str] = LRUCache(_CACHED_LOCATIONS)
 
     async def load(self, state: State) -> PageData:
-        """Fetch what the page of a conversation shows; the first catalog where the address names none.
+        """Fetch what the page of a conversation shows; `first_catalog` where the address names none.
 
         Raises:
             NoCatalogError: nothing is published.
         """
         catalogs = list(await self.catalogs())
-        if not catalogs:
-            raise NoCatalogError
-        state = replace(state, catalog=state.catalog or catalogs[0])
+        state = replace(state, catalog=state.catalog or await self.first_catalog())
         context = await self.context(state.catalog)
         asked = state
         named, state = await self._present(state)
@@ -166,7 +176,7 @@ class SearchBackend:
                 first_query=await self._query_beside(state, -1, 1) if first else None,
             )
         benchmark = await self._asked_benchmark(state)
-        versus = state.versus if state.versus != (state.combiner or context.info.default_combiner) else ""
+        versus = state.versus if state.versus != (state.combiner or context.default_combiner) else ""
         combiners = [state.combiner, versus] if versus else [state.combiner]
         answers = await asyncio.gather(*(self.search(state, combiner) for combiner in combiners))
         reference = named.get(state.last.item) if not state.last.text else None
@@ -304,7 +314,7 @@ class SearchBackend:
             UploadGoneError: a turn's upload was deleted.
         """
         context = await self.context(state.catalog)
-        weighted = (combiner or context.info.default_combiner) in context.info.weighted_combiners
+        weighted = (combiner or context.default_combiner) in context.info.weighted_combiners
         turns = await asyncio.to_thread(to_turns, state, self._uploads.read, weighted=weighted)
         where = to_where(state.filters, context.version.schema)
         answer = await self._client.search(
@@ -363,6 +373,19 @@ class SearchBackend:
             catalogs = {catalog.name: catalog.published for catalog in listed if catalog.published}
             self._catalogs[""] = catalogs
         return catalogs
+
+    async def first_catalog(self) -> str:
+        """Return the catalog to begin with: that of the settings, else the newest that has items.
+
+        Raises:
+            NoCatalogError: nothing is published.
+        """
+        catalogs = await self.catalogs()
+        if not catalogs:
+            raise NoCatalogError
+        if self._first_catalog in catalogs:
+            return self._first_catalog
+        return max(catalogs, key=lambda name: (catalogs[name].item_count > 0, catalogs[name].created))
 
     async def context(self, catalog: str) -> CatalogContext:
         """Return a catalog's context.

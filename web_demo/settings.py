@@ -62,6 +62,11 @@ class DemoSettings(HttpSettings):
     )
     search_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
     search_timeout_seconds: float = Field(10.0, gt=0, description="Longest time of one call to it.")
+    catalog: str = Field(
+        "",
+        description="Catalog that the page begins with, where it is published. Default: the one whose "
+        "published version is the newest, of those that have items.",
+    )
     picture_roots: list[Path] | None = Field(
         None,
         description="Folders that images of items may be read from, as JSON, where they are fewer than those "

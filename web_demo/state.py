@@ -10,13 +10,15 @@ wanted. Addresses are relative, so that the page may be served below any path.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
+from functools import cached_property
+from urllib.parse import parse_qsl, urlencode
 
 MAX_TURNS = 16
 # What an address may hold: browsers, proxies and this page's own bound of a request's head take it.
 MAX_CHARACTERS = 8_000
+MAX_PARAMETERS = 600
 MAX_FILTERS = 32
 _TURN_KEY = re.compile(r"([iuxldw])(\d{1,2})")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
@@ -46,7 +48,7 @@ class TurnState:
         return self == TurnState(weight=self.weight)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """State of a conversation: everything that its address says."""
 
@@ -85,7 +87,7 @@ class State:
         """Address that leads back to this state, from every page that is not in a folder of its own."""
         return f"./?{self.query}" if self.query else "./"
 
-    @property
+    @cached_property  # every form of a page has it
     def query(self) -> str:
         """The query of that address."""
         return urlencode(self.pairs())
@@ -207,6 +209,34 @@ class State:
         return replace(self, turns=tuple(turn for turn in turns if not turn.is_empty))
 
 
+def read_query(query: str) -> Pairs:
+    """Return the parameters of an address, which are counted before any is read.
+
+    Raises:
+        BadStateError: a conversation has fewer.
+    """
+    _check_parameters(query.count("&") + 1)
+    return parse_qsl(query, keep_blank_values=True)
+
+
+def _check_parameters(count: int) -> None:
+    if count > MAX_PARAMETERS:
+        raise BadStateError(
+            f"an address holds at most {MAX_PARAMETERS} parameters of a conversation; begin a new one"
+        )
+
+
+def _check_size(pairs: Sequence[tuple[str, str]]) -> None:
+    """Refuse what is too much, before any of it is read."""
+    _check_parameters(len(pairs))
+    if sum(len(key) + len(value) + 2 for key, value in pairs) > MAX_CHARACTERS:
+        raise BadStateError(
+            f"an address holds at most {MAX_CHARACTERS} characters of a conversation; begin a new one"
+        )
+    if sum(key == "f" and value != "" for key, value in pairs) > MAX_FILTERS:
+        raise BadStateError(f"a page has at most {MAX_FILTERS} filters; take some away")
+
+
 def parse(pairs: Iterable[tuple[str, str]]) -> State:
     """Read query parameters; unknown ones are ignored.
 
@@ -220,13 +250,9 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
     single = {"c": "", "m": "", "v": "", "s": "", "h": ""}
     filters: list[tuple[str, str]] = []
     excluded: list[str] = []
-    characters = 0
+    pairs = list(pairs)
+    _check_size(pairs)
     for key, value in pairs:
-        characters += len(key) + len(value) + 2
-        if characters > MAX_CHARACTERS:
-            raise BadStateError(
-                f"an address holds at most {MAX_CHARACTERS} characters of a conversation; begin a new one"
-            )
         if not value or ("\x00" in value and key != "f"):
             continue
         if found := _TURN_KEY.fullmatch(key):
@@ -237,8 +263,6 @@ def parse(pairs: Iterable[tuple[str, str]]) -> State:
             excluded.append(value)
         elif key in single:
             single[key] = value.strip()
-    if len(filters) > MAX_FILTERS:
-        raise BadStateError(f"a page has at most {MAX_FILTERS} filters; take some away")
     complete = tuple(turn for number in sorted(turns) if not (turn := _turn(turns[number])).is_empty)
     if single["h"] and not _LANGUAGE.fullmatch(single["h"]):
         raise BadStateError(f"{single['h'][:20]!r} is not the name of a language")

@@ -228,7 +228,7 @@ def build_results(
     last = explanation.turns[-1] if explanation.turns else None
     composed = last is not None and last.kind in ("composed", "continued")
     return Results(
-        combiner=explanation.combiner or combiner or context.info.default_combiner,
+        combiner=explanation.combiner or combiner or context.default_combiner,
         answer=answer,
         cards=[
             replace(

@@ -17,7 +17,9 @@ from PIL import Image
 from cir.channel import digest, metadata, new_key
 from cir.client import Client
 from cir.combiner.v1 import combiner_pb2_grpc
+from cir.combiner.v1.combiner_pb2 import Combiner
 from cir.common.v1 import errors_pb2
+from cir.composers import ADAPTED_TO
 from cir.embedder.v1 import embedder_pb2_grpc
 from cir.errors import PermissionDenied, Unauthenticated, Unavailable
 from cir.limits import DEFAULT_COMBINER
@@ -308,7 +310,12 @@ async def tenants(tmp_path: Path) -> AsyncIterator[Tenants]:
     async with AsyncExitStack() as cleanup:
         embedder_server, embedder = await start(FakeEmbedder())
         cleanup.push_async_callback(embedder_server.stop, None)
-        combiner_server, combiner = await start(FakeCombiner())
+        combiners = FakeCombiner()
+        combiners.adapted = [
+            Combiner(name=f"combiner/{name}", model_fingerprint=FINGERPRINT, metadata={ADAPTED_TO: name})
+            for name in ("acme-hats", "zebra")
+        ]
+        combiner_server, combiner = await start(combiners)
         cleanup.push_async_callback(combiner_server.stop, None)
         settings = SearchSettings(
             port=0,
@@ -443,4 +450,8 @@ async def test_the_keys_own_catalogs_are_served(tenants: Tenants) -> None:
         assert len((await tenants.call("SearchService", "Search", request)).results) == 5
     info = await tenants.call("SearchService", "GetSearchInfo", search_pb2.GetSearchInfoRequest())
     assert info.dependencies["store"] == "ok"
+    assert dict(info.catalog_combiners) == {"acme-hats": "combiner/acme-hats"}
+    assert "combiner/acme-hats" in info.combiners
     assert "zebra" not in str(info)
+    whole = await tenants.call("SearchService", "GetSearchInfo", search_pb2.GetSearchInfoRequest(), ALL)
+    assert whole.catalog_combiners["zebra"] in whole.combiners

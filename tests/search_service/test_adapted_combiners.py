@@ -11,7 +11,8 @@ from cir.combiner.v1.combiner_pb2 import Combiner
 from cir.common.v1 import errors_pb2
 from cir.composers import ADAPTED_TO
 from cir.limits import DEFAULT_COMBINER
-from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
+from cir.models import SearchInfo
+from cir.search.v1.search_pb2 import GetSearchInfoRequest, Reference, SearchRequest, Turn
 from search_service.adapted_combiners import AdaptedCombiners
 from search_service.request import parse_search, query_digest
 from search_service.settings import SearchSettings
@@ -110,6 +111,16 @@ async def test_a_search_takes_it_unless_it_names_another(stack: Stack) -> None:
     assert answer.explanation.combiner == OWN == stack.combiner.calls[-1].combiner
     named = await stack.search.Search(request(combiner=DEFAULT_COMBINER))
     assert named.explanation.combiner == DEFAULT_COMBINER == stack.combiner.calls[-1].combiner
+
+
+@pytest.mark.service
+async def test_the_search_service_says_which_catalogs_have_one(stack: Stack) -> None:
+    assert not (await stack.search.GetSearchInfo(GetSearchInfoRequest())).catalog_combiners
+    stack.combiner.adapted = [adapted(), adapted("combiner/red", "red", "clip-other")]
+    info = await stack.search.GetSearchInfo(GetSearchInfoRequest())
+    assert dict(info.catalog_combiners) == {"shop": OWN}
+    read = SearchInfo.read(info)
+    assert [read.default_combiner_of(name) for name in ("shop", "red")] == [OWN, DEFAULT_COMBINER]
 
 
 @pytest.mark.service

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from cir_cli.local.readiness import free_ports
 from service_runtime.http_server import MAX_HEAD_BYTES, Busy
 from tests.web_demo.test_log_contents import status
+from web_demo.state import MAX_PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -97,6 +98,9 @@ def test_a_large_head_is_refused(tmp_path: Path) -> None:
     with page(tmp_path) as port, connect(port) as connection:
         connection.sendall(HEAD + b"X-Large: " + b"a" * (2 * MAX_HEAD_BYTES))
         assert ended(connection).startswith(b"HTTP/1.1 400")
+        # Nor are the parameters of an address read where a conversation has fewer.
+        many = httpx.get(f"http://127.0.0.1:{port}/?{'a&' * MAX_PARAMETERS}", timeout=30)
+        assert (many.status_code, many.text) == (400, f"an address has at most {MAX_PARAMETERS} parameters")
         assert status(f"http://127.0.0.1:{port}/healthz") == 200
 
 
@@ -127,14 +131,40 @@ async def test_one_client_has_few_requests_at_a_time_and_keeps_no_other_out() ->
 
     busy = Busy(slow, 16, PlainTextResponse("busy", 503), each=3)
     many = [asyncio.create_task(ask(busy, "10.0.0.1")) for _ in range(14)]
-    await asyncio.sleep(0)
+    await rounds(9)
     assert begun == ["10.0.0.1"] * 3
     assert await ask(busy, "10.0.0.1") == 503
     other = asyncio.create_task(ask(busy, "10.0.0.2"))
-    await asyncio.sleep(0)
+    await rounds(3)
     assert begun[3:] == ["10.0.0.2"]
     going.set()
     assert await asyncio.gather(*many, other) == [200] * 15
+
+
+async def rounds(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("many", [1, 40])
+async def test_requests_that_wait_for_nothing_begin_by_turns_of_clients(many: int) -> None:
+    begun: list[str] = []
+
+    async def quick(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["client"][0])
+        await PlainTextResponse("done")(scope, receive, send)
+
+    busy = Busy(quick, 128, PlainTextResponse("busy", 503))
+    requests = [asyncio.create_task(ask(busy, "10.0.0.1")) for _ in range(many)]
+    given_up = asyncio.create_task(ask(busy, "10.0.0.3"))
+    other = asyncio.create_task(ask(busy, "10.0.0.2"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await asyncio.gather(*requests, other) == [200] * (many + 1)
+    assert begun.index("10.0.0.2") <= 2
+    assert sorted(begun) == ["10.0.0.1"] * many + ["10.0.0.2"]
+    # The next one finds nobody before it.
+    assert await ask(busy, "10.0.0.3") == 200
 
 
 async def test_addresses_of_many_parameters_are_not_read_and_health_is_one_address() -> None:
@@ -144,9 +174,9 @@ async def test_addresses_of_many_parameters_are_not_read_and_health_is_one_addre
         reached.append(scope["path"])
         await PlainTextResponse("done")(scope, receive, send)
 
-    busy = Busy(answer, 0, PlainTextResponse("busy", 503), prefix="/try")
-    assert await ask(busy, query=b"a&" * 4_000) == 400
-    assert await ask(busy, query=b"a&" * 3_999) == 503
+    busy = Busy(answer, 0, PlainTextResponse("busy", 503), prefix="/try", parameters=40)
+    assert await ask(busy, query=b"a&" * 40) == 400
+    assert await ask(busy, query=b"a&" * 39) == 503
     # An item may be called so, too.
     assert await ask(busy, path="/v1/catalogs/shop/items/healthz") == 503
     assert [await ask(busy, path=path) for path in ("/healthz", "/try/healthz")] == [200, 200]

@@ -9,7 +9,8 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ class Search:
         self.nothing = False
         self.payloads: dict[str, dict[str, Any]] = {}
         self.model: ModelInfo | None = None
+        self.own: dict[str, str] = {}
+        self.others: dict[str, tuple[int, int]] = {}
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
@@ -84,10 +87,17 @@ class Search:
         self.catalog_calls += 1
         if not self.published:
             return [Catalog("empty", None)]
-        return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version)]
+        others = [
+            Catalog(
+                name, replace(version, created=version.created + timedelta(hours=hours), item_count=items)
+            )
+            for name, (hours, items) in self.others.items()
+        ]
+        return [Catalog("shop", version), Catalog("empty", None), Catalog("other", version), *others]
 
     async def info(self) -> SearchInfo:
-        return SearchInfo({}, self.model, ("image", "sum", "slerp"), "sum", {}, {}, "1", ("sum", "slerp"))
+        weighted = ("sum", "slerp")
+        return SearchInfo({}, self.model, ("image", *weighted), "sum", {}, {}, "1", weighted, self.own)
 
     async def facets(
         self, catalog: str, fields: list[str], *, limit: int = 0, where: Filter | None = None
@@ -179,7 +189,7 @@ def demo(settings: DemoSettings, search: Search, tmp_path: Path) -> TestClient:
         for name, text in (("i9", "longer"), ("gone", "in blue"), ("i9", "shorter"), ("i9", "far"))
     ]
     known = BenchmarkQueries([others[0], (reference, asked), *others[1:]])
-    backend = SearchBackend(search, uploads, known, page_size=3)  # type: ignore[arg-type]  # the methods that it uses
+    backend = SearchBackend(search, uploads, known, page_size=3, first_catalog=settings.catalog)  # type: ignore[arg-type]  # the methods that it uses
     images = WebImages(settings.fetching, max_bytes=10**6, at_once=settings.fetches)
     pages = Pages(settings, backend, uploads, thumbnails, images)
     return TestClient(pages.application(), follow_redirects=False)
@@ -291,6 +301,41 @@ def test_a_conversation_is_asked_turn_by_turn(client: TestClient, search: Search
     assert search.asked[-1]["page_token"] == "next"
     assert 'id="2r4"' in more
     assert "data-token" not in more
+
+
+@pytest.mark.parametrize(
+    ("set_", "others", "first"),
+    [
+        ("", {"added": (1, 5)}, "added"),
+        ("", {"added": (1, 5), "later": (2, 5), "before": (-1, 5)}, "later"),
+        # One that was created by a call and waits for its items is not the one to show.
+        ("", {"created": (1, 0)}, "shop"),
+        ("other", {"added": (1, 5)}, "other"),
+        ("not-there", {"added": (1, 5)}, "added"),
+    ],
+)
+def test_the_page_begins_with_the_catalog_that_is_set_or_else_with_the_newest(
+    search: Search, tmp_path: Path, set_: str, others: dict[str, tuple[int, int]], first: str
+) -> None:
+    search.others = others
+    with demo(DemoSettings(catalog=set_, data=tmp_path / "web"), search, tmp_path) as client:
+        assert f"<option selected>{first}</option>" in client.get("/").text
+        assert f"<dd>{first}, " in client.get("/about").text
+        assert "<option selected>shop</option>" in client.get("/?c=shop").text
+
+
+def test_the_catalogs_own_combiner_is_the_one_that_is_not_named(client: TestClient, search: Search) -> None:
+    search.own = {"other": "image"}
+    for catalog, weight in (("shop", 0.3), ("other", None)):
+        client.get(f"/?c={catalog}&x0=hat&w0=30")
+        assert search.asked[-1]["turns"][0].text_weight == weight
+        client.get(f"/?c={catalog}&x0=hat&w0=30&m=slerp")
+        assert search.asked[-1]["turns"][0].text_weight == 0.3
+    search.named = "image"
+    assert 'name="weight"' not in client.get("/?c=other&x0=hat").text
+    assert client.get("/?c=other&x0=hat&v=image").text.count('class="answer"') == 1
+    assert client.get("/?c=other&x0=hat&v=sum").text.count('class="answer"') == 2
+    assert "<dd>image</dd>" in client.get("/about?c=other").text
 
 
 def test_an_address_without_a_catalog_means_the_first_and_keeps_all_else(

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from html import escape
 from html.parser import HTMLParser
+from unittest.mock import patch
 from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import web_demo.state as conversation
 from web_demo.actions import act
-from web_demo.state import BadStateError, State, TurnState, parse
+from web_demo.state import (
+    MAX_CHARACTERS,
+    MAX_FILTERS,
+    MAX_PARAMETERS,
+    BadStateError,
+    Pairs,
+    State,
+    TurnState,
+    parse,
+    read_query,
+)
 
 IDS = st.text(min_size=1, max_size=12).filter(lambda text: "\x00" not in text and "\ud800" not in text)
 TEXTS = (
@@ -225,3 +238,49 @@ def test_what_would_make_a_page_of_megabytes_is_refused(pairs: list[tuple[str, s
     with pytest.raises(BadStateError, match=r"begin a new one|take some away"):
         parse(pairs)
     assert parse(pairs[:1] if len(pairs) > 1 else [("t1", "a" * 7000)]) is not None
+
+
+KEYS = st.sampled_from(["f", "e", "l0", "d3", "x0", "i1", "w2", "u0", "other", "c", "h"])
+SOME = st.lists(st.tuples(KEYS, st.text(max_size=9)), max_size=20)
+TOO_MUCH = st.one_of(
+    st.builds(
+        lambda pair, more: [pair] * (MAX_PARAMETERS + more), st.tuples(KEYS, NAMES), st.integers(1, 99)
+    ),
+    st.builds(lambda value, more: [("f", value)] * (MAX_FILTERS + more), NAMES, st.integers(1, 99)),
+    st.builds(lambda key, letter: [(key, letter * MAX_CHARACTERS)], KEYS, st.sampled_from("a%:é")),
+)
+
+
+@given(SOME, TOO_MUCH, SOME)
+def test_what_is_too_much_is_counted_before_any_of_it_is_read(
+    before: Pairs, much: Pairs, after: Pairs
+) -> None:
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(patch.object(conversation, name, side_effect=AssertionError(name)))
+            for name in ("read_filter", "read_number", "_turn", "_TURN_KEY", "State")
+        ]
+        with pytest.raises(BadStateError, match=r"begin a new one|take some away"):
+            parse([*before, *much, *after])
+        assert not any(reader.mock_calls for reader in readers)
+
+
+@given(st.integers(0, 3 * MAX_PARAMETERS), st.sampled_from(["a", "f=a:b", "l0=%41", ""]))
+def test_the_parameters_of_an_address_are_counted_before_any_is_read(count: int, one: str) -> None:
+    query = "&".join([one] * count)
+    with patch.object(conversation, "parse_qsl", wraps=parse_qsl) as reader:
+        try:
+            assert len(read_query(query)) <= count
+        except BadStateError:
+            assert count > MAX_PARAMETERS
+            assert not reader.mock_calls
+        else:
+            assert count <= MAX_PARAMETERS
+
+
+@pytest.mark.parametrize("query", ["a&" * MAX_PARAMETERS, "f=a:b&" * (MAX_FILTERS + 1)])
+def test_a_form_holds_one_conversation_of_a_size_that_an_address_has(query: str) -> None:
+    with pytest.raises(BadStateError):
+        act([("q", query), ("x", "red")])
+    with pytest.raises(BadStateError, match="one conversation"):
+        act([("q", "x0=red"), ("q", "x0=blue")])

@@ -156,6 +156,26 @@ class GetSearchInfoResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class CatalogCombinersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     LIMITS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     COMBINERS_FIELD_NUMBER: _builtins.int
@@ -164,6 +184,7 @@ class GetSearchInfoResponse(_message.Message):
     DEFAULT_COMBINER_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     WEIGHTED_COMBINERS_FIELD_NUMBER: _builtins.int
+    CATALOG_COMBINERS_FIELD_NUMBER: _builtins.int
     default_combiner: _builtins.str
     """Combiner that is used where a request names none."""
     version: _builtins.str
@@ -192,6 +213,12 @@ class GetSearchInfoResponse(_message.Message):
     def weighted_combiners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those of `combiners` that take a turn's `text_weight`."""
 
+    @_builtins.property
+    def catalog_combiners(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Combiners that answer searches of a catalog that name none, by catalog, in place of `default_combiner`: those
+        that `cir adapt` made for it and the embedder's model.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +230,11 @@ class GetSearchInfoResponse(_message.Message):
         default_combiner: _builtins.str = ...,
         version: _builtins.str = ...,
         weighted_combiners: _abc.Iterable[_builtins.str] | None = ...,
+        catalog_combiners: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combiners", b"combiners", "default_combiner", b"default_combiner", "dependencies", b"dependencies", "limits", b"limits", "model", b"model", "store", b"store", "version", b"version", "weighted_combiners", b"weighted_combiners"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_combiners", b"catalog_combiners", "combiners", b"combiners", "default_combiner", b"default_combiner", "dependencies", b"dependencies", "limits", b"limits", "model", b"model", "store", b"store", "version", b"version", "weighted_combiners", b"weighted_combiners"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -200,8 +200,11 @@ type GetSearchInfoResponse struct {
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// Those of `combiners` that take a turn's `text_weight`.
 	WeightedCombiners []string `protobuf:"bytes,8,rep,name=weighted_combiners,json=weightedCombiners,proto3" json:"weighted_combiners,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Combiners that answer searches of a catalog that name none, by catalog, in place of `default_combiner`: those
+	// that `cir adapt` made for it and the embedder's model.
+	CatalogCombiners map[string]string `protobuf:"bytes,9,rep,name=catalog_combiners,json=catalogCombiners,proto3" json:"catalog_combiners,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetSearchInfoResponse) Reset() {
@@ -286,6 +289,13 @@ func (x *GetSearchInfoResponse) GetVersion() string {
 func (x *GetSearchInfoResponse) GetWeightedCombiners() []string {
 	if x != nil {
 		return x.WeightedCombiners
+	}
+	return nil
+}
+
+func (x *GetSearchInfoResponse) GetCatalogCombiners() map[string]string {
+	if x != nil {
+		return x.CatalogCombiners
 	}
 	return nil
 }
@@ -1672,7 +1682,7 @@ var File_cir_search_v1_search_proto protoreflect.FileDescriptor
 const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\n" +
 	"\x1acir/search/v1/search.proto\x12\rcir.search.v1\x1a\x1acir/common/v1/errors.proto\x1a\x19cir/common/v1/model.proto\x1a\x1bcir/common/v1/vectors.proto\x1a\x1bcir/search/v1/catalog.proto\x1a\x1acir/search/v1/filter.proto\x1a\x1egoogle/protobuf/duration.proto\"\x16\n" +
-	"\x14GetSearchInfoRequest\"\xac\x04\n" +
+	"\x14GetSearchInfoRequest\"\xda\x05\n" +
 	"\x15GetSearchInfoResponse\x123\n" +
 	"\x06limits\x18\x01 \x01(\v2\x1b.cir.search.v1.SearchLimitsR\x06limits\x12.\n" +
 	"\x05model\x18\x02 \x01(\v2\x18.cir.common.v1.ModelInfoR\x05model\x12\x1c\n" +
@@ -1681,12 +1691,16 @@ const file_cir_search_v1_search_proto_rawDesc = "" +
 	"\x05store\x18\x05 \x03(\v2/.cir.search.v1.GetSearchInfoResponse.StoreEntryR\x05store\x12)\n" +
 	"\x10default_combiner\x18\x06 \x01(\tR\x0fdefaultCombiner\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12-\n" +
-	"\x12weighted_combiners\x18\b \x03(\tR\x11weightedCombiners\x1a?\n" +
+	"\x12weighted_combiners\x18\b \x03(\tR\x11weightedCombiners\x12g\n" +
+	"\x11catalog_combiners\x18\t \x03(\v2:.cir.search.v1.GetSearchInfoResponse.CatalogCombinersEntryR\x10catalogCombiners\x1a?\n" +
 	"\x11DependenciesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
 	"\n" +
 	"StoreEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aC\n" +
+	"\x15CatalogCombinersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x05\n" +
 	"\fSearchLimits\x12\x1b\n" +
@@ -1840,7 +1854,7 @@ func file_cir_search_v1_search_proto_rawDescGZIP() []byte {
 }
 
 var file_cir_search_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_cir_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_cir_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_cir_search_v1_search_proto_goTypes = []any{
 	(FeedbackMethod)(0),           // 0: cir.search.v1.FeedbackMethod
 	(TurnKind)(0),                 // 1: cir.search.v1.TurnKind
@@ -1862,55 +1876,57 @@ var file_cir_search_v1_search_proto_goTypes = []any{
 	(*SearchTimings)(nil),         // 17: cir.search.v1.SearchTimings
 	nil,                           // 18: cir.search.v1.GetSearchInfoResponse.DependenciesEntry
 	nil,                           // 19: cir.search.v1.GetSearchInfoResponse.StoreEntry
-	(*v1.ModelInfo)(nil),          // 20: cir.common.v1.ModelInfo
-	(*v1.VectorBatch)(nil),        // 21: cir.common.v1.VectorBatch
-	(*Filter)(nil),                // 22: cir.search.v1.Filter
-	(*v1.ItemError)(nil),          // 23: cir.common.v1.ItemError
-	(*Item)(nil),                  // 24: cir.search.v1.Item
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	nil,                           // 20: cir.search.v1.GetSearchInfoResponse.CatalogCombinersEntry
+	(*v1.ModelInfo)(nil),          // 21: cir.common.v1.ModelInfo
+	(*v1.VectorBatch)(nil),        // 22: cir.common.v1.VectorBatch
+	(*Filter)(nil),                // 23: cir.search.v1.Filter
+	(*v1.ItemError)(nil),          // 24: cir.common.v1.ItemError
+	(*Item)(nil),                  // 25: cir.search.v1.Item
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
 }
 var file_cir_search_v1_search_proto_depIdxs = []int32{
 	4,  // 0: cir.search.v1.GetSearchInfoResponse.limits:type_name -> cir.search.v1.SearchLimits
-	20, // 1: cir.search.v1.GetSearchInfoResponse.model:type_name -> cir.common.v1.ModelInfo
+	21, // 1: cir.search.v1.GetSearchInfoResponse.model:type_name -> cir.common.v1.ModelInfo
 	18, // 2: cir.search.v1.GetSearchInfoResponse.dependencies:type_name -> cir.search.v1.GetSearchInfoResponse.DependenciesEntry
 	19, // 3: cir.search.v1.GetSearchInfoResponse.store:type_name -> cir.search.v1.GetSearchInfoResponse.StoreEntry
-	21, // 4: cir.search.v1.Reference.features:type_name -> cir.common.v1.VectorBatch
-	5,  // 5: cir.search.v1.Turn.reference:type_name -> cir.search.v1.Reference
-	6,  // 6: cir.search.v1.SearchRequest.turns:type_name -> cir.search.v1.Turn
-	22, // 7: cir.search.v1.SearchRequest.filter:type_name -> cir.search.v1.Filter
-	0,  // 8: cir.search.v1.SearchRequest.feedback:type_name -> cir.search.v1.FeedbackMethod
-	12, // 9: cir.search.v1.SearchResponse.results:type_name -> cir.search.v1.SearchResult
-	14, // 10: cir.search.v1.SearchResponse.explanation:type_name -> cir.search.v1.SearchExplanation
-	17, // 11: cir.search.v1.SearchResponse.timings:type_name -> cir.search.v1.SearchTimings
-	21, // 12: cir.search.v1.SearchResponse.query_vector:type_name -> cir.common.v1.VectorBatch
-	7,  // 13: cir.search.v1.BatchSearchRequest.requests:type_name -> cir.search.v1.SearchRequest
-	11, // 14: cir.search.v1.BatchSearchResponse.outcomes:type_name -> cir.search.v1.BatchSearchOutcome
-	8,  // 15: cir.search.v1.BatchSearchOutcome.response:type_name -> cir.search.v1.SearchResponse
-	23, // 16: cir.search.v1.BatchSearchOutcome.error:type_name -> cir.common.v1.ItemError
-	24, // 17: cir.search.v1.SearchResult.item:type_name -> cir.search.v1.Item
-	13, // 18: cir.search.v1.SearchResult.explanation:type_name -> cir.search.v1.ResultExplanation
-	15, // 19: cir.search.v1.SearchExplanation.turns:type_name -> cir.search.v1.TurnExplanation
-	0,  // 20: cir.search.v1.SearchExplanation.feedback:type_name -> cir.search.v1.FeedbackMethod
-	24, // 21: cir.search.v1.SearchExplanation.reference:type_name -> cir.search.v1.Item
-	1,  // 22: cir.search.v1.TurnExplanation.kind:type_name -> cir.search.v1.TurnKind
-	16, // 23: cir.search.v1.TurnExplanation.contribution:type_name -> cir.search.v1.TurnContribution
-	25, // 24: cir.search.v1.SearchTimings.embed_texts:type_name -> google.protobuf.Duration
-	25, // 25: cir.search.v1.SearchTimings.embed_images:type_name -> google.protobuf.Duration
-	25, // 26: cir.search.v1.SearchTimings.lookup:type_name -> google.protobuf.Duration
-	25, // 27: cir.search.v1.SearchTimings.combine:type_name -> google.protobuf.Duration
-	25, // 28: cir.search.v1.SearchTimings.store:type_name -> google.protobuf.Duration
-	25, // 29: cir.search.v1.SearchTimings.total:type_name -> google.protobuf.Duration
-	2,  // 30: cir.search.v1.SearchService.GetSearchInfo:input_type -> cir.search.v1.GetSearchInfoRequest
-	7,  // 31: cir.search.v1.SearchService.Search:input_type -> cir.search.v1.SearchRequest
-	9,  // 32: cir.search.v1.SearchService.BatchSearch:input_type -> cir.search.v1.BatchSearchRequest
-	3,  // 33: cir.search.v1.SearchService.GetSearchInfo:output_type -> cir.search.v1.GetSearchInfoResponse
-	8,  // 34: cir.search.v1.SearchService.Search:output_type -> cir.search.v1.SearchResponse
-	10, // 35: cir.search.v1.SearchService.BatchSearch:output_type -> cir.search.v1.BatchSearchResponse
-	33, // [33:36] is the sub-list for method output_type
-	30, // [30:33] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	20, // 4: cir.search.v1.GetSearchInfoResponse.catalog_combiners:type_name -> cir.search.v1.GetSearchInfoResponse.CatalogCombinersEntry
+	22, // 5: cir.search.v1.Reference.features:type_name -> cir.common.v1.VectorBatch
+	5,  // 6: cir.search.v1.Turn.reference:type_name -> cir.search.v1.Reference
+	6,  // 7: cir.search.v1.SearchRequest.turns:type_name -> cir.search.v1.Turn
+	23, // 8: cir.search.v1.SearchRequest.filter:type_name -> cir.search.v1.Filter
+	0,  // 9: cir.search.v1.SearchRequest.feedback:type_name -> cir.search.v1.FeedbackMethod
+	12, // 10: cir.search.v1.SearchResponse.results:type_name -> cir.search.v1.SearchResult
+	14, // 11: cir.search.v1.SearchResponse.explanation:type_name -> cir.search.v1.SearchExplanation
+	17, // 12: cir.search.v1.SearchResponse.timings:type_name -> cir.search.v1.SearchTimings
+	22, // 13: cir.search.v1.SearchResponse.query_vector:type_name -> cir.common.v1.VectorBatch
+	7,  // 14: cir.search.v1.BatchSearchRequest.requests:type_name -> cir.search.v1.SearchRequest
+	11, // 15: cir.search.v1.BatchSearchResponse.outcomes:type_name -> cir.search.v1.BatchSearchOutcome
+	8,  // 16: cir.search.v1.BatchSearchOutcome.response:type_name -> cir.search.v1.SearchResponse
+	24, // 17: cir.search.v1.BatchSearchOutcome.error:type_name -> cir.common.v1.ItemError
+	25, // 18: cir.search.v1.SearchResult.item:type_name -> cir.search.v1.Item
+	13, // 19: cir.search.v1.SearchResult.explanation:type_name -> cir.search.v1.ResultExplanation
+	15, // 20: cir.search.v1.SearchExplanation.turns:type_name -> cir.search.v1.TurnExplanation
+	0,  // 21: cir.search.v1.SearchExplanation.feedback:type_name -> cir.search.v1.FeedbackMethod
+	25, // 22: cir.search.v1.SearchExplanation.reference:type_name -> cir.search.v1.Item
+	1,  // 23: cir.search.v1.TurnExplanation.kind:type_name -> cir.search.v1.TurnKind
+	16, // 24: cir.search.v1.TurnExplanation.contribution:type_name -> cir.search.v1.TurnContribution
+	26, // 25: cir.search.v1.SearchTimings.embed_texts:type_name -> google.protobuf.Duration
+	26, // 26: cir.search.v1.SearchTimings.embed_images:type_name -> google.protobuf.Duration
+	26, // 27: cir.search.v1.SearchTimings.lookup:type_name -> google.protobuf.Duration
+	26, // 28: cir.search.v1.SearchTimings.combine:type_name -> google.protobuf.Duration
+	26, // 29: cir.search.v1.SearchTimings.store:type_name -> google.protobuf.Duration
+	26, // 30: cir.search.v1.SearchTimings.total:type_name -> google.protobuf.Duration
+	2,  // 31: cir.search.v1.SearchService.GetSearchInfo:input_type -> cir.search.v1.GetSearchInfoRequest
+	7,  // 32: cir.search.v1.SearchService.Search:input_type -> cir.search.v1.SearchRequest
+	9,  // 33: cir.search.v1.SearchService.BatchSearch:input_type -> cir.search.v1.BatchSearchRequest
+	3,  // 34: cir.search.v1.SearchService.GetSearchInfo:output_type -> cir.search.v1.GetSearchInfoResponse
+	8,  // 35: cir.search.v1.SearchService.Search:output_type -> cir.search.v1.SearchResponse
+	10, // 36: cir.search.v1.SearchService.BatchSearch:output_type -> cir.search.v1.BatchSearchResponse
+	34, // [34:37] is the sub-list for method output_type
+	31, // [31:34] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_cir_search_v1_search_proto_init() }
@@ -1940,7 +1956,7 @@ func file_cir_search_v1_search_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cir_search_v1_search_proto_rawDesc), len(file_cir_search_v1_search_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
