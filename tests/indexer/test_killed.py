@@ -16,7 +16,7 @@ import pytest
 from indexer import FolderSource, IndexingOptions, index
 from tests.indexer.fake_embedder import FakeEmbedder, features_of, serve
 from tests.indexer.helpers import fill
-from tests.vector_store.engines import SHARED_ENGINES, engine_url
+from tests.vector_store.engines import REAL_ENGINES, engine_url
 from vector_store import VectorStore, open_store
 from vector_store.types import VersionState
 
@@ -62,7 +62,7 @@ async def check(store: VectorStore, folder: Path, ids: list[str]) -> None:
         np.testing.assert_allclose(item.features, features_of(path.read_bytes()), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("url", SHARED_ENGINES, indirect=True)
+@pytest.mark.parametrize("url", REAL_ENGINES, indirect=True)
 @pytest.mark.parametrize("calls", [1, 4])
 async def test_killed_runs_lose_nothing_and_encode_at_most_what_was_in_flight_again(
     tmp_path: Path, url: str, embedder: FakeEmbedder, address: str, calls: int

@@ -26,7 +26,7 @@ from tests.search_service.neighbours import (
     features_of,
     start,
 )
-from tests.vector_store.engines import SHARED_ENGINES, engine_url
+from tests.vector_store.engines import REAL_ENGINES, engine_url
 from vector_store import VectorStore, open_store
 from vector_store.types import PointBatch, VersionSpec
 
@@ -117,7 +117,7 @@ async def running_stack(folder: Path, *, name: str = "edge", api_keys: str = "")
         )
 
 
-@pytest.fixture(params=SHARED_ENGINES)
+@pytest.fixture(params=REAL_ENGINES)
 async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
     """The same for one test, on each engine."""
     async with running_stack(tmp_path, name=request.param) as running:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,18 @@ from hypothesis import strategies as st
 
 import cir
 from cir.common.v1 import errors_pb2 as errors
+from cir.retry import wait_before
 from cir.search.v1 import catalog_pb2 as pb
 from cir.search.v1 import catalog_pb2_grpc
 from cir.vectors import pack
 from search_service.import_progress import Batch, ImportProgress
+from search_service.store import write_conflict
 from service_runtime.errors import ServiceError
 from tests.refused import refused
 from tests.search_service.either_engine import Service, running_service
 from tests.search_service.neighbours import FINGERPRINT, UNREADABLE, features_of
 from tests.vector_store.engines import ENGINES, SHARED_ENGINES, engine_url
-from tests.vector_store.grpc_stand_in import StandIn
+from vector_store.qdrant import QdrantOptions
 from vector_store.types import VersionState
 
 pytestmark = pytest.mark.service
@@ -117,32 +120,6 @@ async def test_items_are_written_and_answered_in_order(service: Service) -> None
     assert answers[-1].last_item_id == "item-0021"
     assert not any(answer.errors for answer in answers)
     check(await stored(service), range(22))
-
-
-@pytest.mark.slow
-async def test_an_import_outlives_a_server_of_the_store_that_is_away(tmp_path: Path) -> None:
-    server = StandIn()
-    await server.start()
-    away: list[asyncio.Task[None]] = []
-
-    def go_away(progress: cir.Imported) -> None:
-        if progress.done >= 12 and not away:
-            away.append(asyncio.create_task(server.restart(away_s=1.5)))
-
-    items = [cir.ItemWrite(f"item-{n:04d}", content=b"picture %d" % n) for n in range(40)]
-    async with (
-        running_service(f"qdrant://127.0.0.1:{server.port}", tmp_path, store_timeout_s=0.5) as service,
-        cir.AsyncClient(service.address) as client,
-    ):
-        await start_version(service)
-        service.embedder.delay = 0.02
-        done = await client.import_items("shop", "v0002", items, batch_size=4, on_progress=go_away)
-        await away[0]
-        assert (done.done, done.written, done.rejected) == (40, 40, 0)
-        check(await stored(service), range(40))
-        # The store gave up while its server was away: what was not answered for was embedded again.
-        assert service.embedder.images > 40
-    await server.stop()
 
 
 async def test_bad_items_fail_alone_with_their_places(local: Service) -> None:
@@ -316,6 +293,12 @@ async def test_of_two_services_one_writes_a_version(tmp_path: Path, name: str) -
         # What the one began, the other goes on with.
         assert (await run(other, messages([image(n) for n in range(3)])))[-1].next_index == 3
         check(await stored(other), range(3))
+
+
+def test_clients_wait_for_longer_than_a_dead_service_keeps_a_version() -> None:
+    patience = signature(cir.Client.import_items).parameters["retry_seconds"].default
+    longest_wait = max(wait_before(100, asked=write_conflict("").retry_after or 0.0) for _ in range(100))
+    assert QdrantOptions().lease_s + 2 * longest_wait < patience
 
 
 async def test_an_abort_ends_the_import(service: Service) -> None:

@@ -19,7 +19,7 @@ from cir_cli.local.readiness import free_ports
 from tests.search_service.either_engine import running_service
 from tests.search_service.neighbours import FakeEmbedder, features_of, start
 from tests.search_service.test_import_items import check, image, start_version, stored
-from tests.vector_store.engines import SHARED_ENGINES, engine_url, running_server
+from tests.vector_store.engines import KILLABLE, REAL_ENGINES, engine_url, running_server
 from vector_store import open_store
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -38,7 +38,7 @@ async def embedded(embedder: FakeEmbedder, images: int) -> None:
         await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("name", SHARED_ENGINES)
+@pytest.mark.parametrize("name", REAL_ENGINES)
 async def test_killed_clients_lose_nothing(tmp_path: Path, name: str) -> None:
     chance, kills = random.Random(5), 0
     async with running_service(name, tmp_path) as service:
@@ -70,7 +70,7 @@ async def test_killed_clients_lose_nothing(tmp_path: Path, name: str) -> None:
     assert kills or KILLS == 0
 
 
-@pytest.mark.parametrize("name", SHARED_ENGINES)
+@pytest.mark.parametrize("name", REAL_ENGINES)
 async def test_killed_services_lose_nothing(tmp_path: Path, name: str) -> None:
     async with engine_url(name, tmp_path / "store") as url:
         await import_with_killed_services(tmp_path, url)
@@ -119,13 +119,16 @@ async def import_with_killed_services(tmp_path: Path, url: str) -> None:
         np.testing.assert_allclose(item.features, expected, rtol=1e-4, atol=1e-4)
 
 
-async def test_killed_servers_of_the_store_lose_nothing(tmp_path: Path) -> None:
-    items = [cir.ItemWrite(write.item.id, content=write.content) for write in map(image, range(ITEMS))]
+@pytest.mark.parametrize("name", KILLABLE)
+async def test_killed_servers_of_the_store_lose_nothing(tmp_path: Path, name: str) -> None:
+    # Enough that none of the kills comes too late.
+    count = (KILLS + 1) * IN_FLIGHT * 2
+    items = [cir.ItemWrite(write.item.id, content=write.content) for write in map(image, range(count))]
     chance = random.Random(7)
     answered: list[int] = []
     async with (
-        running_server(tmp_path / "qdrant") as server,
-        running_service(server.url, tmp_path, store_timeout_s=3) as service,
+        running_server(name, tmp_path / "qdrant") as server,
+        running_service(server.url, tmp_path, store_timeout_s=1 if name == "grpc" else 3) as service,
         cir.AsyncClient(service.address) as client,
     ):
         await start_version(service)
@@ -148,16 +151,15 @@ async def test_killed_servers_of_the_store_lose_nothing(tmp_path: Path) -> None:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             reached.cancel()
             await asyncio.sleep(chance.uniform(0, 0.1))
-            server.kill()
+            await server.kill()
             assert not importing.done()
             await check_refusals_without_a_store(client)
-            server.start()
-            await server.ready()
+            await server.start()
         done = await importing
-        assert (done.done, done.written, done.rejected) == (ITEMS, ITEMS, 0)
+        assert (done.done, done.written, done.rejected) == (count, count, 0)
         # What was answered for once stays done.
         assert answered == sorted(answered)
-        check(await stored(service), range(ITEMS))
+        check(await stored(service), range(count))
 
 
 async def check_refusals_without_a_store(client: cir.AsyncClient) -> None:

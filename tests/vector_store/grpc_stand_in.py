@@ -17,11 +17,15 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 
 class _Refuses:
-    """Turns the local mode's errors into status codes."""
+    """Turns the local mode's errors into status codes.
 
-    def __init__(self, client: AsyncQdrantClient, api_key: str) -> None:
+    What `applies_twice` answers a call again whose first answer was lost on its way.
+    """
+
+    def __init__(self, client: AsyncQdrantClient, api_key: str, applies_twice: bool) -> None:
         self.client = client
         self.api_key = api_key
+        self.applies_twice = applies_twice
 
     async def answer(
         self,
@@ -33,6 +37,8 @@ class _Refuses:
         try:
             if self.api_key and sent.get("api-key") != self.api_key:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "Invalid API key or JWT")
+            if self.applies_twice:
+                await call(self, request)
             return await call(self, request)
         except ValueError as error:
             missing = "not found" in str(error)
@@ -104,8 +110,8 @@ class Collections(_Refuses, api.CollectionsServicer):
 
 
 class Points(_Refuses, api.PointsServicer):
-    def __init__(self, client: AsyncQdrantClient, api_key: str) -> None:
-        super().__init__(client, api_key)
+    def __init__(self, client: AsyncQdrantClient, api_key: str, applies_twice: bool) -> None:
+        super().__init__(client, api_key, applies_twice)
         self.indexed: list[str] = []
 
     @_serve
@@ -198,10 +204,16 @@ def _done() -> Any:
 
 
 class StandIn:
-    """The running server: `port` for the store, `indexed` the paths of the payload indexes made so far."""
+    """The running server: `port` for the store, `indexed` the paths of the payload indexes made so far.
 
-    def __init__(self, api_key: str = "", *, tls: grpc.ServerCredentials | None = None) -> None:
+    One that `applies_twice` does with every call what a caller does that tries again.
+    """
+
+    def __init__(
+        self, api_key: str = "", *, tls: grpc.ServerCredentials | None = None, applies_twice: bool = False
+    ) -> None:
         self._tls = tls
+        self._applies_twice = applies_twice
         self._api_key = api_key
         self._client = AsyncQdrantClient(location=":memory:")
         self.created: list[Any] = []
@@ -210,9 +222,10 @@ class StandIn:
     def _serve(self) -> None:
         api_key = self._api_key
         self._server = grpc.aio.server()
-        points = Points(self._client, api_key)
-        api.add_QdrantServicer_to_server(Root(self._client, api_key), self._server)  # type: ignore[no-untyped-call]
-        collections = Collections(self._client, api_key)
+        points = Points(self._client, api_key, self._applies_twice)
+        root = Root(self._client, api_key, self._applies_twice)
+        api.add_QdrantServicer_to_server(root, self._server)  # type: ignore[no-untyped-call]
+        collections = Collections(self._client, api_key, self._applies_twice)
         collections.created = self.created
         api.add_CollectionsServicer_to_server(collections, self._server)  # type: ignore[no-untyped-call]
         api.add_PointsServicer_to_server(points, self._server)  # type: ignore[no-untyped-call]
@@ -227,9 +240,17 @@ class StandIn:
         await self._server.start()
 
     async def restart(self, away_s: float) -> None:
-        """Go away for some seconds and come back at the same port with the same data."""
-        await self._server.stop(None)
+        """Go away for some seconds and come back."""
+        await self.go_away()
         await asyncio.sleep(away_s)
+        await self.come_back()
+
+    async def go_away(self) -> None:
+        """Break every connection; what was applied stays, whether it was answered for or not."""
+        await self._server.stop(None)
+
+    async def come_back(self) -> None:
+        """Serve again, at the same port and with the same data."""
         self._serve()
         await self.start(self.port)
 
