@@ -21,8 +21,8 @@ class QdrantOptions(EngineOptions):
     `placement` holds for versions whose own says nothing else; what is 0 in both is the server's choice.
     `index_timeout_s` is the longest time that finishing a version waits for its index, `publish_timeout_s`
     the longest that publishing waits for a version to be green. A writer that has not renewed its lease for
-    `lease_s` is taken for dead; clients go on with an import for longer than that. `poll_s` is the time between
-    looks at a collection.
+    `lease_s` is taken for dead; clients go on with an import for longer than that. `poll_s` is the time
+    between looks at a collection.
     """
 
     placement: Placement = NO_PLACEMENT
