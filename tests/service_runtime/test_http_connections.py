@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from service_runtime.http_connections import ConnectionPlaces, bounded_protocol
 
-HOSTS = "abc"
+HOSTS = "aaaabcdefgh"
 ACTS = st.tuples(
     st.sampled_from(("enter", "enter", "busy", "busy", "idle", "leave")),
     st.sampled_from(HOSTS),
@@ -25,7 +25,7 @@ ACTS = st.tuples(
 )
 
 
-@given(most=st.integers(1, 40), acts=st.lists(ACTS, max_size=120))
+@given(most=st.sampled_from((1, 2, 8, 9, 16, 24)), acts=st.lists(ACTS, min_size=80, max_size=120))
 def test_the_longest_idle_of_the_host_with_most_gives_way_and_nothing_that_is_busy(
     most: int, acts: list[tuple[str, str, int]]
 ) -> None:
@@ -86,6 +86,17 @@ def test_a_host_that_opens_connections_without_end_keeps_nobody_out_and_ends_its
     for number, host in enumerate("vwxyz", start=10):
         assert places.enter(host, -number)
     assert not [one for one in gave_way if one < 0]
+
+
+def test_a_host_with_few_connections_gets_further_ones_of_hosts_with_fewer() -> None:
+    gave_way: list[int] = []
+    places: ConnectionPlaces[int] = ConnectionPlaces(64, gave_way.append)
+    for number in range(61):
+        assert places.enter(f"once {number}", number)
+    for number in range(61, 68):
+        assert places.enter("browser", number)
+        places.set_busy(number)
+    assert gave_way == [0, 1, 2, 3]
 
 
 class Transport(asyncio.Transport):
