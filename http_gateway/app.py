@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -32,7 +35,7 @@ from http_gateway.errors import RefusedError, refusal, refusal_of, status_of
 from http_gateway.rules import BadPathError, Route, routes
 from http_gateway.settings import GatewaySettings
 from service_runtime.errors import ServiceError
-from service_runtime.fair_room import FairRoom
+from service_runtime.fair_room import FairRoom, Shares
 from service_runtime.http_server import HEALTH, Busy, client_name
 from service_runtime.logging import REQUEST_ID
 
@@ -57,6 +60,7 @@ class Gateway:
         self._search = search
         self._embedder = embedder
         self._turns = FairRoom(1)
+        self._calls = Shares(settings.calls_of_a_client)
 
     def application(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -124,7 +128,7 @@ class Gateway:
         message = await self._off_loop(
             request, len(body.content), lambda: _to_request(route, fields, request, body)
         )
-        answer = await self._ask(self._search, route.path, message, request)
+        answer = await self._ask(route.path, message, request)
         response = GetMessageClass(route.response)()
         try:
             response.ParseFromString(answer)
@@ -146,12 +150,11 @@ class Gateway:
             timeout = grpc_web.read_timeout(request.headers.get("grpc-timeout", ""))
         except BadJsonError as error:
             return grpc_web.refuse(status_of(ServiceError(errors_pb2.FIELD_INVALID, str(error))), kind)
-        method: Callable[..., Awaitable[bytes]] = self._search.unary_unary(path)
         most = self._settings.timeout_seconds
-        work = method(message, metadata=self._metadata(request), timeout=min(timeout or most, most))
+        call = partial(self._call, path, message, self._metadata(request))
         try:
-            return grpc_web.answer(await _while_there(request, work), kind)
-        except grpc.aio.AioRpcError as error:
+            return grpc_web.answer(await self._in_turn(request, min(timeout or most, most), call), kind)
+        except (grpc.aio.AioRpcError, ServiceError) as error:
             return grpc_web.refuse(status_of(error), kind)
 
     async def embeddings(self, request: Request) -> Response:
@@ -165,27 +168,55 @@ class Gateway:
         except BadJsonError as error:
             return refusal(_INVALID, str(error)[:800], field=error.field[:200])
         # The embedder may know no keys: whoever may not search may not embed.
-        await self._ask(self._search, _KEY_CHECK, catalog_pb2.ListCatalogsRequest(page_size=1), request)
-        work = embeddings.answer(asked, self._embedder, self._metadata(request), self._timeout(request))
+        await self._ask(_KEY_CHECK, catalog_pb2.ListCatalogsRequest(page_size=1), request)
+        embed = partial(embeddings.answer, asked, self._embedder, self._metadata(request))
         try:
-            return await _while_there(request, work)
-        except grpc.aio.AioRpcError as error:
+            return await self._in_turn(request, self._timeout(request), embed)
+        except (grpc.aio.AioRpcError, ServiceError) as error:
             return refusal_of(status_of(error))
 
-    async def _ask(self, channel: grpc.aio.Channel, path: str, message: Message, request: Request) -> bytes:
-        """Return the bytes of an answer.
+    async def _ask(self, path: str, message: Message, request: Request) -> bytes:
+        """Return the bytes of an answer of the search service.
 
         Raises:
             RefusedError: the service refused the call, or cannot be reached.
         """
-        method: Callable[..., Awaitable[bytes]] = channel.unary_unary(path)
-        work = method(
-            message.SerializeToString(), metadata=self._metadata(request), timeout=self._timeout(request)
-        )
+        call = partial(self._call, path, message.SerializeToString(), self._metadata(request))
         try:
-            return await _while_there(request, work)
-        except grpc.aio.AioRpcError as error:
+            return await self._in_turn(request, self._timeout(request), call)
+        except (grpc.aio.AioRpcError, ServiceError) as error:
             raise RefusedError(refusal_of(status_of(error))) from error
+
+    async def _call(self, path: str, message: bytes, metadata: Metadata, timeout: float) -> bytes:
+        method: Callable[..., Awaitable[bytes]] = self._search.unary_unary(path)
+        return await method(message, metadata=metadata, timeout=timeout)
+
+    async def _in_turn(self, request: Request, timeout: float, call: Callable[[float], Awaitable[T]]) -> T:
+        """Return what `call` comes to in what is left of `timeout` seconds when it is its turn.
+
+        Few calls of one client are with a service at a time, where all of them wait in one row with those of
+        other clients. Its keys take turns: they may be of many back ends behind one address, and a key that
+        was made up gets its client alone another turn.
+
+        Raises:
+            ServiceError: it was not its turn in time.
+            RefusedError: the client has gone.
+        """
+        return await _while_there(request, self._wait_and_call(request, timeout, call))
+
+    async def _wait_and_call(
+        self, request: Request, timeout: float, call: Callable[[float], Awaitable[T]]
+    ) -> T:
+        ends = time.monotonic() + timeout
+        client, key = client_name(request.scope), _key_of(request)
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(timeout):
+                    await stack.enter_async_context(self._calls.hold(client, on_behalf_of=key))
+            except TimeoutError as error:
+                waited = "earlier requests of this client took all of the time given"
+                raise ServiceError(errors_pb2.DEADLINE, waited) from error
+            return await call(ends - time.monotonic())
 
     async def _off_loop(self, request: Request, size: int, work: Callable[[], T]) -> T:
         """Do work beside the event loop where `size` bytes are much of it.
@@ -203,8 +234,7 @@ class Gateway:
         Raises:
             RefusedError: a key that cannot be sent.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        key = request.headers.get(HEADER, "") or (token.strip() if scheme.lower() == "bearer" else "")
+        key = _key_of(request)
         if not (key.isascii() and key.isprintable()):
             raise RefusedError(
                 refusal(grpc.StatusCode.UNAUTHENTICATED, "a key has printable ASCII characters only")
@@ -225,6 +255,11 @@ class Gateway:
         if not seconds > 0:
             raise RefusedError(refusal(_INVALID, "X-Timeout-Seconds is no number of seconds above 0"))
         return min(seconds, self._settings.timeout_seconds)
+
+
+def _key_of(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return request.headers.get(HEADER, "") or (token.strip() if scheme.lower() == "bearer" else "")
 
 
 def _raw_path(request: Request) -> str:

@@ -133,8 +133,8 @@ class Places:
 class Shares:
     """Room for `each` works of every caller at a time; what is beyond waits, oldest first.
 
-    A caller waits for its own work alone, so that one whose works take long keeps nobody else waiting. For
-    one event loop.
+    A caller waits for its own work alone, so that one whose works take long keeps nobody else waiting. Works
+    that a caller does for others take turns by what it says of them. For one event loop.
     """
 
     def __init__(self, each: int) -> None:
@@ -146,11 +146,11 @@ class Shares:
         return len(self._rooms)
 
     @asynccontextmanager
-    async def hold(self, caller: str) -> AsyncIterator[None]:
+    async def hold(self, caller: str, *, on_behalf_of: str = "") -> AsyncIterator[None]:
         """Hold a place for the block, waiting for it first."""
         room = self._rooms.setdefault(caller, FairRoom(self._each))
         try:
-            async with room.hold(caller):
+            async with room.hold(on_behalf_of):
                 yield
         finally:
             if room.free == self._each and not room.waiting:

@@ -136,6 +136,39 @@ async def test_what_a_service_has_too_much_of_is_429_with_a_time(stack: Stack) -
     assert answer.json()["details"][0]["reason"] == "OVERLOADED"
 
 
+async def test_one_client_has_few_calls_with_the_services_and_keeps_no_other_waiting(stack: Stack) -> None:
+    stack.embedder.gate = asyncio.Event()
+    async with AsyncExitStack() as cleanup:
+        web = await gateway(cleanup, stack.address, calls_of_a_client=2)
+        application: Any = web._transport.app  # type: ignore[attr-defined]  # of clients at several addresses
+        many, other = [
+            await cleanup.enter_async_context(
+                httpx.AsyncClient(
+                    transport=httpx.ASGITransport(application, client=(address, 4242)), base_url="http://x"
+                )
+            )
+            for address in ("10.0.0.1", "10.0.0.2")
+        ]
+
+        async def ask(client: httpx.AsyncClient, text: str, **headers: str) -> int:
+            body = {"turns": [{"text": text}]}
+            return (await client.post(SEARCH, json=body, headers=headers, timeout=30)).status_code
+
+        asking = [asyncio.create_task(ask(many, f"dress {number}")) for number in range(6)]
+        for _ in range(2):
+            await stack.embedder.arrivals.get()
+        late = await many.post(SEARCH, json=TEXT, headers={"x-timeout-seconds": "0.05"}, timeout=30)
+        assert (late.status_code, late.json()["details"][0]["reason"]) == (504, "DEADLINE")
+        kind = {"content-type": "application/grpc-web+proto", "grpc-timeout": "50m"}
+        late = await many.post("/cir.search.v1.SearchService/Search", content=bytes(5), headers=kind)
+        assert b"grpc-status: 4" in late.content
+        asking.append(asyncio.create_task(ask(other, "coat")))
+        await asyncio.wait_for(stack.embedder.arrivals.get(), 10)
+        assert stack.embedder.arrivals.empty()
+        stack.embedder.gate.set()
+        assert await asyncio.gather(*asking) == [200] * 7
+
+
 async def test_a_call_ends_with_the_client_that_asked(stack: Stack, web: httpx.AsyncClient) -> None:
     stack.embedder.gate = asyncio.Event()
     application: Any = web._transport.app  # type: ignore[attr-defined]  # httpx itself never goes away

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +93,81 @@ async def test_each_caller_has_its_own_share_and_waits_for_itself_alone() -> Non
     await asyncio.gather(*tasks, return_exceptions=True)
     assert sorted(running) == ["a", "a", "a", "b"]
     assert len(shares) == 0
+
+
+@given(
+    works=st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 3)), min_size=8, max_size=25
+    ),
+    given_up=st.just(frozenset[int]()) | st.frozensets(st.integers(0, 24)),
+)
+def test_a_caller_waits_for_its_own_share_alone_and_those_it_works_for_take_turns(
+    works: list[tuple[str, str, int]], given_up: frozenset[int]
+) -> None:
+    async def run() -> None:
+        shares = Shares(2)
+        running: Counter[str] = Counter()
+        waiting: dict[int, str] = {}
+        begun: dict[str, list[str]] = {"a": [], "b": []}
+
+        async def work(number: int, caller: str, behalf: str, steps: int) -> None:
+            waiting[number] = caller
+            try:
+                async with shares.hold(caller, on_behalf_of=behalf):
+                    del waiting[number]
+                    running[caller] += 1
+                    begun[caller].append(behalf)
+                    try:
+                        for _ in range(steps):
+                            assert running[caller] <= 2
+                            await asyncio.sleep(0)
+                    finally:
+                        running[caller] -= 1
+            finally:
+                waiting.pop(number, None)
+
+        tasks = [
+            asyncio.create_task(work(number, caller, behalf, steps))
+            for number, (caller, behalf, steps) in enumerate(works)
+        ]
+        await asyncio.sleep(0)
+        for number, task in enumerate(tasks):
+            if number in given_up:
+                task.cancel()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
+        assert len(shares) == 0
+        if given_up:
+            return
+        for caller, order in begun.items():
+            # The first two find room; then each goes once before any goes twice.
+            left = Counter(behalf for one, behalf, _ in works if one == caller) - Counter(order[:2])
+            row = order[2:]
+            while row:
+                turn, row = row[: len(left)], row[len(left) :]
+                assert set(turn) == set(left)
+                left -= Counter(turn)
+
+    asyncio.run(run())
+
+
+@given(works=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=30))
+def test_nobody_waits_while_there_is_room_in_its_own_share(works: list[tuple[str, str]]) -> None:
+    async def run() -> None:
+        shares, begun = Shares(3), Counter[str]()
+
+        async def work(caller: str, behalf: str) -> None:
+            async with shares.hold(caller, on_behalf_of=behalf):
+                begun[caller] += 1
+                await asyncio.Event().wait()
+
+        tasks = [asyncio.create_task(work(*one)) for one in works]
+        await asyncio.sleep(0)
+        assert begun == {
+            caller: min(3, count) for caller, count in Counter(caller for caller, _ in works).items()
+        }
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
