@@ -165,9 +165,9 @@ def _long_addresses(_: str) -> list[bytes]:
     return [_head("GET", "/?" + "f=a:b&" * 3_900) * 10] * 30
 
 
-def _addresses(parameter: bytes) -> Callable[[str], list[bytes]]:
-    """Addresses of about as many parameters as a conversation has."""
-    one = _head("GET", "/?c=shop&x0=red&" + (parameter * 590).decode())
+def _addresses(parameters: str) -> Callable[[str], list[bytes]]:
+    """Addresses of about as many parameters as a conversation may have."""
+    one = _head("GET", f"/?c=shop&x0=red&{parameters}")
     return lambda _: [one * (_MOST // 30 // len(one))] * 30
 
 
@@ -280,8 +280,13 @@ _PAGE: tuple[HttpAttack, ...] = (
     HttpAttack("1,000 pages that nobody reads", "page", _pages(10, 100), read=False, hold=6.0),
     HttpAttack("300 addresses of 3,900 filters", "page", _long_addresses, hold=6.0),
     HttpAttack("300 addresses of 2,000 liked items", "page", _judged, hold=6.0),
-    HttpAttack("2,600 addresses of 590 filters", "page", _addresses(b"f=a:b&"), hold=6.0),
-    HttpAttack("2,600 addresses of 590 hidden items", "page", _addresses(b"e=abc&"), hold=6.0),
+    HttpAttack("2,600 addresses of 590 filters", "page", _addresses("f=a:b&" * 590), hold=6.0),
+    HttpAttack(
+        "2,600 pages of 300 hidden items",
+        "page",
+        _addresses("&".join(f"e=item-{n}" for n in range(300))),
+        hold=6.0,
+    ),
     HttpAttack(
         "30,000 addresses that are wrong", "page", lambda _: [_head("GET", "/?w0=900") * 100] * 300, hold=6.0
     ),
