@@ -17,7 +17,7 @@ _VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 class AccessLog:
     """An ASGI application around another, which finds the request's id in `scope["state"]`.
 
-    There it says as `call` which call of the contract the request means.
+    There the other says as `call` which call of the contract the request means.
     """
 
     def __init__(self, application: ASGIApp) -> None:
@@ -30,7 +30,7 @@ class AccessLog:
         started, status = time.perf_counter(), 0
         request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID, ""))
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id
+        state.update(request_id=request_id, call="")
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -50,7 +50,7 @@ class AccessLog:
                     "request",
                     request_id=request_id,
                     verb=scope["method"] if scope["method"] in _VERBS else "",
-                    call=state.get("call", ""),
+                    call=state["call"],
                     status=status,
                     elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
                 )

@@ -103,14 +103,17 @@ class Gateway:
 
     async def health(self, request: Request) -> Response:
         """Answer that this process lives, also while the services are away."""
+        request.state.call = "health"
         return JSONResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
         """Serve the description of every route."""
+        request.state.call = "openapi"
         return Response(reference.openapi_text(), media_type="application/json")
 
     async def docs(self, request: Request) -> Response:
         """Serve the same as a page, which needs nothing from elsewhere."""
+        request.state.call = "docs"
         return HTMLResponse(
             reference.page(),
             headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},

@@ -130,18 +130,24 @@ class _Pieces:
         connection.take(piece, last=not self.has(connection))
 
 
-def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
+def bounded_protocol(
+    most: int, seconds: float, closed: Callable[[str], None] = lambda _: None
+) -> type[asyncio.Protocol]:
     """Return the class of connections that uvicorn opens.
 
     A connection over `most` is closed at once, unless an idle one gives way (`ConnectionPlaces`). One is idle
     while nothing of a request or of an answer is under way, and is closed after uvicorn's
     `timeout_keep_alive`. After one to two times `seconds` one is closed too that has not sent the rest of a
     request's head, has taken nothing of an answer, or goes on with a body that has been answered; uvicorn
-    itself would wait for ever.
+    itself would wait for ever. `closed` hears "refused" or "gave_way" of each that finds or keeps no place.
     """
 
+    def give_way(idle: Bounded) -> None:
+        closed("gave_way")
+        idle.timeout_keep_alive_handler()
+
     pieces = _Pieces()
-    places: ConnectionPlaces[Any] = ConnectionPlaces(most, lambda idle: idle.timeout_keep_alive_handler())
+    places = ConnectionPlaces(most, give_way)
 
     class Bounded(H11Protocol):
         _waiting: object = None
@@ -150,6 +156,7 @@ def bounded_protocol(most: int, seconds: float) -> type[asyncio.Protocol]:
         def connection_made(self, transport: Any) -> None:
             client = get_remote_addr(transport)
             if not places.enter(host_name(client[0]) if client else "", self):
+                closed("refused")
                 transport.abort()
                 return
             super().connection_made(transport)

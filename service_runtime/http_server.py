@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from socket import socket
 from types import FrameType
 from typing import TypeVar
@@ -19,8 +19,10 @@ from cir.address import Address
 from service_runtime.errors import StartupError
 from service_runtime.fair_room import Places, Rounds, Shares
 from service_runtime.http_connections import bounded_protocol
+from service_runtime.http_metrics import HttpMetrics, Measured
 from service_runtime.listen import bound_listener, open_sockets, remove_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
+from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.rate_limit import host_name
 from service_runtime.settings import HttpSettings
 
@@ -167,6 +169,8 @@ async def _run(
         sockets = open_sockets(listener)
         bound = bound_listener(listener, sockets)
         address = bound.url if isinstance(bound, Address) else str(bound)
+        if settings.metrics_port:
+            facts = {**facts, "metrics": f"{settings.metrics_address.url}/metrics"}
         get_logger().info("serving", service=settings.program, address=address, **facts)
         try:
             return 0 if await serve_http(application, sockets, settings) else 1
@@ -175,12 +179,18 @@ async def _run(
 
 
 async def serve_http(application: ASGIApp, sockets: list[socket], settings: HttpSettings) -> bool:
-    """Serve on `sockets` until SIGINT or SIGTERM; return False where it could not start."""
-    draining = Draining(application)
+    """Serve on `sockets` until SIGINT or SIGTERM; return False where it could not start.
+
+    Raises:
+        StartupError: the port of the metrics cannot be bound.
+    """
+    draining, metrics = Draining(application), HttpMetrics(settings)
     server = _Server(
         uvicorn.Config(
-            draining,
-            http=bounded_protocol(settings.max_connections, settings.request_head_seconds),
+            Measured(draining, metrics),
+            http=bounded_protocol(
+                settings.max_connections, settings.request_head_seconds, metrics.record_closed
+            ),
             ws="none",
             lifespan="off",
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
@@ -195,5 +205,10 @@ async def serve_http(application: ASGIApp, sockets: list[socket], settings: Http
         draining,
         settings.shutdown_linger_seconds,
     )
-    await server.serve(sockets)
+    metrics.connections.set_function(lambda: len(server.server_state.connections))
+    with ExitStack() as stack:
+        if settings.metrics_port:
+            registry = create_registry(settings.program, metrics.collectors())
+            stack.enter_context(serve_metrics(registry, settings.metrics_address))
+        await server.serve(sockets)
     return server.started

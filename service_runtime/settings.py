@@ -58,6 +58,9 @@ class ProgramSettings(BaseSettings):
         "info", description="Least severe level that is logged."
     )
     log_format: Literal["json", "console"] = Field("json", description="JSON lines, or readable text.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the Prometheus metrics, on the same host; 0 serves none."
+    )
     shutdown_grace_seconds: float = Field(
         30.0, ge=0, description="Seconds that running calls and requests get to finish after SIGTERM."
     )
@@ -146,6 +149,13 @@ class ProgramSettings(BaseSettings):
     def address(self) -> str:
         """The place to listen at, as "host:port" or "unix:/path"."""
         return str(self.listener)
+
+    @property
+    def metrics_address(self) -> Address:
+        """The place of the metrics: on the host of the service, or with a Unix socket on loopback."""
+        listener = self.listener
+        host = listener.host if isinstance(listener, Address) else Host("127.0.0.1")
+        return Address(host, self.metrics_port)
 
 
 class HttpSettings(ProgramSettings):
@@ -269,9 +279,6 @@ class ServiceSettings(ProgramSettings):
         description="Calls of health and reflection, which need no key, under way on one connection.",
     )
 
-    metrics_port: int = Field(
-        0, ge=0, le=65535, description="Port of the Prometheus metrics, on the same host; 0 serves none."
-    )
     watchdog_seconds: float = Field(
         120.0,
         ge=0,
@@ -287,13 +294,6 @@ class ServiceSettings(ProgramSettings):
     tracing_sample_ratio: float = Field(
         1.0, ge=0, le=1, description="Share of calls that are traced where their caller has not decided."
     )
-
-    @property
-    def metrics_address(self) -> Address:
-        """The place of the metrics: on the host of the service, or with a Unix socket on loopback."""
-        listener = self.listener
-        host = listener.host if isinstance(listener, Address) else Host("127.0.0.1")
-        return Address(host, self.metrics_port)
 
 
 def startup_warnings(settings: ServiceSettings) -> list[str]:

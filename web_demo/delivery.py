@@ -83,7 +83,8 @@ class PathPrefix:
         """Answer one request. Addresses in pages are relative, so nothing else knows of the prefix."""
         path = scope.get("path", "")
         if scope["type"] == "http" and self._prefix and path.startswith(f"{self._prefix}/"):
-            scope = dict(scope) | {"path": path.removeprefix(self._prefix), "raw_path": None}
+            # In place: metrics ask it afterwards which function answered.
+            scope.update(path=path.removeprefix(self._prefix), raw_path=None)
         await self._application(scope, receive, send)
 
 
