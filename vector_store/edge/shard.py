@@ -156,8 +156,11 @@ class OpenShard:
         self._change(points.ids, [edge.UpdateOperation.upsert_points(batch)])
 
     def set_payloads(self, documents: Mapping[str, dict[str, Any]]) -> None:
+        # By filter: an id that was deleted meanwhile would be an error, which keeps back those behind it.
         operations = [
-            edge.UpdateOperation.set_payload([engine_id], document)
+            edge.UpdateOperation.set_payload_by_filter(
+                edge.Filter(must=[edge.HasIdCondition({engine_id})]), document
+            )
             for engine_id, document in documents.items()
         ]
         self._change(documents, operations)

@@ -124,8 +124,14 @@ class QdrantPoints(PointsBackend):
                 )
 
     async def set_payloads(self, documents: Mapping[str, dict[str, Any]]) -> None:
+        # By filter: an id that was deleted meanwhile would be an error, which keeps back those behind it.
         operations = [
-            models.SetPayloadOperation(set_payload=models.SetPayload(payload=document, points=[engine_id]))
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(
+                    payload=document,
+                    filter=models.Filter(must=[models.HasIdCondition(has_id=[engine_id])]),
+                )
+            )
             for engine_id, document in documents.items()
         ]
         sizes = [payload_bytes(document) for document in documents.values()]

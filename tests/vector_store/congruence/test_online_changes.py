@@ -39,6 +39,24 @@ async def test_upserts_and_deletes_are_visible_at_once(store: VectorStore, catal
         assert pinned.info.points == 11
 
 
+async def test_items_that_are_deleted_meanwhile_keep_no_others_from_being_changed(
+    store: VectorStore, catalog: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await build(store, catalog, batch(numbered(4), features(4)), spec())
+    async with store.open_version(catalog) as pinned, store.open_version(catalog) as other:
+
+        async def delete_first() -> None:
+            await other.delete(["i000", "i002"])
+
+        monkeypatch.setattr(pinned, "_changing", delete_first)
+        await pinned.set_payloads(PayloadBatch(numbered(4), [{"colour": "red"}] * 4))
+        found = await pinned.retrieve(numbered(4))
+        assert {item.id: item.payload for item in found.values()} == {
+            "i001": {"colour": "red"},
+            "i003": {"colour": "red"},
+        }
+
+
 async def test_items_without_an_index_are_counted(store: VectorStore, catalog: str) -> None:
     await build(store, catalog, batch(numbered(10), features(10)))
     async with store.open_version(catalog) as pinned:
