@@ -18,6 +18,8 @@ from vector_store.errors import StoreDamagedError, VersionNotFoundError
 from vector_store.types import Item, VersionState
 
 _SAMPLES = 100
+# Readings of a version that others change, of which two that agree are believed.
+_READINGS = 4
 # A vector of float32 has this cosine with itself at least.
 _LEAST_COSINE = 0.999
 
@@ -75,7 +77,8 @@ async def _verify(
         return VersionCheck(catalog, version, state, file.problem, file.bytes_compared)
     try:
         async with store.open_frozen_version(catalog, version) as opened:
-            items, problem = await _check_items(opened)
+            # A server has but counted them, as is done here.
+            items, problem = await _check_items(opened, None if file is None else opened.info.points)
     except StoreDamagedError as error:
         items, problem = 0, str(error)
     compared, without = (0, 0) if file is None else (file.bytes_compared, file.bytes_without)
@@ -87,21 +90,45 @@ async def _verify(
     return VersionCheck(catalog, version, state, problem, compared, without, items, remark)
 
 
-async def _check_items(opened: CatalogVersion) -> tuple[int, str]:
-    """Return how many items were read, and what is wrong with them."""
-    held = await opened.count()
-    every = max(1, held // _SAMPLES)
+async def _check_items(opened: CatalogVersion, noted: int | None) -> tuple[int, str]:
+    """Return how many items were read, and what is wrong with them.
+
+    `noted` is their number where one was noted. On a server others may change items meanwhile: then numbers
+    differ from reading to reading, and those of items that were lost do not.
+    """
+    missing: tuple[int, int] | None = None
+    for _ in range(_READINGS):
+        held = await opened.count()
+        seen, samples = await _read(opened, every=max(1, held // _SAMPLES))
+        if noted not in (None, held):
+            return seen, f"{seen} items can be read of {held}, and {noted} were noted"
+        if seen == held:
+            break
+        if missing == (seen, held):
+            return seen, f"{seen} items can be read of {held}"
+        missing = (seen, held)
+    for item in (await opened.retrieve(samples, with_features=True)).values():
+        if problem := await _check_vector(opened, item):
+            now = (await opened.retrieve([item.id], with_features=True)).get(item.id)
+            if now is not None and _same_features(now, item):
+                return seen, problem
+    return seen, ""
+
+
+async def _read(opened: CatalogVersion, *, every: int) -> tuple[int, list[str]]:
+    """Read all items; returns how many there are, and the ids of some."""
     seen = 0
     samples: list[str] = []
     async for page in iterate_pages(opened):
         samples += [item.id for number, item in enumerate(page, seen) if number % every == 0]
         seen += len(page)
-    if seen != held or held != opened.info.points:
-        return seen, f"{seen} items can be read of {held}, and {opened.info.points} were noted"
-    for item in (await opened.retrieve(samples, with_features=True)).values():
-        if problem := await _check_vector(opened, item):
-            return seen, problem
-    return seen, ""
+    return seen, samples
+
+
+def _same_features(one: Item, other: Item) -> bool:
+    if one.features is None or other.features is None:
+        return one.features is other.features
+    return np.array_equal(one.features, other.features, equal_nan=True)
 
 
 async def _check_vector(opened: CatalogVersion, item: Item) -> str:

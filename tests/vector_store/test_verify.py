@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from cir_cli.main import run
+from tests.vector_store.engines import engine
 from tests.vector_store.local_qdrant import open_local_qdrant
 from tests.vector_store.samples import batch, build, features, numbered
 from vector_store.edge.catalogs import EdgeCatalogs
 from vector_store.edge.files import EdgeLayout
 from vector_store.edge.store import EdgeStore
 from vector_store.errors import CatalogNotFoundError, VersionNotFoundError
+from vector_store.qdrant.points import QdrantPoints
 from vector_store.verify import verify_catalog
 
 
@@ -73,6 +75,42 @@ async def test_verifying_while_items_are_written_finds_no_damage(tmp_path: Path)
             (check,) = await verify_catalog(other, "shop", "v0002")
             assert check.problem == ""
         await writing
+
+
+@pytest.mark.service
+async def test_verifying_on_a_server_while_items_are_written_finds_no_damage(tmp_path: Path) -> None:
+    async with engine("grpc", tmp_path) as store:
+        await build(store, "shop", batch(numbered(30), features(30)))
+        verified = asyncio.Event()
+
+        async def write() -> None:
+            number = 0
+            async with store.open_version("shop") as pinned:
+                while not verified.is_set():
+                    number += 1
+                    await pinned.upsert(batch(numbered(30), features(30, seed=number)))
+                    await pinned.upsert(batch([f"n{number}"]))
+                    await pinned.delete([f"n{number - 3}"])
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            for _ in range(5):
+                (check,) = await verify_catalog(store, "shop")
+                assert check.problem == ""
+            verified.set()
+
+
+@pytest.mark.service
+async def test_items_that_a_server_lost_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with engine("grpc", tmp_path) as store:
+        await build(store, "shop", batch(numbered(30), features(30)))
+
+        async def count(*_: object) -> int:
+            return 31
+
+        monkeypatch.setattr(QdrantPoints, "count", count)
+        (check,) = await verify_catalog(store, "shop")
+        assert check.problem == "30 items can be read of 31"
 
 
 async def test_versions_on_a_server_are_counted_and_read(tmp_path: Path) -> None:
