@@ -81,7 +81,7 @@ def demo(
             if once:
                 return
             print(
-                f"open http://{LOOPBACK}:{options.web_port} in a browser; or try: "
+                f"open http://{LOOPBACK}:{options.web_port}/?c={CATALOG} in a browser; or try: "
                 f'cir search {CATALOG} --text "a red striped dress"'
                 f"{'' if port == 50050 else f' --server {LOOPBACK}:{options.port}'}\nCtrl-C stops all",
                 flush=True,

@@ -14,6 +14,7 @@ from cir.models import Contribution, FacetCount, Item, Result, SearchAnswer
 from web_demo.backend import CatalogContext, KnownRank, PageData, QueryPlace
 from web_demo.filters import Bounds, choose_range_fields, read_value
 from web_demo.state import State, TurnState, write_filter
+from web_demo.web_images import is_on_the_web
 from web_demo.wording import MAX_SUGGESTIONS, is_beyond_latin, item_title, suggest_changes, words_of
 
 _MAX_BENCHMARK_SUGGESTIONS = 3
@@ -132,6 +133,7 @@ class Page:
     `filters` are those that are set and applied; `unknown_filters` are those of the address that this catalog
     does not have. `liked`, `disliked` and `excluded` are what was judged, to be taken back. `query` names the
     benchmark query that was asked as it stands, empty where filters, judgements or a weight change it.
+    `is_empty` is True for a catalog without items.
     """
 
     state: State
@@ -156,6 +158,8 @@ class Page:
     place: QueryPlace | None = None
     query: str = ""
     first_query: State | None = None
+    is_empty: bool = False
+    has_no_pictures: bool = False
     has_shipped_model: bool = False
     has_unknown_words: bool = False
 
@@ -202,8 +206,20 @@ def build_page(data: PageData) -> Page:
         place=data.place,
         query=_plain_query(state) if benchmark else "",
         first_query=data.first_query,
+        is_empty=data.context.version.item_count == 0,
+        has_no_pictures=_has_no_pictures(data),
         has_shipped_model=shipped,
         has_unknown_words=shipped and any(is_beyond_latin(turn.text) for turn in state.turns),
+    )
+
+
+def _has_no_pictures(data: PageData) -> bool:
+    """Return True where no item of the start page has an image that this page may read, as after calls."""
+    shown = data.explore
+    return (
+        bool(shown)
+        and not data.context.version.image_folders
+        and not any(is_on_the_web(item.image) for item in shown)
     )
 
 

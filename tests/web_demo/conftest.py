@@ -24,7 +24,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     root = tmp_path_factory.mktemp("web")
     folder, data = root / "garments", root / "data"
     made = make_catalog(folder, size=600, seed=1, workers=2, image_size=(192, 256))
-    environment = os.environ | {"CIR_DEMO_PAGE_SIZE": "24"}
+    environment = os.environ | {"CIR_DEMO_PAGE_SIZE": "24", "CIR_DEMO_CATALOG": "garments"}
     command = [sys.executable, "-m", "tests.web_demo.up_garments", str(data), str(made.triplets)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parents[2]

@@ -407,6 +407,13 @@ def test_it_fits_and_is_accessible(
     assert not [(one["id"], [node["html"][:120] for node in one["nodes"][:2]]) for one in found]
 
 
+GAP = """chip => {
+  const words = document.createRange();
+  words.selectNodeContents(chip.firstChild);
+  return chip.querySelector("small").getBoundingClientRect().left - words.getBoundingClientRect().right;
+}"""
+
+
 def test_words_are_at_hand_after_many_turns_and_paper_has_results_alone(page: Page) -> None:
     page.goto("/?c=garments&" + "&".join(f"x{turn}=a+red+dress" for turn in range(12)))
     box = page.locator("#x").bounding_box()
@@ -422,6 +429,9 @@ def test_words_are_at_hand_after_many_turns_and_paper_has_results_alone(page: Pa
     page.get_by_role("link", name="What should be different?").click()
     until(page, "document.querySelector('#x').getBoundingClientRect().top > 0")
     until(page, "document.querySelector('#x').getBoundingClientRect().bottom < innerHeight")
+    # A value and its number stand apart there, too.
+    page.locator("details.facets summary").click()
+    assert page.locator(".facet .chip").first.evaluate(GAP) > 2
 
 
 def test_queries_are_gone_through_and_recall_of_the_session_is_counted(page: Page) -> None:

@@ -77,13 +77,12 @@ class Search:
         self.model: ModelInfo | None = None
         self.own: dict[str, str] = {}
         self.others: dict[str, tuple[int, int]] = {}
+        self.folders: tuple[str, ...] = (str(folder),)
 
     async def catalogs(self) -> list[Catalog]:
         if self.error:
             raise self.error
-        version = Version(
-            "v1", "published", 40, datetime.now(UTC), "f" * 8, 4, self.schema, {}, (str(self.folder),)
-        )
+        version = Version("v1", "published", 40, datetime.now(UTC), "f" * 8, 4, self.schema, {}, self.folders)
         self.catalog_calls += 1
         if not self.published:
             return [Catalog("empty", None)]
@@ -112,6 +111,8 @@ class Search:
         return Item(item_id, self.payloads.get(item_id, self.payload), image, None)
 
     async def items(self, catalog: str, ids: list[str]) -> Items:
+        if self.others.get(catalog, (0, 1))[1] == 0:
+            return Items((), tuple(ids))
         there = [
             name for name in ids if "." not in name and "/" not in name and name not in ("missing", "gone")
         ]
@@ -143,7 +144,7 @@ class Search:
                 1 / rank,
                 rank,
                 self.payloads.get(f"i{rank}", self.payload),
-                str(self.folder / f"i{rank}.png"),
+                self.written.get(f"i{rank}", str(self.folder / f"i{rank}.png")),
                 None,
                 self.why,
             )
@@ -322,6 +323,40 @@ def test_the_page_begins_with_the_catalog_that_is_set_or_else_with_the_newest(
         assert f"<option selected>{first}</option>" in client.get("/").text
         assert f"<dd>{first}, " in client.get("/about").text
         assert "<option selected>shop</option>" in client.get("/?c=shop").text
+
+
+def test_a_catalog_without_items_says_what_to_do(client: TestClient, search: Search) -> None:
+    search.others, search.nothing = {"new": (1, 0)}, True
+    for path in ("/?c=new", "/?c=new&x0=hat"):
+        page = client.get(path).text
+        assert "no items yet" in page
+        assert "<code>cir index new PICTURES</code>" in page
+        assert "Take a filter away" not in page
+        assert 'name="others"' not in page
+    assert "Take a filter away" in client.get("/?c=shop&x0=hat").text
+
+
+@pytest.mark.parametrize(
+    ("folders", "image", "has_none"),
+    [
+        ((), "", True),
+        ((), "i9.png", True),
+        (("/srv/pictures",), "", False),
+        ((), "https://a.b/i9.png", False),
+    ],
+)
+def test_a_catalog_without_pictures_says_why_and_has_examples_in_words(
+    client: TestClient, search: Search, folders: tuple[str, ...], image: str, has_none: bool
+) -> None:
+    search.folders = folders
+    search.written = dict.fromkeys(("i1", "i2", "i3"), image)
+    search.payload = {"colour": "red"}
+    search.payloads = {"i2": {"colour": "blue"}, "i9": {"colour": "red"}}
+    page = client.get("/?c=other").text
+    assert ("has none to show" in page) == has_none
+    (first, *_) = re.findall(r'<section class="examples".*?</section>', page, re.DOTALL)
+    assert ("<img" not in first) == has_none
+    assert ('<span class="of" dir="auto">red</span>' in first) == has_none
 
 
 def test_the_catalogs_own_combiner_is_the_one_that_is_not_named(client: TestClient, search: Search) -> None:
