@@ -193,4 +193,6 @@ def _runs(pid: int) -> bool:
 
 
 def _holder(note: Mapping[str, Any]) -> str:
+    if "pid" not in note:
+        return "another writer, which has ended,"
     return f"process {note.get('pid', '?')} on {note.get('host', 'another host')}"

@@ -110,6 +110,19 @@ async def test_a_writer_that_was_stopped_asks_before_it_writes(
     assert (await client.count(COLLECTION)).count == 1
 
 
+async def test_a_writer_that_was_stopped_while_another_finished_is_told_so(
+    client: AsyncQdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await store_on(client).create_version("shop", spec({}))
+    await holder_is(client, host="indexer-7", pid=42, age_s=61)
+    assert (await (await store_on(client).resume_version("shop", "v0001")).finish()).points == 0
+    now = time.monotonic()
+    monkeypatch.setattr("vector_store.qdrant.lease.monotonic", lambda: now + 31)
+    with pytest.raises(StoreLockedError, match="taken over by another writer, which has ended"):
+        await writer.upsert(batch(["a"]))
+    assert (await client.count(COLLECTION)).count == 0
+
+
 async def test_finishing_looks_at_the_server_first(client: AsyncQdrantClient) -> None:
     writer = await store_on(client).create_version("shop", spec({}))
     await holder_is(client, host="indexer-7", pid=42)
