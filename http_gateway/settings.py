@@ -31,11 +31,11 @@ class GatewaySettings(HttpSettings):
         30.0, gt=0, description="Longest time of a call; a request may ask for less (X-Timeout-Seconds)."
     )
     calls_of_a_client: int = Field(
-        16,
+        8,
         ge=1,
         description="Calls of one client (address) that are with the services at the same time; further ones "
-        "wait here, and its keys take turns. As many as a search service works on of one caller: with "
-        "several replicas of it and few clients, as many times more.",
+        "wait here, and its keys take turns. Enough for one search service; where one client asks for most "
+        "of all and there are several replicas, as many times more.",
     )
     max_body_bytes: int = Field(48 * 1024 * 1024, ge=1, description="Bytes of a request's body.")
     body_seconds: float = Field(60.0, gt=0, description="Longest time of receiving a body.")
