@@ -66,7 +66,8 @@ _FOREIGN = {
         ),
         "The network and its training": (
             "epochs", "steps", "batch_size", "learning_rate", "schedule", "warm_up", "mask_right_answers",
-            "continued", "projection_dim", "hidden_dim", "dropout", "noise", "validate_every", "patience",
+            "candidates", "continued", "projection_dim", "hidden_dim", "dropout", "noise", "validate_every",
+            "patience",
         ),
     }
 )  # fmt: skip

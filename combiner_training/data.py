@@ -19,14 +19,16 @@ from combiner_training.options import TrainingError
 
 Rows = NDArray[np.int64]
 _NO_PAIRS: Rows = np.empty((0, 2), np.int64)
+_NO_ROWS: Rows = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Raw features of b triplets, (b, d) float32 each, and the triplets' ids.
 
-    `right` (pairs, 2) has the pairs of a triplet and another one's target that is right for it, too, where
-    they were asked for.
+    `target` has the triplets' own targets first, then the further candidates that were asked for. `right`
+    (pairs, 2) has the pairs of a triplet and a row of `target` that is not its own and right for it, too,
+    where they were asked for.
     """
 
     ids: tuple[str, ...]
@@ -78,12 +80,15 @@ class TrainingData:
         *,
         references: Float32 | None = None,
         with_right_answers: bool = False,
+        candidates: int = 0,
     ) -> Iterator[Batch]:
         """One epoch: shuffled, without the batch that would be smaller than the others.
 
         `references` (n, d) take the place of the features of references where they are not NaN (see
-        dialogue_references.py).
+        dialogue_references.py). With each batch come up to `candidates` targets of other triplets, drawn from
+        all that are not in the batch.
         """
+        pool = np.unique(self.targets[self.targets != NONE]) if candidates else _NO_ROWS
         order = random.permutation(len(self.ids))
         texts = _one_of_each(self.texts, random)
         targets = _one_of_each(self.targets, random)
@@ -94,6 +99,10 @@ class TrainingData:
                 composed = references[chosen]
                 images = np.where(np.isfinite(composed), composed, images)
             drawn = targets[chosen]
+            if candidates:
+                others = np.setdiff1d(pool, drawn)
+                more = random.choice(others, min(candidates, len(others)), replace=False, shuffle=False)
+                drawn = np.concatenate([drawn, more])
             yield Batch(
                 tuple(self.ids[index] for index in chosen),
                 images,
@@ -154,7 +163,8 @@ def _one_of_each(rows: Rows, random: np.random.Generator) -> Rows:
 
 
 def _other_right_answers(right: Rows, drawn: Rows) -> Rows:
-    """Return the pairs (i, j), i not j, in which `drawn` (b,) has at j one of the `right` (b, T) of i."""
+    """Return the pairs (i, j), i not j, in which `drawn` (b or more,) has at j one of the `right` (b, T) of
+    i."""
     order = np.argsort(drawn, kind="stable")
     owners, _ = np.nonzero(right != NONE)
     wanted = right[right != NONE]

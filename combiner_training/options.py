@@ -45,6 +45,12 @@ class TrainOptions:
         help="Leave targets of other triplets out of the loss where they are right for a triplet, too; for "
         "data whose triplets list several targets.",
     )
+    candidates: int = option(
+        0,
+        min=0,
+        help="Targets of other triplets, drawn for each batch, that its triplets are told from in addition "
+        "to each other's; the method has none.",
+    )
     continued: float = option(
         0.0,
         min=0.0,
@@ -78,6 +84,7 @@ class TrainOptions:
             "schedule": str(self.schedule) if self.schedule is not Schedule.CONSTANT else "",
             "warm_up": str(self.warm_up) if self.warm_up else "",
             "mask_right_answers": "yes" if self.mask_right_answers else "",
+            "candidates": str(self.candidates) if self.candidates else "",
             "continued": str(self.continued) if self.continued else "",
         }
         return {name: value for name, value in chosen.items() if value}

@@ -32,6 +32,7 @@ from combiner_training.dialogue_references import DialogueReferences
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.protocol import Protocol, Rule, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
+from combiner_training.evaluation.ranking import NONE
 from combiner_training.log import TrainingLog
 from combiner_training.options import Schedule, TrainingError, TrainOptions
 from combiner_training.progress import Progress
@@ -44,11 +45,11 @@ LOGIT_SCALE = 100.0
 
 
 def batch_classification_loss(queries: Tensor, targets: Tensor, right: Tensor | None = None) -> Tensor:
-    """Return the cross entropy, a scalar, of telling each query's target from the batch's other targets.
+    """Return the cross entropy, a scalar, of telling each query's target from the other targets.
 
-    One direction only, from query to target; other targets of the batch are the only negatives. `queries` are
-    (b, d) unit query vectors, as the network gives them; `targets` are (b, d) raw image features, which are
-    normalised here. `right` (pairs, 2) are query and target of other triplets that are left out.
+    One direction only, from query to target. `queries` are (b, d) unit query vectors, as the network gives
+    them; `targets` are (b or more, d) raw image features, the queries' own first, which are normalised here.
+    `right` (pairs, 2) are query and target of other triplets that are left out.
     """
     logits = LOGIT_SCALE * queries @ functional.normalize(targets, dim=-1).T
     if right is not None:
@@ -152,7 +153,8 @@ def train(
     rules = validation.rules if validation is not None else {}
     steps_of_epoch = len(data.ids) // options.batch_size
     steps = options.epochs * steps_of_epoch
-    guessing = math.log(options.batch_size)
+    told_from = min(options.candidates, len(np.unique(data.targets[data.targets != NONE])))
+    guessing = math.log(options.batch_size + told_from)
 
     progress.start("epochs", options.epochs)
     progress.advance(state.epoch)
@@ -169,6 +171,7 @@ def train(
             options.batch_size,
             references=references,
             with_right_answers=options.mask_right_answers,
+            candidates=options.candidates,
         )
         for step, batch in enumerate(batches, start=1):
             image, text, target = (

@@ -8,6 +8,8 @@ from combiner_training.options import Schedule, TrainOptions
 PROJECTION, HIDDEN = 512, 768
 LEARNING_RATE = 1e-3
 CONTINUED = 0.4
+#: Answers that each query is told from beside its batch's: of most catalogs all that training asks for.
+CANDIDATES = 4096
 _STEPS = 700
 _BATCH, _LEAST_BATCH = 512, 32
 _BATCHES_OF_EPOCH = 8
@@ -31,6 +33,7 @@ def train_options(triplets: int, *, epochs: int = 0, seed: int = 0, device: str 
         # In so few steps a falling rate learns less.
         schedule=Schedule.CONSTANT,
         mask_right_answers=True,
+        candidates=CANDIDATES,
         continued=CONTINUED,
         projection_dim=PROJECTION,
         hidden_dim=HIDDEN,

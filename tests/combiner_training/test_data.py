@@ -187,3 +187,19 @@ def test_the_right_answers_of_others_are_found_in_a_batch() -> None:
     assert len(batch.right) == len(expected)
     [without] = data.batches(np.random.default_rng(0), 200)
     assert without.right.shape == (0, 2)
+
+
+def test_further_candidates_are_targets_that_the_batch_does_not_have() -> None:
+    train, _, features = small_task()
+    data = training_data([train], features)
+    targets = features.images.take(np.unique(data.targets[data.targets != NONE]))
+    for wanted in (5, 10_000):
+        for batch in data.batches(np.random.default_rng(1), 32, with_right_answers=True, candidates=wanted):
+            own, more = np.unique(batch.target[:32], axis=0), batch.target[32:]
+            assert len(more) == min(wanted, len(targets) - len(own))
+            together = np.concatenate([own, more])
+            assert len(np.unique(together, axis=0)) == len(together)
+            assert all((row == targets).all(axis=1).any() for row in more)
+            for triplet, place in batch.right.tolist():
+                right = data.targets[data.ids.index(batch.ids[triplet])]
+                assert (features.images.take(right[right != NONE]) == batch.target[place]).all(axis=1).any()

@@ -202,7 +202,8 @@ def test_a_run_that_ends_while_it_saves_ends_like_one_that_did_not(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between writing the best checkpoint, the log and the state, in epoch 4."""
-    run(tmp_path / "whole")
+    candidates = {"candidates": 20, "mask_right_answers": True}
+    run(tmp_path / "whole", **candidates)
 
     class Dead(Exception):
         pass
@@ -227,8 +228,8 @@ def test_a_run_that_ends_while_it_saves_ends_like_one_that_did_not(
 
             patch.setattr(TrainingLog, "append", killed_append)
         with pytest.raises(Dead):
-            run(tmp_path / "killed")
-    run(tmp_path / "killed", resume=True)
+            run(tmp_path / "killed", **candidates)
+    run(tmp_path / "killed", resume=True, **candidates)
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert without_time(tmp_path / "killed") == without_time(tmp_path / "whole")
 
