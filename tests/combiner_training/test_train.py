@@ -202,7 +202,7 @@ def test_a_run_that_ends_while_it_saves_ends_like_one_that_did_not(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between writing the best checkpoint, the log and the state, in epoch 4."""
-    candidates = {"candidates": 20, "mask_right_answers": True}
+    candidates: dict[str, Any] = {"candidates": 20, "mask_right_answers": True}
     run(tmp_path / "whole", **candidates)
 
     class Dead(Exception):
