@@ -18,7 +18,7 @@ from vector_store.errors import StoreDamagedError, VersionNotFoundError
 from vector_store.types import Item, VersionState
 
 _SAMPLES = 100
-# Readings of a version that others change, of which two that agree are believed.
+# Readings of a version that others change.
 _READINGS = 4
 # A vector of float32 has this cosine with itself at least.
 _LEAST_COSINE = 0.999
@@ -93,20 +93,20 @@ async def _verify(
 async def _check_items(opened: CatalogVersion, noted: int | None) -> tuple[int, str]:
     """Return how many items were read, and what is wrong with them.
 
-    `noted` is their number where one was noted. On a server others may change items meanwhile: then numbers
-    differ from reading to reading, and those of items that were lost do not.
+    `noted` is their number where one was noted. On a server others may add and delete items meanwhile: where
+    numbers do not agree, the items are read again, and it is believed once they are the same ones.
     """
-    missing: tuple[int, int] | None = None
+    before: tuple[int, int, int] | None = None
     for _ in range(_READINGS):
         held = await opened.count()
-        seen, samples = await _read(opened, every=max(1, held // _SAMPLES))
+        seen, samples, ids = await _read(opened, every=max(1, held // _SAMPLES))
         if noted not in (None, held):
             return seen, f"{seen} items can be read of {held}, and {noted} were noted"
         if seen == held:
             break
-        if missing == (seen, held):
+        if before == (seen, held, ids):
             return seen, f"{seen} items can be read of {held}"
-        missing = (seen, held)
+        before = (seen, held, ids)
     for item in (await opened.retrieve(samples, with_features=True)).values():
         if problem := await _check_vector(opened, item):
             now = (await opened.retrieve([item.id], with_features=True)).get(item.id)
@@ -115,14 +115,16 @@ async def _check_items(opened: CatalogVersion, noted: int | None) -> tuple[int, 
     return seen, ""
 
 
-async def _read(opened: CatalogVersion, *, every: int) -> tuple[int, list[str]]:
-    """Read all items; returns how many there are, and the ids of some."""
-    seen = 0
+async def _read(opened: CatalogVersion, *, every: int) -> tuple[int, list[str], int]:
+    """Read all items; returns how many there are, the ids of some, and a number that stands for all ids."""
+    seen = ids = 0
     samples: list[str] = []
     async for page in iterate_pages(opened):
         samples += [item.id for number, item in enumerate(page, seen) if number % every == 0]
         seen += len(page)
-    return seen, samples
+        for item in page:
+            ids ^= hash(item.id)
+    return seen, samples, ids
 
 
 def _same_features(one: Item, other: Item) -> bool:
