@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cir.common.v1 import model_pb2
 from cir.prompts import Template
@@ -16,12 +18,20 @@ from embedder_service.host import core_count, multiplies_bfloat16
 from embedder_service.identity import fingerprint
 from embedder_service.images.preprocess import Pixels
 from embedder_service.light.folder import is_model_folder, read_model_folder
+from embedder_service.light.int8 import Linear
 from embedder_service.light.published import is_published, read_published
 from embedder_service.light.source import LightSource
 from embedder_service.light.tokenizer import ClipTokenizer
-from embedder_service.light.tower import Compiled, Linear, Prepared, Tower
+from embedder_service.light.tower import Compiled, Prepared, Tower
 from embedder_service.names import HUB
-from embedder_service.probe import PROBE_TEXTS, Int8Layers, first_within, probe_features, smallest_cosine
+from embedder_service.probe import (
+    PROBE_TEXTS,
+    Int8Layers,
+    first_within,
+    probe_features,
+    probe_images,
+    smallest_cosine,
+)
 from embedder_service.prompts import Prompts, Words, cut_length, tokenize_prompts, word_mask
 from embedder_service.served import (
     ServedModel,
@@ -34,6 +44,10 @@ from embedder_service.traits import Traits
 from service_runtime.errors import StartupError
 
 RUNTIME = "openvino"
+#: What is passed to a compiled tower.
+Inputs = tuple[npt.NDArray[Any], ...]
+#: Largest inputs of linear layers of the image tower and of the text tower (int8.py).
+Ranges = tuple[Sequence[Features] | None, Sequence[Features] | None]
 #: Smallest cosine between features of this runtime in float32 and of torch in float32.
 SAME = 0.9999
 # Size of an image tower's file.
@@ -59,6 +73,7 @@ class LightModel:
         layers: Int8Layers = Int8Layers.ALL,
         *,
         threads: int = 1,
+        ranges: Ranges | None = None,
     ) -> None:
         self.dtype, self.dimension, self.image_size = dtype, source.dimension, source.image_size
         self.tokenizer = source.tokenizer
@@ -82,14 +97,16 @@ class LightModel:
         )
         self.token_width = self._towers[1].token_width
         self._check_tokenizer()
+        self.normalise(source.traits)
+        self.ranges = ranges or (self._input_ranges() if dtype == "int8" else (None, None))
         # Until it is known how many passes there are at a time.
         self._prepared: list[Prepared] = [
-            tower.prepare(dtype, linear) for tower, linear in zip(self._towers, _LINEAR[layers], strict=True)
+            tower.prepare(dtype, linear, found)
+            for tower, linear, found in zip(self._towers, _LINEAR[layers], self.ranges, strict=True)
         ]
         self._alone = self._compile(threads, 1)
         self._shared = self._alone
         self._pass = threading.local()
-        self.normalise(source.traits)
 
     def divide(self, lanes: int) -> None:
         """Prepare for `lanes` passes at a time. To be called once."""
@@ -116,20 +133,14 @@ class LightModel:
 
     def encode_images(self, pixels: Pixels) -> Features:
         """Return float32 (n, d) raw features of uint8 (n, size, size, 3) RGB pixels."""
-        return self._compiled()[0](pixels, self._mean, self._std)
+        return self._compiled()[0](*self._image_inputs(pixels))
 
     def encode_tokens(self, tokens: Tokens) -> Features:
         """Return float32 (n, d) raw features of int64 (n, context) tokens.
 
         A batch is cut to its longest text: what comes after the end of a text cannot change its features.
         """
-        if self._towers[1].length == 0:
-            tokens = tokens[:, : cut_length(tokens)]
-        if not self.token_width:
-            return self._compiled()[1](tokens)
-        count, length = tokens.shape
-        none = np.zeros((count, 1, self.token_width), np.float32)
-        return self._compiled()[1](tokens, np.zeros((count, length, 1), np.bool_), none)
+        return self._compiled()[1](*self._text_inputs(tokens))
 
     def tokenize_prompts(
         self, template: Template, texts: Sequence[str], words: Words
@@ -151,6 +162,27 @@ class LightModel:
     def encode_texts(self, texts: Sequence[str]) -> Features:
         """Return float32 (n, d) raw features of texts."""
         return self.encode_tokens(self.tokenize(texts))
+
+    def _image_inputs(self, pixels: Pixels) -> Inputs:
+        return pixels, self._mean, self._std
+
+    def _text_inputs(self, tokens: Tokens) -> Inputs:
+        if self._towers[1].length == 0:
+            tokens = tokens[:, : cut_length(tokens)]
+        if not self.token_width:
+            return (tokens,)
+        count, length = tokens.shape
+        none = np.zeros((count, 1, self.token_width), np.float32)
+        return tokens, np.zeros((count, length, 1), np.bool_), none
+
+    def _input_ranges(self) -> Ranges:
+        """Return what linear layers take where the probe is encoded, of either tower."""
+        images, texts = probe_images(self.image_size), self.tokenize(PROBE_TEXTS)
+        visual, textual = self._towers
+        return (
+            visual.input_ranges(self._image_inputs(image[None]) for image in images),
+            textual.input_ranges(self._text_inputs(text[None]) for text in texts),
+        )
 
     def _compiled(self) -> tuple[Compiled, Compiled]:
         return self._shared if getattr(self._pass, "is_shared", False) else self._alone
@@ -247,8 +279,12 @@ def _choose(
     if dtype == "auto":
         dtype = "bfloat16" if multiplies_bfloat16() else "float32"
 
+    ranges: Ranges | None = None
+
     def make(dtype: str, layers: Int8Layers = Int8Layers.ALL) -> LightModel:
-        made = LightModel(source, dtype, layers, threads=threads)
+        nonlocal ranges
+        made = LightModel(source, dtype, layers, threads=threads, ranges=ranges)
+        ranges = made.ranges if dtype == "int8" else ranges
         _check_runs(made, source)
         return made
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,14 @@ import numpy.typing as npt
 
 from embedder_service.batching.jobs import Features
 from embedder_service.host import multiplies_bfloat16
+from embedder_service.light.int8 import Linear, input_ranges, quantize
 from service_runtime.errors import StartupError
-from service_runtime.openvino_core import core, halve_weights, int8_weights, openvino, precision
+from service_runtime.openvino_core import core, halve_weights, openvino, precision
 from service_runtime.openvino_core import opset13 as ops
 
-# Smaller matrices cost more to quantise than to multiply.
-_MIN_INT8_WEIGHTS = 4096
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 # Values of an input row that share one scale where the rest is computed in bfloat16: fewer scales to apply.
 _INT8_GROUP = 256
-
-
-class Linear(StrEnum):
-    """Choice of the linear layers that are computed in int8."""
-
-    ALL = "all"
-    MLPS = "mlps"
 
 
 class Tower:
@@ -106,14 +97,40 @@ class Tower:
                 "as the other tower: export both from one model"
             )
 
+    def input_ranges(self, rows: Iterable[Sequence[npt.NDArray[Any]]]) -> list[Features]:
+        """Return the largest absolute value that each input of each linear layer takes for some rows.
+
+        A row is what `Compiled` takes for one. They are for `prepare` in int8.
+
+        Raises:
+            StartupError: the file cannot be read, or the tower does not run.
+        """
+        try:
+            return input_ranges(self._widened(_settings("int8")), rows)
+        except RuntimeError as error:
+            raise StartupError(f"{self.path} does not run: {_line(error)}; export the model again") from error
+
+    def _widened(self, settings: dict[str, Any]) -> Any:
+        """Return the tower with the inputs that `Compiled` has, and weights as they are held."""
+        model = self._read()
+        if self.token_width:
+            _take_words(model)
+        if settings["INFERENCE_PRECISION_HINT"] != precision("float32")["INFERENCE_PRECISION_HINT"]:
+            halve_weights(model)
+        if self._is_image:
+            _take_bytes(model)
+        return model
+
     def _read(self) -> Any:
         model = _read(self.path)
         if self._is_export:
             without_normalisation(model)
         return model
 
-    def prepare(self, dtype: str, linear: Linear = Linear.ALL) -> Prepared:
-        """Return the tower as it is compiled for a dtype.
+    def prepare(
+        self, dtype: str, linear: Linear = Linear.ALL, ranges: Sequence[Features] | None = None
+    ) -> Prepared:
+        """Return the tower as it is compiled for a dtype; `ranges` of `input_ranges` make int8 closer.
 
         Raises:
             StartupError: this CPU does not compute in the dtype, or the file cannot be read.
@@ -121,19 +138,10 @@ class Tower:
         capability = _CAPABILITIES.get(dtype)
         if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
-        settings = precision(dtype)
-        if dtype == "int8" and multiplies_bfloat16():
-            # For what is not quantised.
-            settings |= precision("bfloat16") | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP}
-        model = self._read()
-        if self.token_width:
-            _take_words(model)
-        if settings["INFERENCE_PRECISION_HINT"] != precision("float32")["INFERENCE_PRECISION_HINT"]:
-            halve_weights(model)
+        settings = _settings(dtype)
+        model = self._widened(settings)
         if dtype == "int8":
-            _quantize(model, linear)
-        if self._is_image:
-            _take_bytes(model)
+            quantize(model, linear, ranges)
         given = np.dtype(np.uint8) if self._is_image else self.dtype
         return Prepared(self.path, model, settings, given, is_single=self._is_single)
 
@@ -191,6 +199,15 @@ class Compiled:
         finally:
             self._idle.put(request)
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+
+def _settings(dtype: str) -> dict[str, Any]:
+    """Return how a tower is compiled for a dtype."""
+    settings = precision(dtype)
+    if dtype == "int8" and multiplies_bfloat16():
+        # For what is not quantised.
+        settings |= precision("bfloat16") | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP}
+    return settings
 
 
 def _read(path: Path) -> Any:
@@ -297,33 +314,3 @@ def _above(output: Any) -> Iterator[Any]:
         yield from level
         inputs = [node.input_value(place) for node in level for place in range(node.get_input_size())]
         level = [value.get_node() for value in inputs]
-
-
-def _quantize(model: Any, linear: Linear) -> None:
-    """Replace the weights of linear layers by int8 times a scale of each output.
-
-    The last projection stays: its error is not evened out by anything behind it. Convolutions stay too.
-    """
-    products = [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
-    layers = [(node, weight) for node in products if (weight := _weight(node)) is not None]
-    for node, weight in layers[:-1]:
-        transposed = bool(node.get_attributes()["transpose_b"])
-        inputs, outputs = weight.shape[::-1] if transposed else weight.shape
-        if weight.size < _MIN_INT8_WEIGHTS or not _is_chosen(linear, inputs, outputs):
-            continue
-        replaced = int8_weights(weight, axis=1 if transposed else 0)
-        node.input(1).replace_source_output(replaced.output(0))
-
-
-def _is_chosen(linear: Linear, inputs: int, outputs: int) -> bool:
-    # Attention projects to as many, or to query, key and value at once.
-    return linear is Linear.ALL or outputs not in (inputs, 3 * inputs)
-
-
-def _weight(node: Any) -> npt.NDArray[np.float32] | None:
-    source = node.input_value(1).get_node()
-    if source.get_type_name() == "Convert":
-        source = source.input_value(0).get_node()
-    if source.get_type_name() != "Constant" or len(source.get_output_shape(0)) != 2:
-        return None
-    return np.asarray(source.data, np.float32)

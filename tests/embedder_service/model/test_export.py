@@ -13,7 +13,7 @@ from embedder_service.light.model import load_light
 from embedder_service.loading import SHIPPED, load_served
 from embedder_service.model.export import export
 from embedder_service.model.load import load
-from embedder_service.probe import PROBE_TEXTS, probe_features
+from embedder_service.probe import PROBE_TEXTS, Int8Layers, probe_features
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
 from service_runtime.openvino_core import core
@@ -106,6 +106,9 @@ def test_int8_keeps_the_bound_or_gives_way_where_channels_are_outlying(tmp_path:
     norms = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)
     assert ((got * expected).sum(axis=1) / norms).min() >= 0.999
     assert (served.info.dtype == "int8") != (served.info.refused_dtype == "int8")
+    if not is_loud:
+        assert served.info.dtype == "int8"
+        assert served.info.int8_layers == Int8Layers.ALL
 
 
 def test_what_a_folder_cannot_hold_is_refused(folder: Path, tmp_path: Path) -> None:
