@@ -265,6 +265,7 @@ async def test_one_import_at_a_time_writes_a_version(service: Service) -> None:
     check(await stored(service), range(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED_ENGINES)
 async def test_of_two_services_one_writes_a_version(tmp_path: Path, name: str) -> None:
     async with (

@@ -78,6 +78,7 @@ async def test_verifying_while_items_are_written_finds_no_damage(tmp_path: Path)
 
 
 @pytest.mark.service
+@pytest.mark.slow
 async def test_verifying_on_a_server_while_items_are_written_finds_no_damage(tmp_path: Path) -> None:
     async with engine("grpc", tmp_path) as store:
         await build(store, "shop", batch(numbered(30), features(30)))

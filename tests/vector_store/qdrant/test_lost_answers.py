@@ -11,6 +11,7 @@ from tests.vector_store.grpc_stand_in import StandIn
 from tests.vector_store.samples import batch, features, numbered, spec
 from vector_store import VectorStore, open_store
 from vector_store.filters import Filter, HasId
+from vector_store.qdrant import QdrantOptions
 from vector_store.types import PayloadBatch
 
 pytestmark = pytest.mark.service
@@ -55,7 +56,8 @@ async def test_every_call_may_be_made_twice() -> None:
     for applies_twice in (False, True):
         server = StandIn(applies_twice=applies_twice)
         await server.start()
-        async with open_store(f"qdrant://127.0.0.1:{server.port}") as store:
+        options = [QdrantOptions(poll_s=0.0)]
+        async with open_store(f"qdrant://127.0.0.1:{server.port}", options=options) as store:
             found.append(await use(store))
         await server.stop()
     once, twice = found
