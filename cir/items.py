@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from numpy.typing import ArrayLike
 
-from cir.errors import InvalidArgument
 from cir.image_source import ImageSource, encode_image
-from cir.limits import field_name_problem
 from cir.payload import to_payload
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import Features, to_batch
@@ -66,17 +63,3 @@ class ItemUpdate:
         if self.payload is not None:
             item.payload.CopyFrom(to_payload(self.payload))
         return item
-
-
-def payload_path(field: str) -> str:
-    """The path of one payload field in an update mask (AIP-161).
-
-    Raises:
-        InvalidArgument: no field can have this name.
-    """
-    if problem := field_name_problem(field):
-        raise InvalidArgument(f"{field!a:.200}: {problem}", reason="FIELD_INVALID", field="update_mask")
-    if re.fullmatch(r"\w+", field, re.ASCII):
-        return f"payload.fields.{field}"
-    quoted = field.replace("`", "``")
-    return f"payload.fields.`{quoted}`"

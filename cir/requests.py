@@ -13,7 +13,7 @@ from cir.channel import MAX_MESSAGE_BYTES
 from cir.errors import InvalidArgument
 from cir.filters import Where, to_filter
 from cir.image_source import ImageSource
-from cir.items import ItemUpdate, ItemWrite, payload_path
+from cir.items import ItemUpdate, ItemWrite
 from cir.models import (
     Catalog,
     FacetCount,
@@ -34,6 +34,7 @@ from cir.models import (
 from cir.payload import texts
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.turns import Turn
+from cir.update_mask import payload_path
 from cir.vectors import Features
 
 P = ParamSpec("P")

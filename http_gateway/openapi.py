@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from cir.enum_names import short_names
+from cir.update_mask import MAX_PATHS
 from http_gateway.body import FORM, JSON
 from http_gateway.multipart import REQUEST
 from http_gateway.rules import Route, routes
@@ -49,7 +52,14 @@ _VALUE = {
 _KNOWN: Mapping[str, dict[str, Any]] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     "google.protobuf.Duration": {"type": "string", "description": "Seconds, such as 0.012s."},
-    "google.protobuf.FieldMask": {"type": "string", "description": "Paths, separated by commas."},
+    "google.protobuf.FieldMask": {
+        "description": "A list of paths, or a text with commas between them. Names of payload fields are "
+        "taken as they stand.",
+        "anyOf": [
+            {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_PATHS},
+            {"type": "string", "minLength": 1},
+        ],
+    },
     "cir.common.v1.Value": _VALUE,
     "cir.common.v1.Payload": {
         "type": "object",
@@ -57,6 +67,32 @@ _KNOWN: Mapping[str, dict[str, Any]] = {
         "additionalProperties": {"$ref": "#/components/schemas/Value"},
     },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Schemas of what is asked, or of what is answered, where fields without presence are always there."""
+
+    comments: Comments
+    schemas: dict[str, Any]
+    answers: bool
+
+    def name(self, descriptor: Descriptor) -> str:
+        """Return the name of a message's schema; those that are on both sides have two."""
+        return descriptor.name + ("" if self.answers or descriptor.full_name not in _answered() else "Input")
+
+
+@cache
+def _answered() -> Set[str]:
+    """Return the full names of the messages that are in answers."""
+    found: dict[str, Descriptor] = {}
+    left = [route.response for route in routes()]
+    while left:
+        one = left.pop()
+        if one.full_name not in found and one.full_name not in _KNOWN:
+            found[one.full_name] = one
+            left += [field.message_type for field in one.fields if field.message_type is not None]
+    return found.keys()
 
 
 def build(comments: Comments, version: str) -> dict[str, Any]:
@@ -105,6 +141,7 @@ def _spelled(route: Route, path: str) -> str:
 
 
 def _operation(route: Route, comments: Comments, schemas: dict[str, Any]) -> dict[str, Any]:
+    requests, answers = _Side(comments, schemas, answers=False), _Side(comments, schemas, answers=True)
     text = comments.get(f"{route.service}.{route.method}", "")
     path = _spelled(route, re.sub(r"\{(\w+)(=[^}]*)?\}", r"{\1}", route.template))
     parameters: list[dict[str, Any]] = [
@@ -119,13 +156,13 @@ def _operation(route: Route, comments: Comments, schemas: dict[str, Any]) -> dic
         "responses": {
             "200": {
                 "description": comments.get(route.response.full_name, "") or "The answer.",
-                "content": {JSON: {"schema": _message(route.response, comments, schemas)}},
+                "content": {JSON: {"schema": _message(route.response, answers)}},
             },
             "default": {"$ref": "#/components/responses/Refusal"},
         },
     }
     if route.has_body:
-        body = _message(route.request, comments, schemas)
+        body = _message(route.request, requests)
         content = {JSON: {"schema": body}} | ({FORM: _form(body)} if route.takes_files else {})
         operation["requestBody"] = {"content": content}
     else:
@@ -134,7 +171,7 @@ def _operation(route: Route, comments: Comments, schemas: dict[str, Any]) -> dic
                 "name": field.json_name,
                 "in": "query",
                 "description": comments.get(field.full_name, ""),
-                "schema": _field(field, comments, schemas),
+                "schema": _field(field, requests),
             }
             for field in route.request.fields
             if field.name not in route.fields and field.message_type is None
@@ -156,53 +193,54 @@ def _form(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _message(descriptor: Descriptor, comments: Comments, schemas: dict[str, Any]) -> dict[str, Any]:
+def _message(descriptor: Descriptor, side: _Side) -> dict[str, Any]:
     if descriptor.full_name in _KNOWN:
         return (
             _KNOWN[descriptor.full_name]
             if descriptor.name != "Value"
             else {"$ref": "#/components/schemas/Value"}
         )
-    if descriptor.name not in schemas:
-        schemas[descriptor.name] = {}
-        schemas[descriptor.name] = {
+    name, schemas = side.name(descriptor), side.schemas
+    if name not in schemas:
+        schemas[name] = {}
+        always = [field.json_name for field in descriptor.fields if not field.has_presence]
+        schemas[name] = {
             "type": "object",
-            "description": comments.get(descriptor.full_name, ""),
+            "description": side.comments.get(descriptor.full_name, ""),
             "additionalProperties": False,
             "properties": {
-                field.json_name: {"description": comments.get(field.full_name, "")}
-                | _field(field, comments, schemas)
+                field.json_name: {"description": side.comments.get(field.full_name, "")} | _field(field, side)
                 for field in descriptor.fields
             },
-        }
-    return {"$ref": f"#/components/schemas/{descriptor.name}"}
+        } | ({"required": always} if side.answers and always else {})
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _field(field: FieldDescriptor, comments: Comments, schemas: dict[str, Any]) -> dict[str, Any]:
+def _field(field: FieldDescriptor, side: _Side) -> dict[str, Any]:
     inner = field.message_type
     if inner is not None and inner.GetOptions().map_entry:
         return {
             "type": "object",
-            "additionalProperties": _single(inner.fields_by_name["value"], comments, schemas),
+            "additionalProperties": _single(inner.fields_by_name["value"], side),
         }
-    single = _single(field, comments, schemas)
+    single = _single(field, side)
     return {"type": "array", "items": single} if field.is_repeated else single
 
 
-def _single(field: FieldDescriptor, comments: Comments, schemas: dict[str, Any]) -> dict[str, Any]:
+def _single(field: FieldDescriptor, side: _Side) -> dict[str, Any]:
     if field.message_type is not None:
-        return _message(field.message_type, comments, schemas)
+        return _message(field.message_type, side)
     if field.enum_type is not None:
-        return _enum(field.enum_type, comments, schemas)
+        return _enum(field.enum_type, side)
     return dict(_SCALARS[field.type])
 
 
-def _enum(descriptor: EnumDescriptor, comments: Comments, schemas: dict[str, Any]) -> dict[str, Any]:
+def _enum(descriptor: EnumDescriptor, side: _Side) -> dict[str, Any]:
     if descriptor.full_name == "google.protobuf.NullValue":
         return {"type": "null"}
-    schemas[descriptor.name] = {
+    side.schemas[descriptor.name] = {
         "type": "string",
-        "description": comments.get(descriptor.full_name, ""),
+        "description": side.comments.get(descriptor.full_name, ""),
         "enum": list(short_names(descriptor)),
     }
     return {"$ref": f"#/components/schemas/{descriptor.name}"}

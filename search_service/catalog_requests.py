@@ -5,7 +5,6 @@ Lists, facets, writes, updates (AIP-134, AIP-161) and deletions. In a batch each
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.fields import Payload, PayloadValue
-from cir.limits import MAX_PAYLOAD_BYTES, field_name_problem, location_problem, payload_problem
+from cir.limits import MAX_PAYLOAD_BYTES, location_problem, payload_problem
 from cir.search.v1 import catalog_pb2 as pb
+from cir.update_mask import MAX_PATHS, payload_field
 from search_service.convert import parse_payload
 from search_service.filters import parse_filter
 from search_service.names import check_item_id, parse_catalog
@@ -32,10 +32,7 @@ from vector_store.filters import Filter
 
 DEFAULT_FACET_VALUES = 20
 MAX_FACETS = 16
-MAX_PATHS = 256
 
-# AIP-161: a backtick within backticks is written twice. Possessive, or matching would note each character.
-_FIELD_PATH = re.compile(r"payload\.fields\.(?:(\w+)|`((?:[^`]|``)++)`)", re.ASCII)
 # A payload on the wire has at most this many times the bytes of its JSON: -1 in a list has 13 in place of 4.
 _WIRE_TO_JSON = 4
 
@@ -208,20 +205,12 @@ def parse_update_mask(mask: FieldMask) -> UpdateMask | None:
         return None
     fields: dict[str, None] = {}
     for path in mask.paths:
-        if path in ("payload", "image"):
-            continue
-        named = _FIELD_PATH.fullmatch(path)
-        if named is None:
-            raise ServiceError(
-                errors.FIELD_INVALID,
-                f"update_mask has the path {path[:200]!r}; expected payload, payload.fields.NAME or image "
-                "(vectors are changed by BatchUpsertItems)",
-                field="update_mask",
-            )
-        name = named[1] or named[2].replace("``", "`")
-        if problem := field_name_problem(name):
-            raise ServiceError(errors.FIELD_INVALID, f"update_mask: {problem}", field="update_mask")
-        fields[name] = None
+        try:
+            name = payload_field(path)
+        except ValueError as error:
+            raise ServiceError(errors.FIELD_INVALID, f"update_mask {error}", field="update_mask") from error
+        if name is not None:
+            fields[name] = None
     return UpdateMask("payload" in mask.paths, tuple(fields), "image" in mask.paths)
 
 

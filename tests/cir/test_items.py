@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from cir import requests
-from cir.items import ItemUpdate, ItemWrite, payload_path
+from cir.items import ItemUpdate, ItemWrite
 from cir.models import Updated
 from cir.search.v1 import catalog_pb2 as pb
+from cir.update_mask import payload_path
 
 
 def test_a_picture_from_a_path_says_where_it_is(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cir.search.v1 import search_pb2 as pb
+from cir.update_mask import payload_path
 from http_gateway.codec import from_message
 from service_runtime.server import serving
 from tests.http_gateway.conftest import gateway
@@ -74,7 +75,7 @@ async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient)
     answer = await web.post(
         "/v1/catalogs/shop/items:batchUpsert", json={"items": [{"item": written, "content": content}]}
     )
-    assert answer.json() == {"written": 1}, answer.text
+    assert answer.json() == {"written": 1, "errors": []}, answer.text
     place = f"/v1/catalogs/shop/items/{quote(item_id, safe='')}"
     assert (await web.get(place)).json() == written
     listed = await web.get("/v1/catalogs/shop/items", params={"pageSize": 3})
@@ -91,6 +92,46 @@ async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient)
     assert gone.status_code == 404
     assert gone.json()["code"] == 5
     assert gone.json()["details"][0]["reason"] == "ITEM_NOT_FOUND"
+
+
+async def test_a_mask_changes_the_fields_that_it_names_and_no_others(web: httpx.AsyncClient) -> None:
+    url, place = "/v1/catalogs/shop/items:batchUpdate", "/v1/catalogs/shop/items/item-1"
+    stored: dict[str, Any] = {
+        "in_stock": True,
+        "inStock": "old",
+        "sizeUS": 7,
+        "a_b": 1,
+        "a,b": 2,
+        "a": 3,
+        "`ü": 4,
+    }
+    stored |= {"payload": 5, "image": 6, "A": 7}
+    whole = {"items": [{"id": "item-1", "payload": stored}], "updateMask": "payload"}
+    assert (await web.post(url, json=whole)).json() == {"updated": 1, "errors": []}
+    for name in list(stored):
+        stored[name] = f"new {name}"
+        given = dict.fromkeys(stored, "not named") | {name: stored[name]}
+        path = payload_path(name)
+        for mask in (path, [path], {"update_mask": path}):
+            key = mask if isinstance(mask, dict) else {"updateMask": mask}
+            answer = await web.post(url, json={"items": [{"id": "item-1", "payload": given}], **key})
+            assert answer.json() == {"updated": 1, "errors": []}, answer.text
+            assert (await web.get(place)).json()["payload"] == stored
+    answer = await web.post(url, json={"items": [{"id": "item-1"}], "updateMask": "payload.fields.in Stock"})
+    assert answer.status_code == 400
+    assert answer.json()["details"][1]["fieldViolations"][0]["field"] == "updateMask"
+
+
+async def test_a_plain_client_finds_zeros_and_empty_lists(web: httpx.AsyncClient) -> None:
+    bad = {"items": [{"item": {"id": ""}}, {"item": {"id": "x"}}]}
+    answer = (await web.post("/v1/catalogs/shop/items:batchUpsert", json=bad)).json()
+    assert (answer["written"], [one["index"] for one in answer["errors"]]) == (0, [0, 1])
+    nowhere = {"must": [{"matchAny": {"field": "price", "values": [-1]}}]}
+    found = await web.post("/v1/catalogs/shop:search", json={"turns": [{"text": "a"}], "filter": nowhere})
+    assert (found.json()["results"], found.json()["nextPageToken"]) == ([], "")
+    removed = await web.request("DELETE", "/v1/catalogs/shop")
+    assert removed.status_code == 200, removed.text
+    assert (await web.get("/v1/catalogs")).json() == {"catalogs": [], "nextPageToken": ""}
 
 
 async def test_catalogs_are_told(web: httpx.AsyncClient) -> None:

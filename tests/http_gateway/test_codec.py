@@ -98,7 +98,7 @@ def test_enum_values_are_written_short_and_read_by_either_name(
         whole = {field: {"a": enum.Name(number)} if field == "schema" else enum.Name(number)}
         message = to_message(written, descriptor)
         assert message == to_message(whole, descriptor)
-        assert from_message(message) == written
+        assert from_message(message)[field] == written[field]
 
 
 def test_names_of_enum_values_are_those_of_people() -> None:

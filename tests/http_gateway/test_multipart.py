@@ -152,7 +152,7 @@ async def test_an_image_is_sent_as_a_file(web: httpx.AsyncClient) -> None:
         "/v1/catalogs/shop/items:batchUpsert",
         files={"request": (None, '{"items": [{"item": {"id": "new"}}]}'), "items[0].content": ("a", IMAGE)},
     )
-    assert written.json() == {"written": 1}, written.text
+    assert written.json() == {"written": 1, "errors": []}, written.text
     for path, parts, status in (
         (SEARCH, files | {"turns[0].text": ("a", IMAGE)}, 400),
         (SEARCH, files | {"request": (None, "{")}, 400),

@@ -7,7 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cir.items import payload_path
+from cir.update_mask import payload_path
 from search_service.catalog_requests import UpdateMask, parse_update_mask
 from service_runtime.errors import ServiceError
 
