@@ -252,10 +252,7 @@ def verify(
     from cir_cli.run_copy import Access, run_verify
 
     if not store:
-        up = up_file.read(data)
-        if up is None:
-            raise Failure(f"nothing is up on {data}; name the store with --store")
-        store = up.store
+        store = up_file.must_read(data, otherwise="--store").store
     checks = run_verify(name, Access(store, store_api_key, store_ca_file), version=version)
     if as_json:
         print_json({"catalog": name, "versions": checks})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -16,7 +17,7 @@ from cir.images.decode import Decoder, Fitting
 from cir.local_images import read_image
 from cir.models import SearchAnswer
 from cir.turns import Turn
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.output import payload_text
 from service_runtime.image_reader import ImageBusyError, ImageReader
 
@@ -130,6 +131,23 @@ def write_sheet(
         draw_sheet(heading, query, results).save(path)
     except (OSError, ValueError) as error:
         raise Failure(f"contact sheet {path} cannot be written: {error}") from error
+
+
+def check_format(path: Path) -> None:
+    """Check that a contact sheet can be written in the format that the suffix of its path names.
+
+    Raises:
+        WrongUsage: it cannot.
+    """
+    Image.init()
+    written = Image.registered_extensions().get(path.suffix.lower(), "")
+    try:
+        Image.new("RGB", (1, 1)).save(BytesIO(), written)
+    except (OSError, ValueError, KeyError) as error:
+        kind = f"the suffix {path.suffix!r}" if path.suffix else "a name without a suffix"
+        raise WrongUsage(
+            f"contact sheet {path} cannot be written: {kind} names no format for it; take .png, .jpg or .webp"
+        ) from error
 
 
 def open_reader() -> ImageReader:

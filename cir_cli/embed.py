@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from cir.errors import CirError, NotFound
 from cir.feature_calls import Embedded
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.feature_files import read_features, write_npy
 from cir_cli.local import up_file
 from cir_cli.options import (
@@ -74,11 +73,11 @@ def embed(
     """
     images, texts = image or [], text or []
     if not images and not texts:
-        raise Failure("nothing to embed; give --image or --text", exit_code=2)
+        raise WrongUsage("nothing to embed; give --image or --text")
     reached = access(
         embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"
     )
-    address = embedder or _of_up(data, "--embedder").embedder
+    address = embedder or up_file.must_read(data, otherwise="--embedder").embedder
     with reached.client(address, timeout=timeout) as client:
         size = int(client.embedder_info().limits["max_batch_items"])
         batches = [*_batches(client.embed_images, images, size), *_batches(client.embed_texts, texts, size)]
@@ -162,7 +161,7 @@ def combine(
     reached = access(
         embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"
     )
-    address = combiner_service or _of_up(data, "--combiner-service").combiner
+    address = combiner_service or up_file.must_read(data, otherwise="--combiner-service").combiner
     with reached.client(address, timeout=timeout) as client:
         try:
             made = client.combine(*pairs, combiner=combiner, text_weight=text_weight)
@@ -190,16 +189,6 @@ def combine(
         return
     print(f"by {made.combiner}")
     _print_rows([f"pair {number}" for number in range(1, len(made.queries) + 1)], made.queries, out)
-
-
-def _of_up(data: Path, flag: str) -> up_file.UpFile:
-    up = up_file.read(data)
-    if up is None:
-        raise Failure(
-            f"nothing is up on {data}; start the services with: cir up --data {shlex.quote(str(data))}, "
-            f"or give {flag}"
-        )
-    return up
 
 
 def _parts(inputs: Sequence[T], size: int) -> list[Sequence[T]]:

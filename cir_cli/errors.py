@@ -13,6 +13,13 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
+class WrongUsage(Failure):
+    """The options of a command are written wrongly or do not go together, as the command itself finds."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=2)
+
+
 DISTRIBUTION = "composed-image-retrieval"
 # One module of each requirement that is not in the base install.
 _MODULES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -231,12 +230,7 @@ def index(
         of_whole_runs={flag_of(name): bool(getattr(options, name)) for name in _OF_WHOLE_RUNS},
     )
     if not ((store or partition) and (embedder or finish)):
-        up = up_file.read(data)
-        if up is None:
-            raise Failure(
-                f"nothing is up on {data}; start the services with: cir up --data {shlex.quote(str(data))}, "
-                "or give both --store and --embedder"
-            )
+        up = up_file.must_read(data, otherwise="both --store and --embedder")
         store, embedder = store or up.store, embedder or up.embedder
     reached = access(
         embedder_api_key, embedder_ca_file, embedder_cert_file, embedder_key_file, prefix="--embedder-"

@@ -13,7 +13,7 @@ from cir.errors import NotFound
 from cir.filters import Filter
 from cir.items import ItemUpdate, ItemWrite
 from cir.models import Item, ItemError, Items
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.groups import ListsWhatIsNamed, taken_for_argument
 from cir_cli.options import CatalogName, CatalogToRead, Connection, Json, in_groups, with_connection
 from cir_cli.output import check_can_ask, console, payload_text, print_json, table
@@ -71,9 +71,7 @@ def list_(
 ) -> None:
     """List items of a catalog, or those of the given ids. The word `list` may be left out."""
     if item_ids and (filters or page_token):
-        raise Failure(
-            "ids name the items to list; leave --filter and --page-token out, or the ids", exit_code=2
-        )
+        raise WrongUsage("ids name the items to list; leave --filter and --page-token out, or the ids")
     found: Sequence[Item]
     missing: Sequence[str] = ()
     after = ""
@@ -145,7 +143,7 @@ def upsert(
 ) -> None:
     """Write one item with its image into the published version; an item of that id is replaced."""
     if fields and payload is not None:
-        raise Failure("--payload is the whole payload; give either it or --set")
+        raise WrongUsage("--payload is the whole payload; give either it or --set")
     location = str(image.resolve()) if image_location is None else image_location
     with connection.open(name) as client:
         if payload is not None:
@@ -180,14 +178,14 @@ def update(
     """
     single = bool(fields or unset)
     if not single and payload is None and image_location is None:
-        raise Failure("nothing to change; give --set, --unset, --payload or --image-location")
+        raise WrongUsage("nothing to change; give --set, --unset, --payload or --image-location")
     if single and (payload is not None or image_location is not None):
-        raise Failure("--set and --unset change single fields alone; give the rest in a second command")
+        raise WrongUsage("--set and --unset change single fields alone; give the rest in a second command")
     with connection.open(name) as client:
         if single:
             values = parse_fields(fields or [], _schema(client, name) if fields else {})
             if twice := sorted(values.keys() & set(unset or [])):
-                raise Failure(f"--set and --unset both name {twice[0]!r}")
+                raise WrongUsage(f"--set and --unset both name {twice[0]!r}")
             named = [*values, *(unset or [])]
             updated = client.update(name, [ItemUpdate(item_id, values)], fields=named)
         else:
@@ -217,7 +215,7 @@ def delete(
 ) -> None:
     """Delete items of the published version, by id or by filter. What a filter finds is counted first."""
     if bool(item_ids) == bool(filters):
-        raise Failure("name the items to delete: either ids or --filter")
+        raise WrongUsage("name the items to delete: either ids or --filter")
     if filters and not yes:
         check_can_ask("delete what --filter finds", as_json=as_json)
     with connection.open(name) as client:

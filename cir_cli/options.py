@@ -19,7 +19,7 @@ from cir.channel import TlsFiles
 from cir.client import Client
 from cir.limits import is_text
 from cir_cli.completion import complete_catalogs
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.suggestions import near_names
 
 
@@ -250,7 +250,7 @@ def _with_text(command: Callable[..., None]) -> Callable[..., None]:
         for name, value in kwargs.items():
             for text in value if isinstance(value, (list, tuple)) else (value,):
                 if isinstance(text, str) and not is_text(text):
-                    raise Failure(f"`{name}` is {text!a}, which is no text in UTF-8", exit_code=2)
+                    raise WrongUsage(f"`{name}` is {text!a}, which is no text in UTF-8")
         command(*args, **kwargs)
 
     return run
@@ -328,7 +328,7 @@ def with_model(
         try:
             return model(**{**given, **repeated})
         except ValueError as error:
-            raise Failure(str(error)) from error
+            raise WrongUsage(str(error)) from error
 
     return lambda command: expand(command, name, parameters, build)
 
@@ -358,9 +358,9 @@ def access(
     Raises `Failure` for files that cannot be read and options that go together.
     """
     if (cert_file is None) != (key_file is None):
-        raise Failure(f"{prefix}cert-file and {prefix}key-file go together; give both or neither")
+        raise WrongUsage(f"{prefix}cert-file and {prefix}key-file go together; give both or neither")
     if cert_file is not None and ca_file is None:
-        raise Failure(f"{prefix}cert-file needs TLS; give {prefix}ca-file as well")
+        raise WrongUsage(f"{prefix}cert-file needs TLS; give {prefix}ca-file as well")
     for name, path in (("ca-file", ca_file), ("cert-file", cert_file), ("key-file", key_file)):
         try:
             if path is not None:

@@ -19,7 +19,7 @@ from rich.text import Text
 from cir.models import Explanation, Item, Result, SearchAnswer, Timings, TurnExplanation
 from cir.payload import GeoPoint, Value
 from cir.vectors import Features
-from cir_cli.errors import Failure
+from cir_cli.errors import WrongUsage
 from cir_cli.parse import marked
 
 if TYPE_CHECKING:
@@ -56,11 +56,9 @@ def check_can_ask(act: str, *, as_json: bool) -> None:
         Failure: with --json, or where standard input is no terminal.
     """
     if as_json:
-        raise Failure(f"--json asks nothing; give --yes to {act}", exit_code=2)
+        raise WrongUsage(f"--json asks nothing; give --yes to {act}")
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Failure(
-            f"standard input is no terminal, and nobody can be asked; give --yes to {act}", exit_code=2
-        )
+        raise WrongUsage(f"standard input is no terminal, and nobody can be asked; give --yes to {act}")
 
 
 def print_json(document: Mapping[str, object]) -> None:

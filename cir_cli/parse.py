@@ -12,7 +12,7 @@ from cir.datetimes import parse_datetime
 from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
 from cir.payload import GeoPoint, Scalar, Value
 from cir.turns import Turn
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -131,12 +131,10 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
         elif (match := _FORM.fullmatch(text)) is not None:
             field, operator, value = match["field"].strip(), match["operator"], _stripped(match["value"])
         else:
-            raise Failure(
-                f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =", exit_code=2
-            )
+            raise WrongUsage(f"filter {text!r}: expected FIELD=VALUE, or one of != < <= > >= in place of =")
         if field not in schema:
             known = ", ".join(schema) or "none"
-            raise Failure(f"filter {text!r}: the catalog has no field {field!r}; its fields: {known}")
+            raise WrongUsage(f"filter {text!r}: the catalog has no field {field!r}; its fields: {known}")
         try:
             if operator in _BOUNDS:
                 bound = _bound(value, schema[field])
@@ -144,7 +142,7 @@ def parse_filters(texts: Sequence[str], schema: Mapping[str, str]) -> Filter | N
             else:
                 (must if operator == "=" else must_not).append(_equal(field, value, schema[field]))
         except ValueError as error:
-            raise Failure(f"filter {text!r}: {error}", exit_code=2) from error
+            raise WrongUsage(f"filter {text!r}: {error}") from error
     return Filter(must=must, must_not=must_not)
 
 
@@ -202,9 +200,7 @@ def all_turns(earlier: Sequence[Turn], given: Turn, then: Sequence[str]) -> list
     is_given = any((*reference, given.text, given.liked, given.disliked))
     turns = [*earlier, *([given] if is_given else []), *(Turn(text=text) for text in then)]
     if not turns:
-        raise Failure(
-            "nothing to search for; give --image, --item, --features, --text or --turns", exit_code=2
-        )
+        raise WrongUsage("nothing to search for; give --image, --item, --features, --text or --turns")
     return turns
 
 
@@ -249,19 +245,19 @@ def parse_fields(texts: Sequence[str], schema: Mapping[str, str]) -> dict[str, V
         field, separator, value = _of_field(text, schema, ("=",)) or text.partition("=")
         field = field if field in schema else field.strip()
         if not separator or not field:
-            raise Failure(f"--set {text!r}: expected FIELD=VALUE")
+            raise WrongUsage(f"--set {text!r}: expected FIELD=VALUE")
         if field not in schema:
             known = ", ".join(schema) or "none"
-            raise Failure(
+            raise WrongUsage(
                 f"--set {text!r}: the catalog has no field {field!r}; its fields: {known} (--payload stores "
                 "others, which cannot be filtered by)"
             )
         if field in fields:
-            raise Failure(f"--set names {field!r} twice; for several values write {field}=ONE,TWO")
+            raise WrongUsage(f"--set names {field!r} twice; for several values write {field}=ONE,TWO")
         try:
             fields[field] = _value(_stripped(value), schema[field])
         except ValueError as error:
-            raise Failure(f"--set {text!r}: {error}") from error
+            raise WrongUsage(f"--set {text!r}: {error}") from error
     return fields
 
 
@@ -274,9 +270,9 @@ def parse_payload(text: str) -> dict[str, object]:
     try:
         read = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Failure(f"--payload is no JSON: {error}") from error
+        raise WrongUsage(f"--payload is no JSON: {error}") from error
     if not isinstance(read, dict):
-        raise Failure('--payload: expected a JSON object, such as {"colour": "red"}')
+        raise WrongUsage('--payload: expected a JSON object, such as {"colour": "red"}')
     return {name: _with_places(value) for name, value in read.items()}
 
 

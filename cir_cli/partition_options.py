@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cir_cli.errors import Failure
+from cir_cli.errors import WrongUsage
 
 
 class Engine(StrEnum):
@@ -54,17 +54,17 @@ def read_division(
         if given
     ]
     if len(asked) > 1:
-        raise Failure(f"{' and '.join(asked)} exclude each other; give one of them")
+        raise WrongUsage(f"{' and '.join(asked)} exclude each other; give one of them")
     if ray_address and not ray:
-        raise Failure("--ray-address needs --engine ray")
+        raise WrongUsage("--ray-address needs --engine ray")
     if not asked:
         if parts is not None:
-            raise Failure("--parts needs one of --partition i/n, --finish and --engine ray")
+            raise WrongUsage("--parts needs one of --partition i/n, --finish and --engine ray")
         return None
     if parts is None:
-        raise Failure(f"{asked[0]} needs --parts FOLDER, a folder that all partitions share")
+        raise WrongUsage(f"{asked[0]} needs --parts FOLDER, a folder that all partitions share")
     if partition and (wrong := [flag for flag, given in of_whole_runs.items() if given]):
-        raise Failure(f"{wrong[0]} says something about the whole catalog; give it with --finish")
+        raise WrongUsage(f"{wrong[0]} says something about the whole catalog; give it with --finish")
     if ray and of_whole_runs.get("--dry-run"):
-        raise Failure("--dry-run needs the engine local: it embeds nothing")
+        raise WrongUsage("--dry-run needs the engine local: it embeds nothing")
     return Division(parts, partition, finish, partitions if ray else 0, ray_address)

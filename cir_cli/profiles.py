@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.suggestions import did_you_mean
 
 DEFAULT_PROFILE = "default"
@@ -196,7 +196,7 @@ class Chosen:
         """
         path = config_file()
         if os.environ.get("CIR_CONFIG") and path is not None and not os.path.lexists(path):
-            raise Failure(f"there is no file {path}, which CIR_CONFIG names", exit_code=2)
+            raise WrongUsage(f"there is no file {path}, which CIR_CONFIG names")
         return read_profiles(path)
 
     @cached_property
@@ -211,8 +211,8 @@ class Chosen:
         if self._asked:
             near = did_you_mean(self.name, self.profiles)
             known = near or f"; there are: {', '.join(self.profiles) or 'none'}"
-            raise Failure(
-                f"{config_file() or 'a user without a home'} has no profile {self.name!r}{known}", exit_code=2
+            raise WrongUsage(
+                f"{config_file() or 'a user without a home'} has no profile {self.name!r}{known}"
             )
         return {}
 

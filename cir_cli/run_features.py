@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cir_cli.embedding_backends import LocalModel, RemoteModel
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.options import NOTHING, Access
 from combiner_training.captions import training_texts
 from combiner_training.datasets.base import Box, DatasetError
@@ -99,7 +99,7 @@ def settings_of(chosen: dict[str, Any]) -> EmbedderSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0] if first["loc"] else "").replace("_", "-")
-        raise Failure(f"--{name} {first.get('input')!r}: {first['msg']}") from error
+        raise WrongUsage(f"--{name} {first.get('input')!r}: {first['msg']}") from error
 
 
 def _wanted(source: Source) -> tuple[dict[str, Path], dict[str, Box], list[str]]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.options import DEFAULT_DATA, flags_in
 from cir_cli.partition_options import Division
-from indexer.errors import IndexingError
+from indexer.errors import IndexingError, SourceError
 from indexer.ledger import ledger_path
 from indexer.options import IndexingOptions
 from indexer.part_run import embed_part, finish
@@ -66,12 +66,17 @@ def run_index(
         Failure: it did not succeed; the message is the one line to show.
     """
 
+    try:
+        types = read_schema(schema)
+    except SourceError as error:
+        raise WrongUsage(str(error)) from error
+
     async def run() -> IndexReport | PartReport:
         source = open_source(
             path,
             root=root,
             image_base=image_base,
-            schema=read_schema(schema),
+            schema=types,
             text_fields=text_fields,
             fetching=Fetching(UrlRules(allow_hosts, allow_private_hosts), seconds=fetch_seconds),
         )

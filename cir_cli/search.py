@@ -15,7 +15,7 @@ from cir.client import Client
 from cir.filters import Filter
 from cir.models import SearchAnswer
 from cir.turns import Turn
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.feature_files import read_vector
 from cir_cli.options import OUTPUT, CatalogToRead, Connection, Json, in_groups, with_connection
 from cir_cli.output import answer_document, print_answer, print_json
@@ -233,9 +233,14 @@ def search(
     cir search shop --image dress.jpg --text "in red, with long sleeves" --filter "price<50"
     """
     if item == "":
-        raise Failure("--item is empty; give an item's id", exit_code=2)
+        raise WrongUsage("--item is empty; give an item's id")
     if sum(each is not None for each in (image, item, features)) > 1:
-        raise Failure("a search starts from one of --image, --item and --features", exit_code=2)
+        raise WrongUsage("a search starts from one of --image, --item and --features")
+    if sheet is not None:
+        # Only here: reading images takes longer to import than the search takes.
+        from cir_cli.contact_sheet import check_format, write_sheet
+
+        check_format(sheet)
     if sheet is not None and not sheet.parent.is_dir():
         raise Failure(f"contact sheet {sheet} cannot be written: there is no folder {sheet.parent}")
     start = read_vector(features) if features is not None else None
@@ -272,9 +277,6 @@ def search(
             if answer.next_page_token:
                 print(f"more: --page-token {answer.next_page_token}")
         if sheet is not None:
-            # Only here: reading images takes longer to import than the search takes.
-            from cir_cli.contact_sheet import write_sheet
-
             write_sheet(
                 sheet,
                 heading=f"catalog {catalog}",

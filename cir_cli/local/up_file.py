@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -76,6 +78,22 @@ def read(data: Path) -> UpFile | None:
         raise Failure(f"{_path(data)} cannot be read: {error}; delete it when nothing is up") from error
     # Else it was left behind by a process that was killed.
     return up if _is_claimed(data) else None
+
+
+def must_read(data: Path, *, otherwise: str) -> UpFile:
+    """Read what must run on a data directory; `otherwise` names the options of a command that do without.
+
+    Raises:
+        Failure: nothing runs there.
+    """
+    up = read(data)
+    if up is None:
+        folder = os.path.abspath(data)
+        raise Failure(
+            f"nothing is up on {folder}; where services run on another folder, name it with --data FOLDER "
+            f"(or CIR_DATA), start some with: cir up --data {shlex.quote(folder)}, or give {otherwise}"
+        )
+    return up
 
 
 def search_here(data: Path) -> str | None:

@@ -154,7 +154,13 @@ def test_without_an_address_or_services_that_are_up(
 ) -> None:
     monkeypatch.delenv("CIR_EMBEDDER", raising=False)
     assert run(["embed", "-t", "x", "--data", str(tmp_path)]) == 1
-    assert f"nothing is up on {tmp_path}" in capsys.readouterr().err
+    assert f"nothing is up on {tmp_path}; " in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for command in (["embed", "-t", "x"], ["index", "shop", "."], ["catalogs", "verify", "shop"]):
+        assert run([*command, "--data", "here"]) == 1
+        said = capsys.readouterr().err
+        assert f"nothing is up on {tmp_path / 'here'}; " in said
+        assert "--data FOLDER (or CIR_DATA)" in said
 
 
 @pytest.mark.parametrize(

@@ -119,15 +119,32 @@ def test_a_filter_deletes_only_what_was_confirmed(
             ["upsert", "shop", "a", "--image", "x", "--set", "price=1", "--payload", "{}"],
             "either it or --set",
         ),
-        (["upsert", "shop", "a", "--image", "missing.jpg"], "missing.jpg cannot be read"),
+        (["update", "shop", "a", "--set", "price=abc"], "'price=abc': 'abc' is not a number"),
+        (["update", "shop", "a", "--set", "stok=3"], "no field 'stok'"),
+        (["update", "shop", "a", "--set", "added=2025-13-01"], "'added=2025-13-01'"),
+        (["update", "shop", "a", "--set", "price"], "expected FIELD=VALUE"),
+        (["update", "shop", "a", "--set", "price=1", "--set", "price=2"], "twice"),
+        (["update", "shop", "a", "--payload", "{"], "no JSON"),
+        (["update", "shop", "a", "--payload", "[]"], "expected a JSON object"),
+        (["shop", "--filter", "prize<50"], "no field 'prize'"),
+        (["shop", "--filter", "price=abc"], "is not a number"),
+        (["shop", "--cert-file", "x"], "go together"),
     ],
 )
-def test_nothing_is_sent_for_arguments_that_do_not_fit(
+def test_options_that_are_written_wrongly_are_wrong_usage_and_nothing_is_sent(
     search_service: FakeSearch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert run(["items", *arguments]) == 1
+    assert run(["items", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert all(isinstance(request, catalog_pb2.GetCatalogRequest) for request in search_service.requests)
+
+
+def test_an_image_that_is_not_there_is_a_failure(
+    search_service: FakeSearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["items", "upsert", "shop", "a", "--image", "missing.jpg"]) == 1
+    assert "missing.jpg cannot be read" in capsys.readouterr().err
+    assert not search_service.requests
 
 
 def test_a_list_that_is_cut_off_goes_on_with_its_token(

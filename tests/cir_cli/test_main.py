@@ -121,7 +121,7 @@ def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFix
         (["search", "shop", "--item", "", "--text", "red"], 2, "--item is empty"),
         (["search", "shop", "--text", "x", "--limit", "-1"], 2, "Invalid value for '--limit'"),
         (["search", "shop", "--text", "x", "--limit", "99999999999"], 2, "Invalid value for '--limit'"),
-        (["search", "shop", "--text", "x", "-f", "size=m"], 1, "no field 'size'"),
+        (["search", "shop", "--text", "x", "-f", "size=m"], 2, "no field 'size'"),
         (["search", "shop", "--text", "x", "-f", "price"], 2, "expected FIELD=VALUE"),
         (["search", "shop", "--text", "x", "-f", "price<abc"], 2, "'abc' is not a number"),
         (["search", "shop", "--image", "a.png", "--item", "a"], 2, "one of --image, --item"),
@@ -156,8 +156,14 @@ def test_search_writes_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFix
         (
             ["index", "shop", ".", "--data", "/nowhere"],
             1,
-            "nothing is up on /nowhere; start the services with",
+            "nothing is up on /nowhere; where services run on another folder",
         ),
+        (["index", "shop", ".", "--parts", "p"], 2, "--parts needs one of"),
+        (["index", "shop", ".", "--store", "s", "--embedder", "e:1", "--schema", "a=b"], 2, "has type 'b'"),
+        (["search", "shop", "-t", "x", "--sheet", "a.xyz"], 2, "the suffix '.xyz' names no format"),
+        (["search", "shop", "-t", "x", "--sheet", "a"], 2, "a name without a suffix"),
+        (["search", "shop", "-t", "x", "--sheet", "a.xbm"], 2, "the suffix '.xbm' names no format"),
+        (["search", "shop", "-t", "x", "--sheet", "nofolder/a.png"], 1, "there is no folder nofolder"),
     ],
 )
 def test_errors_are_one_line_and_no_success(

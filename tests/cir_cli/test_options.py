@@ -136,5 +136,5 @@ def test_commands_that_call_the_search_service_share_one_connection(path: tuple[
 
 
 def test_a_connection_that_is_incomplete_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["catalogs", "versions", "shop", "--cert-file", "x"]) == 1
+    assert run(["catalogs", "versions", "shop", "--cert-file", "x"]) == 2
     assert "--cert-file and --key-file go together" in capsys.readouterr().err
