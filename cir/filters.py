@@ -5,6 +5,7 @@ The short form names fields; all of them must hold:
     {"colour": "red"}                     equal
     {"size": ["s", "m"]}                  equal to one of them
     {"price": {"gte": 5, "lt": 20}}       in a range: gt, gte, lt, lte
+    {"added": {"gte": "2025-06-01"}}      in a range of time: a date, a datetime, or its text
     {"colour": {"not": ["red", "pink"]}}  equal to none of them
     {"brand": {"exists": True}}           has a value (False: has none)
     {"title": {"words": "summer dress"}}  has all the words, in a text field
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from typing import cast
 
+from cir.common.v1 import payload_pb2
+from cir.datetimes import parse_datetime
 from cir.errors import InvalidArgument
 from cir.payload import GeoPoint, texts, to_value
 from cir.search.v1 import filter_pb2 as pb
@@ -34,13 +37,16 @@ class MatchAny:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The field lies within bounds (integer, float or datetime fields); None leaves a side open."""
+    """The field lies within bounds (integer, float or datetime fields); None leaves a side open.
+
+    A date is midnight in UTC, a datetime without a time zone is in UTC, a text names a moment (RFC 3339).
+    """
 
     field: str
-    gt: float | datetime | None = None
-    gte: float | datetime | None = None
-    lt: float | datetime | None = None
-    lte: float | datetime | None = None
+    gt: float | date | str | None = None
+    gte: float | date | str | None = None
+    lt: float | date | str | None = None
+    lte: float | date | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +150,12 @@ def from_dict(where: Mapping[str, object]) -> Filter:
 
 def _equal(field: str, wanted: object) -> Condition:
     """Equality: by match where values are matched, by a closed range for floats and points in time."""
-    if isinstance(wanted, (float, datetime)):
+    if isinstance(wanted, (float, date)):
         return Range(field, gte=wanted, lte=wanted)
     if isinstance(wanted, (set, frozenset)):
         wanted = sorted(wanted)
+    if isinstance(wanted, (list, tuple)) and any(isinstance(value, (float, date)) for value in wanted):
+        return Filter(should=[Range(field, gte=value, lte=value) for value in wanted])
     return MatchAny(field, wanted if isinstance(wanted, (list, tuple)) else (cast("str", wanted),))
 
 
@@ -168,9 +176,7 @@ def _condition(condition: Condition) -> pb.Condition:
             return pb.Condition(match_any=pb.MatchAny(field=field, values=wanted))
         case Range(field):
             bounds = {name: getattr(condition, name) for name in _BOUNDS}
-            given = {
-                name: to_value(bound, field=field) for name, bound in bounds.items() if bound is not None
-            }
+            given = {name: _bound(bound, field) for name, bound in bounds.items() if bound is not None}
             return pb.Condition(range=pb.Range(field=field, **given))
         case Exists(field):
             return pb.Condition(exists=pb.Exists(field=field))
@@ -187,4 +193,23 @@ def _condition(condition: Condition) -> pb.Condition:
         f"a {type(condition).__name__} is no filter condition; use those of cir.filters",
         reason="FIELD_INVALID",
         field="filter",
+    )
+
+
+def _bound(bound: object, field: str) -> payload_pb2.Value:
+    """A bound as it is sent; texts have no order, so a text is the moment that it names."""
+    value = to_value(bound, field=field)
+    if value.WhichOneof("kind") in ("integer_value", "float_value", "datetime_value"):
+        return value
+    problem = f"{bound!r:.100} is none"
+    if value.WhichOneof("kind") == "string_value":
+        try:
+            return to_value(parse_datetime(value.string_value), field=field)
+        except ValueError as error:
+            problem = str(error)
+    raise InvalidArgument(
+        f'filter on {field}: a bound is a number ({{"lt": 50}}), a date or datetime of Python, or its text '
+        f'({{"gte": "2025-06-01"}}); {problem}',
+        reason="FIELD_INVALID",
+        field=field,
     )

@@ -1,7 +1,8 @@
 """Payload values between plain Python and the wire (protos/cir/common/v1/payload.proto).
 
-None, bool, int, float, str, aware `datetime`, `GeoPoint`, and lists of one of these types without None. A
-list of floats may be written with ints among them.
+None, bool, int, float, str, `datetime` (without a time zone it is in UTC), `date` (midnight in UTC),
+`GeoPoint`, and lists of one of these types without None. A list of floats may be written with ints among
+them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 from google.protobuf import struct_pb2, timestamp_pb2
@@ -92,11 +93,13 @@ def to_value(value: object, *, field: str) -> pb.Value:
         return pb.Value(string_value=value)
     if isinstance(value, datetime):
         return pb.Value(datetime_value=_timestamp(value, field))
+    if isinstance(value, date):
+        return pb.Value(datetime_value=_timestamp(datetime.combine(value, time()), field))
     if isinstance(value, GeoPoint):
         return pb.Value(geo_value=value.message())
     raise _invalid(
         field,
-        f"a {type(value).__name__} is no payload value; use None, bool, int, float, str, datetime, "
+        f"a {type(value).__name__} is no payload value; use None, bool, int, float, str, date, datetime, "
         "cir.GeoPoint, or a list of one of these",
     )
 
@@ -159,8 +162,6 @@ _EXACT_IN_FLOAT = 2**53
 
 
 def _timestamp(value: datetime, field: str) -> timestamp_pb2.Timestamp:
-    if value.tzinfo is None:
-        raise _invalid(field, "a datetime needs a time zone, for example datetime(..., tzinfo=UTC)")
     timestamp = timestamp_pb2.Timestamp()
     try:
         timestamp.FromDatetime(in_utc(value))

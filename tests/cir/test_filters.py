@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import cast
 
 import pytest
@@ -34,6 +34,12 @@ MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
         ({"price": {"lt": 20, "gte": 5}}, Filter(must=[Range("price", gte=5, lt=20)])),
         ({"price": 9.5}, Filter(must=[Range("price", gte=9.5, lte=9.5)])),
         ({"added": MOMENT}, Filter(must=[Range("added", gte=MOMENT, lte=MOMENT)])),
+        ({"added": date(2026, 1, 2)}, Filter(must=[Range("added", gte=MOMENT, lte=MOMENT)])),
+        (
+            {"added": [date(2026, 1, 2), datetime(2026, 1, 2)]},
+            Filter(must=[Filter(should=[Range("added", gte=MOMENT, lte=MOMENT)] * 2)]),
+        ),
+        ({"price": {"not": [9.5]}}, Filter(must_not=[Filter(should=[Range("price", gte=9.5, lte=9.5)])])),
         ({"colour": {"not": ["red"]}}, Filter(must_not=[MatchAny("colour", ["red"])])),
         ({"brand": {"exists": True}}, Filter(must=[Exists("brand")])),
         ({"brand": {"exists": False}}, Filter(must_not=[Exists("brand")])),
@@ -81,3 +87,15 @@ def test_an_unknown_operator_is_refused_with_those_there_are() -> None:
 def test_something_that_is_no_condition_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="a str is no filter condition"):
         to_filter(cast("Where", Filter(must=[cast("Exists", "price<5")])))
+
+
+@pytest.mark.parametrize(
+    "bound", ["50", "", "soon", "2026-13-01", "2026-1-1", True, [1], [MOMENT], GeoPoint(1, 2)]
+)
+@pytest.mark.parametrize("side", ["gt", "gte", "lt", "lte"])
+def test_a_bound_that_has_no_order_is_refused_with_its_field_and_the_forms(side: str, bound: object) -> None:
+    with pytest.raises(
+        InvalidArgument, match=r'filter on price: a bound is a number \(\{"lt": 50\}\)'
+    ) as raised:
+        to_filter({"price": {side: bound}})
+    assert raised.value.field == "price"

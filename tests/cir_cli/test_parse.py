@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range
+from cir.errors import InvalidArgument
+from cir.fields import FieldType, has_type
+from cir.filters import Condition, Filter, GeoRadius, MatchAny, MatchText, Range, to_filter
 from cir.payload import GeoPoint
 from cir.turns import Turn
 from cir_cli.errors import Failure
@@ -257,3 +260,29 @@ def test_a_payload_as_it_is_shown_in_json_can_be_written_again() -> None:
     assert parse_payload('{"a": {"lat": "x", "lon": 1}}') == {"a": {"lat": "x", "lon": 1}}
     with pytest.raises(Failure, match="no JSON"):
         parse_payload("[" * 100_000)
+
+
+# Dates in every form, right and wrong ones; a comma would end a value of --filter.
+DATES = (
+    st.from_regex(
+        r"(0001|19\d\d|2026|9999)-[01]\d-[0-3]\d"
+        r"([Tt ][0-2]\d:[0-5]\d(:[0-6]\d(\.\d{1,9})?)?([Zz]|[+-][0-2]\d:[0-5]\d)?)?",
+        fullmatch=True,
+    )
+    | st.datetimes().map(datetime.isoformat)
+    | st.dates().map(date.isoformat)
+    | st.text(st.characters(codec="utf-8", exclude_characters=",=\\"), max_size=20).map(str.strip)
+)
+
+
+@given(DATES, st.sampled_from([("<", "lt"), ("<=", "lte"), (">", "gt"), (">=", "gte")]))
+def test_the_filters_of_the_client_take_the_dates_of_the_command_line_and_of_payloads(
+    text: str, operator: tuple[str, str]
+) -> None:
+    line = client = None
+    with suppress(Failure):
+        line = to_filter(parse_filters([f"added{operator[0]}{text}"], SCHEMA))
+    with suppress(InvalidArgument):
+        client = to_filter({"added": {operator[1]: text}})
+    assert client == line
+    assert (line is not None) == has_type(text, FieldType.DATETIME)
