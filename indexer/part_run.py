@@ -222,7 +222,7 @@ async def finish(
         parts = await asyncio.to_thread(opened.__enter__)
         try:
             facts = await asyncio.to_thread(_survey_and_check, source, parts, options.columns)
-            check_rejects(source, options)
+            check_rejects(source, catalog, options)
             return await index_with(source, facts, catalog, store, parts, options, progress, parts=parts)
         finally:
             await asyncio.shield(asyncio.to_thread(opened.__exit__, None, None, None))

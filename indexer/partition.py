@@ -86,7 +86,7 @@ class PartitionSource(Source):
 
     def __init__(self, source: Source, partition: Partition, on_id: Callable[[str], None]) -> None:
         self.name = source.name
-        self.rejects_path = source.rejects_path
+        self.beside = source.beside
         self.digest = SourceDigest({})
         self._source = source
         self._partition = partition

@@ -61,7 +61,7 @@ async def index(
     try:
         check_name(catalog)
         facts = await asyncio.to_thread(source.survey, options.columns)
-        check_rejects(source, options)
+        check_rejects(source, catalog, options)
         async with open_embedder(embedder_address, options) as embedder:
             return await index_with(source, facts, catalog, store, embedder, options, progress)
     finally:
@@ -104,10 +104,10 @@ async def index_with(
         raise IndexingError(f"store: {error}") from error
 
 
-def check_rejects(source: Source, options: IndexingOptions) -> None:
+def check_rejects(source: Source, catalog: str, options: IndexingOptions) -> None:
     """Raise `IndexingError` unless what will be rejected has a place."""
     if not options.dry_run:
-        RejectsFile.check(options.rejects_path or source.rejects_path)
+        RejectsFile.check(options.rejects_path or source.rejects_path(catalog))
 
 
 def check_name(catalog: str) -> None:
@@ -120,7 +120,7 @@ def check_name(catalog: str) -> None:
 
 def default_ledger(source: Source, catalog: str) -> Path:
     """Return the ledger's default path, next to the source."""
-    return source.rejects_path.with_name(f"{catalog}.ledger.sqlite")
+    return source.beside.with_name(f"{catalog}.ledger.sqlite")
 
 
 @asynccontextmanager
@@ -425,7 +425,7 @@ class IndexRun:
             )
 
     def _rejects(self, tally: Tally) -> RejectsFile:
-        path = self.options.rejects_path or self.source.rejects_path
+        path = self.options.rejects_path or self.source.rejects_path(self.catalog)
         return RejectsFile(path, tally.rejects, writing=not self.options.dry_run)
 
     def _note(self, text: str) -> None:

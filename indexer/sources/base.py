@@ -183,8 +183,15 @@ class Source(ABC):
 
     #: What the source is called in messages.
     name: str
-    #: Where rejects go unless the options say otherwise.
-    rejects_path: Path
+    #: Beginning of the paths of files about the source, which lie next to it: that of the source itself.
+    beside: Path
+
+    def rejects_path(self, catalog: str) -> Path:
+        """Return where the rejects of a run for `catalog` go unless the options say otherwise.
+
+        No two catalogs of one source share the file: a run writes it anew, or deletes it.
+        """
+        return self.beside.with_name(f"{self.beside.name}.{catalog}.rejects.jsonl")
 
     @abstractmethod
     def survey(self, columns: Sequence[str] = ()) -> SourceFacts:

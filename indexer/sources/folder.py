@@ -31,7 +31,7 @@ class FolderSource(Source):
     def __init__(self, root: Path, *, image_base: str = "") -> None:
         self._root = ImageRoot(root, image_base)
         self.name = str(root)
-        self.rejects_path = self._root.path.parent / f"{self._root.path.name or 'root'}.rejects.jsonl"
+        self.beside = self._root.path.parent / (self._root.path.name or "root")
 
     def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """Count the images.

@@ -73,7 +73,7 @@ class ManifestSource(Source):
         self._image_base = image_base
         self._columns: Columns | None = None
         self._chosen: frozenset[str] = frozenset()
-        self.rejects_path = self._path.with_name(f"{self._path.name}.rejects.jsonl")
+        self.beside = self._path
 
     def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """Find the types and count the rows.

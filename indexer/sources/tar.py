@@ -52,9 +52,7 @@ class TarSource(Source):
         self._columns: Columns | None = None
         self._chosen: frozenset[str] = frozenset()
         first = self._shards[0]
-        self.rejects_path = (
-            first.parent / f"{first.stem if len(self._shards) == 1 else 'shards'}.rejects.jsonl"
-        )
+        self.beside = first.with_name(first.stem if len(self._shards) == 1 else "shards")
 
     def survey(self, columns: Sequence[str] = ()) -> SourceFacts:
         """Find types and count items.

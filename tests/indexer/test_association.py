@@ -36,7 +36,7 @@ class DealtSource(Source):
     name = "dealt"
 
     def __init__(self, folder: Path, fates: list[str]) -> None:
-        self.rejects_path = folder / "rejects.jsonl"
+        self.beside = folder / "source"
         self._fates = fates
         self._folder = folder
         for number, fate in enumerate(fates):
@@ -110,7 +110,7 @@ async def run_and_check(
     good = {f"item-{number}": number for number, fate in enumerate(fates) if fate == "good"}
     assert (report.read, report.indexed) == (len(fates) + 1, len(good))
     assert report.read == report.indexed + report.rejected
-    assert len((folder / "rejects.jsonl").read_text().splitlines()) == report.rejected
+    assert len((folder / "source.c.rejects.jsonl").read_text().splitlines()) == report.rejected
     async with store.open_version("c") as reader:
         items, _ = await reader.scroll(limit=1000, with_features=True)
     assert {item.id for item in items} == set(good)
@@ -150,7 +150,7 @@ class Shop(Source):
     name = "shop"
 
     def __init__(self, folder: Path) -> None:
-        self.rejects_path = folder / "rejects.jsonl"
+        self.beside = folder / "source"
         self._folder = folder
         self.items_now: dict[str, tuple[int, int]] = {}
 

@@ -22,7 +22,7 @@ class Given(Source):
     """Items from a list."""
 
     name = "given"
-    rejects_path = Path("rejects.jsonl")
+    beside = Path("source")
 
     def __init__(self, items: list[SourceItem | Reject]) -> None:
         self._items = items

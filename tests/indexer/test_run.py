@@ -69,7 +69,7 @@ async def test_a_folder_becomes_a_published_catalog(tmp_path: Path, store: Vecto
     assert report.rejects_path is None
     assert report.model_fingerprint == FINGERPRINT
     assert report.images_per_second > 0
-    assert not (tmp_path / "photos.rejects.jsonl").exists()
+    assert not (tmp_path / "photos.shop.rejects.jsonl").exists()
     items = await stored(store, "shop")
     assert sorted(items) == ids
     for item_id, item in items.items():
@@ -154,7 +154,7 @@ async def test_bad_images_are_rejected_and_the_run_goes_on(
     assert (report.read, report.indexed, report.rejected) == (26, 20, 6)
     assert not report.complete
     assert sorted(await stored(store, "shop")) == ids
-    assert report.rejects_path == tmp_path / "photos.rejects.jsonl"
+    assert report.rejects_path == tmp_path / "photos.shop.rejects.jsonl"
     lines = [json.loads(line) for line in report.rejects_path.read_text().splitlines()]
     assert {line["id"]: line["reason"] for line in lines} == expected
     assert dict(report.reject_reasons) == dict.fromkeys(expected.values(), 1)
@@ -172,9 +172,12 @@ async def test_a_clean_run_removes_the_rejects_of_the_one_before(
     (tmp_path / "photos" / "empty.jpg").write_bytes(b"")
     report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)
     assert report.rejects_path is not None
+    other = await index(FolderSource(tmp_path / "photos"), "other", store, address, FAST)
+    assert other.rejects_path is not None
     (tmp_path / "photos" / "empty.jpg").unlink()
     assert (await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)).complete
     assert not report.rejects_path.exists()
+    assert other.rejects_path.exists()  # of another catalog, whose last run it tells of
 
 
 async def test_nothing_is_published_when_too_many_are_rejected(

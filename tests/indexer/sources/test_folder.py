@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_read_ends_the_survey(
 
 
 def test_rejects_go_beside_the_folder(tmp_path: Path) -> None:
-    assert FolderSource(tmp_path / "photos").rejects_path == tmp_path / "photos.rejects.jsonl"
+    assert FolderSource(tmp_path / "photos").rejects_path("shop") == tmp_path / "photos.shop.rejects.jsonl"
 
 
 @pytest.mark.parametrize(

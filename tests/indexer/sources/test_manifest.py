@@ -357,7 +357,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
 
 
 def test_rejects_go_beside_the_manifest(tmp_path: Path) -> None:
-    assert ManifestSource(tmp_path / "m.csv").rejects_path == tmp_path / "m.csv.rejects.jsonl"
+    assert ManifestSource(tmp_path / "m.csv").rejects_path("shop") == tmp_path / "m.csv.shop.rejects.jsonl"
 
 
 def test_folders_and_files(tmp_path: Path) -> None:
