@@ -153,12 +153,12 @@ def _as_float(element: object) -> object:
     """Return an int among floats as a float, where that is exact; anything else as it is."""
     if isinstance(element, (int, np.integer)) and not isinstance(element, bool):
         whole = int(element)
-        return float(whole) if abs(whole) <= _EXACT_IN_FLOAT else element
+        return float(whole) if abs(whole) <= EXACT_IN_FLOAT else element
     return element
 
 
 # Every integer up to here is a float.
-_EXACT_IN_FLOAT = 2**53
+EXACT_IN_FLOAT = 2**53
 
 
 def _timestamp(value: datetime, field: str) -> timestamp_pb2.Timestamp:

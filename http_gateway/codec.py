@@ -28,6 +28,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_names
+from cir.payload import EXACT_IN_FLOAT
 from cir.update_mask import payload_field
 
 _VALUE = "cir.common.v1.Value"
@@ -42,6 +43,10 @@ _INT64 = range(-(2**63), 2**63)
 #: Texts, and what begins a list or an object or parts two values, of one body.
 MAX_PARTS = 200_000
 _PART = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)
+# Numbers as JSON writes them: float() reads "1_0" and digits of other scripts besides.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+# Names that protobuf's JSON has for what JSON has no number for.
+_NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _INTEGERS: Mapping[int, range] = {
     FieldDescriptor.TYPE_INT32: range(-(2**31), 2**31),
@@ -329,14 +334,16 @@ def _single_in(value: Any, field: FieldDescriptor, path: str) -> Any:
 
 
 def _check_number(value: float | str, largest: float, path: str) -> None:
+    if isinstance(value, str):
+        if value in _NO_NUMBERS:
+            return
+        if not _NUMBER.fullmatch(value):
+            raise BadJsonError(f"{path} is no number", path)
     try:
         number = float(value)
-    except ValueError:
-        raise BadJsonError(f"{path} is no number", path) from None
     except OverflowError:  # an integer
         number = inf
-    # Texts may be the names that protobuf's JSON has for what JSON has no number for.
-    if not isinstance(value, str) and (not isfinite(number) or abs(number) > largest):
+    if not isfinite(number) or abs(number) > largest:
         raise BadJsonError(_too_large(path), path)
 
 
@@ -374,7 +381,7 @@ def _base64(text: str, path: str) -> str:
         if not head.endswith(";base64"):
             raise BadJsonError(f"{path} is a data URL without base64", path)
         text = text[len(head) + 1 :]
-    if not _BASE64.fullmatch(text):
+    if not _BASE64.fullmatch(text) or len(text.rstrip("=")) % 4 == 1:
         wrong = "an address" if "://" in text[:20] else "no base64"
         raise BadJsonError(f"{path} is {wrong}; bytes are sent as base64 or a data URL", path)
     return text
@@ -398,7 +405,7 @@ def _value_in(value: Any, path: str) -> dict[str, Any]:
             return {"stringValue": value}
         case list():
             values = [_value_in(one, f"{path}[{number}]") for number, one in enumerate(value)]
-            return {"listValue": {"values": _one_kind(values)}}
+            return {"listValue": {"values": _one_kind(values, path)}}
         case {"datetime": str(moment), **others} if not others:
             return {"datetimeValue": _moment(moment, path)}
         case {"latitude": int() | float(), "longitude": int() | float(), **others} if not others:
@@ -418,14 +425,18 @@ def _moment(text: str, path: str) -> str:
         raise BadJsonError(f"{path}: {error}", path) from error
 
 
-def _one_kind(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _one_kind(values: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
     """Return the values of a list, integers as floats where floats are among them."""
-    if any("floatValue" in value for value in values):
-        return [
-            {"floatValue": float(value["integerValue"])} if "integerValue" in value else value
-            for value in values
-        ]
-    return values
+    if not any("floatValue" in value for value in values):
+        return values
+    floats = []
+    for number, value in enumerate(values):
+        whole = int(value.get("integerValue", 0))
+        if abs(whole) > EXACT_IN_FLOAT:
+            place = f"{path}[{number}]"
+            raise BadJsonError(f"{place} is too large an integer for a list of numbers with fractions", place)
+        floats.append({"floatValue": float(whole)} if "integerValue" in value else value)
+    return floats
 
 
 @cache

@@ -30,7 +30,7 @@ _SCALARS: Mapping[int, dict[str, Any]] = {
     FieldDescriptor.TYPE_FLOAT: {"type": "number", "format": "float"},
     FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.TYPE_STRING: {"type": "string"},
-    FieldDescriptor.TYPE_BYTES: {"type": "string", "description": "base64, or a data URL"},
+    FieldDescriptor.TYPE_BYTES: {"type": "string", "description": "Base64, or a data URL."},
 }
 _VALUE = {
     "description": "A payload value: null, true, a number, a text, a moment, a place, or a list of one kind.",
@@ -54,7 +54,7 @@ _KNOWN: Mapping[str, dict[str, Any]] = {
     "google.protobuf.Duration": {"type": "string", "description": "Seconds, such as 0.012s."},
     "google.protobuf.FieldMask": {
         "description": "A list of paths, or a text with commas between them. Names of payload fields are "
-        "taken as they stand.",
+        "taken as they stand. A mask without paths is left out.",
         "anyOf": [
             {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_PATHS},
             {"type": "string", "minLength": 1},
@@ -209,11 +209,18 @@ def _message(descriptor: Descriptor, side: _Side) -> dict[str, Any]:
             "description": side.comments.get(descriptor.full_name, ""),
             "additionalProperties": False,
             "properties": {
-                field.json_name: {"description": side.comments.get(field.full_name, "")} | _field(field, side)
+                field.json_name: _described(_field(field, side), side.comments.get(field.full_name, ""))
                 for field in descriptor.fields
             },
         } | ({"required": always} if side.answers and always else {})
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _described(schema: dict[str, Any], comment: str) -> dict[str, Any]:
+    """Return the schema of a field with the contract's comment before its own description."""
+    return {"description": "", **schema} | {
+        "description": f"{comment} {schema.get('description', '')}".strip()
+    }
 
 
 def _field(field: FieldDescriptor, side: _Side) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cir.datetimes import format_datetime
 from cir.datetimes import parse_datetime as read_datetime
 from cir.fields import FieldType, Payload, PayloadValue, has_type
 from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem, is_text
+from cir.payload import EXACT_IN_FLOAT
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import pack
 from search_service.names import catalog_name, version_name
@@ -33,8 +34,6 @@ from vector_store.types import (
     VersionState,
 )
 
-# Every integer up to here is a float.
-_EXACT_IN_FLOAT = 2**53
 _STATES = {
     VersionState.BUILDING: pb.VERSION_STATE_BUILDING,
     VersionState.READY: pb.VERSION_STATE_READY,
@@ -121,7 +120,7 @@ def _scalar_message(value: object, kind: FieldType | None) -> payload_pb2.Value:
     match value:
         case bool():
             return payload_pb2.Value(bool_value=value)
-        case int() if kind is FieldType.FLOAT and abs(value) <= _EXACT_IN_FLOAT:
+        case int() if kind is FieldType.FLOAT and abs(value) <= EXACT_IN_FLOAT:
             return payload_pb2.Value(float_value=float(value))
         case int() if -(2**63) <= value < 2**63:
             return payload_pb2.Value(integer_value=value)
