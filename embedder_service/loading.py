@@ -24,6 +24,8 @@ def load_served(settings: EmbedderSettings) -> ServedModel:
         StartupError: the model cannot be loaded, or a part to run it is not installed; the message is one
             line.
     """
+    if settings.model_config_file is None:
+        _check_folder(settings.architecture)
     folder, unreachable = model_folder(settings), None
     if folder is None and _may_be_export(settings):
         folder, unreachable = _fetch(settings)
@@ -48,6 +50,20 @@ def load_served(settings: EmbedderSettings) -> ServedModel:
             "--architecture"
         ) from error
     return load(settings)
+
+
+def _check_folder(architecture: str) -> None:
+    """Refuse what is written as the path of a folder, and is none."""
+    path = architecture.removeprefix(FOLDER)
+    is_path = path != architecture or ("/" in path and path.startswith((".", "/", "~")))
+    try:
+        if not is_path or (path and Path(path).expanduser().is_dir()):
+            return
+    except (OSError, RuntimeError, ValueError):
+        pass  # a path that no system has, or the home of nobody
+    raise StartupError(
+        f"there is no folder {path or 'without a name'}, which {architecture} names as the model"
+    )
 
 
 def model_folder(settings: EmbedderSettings) -> Path | None:
