@@ -68,11 +68,11 @@ class _VersionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VersionS
     VERSION_STATE_BUILDING: _VersionState.ValueType  # 1
     """An indexer is writing it."""
     VERSION_STATE_READY: _VersionState.ValueType  # 2
-    """Complete, not yet published."""
+    """Complete and not published: never yet, or left behind by a rollback."""
     VERSION_STATE_PUBLISHED: _VersionState.ValueType  # 3
     """The one that is searched."""
     VERSION_STATE_RETIRED: _VersionState.ValueType  # 4
-    """Was published; a rollback can bring it back."""
+    """Was published before the one that is; a rollback can bring it back."""
 
 class VersionState(_VersionState, metaclass=_VersionStateEnumTypeWrapper):
     """Life of a version."""
@@ -82,11 +82,11 @@ VERSION_STATE_UNSPECIFIED: VersionState.ValueType  # 0
 VERSION_STATE_BUILDING: VersionState.ValueType  # 1
 """An indexer is writing it."""
 VERSION_STATE_READY: VersionState.ValueType  # 2
-"""Complete, not yet published."""
+"""Complete and not published: never yet, or left behind by a rollback."""
 VERSION_STATE_PUBLISHED: VersionState.ValueType  # 3
 """The one that is searched."""
 VERSION_STATE_RETIRED: VersionState.ValueType  # 4
-"""Was published; a rollback can bring it back."""
+"""Was published before the one that is; a rollback can bring it back."""
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 
 class _FieldType:

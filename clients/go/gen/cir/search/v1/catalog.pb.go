@@ -93,11 +93,11 @@ const (
 	VersionState_VERSION_STATE_UNSPECIFIED VersionState = 0
 	// An indexer is writing it.
 	VersionState_VERSION_STATE_BUILDING VersionState = 1
-	// Complete, not yet published.
+	// Complete and not published: never yet, or left behind by a rollback.
 	VersionState_VERSION_STATE_READY VersionState = 2
 	// The one that is searched.
 	VersionState_VERSION_STATE_PUBLISHED VersionState = 3
-	// Was published; a rollback can bring it back.
+	// Was published before the one that is; a rollback can bring it back.
 	VersionState_VERSION_STATE_RETIRED VersionState = 4
 )
 

@@ -1403,7 +1403,7 @@ export enum VersionState {
   BUILDING = 1,
 
   /**
-   * Complete, not yet published.
+   * Complete and not published: never yet, or left behind by a rollback.
    *
    * @generated from enum value: VERSION_STATE_READY = 2;
    */
@@ -1417,7 +1417,7 @@ export enum VersionState {
   PUBLISHED = 3,
 
   /**
-   * Was published; a rollback can bring it back.
+   * Was published before the one that is; a rollback can bring it back.
    *
    * @generated from enum value: VERSION_STATE_RETIRED = 4;
    */
