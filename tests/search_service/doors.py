@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,9 @@ async def check_filters(client: cir.AsyncClient, catalog: str, items: Mapping[st
                         for i, other in items.items()
                         if any(each > value for each in elements(other.payload.get(field)))  # type: ignore[operator]
                     }
-                    assert await listed_where(client, catalog, {field: {"gt": value}}) == above
+                    bound = value_text(value) if isinstance(value, datetime) else value
+                    assert await listed_where(client, catalog, {field: {"gt": bound}}) == above
+                    assert await listed_where(client, catalog, {field: [value]}) == expected
                 if isinstance(value, GeoPoint) and abs(value.latitude) < 89:
                     near = cir.filters.GeoRadius(field, value, 1000.0)
                     assert item.id in await listed_where(client, catalog, near)
