@@ -28,6 +28,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_names
+from cir.limits import is_text
 from cir.payload import EXACT_IN_FLOAT
 from cir.update_mask import payload_field
 
@@ -47,6 +48,8 @@ _PART = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 # Names that protobuf's JSON has for what JSON has no number for.
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
+# Escapes of halves of surrogate pairs, two of which may be one character.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _INTEGERS: Mapping[int, range] = {
     FieldDescriptor.TYPE_INT32: range(-(2**31), 2**31),
@@ -68,11 +71,14 @@ _BOOLS = {"true": True, "false": False}
 
 
 class BadJsonError(ValueError):
-    """JSON that means no request; `field` is the path of the part at fault, empty for the whole."""
+    """JSON that means no request; `field` is the path of the part at fault, empty for the whole.
+
+    Both can be written as UTF-8, whatever names they are made of.
+    """
 
     def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
+        super().__init__(message.encode(errors="backslashreplace").decode())
+        self.field = field.encode(errors="backslashreplace").decode()
 
 
 def read_json(content: bytes) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def read_json(content: bytes) -> dict[str, Any]:
 
     Raises:
         BadJsonError: no JSON in UTF-8, no object, a name twice in one, NaN or an infinity, many levels
-            or parts.
+            or parts, a text that is no Unicode.
     """
     _check_size(content)
     try:
@@ -93,6 +99,8 @@ def read_json(content: bytes) -> dict[str, Any]:
             if text
             else {}
         )
+        if _HALF.search(text):
+            _check_texts(value, "")
     except BadJsonError:
         raise
     except RecursionError as error:
@@ -209,6 +217,21 @@ def _check_size(content: bytes) -> None:
         return
     if next(islice(_PART.finditer(content), MAX_PARTS, None), None) is not None:
         raise BadJsonError(f"the body has more than {MAX_PARTS} texts, values, lists and objects")
+
+
+def _check_texts(value: object, path: str) -> None:
+    """Refuse texts and names that UTF-8 cannot write: half of a surrogate pair, escaped."""
+    match value:
+        case str() if not is_text(value):
+            raise BadJsonError(f"{path} is no valid Unicode", path)
+        case list():
+            for number, one in enumerate(value):
+                _check_texts(one, f"{path}[{number}]")
+        case dict():
+            for name, one in value.items():
+                place = f"{path}.{name[:100]}".lstrip(".")
+                _check_texts(name, place)
+                _check_texts(one, place)
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -225,6 +225,27 @@ def test_what_embeddings_do_not_use_is_a_text_all_the_same(name: str, value: obj
     assert refused.value.field == name
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (r'{"\ud800": 1}', r"\ud800"),
+        (r'{"\uDFFF": 1, "\uDFFF": 2}', r"\udfff"),
+        (r'{"feedback": "\ud800"}', "feedback"),
+        (r'{"turns": [{"text": "a"}, {"text": "\ud83e \udde5"}]}', "turns[1].text"),
+        (r'{"input": ["a", "\ud800"]}', "input[1]"),
+    ],
+)
+def test_texts_that_are_no_unicode_are_refused_in_words_that_can_be_sent(body: str, field: str) -> None:
+    with pytest.raises(BadJsonError) as refused:
+        read_json(body.encode())
+    assert refused.value.field == field
+    assert str(refused.value).encode()
+
+
+def test_escaped_pairs_are_characters() -> None:
+    assert read_json(rb'{"a\ud83e\udde5": "\ud83e\udde5 \\ud800"}') == {"a\U0001f9e5": "\U0001f9e5 \\ud800"}
+
+
 def test_an_empty_body_is_an_empty_request() -> None:
     assert read_json(b"") == {}
 
