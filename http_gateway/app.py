@@ -31,9 +31,10 @@ from http_gateway import embeddings, grpc_web, reference
 from http_gateway.access import AccessLog
 from http_gateway.body import Body, content_of, receive
 from http_gateway.codec import BadJsonError, from_message, put_file, query_values, to_message
-from http_gateway.errors import RefusedError, refusal, refusal_of, status_of
+from http_gateway.errors import RefusedError, Service, refusal, refusal_of, status_of
 from http_gateway.rules import BadPathError, Route, routes
 from http_gateway.settings import GatewaySettings
+from service_runtime.contract import json_path, request_of
 from service_runtime.errors import ServiceError
 from service_runtime.fair_room import FairRoom, Shares
 from service_runtime.http_server import HEALTH, Busy, client_name
@@ -59,6 +60,8 @@ class Gateway:
         self._settings = settings
         self._search = search
         self._embedder = embedder
+        self._search_service = Service("search", settings.search)
+        self._embedder_service = Service("embedder", settings.embedder or "")
         self._turns = FairRoom(1)
         self._calls = Shares(settings.calls_of_a_client)
 
@@ -158,7 +161,7 @@ class Gateway:
         try:
             return grpc_web.answer(await self._in_turn(request, min(timeout or most, most), call), kind)
         except (grpc.aio.AioRpcError, ServiceError) as error:
-            return grpc_web.refuse(status_of(error), kind)
+            return grpc_web.refuse(self._search_service.status_of(error), kind)
 
     async def embeddings(self, request: Request) -> Response:
         """Embed texts and images in the shape that OpenAI's clients send."""
@@ -176,7 +179,7 @@ class Gateway:
         try:
             return await self._in_turn(request, self._timeout(request), embed)
         except (grpc.aio.AioRpcError, ServiceError) as error:
-            return refusal_of(status_of(error))
+            return refusal_of(self._embedder_service.status_of(error), spelled=embeddings.spelled)
 
     async def _ask(self, path: str, message: Message, request: Request) -> bytes:
         """Return the bytes of an answer of the search service.
@@ -188,7 +191,9 @@ class Gateway:
         try:
             return await self._in_turn(request, self._timeout(request), call)
         except (grpc.aio.AioRpcError, ServiceError) as error:
-            raise RefusedError(refusal_of(status_of(error))) from error
+            spelled = partial(json_path, request_of(path))
+            status = self._search_service.status_of(error)
+            raise RefusedError(refusal_of(status, spelled=spelled)) from error
 
     async def _call(self, path: str, message: bytes, metadata: Metadata, timeout: float) -> bytes:
         method: Callable[..., Awaitable[bytes]] = self._search.unary_unary(path)
@@ -301,7 +306,8 @@ def _allowed(request: Request) -> list[str]:
     path = _raw_path(request)
     verbs = {route.verb for route in routes() if route.pattern.fullmatch(path)} | _OWN.get(path, set())
     if not verbs:
-        raise RefusedError(refusal(grpc.StatusCode.NOT_FOUND, "there is no such address; all are on /docs"))
+        nothing = "there is no such address; all are on /docs"
+        raise RefusedError(refusal(grpc.StatusCode.UNIMPLEMENTED, nothing, status=404))
     return sorted(verbs | {"OPTIONS"} | ({"HEAD"} if "GET" in verbs else set()))
 
 

@@ -13,12 +13,14 @@ import grpc.aio
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
+from cir.common.v1 import errors_pb2
 from cir.embedder.v1 import embedder_pb2 as pb
 from cir.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from cir.vectors import unpack
 from http_gateway.codec import BadJsonError
-from http_gateway.errors import refusal
+from service_runtime.errors import ServiceError
 
+_UNKNOWN = errors_pb2.FIELD_INVALID
 _MOST_INPUTS = 256
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 _KNOWN = frozenset({"input", "model", "encoding_format", "dimensions", "user"})
@@ -83,10 +85,11 @@ def _input(text: str, number: int) -> str | bytes:
 async def answer(
     asked: Asked, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]], timeout: float
 ) -> Response:
-    """Embed, and return the answer or the first refusal of an input.
+    """Embed, and return the answer.
 
     Raises:
         AioRpcError: the embedder refused a call, or cannot be reached.
+        ServiceError: it refused an input.
     """
     stub = EmbedderServiceStub(channel)
     texts = [number for number, one in enumerate(asked.inputs) if isinstance(one, str)]
@@ -108,12 +111,23 @@ async def answer(
         if response.errors:
             error = response.errors[0]
             number = numbers[error.index]
-            code = next(code for code in grpc.StatusCode if code.value[0] == error.code)
-            return refusal(code, f"input {number}: {error.message}", field=f"input[{number}]")
+            # An embedder that is newer than this process may have reasons that are unknown here.
+            reason = error.reason if error.reason in errors_pb2.ErrorReason.values() else _UNKNOWN
+            raise ServiceError(
+                reason,
+                f"input {number}: {error.message}",
+                field=f"input[{number}]",
+                retry_after=1.0 if reason == errors_pb2.OVERLOADED else None,
+            )
         rows = unpack(response.features)
         vectors |= dict(zip(numbers, rows, strict=True))
         model = response.features.model_fingerprint
     return await asyncio.to_thread(_response, [vectors[n] for n in range(len(asked.inputs))], asked, model)
+
+
+def spelled(field: str) -> str:
+    """Return the path in the request for one in the embedder's: there are inputs alone."""
+    return field if field.startswith("input") else "input"
 
 
 def _response(vectors: Sequence[Vector], asked: Asked, model: str) -> Response:

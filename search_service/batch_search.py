@@ -106,7 +106,7 @@ class BatchSearchHandler:
             async with open_version(self._store, *named) as version:
                 await self._search.count_unindexed(version)
                 return version.info.spec.model_fingerprint
-        except StoreError:
+        except (ServiceError, StoreError):
             return ""
 
 

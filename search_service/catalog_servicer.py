@@ -180,7 +180,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.Item:
         """Return one item of the published version."""
         catalog, item_id = names.parse_item(request.name, field="name")
-        async with open_version(self._store, catalog) as version:
+        async with open_version(self._store, catalog, field="name") as version:
             items = await version.retrieve([item_id], with_features=request.with_features)
             if item_id not in items:
                 raise ServiceError(

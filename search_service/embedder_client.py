@@ -162,6 +162,7 @@ class EmbedderClient:
                 service="embedder",
                 address=self._address,
                 unavailable=errors_pb2.EMBEDDER_UNAVAILABLE,
+                fields={"encoder": "combiner"},
             ) from error
 
 

@@ -57,22 +57,24 @@ class _FilterParser:
             raise ServiceError(
                 errors.OUT_OF_RANGE, f"{field}: a filter has at most {self._limit} conditions", field=field
             )
-        match message.WhichOneof("kind"):
+        kind = message.WhichOneof("kind")
+        place = f"{field}.{kind}"
+        match kind:
             case "match_any":
-                return _match_any(message.match_any, field)
+                return _match_any(message.match_any, place)
             case "range":
-                return _range(message.range, field)
+                return _range(message.range, place)
             case "exists":
-                return Exists(_named(message.exists.field, field))
+                return Exists(_named(message.exists.field, place))
             case "has_id":
-                return HasId(_some(message.has_id.item_ids, f"{field}.item_ids"))
+                return HasId(_some(message.has_id.item_ids, f"{place}.item_ids"))
             case "geo_radius":
-                return _geo_radius(message.geo_radius, field)
+                return _geo_radius(message.geo_radius, place)
             case "match_text":
                 words = message.match_text
-                return MatchText(_named(words.field, field), _words(words.text, field))
+                return MatchText(_named(words.field, place), _words(words.text, place))
             case "filter":
-                return self.filter(message.filter, f"{field}.filter", depth + 1)
+                return self.filter(message.filter, place, depth + 1)
         raise _required(field, "the condition is empty; set one of its kinds")
 
 

@@ -98,9 +98,7 @@ class Imports:
 
     async def drain(self) -> None:
         """End all imports: their clients go on with another replica, or with this one when it is back."""
-        refusal = ServiceError(
-            errors.NOT_READY, "the service is stopping; resume the import with its token", retry_after=1.0
-        )
+        refusal = ServiceError(errors.NOT_READY, "the service is stopping; resume the import with its token")
         await asyncio.gather(*(running.end(refusal) for running in list(self._running.values())))
 
     async def close(self) -> None:

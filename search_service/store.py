@@ -85,13 +85,21 @@ async def resume_version(store: VectorStore, catalog: str, version: str) -> Vers
 
 @asynccontextmanager
 async def open_version(
-    store: VectorStore, catalog: str, version: str = "", *, from_token: bool = False
+    store: VectorStore,
+    catalog: str,
+    version: str = "",
+    *,
+    from_token: bool = False,
+    field: str = "parent",
 ) -> AsyncIterator[CatalogVersion]:
     """Pin a version ('' for the published one) for the length of a call.
 
+    `field` is the request's field that names the catalog; a version is named by `pinned_version`.
+
     Raises:
-        StoreError: The catalog or the version does not exist, or the store cannot be used.
-        ServiceError: PAGE_TOKEN_INVALID when the version of a page token (`from_token`) is gone.
+        ServiceError: CATALOG_NOT_FOUND, VERSION_NOT_FOUND, or PAGE_TOKEN_INVALID when the version of a page
+            token (`from_token`) is gone.
+        StoreError: The store cannot be used.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -99,7 +107,9 @@ async def open_version(
         except VersionNotFoundError as error:
             if from_token:
                 raise invalid_page_token() from error
-            raise
+            raise to_service_error(error, field="pinned_version" if version else field) from error
+        except CatalogNotFoundError as error:
+            raise to_service_error(error, field=field) from error
         yield opened
 
 

@@ -174,4 +174,5 @@ class CombinerClient:
             service="combiner",
             address=self._address,
             unavailable=errors_pb2.COMBINER_UNAVAILABLE,
+            fields={"combiner": "combiner"},
         )

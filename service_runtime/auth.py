@@ -224,7 +224,11 @@ class Authenticator:
             return None
         sent = next((value for name, value in metadata or () if name == HEADER), None)
         if not isinstance(sent, str):
-            return ServiceError(pb.KEY_MISSING, f"an API key is needed; send one as metadata `{HEADER}`")
+            return ServiceError(
+                pb.KEY_MISSING,
+                f"an API key is needed; send one as `{HEADER}`, metadata of gRPC and a header of HTTP, where "
+                "`Authorization: Bearer` is taken too",
+            )
         key = self._keys.find(sent)
         if key is None:
             return ServiceError(

@@ -17,7 +17,7 @@ MEDIUM_BYTES = 4 * 1024 * 1024
 #: Prefixes of methods that need no key.
 OPEN_METHODS = ("/grpc.health.", "/grpc.reflection.")
 
-_PART = re.compile(r"(\w+)(?:\[\d+\])?", re.ASCII)
+_PART = re.compile(r"(\w+)((?:\[\d+\])?)", re.ASCII)
 _PAYLOAD = "cir.common.v1.Payload"
 
 
@@ -37,16 +37,32 @@ def named_part(request: Descriptor | None, path: str) -> str:
 
     What follows, such as the name of a payload's field, is from whoever sent the request.
     """
-    named: list[str] = []
+    return ".".join(f"{field.name}{place}" for field, place in _named(request, path))
+
+
+def json_path(request: Descriptor | None, path: str) -> str:
+    """Return a field's path with the names that JSON has for the contract's: "turns[2].textWeight".
+
+    What the contract does not name, such as a payload's field, stays as it is.
+    """
+    named = _named(request, path)
+    others = path.split(".")[len(named) :]
+    return ".".join([*(f"{field.json_name}{place}" for field, place in named), *others])
+
+
+def _named(request: Descriptor | None, path: str) -> list[tuple[FieldDescriptor, str]]:
+    """Return the fields at the start of a path that the contract names, each with its place in a list."""
+    named: list[tuple[FieldDescriptor, str]] = []
     message = request
     for part in path.split("."):
         match = _PART.fullmatch(part)
         if message is None or match is None or match[1] not in message.fields_by_name:
             break
-        named.append(part)
-        kind = message.fields_by_name[match[1]].message_type
+        field = message.fields_by_name[match[1]]
+        named.append((field, match[2]))
+        kind = field.message_type
         message = None if kind is None or kind.GetOptions().map_entry else kind
-    return ".".join(named)
+    return named
 
 
 def largest_message(method: str, request: Descriptor | None, max_bytes: int) -> int:

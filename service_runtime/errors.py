@@ -50,6 +50,9 @@ _CODES: dict[pb.ErrorReason.ValueType, grpc.StatusCode] = {
     pb.MODEL_FAILED: grpc.StatusCode.INTERNAL,
 }
 
+# A service that starts or stops is soon there, or another one is.
+_RETRY_SECONDS: Mapping[pb.ErrorReason.ValueType, float] = {pb.NOT_READY: 1.0}
+
 
 def grpc_code(reason: pb.ErrorReason.ValueType) -> grpc.StatusCode:
     """Return the gRPC code of a reason; INVALID_ARGUMENT for every fault of the request's content."""
@@ -60,7 +63,8 @@ class ServiceError(Exception):
     """A refusal with its reason.
 
     `field` is the path of the request field at fault, `retry_after` the seconds after which trying
-    again makes sense, `metadata` further facts for programs. Texts that are too long to travel are cut.
+    again makes sense (1 for NOT_READY, unless it is given), `metadata` further facts for programs. Texts
+    that are too long to travel are cut.
     `log_facts` are for this service's log, which never has the message: nothing in them is from a user.
     """
 
@@ -78,7 +82,7 @@ class ServiceError(Exception):
         super().__init__(self.message)
         self.reason = reason
         self.field = _shortened(field, MAX_NAME_BYTES)
-        self.retry_after = retry_after
+        self.retry_after = _RETRY_SECONDS.get(reason) if retry_after is None else retry_after
         self.metadata = {key: _shortened(value, MAX_NAME_BYTES) for key, value in (metadata or {}).items()}
         self.log_facts = dict(log_facts or {})
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import grpc
 
 from cir.common.v1 import errors_pb2 as pb
@@ -18,12 +21,18 @@ _PASSED_ON = frozenset(
 
 
 def to_service_error(
-    error: CirError, *, service: str, address: str, unavailable: pb.ErrorReason.ValueType
+    error: CirError,
+    *,
+    service: str,
+    address: str,
+    unavailable: pb.ErrorReason.ValueType,
+    fields: Mapping[str, str] = MappingProxyType({}),
 ) -> ServiceError:
     """Translate the failure of a call to `service` at `address` into the refusal for our own caller.
 
     The caller's own faults keep their reason, overload and deadline keep their meaning; everything
-    else means that the service cannot do its part: `unavailable`.
+    else means that the service cannot do its part: `unavailable`. `fields` are those of our own caller's
+    request by the ones of the other service's that they are sent as.
     """
     code, text, reason = error.code, error.details, _reason(error)
     facts = {"upstream": service, "upstream_address": address, "upstream_code": code.name}
@@ -39,7 +48,7 @@ def to_service_error(
             log_facts=facts,
         )
     if code in _PASSED_ON and reason is not None and grpc_code(reason) is code:
-        return ServiceError(reason, text, metadata=error.metadata)
+        return ServiceError(reason, text, field=fields.get(error.field, ""), metadata=error.metadata)
     return ServiceError(
         unavailable,
         f"the {service} at {address} cannot be used ({code.name}: {text}); {_advice(code, text)}",

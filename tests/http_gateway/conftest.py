@@ -28,7 +28,8 @@ async def gateway(
     """A client of a gateway in this process."""
     search = await cleanup.enter_async_context(grpc.aio.insecure_channel(address))
     other = await cleanup.enter_async_context(grpc.aio.insecure_channel(embedder)) if embedder else None
-    application = Gateway(GatewaySettings(**settings), search, other).application()
+    known = GatewaySettings(search=address, embedder=embedder or None, **settings)
+    application = Gateway(known, search, other).application()
     transport = httpx.ASGITransport(application, raise_app_exceptions=False)
     return await cleanup.enter_async_context(
         httpx.AsyncClient(transport=transport, base_url="http://gateway")

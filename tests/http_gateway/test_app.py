@@ -14,13 +14,17 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 
+from cir.common.v1 import errors_pb2
 from cir.search.v1 import search_pb2 as pb
 from cir.update_mask import payload_path
 from http_gateway.codec import from_message
+from service_runtime.errors import ServiceError, grpc_code
 from service_runtime.server import serving
 from tests.http_gateway.conftest import gateway
 from tests.search_service.conftest import Stack, running_stack
+from tests.search_service.neighbours import UNREADABLE
 
 pytestmark = pytest.mark.service
 
@@ -196,7 +200,8 @@ async def test_refusals_are_status_in_json(web: httpx.AsyncClient) -> None:
         refused = answer.json()
         assert refused["code"] > 0
         assert refused["message"]
-        assert isinstance(refused["details"], list)
+        reason = refused["details"][0]["reason"]
+        assert grpc_code(errors_pb2.ErrorReason.Value(reason)).value[0] == refused["code"], (path, reason)
     assert (await web.get("/v1/catalogs/shop")).status_code == 200
 
 
@@ -214,6 +219,60 @@ async def test_a_service_that_is_away_is_told_with_a_time_to_come_again(stack: S
         assert answer.json()["details"][0]["reason"] == "NOT_READY"
         assert "127.0.0.1" not in answer.text
         assert (await away.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_the_service_that_is_away_is_named_and_logged_once_with_its_address(stack: Stack) -> None:
+    async with AsyncExitStack() as cleanup:
+        nowhere = "127.0.0.1:1"
+        away = await gateway(cleanup, nowhere)
+        half = await gateway(cleanup, stack.address, nowhere)
+        with capture_logs() as logs:
+            for _ in range(2):
+                answers = [
+                    await away.get("/v1/catalogs"),
+                    await half.post("/v1/embeddings", json={"input": "a"}),
+                ]
+                for answer, name in zip(answers, ("search", "embedder"), strict=True):
+                    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+                    assert name in answer.json()["message"]
+                    assert "127.0.0.1" not in answer.text
+        warnings = [line for line in logs if line["log_level"] == "warning"]
+        assert [line["address"] for line in warnings] == [nowhere] * 2
+        for line, name in zip(warnings, ("search", "embedder"), strict=True):
+            assert name in line["event"]
+
+
+async def test_embeddings_have_the_reasons_and_the_times_of_the_embedder(stack: Stack) -> None:
+    async with AsyncExitStack() as cleanup:
+        web = await gateway(cleanup, stack.address, stack.embedder_address)
+        inputs = ["a", "data:image/png;base64," + base64.b64encode(UNREADABLE).decode()]
+        answer = await web.post("/v1/embeddings", json={"input": inputs})
+        info, request = answer.json()["details"]
+        assert (answer.status_code, info["reason"]) == (400, "IMAGE_UNREADABLE")
+        assert request["fieldViolations"][0]["field"] == "input[1]"
+        stack.embedder.refuse = ServiceError(errors_pb2.NOT_READY, "starting")
+        answer = await web.post("/v1/embeddings", json={"input": "a"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        stack.embedder.refuse = ServiceError(errors_pb2.TOO_MANY_ITEMS, "too many", field="texts")
+        answer = await web.post("/v1/embeddings", json={"input": "a"})
+        assert answer.json()["details"][1]["fieldViolations"][0]["field"] == "input"
+
+
+async def test_fields_at_fault_are_spelled_as_in_json(web: httpx.AsyncClient) -> None:
+    bad = {"item": {"id": "x", "payload": {"my_text": {"datetime": "x"}}}}
+    for path, body, field in (
+        ("shop:search", {"turns": [{"text": "a"}], "pageSize": -1}, "pageSize"),
+        ("shop:search", {"turns": [{"text": "a", "textWeight": 2}]}, "turns[0].textWeight"),
+        (
+            "shop:search",
+            {"turns": [{"text": "a"}], "filter": {"mustNot": [{"hasId": {}}]}},
+            "filter.mustNot[0].hasId.itemIds",
+        ),
+        ("none:search", {"turns": [{"text": "a"}]}, "parent"),
+        ("shop/items:batchUpsert", {"items": [bad]}, "items[0].item.payload.my_text"),
+    ):
+        refused = await web.post(f"/v1/catalogs/{path}", json=body)
+        assert refused.json()["details"][1]["fieldViolations"][0]["field"] == field, refused.text
 
 
 async def test_pages_of_other_origins_call_only_where_they_are_named(stack: Stack) -> None:

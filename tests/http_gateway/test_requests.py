@@ -86,6 +86,7 @@ async def test_verbs_are_those_of_the_address(web: httpx.AsyncClient) -> None:
         refused = await web.put(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, allow)
         assert refused.json()["code"] == 12
+        assert refused.json()["details"][0]["reason"] == "NOT_SERVED"
     assert (await web.options("/v1/nothing")).status_code == 404
     assert (await web.request("TRACE", "/v1/catalogs")).status_code == 405
 

@@ -16,6 +16,7 @@ from cir.search.v1 import catalog_pb2, filter_pb2, search_pb2
 from cir.search.v1.filter_pb2 import Condition, Filter, MatchAny, Range
 from cir.search.v1.search_pb2 import Reference, SearchRequest, Turn
 from cir.vectors import pack
+from service_runtime.contract import named_part
 from service_runtime.errors import ServiceError
 from tests.random_messages import FAULTS, REQUESTS, random_message
 from tests.refused import refused
@@ -68,12 +69,12 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
     "long text in a filter": (
         where(Condition(match_text=filter_pb2.MatchText(field="caption", text="\u0301\u0316" * 501))),
         "TEXT_TOO_LONG",
-        "filter.must[0].text",
+        "filter.must[0].match_text.text",
     ),
     "many values in a filter": (
         where(Condition(match_any=MatchAny(field="colour", values=[STRING] * 20_000))),
         "OUT_OF_RANGE",
-        "filter.must[0].values",
+        "filter.must[0].match_any.values",
     ),
     "long text": (
         SearchRequest(parent=SHOP, turns=[Turn(text="x" * 1001)]),
@@ -172,7 +173,7 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
     "string as a bound": (
         where(Condition(range=Range(field="price", gt=STRING))),
         "WRONG_FIELD_TYPE",
-        "filter.must[0].gt",
+        "filter.must[0].range.gt",
     ),
     "empty condition": (where(Condition()), "FIELD_REQUIRED", "filter.must[0]"),
     "too deep a filter": (
@@ -201,32 +202,42 @@ async def test_invalid_requests_name_the_field(sound: Stack) -> None:
         refusal = await refused(sound.search.Search(request))
         assert (refusal.code.name, refusal.reason, refusal.field) == ("INVALID_ARGUMENT", reason, field), name
         assert len(refusal.message) > 20, name
+        assert named_part(SearchRequest.DESCRIPTOR, field) == field, name
 
 
 @pytest.mark.parametrize(
-    ("request_", "reason"),
+    ("request_", "reason", "field"),
     [
-        (SearchRequest(parent="catalogs/none", turns=[TEXT]), "CATALOG_NOT_FOUND"),
+        (SearchRequest(parent="catalogs/none", turns=[TEXT]), "CATALOG_NOT_FOUND", "parent"),
         (
             SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="nobody"))]),
             "ITEM_NOT_FOUND",
+            "turns[0].reference.item_id",
         ),
-        (SearchRequest(parent=SHOP, turns=[Turn(text="x", liked_item_ids=["nobody"])]), "ITEM_NOT_FOUND"),
+        (
+            SearchRequest(parent=SHOP, turns=[Turn(text="x", liked_item_ids=["nobody"])]),
+            "ITEM_NOT_FOUND",
+            "turns[0].liked_item_ids",
+        ),
         (
             SearchRequest(
                 parent=SHOP, combiner="none", turns=[Turn(reference=Reference(item_id="item-1"), text="x")]
             ),
             "COMBINER_NOT_FOUND",
+            "combiner",
         ),
         (
             SearchRequest(parent=SHOP, turns=[TEXT], pinned_version="catalogs/shop/versions/v9999"),
             "VERSION_NOT_FOUND",
+            "pinned_version",
         ),
     ],
 )
-async def test_unknown_names_are_not_found(sound: Stack, request_: SearchRequest, reason: str) -> None:
+async def test_unknown_names_are_not_found(
+    sound: Stack, request_: SearchRequest, reason: str, field: str
+) -> None:
     refusal = await refused(sound.search.Search(request_))
-    assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", reason)
+    assert (refusal.code.name, refusal.reason, refusal.field) == ("NOT_FOUND", reason, field)
 
 
 async def test_page_token_of_another_query_is_refused(sound: Stack) -> None:
