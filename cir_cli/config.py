@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import typer
 
-from cir_cli.options import Json
+from cir_cli.local.up_file import search_here
+from cir_cli.options import DEFAULT_SERVER, Json
 from cir_cli.output import console, print_json, table
 from cir_cli.profiles import KEYS, SECRETS, Chosen, config_file, variable
 
@@ -20,7 +22,7 @@ def _config() -> None:
 
 @app.command("show")
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Show the profile in use, and what variables of the environment put in its place; keys are masked.
+    """Show the server and the profile in use, and what variables put in their place; keys are masked.
 
     Profiles are tables [profiles.NAME] of the file that CIR_CONFIG names; without it of cir/config.toml in
     XDG_CONFIG_HOME, or in ~/.config.
@@ -31,6 +33,8 @@ def show(context: typer.Context, as_json: Json = False) -> None:
         value, origin = os.environ.get(variable(key)), variable(key)
         if not value:
             value, origin = chosen.values.get(key), "profile"
+        if not value and key == "server":
+            value, origin = _server(chosen.data({}))
         if value:
             rows.append((key, _masked(value) if key in SECRETS else value, origin))
     known = list(chosen.profiles)
@@ -43,6 +47,12 @@ def show(context: typer.Context, as_json: Json = False) -> None:
         print(f"profile: {chosen.name}{'' if chosen.values else ' (not there)'}; of: {', '.join(known)}")
     if rows:
         console().print(table(("key", "value", "from"), rows))
+
+
+def _server(data: Path) -> tuple[str, str]:
+    """Return the server of commands that nobody names one to, and where it comes from."""
+    here = search_here(data)
+    return (here, f"cir up on {os.path.abspath(data)}") if here else (DEFAULT_SERVER, "default")
 
 
 def _masked(value: str) -> str:

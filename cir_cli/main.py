@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +43,6 @@ from cir_cli import (
 from cir_cli.errors import DISTRIBUTION, Failure
 from cir_cli.groups import ListsByDefault
 from cir_cli.local.up_file import search_here
-from cir_cli.options import DEFAULT_DATA
 from cir_cli.profiles import KEYS, Chosen
 
 _INTERRUPTED = 130
@@ -68,17 +65,12 @@ class _Defaults(dict[str, Any]):
         try:
             value = self._chosen.value(name, context.params)
             if value is None and name == "server":
-                return search_here(self._data(context.params)) or default
+                return search_here(self._chosen.data(context.params)) or default
             return value
         except Failure:
             if context.resilient_parsing:
                 return default  # the shell asks for completions
             raise
-
-    def _data(self, given: Mapping[str, Any]) -> Path:
-        """Return the data directory whose services a command without --server is about."""
-        named = given.get("data") or os.environ.get("CIR_DATA") or self._chosen.value("data", given)
-        return Path(named or DEFAULT_DATA)
 
 
 class _Cir(TyperGroup):

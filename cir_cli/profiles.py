@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cir_cli.errors import Failure, WrongUsage
+from cir_cli.options import DEFAULT_DATA
 from cir_cli.suggestions import did_you_mean
 
 DEFAULT_PROFILE = "default"
@@ -215,6 +216,12 @@ class Chosen:
                 f"{config_file() or 'a user without a home'} has no profile {self.name!r}{known}"
             )
         return {}
+
+    def data(self, given: Mapping[str, Any]) -> Path:
+        """Return the data directory whose services a command without --server is about."""
+        return Path(
+            given.get("data") or os.environ.get(variable("data")) or self.value("data", given) or DEFAULT_DATA
+        )
 
     def value(self, key: str, given: Mapping[str, Any]) -> str | None:
         """Return a key's value for a command whose options are `given` so far.

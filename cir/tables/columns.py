@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -210,9 +211,8 @@ def _remark(name: str, kind: FieldType, kinds: Mapping[Kind, int], counts: Count
     if kind is not FieldType.KEYWORD or not (len(same) > 1 or odd or kinds.keys() & _NUMBERS):
         return []
     found = ", ".join(f"{each} (row {kinds[each]})" for each in sorted(kinds))
-    return [
-        f"column {name!r} is keyword because it holds {found}; `schema` {name}={_usual(counts)} changes that"
-    ]
+    given = shlex.quote(f"{name}={_usual(counts)}")  # to be pasted
+    return [f"column {name!r} is keyword because it holds {found}; `schema` {given} changes that"]
 
 
 def _usual(counts: Counter[Kind]) -> str:

@@ -305,3 +305,28 @@ def test_what_is_in_use_is_shown_without_keys(
     assert document["settings"]["server"] == {"value": "z:2", "from": "CIR_SERVER"}
     assert document["settings"]["store"] == {"value": "qdrant://y:1", "from": "profile"}
     assert document["settings"]["api_key"]["from"] == "profile"
+
+
+def test_the_server_in_use_is_shown_with_where_it_comes_from(
+    tmp_path: Path, config: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def server() -> dict[str, str]:
+        assert run(["config", "show", "--json"]) == 0
+        found: dict[str, str] = json.loads(capsys.readouterr().out)["settings"]["server"]
+        return found
+
+    monkeypatch.chdir(tmp_path)
+    config("")
+    assert server() == {"value": "127.0.0.1:50050", "from": "default"}
+    data, elsewhere = tmp_path / "cir-data", tmp_path / "elsewhere"
+    with up_file.claim(data), up_file.claim(elsewhere):
+        up_file.write(data, UpFile(1, "127.0.0.1:7", "", "", "", "", ""))
+        up_file.write(elsewhere, UpFile(1, "127.0.0.1:8", "", "", "", "", ""))
+        assert server() == {"value": "127.0.0.1:7", "from": f"cir up on {data}"}
+        config('[profiles.default]\ndata = "elsewhere"\n')
+        assert server() == {"value": "127.0.0.1:8", "from": f"cir up on {elsewhere}"}
+        with monkeypatch.context() as patch:
+            patch.setenv("CIR_DATA", "cir-data")
+            assert server() == {"value": "127.0.0.1:7", "from": f"cir up on {data}"}
+        config('[profiles.default]\nserver = "x:1"\n')
+        assert server() == {"value": "x:1", "from": "profile"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from decimal import Decimal
 from typing import Any
 
@@ -159,6 +160,16 @@ def test_other_mixtures_are_keyword_with_a_remark_that_names_the_rows() -> None:
         "column 'c' is keyword because it holds integer (row 1), keyword (row 3); "
         "`schema` c=integer changes that"
     ]
+
+
+@pytest.mark.parametrize("name", ["Price (EUR)", "it's", "a b", "$HOME", 'a"b', "größe", "a=b", "plain"])
+def test_the_remark_can_be_pasted_into_a_shell(name: str) -> None:
+    types = ColumnTypes()
+    for row, text in enumerate(("12", "13", "n/a"), start=1):
+        types.see({name: CellText(text)}, row)
+    [note] = types.columns({}).notes
+    words = note.partition("`schema` ")[2].removesuffix(" changes that")
+    assert shlex.split(words) == [f"{name}=integer"]
 
 
 @pytest.mark.parametrize(
