@@ -30,8 +30,9 @@ from cir.search.v1 import catalog_pb2
 from http_gateway import embeddings, grpc_web, reference
 from http_gateway.access import AccessLog
 from http_gateway.body import Body, content_of, receive
-from http_gateway.codec import BadJsonError, from_message, put_file, query_values, to_message
+from http_gateway.codec import BadJsonError, put_file, query_values, to_message
 from http_gateway.errors import RefusedError, Service, refusal, refusal_of, status_of
+from http_gateway.json_writer import from_message
 from http_gateway.rules import BadPathError, Route, routes
 from http_gateway.settings import GatewaySettings
 from service_runtime.contract import json_path, request_of

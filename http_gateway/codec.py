@@ -1,9 +1,9 @@
-"""JSON as people write it, and messages of the contract.
+"""Messages of the contract out of JSON as people write it; `json_writer.py` is the way back.
 
 The JSON is that of protobuf, but for payload values, which are plain: null, true, 49.95, "red", lists of one
 kind, {"datetime": "2024-05-01T12:00:00Z"} and {"latitude": 48.1, "longitude": 11.6}, and for enum values:
 "keyword" is written for FIELD_TYPE_KEYWORD, and either is read. Paths of update masks are taken as they
-stand, where protobuf's JSON would read `inStock` as `in_stock`. Fields without presence are always written.
+stand, where protobuf's JSON would read `inStock` as `in_stock`.
 Images and other bytes are base64, or a data URL; they are never fetched from elsewhere.
 """
 
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from itertools import islice
-from math import inf, isfinite, isnan
-from operator import attrgetter
+from math import inf, isfinite
 from typing import Any, cast
 
 import numpy as np
@@ -32,9 +30,9 @@ from cir.limits import is_text
 from cir.payload import EXACT_IN_FLOAT
 from cir.update_mask import payload_field
 
-_VALUE = "cir.common.v1.Value"
-_PAYLOAD = "cir.common.v1.Payload"
-_MASK = "google.protobuf.FieldMask"
+VALUE = "cir.common.v1.Value"
+PAYLOAD = "cir.common.v1.Payload"
+MASK = "google.protobuf.FieldMask"
 # What parts two paths, and what is within backticks.
 _COMMA = re.compile(r",|`[^`]*+`?")
 # Of both alphabets, as protobuf reads them; what is neither would be passed over.
@@ -133,19 +131,6 @@ def to_message(value: Mapping[str, Any], descriptor: Descriptor) -> Message:
     except (json_format.ParseError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BadJsonError(f"the body is no {descriptor.name}: {error}") from error
     return message
-
-
-def from_message(message: Message) -> dict[str, Any]:
-    """Return a message as a JSON object: fields without presence always, zeros and empty lists among them."""
-    writers, template, optional = _writers(message.DESCRIPTOR)
-    written = template.copy()
-    for field, value in message.ListFields():
-        name, write = writers[field.number]
-        written[name] = write(value)
-    for name in optional:
-        if written[name] is _ABSENT:
-            del written[name]
-    return written
 
 
 def put_file(message: Message, path: str, content: bytes) -> None:
@@ -254,13 +239,13 @@ def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
 
 def _in(value: Any, descriptor: Descriptor, path: str) -> Any:
     """Return JSON with plain payload values as protobuf's own."""
-    if descriptor.full_name == _VALUE:
+    if descriptor.full_name == VALUE:
         return _value_in(value, path)
-    if descriptor.full_name == _PAYLOAD:
+    if descriptor.full_name == PAYLOAD:
         if not isinstance(value, dict):
             raise BadJsonError(f"{path} is no object", path)
         return {"fields": {name: _value_in(one, f"{path}.{name}") for name, one in value.items()}}
-    if descriptor.full_name == _MASK:
+    if descriptor.full_name == MASK:
         return _mask_in(value, path)
     if descriptor.full_name.startswith("google."):
         return value
@@ -286,7 +271,7 @@ def _in(value: Any, descriptor: Descriptor, path: str) -> Any:
 @cache
 def _masks(descriptor: Descriptor) -> Sequence[FieldDescriptor]:
     inner = ((field, field.message_type) for field in descriptor.fields)
-    return [field for field, kind in inner if kind is not None and kind.full_name == _MASK]
+    return [field for field, kind in inner if kind is not None and kind.full_name == MASK]
 
 
 def _mask_in(value: Any, path: str) -> list[str]:
@@ -460,93 +445,3 @@ def _one_kind(values: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
             raise BadJsonError(f"{place} is too large an integer for a list of numbers with fractions", place)
         floats.append({"floatValue": float(whole)} if "integerValue" in value else value)
     return floats
-
-
-@cache
-def _writers(
-    descriptor: Descriptor,
-) -> tuple[Mapping[int, tuple[str, Callable[[Any], Any]]], dict[str, Any], Sequence[str]]:
-    """Return name and writer of each field by its number: half the time of protobuf's own JSON.
-
-    With them come the object of an empty message, in the order of the contract, and the names of the fields
-    in it that stand for none.
-    """
-    writers = {field.number: (field.json_name, _writer(field)) for field in descriptor.fields}
-    template = {
-        field.json_name: _ABSENT if field.has_presence else _nothing(field) for field in descriptor.fields
-    }
-    return writers, template, [field.json_name for field in descriptor.fields if field.has_presence]
-
-
-def _nothing(field: FieldDescriptor) -> Any:
-    """Return what is written for a field without presence that is not set; nobody may change it."""
-    if field.is_repeated:
-        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-        return {} if is_map else []
-    return _single_writer(field)(field.default_value)
-
-
-def _writer(field: FieldDescriptor) -> Callable[[Any], Any]:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        one = _single_writer(field.message_type.fields_by_name["value"])
-        return lambda values: {key: one(value) for key, value in values.items()}
-    single = _single_writer(field)
-    return (lambda values: [single(value) for value in values]) if field.is_repeated else single
-
-
-def _single_writer(field: FieldDescriptor) -> Callable[[Any], Any]:
-    if field.message_type is not None:
-        return _MESSAGES.get(field.message_type.full_name, from_message)
-    if field.enum_type is not None:
-        # The number itself is written where the contract of the service is newer.
-        names = {number: name for name, number in short_names(field.enum_type).items()}
-        return lambda number: names.get(number, number)
-    return _SCALARS.get(field.type, _as_it_is)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _number_out(value: float) -> float | str:
-    """Return a number, or the name that protobuf's JSON has for what JSON has no number for."""
-    if isfinite(value):
-        return value
-    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _value_out(value: Any) -> Any:
-    return _KINDS[value.WhichOneof("kind")](value)
-
-
-def _geo_out(value: Any) -> dict[str, float | str]:
-    point = value.geo_value
-    return {"latitude": _number_out(point.latitude), "longitude": _number_out(point.longitude)}
-
-
-_SCALARS: Mapping[int, Callable[[Any], Any]] = {
-    FieldDescriptor.TYPE_INT64: str,
-    FieldDescriptor.TYPE_UINT64: str,
-    FieldDescriptor.TYPE_DOUBLE: _number_out,
-    # The shortest number of 32 bits, as protobuf writes it.
-    FieldDescriptor.TYPE_FLOAT: lambda value: _number_out(float(str(np.float32(value)))),
-    FieldDescriptor.TYPE_BYTES: lambda value: b64encode(value).decode(),
-}
-_MESSAGES: Mapping[str, Callable[[Any], Any]] = {
-    _VALUE: _value_out,
-    _PAYLOAD: lambda payload: {name: _value_out(value) for name, value in payload.fields.items()},
-    **dict.fromkeys(
-        ("google.protobuf.Timestamp", "google.protobuf.Duration"), lambda message: message.ToJsonString()
-    ),
-    _MASK: lambda mask: list(mask.paths),
-}
-_ABSENT = object()
-# By the field that is set.
-_KINDS: Mapping[str | None, Callable[[Any], Any]] = {
-    **{name: attrgetter(name) for name in ("string_value", "integer_value", "bool_value")},
-    **dict.fromkeys((None, "null_value"), lambda value: None),
-    "float_value": lambda value: _number_out(value.float_value),
-    "datetime_value": lambda value: {"datetime": value.datetime_value.ToJsonString()},
-    "geo_value": _geo_out,
-    "list_value": lambda value: [_value_out(one) for one in value.list_value.values],
-}

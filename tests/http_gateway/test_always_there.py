@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from http_gateway import reference
-from http_gateway.codec import from_message, to_message
+from http_gateway.codec import to_message
+from http_gateway.json_writer import from_message
 from http_gateway.rules import routes
 from tests.random_messages import random_message
 

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from cir.common.v1 import errors_pb2
 from cir.search.v1 import search_pb2 as pb
 from cir.update_mask import payload_path
-from http_gateway.codec import from_message
+from http_gateway.json_writer import from_message
 from service_runtime.errors import ServiceError, grpc_code
 from service_runtime.server import serving
 from tests.http_gateway.conftest import gateway

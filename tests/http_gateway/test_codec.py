@@ -19,7 +19,8 @@ from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
 from http_gateway import codec, embeddings
-from http_gateway.codec import BadJsonError, from_message, query_values, read_json, to_message
+from http_gateway.codec import BadJsonError, query_values, read_json, to_message
+from http_gateway.json_writer import from_message
 from tests.random_messages import random_message
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)

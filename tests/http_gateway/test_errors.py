@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from http_gateway.codec import from_message
 from http_gateway.errors import Service
+from http_gateway.json_writer import from_message
 from http_gateway.rules import routes
 from service_runtime.contract import json_path, named_part
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cir.search.v1 import catalog_pb2, search_pb2
 from cir.update_mask import payload_path
-from http_gateway.codec import BadJsonError, from_message, read_json, to_message
+from http_gateway.codec import BadJsonError, read_json, to_message
+from http_gateway.json_writer import from_message
 from http_gateway.rules import Route, routes
 from search_service.catalog_requests import parse_updates
 from search_service.settings import SearchSettings
