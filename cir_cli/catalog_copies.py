@@ -12,6 +12,7 @@ from cir_cli.errors import Failure, require
 from cir_cli.local import up_file
 from cir_cli.options import DEFAULT_DATA, STORE, CatalogName, Data, Json
 from cir_cli.output import print_json
+from service_runtime.counted import counted
 from vector_store.types import Placement, Quantization
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def verify(
         found = "damaged" if check.problem else "sound"
         facts = [f"{check.bytes_compared / (1 << 20):,.1f} MiB compared with checksums"]
         if check.items:
-            facts.append(f"{check.items} items read")
+            facts.append(f"{counted(check.items, 'item', 'items')} read")
         if check.remark:
             facts.append(check.remark)
         print(f"{label}: {found} ({'; '.join(facts)})")

@@ -41,6 +41,7 @@ from cir_cli.options import (
     in_groups,
 )
 from cir_cli.output import print_json
+from service_runtime.counted import counted
 
 _PACKAGES = (
     DISTRIBUTION, "grpcio", "protobuf", "numpy", "pillow",
@@ -181,13 +182,14 @@ def _catalogs(client: Client, model: ModelInfo | None) -> list[Finding]:
     for catalog in catalogs:
         name = f"catalog {catalog.name}"
         published = catalog.published
+        held = counted(published.item_count, "item", "items") if published else ""
         if published is None:
             findings.append(Finding(name, "nothing is published in it yet"))
         elif model is None:
-            findings.append(Finding(name, f"version {published.name}, {published.item_count} items"))
+            findings.append(Finding(name, f"version {published.name}, {held}"))
         else:
             same = published.model_fingerprint == model.fingerprint
-            text = f"version {published.name}, {published.item_count} items, " + (
+            text = f"version {published.name}, {held}, " + (
                 "of the embedder's model" if same else
                 f"of model {published.model_fingerprint}, not the embedder's {model.fingerprint}"
                 f"{_differences(published.model, model)}; index it again with the current model "

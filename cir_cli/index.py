@@ -45,6 +45,7 @@ from cir_cli.options import (
 from cir_cli.output import print_json
 from cir_cli.partition_options import Engine, read_division
 from indexer.options import IndexingOptions
+from service_runtime.counted import counted
 from service_runtime.web_images import Fetching
 from vector_store.types import IndexOptions, Placement
 from vector_store.versions import QUANTIZE_ABOVE_BYTES
@@ -277,7 +278,7 @@ def index(
     if report.rejected and not allow_rejects:
         listed = f", listed in {report.rejects_path}" if report.rejects_path else ""
         raise Failure(
-            f"{report.rejected} items were rejected ({report.reasons}){listed}; "
+            f"{counted(report.rejected, 'item was', 'items were')} rejected ({report.reasons}){listed}; "
             "--allow-rejects takes this for success",
             exit_code=SOME_REJECTED,
         )

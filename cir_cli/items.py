@@ -18,6 +18,7 @@ from cir_cli.groups import ListsWhatIsNamed, taken_for_argument
 from cir_cli.options import CatalogName, CatalogToRead, Connection, Json, in_groups, with_connection
 from cir_cli.output import check_can_ask, console, payload_text, print_json, table
 from cir_cli.parse import parse_fields, parse_filters, parse_payload
+from service_runtime.counted import counted
 
 _PAGE = 1000
 _ITEM = "The item"
@@ -221,21 +222,24 @@ def delete(
     with connection.open(name) as client:
         if item_ids:
             ids = list(dict.fromkeys(item_ids))
-            deleted, text = client.delete(name, ids), f"of {len(ids)} items existed and are deleted"
+            deleted = client.delete(name, ids)
+            existed = f"of {counted(len(ids), 'item', 'items')} existed and"
+            text = counted(deleted, f"{existed} is", f"{existed} are")
         else:
             where = parse_filters(filters or [], _schema(client, name))
             if not as_json:
                 count = client.delete_where(name, where, validate_only=True)
-                print(f"{name}: {count} items pass the filter", flush=True)
+                print(f"{name}: {counted(count, 'item passes', 'items pass')} the filter", flush=True)
                 if not count:
                     return
-                if not yes and not typer.confirm(f"Delete these {count} items?"):
+                if not yes and not typer.confirm(f"Delete {counted(count, 'item', 'items')}?"):
                     raise Failure("nothing was deleted")
-            deleted, text = client.delete_where(name, where), "items are deleted"
+            deleted = client.delete_where(name, where)
+            text = counted(deleted, "item is", "items are")
     if as_json:
         print_json({"catalog": name, "deleted": deleted})
     else:
-        print(f"{name}: {deleted} {text}")
+        print(f"{name}: {text} deleted")
 
 
 def _schema(client: Client, name: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cir_cli.errors import Failure
+from service_runtime.counted import counted
 from vector_store.base import VectorStore
 from vector_store.copy import copy_version
 from vector_store.errors import StoreError
@@ -47,7 +48,8 @@ class NewVersion:
         """The version on one line, for people."""
         name = f"{self.catalog} {self.version}"
         state = "published" if self.published else f"ready: cir catalogs publish {name}"
-        return f"{self.catalog}: version {self.version} has {self.items} items, verified; {state}"
+        held = counted(self.items, "item", "items")
+        return f"{self.catalog}: version {self.version} has {held}, verified; {state}"
 
 
 def run_copy(

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 from indexer.report import Tally
+from service_runtime.counted import counted
 
 _PLAIN_EVERY_S = 10.0
 
@@ -71,7 +72,7 @@ class PlainProgress(Progress):
         self._total = total
         self._started = self._clock()
         self._next = self._started + self._every_s
-        self._say(f"{total} items to index")
+        self._say(f"{counted(total, 'item', 'items')} to index")
 
     def advance(self, tally: Tally) -> None:
         now = self._clock()

@@ -11,6 +11,7 @@ from typing import Any
 from cir.fields import FieldType
 from indexer.items import Change
 from indexer.sources.passed_over import NOTHING_PASSED_OVER, PassedOverFiles
+from service_runtime.counted import counted
 
 
 @dataclass(slots=True)
@@ -132,10 +133,10 @@ def _run_text(report: IndexReport) -> str:
     parts += [f"{report.deleted} deleted"] if report.deleted else []
     parts += [f"{report.rejected} rejected"] if report.rejected else []
     if report.near_duplicates is not None:
-        parts.append(f"{report.near_duplicates} pairs of near-duplicates")
-    said = ", ".join(parts)
+        parts.append(f"{counted(report.near_duplicates, 'pair', 'pairs')} of near-duplicates")
+    said, read = ", ".join(parts), counted(report.read, "item", "items")
     if report.dry_run:
-        return f"{catalog}: of {report.read} items read, this would be: {said}; nothing was written"
+        return f"{catalog}: of {read} read, this would be: {said}; nothing was written"
     if not report.published:
         return (
             f"{catalog}: nothing has changed, version {report.version} stays published ({said}), "
@@ -143,7 +144,7 @@ def _run_text(report: IndexReport) -> str:
         )
     return (
         f"{catalog}: version {report.version} published with {report.indexed + report.unchanged} of "
-        f"{report.read} items ({said}), {report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
+        f"{read} ({said}), {report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
     )
 
 
@@ -183,7 +184,8 @@ class PartReport:
 def part_report_text(report: PartReport) -> str:
     """A partition's run on one line, for people, and what was passed over on another."""
     text = (
-        f"{report.catalog}: partition {report.partition} is in {report.path}: {report.read} items read, "
+        f"{report.catalog}: partition {report.partition} is in {report.path}: "
+        f"{counted(report.read, 'item', 'items')} read, "
         f"{report.indexed} embedded, {report.unchanged} unchanged, {report.rejected} rejected, "
         f"{report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
     )

@@ -30,6 +30,7 @@ from indexer.sources.image_folders import fold_folders
 from indexer.verify import Sample, check_counts, check_deletions, check_model, verify_version
 from indexer.versions import PreviousVersion, missing_ids, open_previous_version, version_spec
 from indexer.write import BatchWriter, LedgerPage
+from service_runtime.counted import counted
 from vector_store.base import VectorStore, VersionWriter
 from vector_store.errors import StoreError
 from vector_store.types import VersionInfo, VersionSpec, VersionState, check_catalog_name
@@ -222,7 +223,8 @@ class IndexRun:
         if self.options.rebuild_ledger:
             known = await rebuild(self.source, self.facts, previous, self.ledger, self.embedder.image_bytes)
             self._note(
-                f"the ledger was rebuilt from version {previous.info.version}: {known} images are known"
+                f"the ledger was rebuilt from version {previous.info.version}: "
+                f"{counted(known, 'image is', 'images are')} known"
             )
         elif previous.info.points and not await asyncio.to_thread(self.ledger.written, previous.key):
             self._note(

@@ -14,6 +14,7 @@ from indexer.items import EmbeddedItem
 from indexer.options import IndexingOptions
 from indexer.report import Tally, reasons_text
 from indexer.versions import PreviousVersion
+from service_runtime.counted import counted
 from vector_store.base import CatalogVersion, SearchOptions, VectorStore
 from vector_store.types import version_label
 
@@ -23,21 +24,22 @@ def check_counts(tally: Tally, rejects_path: Path, options: IndexingOptions) -> 
     found = tally.found
     if found != tally.done:
         raise VersionIncomplete(
-            f"{found} items were read, but {tally.indexed} indexed, {tally.unchanged} unchanged and "
-            f"{tally.rejected} rejected"
+            f"{counted(found, 'item was', 'items were')} read, but {tally.indexed} indexed, "
+            f"{tally.unchanged} unchanged and {tally.rejected} rejected"
         )
     if not found:
         raise TooManyRejects("the source gave no items; nothing was published")
     if tally.rejected == found:
         raise TooManyRejects(
-            f"all {found} items were rejected ({reasons_text(tally.rejects)}); nothing was published. "
+            f"{counted(found, 'item was', 'items were')} read, and none is usable "
+            f"({reasons_text(tally.rejects)}); nothing was published. "
             f"See {rejects_path}"
         )
     if tally.rejected > options.max_reject_share * found:
         raise TooManyRejects(
-            f"{tally.rejected} of {found} items were rejected ({reasons_text(tally.rejects)}), more "
-            f"than the share of {options.max_reject_share:g} that is allowed; nothing was published. "
-            f"See {rejects_path}, or raise `max_reject_share`"
+            f"{counted(tally.rejected, f'of {found} items was', f'of {found} items were')} rejected "
+            f"({reasons_text(tally.rejects)}), more than the share of {options.max_reject_share:g} that "
+            f"is allowed; nothing was published. See {rejects_path}, or raise `max_reject_share`"
         )
 
 
@@ -49,9 +51,10 @@ def check_deletions(
         return
     points = max(previous.info.points, 1)
     if len(missing) >= points or len(missing) > options.max_delete_share * points:
+        of_all = f"of {counted(previous.info.points, 'item', 'items')} of version {previous.info.version}"
         raise SyncRefused(
-            f"{len(missing)} of {previous.info.points} items of version {previous.info.version} are not in "
-            f"the source (such as {missing[0]!r}), more than the share of {options.max_delete_share:g} that "
+            f"{counted(len(missing), f'{of_all} is', f'{of_all} are')} not in the source "
+            f"(such as {missing[0]!r}), more than the share of {options.max_delete_share:g} that "
             "may be deleted; nothing was changed. Check the source; `allow_delete` deletes them, "
             "`max_delete_share` raises the share"
         )
@@ -63,9 +66,10 @@ def check_model(
     """Raise `CarryFailed` when items would have to stay whose vectors are of another model."""
     if previous is None or fits or options.sync or not missing:
         return
+    version = previous.info.version
     raise CarryFailed(
-        f"{len(missing)} items of version {previous.info.version} are not in the source (such as "
-        f"{missing[0]!r}), and their vectors are of model {previous.info.spec.model_fingerprint}, "
+        f"{counted(len(missing), f'item of version {version} is', f'items of version {version} are')} not in "
+        f"the source (such as {missing[0]!r}), with vectors of model {previous.info.spec.model_fingerprint}, "
         "which is not the embedder's; nothing was changed. Put them into the source, or leave them "
         "out with `sync`"
     )

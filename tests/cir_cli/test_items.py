@@ -75,7 +75,7 @@ def test_fields_are_set_and_removed_alone_or_all_replaced(search_service: FakeSe
 
 def test_items_are_deleted_by_id(search_service: FakeSearch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["items", "delete", "shop", "a", "b", "a"]) == 0
-    assert "2 of 2 items" in capsys.readouterr().out
+    assert "2 of 2 items existed and are deleted" in capsys.readouterr().out
     [request] = sent(search_service, catalog_pb2.BatchDeleteItemsRequest)
     assert list(request.item_ids) == ["a", "b"]
 

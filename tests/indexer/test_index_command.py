@@ -112,5 +112,5 @@ async def test_a_stray_value_is_told_with_the_flag_that_mends_its_column(
     assert await asyncio.to_thread(run, [*command, "--json"]) == 3
     told = capsys.readouterr()
     assert "--schema price=float" in told.out
-    assert "1 items were rejected" in told.err
+    assert "1 item was rejected" in told.err
     assert "None" not in told.err

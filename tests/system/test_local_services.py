@@ -158,7 +158,7 @@ def test_from_a_folder_of_pictures_to_an_answer(tmp_path: Path) -> None:
         assert "nothing has changed" in partly.stdout
         assert "12 unchanged, 1 rejected" in partly.stdout
         assert partly.stderr.count("\n") == 1
-        assert "1 items were rejected (IMAGE_TRUNCATED 1)" in partly.stderr
+        assert "1 item was rejected (IMAGE_TRUNCATED 1)" in partly.stderr
 
         healthy = run("doctor", "--data", str(data), *server)
         assert healthy.returncode == 0, healthy.stdout

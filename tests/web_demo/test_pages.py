@@ -885,7 +885,7 @@ def test_filters_that_a_catalog_does_not_have_are_said(client: TestClient, searc
 def test_a_link_loses_only_what_is_gone(client: TestClient, search: Search) -> None:
     upload = "0" * 32
     page = client.get(f"/?c=shop&u0={upload}&x0=in+red&i1=missing&x1=longer&l1=i2&d1=gone&e=gone&e=i3").text
-    assert "2 of the items in this link are no longer in the catalog" in page
+    assert "Items of this link that are no longer in the catalog: 2" in page
     assert "A picture of this link was deleted" in page
     assert [(turn.item, turn.text, turn.liked) for turn in search.asked[-1]["turns"]] == [
         ("", "in red", ()),
