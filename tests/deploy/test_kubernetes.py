@@ -19,6 +19,7 @@ from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from http_gateway.settings import GatewaySettings
 from search_service.settings import SearchSettings
+from service_runtime.http_server import HEALTH
 from service_runtime.settings import ProgramSettings
 from web_demo.settings import DemoSettings
 
@@ -51,6 +52,13 @@ def documents(folder: str) -> list[dict[str, Any]]:
         if file.name != "kustomization.yaml"
         for document in yaml.safe_load_all(file.read_text())
     ]
+
+
+def configurations(folder: str) -> list[dict[str, Any]]:
+    """ConfigMaps that a folder's kustomization makes, one for each service."""
+    kustomization = yaml.safe_load((FOLDER / folder / "kustomization.yaml").read_text())
+    made: list[dict[str, Any]] = kustomization["configMapGenerator"]
+    return made
 
 
 def workloads(variant: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -98,8 +106,7 @@ def test_what_kustomize_makes_passes_the_schemas(variant: str) -> None:
 
 @pytest.mark.parametrize("folder", ["base", *VARIANTS])
 def test_every_variable_is_a_setting(folder: str) -> None:
-    kustomization = yaml.safe_load((FOLDER / folder / "kustomization.yaml").read_text())
-    for generated in kustomization["configMapGenerator"]:
+    for generated in configurations(folder):
         settings = CLASSES[generated["name"]]
         prefix = str(settings.model_config["env_prefix"])
         names = {f"{prefix}{name.upper()}" for name in settings.model_fields}
@@ -122,8 +129,34 @@ def test_probes_ask_what_the_services_answer(variant: str) -> None:
                     "service": SERVICES[name],
                 }
             assert container["livenessProbe"]["grpc"] == {"port": settings["port"].default}
-        lingers = settings["shutdown_linger_seconds"].default + settings["shutdown_grace_seconds"].default
-        assert pod["terminationGracePeriodSeconds"] > lingers
+        linger = linger_seconds(name)
+        assert pod["terminationGracePeriodSeconds"] > linger + settings["shutdown_grace_seconds"].default
+        if name not in SERVICES:
+            # Nobody who calls these watches their health: they take requests until the probe has failed.
+            assert container["readinessProbe"]["httpGet"]["path"] == HEALTH
+            probe = container["readinessProbe"]
+            assert linger > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def linger_seconds(name: str) -> float:
+    """Time in which a pod that ends still takes what is new: of its ConfigMap, else the default."""
+    variable = f"{CLASSES[name].model_config['env_prefix']}SHUTDOWN_LINGER_SECONDS"
+    for folder in ("base", *VARIANTS):
+        for generated in configurations(folder):
+            if generated["name"] == name:
+                given = dict(literal.split("=", 1) for literal in generated["literals"])
+                if variable in given:
+                    return float(given[variable])
+    default: float = CLASSES[name].model_fields["shutdown_linger_seconds"].default
+    return default
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_services_of_grpc_are_headless_and_those_of_http_are_not(variant: str) -> None:
+    for document in documents("base") + documents(variant):
+        name = document["metadata"]["name"]
+        if document["kind"] == "Service" and name in CLASSES:
+            assert (document["spec"].get("clusterIP") == "None") is (name in SERVICES), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
