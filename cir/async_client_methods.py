@@ -332,7 +332,8 @@ class AsyncClientMethods(ABC):
         Where `timeout` ends first, the service goes on, and the same call waits for it again.
 
         Raises:
-            FailedPrecondition: it does not hold `expected_items` items.
+            FailedPrecondition: it does not hold `expected_items` items, or none beside a published version with
+                items, unless `expected_items` is 0.
             Aborted: an import is writing it.
         """
         call = await self._build(

@@ -129,7 +129,8 @@ def finish_version(
     Where `timeout` ends first, the service goes on, and the same call waits for it again.
 
     Raises:
-        FailedPrecondition: it does not hold `expected_items` items.
+        FailedPrecondition: it does not hold `expected_items` items, or none beside a published version with
+            items, unless `expected_items` is 0.
         Aborted: an import is writing it.
     """
     request = catalog_pb2.FinishCatalogVersionRequest(

@@ -127,7 +127,8 @@ class Versions:
         """Return a version when it is finished.
 
         Raises:
-            ServiceError: VERSION_STATE where it does not hold the expected number of items.
+            ServiceError: VERSION_STATE where it does not hold the expected number of items, or holds none
+                beside a published version with items and no number is expected.
             StoreError: The version does not exist, is being written, or the store cannot be used.
         """
         info = await self._version(wanted.catalog, wanted.version)
@@ -216,11 +217,25 @@ class Versions:
     async def _finish(self, wanted: Finishing) -> VersionInfo:
         writer = await resume_version(self._store, wanted.catalog, wanted.version)
         try:
-            _check_count(writer.info, await writer.count(), wanted.expected_items)
+            items = await writer.count()
+            _check_count(writer.info, items, wanted.expected_items)
+            if not items and wanted.expected_items is None:
+                await self._check_replaces_nothing(writer.info)
         except BaseException:
             await writer.close()
             raise
         return await writer.finish()
+
+    async def _check_replaces_nothing(self, info: VersionInfo) -> None:
+        """Refuse an empty version that nobody said is to be empty, where the published one has items."""
+        for other in await self._store.list_versions(info.catalog):
+            if other.state is VersionState.PUBLISHED and other.points:
+                raise ServiceError(
+                    errors.VERSION_STATE,
+                    f"{info.label} has no items, and {other.label}, which is published, has {other.points}; "
+                    "import its items first, or finish it with expected_item_count 0 if it is to be empty",
+                    field="expected_item_count",
+                )
 
     async def _version(self, catalog: str, version: str) -> VersionInfo:
         found = [info for info in await self._store.list_versions(catalog) if info.version == version]

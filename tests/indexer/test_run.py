@@ -210,6 +210,21 @@ async def test_nothing_is_published_when_nothing_could_be_indexed(
     assert await versions(store, "shop") == []
 
 
+async def test_a_source_without_items_never_replaces_a_catalog(
+    tmp_path: Path, store: VectorStore, address: str
+) -> None:
+    fill(tmp_path / "photos", 3)
+    await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)
+    (tmp_path / "none.csv").write_text("id,image\n")
+    (tmp_path / "empty").mkdir()
+    wanted = replace(ALWAYS, sync=True, allow_delete=True)
+    for source in (ManifestSource(tmp_path / "none.csv"), FolderSource(tmp_path / "empty")):
+        with pytest.raises(IndexingError):
+            await index(source, "shop", store, address, wanted)
+        assert await versions(store, "shop") == [VersionState.PUBLISHED]
+        assert len(await stored(store, "shop")) == 3
+
+
 async def test_duplicate_ids_are_rejected_after_the_first(
     tmp_path: Path, store: VectorStore, address: str
 ) -> None:

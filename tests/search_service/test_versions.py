@@ -229,6 +229,22 @@ async def test_a_rollback_past_the_first_upload_is_refused(service: Service) -> 
     assert named.published.item_count == 0
 
 
+async def test_an_empty_version_does_not_replace_items_unless_that_is_said(service: Service) -> None:
+    await create(service)
+    await service.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=[write("a")]))
+    await service.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
+    finish = pb.FinishCatalogVersionRequest(name=SECOND)
+    refusal = await refused(service.catalogs.FinishCatalogVersion(finish))
+    assert (refusal.reason, refusal.field) == ("VERSION_STATE", "expected_item_count")
+    publish = pb.PublishCatalogVersionRequest(name=SECOND)
+    assert (await refused(service.catalogs.PublishCatalogVersion(publish))).reason == "VERSION_STATE"
+    assert await listed(service) == ["a"]
+    meant = pb.FinishCatalogVersionRequest(name=SECOND, expected_item_count=0)
+    assert (await service.catalogs.FinishCatalogVersion(meant)).state == pb.VERSION_STATE_READY
+    await service.catalogs.PublishCatalogVersion(publish)
+    assert await listed(service) == []
+
+
 async def test_fields_that_contradict_schema_or_items_change_nothing(service: Service) -> None:
     await create(service)
     items = [write("a", colour="red", season=7), write("b", season="winter")]

@@ -755,7 +755,7 @@ class FinishCatalogVersionRequest(_message.Message):
     name: _builtins.str
     """"catalogs/{catalog}/versions/{version}"."""
     expected_item_count: _builtins.int
-    """Items that it must hold. Unset: any number."""
+    """Items that it must hold. Unset: any number, but none only where the published version has none either."""
     def __init__(
         self,
         *,

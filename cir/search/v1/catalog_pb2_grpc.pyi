@@ -78,7 +78,8 @@ class CatalogServiceStub:
     """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
     hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
     it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
-    not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+    not hold `expected_item_count` items, or holds none while the published one has some, unless that says 0; ABORTED
+    (WRITE_CONFLICT) while an import is writing it.
     """
     AbortCatalogVersion: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]
     """Ends the import into a version that is being built, and drops the version with all its items.
@@ -180,7 +181,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
     hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
     it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
-    not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+    not hold `expected_item_count` items, or holds none while the published one has some, unless that says 0; ABORTED
+    (WRITE_CONFLICT) while an import is writing it.
     """
     AbortCatalogVersion: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbortCatalogVersionRequest, _catalog_pb2.AbortCatalogVersionResponse]  # type: ignore[assignment]
     """Ends the import into a version that is being built, and drops the version with all its items.
@@ -321,7 +323,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
         hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
         it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
-        not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+        not hold `expected_item_count` items, or holds none while the published one has some, unless that says 0; ABORTED
+        (WRITE_CONFLICT) while an import is writing it.
         """
 
     @_abc_1.abstractmethod

@@ -1249,7 +1249,7 @@ type FinishCatalogVersionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "catalogs/{catalog}/versions/{version}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Items that it must hold. Unset: any number.
+	// Items that it must hold. Unset: any number, but none only where the published version has none either.
 	ExpectedItemCount *uint64 `protobuf:"varint,2,opt,name=expected_item_count,json=expectedItemCount,proto3,oneof" json:"expected_item_count,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

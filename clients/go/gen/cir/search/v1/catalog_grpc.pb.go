@@ -87,7 +87,8 @@ type CatalogServiceClient interface {
 	// Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
 	// hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
 	// it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
-	// not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+	// not hold `expected_item_count` items, or holds none while the published one has some, unless that says 0; ABORTED
+	// (WRITE_CONFLICT) while an import is writing it.
 	FinishCatalogVersion(ctx context.Context, in *FinishCatalogVersionRequest, opts ...grpc.CallOption) (*CatalogVersion, error)
 	// Ends the import into a version that is being built, and drops the version with all its items.
 	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.
@@ -389,7 +390,8 @@ type CatalogServiceServer interface {
 	// Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
 	// hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
 	// it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
-	// not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+	// not hold `expected_item_count` items, or holds none while the published one has some, unless that says 0; ABORTED
+	// (WRITE_CONFLICT) while an import is writing it.
 	FinishCatalogVersion(context.Context, *FinishCatalogVersionRequest) (*CatalogVersion, error)
 	// Ends the import into a version that is being built, and drops the version with all its items.
 	// FAILED_PRECONDITION (VERSION_STATE) for a version that is finished, or written by another process.

@@ -629,7 +629,7 @@ export type FinishCatalogVersionRequest = Message<"cir.search.v1.FinishCatalogVe
   name: string;
 
   /**
-   * Items that it must hold. Unset: any number.
+   * Items that it must hold. Unset: any number, but none only where the published version has none either.
    *
    * @generated from field: optional uint64 expected_item_count = 2;
    */
@@ -1594,7 +1594,8 @@ export const CatalogService: GenService<{
    * Builds the indexes of a version and makes it VERSION_STATE_READY, so that it can be published. Takes seconds to
    * hours, by the number of items; where the call ends before, the work goes on, and the same call again waits for
    * it. A version that is finished already is answered as it is. FAILED_PRECONDITION (VERSION_STATE) where it does
-   * not hold `expected_item_count` items; ABORTED (WRITE_CONFLICT) while an import is writing it.
+   * not hold `expected_item_count` items, or holds none while the published one has some, unless that says 0; ABORTED
+   * (WRITE_CONFLICT) while an import is writing it.
    *
    * @generated from rpc cir.search.v1.CatalogService.FinishCatalogVersion
    */
