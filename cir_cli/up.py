@@ -192,7 +192,7 @@ def up(
     tell.starting(options, overruled(plan(options), os.environ), without_web=without_web)
     try:
         with running(options, start_timeout=start_timeout, on_serving=tell.serving) as services:
-            tell.up(options)
+            tell.up(options, asks_for_keys=has_keys)
             services.watch(tell.restarted)
             tell.stopping()
     except Stopped:
@@ -225,13 +225,15 @@ class _InWords:
     def serving(self, spec: ServiceSpec) -> None:
         print_serving(spec)
 
-    def up(self, options: UpOptions) -> None:
+    def up(self, options: UpOptions, *, asks_for_keys: bool) -> None:
         print(f"  store     {options.store}")
         print(f"  logs      {options.data / 'logs'}")
         print(f"up; index images with: cir index CATALOG FOLDER{_data_option(options.data)}")
         search = plan(options)[2].address
         if search != DEFAULT_SERVER:
             print(f"for cir search, items and catalogs: export CIR_SERVER={shlex.quote(search)}")
+        if asks_for_keys:
+            print("search asks for keys; for cir search, items and catalogs: export CIR_API_KEY=YOUR_KEY")
         print("Ctrl-C stops all", flush=True)
 
     def restarted(self, why: str) -> None:
@@ -254,9 +256,10 @@ class _InJson(_InWords):
     def serving(self, spec: ServiceSpec) -> None:
         print_event("serving", service=spec.name, address=_url(spec))
 
-    def up(self, options: UpOptions) -> None:
+    def up(self, options: UpOptions, *, asks_for_keys: bool) -> None:
         addresses = {spec.name: _url(spec) for spec in plan(options)}
-        print_event("up", addresses=addresses, store=options.store, logs=options.data / "logs")
+        facts = {"store": options.store, "logs": options.data / "logs", "asks_for_keys": asks_for_keys}
+        print_event("up", addresses=addresses, **facts)
 
     def restarted(self, why: str) -> None:
         print_event("restarted", why=why)

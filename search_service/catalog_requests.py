@@ -228,9 +228,17 @@ def _parse_write(index: int, message: pb.ItemWrite, settings: SearchSettings) ->
     field = f"items[{index}]"
     payload = _parse_item(message.item, f"{field}.item")
     has_features = message.item.HasField("features")
-    if bool(message.content) == has_features:
+    if message.content and has_features:
         raise ServiceError(
-            errors.FIELD_REQUIRED, f"{field} has either content (an image) or item.features, not both"
+            errors.FIELD_REQUIRED,
+            f"{field} has both content (an image) and item.features; give one of them, since either makes "
+            "its vector",
+        )
+    if not message.content and not has_features:
+        raise ServiceError(
+            errors.FIELD_REQUIRED,
+            f"{field} has neither content (an image) nor item.features, of which one makes its vector; to "
+            "change an item that is there and keep its vector, use BatchUpdateItems",
         )
     if len(message.content) > settings.max_image_bytes:
         raise ServiceError(

@@ -114,7 +114,10 @@ def _bound(value: payload_pb2.Value, field: str) -> float | datetime:
         return parse_datetime(value, field=field)
     if kind not in ("integer_value", "float_value"):
         raise ServiceError(
-            errors.WRONG_FIELD_TYPE, f"{field}: a bound is an integer, a float or a timestamp", field=field
+            errors.WRONG_FIELD_TYPE,
+            f"{field}: a bound is an integer, a float or a timestamp; a date is given as datetime_value, in "
+            'JSON as {"datetime": "2024-05-01T12:00:00Z"}, not as a text',
+            field=field,
         )
     number: float = parse_value(value, field=field)
     return number

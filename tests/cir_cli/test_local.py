@@ -427,7 +427,7 @@ def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]
     for tell in (_InJson(), _InWords()):
         tell.starting(OPTIONS, ["CIR_SEARCH_STORE"], without_web=True)
         tell.serving(search)
-        tell.up(OPTIONS)
+        tell.up(OPTIONS, asks_for_keys=True)
         tell.restarted("the search ended")
         tell.stopping()
         tell.stopped()
@@ -439,6 +439,10 @@ def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]
     assert events[0]["without_web"] is True
     assert events[1] == {"event": "serving", "service": "search", "address": search.address}
     assert events[2]["addresses"]["search"] == search.address
+    assert events[2]["asks_for_keys"] is True
+    assert any("export CIR_API_KEY=" in line for line in lines[6:])
+    _InWords().up(OPTIONS, asks_for_keys=False)
+    assert "CIR_API_KEY" not in capsys.readouterr().out
     assert lines[6].startswith("starting the services of ")
     assert lines[-1] == "stopped"
 

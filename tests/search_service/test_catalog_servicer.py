@@ -143,12 +143,16 @@ async def test_items_are_written_and_each_bad_one_fails_alone(stack: Stack) -> N
                 ),
                 pb.ItemWrite(item=item(""), content=b"x"),
                 pb.ItemWrite(item=item("nothing")),
+                pb.ItemWrite(item=by_features, content=b"x"),
             ],
         )
     )
     assert answer.written == 2
     reasons = {error.index: error.reason for error in answer.errors}
-    assert sorted(reasons) == [1, 3, 4, 5, 6]
+    assert sorted(reasons) == [1, 3, 4, 5, 6, 7]
+    messages = {error.index: error.message for error in answer.errors}
+    assert "neither content" in messages[6]
+    assert "both content" in messages[7]
     search = await stack.search.Search(
         SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(image=b"a new picture"))], page_size=1)
     )
