@@ -215,6 +215,11 @@ class Versions:
             raise ServiceError(errors.OUT_OF_RANGE, str(error)) from error
 
     async def _finish(self, wanted: Finishing) -> VersionInfo:
+        # Once more: another call may have finished it since it was read.
+        info = await self._version(wanted.catalog, wanted.version)
+        if info.state is not VersionState.BUILDING:
+            _check_count(info, info.points, wanted.expected_items)
+            return info
         writer = await resume_version(self._store, wanted.catalog, wanted.version)
         try:
             items = await writer.count()
