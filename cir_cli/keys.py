@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cir.channel import digest, new_key
-from cir_cli.errors import Failure
+from cir_cli.errors import WrongUsage
 from cir_cli.options import Json
 from cir_cli.output import print_json
 
@@ -54,10 +54,10 @@ def new(
     the new key out, and remove the old entry when nobody uses it any more.
     """
     if not _NAME.fullmatch(name):
-        raise Failure(f"the name {name!r} needs up to 64 letters, digits, '.', '_' and '-'")
+        raise WrongUsage(f"the name {name!r} needs up to 64 letters, digits, '.', '_' and '-'")
     for catalog in catalogs or ():
         if not _CATALOGS.fullmatch(catalog):
-            raise Failure(
+            raise WrongUsage(
                 f"{catalog!r} is no name of a catalog: up to 63 of a-z, 0-9, '-' and '_', and '*' at its end"
             )
     key = new_key()

@@ -39,12 +39,12 @@ def test_a_key_for_some_catalogs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [key] = read_key_file(path)
     assert key.catalogs == ("shop", "acme-*")
     for wrong in ("*", "Shop", "a*b", "", "a" * 64):
-        assert run(["keys", "new", "--name", "acme", "--catalog", wrong]) == 1
+        assert run(["keys", "new", "--name", "acme", "--catalog", wrong]) == 2
         assert "is no name of a catalog" in capsys.readouterr().err
 
 
 def test_names_and_scopes_that_no_file_takes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["keys", "new", "--name", "a b"]) == 1
+    assert run(["keys", "new", "--name", "a b"]) == 2
     assert "needs up to 64 letters" in capsys.readouterr().err
     assert run(["keys", "new", "--name", "a", "--scope", "admin"]) == 2
 

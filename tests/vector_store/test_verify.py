@@ -158,4 +158,4 @@ def test_the_command_says_what_is_damaged(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_store_of_what_is_up_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["catalogs", "verify", "shop", "--data", str(tmp_path)]) == 1
-    assert "name the store with --store" in capsys.readouterr().err
+    assert "or give --store" in capsys.readouterr().err
