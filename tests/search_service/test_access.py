@@ -262,7 +262,7 @@ async def test_cir_index_reaches_the_embedder_with_key_and_certificates(
     assert "the API key is not known" in capsys.readouterr().err
     monkeypatch.setenv("CIR_EMBEDDER_API_KEY", SEARCH)
     assert await asyncio.to_thread(run, command) == 0
-    assert "1 of 1 items" in capsys.readouterr().out
+    assert "1 of 1 item (" in capsys.readouterr().out
 
 
 def test_every_call_that_changes_data_needs_write() -> None:
