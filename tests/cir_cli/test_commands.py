@@ -150,7 +150,7 @@ def test_what_is_printed_as_json_is_one_object_with_keys_that_stay(
 
 def test_an_error_in_json_has_the_same_keys_whoever_reports_it(capsys: pytest.CaptureFixture[str]) -> None:
     keys = {"message", "exit_code", "code", "reason", "field", "retry_after", "request_id"}
-    for words, code in ((["search", "--json"], 2), (["keys", "new", "--name", "a b", "--json"], 1)):
+    for words, code in ((["search", "--json"], 2), (["models", "list", "/nonexistent", "--json"], 1)):
         assert run(words) == code
         captured = capsys.readouterr()
         assert captured.out == ""

@@ -95,7 +95,8 @@ async def check_reading(
     items = await listed(client, catalog)
     assert list(await listed(client, catalog, page_size=3)) == list(items)
     for item in items.values():
-        assert same(await client.item(catalog, item.id), item)
+        got = await client.item(catalog, item.id)
+        assert same(got, item), (got, item)
     together = await client.items(catalog, [*items, "nobody"])
     assert [item.id for item in together.found] == list(items)
     assert all(same(item, items[item.id]) for item in together.found)
