@@ -106,7 +106,8 @@ def value_message(value: PayloadValue, kind: FieldType | None) -> payload_pb2.Va
     """Return a stored value as a message.
 
     A value that does not fit its field's type stays what it is. What is no payload value at all (an object
-    that is no place, a list within a list, an integer of more than 64 bits, NaN) becomes its JSON as text.
+    that is no place, a list within a list, an integer of more than 64 bits, NaN) becomes its JSON as
+    text, with names in order.
     """
     if value is None:
         return payload_pb2.Value(null_value=0)  # type: ignore[arg-type]
@@ -131,7 +132,9 @@ def _scalar_message(value: object, kind: FieldType | None) -> payload_pb2.Value:
         case Mapping() if has_type(value, FieldType.GEO):
             point = payload_pb2.GeoPoint(latitude=value["lat"], longitude=value["lon"])
             return payload_pb2.Value(geo_value=point)
-    return payload_pb2.Value(string_value=_text(json.dumps(value, ensure_ascii=False, default=str)))
+    # A server keeps no order of names: without one, two readings of a value would differ.
+    text = json.dumps(value, ensure_ascii=False, default=str, sort_keys=True)
+    return payload_pb2.Value(string_value=_text(text))
 
 
 def _string_message(value: str, kind: FieldType | None) -> payload_pb2.Value:

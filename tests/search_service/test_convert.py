@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cir.common.v1 import payload_pb2 as pb
@@ -72,6 +72,20 @@ def test_whatever_is_stored_can_be_sent_and_read(name: str, stored: Any, kind: F
     ((_, value),) = ReadItem.read(sent).payload.items()
     elements = value if isinstance(value, list) else [value]
     assert all(isinstance(each, (str, int, float, bool, datetime, GeoPoint, type(None))) for each in elements)
+
+
+def _turned_round(value: Any) -> Any:
+    """Return a value with the names of each object in the opposite order."""
+    if isinstance(value, dict):
+        return {name: _turned_round(value[name]) for name in reversed(value)}
+    return [_turned_round(each) for each in value] if isinstance(value, list) else value
+
+
+@given(anything, st.none() | st.sampled_from(FieldType))
+@example({"lat": "x", "lon": {"x": 1, "lat": 2}}, None)
+def test_names_of_objects_have_no_order(stored: Any, kind: FieldType | None) -> None:
+    one, other = value_message(stored, kind), value_message(_turned_round(stored), kind)
+    assert one.SerializeToString() == other.SerializeToString()
 
 
 @pytest.mark.parametrize(
