@@ -151,8 +151,8 @@ class SearchBackend:
         Raises:
             NoCatalogError: nothing is published.
         """
-        catalogs = list(await self.catalogs())
-        state = replace(state, catalog=state.catalog or await self.first_catalog())
+        catalogs, begin_with = list(await self.catalogs()), await self.first_catalog()
+        state = replace(state, catalog=state.catalog or begin_with)
         context = await self.context(state.catalog)
         asked = state
         named, state = await self._present(state)

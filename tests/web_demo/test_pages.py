@@ -387,9 +387,12 @@ def test_an_address_without_a_catalog_means_the_first_and_keeps_all_else(
     assert 'value="c=shop&amp;x0=a&amp;l0=b&amp;f=colour%3Ared&amp;e=z&amp;m=slerp&amp;v=sum&amp;s=5"' in page
 
 
-def test_nothing_published_is_a_page_that_tries_again(client: TestClient, search: Search) -> None:
+@pytest.mark.parametrize("address", ["/", "/?c=shop"])
+def test_nothing_published_is_a_page_that_tries_again(
+    client: TestClient, search: Search, address: str
+) -> None:
     search.published = False
-    answer = client.get("/")
+    answer = client.get(address)
     assert answer.status_code == 503
     assert "index a catalog first" in answer.text
     assert "cir index shop" in answer.text
