@@ -61,6 +61,10 @@ class TrainingData:
         left_out = ", ".join(f"{count} {why}" for why, count in self.skipped.items() if count)
         return f"{self.name}: {len(self.ids)} triplets" + (f"; LEFT OUT: {left_out}" if left_out else "")
 
+    def answers(self) -> Rows:
+        """Return the rows of all targets, each once, in order."""
+        return np.unique(self.targets[self.targets != NONE])
+
     def digest(self) -> str:
         """Return a digest that trainings on the same data share: triplets, features and their model."""
         whole = hashlib.sha256(self.features.model_fingerprint.encode())
@@ -88,7 +92,7 @@ class TrainingData:
         dialogue_references.py). With each batch come up to `candidates` targets of other triplets, drawn from
         all that are not in the batch.
         """
-        pool = np.unique(self.targets[self.targets != NONE]) if candidates else _NO_ROWS
+        pool = self.answers() if candidates else _NO_ROWS
         order = random.permutation(len(self.ids))
         texts = _one_of_each(self.texts, random)
         targets = _one_of_each(self.targets, random)

@@ -32,7 +32,6 @@ from combiner_training.dialogue_references import DialogueReferences
 from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.protocol import Protocol, Rule, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
-from combiner_training.evaluation.ranking import NONE
 from combiner_training.log import TrainingLog
 from combiner_training.options import Schedule, TrainingError, TrainOptions
 from combiner_training.progress import Progress
@@ -153,7 +152,7 @@ def train(
     rules = validation.rules if validation is not None else {}
     steps_of_epoch = len(data.ids) // options.batch_size
     steps = options.epochs * steps_of_epoch
-    told_from = min(options.candidates, len(np.unique(data.targets[data.targets != NONE])))
+    told_from = min(options.candidates, len(data.answers()))
     guessing = math.log(options.batch_size + told_from)
 
     progress.start("epochs", options.epochs)

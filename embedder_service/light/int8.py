@@ -41,10 +41,8 @@ def quantize(model: Any, linear: Linear, ranges: Sequence[Features] | None = Non
     """
     layers = _layers(model)
     known: Sequence[Features | None] = [None] * len(layers) if ranges is None else ranges
-    for (node, weight), largest in zip(layers, known, strict=True):
-        # (outputs, inputs)
-        rows = weight if _is_transposed(node) else weight.T
-        if weight.size < _MIN_INT8_WEIGHTS or not _is_chosen(linear, *rows.shape):
+    for (node, rows), largest in zip(layers, known, strict=True):
+        if rows.size < _MIN_INT8_WEIGHTS or not _is_chosen(linear, *rows.shape):
             continue
         if largest is not None:
             factor = _factors(largest, np.abs(rows).max(axis=0))
@@ -65,7 +63,7 @@ def input_ranges(model: Any, rows: Iterable[Sequence[npt.NDArray[Any]]]) -> list
     `rows` are what the model takes, one row at a time. The model gets further outputs.
     """
     layers = _layers(model)
-    found = [np.zeros(weight.shape[1 if _is_transposed(node) else 0], np.float32) for node, weight in layers]
+    found = [np.zeros(rows.shape[1], np.float32) for _, rows in layers]
     if not layers:
         return found
     # Layers may read one and the same value.
@@ -92,9 +90,10 @@ def _factors(inputs: Features, weights: Features) -> Features:
 
 
 def _layers(model: Any) -> list[tuple[Any, npt.NDArray[np.float32]]]:
-    """Return the products with weights, and these, without the last one."""
+    """Return the products with weights, and these as (outputs, inputs), without the last one."""
     products = [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
-    return [(node, weight) for node in products if (weight := _weight(node)) is not None][:-1]
+    weighed = [(node, weight) for node in products if (weight := _weight(node)) is not None]
+    return [(node, weight if _is_transposed(node) else weight.T) for node, weight in weighed[:-1]]
 
 
 def _is_transposed(node: Any) -> bool:

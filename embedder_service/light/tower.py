@@ -103,7 +103,8 @@ class Tower:
         A row is what `Compiled` takes for one. They are for `prepare` in int8.
 
         Raises:
-            StartupError: the file cannot be read, or the tower does not run.
+            StartupError: this CPU does not compute in int8, the file cannot be read, or the tower does not
+                run.
         """
         try:
             return input_ranges(self._widened(_settings("int8")), rows)
@@ -135,9 +136,6 @@ class Tower:
         Raises:
             StartupError: this CPU does not compute in the dtype, or the file cannot be read.
         """
-        capability = _CAPABILITIES.get(dtype)
-        if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
         settings = _settings(dtype)
         model = self._widened(settings)
         if dtype == "int8":
@@ -202,7 +200,14 @@ class Compiled:
 
 
 def _settings(dtype: str) -> dict[str, Any]:
-    """Return how a tower is compiled for a dtype."""
+    """Return how a tower is compiled for a dtype.
+
+    Raises:
+        StartupError: this CPU does not compute in it.
+    """
+    capability = _CAPABILITIES.get(dtype)
+    if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise StartupError(f"this CPU does not compute in {dtype} by OpenVINO; use dtype auto or float32")
     settings = precision(dtype)
     if dtype == "int8" and multiplies_bfloat16():
         # For what is not quantised.

@@ -37,6 +37,19 @@ async def served(application: ASGIApp, **settings: Any) -> AsyncIterator[tuple[i
         assert await asyncio.wait_for(serving, 20)
 
 
+def waiting_application() -> tuple[ASGIApp, asyncio.Event, asyncio.Event]:
+    """Return an application whose /slow sets the first event and waits for the second one."""
+    going, arrived = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            arrived.set()
+            await going.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    return application, arrived, going
+
+
 async def connect(port: int, cleanup: AsyncExitStack, address: str = "127.0.0.1") -> Connection:
     """Connect from an address, also to a server that is about to listen."""
     for _ in range(100):
@@ -97,13 +110,7 @@ async def test_a_body_that_is_answered_is_not_received_for_ever() -> None:
 
 
 async def test_a_stop_sends_clients_elsewhere_and_lets_requests_finish() -> None:
-    going, arrived = asyncio.Event(), asyncio.Event()
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/slow":
-            arrived.set()
-            await going.wait()
-        await PlainTextResponse("done")(scope, receive, send)
+    application, arrived, going = waiting_application()
 
     async with (
         served(application, shutdown_linger_seconds=0.5) as (port, serving),
@@ -169,13 +176,7 @@ async def test_an_idle_connection_ends_after_its_time() -> None:
 
 
 async def test_idle_connections_give_way_to_new_ones_and_busy_ones_do_not() -> None:
-    going, arrived = asyncio.Event(), asyncio.Event()
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/slow":
-            arrived.set()
-            await going.wait()
-        await PlainTextResponse("done")(scope, receive, send)
+    application, arrived, going = waiting_application()
 
     async with served(application, max_connections=4) as (port, _), AsyncExitStack() as cleanup:
         slow, halfway = await connect(port, cleanup), await connect(port, cleanup)
@@ -206,13 +207,7 @@ async def test_idle_connections_give_way_to_new_ones_and_busy_ones_do_not() -> N
 
 
 async def test_a_stop_closes_idle_connections_while_requests_finish() -> None:
-    going, arrived = asyncio.Event(), asyncio.Event()
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/slow":
-            arrived.set()
-            await going.wait()
-        await PlainTextResponse("done")(scope, receive, send)
+    application, arrived, going = waiting_application()
 
     async with (
         served(application, shutdown_linger_seconds=0, keep_alive_seconds=1000) as (port, serving),
