@@ -101,8 +101,8 @@ def _is_transposed(node: Any) -> bool:
 
 
 def _is_chosen(linear: Linear, outputs: int, inputs: int) -> bool:
-    # Attention projects to as many, or to query, key and value at once.
-    return linear is Linear.ALL or outputs not in (inputs, 3 * inputs)
+    # Attention projects to as many, to key and value at once, or to query, key and value.
+    return linear is Linear.ALL or outputs not in (inputs, 2 * inputs, 3 * inputs)
 
 
 def _weight(node: Any) -> npt.NDArray[np.float32] | None:

@@ -24,6 +24,7 @@ from embedder_service.light.tokenizer import CLIP_TOKENIZER, VocabularyTokenizer
 from embedder_service.model.checkpoint import one_line
 from embedder_service.model.clip import ClipModel, can_be_cut, encode_cut, image_size
 from embedder_service.model.load import check_towers, describe_words, weight_digests
+from embedder_service.model.read_token import encode_image
 from embedder_service.model.tokenizer import Tokenizer, make_tokenizer
 from embedder_service.model.weights import LoadedModel, load_model
 from embedder_service.probe import TOKENIZER_TEXTS, probe_features
@@ -164,8 +165,7 @@ class _Images(torch.nn.Module):
         self.model: Any = module
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.model.encode_image(pixels)
-        return features
+        return encode_image(self.model, pixels)
 
 
 class _Texts(torch.nn.Module):
