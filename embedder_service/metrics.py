@@ -164,7 +164,7 @@ class EngineState(Collector):
         )
         wait = GaugeMetricFamily(
             "cir_embedder_expected_wait_seconds",
-            "Seconds that an interactive item is expected to wait if it arrives now.",
+            "Seconds until the interactive items that are held now are expected to be embedded.",
             labels=["tower"],
         )
         for tower in Tower:

@@ -146,7 +146,8 @@ class EmbedderSettings(ServiceSettings):
     max_queue_items: int = Field(
         1024,
         ge=1,
-        description="Items held at once over all calls; more are refused with RESOURCE_EXHAUSTED.",
+        description="Items held at once over all calls, of which one caller gets half at most; more are "
+        "refused with RESOURCE_EXHAUSTED.",
     )
     max_wait_seconds: float = Field(
         5.0,

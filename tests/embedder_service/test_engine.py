@@ -19,6 +19,7 @@ from cir.images.decode import Decoder
 from embedder_service.batching.jobs import Observer
 from embedder_service.engine import Engine, EngineOptions
 from embedder_service.images.preprocess import PaddingMode, Preprocessor, prepare_with
+from service_runtime.auth import caller_context
 from service_runtime.errors import ServiceError
 from service_runtime.image_reader import DecodeBudget, ImageReader
 from tests.embedder_service.sample_images import encode, jpeg, sample_image
@@ -195,6 +196,22 @@ async def test_overload_is_refused_before_any_work() -> None:
         model.gate.set()
         await busy
         assert (await engine.embed_images([jpeg()])).errors == {}
+
+
+async def test_a_caller_that_sends_more_than_is_taken_keeps_no_other_out() -> None:
+    model = Fake()
+    model.gate = threading.Event()
+    async with running(model, max_queue_items=64) as engine:
+        with caller_context(None, "flood"):
+            flood = [asyncio.ensure_future(engine.embed_texts([f"a {n}"] * 4)) for n in range(40)]
+        await asyncio.to_thread(model.entered.wait, 30)
+        with caller_context(None, "neighbour"):
+            calls = [asyncio.ensure_future(engine.embed_images([jpeg()])) for _ in range(8)]
+        await asyncio.sleep(0)
+        model.gate.set()
+        answers = await asyncio.gather(*flood, return_exceptions=True)
+        assert sum(isinstance(answer, ServiceError) for answer in answers) == 32
+        assert all(answer.errors == {} for answer in await asyncio.gather(*calls))
 
 
 async def test_a_deadline_that_has_passed_ends_the_call() -> None:

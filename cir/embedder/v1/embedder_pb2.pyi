@@ -191,7 +191,9 @@ class EmbedderLimits(_message.Message):
     max_message_bytes: _builtins.int
     """Bytes of one request message."""
     max_queue_items: _builtins.int
-    """Items that may wait for the device, over all calls."""
+    """Items that may wait for the device, over all calls. One caller's work of a priority gets half of what
+    the others leave.
+    """
     max_concurrent_calls: _builtins.int
     """Calls worked on at the same time."""
     max_stream_batches: _builtins.int

@@ -297,7 +297,8 @@ type EmbedderLimits struct {
 	MaxBatchItems uint32 `protobuf:"varint,4,opt,name=max_batch_items,json=maxBatchItems,proto3" json:"max_batch_items,omitempty"`
 	// Bytes of one request message.
 	MaxMessageBytes uint64 `protobuf:"varint,5,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
-	// Items that may wait for the device, over all calls.
+	// Items that may wait for the device, over all calls. One caller's work of a priority gets half of what
+	// the others leave.
 	MaxQueueItems uint32 `protobuf:"varint,6,opt,name=max_queue_items,json=maxQueueItems,proto3" json:"max_queue_items,omitempty"`
 	// Calls worked on at the same time.
 	MaxConcurrentCalls uint32 `protobuf:"varint,7,opt,name=max_concurrent_calls,json=maxConcurrentCalls,proto3" json:"max_concurrent_calls,omitempty"`

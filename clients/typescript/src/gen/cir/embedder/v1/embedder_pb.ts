@@ -182,7 +182,8 @@ export type EmbedderLimits = Message<"cir.embedder.v1.EmbedderLimits"> & {
   maxMessageBytes: bigint;
 
   /**
-   * Items that may wait for the device, over all calls.
+   * Items that may wait for the device, over all calls. One caller's work of a priority gets half of what
+   * the others leave.
    *
    * @generated from field: uint32 max_queue_items = 6;
    */
