@@ -1,4 +1,4 @@
-"""The stack and the browser of the browser tests: the page over the real services with the shipped models."""
+"""Pages over a search client in memory; for the browser, over the real services with the shipped models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
+from starlette.testclient import TestClient
 
 from garments.catalog import make_catalog
 from tests.web_demo.browsing import CHROMIUM, FLAGS, Demo, hostile
+from tests.web_demo.in_memory import Search, demo_client
+from web_demo.settings import DemoSettings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -76,3 +80,16 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     yield page
     context.close()
     assert not [text for text in problems if "Failed to load resource" not in text]
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    Image.new("RGB", (30, 40), "red").save(tmp_path / "i1.png")
+    return Search(tmp_path)
+
+
+@pytest.fixture
+def client(search: Search, tmp_path: Path) -> Iterator[TestClient]:
+    settings = DemoSettings(max_upload_bytes=50_000, uploads_per_minute=6, data=tmp_path / "web")
+    with demo_client(settings, search, tmp_path) as client:
+        yield client

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from service_runtime.errors import StartupError
 from service_runtime.web_images import FetchError, Fetching, FetchProblem
-from tests.web_demo.test_pages import Search, demo
+from tests.web_demo.in_memory import Search, demo_client
 from web_demo.settings import DemoSettings
 from web_demo.web_images import TooManyFetchesError, WebImages
 
@@ -66,7 +66,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
 def page(tmp_path: Path, locations: dict[str, str], **settings: Any) -> Iterator[TestClient]:
     search = Search(tmp_path)
     search.written = locations
-    with demo(DemoSettings(data=tmp_path / "web", **settings), search, tmp_path) as client:
+    with demo_client(DemoSettings(data=tmp_path / "web", **settings), search, tmp_path) as client:
         yield client
 
 
