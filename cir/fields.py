@@ -11,6 +11,8 @@ from cir.datetimes import parse_datetime
 from cir.limits import is_text
 
 INT64 = range(-(2**63), 2**63)
+#: Up to this size every integer is a float; a larger float does not tell the digits that were meant.
+EXACT_IN_FLOAT = 2**53
 
 PayloadValue = str | int | float | bool | None | Mapping[str, float] | Sequence["PayloadValue"]
 Payload = Mapping[str, PayloadValue]

@@ -18,6 +18,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from cir.common.v1 import payload_pb2 as pb
 from cir.datetimes import in_utc
 from cir.errors import InvalidArgument
+from cir.fields import EXACT_IN_FLOAT, INT64
 from cir.limits import field_name_problem, is_text
 
 
@@ -54,8 +55,6 @@ class GeoPoint:
 Scalar = bool | int | float | str | datetime | GeoPoint
 Value = Scalar | Sequence[Scalar] | None
 
-_INT64 = range(-(2**63), 2**63)
-
 
 def to_value(value: object, *, field: str) -> pb.Value:
     """Write a value.
@@ -80,7 +79,7 @@ def to_value(value: object, *, field: str) -> pb.Value:
     if isinstance(value, bool):
         return pb.Value(bool_value=value)
     if isinstance(value, int):
-        if value not in _INT64:
+        if value not in INT64:
             raise _invalid(field, f"{value} does not fit 64 bits")
         return pb.Value(integer_value=value)
     if isinstance(value, float):
@@ -155,10 +154,6 @@ def _as_float(element: object) -> object:
         whole = int(element)
         return float(whole) if abs(whole) <= EXACT_IN_FLOAT else element
     return element
-
-
-# Every integer up to here is a float.
-EXACT_IN_FLOAT = 2**53
 
 
 def _timestamp(value: datetime, field: str) -> timestamp_pb2.Timestamp:

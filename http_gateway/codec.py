@@ -26,8 +26,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_names
+from cir.fields import EXACT_IN_FLOAT, INT64
 from cir.limits import is_text
-from cir.payload import EXACT_IN_FLOAT
 from cir.update_mask import payload_field
 
 VALUE = "cir.common.v1.Value"
@@ -38,7 +38,6 @@ _COMMA = re.compile(r",|`[^`]*+`?")
 # Of both alphabets, as protobuf reads them; what is neither would be passed over.
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _PATH_PART = re.compile(r"(\w+)(?:\[(\d{1,6})\])?", re.ASCII)
-_INT64 = range(-(2**63), 2**63)
 #: Texts, and what begins a list or an object or parts two values, of one body.
 MAX_PARTS = 200_000
 _PART = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)
@@ -52,7 +51,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _INTEGERS: Mapping[int, range] = {
     FieldDescriptor.TYPE_INT32: range(-(2**31), 2**31),
     FieldDescriptor.TYPE_UINT32: range(2**32),
-    FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_INT64: INT64,
     FieldDescriptor.TYPE_UINT64: range(2**64),
 }
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -401,7 +400,7 @@ def _value_in(value: Any, path: str) -> dict[str, Any]:
             return {"nullValue": None}
         case bool():
             return {"boolValue": value}
-        case int() if value in _INT64:
+        case int() if value in INT64:
             return {"integerValue": str(value)}
         case int():
             raise BadJsonError(f"{path} does not fit 64 bits", path)

@@ -17,9 +17,8 @@ from typing import Any
 from cir.common.v1 import errors_pb2, payload_pb2
 from cir.datetimes import format_datetime
 from cir.datetimes import parse_datetime as read_datetime
-from cir.fields import FieldType, Payload, PayloadValue, has_type
+from cir.fields import EXACT_IN_FLOAT, INT64, FieldType, Payload, PayloadValue, has_type
 from cir.limits import MAX_FIELD_NAME_CHARACTERS, field_name_problem, is_text
-from cir.payload import EXACT_IN_FLOAT
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import pack
 from search_service.names import catalog_name, version_name
@@ -123,7 +122,7 @@ def _scalar_message(value: object, kind: FieldType | None) -> payload_pb2.Value:
             return payload_pb2.Value(bool_value=value)
         case int() if kind is FieldType.FLOAT and abs(value) <= EXACT_IN_FLOAT:
             return payload_pb2.Value(float_value=float(value))
-        case int() if -(2**63) <= value < 2**63:
+        case int() if value in INT64:
             return payload_pb2.Value(integer_value=value)
         case float() if math.isfinite(value):
             return payload_pb2.Value(float_value=value)

@@ -131,16 +131,12 @@ class Versions:
                 beside a published version with items and no number is expected.
             StoreError: The version does not exist, is being written, or the store cannot be used.
         """
-        info = await self._version(wanted.catalog, wanted.version)
         key = (wanted.catalog, wanted.version)
-        if key not in self._finishing:
-            if info.state is not VersionState.BUILDING:
-                _check_count(info, info.points, wanted.expected_items)
-                return info
-            task = self._tasks.spawn(self._finish(wanted))
-            self._finishing[key] = task
-            task.add_done_callback(lambda _: self._finishing.pop(key, None))
-        return await asyncio.shield(self._finishing[key])
+        while (other := self._finishing.get(key)) is not None:
+            await asyncio.wait([other])  # it may have been told another number of items
+        task = self._finishing[key] = self._tasks.spawn(self._finish(wanted))
+        task.add_done_callback(lambda _: self._finishing.pop(key, None))
+        return await asyncio.shield(task)
 
     async def abort(self, catalog: str, version: str) -> None:
         """Drop a version that is being built.
@@ -215,7 +211,6 @@ class Versions:
             raise ServiceError(errors.OUT_OF_RANGE, str(error)) from error
 
     async def _finish(self, wanted: Finishing) -> VersionInfo:
-        # Once more: another call may have finished it since it was read.
         info = await self._version(wanted.catalog, wanted.version)
         if info.state is not VersionState.BUILDING:
             _check_count(info, info.points, wanted.expected_items)

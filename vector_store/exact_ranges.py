@@ -13,12 +13,10 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 
-from cir.fields import FieldType
+from cir.fields import EXACT_IN_FLOAT, INT64, FieldType
 from vector_store.filters import Condition, Filter, MatchAny, Range
 
-_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
-# Integers of a smaller size are doubles, and so is the next one.
-_EXACT = 2**53
+_LOWEST, _HIGHEST = INT64[0], INT64[-1]
 
 
 def exact_filter(where: Filter | None, schema: Mapping[str, FieldType]) -> Filter | None:
@@ -79,7 +77,7 @@ def _highest(condition: Range) -> int:
 def _first_double(low: int) -> float:
     """Return the smallest double from `low` on to which no integer below `low` is rounded."""
     double = float(low)
-    if abs(low) < _EXACT:
+    if abs(low) < EXACT_IN_FLOAT:
         return double
     if double < low:
         double = math.nextafter(double, math.inf)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+from cir.fields import INT64
 from cir.filters import Condition, Filter, MatchAny, Range
 from cir.models import FacetCount
 
@@ -94,7 +95,7 @@ def read_value(text: str, kind: str) -> str | bool | int | Bounds | None:
         return (
             Bounds(low, high) if all(_bound(side, kind) is not None for side in (low, high) if side) else None
         )
-    if kind == "integer" and _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+    if kind == "integer" and _INTEGER.fullmatch(text) and int(text) in INT64:
         return int(text)
     return None
 
@@ -104,7 +105,7 @@ def _bound(text: str, kind: str) -> float | datetime | None:
         if kind == "datetime":
             return datetime.combine(date.fromisoformat(text), time(), UTC)
         if kind == "integer":
-            return int(text) if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 else None
+            return int(text) if _INTEGER.fullmatch(text) and int(text) in INT64 else None
         number = float(text)
     except ValueError:
         return None

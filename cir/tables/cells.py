@@ -18,11 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from cir.fields import FieldType, has_type
+from cir.fields import EXACT_IN_FLOAT, FieldType, has_type
 from cir.limits import is_text
-
-# From here on a float no longer holds every whole number.
-FLOAT_LIMIT = 2**53
 
 
 class CellText(str):
@@ -88,7 +85,7 @@ def number_of(text: str) -> float | Decimal | BadCell:
     value = float(text)
     if not math.isfinite(value):
         return BadCell(f"the number {shown(text)}, which is larger than any float of 64 bits")
-    if abs(value) >= FLOAT_LIMIT and not set(text) & {"e", "E"}:
+    if abs(value) >= EXACT_IN_FLOAT and not set(text) & {"e", "E"}:
         return Decimal(text)
     return value
 

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cir.errors import InvalidArgument
+from cir.fields import EXACT_IN_FLOAT
 from cir.payload import GeoPoint, Value
 from cir.tables.arrow_cells import arrow
-from cir.tables.cells import FLOAT_LIMIT, shown
+from cir.tables.cells import shown
 
 if TYPE_CHECKING:
     from cir.models import Item, Result
@@ -120,7 +121,7 @@ def _kinds(value: Value) -> set[str]:
 
 def _are_exact(values: Iterable[Value]) -> bool:
     parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else (value,))]
-    return all(abs(part) <= FLOAT_LIMIT for part in parts if isinstance(part, int))
+    return all(abs(part) <= EXACT_IN_FLOAT for part in parts if isinstance(part, int))
 
 
 def _plain(value: Value) -> object:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
-from cir.fields import FieldType, Payload
+from cir.fields import EXACT_IN_FLOAT, FieldType, Payload
 from cir.member_names import PassedOver, reason_for_named
-from cir.tables.cells import FLOAT_LIMIT, BadCell, CellText, Unsupported, cell_of, is_whole, shown
+from cir.tables.cells import BadCell, CellText, Unsupported, cell_of, is_whole, shown
 from cir.tables.columns import Columns, ColumnTypes, UnusableValue
 from indexer.errors import SourceError
 from indexer.items import content_hash
@@ -234,7 +234,7 @@ def _id_text(cell: object) -> str:
     match cell:
         case bool():
             pass
-        case float() if abs(cell) >= FLOAT_LIMIT:  # nobody knows the digits that were meant
+        case float() if abs(cell) >= EXACT_IN_FLOAT:  # nobody knows the digits that were meant
             pass
         case int() | float() | Decimal() if is_whole(cell):
             return str(int(cell))
@@ -247,6 +247,6 @@ def _found(cell: object) -> str:
             return problem
         case Unsupported(what):
             return what
-        case float() if abs(cell) >= FLOAT_LIMIT:
+        case float() if abs(cell) >= EXACT_IN_FLOAT:
             return f"{cell!r}, a float that does not tell all digits"
     return shown(cell)

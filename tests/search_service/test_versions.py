@@ -103,6 +103,17 @@ async def test_of_calls_that_create_one_catalog_at_once_one_does(service: Servic
     assert len(versions.versions) == 1
 
 
+async def test_each_call_that_finishes_a_version_is_held_to_its_own_number(local: Service) -> None:
+    await create(local)
+    await local.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
+    numbers = [1, 0, 1, 0]
+    calls = [pb.FinishCatalogVersionRequest(name=SECOND, expected_item_count=number) for number in numbers]
+    done = await asyncio.gather(
+        *(local.catalogs.FinishCatalogVersion(call) for call in calls), return_exceptions=True
+    )
+    assert [isinstance(one, pb.CatalogVersion) for one in done] == [number == 0 for number in numbers]
+
+
 async def test_a_version_is_filled_finished_and_published_or_dropped(service: Service) -> None:
     await create(service)
     start = pb.CreateCatalogVersionRequest(parent=SHOP)
