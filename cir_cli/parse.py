@@ -194,13 +194,20 @@ def all_turns(earlier: Sequence[Turn], given: Turn, then: Sequence[str]) -> list
     """Turns of the file, the turn of the options unless it is empty, a turn for each further text.
 
     Raises:
-        Failure: there is nothing to search for.
+        Failure: there is nothing to search for, or nothing that the text's weight weighs.
     """
     reference = (given.image is not None, given.item, given.features is not None)
     is_given = any((*reference, given.text, given.liked, given.disliked))
     turns = [*earlier, *([given] if is_given else []), *(Turn(text=text) for text in then)]
     if not turns:
         raise WrongUsage("nothing to search for; give --image, --item, --features, --text or --turns")
+    if given.text_weight is not None and not given.text:
+        raise WrongUsage("--text-weight is the weight of --text, which is not given")
+    if given.text_weight is not None and not (earlier or any(reference)):
+        raise WrongUsage(
+            "--text-weight lies between an image and --text, and there is no image; give --image, --item, "
+            "--features or --turns too"
+        )
     return turns
 
 

@@ -300,6 +300,14 @@ def _parse_turn(message: pb.Turn, settings: SearchSettings, *, first: bool, fiel
     text_weight = message.text_weight if message.HasField("text_weight") else None
     if text_weight is not None:
         _check_range(text_weight, 0, 1, f"{field}.text_weight")
+        if kind not in (TurnKind.COMPOSED, TurnKind.CONTINUED):
+            lacking = "nothing that its text changes" if kind is TurnKind.TEXT_ONLY else "no text"
+            raise ServiceError(
+                errors.FIELD_INVALID,
+                f"{field}: text_weight lies between what a turn starts from and its text, and this turn has "
+                f"{lacking}; leave text_weight out",
+                field=f"{field}.text_weight",
+            )
     reference = _parse_reference(message.reference, settings, field=f"{field}.reference")
     for name, ids in (("liked", message.liked_item_ids), ("disliked", message.disliked_item_ids)):
         for index, item_id in enumerate(ids):

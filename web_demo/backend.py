@@ -468,7 +468,8 @@ def to_turns(
 ) -> list[Turn]:
     """Return the conversation's turns, oldest first, with the images that `read_upload` gives by name.
 
-    For a combiner that takes no weight of words (not `weighted`) weights are left out.
+    Weights are left out where they mean nothing: for a combiner that takes none (not `weighted`), and where
+    a turn has no words or nothing that they change.
 
     Raises:
         UploadGoneError: an upload was deleted.
@@ -480,6 +481,7 @@ def to_turns(
             image = read_upload(turn.upload)
             if image is None:
                 raise UploadGoneError
+        composed = weighted and turn.text and (turns or turn.item or turn.upload)
         turns.append(
             Turn(
                 image=image,
@@ -487,7 +489,7 @@ def to_turns(
                 text=turn.text,
                 liked=turn.liked,
                 disliked=turn.disliked,
-                text_weight=turn.weight / 100 if weighted and turn.weight is not None else None,
+                text_weight=turn.weight / 100 if composed and turn.weight is not None else None,
             )
         )
     return turns

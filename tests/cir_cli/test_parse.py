@@ -158,6 +158,24 @@ def test_nothing_to_search_for_is_wrong_usage() -> None:
 
 
 @pytest.mark.parametrize(
+    ("earlier", "given", "then"),
+    [
+        ([], Turn(item="a", text_weight=0.5), ["in red"]),
+        ([], Turn(text="in red", text_weight=0.5), []),
+        ([Turn(item="a")], Turn(liked=["b"], text_weight=0.5), []),
+    ],
+)
+def test_a_weight_that_weighs_nothing_is_wrong_usage(
+    earlier: list[Turn], given: Turn, then: list[str]
+) -> None:
+    with pytest.raises(Failure, match="--text-weight") as raised:
+        all_turns(earlier, given, then)
+    assert raised.value.exit_code == 2
+    weighed = Turn(item="a", text="in red", text_weight=0.5)
+    assert all_turns(earlier, weighed, then)[len(earlier)] is weighed
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("colour=red", "red"),

@@ -145,6 +145,16 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
         "OUT_OF_RANGE",
         "turns[0].text_weight",
     ),
+    "weight of a text that changes nothing": (
+        SearchRequest(parent=SHOP, turns=[Turn(text="x", text_weight=0.5)]),
+        "FIELD_INVALID",
+        "turns[0].text_weight",
+    ),
+    "weight of no text": (
+        SearchRequest(parent=SHOP, turns=[TEXT, Turn(liked_item_ids=["a"], text_weight=0.5)]),
+        "FIELD_INVALID",
+        "turns[1].text_weight",
+    ),
     "control character in item id": (
         SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(item_id="a\nb"))]),
         "FIELD_INVALID",

@@ -102,7 +102,9 @@ def check_valid(query: SearchQuery) -> None:
     for turn in query.turns:
         assert (turn.reference is not None) == (turn.kind in (TurnKind.COMPOSED, TurnKind.REFERENCE_ONLY))
         assert bool(turn.text) == (turn.kind not in (TurnKind.REFERENCE_ONLY, TurnKind.FEEDBACK_ONLY))
-        assert turn.text_weight is None or 0 <= turn.text_weight <= 1
+        if turn.text_weight is not None:
+            assert 0 <= turn.text_weight <= 1
+            assert turn.kind in (TurnKind.COMPOSED, TurnKind.CONTINUED)
         assert all(item_id_problem(item_id) == "" for item_id in (*turn.liked, *turn.disliked))
         match turn.reference:
             case ImageReference(content):

@@ -53,6 +53,9 @@ def test_the_slider_is_there_where_it_moves_something_and_begins_undecided(
     assert re.search(r'type="range" name="weight"[^>]* value="80"', page)
     assert "Let the model decide" in page
     assert search.asked[-1]["turns"][0].text_weight == 0.8
+    # Words alone are not weighed against anything.
+    client.get("/?c=shop&x0=red&w0=80")
+    assert search.asked[-1]["turns"][0].text_weight is None
     # Another method that takes none: neither a slider nor a refusal.
     page = client.get("/?c=shop&i0=i1&x0=red&w0=80&m=image").text
     assert 'type="range"' not in page

@@ -152,9 +152,9 @@ def test_a_catalog_without_pictures_says_why_and_has_examples_in_words(
 def test_the_catalogs_own_combiner_is_the_one_that_is_not_named(client: TestClient, search: Search) -> None:
     search.own = {"other": "image"}
     for catalog, weight in (("shop", 0.3), ("other", None)):
-        client.get(f"/?c={catalog}&x0=hat&w0=30")
+        client.get(f"/?c={catalog}&i0=i1&x0=hat&w0=30")
         assert search.asked[-1]["turns"][0].text_weight == weight
-        client.get(f"/?c={catalog}&x0=hat&w0=30&m=slerp")
+        client.get(f"/?c={catalog}&i0=i1&x0=hat&w0=30&m=slerp")
         assert search.asked[-1]["turns"][0].text_weight == 0.3
     search.named = "image"
     assert 'name="weight"' not in client.get("/?c=other&x0=hat").text

@@ -372,8 +372,8 @@ class Turn(_message.Message):
     text_weight: _builtins.float
     """Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what
     the combiner answers without a weight, and no part of the range is without effect. Refused (FIELD_INVALID)
-    by combiners that take none: `takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo.
-    Unset: the combiner decides.
+    by combiners that take none (`takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo), and
+    for a turn without a text or with nothing but one. Unset: the combiner decides.
     """
     @_builtins.property
     def reference(self) -> Global___Reference:

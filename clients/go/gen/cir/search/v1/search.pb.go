@@ -592,8 +592,8 @@ type Turn struct {
 	DislikedItemIds []string `protobuf:"bytes,4,rep,name=disliked_item_ids,json=dislikedItemIds,proto3" json:"disliked_item_ids,omitempty"`
 	// Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what
 	// the combiner answers without a weight, and no part of the range is without effect. Refused (FIELD_INVALID)
-	// by combiners that take none: `takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo.
-	// Unset: the combiner decides.
+	// by combiners that take none (`takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo), and
+	// for a turn without a text or with nothing but one. Unset: the combiner decides.
 	TextWeight    *float64 `protobuf:"fixed64,5,opt,name=text_weight,json=textWeight,proto3,oneof" json:"text_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -321,8 +321,8 @@ export type Turn = Message<"cir.search.v1.Turn"> & {
   /**
    * Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what
    * the combiner answers without a weight, and no part of the range is without effect. Refused (FIELD_INVALID)
-   * by combiners that take none: `takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo.
-   * Unset: the combiner decides.
+   * by combiners that take none (`takes_text_weight` in ListCombiners, `weighted_combiners` in GetSearchInfo), and
+   * for a turn without a text or with nothing but one. Unset: the combiner decides.
    *
    * @generated from field: optional double text_weight = 5;
    */
