@@ -18,7 +18,7 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What a row takes of the manifest: `items`, train combinations alone, and shares of bad values."""
+    """What a row takes of the manifest: `items`, train combinations alone, and shares of bad values.
+
+    Of each item `triplets` are made; 0 are as many as `cir adapt` makes.
+    """
 
     items: int = 0
     of_train: bool = False
     missing: float = 0.0
     wrong: float = 0.0
     doubled: float = 0.0
+    triplets: int = 0
     title: str = ""
 
 
@@ -68,6 +72,9 @@ ROWS: Mapping[str, Trouble] = {
     "1,000 items": Trouble(items=1000),
     "500 items": Trouble(items=500),
     "250 items": Trouble(items=250),
+    "1,000 items, 8 triplets each": Trouble(items=1000, triplets=8),
+    "500 items, 8 triplets each": Trouble(items=500, triplets=8),
+    "250 items, 8 triplets each": Trouble(items=250, triplets=8),
     "10 % wrong": Trouble(wrong=0.1),
     "30 % missing": Trouble(missing=0.3),
     "30 % missing, 10 % wrong, 10 % doubled": Trouble(missing=0.3, wrong=0.1, doubled=0.1),
@@ -159,7 +166,10 @@ def adapted(
     """Make triplets, train and measure; the figures of one row."""
     started = time.process_time()
     items = troubled(garments, trouble, seed)
-    data = make_dataset(items, DatasetOptions(title=trouble.title, seed=seed))
+    dataset = DatasetOptions(title=trouble.title, seed=seed)
+    if trouble.triplets:
+        dataset = replace(dataset, most_triplets=trouble.triplets * len(items.names))
+    data = make_dataset(items, dataset)
     texts = [query.texts[0] for split in data.splits.values() for query in split.queries]
     extract_texts(garments.folder / "features", texts, model, dtype="float32", progress=Quiet())
     features = open_folder(garments.folder / "features")

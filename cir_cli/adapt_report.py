@@ -25,7 +25,10 @@ EXAMPLES = 6
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result of a run: everything measured, and what became of the checkpoint."""
+    """Result of a run: everything measured, and what became of the checkpoint.
+
+    `begun_with` names the checkpoint whose weights came first, "" for random ones.
+    """
 
     source: SourceOfItems
     data: AdaptData
@@ -33,6 +36,7 @@ class Outcome:
     verdict: str
     combiner: str
     checkpoint: Path
+    begun_with: str
     handed_over: bool
     clicks: Mapping[str, int]
     cpu_seconds: Mapping[str, float]
@@ -54,6 +58,7 @@ class Outcome:
             **self.measured.document(),
             "combiner": self.combiner,
             "checkpoint": str(self.checkpoint),
+            "begun_with": self.begun_with,
             "handed_over": self.handed_over,
             "verdict": self.verdict,
             "cpu_seconds": dict(self.cpu_seconds),
@@ -69,6 +74,7 @@ class Outcome:
             self.verdict,
             f"{len(items.names):,} items of {self.source.origin}{left}. {data.usable:,} of them can be "
             f"references. Queries: {counts}. Phrasings: {data.language}.",
+            f"The training began with {self.begun_with or 'random weights'}.",
             "## Columns",
             columns_table(data),
             *(f"Note: {note}." for note in data.notes),

@@ -18,6 +18,7 @@ from cir_cli.embedding_backends import LocalModel, RemoteModel
 from cir_cli.errors import Failure
 from cir_cli.options import Access
 from cir_cli.run_features import settings_of
+from combiner_service.checkpoint import inspect_checkpoint
 from combiner_training.adapt.clicks import Clicks, read_clicks
 from combiner_training.adapt.dataset import AdaptData, DatasetOptions, make_dataset
 from combiner_training.adapt.measure import Measured, examples, measure
@@ -33,7 +34,7 @@ from combiner_training.feature_file import FeatureFolder, open_folder
 from combiner_training.options import TrainingError
 from combiner_training.plots import LEARNING_CURVE, plot_learning_curve
 from combiner_training.progress import Progress
-from combiner_training.train import Validation, train
+from combiner_training.train import BEGUN_WITH, Validation, train
 from combiner_training.train_state import FILE as STATE
 from service_runtime.files import write_json_lines
 
@@ -118,6 +119,7 @@ def run_adapt(
         _verdict(measured, place, handed_over=handed_over),
         place.combiner,
         place.path if handed_over else checkpoint,
+        inspect_checkpoint(checkpoint).metadata.extra.get(BEGUN_WITH, ""),
         handed_over,
         clicks.counts,
         clock.seconds,

@@ -93,6 +93,7 @@ class TrainingData:
         all that are not in the batch.
         """
         pool = self.answers() if candidates else _NO_ROWS
+        free = np.ones(len(pool), bool)
         order = random.permutation(len(self.ids))
         texts = _one_of_each(self.texts, random)
         targets = _one_of_each(self.targets, random)
@@ -104,7 +105,10 @@ class TrainingData:
                 images = np.where(np.isfinite(composed), composed, images)
             drawn = targets[chosen]
             if candidates:
-                others = np.setdiff1d(pool, drawn)
+                taken = np.searchsorted(pool, drawn)
+                free[taken] = False
+                others = pool[free]
+                free[taken] = True
                 more = random.choice(others, min(candidates, len(others)), replace=False, shuffle=False)
                 drawn = np.concatenate([drawn, more])
             yield Batch(

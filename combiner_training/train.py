@@ -8,6 +8,7 @@ random in an epoch follows from the seed and the epoch's number.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -78,6 +79,8 @@ class Validation:
             network.train()
 
 
+#: Key of a checkpoint's header that names the checkpoint whose weights its training began with.
+BEGUN_WITH = "begun_with"
 #: Where the batch is named whose loss was not finite.
 DIVERGED_FILE = "diverged.json"
 _IDS_SHOWN = 8
@@ -109,7 +112,8 @@ def train(
 
     `validation` chooses the best; without one the training runs to its end and keeps the last. A folder that
     holds a training is refused unless `resume` continues it, from its last validation. The weights of the
-    checkpoint `begin_with` come first, in place of random ones. `progress` sees every epoch.
+    checkpoint `begin_with` come first, in place of random ones, and each that is written names it. `progress`
+    sees every epoch.
 
     Raises:
         TrainingError: Data smaller than a batch, one target for all, a folder in use or of another training,
@@ -131,16 +135,18 @@ def train(
     sizes = NetworkSizes(data.features.dimension, options.projection_dim, options.hidden_dim)
     torch.manual_seed(options.seed)
     network = CombinerNetwork(sizes)
+    state = TrainState(run_config=_run_config(data, validation, options, sizes))
     if begin_with is not None:
         first = read_checkpoint(begin_with)
         if first.sizes != sizes:
             raise TrainingError(f"{begin_with} has the sizes {first.sizes}, this training has {sizes}")
         network.load_state_dict({name: torch.from_numpy(each) for name, each in first.weights.items()})
+        digest = hashlib.sha256(begin_with.read_bytes()).hexdigest()
+        state = replace(state, begun_with=f"{begin_with.name} (SHA-256 {digest[:16]})")
     network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=mixed)
 
-    state = TrainState(run_config=_run_config(data, validation, options, sizes))
     if resume:
         state = load_state(folder, network, optimizer, state.run_config)
         if mixed and state.scaler:
@@ -308,6 +314,7 @@ def _write(
                 "batch_size": str(options.batch_size),
                 "learning_rate": str(options.learning_rate),
                 **options.beyond_the_method,
+                **({BEGUN_WITH: state.begun_with} if state.begun_with else {}),
             },
         ),
     )

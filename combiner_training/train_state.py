@@ -29,7 +29,8 @@ class TrainState:
 
     `run_config` is what a resumed run must agree in, `best` is the best score so far by selection rule,
     `since_best` counts validations since the first rule last improved, `scaler` is the state of the gradient
-    scaler, `first_loss` is the loss of the first step.
+    scaler, `first_loss` is the loss of the first step, `begun_with` names the checkpoint whose weights came
+    first ("" for random ones).
     """
 
     run_config: Mapping[str, str]
@@ -38,6 +39,7 @@ class TrainState:
     since_best: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
     first_loss: float = 0.0
+    begun_with: str = ""
 
 
 def save_state(

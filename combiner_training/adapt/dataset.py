@@ -37,7 +37,8 @@ from service_runtime.options import check_options, option
 LEAST_ITEMS = 200
 _LEAST_VISIBLE = 0.3
 _MOST_ATTRIBUTES = 8
-_TRIPLETS_PER_ITEM = 8
+# The fewer the items, the more each has to teach (docs/adapt.md has the figures with 8).
+_TRIPLETS_PER_ITEM = 32
 _VAL_PER_ITEM, _TEST_PER_ITEM, _DIALOGUES_PER_ITEM = 0.25, 0.5, 0.1
 _MOST_VAL, _MOST_TEST, _MOST_DIALOGUES = 1_000, 2_000, 400
 _LEAST_TRIPLETS, _LEAST_TEST = 200, 50
@@ -73,7 +74,7 @@ class DatasetOptions:
     correct: bool = option(
         True, help="Take unknown values from the images where they tell them, and drop what they contradict."
     )
-    most_triplets: int = option(32_000, min=200, help="Triplets to train on; 8 for each item at the most.")
+    most_triplets: int = option(32_000, min=200, help="Triplets to train on; 32 for each item at the most.")
     seed: int = option(0, min=0, help="Of the queries that are drawn, and of the training.")
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from cir_cli.main import run
 from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.settings import SHIPPED_CHECKPOINTS
 from combiner_training.feature_file import paths_of, read_table
+from combiner_training.train import BEGUN_WITH
 from garments.catalog import make_catalog
 from vector_store.edge import folder_url
 from vector_store.open_store import open_store
@@ -69,6 +70,8 @@ def test_a_better_combiner_is_served_with_its_origin(adapted: Path, manifest: Pa
     assert served.model_fingerprint == report["model_fingerprint"]
     assert served.extra[ADAPTED_TO] == str(manifest)
     assert served.extra["better_than"] == "image"
+    assert report["begun_with"] == ""
+    assert BEGUN_WITH not in served.extra
 
 
 def test_the_report_has_every_baseline_decision_and_picture(adapted: Path) -> None:
@@ -154,7 +157,9 @@ def test_a_catalog_gives_its_features_and_learns_from_clicks(
     assert report["clicks"]["with unknown ids"] == 1
     assert report["clicks"]["rows"] == 51
     assert [one["role"] for one in report["columns"]] == ["title"]
-    assert (adapted / "combiners" / "boutique.safetensors").exists()
+    served = inspect_checkpoint(adapted / "combiners" / "boutique.safetensors").metadata
+    assert served.extra[BEGUN_WITH] == report["begun_with"]
+    assert report["begun_with"].startswith("garments.safetensors (SHA-256 ")
 
 
 def test_a_run_that_was_interrupted_is_resumed(adapted: Path, manifest: Path) -> None:

@@ -30,7 +30,7 @@ from combiner_training.feature_file import FeatureFolder
 from combiner_training.log import Entry, TrainingLog
 from combiner_training.options import Schedule, TrainingError, TrainOptions
 from combiner_training.run_warnings import loss_warning, saturation
-from combiner_training.train import TrainResult, batch_classification_loss, train
+from combiner_training.train import BEGUN_WITH, TrainResult, batch_classification_loss, train
 from combiner_training.train_state import FILE, TrainState, save_state
 from tests.combiner_service.examples import SMALL, combine_by_formulae, combiner_of, features_of, weights_of
 from tests.combiner_training.evaluation.examples import table_of
@@ -297,6 +297,13 @@ def test_a_checkpoint_can_come_first_if_it_has_the_sizes(tmp_path: Path) -> None
     first = tmp_path / "first" / "best.safetensors"
     trained = train(data, validation, options, tmp_path / "second", begin_with=first, progress=Silent())
     assert trained.best["best"] == pytest.approx(read_checkpoint_score(first), abs=0.02)
+    resumed = replace(options, epochs=2, schedule=Schedule.CONSTANT)
+    half = replace(resumed, epochs=1)
+    train(data, validation, half, tmp_path / "fourth", begin_with=first, progress=Silent())
+    train(data, validation, resumed, tmp_path / "fourth", resume=True, progress=Silent())
+    for folder, begun in (("first", ""), ("second", first.name), ("fourth", first.name)):
+        told = read_checkpoint(tmp_path / folder / "last.safetensors").metadata.extra.get(BEGUN_WITH, "")
+        assert told.partition(" ")[0] == begun
     with pytest.raises(TrainingError, match=r"hidden_dim=32.*hidden_dim=33"):
         train(
             data,

@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
 def test_a_troubled_catalog_beats_the_sum_and_stands_beside_every_baseline(tmp_path: Path) -> None:
     name = "30 % missing, 10 % wrong, 10 % doubled"
     path = tmp_path / "figures.json"
-    main(["--items", "400", "--epochs", "6", "--row", name, "--json", str(path)])
+    main(["--items", "400", "--epochs", "2", "--row", name, "--json", str(path)])
 
     rows = {row["trained on"]: row for row in json.loads(path.read_text())["rows"]}
     assert {"(image)", "(text)", "(sum)"} < set(rows)
