@@ -100,6 +100,8 @@ class EmbedderApplication(Application):
         self._engine = engine
         await asyncio.to_thread(_start_worker, reader)
         await self._warm_up(engine, served, device_batch)
+        if served.release_memory is not None:
+            await asyncio.to_thread(served.release_memory)
         self._state = EngineState(engine, served.info, settings.max_queue_items)
         parser = RequestParser(
             served.info.fingerprint,

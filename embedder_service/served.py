@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,7 @@ class ServedModel:
     """The model that a service serves.
 
     `lanes` passes run at a time; `share_device` divides a CPU between them, and is None on a GPU.
+    `release_memory` gives back what passes computed in, and is called while none runs.
     """
 
     model: Encoder
@@ -40,6 +41,7 @@ class ServedModel:
     info: model_pb2.ModelInfo
     lanes: int = 1
     share_device: ShareDevice | None = None
+    release_memory: Callable[[], None] | None = None
 
 
 def choices_of(settings: EmbedderSettings) -> Choices:

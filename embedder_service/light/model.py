@@ -123,6 +123,11 @@ class LightModel:
         """Say, on the thread that begins a pass, how many share the CPU with it."""
         self._pass.is_shared = passes > 1
 
+    def release_memory(self) -> None:
+        """Give back what passes computed in; the next ones take it again. While none runs."""
+        for tower in (*self._alone, *self._shared):
+            tower.release_memory()
+
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return int64 tokens of shape (n, context); longer texts are cut to the context, as CLIP does."""
         return self.tokenizer(texts)
@@ -233,7 +238,7 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
     info.fingerprint = fingerprint(
         source.config, source.digests, preprocessor, traits.mean, traits.std, source.words
     )
-    return ServedModel(model, preprocessor, info, lanes, model.share)
+    return ServedModel(model, preprocessor, info, lanes, model.share, model.release_memory)
 
 
 def _lanes(source: LightSource, threads: int) -> int:
@@ -317,20 +322,21 @@ def _check_runs(model: LightModel, source: LightSource) -> None:
     Raises:
         StartupError: one fails, or gives features that are not finite or of another length.
     """
-    size = model.image_size
-    full = "word " * model.tokenizer.context
-    runs: dict[Path, Callable[[], Features]] = {
-        source.visual: lambda: model.encode_images(np.zeros((2, size, size, 3), np.uint8)),
-        source.textual: lambda: model.encode_texts([full, PROBE_TEXTS[1]]),
+    # As many as the probe has: what is prepared for a number of rows is kept.
+    images = np.zeros_like(probe_images(model.image_size))
+    texts = ["word " * model.tokenizer.context, *PROBE_TEXTS[1:]]
+    runs: dict[Path, tuple[int, Callable[[], Features]]] = {
+        source.visual: (len(images), lambda: model.encode_images(images)),
+        source.textual: (len(texts), lambda: model.encode_texts(texts)),
     }
-    for path, run in runs.items():
+    for path, (rows, run) in runs.items():
         try:
             features = run()
         except RuntimeError as error:
             raise StartupError(
                 f"{path} does not run: {str(error).splitlines()[-1][:300]}; export the model again"
             ) from error
-        if features.shape != (2, model.dimension) or not np.isfinite(features).all():
+        if features.shape != (rows, model.dimension) or not np.isfinite(features).all():
             raise StartupError(
                 f"{path} gives features that are not finite, or of another length than "
                 f"{model.dimension} ({features.shape}); export the model again"

@@ -175,7 +175,7 @@ class Compiled:
     """A compiled tower. As many threads as it has streams run it at a time; others wait."""
 
     def __init__(self, model: Any, streams: int, dtype: np.dtype[Any], *, is_single: bool) -> None:
-        self._dtype, self._is_single = dtype, is_single
+        self._model, self._dtype, self._is_single = model, dtype, is_single
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._idle.put(model.create_infer_request())
@@ -197,6 +197,10 @@ class Compiled:
         finally:
             self._idle.put(request)
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def release_memory(self) -> None:
+        """Give back what passes computed in; the next one takes it again. While none runs."""
+        self._model.release_memory()
 
 
 def _settings(dtype: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from embedder_service.probe import PROBE_TEXTS, probe_images, smallest_cosine
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
 from service_runtime.errors import StartupError
+from service_runtime.memory import give_back_memory
 from service_runtime.openvino_core import core, precision
 
 FOLDER = SHIPPED / "cir-small"
@@ -76,6 +77,25 @@ def test_features_do_not_depend_on_the_batch_or_the_lane(served: ServedModel) ->
 
 
 @pytest.mark.slow
+def test_what_passes_computed_in_is_given_back_and_taken_again(served: ServedModel) -> None:
+    model = served.model
+    pixels = np.random.default_rng(0).integers(0, 256, (32, model.image_size, model.image_size, 3), np.uint8)
+    wanted = model.encode_images(pixels)
+    assert served.release_memory is not None
+    before = anonymous_bytes()
+    served.release_memory()
+    give_back_memory()
+    # Float32 pixels of the batch alone are as many.
+    assert before - anonymous_bytes() > 4 * pixels.size
+    assert np.array_equal(model.encode_images(pixels), wanted)
+
+
+def anonymous_bytes() -> int:
+    """Return the bytes that this process holds by itself."""
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(rollup.partition("Anonymous:")[2].split()[0]) << 10
+
+
 def test_a_large_model_is_given_two_lanes_where_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(threads=2, device_lanes=0).lanes == 1
     monkeypatch.setattr("embedder_service.light.model._LARGE_BYTES", 1)
