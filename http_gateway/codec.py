@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from itertools import islice
@@ -24,6 +25,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from cir.common.v1.payload_pb2 import GeoPoint
 from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_names
 from cir.fields import EXACT_IN_FLOAT, INT64
@@ -47,6 +49,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 # Escapes of halves of surrogate pairs, two of which may be one character.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_CONSTANT = re.compile("NaN|Infinity")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _INTEGERS: Mapping[int, range] = {
     FieldDescriptor.TYPE_INT32: range(-(2**31), 2**31),
@@ -60,7 +63,6 @@ _KINDS_IN: Mapping[int, tuple[str, Any]] = {
     FieldDescriptor.TYPE_STRING: ("text", (str,)),
     FieldDescriptor.TYPE_BYTES: ("base64", (str,)),
     FieldDescriptor.TYPE_BOOL: ("true or false", (bool,)),
-    FieldDescriptor.TYPE_ENUM: ("name of a value", (str, int)),
     FieldDescriptor.TYPE_FLOAT: ("number", (int, float, str)),
     FieldDescriptor.TYPE_DOUBLE: ("number", (int, float, str)),
 }
@@ -91,13 +93,9 @@ def read_json(content: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BadJsonError(f"the body is no UTF-8: byte {error.start} of it") from error
     try:
-        value = (
-            json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_refuse_constant)
-            if text
-            else {}
-        )
-        if _HALF.search(text):
-            _check_texts(value, "")
+        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_Constant) if text else {}
+        if _HALF.search(text) or _CONSTANT.search(text):
+            _check_single(value, "")
     except BadJsonError:
         raise
     except RecursionError as error:
@@ -203,19 +201,28 @@ def _check_size(content: bytes) -> None:
         raise BadJsonError(f"the body has more than {MAX_PARTS} texts, values, lists and objects")
 
 
-def _check_texts(value: object, path: str) -> None:
-    """Refuse texts and names that UTF-8 cannot write: half of a surrogate pair, escaped."""
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """What Python reads where JSON has no number: NaN or an infinity."""
+
+    name: str
+
+
+def _check_single(value: object, path: str) -> None:
+    """Refuse what UTF-8 cannot write, half of a surrogate pair, escaped, and what is no number of JSON."""
     match value:
         case str() if not is_text(value):
             raise BadJsonError(f"{path} is no valid Unicode", path)
+        case _Constant(name):
+            raise BadJsonError(f"{path}: {name} is no number of JSON".removeprefix(": "), path)
         case list():
             for number, one in enumerate(value):
-                _check_texts(one, f"{path}[{number}]")
+                _check_single(one, f"{path}[{number}]")
         case dict():
             for name, one in value.items():
                 place = f"{path}.{name[:100]}".lstrip(".")
-                _check_texts(name, place)
-                _check_texts(one, place)
+                _check_single(name, place)
+                _check_single(one, place)
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -225,10 +232,6 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise BadJsonError(f"{twice[:100]!r} is given twice", twice[:100])
     return values
-
-
-def _refuse_constant(name: str) -> None:
-    raise BadJsonError(f"{name} is no number of JSON")
 
 
 def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
@@ -314,7 +317,7 @@ def _field_in(value: Any, field: FieldDescriptor, path: str) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         to = field.message_type.fields_by_name["value"]
         if not isinstance(value, dict):
-            return value
+            raise BadJsonError(f"{path} is no object", path)
         return {key: _single_in(one, to, f"{path}.{key}") for key, one in value.items()}
     if field.is_repeated:
         if not isinstance(value, list):
@@ -326,12 +329,12 @@ def _field_in(value: Any, field: FieldDescriptor, path: str) -> Any:
 def _single_in(value: Any, field: FieldDescriptor, path: str) -> Any:
     if field.message_type is not None:
         return _in(value, field.message_type, path)
-    if field.enum_type is not None and isinstance(value, str):
+    if field.enum_type is not None:
         return _enum_in(value, field.enum_type, path)
     if field.type in _INTEGERS:
         return _integer_in(value, _INTEGERS[field.type], path)
     wanted, types = _KINDS_IN[field.type]
-    if not isinstance(value, types):
+    if not isinstance(value, types) or isinstance(value, bool) is not (types == (bool,)):
         raise BadJsonError(f"{path} is no {wanted}", path)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return _base64(value, path)
@@ -373,9 +376,13 @@ def _too_large(path: str) -> str:
     return f"{path} is too large a number"
 
 
-def _enum_in(name: str, enum: EnumDescriptor, path: str) -> str | int:
-    """Return what protobuf reads for the short or the whole name of an enum value."""
+def _enum_in(name: Any, enum: EnumDescriptor, path: str) -> str | int:
+    """Return what protobuf reads for the short or the whole name of an enum value, or for its number."""
     names = short_names(enum)
+    if isinstance(name, int) and not isinstance(name, bool):
+        return _integer_in(name, _INTEGERS[FieldDescriptor.TYPE_INT32], path)
+    if not isinstance(name, str):
+        raise BadJsonError(f"{path} is no name of a value; it is one of {', '.join(names)}", path)
     if name not in names and name not in enum.values_by_name:
         raise BadJsonError(f"{path} is {name[:100]!r}; it is one of {', '.join(names)}", path)
     return names.get(name, name)
@@ -416,7 +423,7 @@ def _value_in(value: Any, path: str) -> dict[str, Any]:
         case {"datetime": str(moment), **others} if not others:
             return {"datetimeValue": _moment(moment, path)}
         case {"latitude": int() | float(), "longitude": int() | float(), **others} if not others:
-            return {"geoValue": value}
+            return {"geoValue": _in(value, GeoPoint.DESCRIPTOR, path)}
     raise BadJsonError(
         f'{path} is no payload value: null, true, a number, a text, {{"datetime": …}}, '
         '{"latitude": …, "longitude": …}, or a list of one kind',

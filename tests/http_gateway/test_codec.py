@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -19,8 +21,9 @@ from cir.datetimes import format_datetime, parse_datetime
 from cir.enum_names import short_name, short_names
 from cir.search.v1 import catalog_pb2, search_pb2
 from http_gateway import codec, embeddings
-from http_gateway.codec import BadJsonError, query_values, read_json, to_message
+from http_gateway.codec import PAYLOAD, VALUE, BadJsonError, query_values, read_json, to_message
 from http_gateway.json_writer import from_message
+from http_gateway.rules import routes
 from tests.random_messages import random_message
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -234,13 +237,57 @@ def test_what_embeddings_do_not_use_is_a_text_all_the_same(name: str, value: obj
         (r'{"feedback": "\ud800"}', "feedback"),
         (r'{"turns": [{"text": "a"}, {"text": "\ud83e \udde5"}]}', "turns[1].text"),
         (r'{"input": ["a", "\ud800"]}', "input[1]"),
+        ('{"diversity": NaN}', "diversity"),
+        ('{"turns": [{"text": "NaN"}, {"textWeight": -Infinity}]}', "turns[1].textWeight"),
+        ('{"payload": {"Infinity": [1, Infinity]}}', "payload.Infinity[1]"),
     ],
 )
-def test_texts_that_are_no_unicode_are_refused_in_words_that_can_be_sent(body: str, field: str) -> None:
+def test_what_json_has_no_text_or_number_for_is_refused_with_its_field_in_words_that_can_be_sent(
+    body: str, field: str
+) -> None:
     with pytest.raises(BadJsonError) as refused:
         read_json(body.encode())
     assert refused.value.field == field
     assert str(refused.value).encode()
+
+
+ODD: tuple[Any, ...] = (
+    *(True, 1, -1, 1.5, 10**400, "x", "NaN", "1e400", {}, {"a": 1}, {"datetime": 1}, {"datetime": "x"}),
+    *({"latitude": True, "longitude": 1}, {"latitude": 10**400, "longitude": 1}, [], [1], [None], [[1]]),
+)
+
+
+def odd_requests(descriptor: Descriptor, depth: int = 4) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Requests with an odd value in one field, and the name of that field, outermost first."""
+    for field in descriptor.fields:
+        name, inner = field.json_name, field.message_type
+        is_map = False
+        if inner is not None and inner.GetOptions().map_entry:
+            is_map, inner = True, inner.fields_by_name["value"].message_type
+        for odd in ODD:
+            yield name, {name: odd}
+            yield name, {name: {"key": odd} if is_map else [odd]}
+        if depth and inner is not None and not inner.full_name.startswith((VALUE, PAYLOAD, "google.")):
+            for place, value in odd_requests(inner, depth - 1):
+                outer: object = {"key": value} if is_map else [value] if field.is_repeated else value
+                yield f"{name}.{place}", {name: outer}
+
+
+@pytest.mark.parametrize("request_", {route.request.full_name: route.request for route in routes()}.values())
+def test_whatever_is_refused_is_named(request_: Descriptor) -> None:
+    for place, value in odd_requests(request_):
+        named = place
+        try:
+            to_message(value, request_)
+        except BadJsonError as error:
+            named = re.sub(r"\[\d+\]|\.key\b", "", error.field)
+        assert named == place or named.startswith(f"{place}."), value
+
+
+def test_true_is_no_number() -> None:
+    for value in ({"diversity": True}, {"scoreThreshold": False}, {"feedback": True}):
+        with pytest.raises(BadJsonError):
+            to_message(value, search_pb2.SearchRequest.DESCRIPTOR)
 
 
 def test_escaped_pairs_are_characters() -> None:
