@@ -66,7 +66,7 @@ _SPELLING = {
     "allow_delete": {"also": "--force"},
     "near_duplicates_path": {"metavar": "FILE"},
     "ledger_path": {"metavar": "FILE", "show_default": "below the embedded store, or below --data"},
-    "rejects_path": {"metavar": "FILE", "envvar": "CIR_REJECTS"},
+    "rejects_path": {"metavar": "PATH", "envvar": "CIR_REJECTS"},
 }
 _PACE = "the defaults suit the services that cir up starts"
 NO_FLAGS = {

@@ -38,7 +38,9 @@ class IndexingOptions:
     )
     rebuild_ledger: bool = option(False, help="Make the ledger anew from the published version.")
     rejects_path: Path | None = option(
-        None, help="Where rejected items are listed, as JSON Lines; default: beside the folder or manifest."
+        None,
+        help="Where rejected items are listed, as JSON Lines: a file, or a folder for one named after source "
+        "and catalog; default: beside the folder or manifest.",
     )
     max_reject_share: float = option(0.5, min=0, max=1, help="Publish nothing above this share of rejects.")
     keep_versions: int = option(3, min=0, help="Versions kept beside the published one.")

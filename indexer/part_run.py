@@ -21,7 +21,7 @@ from indexer.partition import Partition, PartitionSource, SourceDigest
 from indexer.parts import PART_VERSION, PartFacts, Parts, open_parts, part_path, seal_part, work_ledger_path
 from indexer.pipeline import Pipeline
 from indexer.progress import Progress, SilentProgress
-from indexer.rejects import ID_DUPLICATE, Reject, RejectsFile
+from indexer.rejects import ID_DUPLICATE, Reject, RejectsFile, rejects_path
 from indexer.report import IndexReport, PartReport, Tally
 from indexer.reuse import FeatureReuse
 from indexer.run import check_name, check_rejects, index_with
@@ -51,14 +51,14 @@ async def embed_part(
     """
     options, progress = options or IndexingOptions(), progress or SilentProgress()
     check_name(catalog)
-    rejects_path = options.rejects_path or part_path(folder, partition).with_suffix(".rejects.jsonl")
+    path = rejects_path(options.rejects_path, part_path(folder, partition).with_suffix(".rejects.jsonl"))
     try:
         tally = Tally()
         async with open_embedder(embedder_address, options) as embedder:
             ledger = await asyncio.to_thread(_open, folder, partition, catalog)
             try:
                 job = _PartRun(source, catalog, partition, folder, embedder, ledger, options, progress, tally)
-                with RejectsFile(rejects_path, tally.rejects) as rejects:
+                with RejectsFile(path, tally.rejects) as rejects:
                     return await job.run(rejects)
             finally:
                 await asyncio.shield(asyncio.to_thread(ledger.close))

@@ -45,6 +45,13 @@ class Reject:
     bytes: int | None = None
 
 
+def rejects_path(chosen: Path | None, default: Path) -> Path:
+    """Return the path of a rejects file: the chosen one, in a folder that is chosen by the default's name."""
+    if chosen is None:
+        return default
+    return chosen / default.name if chosen.is_dir() else chosen
+
+
 class RejectsFile:
     """Rejects of one run at `path`; the file is made with the first of them.
 

@@ -22,7 +22,7 @@ from indexer.options import IndexingOptions
 from indexer.parts import Parts
 from indexer.pipeline import Pipeline
 from indexer.progress import Progress, SilentProgress
-from indexer.rejects import RejectsFile
+from indexer.rejects import RejectsFile, rejects_path
 from indexer.report import IndexReport, Tally
 from indexer.reuse import FeatureReuse, carry_over
 from indexer.sources.base import Source, SourceFacts
@@ -108,7 +108,7 @@ async def index_with(
 def check_rejects(source: Source, catalog: str, options: IndexingOptions) -> None:
     """Raise `IndexingError` unless what will be rejected has a place."""
     if not options.dry_run:
-        RejectsFile.check(options.rejects_path or source.rejects_path(catalog))
+        RejectsFile.check(rejects_path(options.rejects_path, source.rejects_path(catalog)))
 
 
 def check_name(catalog: str) -> None:
@@ -427,7 +427,7 @@ class IndexRun:
             )
 
     def _rejects(self, tally: Tally) -> RejectsFile:
-        path = self.options.rejects_path or self.source.rejects_path(self.catalog)
+        path = rejects_path(self.options.rejects_path, self.source.rejects_path(self.catalog))
         return RejectsFile(path, tally.rejects, writing=not self.options.dry_run)
 
     def _note(self, text: str) -> None:

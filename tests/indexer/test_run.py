@@ -165,17 +165,20 @@ async def test_bad_images_are_rejected_and_the_run_goes_on(
     assert sizes["huge.jpg"] is None
 
 
+@pytest.mark.parametrize("chosen", ["", "listed"])
 async def test_a_clean_run_removes_the_rejects_of_the_one_before(
-    tmp_path: Path, store: VectorStore, address: str
+    tmp_path: Path, store: VectorStore, address: str, chosen: str
 ) -> None:
     fill(tmp_path / "photos", 5)
     (tmp_path / "photos" / "empty.jpg").write_bytes(b"")
-    report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)
-    assert report.rejects_path is not None
-    other = await index(FolderSource(tmp_path / "photos"), "other", store, address, FAST)
+    (tmp_path / chosen).mkdir(exist_ok=True)
+    options = replace(FAST, rejects_path=tmp_path / chosen if chosen else None)
+    report = await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)
+    assert report.rejects_path == tmp_path / chosen / "photos.shop.rejects.jsonl"
+    other = await index(FolderSource(tmp_path / "photos"), "other", store, address, options)
     assert other.rejects_path is not None
     (tmp_path / "photos" / "empty.jpg").unlink()
-    assert (await index(FolderSource(tmp_path / "photos"), "shop", store, address, FAST)).complete
+    assert (await index(FolderSource(tmp_path / "photos"), "shop", store, address, options)).complete
     assert not report.rejects_path.exists()
     assert other.rejects_path.exists()  # of another catalog, whose last run it tells of
 
