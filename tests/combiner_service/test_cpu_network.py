@@ -1,5 +1,6 @@
 """The network as CPUs compute it: the paper's formulae, narrow weights, and the measure between them."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from combiner_service import cpu_network, openvino_layers
 from combiner_service.cpu_network import CpuNetwork, smallest_cosine
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_spec import NetworkSizes, WeightType
@@ -17,7 +19,16 @@ sizes_strategy = st.builds(NetworkSizes, st.integers(1, 48), st.integers(1, 64),
 narrow_types = pytest.mark.parametrize("weight_type", [WeightType.BFLOAT16, WeightType.INT8])
 
 
+@pytest.fixture(scope="module", params=["numpy", "openvino"])
+def by(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Float32 networks of any size by each of the two ways."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_network, "SMALL_BYTES", {"numpy": 1 << 30, "openvino": 0}[request.param])
+        yield request.param
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("by")
 @given(sizes_strategy, st.integers(0, 2**16), st.integers(1, 17))
 @settings(max_examples=60, deadline=None)
 def test_output_equals_the_formulae_evaluated_in_numpy(sizes: NetworkSizes, seed: int, count: int) -> None:
@@ -71,9 +82,11 @@ def test_a_row_depends_on_the_same_row_alone(weight_type: WeightType) -> None:
     assert (alone[0] * beside[0]).sum() > (0.9999 if weight_type is WeightType.FLOAT32 else 0.999)
 
 
+@pytest.mark.usefixtures("by")
 def test_passes_of_several_threads_do_not_mix() -> None:
     network = CpuNetwork(weights_of(MEDIUM), threads=2)
-    pairs = [(features_of(1 + n % 5, 64, n), features_of(1 + n % 5, 64, n + 500)) for n in range(40)]
+    counts = [1 + n % 5 if n % 4 else 60 + n for n in range(40)]
+    pairs = [(features_of(count, 64, n), features_of(count, 64, n + 500)) for n, count in enumerate(counts)]
     wanted = [combine_by_formulae(weights_of(MEDIUM), *pair)[0] for pair in pairs]
     with ThreadPoolExecutor(8) as pool:
         for (query, _), expected in zip(
@@ -88,6 +101,21 @@ def test_the_measured_cosine_is_near_one_and_another_network_is_far_away(weight_
     assert smallest_cosine(exact, exact) == pytest.approx(1, abs=1e-6)
     assert 0.999 < smallest_cosine(exact, CpuNetwork(weights_of(MEDIUM), weight_type=weight_type)) < 1 + 1e-6
     assert smallest_cosine(exact, CpuNetwork(weights_of(MEDIUM, seed=1))) < 0.99
+
+
+def test_small_networks_in_float32_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    monkeypatch.setattr(openvino_layers, "OpenVinoLayers", lambda layers, *_, **__: built.append(len(layers)))
+    weights = weights_of(MEDIUM)
+    size = sum(array.nbytes for array in weights.values())
+    monkeypatch.setattr(cpu_network, "SMALL_BYTES", size)
+    CpuNetwork(weights)
+    assert not built
+    CpuNetwork(weights, weight_type=WeightType.BFLOAT16)
+    assert built == [1, 1, 2, 2]
+    monkeypatch.setattr(cpu_network, "SMALL_BYTES", size - 1)
+    CpuNetwork(weights)
+    assert len(built) == 8
 
 
 def test_weights_of_something_else_are_refused() -> None:

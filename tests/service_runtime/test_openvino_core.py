@@ -20,12 +20,13 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import numpy
 from combiner_service.cpu_network import CpuNetwork
-from combiner_service.network_spec import NetworkSizes
+from combiner_service.network_spec import NetworkSizes, WeightType
 
 sizes = NetworkSizes(8, 8, 8)
 ones = numpy.ones((1, 8), numpy.float32)
 weights = {name: numpy.ones(shape, numpy.float32) for name, shape in sizes.shapes().items()}
-CpuNetwork(weights)(ones, ones)
+CpuNetwork(weights, weight_type=WeightType.INT8)(ones, ones)
+assert 'openvino' in sys.modules
 """
 
 
