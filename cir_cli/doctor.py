@@ -16,8 +16,9 @@ from cir.address import Address, parse_target
 from cir.channel import is_serving
 from cir.client import Client
 from cir.errors import CirError
+from cir.extras import SERVICES
 from cir.models import ModelInfo, SearchInfo, model_facts
-from cir_cli.errors import DISTRIBUTION, Failure
+from cir_cli.errors import Failure
 from cir_cli.local import up_file
 from cir_cli.options import (
     CONNECTION,
@@ -44,7 +45,7 @@ from cir_cli.output import print_json
 from service_runtime.counted import counted
 
 _PACKAGES = (
-    DISTRIBUTION, "grpcio", "protobuf", "numpy", "pillow",
+    SERVICES, "grpcio", "protobuf", "numpy", "pillow",
     "pydantic", "torch", "torchvision", "open_clip_torch", "qdrant-client", "qdrant-edge-py", "pyarrow",
 )  # fmt: skip
 _SEARCH, _EMBEDDER, _COMBINER = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from cir.extras import install
+
 
 class Failure(Exception):
     """A command failed; the message is the one line that is shown, `exit_code` its exit code."""
@@ -20,7 +22,6 @@ class WrongUsage(Failure):
         super().__init__(message, exit_code=2)
 
 
-DISTRIBUTION = "composed-image-retrieval"
 # One module of each requirement that is not in the base install.
 _MODULES = {
     "embedder": ("ftfy", "openvino", "regex", "tokenizers"),
@@ -47,7 +48,4 @@ def require(extra: str, *, what: str) -> None:
     """Raise `Failure`, naming the extra to install, unless all that it brings is there."""
     missing = [module for part in _NEEDS[extra] for module in _MODULES[part] if find_spec(module) is None]
     if missing:
-        raise Failure(
-            f"{what} needs parts that are not installed ({', '.join(missing)}); "
-            f'install them with: pip install "{DISTRIBUTION}[{extra}]"'
-        )
+        raise Failure(f"{what} needs parts that are not installed ({', '.join(missing)}); {install(extra)}")

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from cir.errors import CirError, Unavailable
+from cir.extras import SERVICES
 from cir_cli import (
     adapt,
     catalog_copies,
@@ -40,7 +41,7 @@ from cir_cli import (
     train,
     up,
 )
-from cir_cli.errors import DISTRIBUTION, Failure
+from cir_cli.errors import Failure
 from cir_cli.groups import ListsByDefault
 from cir_cli.local.up_file import search_here
 from cir_cli.profiles import KEYS, Chosen
@@ -117,7 +118,7 @@ app.command("demo")(demo.demo)
 def _print_version(asked: bool) -> None:
     if asked:
         try:
-            print(version(DISTRIBUTION))
+            print(version(SERVICES))
         except PackageNotFoundError:
             print("unknown")
         raise typer.Exit

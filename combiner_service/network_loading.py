@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from cir.extras import install
 from combiner_service.checkpoint import read_checkpoint
 from combiner_service.combiner import CombinerInfo, Float32, Needs
 from combiner_service.cpu_network import CpuNetwork, CpuPhi, Network, smallest_cosine
@@ -46,7 +47,7 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto" and not may_use_gpu():
         return "cpu"
     if find_spec("torch") is None:
-        raise ValueError(f"device {wanted} needs torch; install the extra [torch], or use cpu or auto")
+        raise ValueError(f"device {wanted} needs torch; {install('torch')}, or use cpu or auto")
     import torch
 
     if wanted == "auto":

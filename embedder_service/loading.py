@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cir.extras import install
 from embedder_service.names import FOLDER, HUB
 from embedder_service.served import ServedModel
 from embedder_service.settings import EmbedderSettings
@@ -45,9 +46,9 @@ def load_served(settings: EmbedderSettings) -> ServedModel:
         from embedder_service.model.load import load
     except ImportError as error:
         raise unreachable or StartupError(
-            f"{error.name} cannot be imported, which {settings.architecture} by name needs; install the "
-            "extra [torch] (in containers: OVERLAYS=torch), or give a model folder (cir models export) as "
-            "--architecture"
+            f"{error.name} cannot be imported, which {settings.architecture} by name needs; "
+            f"{install('torch')} (in containers: OVERLAYS=torch), or give a model folder (cir models export) "
+            "as --architecture"
         ) from error
     return load(settings)
 

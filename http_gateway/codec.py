@@ -203,7 +203,7 @@ def _check_size(content: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Constant:
-    """What Python reads where JSON has no number: NaN or an infinity."""
+    """NaN or an infinity, which Python reads and JSON has no number for."""
 
     name: str
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cir.extras import install
 from indexer.errors import IndexingError, PartsError
 from indexer.items import Change
 from indexer.options import IndexingOptions
@@ -131,8 +132,7 @@ async def _cluster(address: str) -> AsyncIterator[Any]:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise IndexingError(
-            "the engine ray needs the package ray; install it with: pip install "
-            "'composed-image-retrieval[ray]', here and on every host of the cluster"
+            f"the engine ray needs the package ray; {install('ray')}, here and on every host of the cluster"
         ) from error
     if ray.is_initialized():
         yield ray

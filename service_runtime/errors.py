@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from cir.common.v1 import errors_pb2 as pb
+from cir.extras import install
 
 
 class StartupError(Exception):
@@ -134,8 +135,7 @@ def not_installed(names: Sequence[str], extra: str) -> str:
     """Return what to do about modules that are missing, which an environment of an older checkout may be."""
     return (
         f"{' and '.join(names)} cannot be imported from {sys.prefix}: it lacks them, or was installed for an "
-        f'older version; bring it up to date with pip install "composed-image-retrieval[{extra}]", in a '
-        "checkout with make demo, or make check for all parts"
+        f"older version; {install(extra)}, in a checkout with make demo, or make check for all parts"
     )
 
 

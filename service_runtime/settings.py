@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from cir.address import Address, Host, Listener, UnixSocket, parse_listener, parse_target
+from cir.extras import SERVICES
 from service_runtime.errors import StartupError
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ ListenHost = Annotated[str, AfterValidator(_read_host)]
 """A setting that names where to listen, in any spelling that `cir.address` reads; kept in one of them."""
 CalledAddress = Annotated[str, AfterValidator(lambda text: str(parse_target(text)))]
 """A setting that names another service, likewise."""
-
-DISTRIBUTION = "composed-image-retrieval"
 
 
 class ProgramSettings(BaseSettings):
@@ -318,6 +317,6 @@ def startup_warnings(settings: ServiceSettings) -> list[str]:
 def software_version() -> str:
     """Return the installed distribution's version, "unknown" for a source tree that is not installed."""
     try:
-        return version(DISTRIBUTION)
+        return version(SERVICES)
     except PackageNotFoundError:
         return "unknown"

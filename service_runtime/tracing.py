@@ -14,6 +14,7 @@ import grpc.aio
 
 from cir.address import parse_address
 from cir.errors import InvalidArgument
+from cir.extras import install
 from cir.proxy import proxy_options
 from service_runtime.errors import StartupError
 from service_runtime.settings import software_version
@@ -169,6 +170,4 @@ def _without_state(context: SpanContext) -> SpanContext:
 
 
 def _missing(error: ImportError) -> StartupError:
-    return StartupError(
-        f"tracing_endpoint is set but {error.name} cannot be imported; install the extra [tracing]"
-    )
+    return StartupError(f"tracing_endpoint is set but {error.name} cannot be imported; {install('tracing')}")

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from cir.extras import CLIENT, install
 from cir.tables.cells import PLACE, BadCell, Unsupported, cell_of, shown
 
 Cells = list[object]
@@ -30,8 +31,7 @@ def arrow() -> Any:
         import pyarrow
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'data frames need pyarrow: pip install "composed-image-retrieval-client[frames]"',
-            name=error.name,
+            f"data frames need pyarrow; {install('frames', of=CLIENT)}", name=error.name
         ) from error
     return pyarrow
 

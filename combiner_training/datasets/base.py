@@ -10,6 +10,8 @@ from dataclasses import field as dataclass_field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cir.extras import install
+
 Box = tuple[float, float, float, float]
 """Left, top, width and height of a part of an image, in pixels."""
 
@@ -290,9 +292,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise DatasetError(
-            f"{path}: reading Parquet needs pyarrow, the extra [parquet]: pip install pyarrow"
-        ) from error
+        raise DatasetError(f"{path}: reading Parquet needs pyarrow; {install('parquet')}") from error
     if not path.is_file():
         raise DatasetError(f"{path} does not exist; expected the annotation file there")
     number = 0

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import open_clip
 
+from cir.extras import install
 from embedder_service.batching.jobs import Tokens
 from embedder_service.model.checkpoint import one_line
 from embedder_service.model.weights import local_name, quiet_open_clip
@@ -179,8 +180,8 @@ def _hugging_face(
             raise ValueError("it has no vocabulary")
     except ImportError as error:
         raise StartupError(
-            f"the tokenizer {name!r} cannot be loaded: {error.name or one_line(error)} is missing; install "
-            "the extra [multilingual]"
+            f"the tokenizer {name!r} cannot be loaded: {error.name or one_line(error)} is missing; "
+            f"{install('multilingual')}"
         ) from error
     except Exception as error:
         # Its files may be missing or damaged in many ways.

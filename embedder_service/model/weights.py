@@ -16,6 +16,7 @@ import torch
 from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
 
+from cir.extras import install
 from embedder_service.model.checkpoint import Checkpoint, State, describe_state, one_line, read_checkpoint
 from embedder_service.model.description import (
     agreed_traits,
@@ -155,7 +156,7 @@ def _remedy(text: Mapping[str, Any]) -> str:
     if not text.get("hf_model_name"):
         return ""
     if find_spec("transformers") is None:
-        return "; install the extra [multilingual]"
+        return f"; {install('multilingual')}"
     name = text["hf_model_name"]
     return f"; its text tower is {name!r} of the Hub, or a folder of that name with its config.json"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cir.extras import install
 from cir.tables.arrow_cells import Cells, Reading, column_cells, is_text, unsupported_cells
 from indexer.errors import SourceError
 from indexer.rejects import IMAGE_MISSING, IMAGE_NOT_READABLE
@@ -34,9 +35,7 @@ def parquet_rows(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise SourceError(
-            f"manifest {path}: reading Parquet needs pyarrow, the extra [parquet]: pip install pyarrow"
-        ) from error
+        raise SourceError(f"manifest {path}: reading Parquet needs pyarrow; {install('parquet')}") from error
     number = 0
     try:
         with _File(path, columns) as file:

@@ -352,7 +352,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(SourceError, match=r"the extra \[parquet\]: pip install pyarrow"):
+    with pytest.raises(SourceError, match=r"the extra \[parquet\] with: pip install"):
         ManifestSource(write(tmp_path, "", "m.parquet")).survey()
 
 
