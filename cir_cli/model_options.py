@@ -1,16 +1,29 @@
-"""Options that say what the weights of a model were trained with, where the weights do not say it themselves.
+"""Options of a model: above all what its weights were trained with, where they do not say it themselves.
 
 Each is a setting of the embedder of the same name; the embedder checks the values.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 MODEL = "The model"
+
+
+class Dtype(StrEnum):
+    """The type that the embedder computes in, as its setting `dtype` has it."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
 MeanOption = Annotated[
     str,
     typer.Option(

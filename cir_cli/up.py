@@ -18,6 +18,7 @@ from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import free_ports, own_tls, resolve_ports, web_port
 from cir_cli.model_options import (
     MODEL,
+    Dtype,
     InterpolationOption,
     MeanOption,
     ModelConfigOption,
@@ -35,7 +36,7 @@ _STOPPED_WHILE_STARTING = 130
 
 @in_groups(
     {
-        MODEL: ("model", "pretrained"),
+        MODEL: ("model", "pretrained", "dtype"),
         "Where services listen": (
             "host", "port", "embedder_port", "combiner_port", "web", "web_port_", "http_port",
         ),
@@ -62,6 +63,15 @@ def up(
             "cir-small, or random ones. auto: what comes with the model, else the tag openai.",
         ),
     ] = AUTO,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            "--dtype",
+            envvar="CIR_EMBEDDER_DTYPE",
+            help="Type to compute in; default: auto, which is bfloat16 where the hardware multiplies it, "
+            "else float32.",
+        ),
+    ] = None,
     mean: MeanOption = "",
     std: StdOption = "",
     interpolation: InterpolationOption = "",
@@ -165,7 +175,7 @@ def up(
 ) -> None:
     """Run embedder, combiner, search and the web demo on this machine until Ctrl-C, with an embedded store.
 
-    Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_DTYPE; an
+    Any setting of a service can be given through its environment variable, such as CIR_EMBEDDER_THREADS; an
     option given here goes first. How the services find each other and the store is decided here alone.
     """
     require("demo", what="cir up")
@@ -180,7 +190,8 @@ def up(
         default_combiner or "",
         api_keys_file,
         search_tls=own_tls("search_service"),
-        traits=traits(mean, std, interpolation, resize_mode, quick_gelu, tokenizer, model_config_file),
+        model_settings=traits(mean, std, interpolation, resize_mode, quick_gelu, tokenizer, model_config_file)
+        | ({} if dtype is None else {"dtype": dtype.value}),
     )
     has_keys = bool(api_keys_file or os.environ.get("CIR_SEARCH_API_KEYS"))
     if web and (not has_keys or os.environ.get("CIR_DEMO_SEARCH_API_KEY")):

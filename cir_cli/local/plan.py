@@ -33,8 +33,8 @@ class UpOptions:
     With a `web_port` the web demo is among them, with an `http_port` the HTTP gateway; `known_queries` are
     triplet manifests for the demo, and with `search_tls` both reach the search service over TLS.
     Without `checkpoints`, the shipped Combiner is served next to the shipped CLIP. An empty
-    `default_combiner` is that Combiner where it is served, else `cir.limits.DEFAULT_COMBINER`. `traits` are
-    further settings of the embedder, by name: what the weights were trained with.
+    `default_combiner` is that Combiner where it is served, else `cir.limits.DEFAULT_COMBINER`.
+    `model_settings` are further settings of the embedder, by name.
     """
 
     data: Path
@@ -51,7 +51,7 @@ class UpOptions:
     http_port: int = 0
     known_queries: tuple[Path, ...] = ()
     search_tls: TlsFiles | None = None
-    traits: Mapping[str, str] = field(default_factory=dict)
+    model_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def served_checkpoints(self) -> str:
@@ -131,7 +131,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 PORT=str(options.embedder_port),
                 ARCHITECTURE=options.model,
                 PRETRAINED=options.pretrained,
-                **{name.upper(): value for name, value in options.traits.items()},
+                **{name.upper(): value for name, value in options.model_settings.items()},
             ),
             _defaults("CIR_EMBEDDER_"),
         ),

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn, get_args
 
 import grpc
 import pytest
@@ -445,6 +446,23 @@ def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]
     assert "CIR_API_KEY" not in capsys.readouterr().out
     assert lines[6].startswith("starting the services of ")
     assert lines[-1] == "stopped"
+
+
+def test_the_dtype_is_the_embedders_and_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[UpOptions] = []
+
+    def starting(options: UpOptions, **_: object) -> NoReturn:
+        asked.append(options)
+        raise Failure("enough")
+
+    monkeypatch.setattr("cir_cli.up.running", starting)
+    monkeypatch.setattr("cir_cli.up.resolve_ports", lambda *_: (5000, 5001, 5002))
+    for dtype in get_args(EmbedderSettings.model_fields["dtype"].annotation):
+        assert run(["up", "--no-web", "--dtype", dtype]) == 1
+        assert plan(asked[-1])[0].environment["CIR_EMBEDDER_DTYPE"] == dtype
+    assert run(["up", "--no-web"]) == 1
+    assert "CIR_EMBEDDER_DTYPE" not in plan(asked[-1])[0].environment
+    assert run(["up", "--no-web", "--dtype", "float64"]) == 2
 
 
 def test_the_reason_of_a_service_names_the_option_of_cir_up() -> None:
