@@ -15,7 +15,7 @@ outside the years 1 to 9999 in UTC, which neither Python nor the wire could hold
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 EXPECTED = "RFC 3339 such as 2024-05-01T12:00:00Z, 2024-05-01T12:00+02:00 or 2024-05-01, years 1 to 9999"
 
@@ -53,6 +53,20 @@ def parse_datetime(text: str) -> datetime:
     except ValueError as error:
         raise ValueError(f"{text!r} is no point in time ({error}); expected {EXPECTED}") from None
     return in_utc(moment)
+
+
+def parse_span(text: str) -> tuple[datetime, datetime | None]:
+    """Return begin and end of what a text equals: its moment, which is both, or its day in UTC for a date.
+
+    The end of a day is midnight and does not belong to it; the last day of all has none.
+
+    Raises:
+        ValueError: as `parse_datetime` raises it.
+    """
+    start = parse_datetime(text)
+    if len(text) > len("2024-05-01"):
+        return start, start
+    return start, None if start.date() == date.max else start + timedelta(days=1)
 
 
 def in_utc(moment: datetime) -> datetime:

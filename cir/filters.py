@@ -3,6 +3,7 @@
 The short form names fields; all of them must hold:
 
     {"colour": "red"}                     equal
+    {"added": "2025-06-01"}               on that day in UTC: a date or its text; a datetime is a moment
     {"size": ["s", "m"]}                  equal to one of them
     {"price": {"gte": 5, "lt": 20}}       in a range: gt, gte, lt, lte
     {"added": {"gte": "2025-06-01"}}      in a range of time: a date, a datetime, or its text
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import cast
 
 from cir.common.v1 import payload_pb2
@@ -29,10 +30,13 @@ _BOUNDS = ("gt", "gte", "lt", "lte")
 
 @dataclass(frozen=True, slots=True)
 class MatchAny:
-    """The field equals one of the values (keyword, integer or bool fields)."""
+    """The field equals one of the values (keyword, integer, bool or datetime fields).
+
+    Of a datetime field a date, or its text, is the whole day in UTC, and all else the moment that it names.
+    """
 
     field: str
-    values: Sequence[str | int | bool]
+    values: Sequence[str | int | bool | date]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +153,12 @@ def from_dict(where: Mapping[str, object]) -> Filter:
 
 
 def _equal(field: str, wanted: object) -> Condition:
-    """Equality: by match where values are matched, by a closed range for floats and points in time."""
-    if isinstance(wanted, (float, date)):
+    """Equality: by match where values are matched, by a closed range for floats."""
+    if isinstance(wanted, float):
         return Range(field, gte=wanted, lte=wanted)
     if isinstance(wanted, (set, frozenset)):
         wanted = sorted(wanted)
-    if isinstance(wanted, (list, tuple)) and any(isinstance(value, (float, date)) for value in wanted):
+    if isinstance(wanted, (list, tuple)) and any(isinstance(value, float) for value in wanted):
         return Filter(should=[Range(field, gte=value, lte=value) for value in wanted])
     return MatchAny(field, wanted if isinstance(wanted, (list, tuple)) else (cast("str", wanted),))
 
@@ -171,8 +175,8 @@ def _condition(condition: Condition) -> pb.Condition:
     match condition:
         case MatchAny(field, values):
             # A text or number that stands alone is one value, not its letters.
-            listed = [values] if isinstance(values, str | int) else values
-            wanted = [to_value(value, field=field) for value in listed]
+            listed = [values] if isinstance(values, str | int | date) else values
+            wanted = [to_value(_day(value), field=field) for value in listed]
             return pb.Condition(match_any=pb.MatchAny(field=field, values=wanted))
         case Range(field):
             bounds = {name: getattr(condition, name) for name in _BOUNDS}
@@ -194,6 +198,11 @@ def _condition(condition: Condition) -> pb.Condition:
         reason="FIELD_INVALID",
         field="filter",
     )
+
+
+def _day(value: object) -> object:
+    """Return a date as its text, which is the whole day; a value of its own type would be midnight."""
+    return value.isoformat() if isinstance(value, date) and not isinstance(value, datetime) else value
 
 
 def _bound(bound: object, field: str) -> payload_pb2.Value:

@@ -153,9 +153,12 @@ def _equal(field: str, text: str, kind: str) -> Condition:
         latitude, longitude, metres = numbers(text, 3, "LATITUDE,LONGITUDE,METRES")
         return GeoRadius(field, GeoPoint(latitude, longitude), metres)
     parts = elements(text)
-    if kind in ("float", "datetime"):
-        ranges = [Range(field, gte=bound, lte=bound) for bound in (_bound(part, kind) for part in parts)]
+    if kind == "float":
+        ranges = [Range(field, gte=bound, lte=bound) for bound in map(number, parts)]
         return ranges[0] if len(ranges) == 1 else Filter(should=ranges)
+    if kind == "datetime":
+        for part in parts:
+            moment(part)  # refused here; what a date equals the service says
     return MatchAny(field, [scalar(part, kind) for part in parts])
 
 

@@ -1,4 +1,4 @@
-"""Ranges over numbers, rewritten so that engines that compare in double precision answer exactly. Pure.
+"""Filters rewritten to what engines answer exactly: ranges over numbers, and moments that are matched. Pure.
 
 Engines take the bounds of a range as doubles, and one of their ways of comparing turns the stored integer
 into a double as well. Beyond 2^53 neighbouring integers then look alike. A range over integers is therefore
@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 
+from cir.datetimes import parse_span
 from cir.fields import EXACT_IN_FLOAT, INT64, FieldType
 from vector_store.filters import Condition, Filter, MatchAny, Range
 
@@ -34,11 +35,19 @@ def _exact(condition: Condition, schema: Mapping[str, FieldType]) -> Condition:
     match condition:
         case Filter():
             return exact_filter(condition, schema) or condition
+        case MatchAny(field, values) if values and schema[field] is FieldType.DATETIME:
+            return Filter(should=tuple(_span(field, str(value)) for value in values))
         case Range(field) if schema[field] is FieldType.INTEGER:
             return _integer_range(condition)
         case Range(field) if schema[field] is FieldType.FLOAT:
             return _float_range(condition)
     return condition
+
+
+def _span(field: str, text: str) -> Range:
+    """Return the range of the moments that a text equals."""
+    start, end = parse_span(text)
+    return Range(field, gte=start, lte=end) if start == end else Range(field, gte=start, lt=end)
 
 
 def _integer_range(condition: Range) -> Condition:

@@ -15,7 +15,10 @@ Scalar = str | int | bool
 
 @dataclass(frozen=True, slots=True)
 class MatchAny:
-    """The field equals any of `values` (keyword, integer or bool fields)."""
+    """The field equals any of `values` (keyword, integer, bool or datetime fields).
+
+    Of a datetime field the values are texts (RFC 3339), of which a date alone is its whole day in UTC.
+    """
 
     field: str
     values: tuple[Scalar, ...]

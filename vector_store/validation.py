@@ -157,6 +157,8 @@ _EXPECTED = {
 }
 
 
+#: Dates and moments that one condition matches; engines compare with each.
+MAX_MOMENTS = 64
 _MATCHABLE = (FieldType.KEYWORD, FieldType.INTEGER, FieldType.BOOL)
 _ORDERED = (FieldType.INTEGER, FieldType.FLOAT, FieldType.DATETIME)
 
@@ -190,7 +192,13 @@ def _check_clauses(where: Filter, schema: Mapping[str, FieldType], depth: int) -
 def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> None:
     match condition:
         case MatchAny(field, values):
-            kind = _typed(field, schema, _MATCHABLE, "matched by value")
+            kind = _typed(field, schema, (*_MATCHABLE, FieldType.DATETIME), "matched by value")
+            if kind is FieldType.DATETIME and len(values) > MAX_MOMENTS:
+                raise InvalidQueryError(
+                    f"field {field!r} has type {kind} and is matched by at most {MAX_MOMENTS} values, the "
+                    f"filter gives {len(values)}; use ranges",
+                    field=field,
+                )
             for value in values:
                 if not has_type(value, kind):
                     raise _wrong_value(field, kind, value)
@@ -242,7 +250,7 @@ def _check_range(condition: Range, schema: Mapping[str, FieldType]) -> None:
 
 
 def _wrong_value(field: str, kind: FieldType, value: object) -> WrongFieldTypeError:
-    message = f"field {field!r} has type {kind}, the filter gives {_shown(value)}"
+    message = f"field {field!r} has type {kind}, the filter gives {_shown(value)}; {_EXPECTED[kind]}"
     return WrongFieldTypeError(message, field=field)
 
 

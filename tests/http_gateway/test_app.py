@@ -61,6 +61,23 @@ async def test_a_search_is_the_one_of_grpc(web: httpx.AsyncClient, stack: Stack)
     )
 
 
+async def test_a_date_equals_its_day_and_a_moment_itself(web: httpx.AsyncClient) -> None:
+    added: list[tuple[list[object], set[str]]] = [
+        (["2026-01-03"], {"item-2", "item-30"}),
+        ([{"datetime": "2026-01-03"}, "2026-01-04"], {"item-2", "item-30", "item-3", "item-31"}),
+        (["2026-01-03T00:00:01Z"], set()),
+    ]
+    for values, expected in added:
+        where = {"must": [{"matchAny": {"field": "added", "values": values}}]}
+        body = {"turns": [{"text": "any"}], "filter": where, "pageSize": 40}
+        answer = await web.post("/v1/catalogs/shop:search", json=body)
+        assert {one["item"]["id"] for one in answer.json()["results"]} == expected
+    where = {"must": [{"matchAny": {"field": "added", "values": ["spring"]}}]}
+    refused = await web.post("/v1/catalogs/shop:search", json={"turns": [{"text": "any"}], "filter": where})
+    assert refused.status_code == 400
+    assert "expected RFC 3339" in refused.json()["message"]
+
+
 async def test_items_are_written_read_listed_and_deleted(web: httpx.AsyncClient) -> None:
     item_id = "a/b c%:list?ü"
     written = {

@@ -27,6 +27,11 @@ def passes(condition: Condition, item_id: str, payload: Mapping[str, Any]) -> bo
             )
         case HasId(ids):
             return item_id in ids
+        case MatchAny("added", values):
+            # A text of ten characters is a date, which is all moments of its day.
+            stored = [_ordered(v).astimezone(UTC) for v in _elements(payload, "added")]
+            days = {m.date().isoformat() for m in stored} & {str(v) for v in values if len(str(v)) == 10}
+            return bool(days) or any(_ordered(v) in stored for v in values if len(str(v)) > 10)
         case MatchAny(field, values):
             return any(type(v) is type(w) and v == w for v in _elements(payload, field) for w in values)
         case Exists(field):

@@ -124,7 +124,9 @@ Global___Condition: _TypeAlias = Condition  # noqa: Y015
 
 @_typing.final
 class MatchAny(_message.Message):
-    """Equal to any of the values. Keyword, integer and bool fields."""
+    """Equal to any of the values. Keyword, integer, bool and datetime fields. Of a datetime field a value is a datetime
+    or a text (RFC 3339); a text that is a date alone, such as "2025-06-01", equals every moment of that day in UTC.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,7 +136,7 @@ class MatchAny(_message.Message):
     """Name of the payload field."""
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[_payload_pb2.Value]:
-        """1 to 1000 values of the field's type."""
+        """1 to 1000 values of the field's type; for datetime fields 1 to 64 (FIELD_INVALID)."""
 
     def __init__(
         self,

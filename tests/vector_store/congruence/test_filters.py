@@ -40,6 +40,9 @@ CASES: list[tuple[Condition, set[str]]] = [
     (MatchAny("sale", (True,)), {"dress"}),
     (MatchAny("sale", (True, False)), {"dress", "shirt"}),
     (MatchAny(ODD, ('a "quoted" value',)), {"void"}),
+    (MatchAny("added", ("2024-05-01",)), {"dress", "skirt"}),
+    (MatchAny("added", ("2024-05-01T12:00+02:00", "2024-06-01")), {"dress", "coat"}),
+    (MatchAny("added", ()), set()),
     (Range("size", gte=38, lt=40), {"dress", "shirt"}),
     (Range("size", gt=38), {"shirt"}),
     (Range("size", gte=37.5, lt=38.5), {"dress", "shirt"}),
@@ -110,6 +113,11 @@ BAD: list[tuple[Condition, str]] = [
     (MatchAny("sale", (1,)), "'sale' has type bool"),
     (MatchAny("price", (1,)), "'price' has type float and cannot be matched"),
     (MatchAny("colour", ("\ud800",)), "'colour' has type keyword"),
+    (
+        MatchAny("added", ("spring",)),
+        "'added' has type datetime, the filter gives 'spring'; expected RFC 3339",
+    ),
+    (MatchAny("added", ("2024-05-01",) * 65), "at most 64 values"),
     (Range("colour", gt=1), "'colour' has type keyword and cannot be compared"),
     (Range("size"), "at least one bound"),
     (Range("size", gt=float("nan")), "'size' has type integer"),
@@ -168,6 +176,8 @@ _MOMENTS = st.one_of(
     st.datetimes(datetime(2024, 1, 1), datetime(2024, 1, 9)).map(lambda m: m.replace(microsecond=0)),
     st.sampled_from([datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999), datetime(999, 9, 9, 9)]),
 )
+_TEXTS_OF_MOMENTS = _MOMENTS.map(lambda m: m.isoformat() + "Z")
+_DAYS = _MOMENTS.map(lambda m: m.date().isoformat())
 _PLACES = st.builds(lambda lat, lon: {"lat": lat, "lon": lon}, st.integers(-80, 80), st.integers(-170, 170))
 _TITLES = st.lists(st.sampled_from(["Red", "dress", "long-sleeved", "42"]), max_size=3).map(" ".join)
 
@@ -183,7 +193,7 @@ _PAYLOADS = st.fixed_dictionaries(
         "size": _value(_SIZES),
         "price": _value(_PRICES),
         "sale": _value(st.booleans()),
-        "added": _value(_MOMENTS.map(lambda m: m.isoformat() + "Z")),
+        "added": _value(_TEXTS_OF_MOMENTS),
         "shop": _value(_PLACES),
         "title": _value(_TITLES),
         ODD: _value(_COLOURS),
@@ -202,6 +212,7 @@ _LEAVES: st.SearchStrategy[Condition] = st.one_of(
     st.builds(MatchAny, st.sampled_from(["colour", ODD]), st.lists(_COLOURS, max_size=2).map(tuple)),
     st.builds(MatchAny, st.just("size"), st.lists(_SIZES, max_size=3).map(tuple)),
     st.builds(MatchAny, st.just("sale"), st.lists(st.booleans(), max_size=2).map(tuple)),
+    st.builds(MatchAny, st.just("added"), st.lists(_DAYS | _TEXTS_OF_MOMENTS, max_size=3).map(tuple)),
     _range("size", _SIZE_BOUNDS),
     _range("price", _PRICE_BOUNDS),
     _range("added", _MOMENTS.map(lambda m: m.replace(tzinfo=UTC))),

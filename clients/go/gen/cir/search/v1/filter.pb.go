@@ -261,12 +261,13 @@ func (*Condition_MatchText) isCondition_Kind() {}
 
 func (*Condition_Filter) isCondition_Kind() {}
 
-// Equal to any of the values. Keyword, integer and bool fields.
+// Equal to any of the values. Keyword, integer, bool and datetime fields. Of a datetime field a value is a datetime
+// or a text (RFC 3339); a text that is a date alone, such as "2025-06-01", equals every moment of that day in UTC.
 type MatchAny struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the payload field.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// 1 to 1000 values of the field's type.
+	// 1 to 1000 values of the field's type; for datetime fields 1 to 64 (FIELD_INVALID).
 	Values        []*v1.Value `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

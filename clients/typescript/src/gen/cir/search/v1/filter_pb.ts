@@ -130,7 +130,8 @@ export const ConditionSchema: GenMessage<Condition> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_filter, 1);
 
 /**
- * Equal to any of the values. Keyword, integer and bool fields.
+ * Equal to any of the values. Keyword, integer, bool and datetime fields. Of a datetime field a value is a datetime
+ * or a text (RFC 3339); a text that is a date alone, such as "2025-06-01", equals every moment of that day in UTC.
  *
  * @generated from message cir.search.v1.MatchAny
  */
@@ -143,7 +144,7 @@ export type MatchAny = Message<"cir.search.v1.MatchAny"> & {
   field: string;
 
   /**
-   * 1 to 1000 values of the field's type.
+   * 1 to 1000 values of the field's type; for datetime fields 1 to 64 (FIELD_INVALID).
    *
    * @generated from field: repeated cir.common.v1.Value values = 2;
    */
