@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from structlog.contextvars import bound_contextvars
 
 from cir.common.v1 import errors_pb2 as pb
 from service_runtime.aborted import forget_aborted
@@ -21,7 +20,7 @@ from service_runtime.contract import OPEN_METHODS, named_part, request_of
 from service_runtime.error_report import forget_frames, name_error
 from service_runtime.errors import ServiceError, internal_status
 from service_runtime.fair_room import Places, Shares
-from service_runtime.logging import REQUEST_ID, get_logger, request_id_of
+from service_runtime.logging import REQUEST_ID, bound_contextvars, get_logger, request_id_of
 from service_runtime.metrics import CallMetrics
 from service_runtime.open_methods import OpenMethods
 from service_runtime.rate_limit import peer_name

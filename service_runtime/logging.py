@@ -16,9 +16,28 @@ import uuid
 import warnings
 from typing import Any
 
-import structlog
+# Where structlog finds rich it loads it, for a way to print errors that is not used here: 4 MB a process.
+_HIDDEN = "rich" not in sys.modules
+if _HIDDEN:
+    sys.modules["rich"] = None  # type: ignore[assignment]
 
-from service_runtime.error_report import current_error, report_error, short_path
+import structlog  # noqa: E402
+from structlog.contextvars import bound_contextvars  # noqa: E402
+
+if _HIDDEN:
+    del sys.modules["rich"]
+
+from service_runtime.error_report import current_error, report_error, short_path  # noqa: E402
+
+__all__ = [
+    "REQUEST_ID",
+    "bound_contextvars",
+    "capture_libraries",
+    "configure_logging",
+    "get_logger",
+    "log_loop_error",
+    "request_id_of",
+]
 
 #: Name of the header or metadata with which a request id travels.
 REQUEST_ID = "x-request-id"

@@ -219,7 +219,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         StartupError: it cannot be read.
     """
     try:
-        return Vocabulary.from_str(path.read_text(encoding="utf-8"))
+        return Vocabulary.from_file(str(path))
     except Exception as error:
         # The library raises plain Exception for whatever it cannot read.
         line = (str(error).splitlines() or [type(error).__name__])[0][:200]

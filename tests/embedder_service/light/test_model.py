@@ -256,7 +256,7 @@ from embedder_service.loading import load_served
 from embedder_service.settings import EmbedderSettings
 served = load_served(EmbedderSettings(architecture="cir-small", device="cpu"))
 served.model.encode_texts(["a red dress"])
-heavy = {"torch", "torchvision", "timm", "open_clip", "transformers", "onnx"} & set(sys.modules)
+heavy = {"torch", "torchvision", "timm", "open_clip", "transformers", "onnx", "rich"} & set(sys.modules)
 assert not heavy, heavy
 print(served.info.fingerprint)
 """
