@@ -81,9 +81,12 @@ def first_within(
 
 
 def probe_features(model: Probed) -> Features:
-    """Return features of a few drawn images and texts, as rows."""
-    images = model.encode_images(probe_images(model.image_size))
-    return np.concatenate([images, model.encode_texts(PROBE_TEXTS)])
+    """Return features of a few drawn images and texts, as rows.
+
+    Images go one by one, as most come: a runtime keeps what it prepares for each number of rows.
+    """
+    images = [model.encode_images(image[None]) for image in probe_images(model.image_size)]
+    return np.concatenate([*images, model.encode_texts(PROBE_TEXTS)])
 
 
 def probe_images(size: int) -> Pixels:

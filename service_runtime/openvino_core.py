@@ -1,7 +1,8 @@
 """OpenVINO as every service takes it: one core for the process, and no word to anybody.
 
 Imported as it comes, OpenVINO starts a process that reports the import to its makers over the network.
-Without the package that does so it goes on silently; nothing else may import `openvino`.
+Without the package that does so it goes on silently; nothing else may import `openvino`. Nor are its
+converters of other models loaded, which bring TensorFlow's reader along: 5 MB of a process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 # Python then answers its import with ImportError, which OpenVINO takes for "not installed".
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+for _name in ("openvino_telemetry", "openvino.tools.ovc"):
+    sys.modules[_name] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
 from openvino import opset13  # noqa: E402

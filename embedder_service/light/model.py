@@ -322,21 +322,20 @@ def _check_runs(model: LightModel, source: LightSource) -> None:
     Raises:
         StartupError: one fails, or gives features that are not finite or of another length.
     """
-    # As many as the probe has: what is prepared for a number of rows is kept.
-    images = np.zeros_like(probe_images(model.image_size))
-    texts = ["word " * model.tokenizer.context, *PROBE_TEXTS[1:]]
-    runs: dict[Path, tuple[int, Callable[[], Features]]] = {
-        source.visual: (len(images), lambda: model.encode_images(images)),
-        source.textual: (len(texts), lambda: model.encode_texts(texts)),
+    size = model.image_size
+    full = "word " * model.tokenizer.context
+    runs: dict[Path, Callable[[], Features]] = {
+        source.visual: lambda: model.encode_images(np.zeros((1, size, size, 3), np.uint8)),
+        source.textual: lambda: model.encode_texts([full]),
     }
-    for path, (rows, run) in runs.items():
+    for path, run in runs.items():
         try:
             features = run()
         except RuntimeError as error:
             raise StartupError(
                 f"{path} does not run: {str(error).splitlines()[-1][:300]}; export the model again"
             ) from error
-        if features.shape != (rows, model.dimension) or not np.isfinite(features).all():
+        if features.shape != (1, model.dimension) or not np.isfinite(features).all():
             raise StartupError(
                 f"{path} gives features that are not finite, or of another length than "
                 f"{model.dimension} ({features.shape}); export the model again"
