@@ -25,7 +25,7 @@ from service_runtime.grpcio_patch import create_server
 from service_runtime.interceptor import CallInterceptor
 from service_runtime.listen import check_free_socket
 from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
-from service_runtime.memory import give_back_memory
+from service_runtime.memory import give_back_memory, limit_arenas
 from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.open_methods import Health
 from service_runtime.receive import Inbox
@@ -107,6 +107,7 @@ def main(
     # Threads of a model that wait must sleep, not spin: spinning takes the cores from decoding and from
     # other processes. Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    limit_arenas()
     try:
         settings = settings_class.load(list(sys.argv[1:] if arguments is None else arguments))
         configure_logging(settings.log_level, settings.log_format)
