@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc.aio
 
-from cir.errors import CirError
+from cir.errors import CirError, InvalidArgument
 from cir.imports import Import, Imported, OnProgress, may_resume
 from cir.retry import wait_before
 from cir.search.v1 import catalog_pb2
@@ -24,6 +24,8 @@ class _Patience:
     """Time for opening streams again, counted from the last item that got done."""
 
     def __init__(self, state: Import, seconds: float) -> None:
+        if not seconds >= 0:
+            raise InvalidArgument(f"retry_seconds is {seconds}; expected 0 or more", field="retry_seconds")
         self._state = state
         self._seconds = seconds
         self._done = -1

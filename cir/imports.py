@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import grpc
 
+from cir.channel import MAX_MESSAGE_BYTES
 from cir.errors import CirError, InvalidArgument, Overloaded
 from cir.items import ItemWrite
-from cir.limits import MAX_ITEM_ID_BYTES
+from cir.limits import MAX_ITEM_ID_BYTES, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_VALUES
 from cir.models import ItemError, read_item_error, version_name
 from cir.retry import BUSY_OR_AWAY
 from cir.search.v1 import catalog_pb2
@@ -26,7 +27,12 @@ METHOD = "/cir.search.v1.CatalogService/ImportItems"
 #: Messages that are sent before the first of them is answered.
 WINDOW = 8
 # Bytes of a message, unless a single item has more.
-_MESSAGE_BYTES = 4 * 1024 * 1024
+_BATCH_BYTES = 4 * 1024 * 1024
+# The same besides images and features. A service takes 100,000 fields and elements in a message, each of
+# which has two bytes or more.
+_BATCH_FACTS = 200_000
+# What no item has that a service takes, by the limits of payloads, ids and locations.
+_MAX_FACTS = 2 * MAX_PAYLOAD_BYTES
 # A stream that broke, was put off, or met another one of its version. gRPC makes UNKNOWN of some breaks.
 _RESUMED = BUSY_OR_AWAY | {grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN}
 
@@ -173,11 +179,12 @@ class Import:
         if self._to_send:
             return self._to_send.popleft()
         items: list[catalog_pb2.ItemWrite] = []
-        size = 0
+        size = facts = 0
         first = self._taken - len(self._left)
         while len(items) < self._batch_size and (item := self._next_item()) is not None:
             size += item.ByteSize()
-            if items and size > _MESSAGE_BYTES:
+            facts += _facts(item)
+            if items and (size > _BATCH_BYTES or facts > _BATCH_FACTS):
                 self._left.appendleft(item)
                 break
             items.append(item)
@@ -197,11 +204,14 @@ class Import:
         index = self._taken
         self._taken += 1
         try:
-            return message()
+            write = message()
+            if problem := _size_problem(write):
+                raise InvalidArgument(problem, reason="OUT_OF_RANGE")
+            return write
         except InvalidArgument as error:
             # It keeps its place, where the service refuses it; the reason is known here.
             self._own_errors[index] = ItemError(index, item.id, error.code, error.reason, error.message)
-            return catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=item.id))
+            return catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=_sent_id(item.id)))
 
     def _skip(self, answer: catalog_pb2.ImportItemsResponse) -> None:
         last: ItemWrite | None = None
@@ -215,13 +225,40 @@ class Import:
                     field="token",
                 )
             self._taken += 1
-        if last is not None and last.id[:MAX_ITEM_ID_BYTES] != answer.last_item_id:
+        if last is not None and _sent_id(last.id)[:MAX_ITEM_ID_BYTES] != answer.last_item_id:
             raise InvalidArgument(
                 f"item {answer.next_index - 1} is {last.id!r:.200}, but the import with this token has "
                 f"{answer.last_item_id!r:.200} there; give each import a token of its own",
                 reason="FIELD_INVALID",
                 field="token",
             )
+
+
+def _sent_id(item_id: object) -> str:
+    """Return an id as it is sent where it may be none: Unicode, and no longer than what is answered of it."""
+    return str(item_id)[: 2 * MAX_ITEM_ID_BYTES].encode(errors="replace").decode()
+
+
+def _facts(write: catalog_pb2.ItemWrite) -> int:
+    """Return the bytes of an item besides image and features."""
+    return write.ByteSize() - len(write.content) - len(write.item.features.data)
+
+
+def _size_problem(write: catalog_pb2.ItemWrite) -> str:
+    """Return what keeps an item from being sent, or an empty string."""
+    size, facts = write.ByteSize(), _facts(write)
+    if size + 64 > MAX_MESSAGE_BYTES:
+        return f"the item has {size} bytes, a message at most {MAX_MESSAGE_BYTES}; send a smaller image"
+    if facts > _MAX_FACTS:
+        return f"the item has {facts} bytes besides image and features; a payload has at most 1 MiB as JSON"
+    if facts <= _BATCH_FACTS:
+        return ""  # two bytes or more are a value, so there are no more than are taken
+    values = sum(1 + len(value.list_value.values) for value in write.item.payload.fields.values())
+    if values > MAX_PAYLOAD_VALUES:
+        return (
+            f"the payload has {values} fields and elements of lists, at most {MAX_PAYLOAD_VALUES} are allowed"
+        )
+    return ""
 
 
 OnProgress = Callable[[Imported], None]

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from numpy.typing import ArrayLike
 
+from cir.errors import InvalidArgument
 from cir.image_source import ImageSource, encode_image
+from cir.limits import is_text
 from cir.payload import to_payload
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import Features, to_batch
@@ -37,7 +39,8 @@ class ItemWrite:
         image = self.image
         if not image and isinstance(self.content, (str, os.PathLike)):
             image = os.fspath(self.content)
-        write = pb.ItemWrite(item=pb.Item(id=self.id, payload=to_payload(self.payload), image=image))
+        item = pb.Item(id=_text("id", self.id), payload=to_payload(self.payload), image=_text("image", image))
+        write = pb.ItemWrite(item=item)
         if self.content is not None:
             write.content = encode_image(self.content)
         if self.features is not None:
@@ -59,7 +62,15 @@ class ItemUpdate:
         Raises:
             InvalidArgument: the item cannot be sent.
         """
-        item = pb.Item(id=self.id, image=self.image or "")
+        item = pb.Item(id=_text("id", self.id), image=_text("image", self.image or ""))
         if self.payload is not None:
             item.payload.CopyFrom(to_payload(self.payload))
         return item
+
+
+def _text(field: str, value: object) -> str:
+    if not isinstance(value, str) or not is_text(value):
+        raise InvalidArgument(
+            f"{field}: {value!a:.200} is no valid Unicode text", reason="FIELD_INVALID", field=field
+        )
+    return value

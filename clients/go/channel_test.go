@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -227,6 +228,32 @@ func TestACallEndsAtItsTime(t *testing.T) {
 	_, err := client.Search.Search(context.Background(), &searchv1.SearchRequest{})
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Error(err)
+	}
+}
+
+func TestATimeThatNoDeadlineHoldsIsNoneAndNoTimeIsRefused(t *testing.T) {
+	server := start(t)
+	search(t, dial(t, server.address, WithTimeout(math.MaxInt64)))
+	for _, timeout := range []time.Duration{0, -time.Second} {
+		if _, err := Dial(server.address, WithTimeout(timeout)); err == nil {
+			t.Error(timeout)
+		}
+	}
+}
+
+func TestATextThatIsNoUnicodeIsRefusedByName(t *testing.T) {
+	query := Query("shop", Turn(nil, "red"), Turn(nil, "a\xed\xa0\x80"))
+	_, err := dial(t, start(t).address).Search.Search(soon(t), query)
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Code != codes.InvalidArgument || failed.Field != "turns[1].text" {
+		t.Error(err)
+	}
+}
+
+func TestNoneOfNoConditionsIsNoFilter(t *testing.T) {
+	// The service refuses a condition of no kind, where an empty one of "should" lets everything pass.
+	if condition := Or(); condition.GetKind() != nil {
+		t.Error(condition)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // answers the healthCheckConfig of the service config
@@ -24,7 +25,10 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	commonv1 "composed-image-retrieval/clients/go/gen/cir/common/v1"
 	searchv1 "composed-image-retrieval/clients/go/gen/cir/search/v1"
 )
 
@@ -93,6 +97,9 @@ func Dial(address string, options ...Option) (*Client, error) {
 	if strings.ContainsFunc(set.key, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return nil, errors.New("cir: an API key has printable ASCII characters only")
 	}
+	if set.timeout <= 0 {
+		return nil, fmt.Errorf("cir: a timeout is above 0, not %v", set.timeout)
+	}
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(set.credentials),
 		grpc.WithDefaultServiceConfig(ServiceConfig),
@@ -148,7 +155,18 @@ func interceptor(key string, timeout time.Duration) grpc.UnaryClientInterceptor 
 			defer cancel()
 		}
 		var trailer metadata.MD
-		return fromRPC(invoke(ctx, method, request, answer, conn, append(options, grpc.Trailer(&trailer))...), trailer)
+		err := invoke(ctx, method, request, answer, conn, append(options, grpc.Trailer(&trailer))...)
+		if message, is := request.(proto.Message); is && status.Code(err) == codes.Internal {
+			// Where a text is no UTF-8, gRPC calls it an error of its own, without the field.
+			if field := notUnicode(message.ProtoReflect()); field != "" {
+				found := status.New(codes.InvalidArgument, field+" is no valid UTF-8")
+				return &Error{
+					Code: found.Code(), Message: found.Message(), Reason: commonv1.ErrorReason_FIELD_INVALID.String(),
+					Field: field, status: found,
+				}
+			}
+		}
+		return fromRPC(err, trailer)
 	}
 }
 

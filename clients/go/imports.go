@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -18,8 +19,14 @@ import (
 )
 
 const (
-	window         = 8 // messages that are sent before the first of them is answered
-	maxBatchBytes  = 4 << 20
+	window        = 8       // messages that are sent before the first of them is answered
+	maxBatchBytes = 4 << 20 // of a message, unless a single item has more
+	// The same besides images and features. A service takes 100,000 fields and elements in a message, each of which has
+	// two bytes or more.
+	maxBatchFacts = 200_000
+	// What no item has that a service takes: a payload has at most 1 MiB as JSON and 10,000 fields and elements.
+	maxFacts       = 2 << 20
+	maxValues      = 10_000
 	maxItemIDBytes = 2048
 )
 
@@ -28,9 +35,10 @@ type ImportOptions struct {
 	// Token names the import, so that a program that is started again goes on where it was: it gives the same token
 	// and the same items from the first on. Empty: one of this call's own.
 	Token string
-	// BatchItems is how many items go into a message; 0 means 64.
+	// BatchItems is how many items go into a message, fewer where they are large; 0 means 64.
 	BatchItems int
-	// Patience is how long streams that break are opened again after the last item that got done; 0 means a minute.
+	// Patience is how long streams that break, or are put off, are opened again after the last item that got done; 0
+	// means a minute.
 	Patience time.Duration
 	// OnProgress is called with each answer.
 	OnProgress func(*Imported)
@@ -54,8 +62,8 @@ func VersionName(catalog, version string) string {
 
 // ImportItems writes items into a version that is being built (CreateCatalogVersion), by its resource name. The items
 // are read once, in order; an error of theirs ends the import and is returned. Each is written exactly once, also when
-// the connection or the service breaks meanwhile. Items that the service rejects fail alone. FinishCatalogVersion and
-// PublishCatalogVersion come next.
+// the connection or the service breaks meanwhile. Items that the service rejects, and those that no message holds, fail
+// alone. FinishCatalogVersion and PublishCatalogVersion come next.
 func (c *Client) ImportItems(
 	ctx context.Context, version string, items iter.Seq2[*searchv1.ItemWrite, error], options ImportOptions,
 ) (*Imported, error) {
@@ -67,12 +75,18 @@ func (c *Client) ImportItems(
 	if options.BatchItems == 0 {
 		options.BatchItems = 64
 	}
+	if options.BatchItems < 1 || options.Patience < 0 {
+		return nil, fmt.Errorf("cir: BatchItems is %d and Patience %v; neither is negative", options.BatchItems, options.Patience)
+	}
 	if options.Patience == 0 {
 		options.Patience = time.Minute
 	}
 	next, stop := iter.Pull2(items)
 	defer stop()
-	work := &importing{version: version, options: options, next: next, progress: Imported{Token: options.Token}}
+	work := &importing{
+		version: version, options: options, next: next, ownErrors: map[uint64]*commonv1.ItemError{},
+		progress: Imported{Token: options.Token},
+	}
 	deadline, wait := time.Now().Add(options.Patience), 200*time.Millisecond
 	for {
 		before := work.progress.Done
@@ -108,7 +122,8 @@ func resumable(failed *Error) bool {
 	case codes.Unavailable, codes.Aborted, codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.ResourceExhausted:
-		return failed.Reason == commonv1.ErrorReason_OVERLOADED.String()
+		reason := ReasonOf(failed)
+		return reason == commonv1.ErrorReason_OVERLOADED || reason == commonv1.ErrorReason_RATE_LIMITED
 	case codes.Unknown:
 		return failed.Reason == "" // what gRPC makes of some breaks
 	}
@@ -123,6 +138,7 @@ type importing struct {
 	taken      uint64                         // items taken from next
 	left       *searchv1.ItemWrite            // one of them that did not fit into the message before
 	unanswered []*searchv1.ImportItemsRequest // kept to be sent again
+	ownErrors  map[uint64]*commonv1.ItemError // of items that were not sent, until their place is answered for
 	progress   Imported
 }
 
@@ -199,19 +215,23 @@ func (w *importing) batch() (bool, error) {
 	message := &searchv1.ImportItemsRequest{FirstIndex: w.taken}
 	if w.left != nil {
 		message.FirstIndex--
-		message.Items, w.left = append(message.Items, w.left), nil
 	}
-	size := proto.Size(message)
+	size, facts := 0, 0
 	for len(message.Items) < w.options.BatchItems {
-		item, err, there := w.next()
-		if !there {
-			break
+		item := w.left
+		if w.left = nil; item == nil {
+			next, err, there := w.next()
+			if !there {
+				break
+			}
+			if err != nil {
+				return false, err
+			}
+			item = w.sendable(next)
+			w.taken++
 		}
-		if err != nil {
-			return false, err
-		}
-		w.taken++
-		if size += proto.Size(item); len(message.Items) > 0 && size > maxBatchBytes {
+		size, facts = size+proto.Size(item), facts+factsOf(item)
+		if len(message.Items) > 0 && (size > maxBatchBytes || facts > maxBatchFacts) {
 			w.left = item
 			break
 		}
@@ -222,6 +242,62 @@ func (w *importing) batch() (bool, error) {
 	}
 	w.unanswered = append(w.unanswered, message)
 	return true, nil
+}
+
+// sendable is the item; of one that cannot be sent the id alone, which the service refuses at its place.
+func (w *importing) sendable(item *searchv1.ItemWrite) *searchv1.ItemWrite {
+	id := item.GetItem().GetId()
+	failed := &commonv1.ItemError{Index: uint32(w.taken), ItemId: id, Code: int32(codes.InvalidArgument)}
+	if field := notUnicode(item.ProtoReflect()); field != "" {
+		failed.Reason, failed.Message = commonv1.ErrorReason_FIELD_INVALID, field+" is no valid UTF-8"
+	} else if problem := sizeProblem(item); problem != "" {
+		failed.Reason, failed.Message = commonv1.ErrorReason_OUT_OF_RANGE, problem
+	} else {
+		return item
+	}
+	failed.ItemId = sentID(id)
+	w.ownErrors[w.taken] = failed
+	return &searchv1.ItemWrite{Item: &searchv1.Item{Id: failed.ItemId}}
+}
+
+// sentID is an id as it is sent where it may be none: Unicode, and no longer than what is answered of it.
+func sentID(id string) string {
+	return strings.ToValidUTF8(id[:min(len(id), 4*maxItemIDBytes)], "\uFFFD")
+}
+
+// factsOf is the bytes of an item besides image and features.
+func factsOf(item *searchv1.ItemWrite) int {
+	return proto.Size(item) - len(item.GetContent()) - len(item.GetItem().GetFeatures().GetData())
+}
+
+// sizeProblem is what keeps an item from being sent, or an empty text.
+func sizeProblem(item *searchv1.ItemWrite) string {
+	size, facts := proto.Size(item), factsOf(item)
+	if size+64 > maxMessageBytes {
+		return fmt.Sprintf("the item has %d bytes, a message at most %d; send a smaller image", size, maxMessageBytes)
+	}
+	if facts > maxFacts {
+		return fmt.Sprintf("the item has %d bytes besides image and features; a payload has at most 1 MiB as JSON", facts)
+	}
+	if facts <= maxBatchFacts {
+		return "" // two bytes or more are a value, so there are no more than are taken
+	}
+	values := 0
+	for _, value := range item.GetItem().GetPayload().GetFields() {
+		values += countOf(value)
+	}
+	if values > maxValues {
+		return fmt.Sprintf("the payload has %d fields and elements of lists, at most %d are allowed", values, maxValues)
+	}
+	return ""
+}
+
+func countOf(value *commonv1.Value) int {
+	count := 1
+	for _, element := range value.GetListValue().GetValues() {
+		count += countOf(element)
+	}
+	return count
 }
 
 // take notes what an answer says is done.
@@ -235,7 +311,14 @@ func (w *importing) take(answer *searchv1.ImportItemsResponse) {
 	}
 	w.progress.Done, w.progress.Written = answer.GetNextIndex(), answer.GetWritten()
 	w.progress.Rejected = answer.GetRejected()
-	w.progress.Errors = append(w.progress.Errors, answer.GetErrors()...)
+	for _, failed := range answer.GetErrors() {
+		index := uint64(failed.GetIndex())
+		if own, there := w.ownErrors[index]; there {
+			failed = own
+			delete(w.ownErrors, index)
+		}
+		w.progress.Errors = append(w.progress.Errors, failed)
+	}
 	if w.options.OnProgress != nil {
 		w.options.OnProgress(&w.progress)
 	}
@@ -256,7 +339,7 @@ func (w *importing) skip(answer *searchv1.ImportItemsResponse) error {
 		last = item
 		w.taken++
 	}
-	if id := last.GetItem().GetId(); last != nil && len(id) <= maxItemIDBytes && id != answer.GetLastItemId() {
+	if id := sentID(last.GetItem().GetId()); last != nil && len(id) <= maxItemIDBytes && id != answer.GetLastItemId() {
 		return fmt.Errorf("cir: item %d is %q, but the import with token %q has %q there; give each import a token of its own",
 			answer.GetNextIndex()-1, id, w.options.Token, answer.GetLastItemId())
 	}

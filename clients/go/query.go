@@ -145,8 +145,12 @@ func Not(conditions ...*searchv1.Condition) *searchv1.Condition {
 	return nested(&searchv1.Filter{MustNot: conditions})
 }
 
-// Or holds where at least one of some conditions does.
+// Or holds where at least one of some conditions does. Of none, which is what an empty selection gives, none can hold:
+// the service refuses it as a condition without a kind.
 func Or(conditions ...*searchv1.Condition) *searchv1.Condition {
+	if len(conditions) == 0 {
+		return &searchv1.Condition{}
+	}
 	return nested(&searchv1.Filter{Should: conditions})
 }
 

@@ -1,6 +1,7 @@
 package cir
 
 import (
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -23,9 +24,36 @@ func TestFieldsComeBackAsTheyWent(t *testing.T) {
 	}
 }
 
+func TestAListOfNumbersIsOfFloatsWhereOneOfThemIs(t *testing.T) {
+	type size int32
+	made, err := Payload(map[string]any{
+		"mixed": []any{38, 38.5, int64(39)}, "whole": []size{38, 39}, "truths": [2]bool{true, false}, "small": uint8(7),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := map[string]any{
+		"mixed": []any{38.0, 38.5, 39.0}, "whole": []any{int64(38), int64(39)}, "truths": []any{true, false}, "small": int64(7),
+	}
+	if found := Fields(made); !reflect.DeepEqual(found, wanted) {
+		t.Error(found)
+	}
+}
+
 func TestWhatNoFieldCanHoldIsRefusedByName(t *testing.T) {
-	_, err := Payload(map[string]any{"sizes": []any{"s", struct{}{}}})
-	if err == nil || err.Error() != `field "sizes": element 1: cir: no payload value can be made of struct {}` {
-		t.Error(err)
+	for message, value := range map[string]any{
+		"element 1: cir: no payload value can be made of struct {}; taken are " + taken: []any{"s", struct{}{}},
+		"cir: no payload value can be made of map[string]int; taken are " + taken:       map[string]int{},
+		"cir: no payload value can be made of []uint8; taken are " + taken:              []byte("s"),
+		"cir: no payload value can be made of *commonv1.GeoPoint; taken are " + taken:   (*commonv1.GeoPoint)(nil),
+		"cir: 18446744073709551615 does not fit 64 bits with a sign":                    uint64(math.MaxUint64),
+		"element 1: cir: a list is of one type, but this is int and the first string":   []any{"s", 1},
+		"element 0: cir: a list holds neither lists nor nil":                            []any{nil},
+		"element 1: cir: a list is of one type, but this is int and the first float64":  []any{0.5, 1<<60 + 1},
+	} {
+		_, err := Payload(map[string]any{"sizes": value})
+		if err == nil || err.Error() != `field "sizes": `+message {
+			t.Error(err, message)
+		}
 	}
 }

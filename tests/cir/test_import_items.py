@@ -177,6 +177,30 @@ async def test_what_stands_in_the_way_is_waited_for(service: Service) -> None:
         assert (await waiting).done == 3
 
 
+async def test_items_that_no_service_takes_fail_alone_at_their_place(service: Service) -> None:
+    async with cir.AsyncClient(service.address) as client:
+        await client.create_catalog("new")
+        version = (await client.create_version("new")).name
+        payloads: list[dict[str, object]] = [{"sizes": list(range(9_000))} for _ in range(10)]
+        payloads[3] = {"text": "a" * 2_500_000}
+        payloads[9] = {"sizes": list(range(40_000))}
+        wanted = [
+            cir.ItemWrite("\ud800" if n == 5 else f"{n}", b"picture %d" % n, payload=payload)
+            for n, payload in enumerate(payloads)
+        ]
+        wanted[0] = cir.ItemWrite("0", b"x" * (64 << 20))
+        done = await client.import_items("new", version, wanted)
+        assert (done.done, done.written, done.rejected) == (10, 6, 4)
+        assert [(error.index, error.item_id, error.reason) for error in done.errors] == [
+            (0, "0", "OUT_OF_RANGE"),
+            (3, "3", "OUT_OF_RANGE"),
+            (5, "\ud800", "FIELD_INVALID"),
+            (9, "9", "OUT_OF_RANGE"),
+        ]
+        with pytest.raises(cir.InvalidArgument, match="retry_seconds is nan"):
+            await client.import_items("new", version, wanted, retry_seconds=float("nan"))
+
+
 async def test_a_service_that_is_not_there(service: Service) -> None:
     with pytest.raises(cir.Unavailable):
         await asyncio.to_thread(

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from garments.render import render
+from tests.clients.programs import ROOT
 from tests.service_runtime.certificates import Authority
 
 COLOURS = ("red", "blue", "green", "yellow", "black")
@@ -87,6 +88,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "CIR_TEST_EMBEDDER": up["embedder"],
             "CIR_TEST_COMBINER": up["combiner"],
             "CIR_TEST_IMAGES": str(images),
+            "CIR_TEST_IMPORTS": str(ROOT / "clients" / "imports.json"),
             "CIR_TEST_TLS": str(_certificates(tmp_path_factory.mktemp("tls"))),
         }
     finally:

@@ -93,6 +93,17 @@ def test_the_first_program_of_the_readme_is_short_and_the_one_that_is_compiled(
     assert 5 < said.count("\n") < 20
 
 
+@pytest.mark.parametrize(
+    ("folder", "language", "program"),
+    [("typescript", "ts", "example/import.ts"), ("java", "java", "src/test/java/example/Load.java")],
+)
+def test_the_import_of_the_readme_is_the_one_that_is_compiled(
+    folder: str, language: str, program: str
+) -> None:
+    readme = (CLIENTS / folder / "README.md").read_text()
+    assert f"```{language}\n{(CLIENTS / folder / program).read_text()}```" in readme
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_generated_code_holds_the_messages_of_today(module: Any) -> None:
     kept = descriptor_pb2.FileDescriptorProto()

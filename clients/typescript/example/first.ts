@@ -14,7 +14,7 @@ try {
   }
 } catch (error) {
   if (!(error instanceof CirError)) throw error;
-  console.error(`${error.codeName} (${error.reason} ${error.field}): ${error.message}`);
+  console.error(`${error.codeName} (${error.reasonName} ${error.field}): ${error.message}`);
   process.exitCode = 1;
 } finally {
   client.close();

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 
-import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { clone, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { DescMethodUnary, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 
@@ -13,6 +13,7 @@ import { SearchRequestSchema, SearchService } from "./gen/cir/search/v1/search_p
 import type { SearchResult } from "./gen/cir/search/v1/search_pb.js";
 import { importItems } from "./imports.js";
 import type { Imported, ImportOptions } from "./imports.js";
+import { kindOf, make } from "./requests.js";
 
 /** The service config of every client, as docs/clients.md publishes it. */
 export const serviceConfig = readFileSync(new URL("../../service_config.json", import.meta.url), "utf8");
@@ -46,16 +47,16 @@ export interface ClientOptions {
   key?: string;
   /** Encrypts; `{}` trusts the authorities of Node. Without it nothing is encrypted. */
   tls?: Tls;
-  /** Time that a call may take; default 30,000. */
+  /** Time that a call may take which names none of its own; default 30,000, Infinity sets no limit. Imports are no such calls. */
   timeoutMs?: number;
   /** Options of the channel that go before those of this package. */
   channel?: grpc.ChannelOptions;
 }
 
 export interface CallOptions {
-  /** Time that this call may take. */
+  /** Time that this call may take; Infinity sets no limit. */
   timeoutMs?: number;
-  /** Ends the call. */
+  /** Ends the call, which then fails with the signal's reason. */
   signal?: AbortSignal;
 }
 
@@ -65,6 +66,18 @@ export type Calls<S extends DescService> = {
     ? (request: MessageInitShape<I>, options?: CallOptions) => Promise<MessageShape<O>>
     : never;
 };
+
+/** Longest time that a timer of Node waits, some 25 days. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** The moment at which a time is over. Of times that no timer takes it is never. */
+function deadlineIn(timeoutMs: number): number {
+  if (typeof timeoutMs !== "number" || !(timeoutMs > 0)) {
+    const what = typeof timeoutMs === "number" ? String(timeoutMs) : kindOf(timeoutMs);
+    throw new TypeError(`timeoutMs takes milliseconds above 0, or Infinity for no limit, not ${what}`);
+  }
+  return timeoutMs > LONGEST_MS ? Infinity : Date.now() + timeoutMs;
+}
 
 /** Calls the search service. Make one and keep it. */
 export class Client {
@@ -89,6 +102,7 @@ export class Client {
         : grpc.credentials.createSsl(tls.ca ?? null, tls.key ?? null, tls.certificate ?? null);
     this.#channel = new grpc.Client(address, credentials, { ...CHANNEL_OPTIONS, ...options.channel });
     this.#timeoutMs = options.timeoutMs ?? 30_000;
+    deadlineIn(this.#timeoutMs);
     if (key) {
       this.#metadata.set("x-api-key", key);
     }
@@ -112,7 +126,8 @@ export class Client {
     const { signal, timeoutMs = this.#timeoutMs } = options;
     return new Promise<MessageShape<typeof method.output>>((resolve, reject) => {
       signal?.throwIfAborted();
-      const message = Buffer.from(toBinary(method.input, create(method.input, request)));
+      const deadline = deadlineIn(timeoutMs);
+      const message = Buffer.from(toBinary(method.input, make(method.input, request)));
       const cancel = () => call.cancel();
       const call = this.#channel.makeUnaryRequest(
         `/${method.parent.typeName}/${method.name}`,
@@ -120,7 +135,7 @@ export class Client {
         (bytes) => fromBinary(method.output, bytes),
         message,
         this.#metadata,
-        { deadline: Date.now() + timeoutMs },
+        { deadline },
         (error, answer) => {
           signal?.removeEventListener("abort", cancel);
           if (error === null) {
@@ -136,7 +151,7 @@ export class Client {
 
   /** The results of a query, best first, page after page; `pageSize` is the size of a page. */
   async *results(query: MessageInitShape<typeof SearchRequestSchema>, options?: CallOptions): AsyncGenerator<SearchResult> {
-    const request = clone(SearchRequestSchema, create(SearchRequestSchema, query));
+    const request = clone(SearchRequestSchema, make(SearchRequestSchema, query));
     do {
       const page = await this.search.search(request, options);
       yield* page.results;
@@ -146,7 +161,7 @@ export class Client {
 
   /** The items of a catalog, page after page. */
   async *items(query: MessageInitShape<typeof ListItemsRequestSchema>, options?: CallOptions): AsyncGenerator<Item> {
-    const request = clone(ListItemsRequestSchema, create(ListItemsRequestSchema, query));
+    const request = clone(ListItemsRequestSchema, make(ListItemsRequestSchema, query));
     do {
       const page = await this.catalogs.listItems(request, options);
       yield* page.items;
@@ -157,7 +172,8 @@ export class Client {
   /**
    * Writes items into a version that is being built (`createCatalogVersion`), by its resource name. The items are read
    * once, in order. Each is written exactly once, also when the connection or the service breaks meanwhile; items that
-   * the service rejects fail alone. `finishCatalogVersion` and `publishCatalogVersion` come next.
+   * the service rejects, and those that no message holds, fail alone. `finishCatalogVersion` and
+   * `publishCatalogVersion` come next.
    */
   importItems(
     version: string,

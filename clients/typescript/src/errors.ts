@@ -6,11 +6,15 @@ import { AnySchema, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 import type { ServiceError } from "@grpc/grpc-js";
 
+import { ErrorReason } from "./gen/cir/common/v1/errors_pb.js";
+
 /** A failed call. */
 export class CirError extends Error {
   override readonly name = "CirError";
-  /** Name of `cir.common.v1.ErrorReason`, for programs; empty where no service said one. */
-  reason = "";
+  /** For programs; `ErrorReason.ERROR_REASON_UNSPECIFIED` where no service said one, and for one that is newer than this package. */
+  reason = ErrorReason.ERROR_REASON_UNSPECIFIED;
+  /** Name of the reason, such as "CATALOG_NOT_FOUND"; empty where no service said one. */
+  reasonName = "";
   /** Path of the request's field at fault, where one is. */
   field = "";
   /** Milliseconds after which trying again makes sense, 0 where none were said. */
@@ -50,13 +54,20 @@ export function fromRpc(error: ServiceError): CirError {
   return failed;
 }
 
+/** The reason of a name. TypeScript's enums have their numbers among the names. */
+function reasonOf(name: string): ErrorReason {
+  const reason: unknown = (ErrorReason as unknown as Record<string, unknown>)[name];
+  return typeof reason === "number" ? reason : ErrorReason.ERROR_REASON_UNSPECIFIED;
+}
+
 /** Read the details of a google.rpc.Status into an error. */
 function readDetails(packed: Uint8Array, failed: CirError): void {
   for (const detail of fields(packed).get(3) ?? []) {
     const { typeUrl, value } = fromBinary(AnySchema, detail);
     const found = fields(value);
     if (typeUrl.endsWith("/google.rpc.ErrorInfo") && text(found.get(2)) === "cir") {
-      failed.reason = text(found.get(1));
+      failed.reasonName = text(found.get(1));
+      failed.reason = reasonOf(failed.reasonName);
       const entries = (found.get(3) ?? []).map((entry) => fields(entry));
       failed.metadata = Object.fromEntries(entries.map((entry) => [text(entry.get(1)), text(entry.get(2))]));
     } else if (typeUrl.endsWith("/google.rpc.BadRequest")) {

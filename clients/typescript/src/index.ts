@@ -1,10 +1,14 @@
 export * from "./client.js";
 export * from "./errors.js";
 export { versionName } from "./imports.js";
-export type { Imported, ImportOptions } from "./imports.js";
+export type { Imported, ImportOptions, ItemWriteInit } from "./imports.js";
 export * from "./query.js";
-export { ErrorReason } from "./gen/cir/common/v1/errors_pb.js";
+export * from "./gen/cir/combiner/v1/combiner_pb.js";
+export * from "./gen/cir/common/v1/errors_pb.js";
+export * from "./gen/cir/common/v1/model_pb.js";
 export * from "./gen/cir/common/v1/payload_pb.js";
+export * from "./gen/cir/common/v1/vectors_pb.js";
+export * from "./gen/cir/embedder/v1/embedder_pb.js";
 export * from "./gen/cir/search/v1/catalog_pb.js";
 export * from "./gen/cir/search/v1/filter_pb.js";
 export * from "./gen/cir/search/v1/search_pb.js";

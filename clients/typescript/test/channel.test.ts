@@ -7,8 +7,9 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 
-import { CirError, Client, SearchRequestSchema, SearchResponseSchema, catalogName, image, turn } from "../src/index.js";
+import { CirError, Client, ErrorReason, SearchRequestSchema, SearchResponseSchema, catalogName, image, turn } from "../src/index.js";
 import type { SearchRequest, Tls } from "../src/index.js";
+import { refusal } from "./refusal.js";
 
 type Answer = MessageInitShape<typeof SearchResponseSchema>;
 type Refusal = Partial<grpc.ServiceError>;
@@ -102,35 +103,19 @@ test("a large call that found no service is sent again", async () => {
 
 test("errors have reason, field and time", async () => {
   const replica = await Replica.start();
-  const metadata = new grpc.Metadata();
-  // google.rpc.Status with ErrorInfo, BadRequest and RetryInfo, as the services send it.
-  const packed = (tag: number, ...parts: (string | Buffer)[]): Buffer => {
-    const bytes = Buffer.concat(parts.map((part) => Buffer.from(part)));
-    return Buffer.concat([Buffer.from([tag, bytes.length]), bytes]);
-  };
-  const any = (name: string, value: Buffer): Buffer =>
-    packed(0x1a, packed(0x0a, `type.googleapis.com/google.rpc.${name}`), packed(0x12, value));
-  const limit = packed(0x1a, packed(0x0a, "limit"), packed(0x12, "8"));
-  metadata.set(
-    "grpc-status-details-bin",
-    Buffer.concat([
-      Buffer.from([0x08, 0x08]),
-      any("ErrorInfo", Buffer.concat([packed(0x0a, "OVERLOADED"), packed(0x12, "cir"), limit])),
-      any("BadRequest", packed(0x0a, packed(0x0a, "turns[0]"))),
-      any("RetryInfo", packed(0x0a, Buffer.from([0x08, 0x02, 0x10, 0x80, 0xe5, 0x9a, 0x77]))),
-    ]),
-  );
+  const metadata = refusal("OVERLOADED", { seconds: 2, nanos: Buffer.from([0x80, 0xe5, 0x9a, 0x77]) });
   metadata.set("x-request-id", "r-1");
   replica.answer = () => ({ code: grpc.status.RESOURCE_EXHAUSTED, details: "too much", metadata });
   await assert.rejects(clientOf([replica]).search.search({}), (error: CirError) => {
     assert.ok(error instanceof CirError);
-    const { message, codeName, reason, field, retryAfterMs, requestId } = error;
+    const { message, codeName, reason, reasonName, field, retryAfterMs, requestId } = error;
     assert.deepEqual(
-      { message, codeName, reason, field, retryAfterMs, requestId, metadata: error.metadata },
+      { message, codeName, reason, reasonName, field, retryAfterMs, requestId, metadata: error.metadata },
       {
         message: "too much",
         codeName: "RESOURCE_EXHAUSTED",
-        reason: "OVERLOADED",
+        reason: ErrorReason.OVERLOADED,
+        reasonName: "OVERLOADED",
         field: "turns[0]",
         retryAfterMs: 2250,
         requestId: "r-1",
@@ -141,12 +126,24 @@ test("errors have reason, field and time", async () => {
   });
 });
 
+test("a reason that is newer than this client has its name", async () => {
+  const replica = await Replica.start();
+  // The second is a name that TypeScript's enums have of themselves.
+  for (const name of ["FROM_TOMORROW", "4"]) {
+    replica.answer = () => ({ code: grpc.status.INTERNAL, details: "no", metadata: refusal(name, { seconds: 1 }) });
+    await assert.rejects(clientOf([replica]).search.search({}), {
+      reason: ErrorReason.ERROR_REASON_UNSPECIFIED,
+      reasonName: name,
+    });
+  }
+});
+
 test("an error whose details are damaged is an error all the same", async () => {
   const replica = await Replica.start();
   const metadata = new grpc.Metadata();
   metadata.set("grpc-status-details-bin", Buffer.from([0x1a, 0xff, 0x01, 0x0a]));
   replica.answer = () => ({ code: grpc.status.NOT_FOUND, details: "none", metadata });
-  await assert.rejects(clientOf([replica]).search.search({}), { message: "none", codeName: "NOT_FOUND", reason: "" });
+  await assert.rejects(clientOf([replica]).search.search({}), { message: "none", codeName: "NOT_FOUND", reasonName: "" });
 });
 
 test("the key travels with the call", async () => {
@@ -186,6 +183,20 @@ test("a call ends with its signal, and at its deadline", async () => {
   const call = client.search.search({}, { signal: ending.signal });
   ending.abort(new Error("no longer wanted"));
   await assert.rejects(call, { message: "no longer wanted" });
+});
+
+test("a time that no deadline holds is none, and what is no time is refused", async () => {
+  const replica = await Replica.start();
+  const client = clientOf([replica]);
+  for (const timeoutMs of [Infinity, Number.MAX_SAFE_INTEGER, Number.MAX_VALUE, 2 ** 31]) {
+    await client.search.search({}, { timeoutMs });
+    await new Client(`127.0.0.1:${replica.port}`, { timeoutMs }).search.search({});
+  }
+  assert.equal(replica.calls, 8);
+  for (const timeoutMs of [NaN, 0, -1, "5" as unknown as number]) {
+    await assert.rejects(client.search.search({}, { timeoutMs }), { name: "TypeError", message: /^timeoutMs takes/ });
+    assert.throws(() => new Client("localhost:1", { timeoutMs }), { name: "TypeError", message: /^timeoutMs takes/ });
+  }
 });
 
 test("pages end with their tokens, or an error", async () => {

@@ -39,10 +39,10 @@ test("refusals name reason and field", { skip }, async () => {
   const turns = [turn(undefined, "a dress")];
   await assert.rejects(client.search.search({ parent: catalogName("missing"), turns }), {
     codeName: "NOT_FOUND",
-    reason: "CATALOG_NOT_FOUND",
+    reason: ErrorReason.CATALOG_NOT_FOUND,
   });
   await assert.rejects(client.search.search({ parent: catalog, turns, pageSize: -1 }), (error: CirError) => {
-    assert.deepEqual([error.codeName, error.reason, error.field], ["INVALID_ARGUMENT", "OUT_OF_RANGE", "page_size"]);
+    assert.deepEqual([error.codeName, error.reasonName, error.field], ["INVALID_ARGUMENT", "OUT_OF_RANGE", "page_size"]);
     assert.notEqual(error.requestId, "");
     return true;
   });
@@ -75,7 +75,7 @@ async function* garments(until = Infinity) {
 test("a catalog is made from nothing", { skip }, async () => {
   const request = { catalogId: "made-by-ts", schema: { number: FieldType.INTEGER } };
   await client.catalogs.createCatalog(request);
-  await assert.rejects(client.catalogs.createCatalog(request), { codeName: "ALREADY_EXISTS", reason: "CATALOG_EXISTS" });
+  await assert.rejects(client.catalogs.createCatalog(request), { codeName: "ALREADY_EXISTS", reason: ErrorReason.CATALOG_EXISTS });
   const made = catalogName("made-by-ts");
   const { name } = await client.catalogs.createCatalogVersion({ parent: made });
   // A program that breaks off, and one that goes on.
@@ -98,5 +98,5 @@ test("a catalog is made from nothing", { skip }, async () => {
   const [first, second] = outcomes.map(({ outcome }) => outcome);
   assert.equal(first?.case === "response" && first.value.results.length, 10);
   assert.equal(second?.case === "error" && second.value.reason, ErrorReason.CATALOG_NOT_FOUND);
-  await assert.rejects(client.importItems(name, garments()), { reason: "VERSION_STATE" });
+  await assert.rejects(client.importItems(name, garments()), { reason: ErrorReason.VERSION_STATE });
 });

@@ -11,12 +11,14 @@ import cir.search.v1.SearchResult;
 import cir.search.v1.SearchServiceGrpc;
 import cir.search.v1.SearchServiceGrpc.SearchServiceBlockingStub;
 import com.google.gson.Gson;
+import com.google.protobuf.Message;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
 import io.grpc.ClientCall;
 import io.grpc.ClientInterceptor;
 import io.grpc.ClientInterceptors;
+import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
@@ -45,7 +47,7 @@ import java.util.function.Function;
  * CirException}s.
  */
 public final class CirClient implements AutoCloseable {
-  private static final int MAX_MESSAGE_BYTES = 64 << 20;
+  static final int MAX_MESSAGE_BYTES = 64 << 20;
   private static final Metadata.Key<String> KEY = Metadata.Key.of("x-api-key", Metadata.ASCII_STRING_MARSHALLER);
 
   private final ManagedChannel managed;
@@ -71,7 +73,7 @@ public final class CirClient implements AutoCloseable {
     }
     managed = builder.build();
     channel = ClientInterceptors.intercept(
-        managed, MetadataUtils.newAttachHeadersInterceptor(headers), deadline(options.timeout));
+        managed, MetadataUtils.newAttachHeadersInterceptor(headers), unary(options.timeout));
     search = SearchServiceGrpc.newBlockingStub(channel);
     catalogs = CatalogServiceGrpc.newBlockingStub(channel);
   }
@@ -118,6 +120,9 @@ public final class CirClient implements AutoCloseable {
 
     /** Time that a call may take which has no deadline of its own; 30 s. Imports are no such calls. */
     public Builder timeout(Duration timeout) {
+      if (timeout.isNegative() || timeout.isZero()) {
+        throw new IllegalArgumentException("a timeout is above 0, not " + timeout);
+      }
       this.timeout = timeout;
       return this;
     }
@@ -181,8 +186,9 @@ public final class CirClient implements AutoCloseable {
   /**
    * Writes items into a version that is being built (CreateCatalogVersion), by its resource name. The items are read
    * once, in order; what their iterator throws ends the import. Each is written exactly once, also when the connection
-   * or the service breaks meanwhile. Items that the service rejects fail alone. FinishCatalogVersion and
-   * PublishCatalogVersion come next.
+   * or the service breaks meanwhile. Items that the service rejects, and those that no message holds, fail alone.
+   * FinishCatalogVersion and PublishCatalogVersion come next. An interrupt, or the end of the current {@code
+   * io.grpc.Context}, ends the import; what is done stays done.
    */
   public Imported importItems(String version, Iterable<ItemWrite> items, ImportOptions options)
       throws InterruptedException {
@@ -235,14 +241,28 @@ public final class CirClient implements AutoCloseable {
     }
   }
 
-  private static ClientInterceptor deadline(Duration timeout) {
+  /** Sets the deadline of unary calls, and refuses texts in them that are no Unicode. */
+  private static ClientInterceptor unary(Duration timeout) {
     return new ClientInterceptor() {
       @Override
       public <Q, A> ClientCall<Q, A> interceptCall(MethodDescriptor<Q, A> method, CallOptions options, Channel next) {
-        if (options.getDeadline() == null && method.getType() == MethodDescriptor.MethodType.UNARY) {
-          return next.newCall(method, options.withDeadlineAfter(timeout.toNanos(), TimeUnit.NANOSECONDS));
+        if (method.getType() != MethodDescriptor.MethodType.UNARY) {
+          return next.newCall(method, options);
         }
-        return next.newCall(method, options);
+        // Beyond 292 years it is those.
+        CallOptions timed = options.getDeadline() == null
+            ? options.withDeadlineAfter(TimeUnit.NANOSECONDS.convert(timeout), TimeUnit.NANOSECONDS)
+            : options;
+        return new SimpleForwardingClientCall<>(next.newCall(method, timed)) {
+          @Override
+          public void sendMessage(Q request) {
+            String field = request instanceof Message message ? Unicode.problem(message) : "";
+            if (!field.isEmpty()) {
+              throw new IllegalArgumentException(field + Unicode.PROBLEM);
+            }
+            super.sendMessage(request);
+          }
+        };
       }
     };
   }

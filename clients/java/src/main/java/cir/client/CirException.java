@@ -28,7 +28,7 @@ public final class CirException extends RuntimeException {
   private Map<String, String> metadata = Map.of();
 
   private CirException(StatusRuntimeException failed) {
-    super(failed.getStatus().getDescription(), failed);
+    super(message(failed.getStatus()), failed);
     code = failed.getStatus().getCode();
     Metadata trailers = failed.getTrailers() == null ? new Metadata() : failed.getTrailers();
     String id = trailers.get(REQUEST_ID);
@@ -87,6 +87,16 @@ public final class CirException extends RuntimeException {
   public String toString() {
     String at = (reason.isEmpty() ? "" : " " + reason) + (field.isEmpty() ? "" : " in " + field);
     return "cir: " + code + at + ": " + getMessage();
+  }
+
+  /** The words of a status, and of what kept a call from a service: the address that refused, the name that is none. */
+  private static String message(Status status) {
+    String words = status.getDescription() == null ? "" : status.getDescription();
+    String why = status.getCause() == null ? null : status.getCause().getMessage();
+    if (why == null || words.contains(why)) {
+      return words;
+    }
+    return words.isEmpty() ? why : words + ": " + why;
   }
 
   private static List<Any> details(StatusRuntimeException failed) {

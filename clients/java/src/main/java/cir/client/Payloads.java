@@ -6,19 +6,45 @@ import cir.common.v1.Payload;
 import cir.common.v1.Value;
 import com.google.protobuf.NullValue;
 import com.google.protobuf.Timestamp;
+import java.lang.reflect.Array;
+import java.math.BigDecimal;
+import java.math.BigInteger;
 import java.time.Instant;
+import java.time.LocalDate;
+import java.time.LocalDateTime;
+import java.time.OffsetDateTime;
+import java.time.ZoneOffset;
+import java.time.ZonedDateTime;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Date;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 
 /** Payloads from maps and back. */
 public final class Payloads {
   private Payloads() {}
 
-  /** A payload of fields, whose values are as {@link #value} takes them. */
+  private static final String TAKEN = "String, Boolean, Byte, Short, Integer, Long, BigInteger, Float, Double, BigDecimal, "
+      + "Instant, OffsetDateTime, ZonedDateTime, LocalDateTime, LocalDate, Date, GeoPoint, null, and collections and arrays "
+      + "of one of these";
+
+  /**
+   * A payload of fields, whose values are as {@link #value} takes them.
+   *
+   * @throws IllegalArgumentException naming the field whose value is of another type
+   */
   public static Payload payload(Map<String, ?> fields) {
     Payload.Builder payload = Payload.newBuilder();
-    fields.forEach((name, value) -> payload.putFields(name, value(value)));
+    fields.forEach((name, value) -> {
+      try {
+        payload.putFields(name, value(value));
+      } catch (IllegalArgumentException refused) {
+        throw new IllegalArgumentException("field \"%s\": %s".formatted(name, refused.getMessage()), refused);
+      }
+    });
     return payload.build();
   }
 
@@ -30,8 +56,12 @@ public final class Payloads {
   }
 
   /**
-   * A value of a String, Boolean, Integer, Long, Float, Double, Instant, GeoPoint or null, or of a list of one type.
-   * NaN and infinity are refused by the service.
+   * A value of a String, a Boolean, a number (whole ones as integers; Float, Double and BigDecimal as floats of 64 bits),
+   * a moment (Instant, OffsetDateTime, ZonedDateTime, Date; a LocalDateTime is in UTC, a LocalDate midnight in UTC), a
+   * GeoPoint or null; or of a collection or an array of one of these but null, where whole numbers among floats are
+   * floats. NaN and infinity are refused by the service.
+   *
+   * @throws IllegalArgumentException for other types
    */
   public static Value value(Object of) {
     Value.Builder value = Value.newBuilder();
@@ -41,19 +71,68 @@ public final class Payloads {
       return value.setStringValue(text).build();
     } else if (of instanceof Boolean truth) {
       return value.setBoolValue(truth).build();
-    } else if (of instanceof Integer || of instanceof Long) {
+    } else if (of instanceof Long || of instanceof Integer || of instanceof Short || of instanceof Byte) {
       return value.setIntegerValue(((Number) of).longValue()).build();
-    } else if (of instanceof Float || of instanceof Double) {
+    } else if (of instanceof BigInteger whole) {
+      if (whole.bitLength() > 63) {
+        throw new IllegalArgumentException(whole + " does not fit 64 bits");
+      }
+      return value.setIntegerValue(whole.longValue()).build();
+    } else if (of instanceof Float || of instanceof Double || of instanceof BigDecimal) {
       return value.setFloatValue(((Number) of).doubleValue()).build();
-    } else if (of instanceof Instant moment) {
-      var stamp = Timestamp.newBuilder().setSeconds(moment.getEpochSecond()).setNanos(moment.getNano());
-      return value.setDatetimeValue(stamp).build();
     } else if (of instanceof GeoPoint place) {
       return value.setGeoValue(place).build();
-    } else if (of instanceof List<?> several) {
-      return value.setListValue(ListValue.newBuilder().addAllValues(several.stream().map(Payloads::value).toList())).build();
+    } else if (of instanceof Collection<?> several) {
+      return list(several);
+    } else if (of.getClass().isArray() && !(of instanceof byte[])) {
+      return list(IntStream.range(0, Array.getLength(of)).mapToObj(place -> Array.get(of, place)).toList());
     }
-    throw new IllegalArgumentException("no payload value can be made of " + of.getClass().getName());
+    Instant moment = moment(of);
+    if (moment == null) {
+      throw new IllegalArgumentException(
+          "no payload value can be made of %s; taken are %s".formatted(of.getClass().getTypeName(), TAKEN));
+    }
+    var stamp = Timestamp.newBuilder().setSeconds(moment.getEpochSecond()).setNanos(moment.getNano());
+    return value.setDatetimeValue(stamp).build();
+  }
+
+  /** The moment that a value is; null where it is none. */
+  private static Instant moment(Object of) {
+    if (of instanceof Instant moment) {
+      return moment;
+    } else if (of instanceof OffsetDateTime moment) {
+      return moment.toInstant();
+    } else if (of instanceof ZonedDateTime moment) {
+      return moment.toInstant();
+    } else if (of instanceof LocalDateTime moment) {
+      return moment.toInstant(ZoneOffset.UTC);
+    } else if (of instanceof LocalDate day) {
+      return day.atStartOfDay(ZoneOffset.UTC).toInstant();
+    } else if (of instanceof Date moment) {
+      return Instant.ofEpochMilli(moment.getTime()); // those of SQL have no Instant
+    }
+    return null;
+  }
+
+  /** A list of one type; whole numbers among floats are floats, where that is exact. */
+  private static Value list(Collection<?> several) {
+    List<Object> elements = new ArrayList<>(several);
+    List<Value> values = new ArrayList<>(elements.stream().map(Payloads::value).toList());
+    boolean isOfFloats = values.stream().anyMatch(Value::hasFloatValue);
+    for (int place = 0; place < values.size(); place++) {
+      Value value = values.get(place);
+      if (isOfFloats && value.hasIntegerValue() && (long) (double) value.getIntegerValue() == value.getIntegerValue()) {
+        values.set(place, Value.newBuilder().setFloatValue(value.getIntegerValue()).build());
+      }
+      if (value.hasListValue() || value.hasNullValue()) {
+        throw new IllegalArgumentException("element %d: a list holds neither lists nor null".formatted(place));
+      }
+      if (values.get(place).getKindCase() != values.get(0).getKindCase()) {
+        throw new IllegalArgumentException("element %d: a list is of one type, but this is %s and the first %s".formatted(
+            place, elements.get(place).getClass().getTypeName(), elements.get(0).getClass().getTypeName()));
+      }
+    }
+    return Value.newBuilder().setListValue(ListValue.newBuilder().addAllValues(values)).build();
   }
 
   private static Object plain(Value value) {

@@ -54,8 +54,11 @@ public final class Query {
     return Filter.newBuilder().addAllMust(List.of(conditions)).build();
   }
 
-  /** At least one of the conditions holds. */
+  /** At least one of the conditions holds. There must be one: of none, which an empty selection gives, none can hold. */
   public static Condition or(Condition... conditions) {
+    if (conditions.length == 0) {
+      throw new IllegalArgumentException("or takes one condition or more; leave it out, or do not search, where there are none");
+    }
     return nested(Filter.newBuilder().addAllShould(List.of(conditions)));
   }
 
