@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner_service.errors import (
+    BadAnswerError,
     CombinerError,
     InvalidFeaturesError,
     NotFiniteError,
@@ -252,10 +253,13 @@ class Combiner(Composer):
             NotFiniteError: See `check_pairs`; also where a query vector would have no direction.
             TextWeightOutOfRangeError: The weight is outside [0, 1].
             TextWeightNotTakenError: Any weight, where `info.takes_text_weight` is false.
+            BadAnswerError: See `checked_answer`.
         """
         call = Pairs(image_features, text_features, text_weight)
         self._check(call)
-        return weighted(self._combine(image_features, text_features), call, self.own_weight)
+        answer = self._combine(image_features, text_features)
+        own = checked_answer(answer, len(image_features), image_features.shape[1], self.info.name)
+        return weighted(own, call, self.own_weight)
 
     def combine_all(self, calls: Sequence[Pairs]) -> list[Combined | CombinerError]:
         """`combine` for several calls at once; what it would raise takes the place of that call's answer."""
@@ -281,7 +285,45 @@ class Combiner(Composer):
 
     @abstractmethod
     def _combine(self, image_features: Float32, text_features: Float32) -> Combined:
-        """Do the work of `combine` without a text weight, on input that was checked."""
+        """Do the work of `combine` without a text weight, on input that was checked.
+
+        Query vectors of another length than 1 are brought to it.
+        """
+
+
+# A length of 1 as float32 sums it up.
+_UNIT_ERROR = 1e-4
+
+
+def checked_answer(answer: object, pairs: int, dimension: int, name: str) -> Combined:
+    """Return the answer of a combiner to (pairs, dimension) features, with query vectors of length 1.
+
+    Raises:
+        BadAnswerError: It is no `Combined`, has another shape, or a row without a direction.
+    """
+    if not isinstance(answer, Combined):
+        raise BadAnswerError(f"{name} answered with a {type(answer).__name__}; expected a Combined")
+    vectors, weights = np.asarray(answer.query_vectors), np.asarray(answer.text_weights)
+    for field_name, values, shape in (
+        ("query_vectors", vectors, (pairs, dimension)),
+        ("text_weights", weights, (pairs,)),
+    ):
+        if values.shape != shape or values.dtype.kind != "f":
+            raise BadAnswerError(
+                f"{name} answered with {field_name} of shape {values.shape} and dtype {values.dtype} to "
+                f"{pairs} pairs of {dimension} values; expected floats of shape {shape}"
+            )
+    wide = vectors.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if bad.size:
+        raise BadAnswerError(
+            f"{name} answered with a query vector, row {bad[0]}, of length {lengths[bad[0]]}: "
+            "it has no direction"
+        )
+    if np.abs(lengths - 1).max() > _UNIT_ERROR:
+        vectors = wide / lengths[:, None]
+    return Combined(vectors.astype(np.float32), weights.astype(np.float32), answer.lambdas)
 
 
 def constant_weight(vectors: Float64, text_weight: float) -> Combined:

@@ -41,6 +41,10 @@ class FingerprintMismatchError(CombinerError):
     """Features of another model than the combiner's, or of two models; the message has both fingerprints."""
 
 
+class BadAnswerError(CombinerError):
+    """An answer of a combiner that is none, such as of another shape or with NaN: a fault of its own."""
+
+
 class PluginError(ValueError):
     """An installed combiner that cannot be used; the message names its distribution and says what to do."""
 

@@ -61,6 +61,8 @@ class CombineExecutor:
         self._metrics.combined(combiner.info.name, items, elapsed / 1e9)
         outcomes: dict[int, Outcome] = {}
         for index, result in zip(pairs, results, strict=True):
+            if isinstance(result, errors.BadAnswerError):
+                get_logger().error("combining failed", combiner=combiner.info.name, exc_info=result)
             if isinstance(result, Exception):
                 outcomes[index] = _refused(result)
                 continue
@@ -141,6 +143,7 @@ _REASONS: dict[type[Exception], errors_pb2.ErrorReason.ValueType] = {
     errors.CombinerNotFoundError: errors_pb2.COMBINER_NOT_FOUND,
     errors.CombinerUnusableError: errors_pb2.COMBINER_UNUSABLE,
     errors.FingerprintMismatchError: errors_pb2.FINGERPRINT_MISMATCH,
+    errors.BadAnswerError: errors_pb2.MODEL_FAILED,
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from cir.prompts import TemplateError, parse_template
 from combiner_service.combiner import CombinerInfo, Composer, Float32, Pairs, check_pairs, unit_rows
 from combiner_service.errors import (
+    BadAnswerError,
     CombinerError,
     InvalidCheckpointError,
     NotFiniteError,
@@ -65,7 +66,7 @@ class Inversion(Composer):
                 outcomes[index] = error
         sound = [index for index in range(len(calls)) if index not in outcomes]
         if sound:
-            words = self._invert(np.concatenate([calls[index].image_features for index in sound]))
+            words = self._words(np.concatenate([calls[index].image_features for index in sound]))
             ends = np.cumsum([len(calls[index].image_features) for index in sound])[:-1]
             for index, part in zip(sound, np.split(words, ends), strict=True):
                 outcomes[index] = self._answer(part)
@@ -85,6 +86,16 @@ class Inversion(Composer):
     @abstractmethod
     def _invert(self, image_features: Float32) -> Float32:
         """Do the work of `invert`, on features that were checked. Each row depends on the same row alone."""
+
+    def _words(self, image_features: Float32) -> Float32:
+        words, shape = self._invert(image_features), (len(image_features), self.info.token_width)
+        if not isinstance(words, np.ndarray) or words.shape != shape or words.dtype.kind != "f":
+            given = getattr(words, "shape", type(words).__name__)
+            raise BadAnswerError(
+                f"{self.info.name} answered with {given} to {shape[0]} images; "
+                f"expected floats of shape {shape}"
+            )
+        return words.astype(np.float32, copy=False)
 
     def _check(self, call: Pairs) -> None:
         if call.text_weight is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cir.vectors import normalize, split_lengths
 from combiner_service.combiner import Float32
-from combiner_service.errors import CombinerError
+from combiner_service.errors import BadAnswerError, CombinerError
 from combiner_training.datasets.base import Dialogue
 from combiner_training.evaluation.metrics import (
     dialogue_success,
@@ -135,7 +135,7 @@ def combine_all(
     `images` of those names; the weights of both are NaN.
 
     Raises:
-        EvaluationError: The combiner refuses the features.
+        EvaluationError: The combiner refuses the features, or fails on them.
     """
     vectors, weights = [], []
     for start in range(0, len(image_features), _PAIRS):
@@ -149,6 +149,8 @@ def combine_all(
                 text_weight,
                 images=images[chunk],
             )
+        except BadAnswerError as error:
+            raise EvaluationError(str(error)) from error
         except CombinerError as error:
             raise EvaluationError(f"{combiner.info.name} cannot combine these features: {error}") from error
         vectors.append(combined.query_vectors)

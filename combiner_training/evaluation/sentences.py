@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from combiner_service.combiner import Combined, Combiner, CombinerInfo, Float32, unit_rows
-from combiner_service.errors import TextWeightNotTakenError
+from combiner_service.errors import BadAnswerError, CombinerError, TextWeightNotTakenError
 from combiner_service.inversion import Inversion
 
 #: (template, texts, word embeddings (n, token width)) to raw features (n, d) of the sentences.
@@ -57,8 +57,25 @@ def compose(
     `images` are the names of the images, which a joint encoder reads.
 
     Raises:
-        CombinerError: The features or the text weight are refused.
+        CombinerError: The features or the text weight are refused, or the composer fails on them.
     """
+    try:
+        return _compose(composer, image_features, text_features, texts, text_weight, images)
+    except CombinerError:
+        raise
+    except Exception as error:
+        # A composer of somebody's own may fail in any way.
+        raise BadAnswerError(f"{composer.info.name} failed: {type(error).__name__}: {error}") from error
+
+
+def _compose(
+    composer: Evaluated,
+    image_features: Float32,
+    text_features: Float32,
+    texts: Sequence[str],
+    text_weight: float | None,
+    images: Sequence[str],
+) -> Combined:
     if isinstance(composer, Combiner):
         return composer.combine(image_features, text_features, text_weight)
     if text_weight is not None:
