@@ -116,7 +116,7 @@ def up(
             "--checkpoints",
             envvar="CIR_COMBINER_CHECKPOINT_DIR",
             metavar="DIR",
-            help="Folder of Combiner checkpoints to serve.",
+            help="Folder of further Combiner checkpoints to serve.",
         ),
     ] = None,
     default_combiner: Annotated[

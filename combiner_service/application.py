@@ -47,6 +47,7 @@ class CombinerApplication(Application):
                 settings.checkpoint_fingerprints,
                 interval=settings.checkpoint_scan_seconds,
                 max_bytes=settings.max_checkpoint_bytes,
+                fallback=settings.fallback_dir,
             )
         self._registry = Registry(
             directory,

@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,7 +63,8 @@ class CheckpointDirectory:
     was never there is empty.
     `fingerprints` are model fingerprints by checkpoint name, for published files, which carry none; a file
     that carries another one than its setting is unusable. A scan holds for `interval` seconds; 0 scans on
-    every use. Files of more than `max_bytes` are not looked into.
+    every use. Files of more than `max_bytes` are not looked into. A file of `fallback`, which is one of the
+    folders, gives way to one of the same name in another.
     """
 
     def __init__(
@@ -73,12 +74,16 @@ class CheckpointDirectory:
         *,
         interval: float = 0.0,
         max_bytes: int = 1 << 32,
+        fallback: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.paths = (paths,) if isinstance(paths, Path) else tuple(paths)
         self._fingerprints = dict(fingerprints)
         self._interval = interval
         self._max_bytes = max_bytes
+        # Last, so that what it gives way to is known.
+        self.paths = (*(path for path in self.paths if path != fallback), *([fallback] if fallback else []))
+        self._fallback = fallback
         self._clock = clock
         self._entries: Mapping[str, CheckpointEntry] = {}
         self._by_stem: Mapping[str, CheckpointEntry] = {}
@@ -102,20 +107,21 @@ class CheckpointDirectory:
 
     def _scanned(self) -> Mapping[str, CheckpointEntry]:
         found: _Files = defaultdict(list)
-        gone = set()
+        gone: set[Path] = set()
         for folder in self.paths:
             try:
                 for stem, files in _files(folder).items():
-                    found[stem] += files
+                    if folder != self._fallback or stem not in {*found, *self._held(gone)}:
+                        found[stem] += files
             except OSError:
                 gone.add(folder)
-        kept = {
-            stem: entry
-            for stem, entry in self._by_stem.items()
-            if stem not in found and entry.path.parent in gone
-        }
+        kept = {stem: entry for stem, entry in self._held(gone).items() if stem not in found}
         self._by_stem = kept | {stem: self._entry(stem, files) for stem, files in found.items()}
         return {entry.info.name: entry for entry in sorted(self._by_stem.values(), key=_name)}
+
+    def _held(self, gone: Set[Path]) -> dict[str, CheckpointEntry]:
+        """Return the entries of the last scan whose folder is gone."""
+        return {stem: entry for stem, entry in self._by_stem.items() if entry.path.parent in gone}
 
     def _entry(self, stem: str, files: list[tuple[Path, os.stat_result | None]]) -> CheckpointEntry:
         path, status = files[0]

@@ -35,6 +35,11 @@ class CombinerSettings(ServiceSettings):
         description="Further folder of checkpoints, where `cir adapt` puts those that it makes; it may be "
         "made later.",
     )
+    shipped_checkpoints: bool = Field(
+        False,
+        description="Serve the checkpoints that come with the software, too; one of the same name in another "
+        "folder takes the place of theirs.",
+    )
     checkpoint_fingerprints: dict[str, str] = Field(
         default_factory=dict,
         description="Model fingerprint by checkpoint name (without combiner/), for published files, which "
@@ -106,7 +111,14 @@ class CombinerSettings(ServiceSettings):
     @property
     def checkpoint_dirs(self) -> tuple[Path, ...]:
         """The folders of checkpoints that are set."""
-        return tuple(each for each in (self.checkpoint_dir, self.adapted_checkpoint_dir) if each is not None)
+        folders = (self.checkpoint_dir, self.adapted_checkpoint_dir, self.fallback_dir)
+        return tuple(each for each in folders if each is not None)
+
+    @property
+    def fallback_dir(self) -> Path | None:
+        """The folder whose checkpoints give way to those of the same name in others."""
+        is_further = self.shipped_checkpoints and self.checkpoint_dir != SHIPPED_CHECKPOINTS
+        return SHIPPED_CHECKPOINTS if is_further else None
 
     @property
     def threads_per_call(self) -> int:

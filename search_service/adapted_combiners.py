@@ -12,8 +12,9 @@ from cir.composers import ADAPTED_TO, CHECKPOINT_PREFIX
 from search_service.tasks import Tasks
 from service_runtime.errors import ServiceError
 
-# A list of this age is asked for again, beside the search that found it old.
+# A list of this age is asked for again; searches wait this long for it, and then go by the old one.
 _SECONDS = 10.0
+_PATIENCE_SECONDS = 0.25
 # The first search waits this long for a list; a combiner service that is away must not hold it up.
 _TIMEOUT_SECONDS = 1.0
 
@@ -49,9 +50,13 @@ class AdaptedCombiners:
         """
         if self._asking is None and self._clock() - self._asked >= _SECONDS:
             self._asking = self._tasks.spawn(self._ask())
-        if self._known is None and self._asking is not None:
-            await asyncio.wait([self._asking])
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=None if self._known is None else _PATIENCE_SECONDS)
         return (self._known or {}).get((catalog, fingerprint), "")
+
+    def forget(self, name: str) -> None:
+        """Leave out a combiner that is gone, until the list is asked for again."""
+        self._known = {key: known for key, known in (self._known or {}).items() if known != name}
 
     async def close(self) -> None:
         """End what is under way."""

@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cir.common.v1 import errors_pb2
 from cir.composers import JOINT_PREFIX
 from cir.search.v1 import search_pb2 as pb
 from cir.vectors import normalize, pack
@@ -47,6 +48,7 @@ from search_service.turn_features import LookedUp, look_up_turns, run_side_by_si
 from search_service.typical_images import TypicalImages
 from search_service.upstreams import Combination, CombinerClient, ImageWords
 from service_runtime.auth import current_caller
+from service_runtime.errors import ServiceError
 from service_runtime.fair_room import FairRoom
 from service_runtime.interceptor import downstream_timeout
 from service_runtime.page_token import PageToken
@@ -136,9 +138,17 @@ class SearchHandler:
         ) as version:
             check_filter_fits(query.where, version.info.spec)
             check_group_fits(query.options.group_by, version.info.spec)
-            adapted = await self._adapted_to(query, version)
-            query = replace(query, combiner=adapted or query.combiner)
-            composed = await self._compose_query(query, version, timer, context, embeddings)
+            own = await self._adapted_to(query, version)
+            try:
+                adapted, query = own, replace(query, combiner=own or query.combiner)
+                composed = await self._compose_query(query, version, timer, context, embeddings)
+            except ServiceError as error:
+                if not own or query.from_token or error.reason != errors_pb2.COMBINER_NOT_FOUND:
+                    raise
+                # Taken away since it was listed.
+                self._adapted.forget(own)
+                adapted, query = "", replace(query, combiner=self._settings.default_combiner)
+                composed = await self._compose_query(query, version, timer, context, embeddings)
             async with self._room.hold(current_caller()):
                 with timer.stage("store"):
                     # One more than the page holds tells whether there is another page.

@@ -32,7 +32,7 @@ class UpOptions:
 
     With a `web_port` the web demo is among them, with an `http_port` the HTTP gateway; `known_queries` are
     triplet manifests for the demo, and with `search_tls` both reach the search service over TLS.
-    Without `checkpoints`, the shipped Combiner is served next to the shipped CLIP. An empty
+    Next to the shipped CLIP the shipped Combiner is served, besides those of `checkpoints`. An empty
     `default_combiner` is that Combiner where it is served, else `cir.limits.DEFAULT_COMBINER`.
     `model_settings` are further settings of the embedder, by name.
     """
@@ -54,19 +54,16 @@ class UpOptions:
     model_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def served_checkpoints(self) -> str:
-        """The combiner service's `checkpoint_dir`; empty for none."""
-        if self.checkpoints:
-            return str(self.checkpoints.resolve())
-        is_shipped = self.model == SHIPPED_MODEL and self.pretrained in (AUTO, SHIPPED)
-        return SHIPPED if is_shipped else ""
+    def has_shipped_combiner(self) -> bool:
+        """True where the model is the one that the shipped Combiner was trained for."""
+        return self.model == SHIPPED_MODEL and self.pretrained in (AUTO, SHIPPED)
 
     @property
     def combiner(self) -> str:
         """Combiner of searches that name none."""
         if self.default_combiner:
             return self.default_combiner
-        return SHIPPED_COMBINER if self.served_checkpoints == SHIPPED else DEFAULT_COMBINER
+        return SHIPPED_COMBINER if self.has_shipped_combiner else DEFAULT_COMBINER
 
     @property
     def store(self) -> str:
@@ -114,8 +111,8 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
     """Embedder, combiner, search, web demo and HTTP gateway where they are wanted, as they are shown."""
     embedder, combiner, search, *others = (str(each.dialled) for each in listeners(options))
     keys = {"API_KEYS_FILE": str(options.api_keys_file.resolve())} if options.api_keys_file else {}
-    folder = options.served_checkpoints
-    checkpoints = {"CHECKPOINT_DIR": folder} if folder else {}
+    checkpoints = {"CHECKPOINT_DIR": str(options.checkpoints.resolve())} if options.checkpoints else {}
+    shipped = {"SHIPPED_CHECKPOINTS": "true"} if options.has_shipped_combiner else {}
     wanted = ((options.web_port, _web), (options.http_port, _http))
     makers = [make for port, make in wanted if port]
     over_http = [make(options, address, search) for make, address in zip(makers, others, strict=True)]
@@ -147,6 +144,7 @@ def plan(options: UpOptions) -> tuple[ServiceSpec, ...]:
                 DEFAULT_COMBINER=options.combiner,
                 ADAPTED_CHECKPOINT_DIR=str(adapted_folder(options.data).resolve()),
                 **checkpoints,
+                **shipped,
             ),
             _defaults("CIR_COMBINER_"),
         ),

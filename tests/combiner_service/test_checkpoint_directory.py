@@ -152,3 +152,27 @@ def test_folders_are_one_list_and_one_that_is_not_there_yet_is_empty(tmp_path: P
     (second / "a.pt").unlink()
     second.rename(tmp_path / "away")
     assert problems(directory) == {"a": "", "b": ""}
+
+
+def test_a_file_of_the_fallback_gives_way_to_one_of_the_same_name(tmp_path: Path) -> None:
+    own, fallback = tmp_path / "own", tmp_path / "shipped"
+    for folder in (own, fallback):
+        folder.mkdir()
+    write_checkpoint(fallback / "garments.safetensors", weights_of(), METADATA)
+    write_checkpoint(fallback / "other.safetensors", weights_of(), METADATA)
+    directory = CheckpointDirectory((own, fallback), {}, fallback=fallback)
+    assert {entry.path.parent for entry in directory.scan().values()} == {fallback}
+    mine = own / "garments.safetensors"
+    write_checkpoint(mine, weights_of(seed=2), METADATA)
+    entries = directory.scan()
+    assert {name: entry.path for name, entry in entries.items()} == {
+        "combiner/garments": mine,
+        "combiner/other": fallback / "other.safetensors",
+    }
+    assert set(problems(directory).values()) == {""}
+    # A share that is away for a while does not change what a name stands for.
+    own.rename(tmp_path / "away")
+    assert directory.scan()["combiner/garments"].path == mine
+    (tmp_path / "away").rename(own)
+    mine.unlink()
+    assert directory.scan()["combiner/garments"].path == fallback / "garments.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import grpc
 import pytest
 
 from cir.combiner.v1.combiner_pb2 import Combiner
@@ -74,11 +75,30 @@ async def test_the_list_is_asked_for_once_and_again_when_it_is_old() -> None:
     clock.now += 9
     assert await known.of("shop", FINGERPRINT) == ""
     clock.now += 2
-    # Nobody waits for the new list.
-    assert await known.of("shop", FINGERPRINT) == ""
-    await settle()
-    assert await known.of("shop", FINGERPRINT) == OWN
+    assert set(await asyncio.gather(*(known.of("shop", FINGERPRINT) for _ in range(20)))) == {OWN}
     assert source.asked == 2
+    known.forget(OWN)
+    assert await known.of("shop", FINGERPRINT) == ""
+    clock.now += 11
+    assert await known.of("shop", FINGERPRINT) == OWN
+    await known.close()
+
+
+async def test_a_list_that_does_not_come_is_not_waited_for_for_long() -> None:
+    source, clock = Source(adapted()), Clock()
+    known = AdaptedCombiners(source, clock)
+    assert await known.of("shop", FINGERPRINT) == OWN
+    held = asyncio.Event()
+
+    async def usable(*, timeout: float) -> list[Combiner]:
+        await held.wait()
+        return []
+
+    source.usable = usable  # type: ignore[method-assign]
+    clock.now += 11
+    assert await known.of("shop", FINGERPRINT) == OWN
+    held.set()
+    assert await known.of("shop", FINGERPRINT) == ""
     await known.close()
 
 
@@ -111,6 +131,18 @@ async def test_a_search_takes_it_unless_it_names_another(stack: Stack) -> None:
     assert answer.explanation.combiner == OWN == stack.combiner.calls[-1].combiner
     named = await stack.search.Search(request(combiner=DEFAULT_COMBINER))
     assert named.explanation.combiner == DEFAULT_COMBINER == stack.combiner.calls[-1].combiner
+
+
+@pytest.mark.service
+async def test_one_that_was_taken_away_gives_way_to_the_default(stack: Stack) -> None:
+    stack.combiner.adapted = [adapted()]
+    assert (await stack.search.Search(request())).explanation.combiner == OWN
+    stack.combiner.adapted = []
+    assert (await stack.search.Search(request())).explanation.combiner == DEFAULT_COMBINER
+    assert (await stack.search.Search(request())).explanation.combiner == DEFAULT_COMBINER
+    assert [call.combiner for call in stack.combiner.calls[-2:]] == [DEFAULT_COMBINER, DEFAULT_COMBINER]
+    with pytest.raises(grpc.aio.AioRpcError, match="no combiner"):
+        await stack.search.Search(request(combiner=OWN))
 
 
 @pytest.mark.service
