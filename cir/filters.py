@@ -78,7 +78,10 @@ class GeoRadius:
 
 @dataclass(frozen=True, slots=True)
 class MatchText:
-    """The text field has every word of `text`, in any order."""
+    """The text field has every word of `text`, in any order.
+
+    Of scripts without spaces between words, what `text` has is found wherever it stands.
+    """
 
     field: str
     text: str

@@ -61,7 +61,7 @@ class GeoRadius:
 
 @dataclass(frozen=True, slots=True)
 class MatchText:
-    """Every word of `text` occurs in the text field."""
+    """Every word of `text` occurs in the text field; `vector_store.words` says where a word ends."""
 
     field: str
     text: str

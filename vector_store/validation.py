@@ -19,8 +19,8 @@ from cir.limits import (
 )
 from vector_store.errors import InvalidQueryError, UnknownFieldError, WrongFieldTypeError
 from vector_store.filters import Condition, Exists, Filter, GeoRadius, HasId, MatchAny, MatchText, Range
-from vector_store.payload_index import tokenize
 from vector_store.types import Quantization, VersionSpec
+from vector_store.words import filter_terms
 
 MAX_DIMENSION = 65_536
 MAX_NODES = 1024
@@ -221,7 +221,7 @@ def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> N
                 )
         case MatchText(field, text):
             _typed(field, schema, (FieldType.TEXT,), "searched by words")
-            if not is_text(text) or not tokenize([text]):
+            if not is_text(text) or not filter_terms(text):
                 raise InvalidQueryError(f"text {text!r} for field {field!r} has no word in it", field=field)
         case _:
             raise InvalidQueryError(f"{condition!r} is no condition of a filter")

@@ -53,8 +53,14 @@ def passes(condition: Condition, item_id: str, payload: Mapping[str, Any]) -> bo
                 for v in _elements(payload, field)
             )
         case MatchText(field, text):
-            found = {word for v in _elements(payload, field) for word in re.findall("[a-z0-9]+", v.lower())}
-            return set(re.findall("[a-z0-9]+", text.lower())) <= found
+            texts = [v.lower() for v in _elements(payload, field)]
+            found = {word for v in texts for word in re.findall("[a-z0-9]+", v)}
+            # Scripts without spaces: every pair of characters, in Thai every three, stands in a text.
+            runs = re.findall(r"[\u0e00-\u0e7f]+|[^\x00-\u0e7f]+", text.lower())
+            parts = [part for run in runs for part in _windows(run, 3 if run[0] < "\u0e80" else 2)]
+            return set(re.findall("[a-z0-9]+", text.lower())) <= found and all(
+                any(part in v for v in texts) for part in parts
+            )
     raise AssertionError(condition)
 
 
@@ -70,6 +76,10 @@ def ranking(batch: PointBatch, query: Any, where: Filter | None) -> list[tuple[s
         if where is None or passes(where, item_id, payload)
     ]
     return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+def _windows(run: str, size: int) -> list[str]:
+    return [run[at : at + size] for at in range(max(1, len(run) - size + 1))]
 
 
 def _elements(payload: Mapping[str, Any], field: str) -> list[Any]:

@@ -18,8 +18,9 @@ from vector_store.filters import (
     Range,
     Scalar,
 )
-from vector_store.payload_index import bool_term, data_path, terms_path, tokenize
+from vector_store.payload_index import bool_term, data_path, terms_path
 from vector_store.types import point_id
+from vector_store.words import filter_terms
 
 _Condition = edge.FieldCondition | edge.HasIdCondition | edge.IsEmptyCondition | edge.Filter
 
@@ -55,8 +56,8 @@ def _condition(condition: Condition) -> _Condition:
             return edge.FieldCondition(data_path(field), geo_radius=circle)
         case MatchText(field, text):
             key = terms_path(field)
-            words = tokenize([text])
-            return edge.Filter(must=[edge.FieldCondition(key, match=edge.MatchValue(w)) for w in words])
+            terms = filter_terms(text)
+            return edge.Filter(must=[edge.FieldCondition(key, match=edge.MatchValue(t)) for t in terms])
 
 
 def _match_any(field: str, values: tuple[Scalar, ...]) -> edge.FieldCondition:

@@ -18,8 +18,9 @@ from vector_store.filters import (
     Range,
     Scalar,
 )
-from vector_store.payload_index import bool_term, data_path, terms_path, tokenize
+from vector_store.payload_index import bool_term, data_path, terms_path
 from vector_store.types import point_id
+from vector_store.words import filter_terms
 
 
 def qdrant_filter(where: Filter | None) -> models.Filter | None:
@@ -55,7 +56,7 @@ def _condition(condition: Condition) -> models.Condition:
             )
             return models.FieldCondition(key=data_path(field), geo_radius=circle)
         case MatchText(field, text):
-            return models.Filter(must=[_equals(terms_path(field), word) for word in tokenize([text])])
+            return models.Filter(must=[_equals(terms_path(field), term) for term in filter_terms(text)])
 
 
 def _match_any(field: str, values: tuple[Scalar, ...]) -> models.FieldCondition:

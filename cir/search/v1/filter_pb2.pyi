@@ -280,7 +280,11 @@ Global___GeoRadius: _TypeAlias = GeoRadius  # noqa: Y015
 
 @_typing.final
 class MatchText(_message.Message):
-    """Has every word of the text, in any order. Text fields."""
+    """Has every word of the text, in any order. Text fields. A word is a run of letters and digits in NFKC without
+    case. In scripts without spaces between words (Chinese, Japanese, Thai, ...; Korean too) a run of their
+    characters is found wherever it stands; so is one whose pairs (in Thai, Lao, Burmese, Khmer, ... triples) of
+    neighbours all stand in the field, not in one place.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

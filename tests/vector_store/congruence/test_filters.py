@@ -26,6 +26,7 @@ ITEMS: dict[str, dict[str, Any]] = {
     "shirt": {"colour": ["blue", "white"], "size": [38, 40], "price": 20, "sale": False, "shop": BERLIN},
     "skirt": {"colour": "red", "title": "Pleated red Skirt, long", "added": "2024-05-01T10:00:00+02:00"},
     "coat": {"title": ["Warm winter coat", "rain-proof"], "shop": [PARIS, BERLIN], "added": "2024-06-01"},
+    "robe": {"title": ["赤いワンピース、2024年", "ชุดสีแดงlong"]},
     "void": {"colour": None, "size": [], ODD: 'a "quoted" value'},
     "bare": {},
 }
@@ -57,7 +58,7 @@ CASES: list[tuple[Condition, set[str]]] = [
     (Exists("colour"), {"dress", "shirt", "skirt"}),
     (Exists("size"), {"dress", "shirt"}),
     (Exists(ODD), {"void"}),
-    (Exists("title"), {"skirt", "coat"}),
+    (Exists("title"), {"skirt", "coat", "robe"}),
     (HasId(("bare", "coat", "unknown")), {"bare", "coat"}),
     (HasId(()), set()),
     (GeoRadius("shop", 52.5, 13.4, 10_000), {"shirt", "coat"}),
@@ -66,11 +67,15 @@ CASES: list[tuple[Condition, set[str]]] = [
     (MatchText("title", "RED skirt"), {"skirt"}),
     (MatchText("title", "proof winter"), {"coat"}),
     (MatchText("title", "wint"), set()),
+    (MatchText("title", "ワンピース 2024 LONG"), {"robe"}),
+    (MatchText("title", "สีแดง"), {"robe"}),
+    (MatchText("title", "long"), {"skirt", "robe"}),
+    (MatchText("title", "スピ"), set()),
     (Filter(), set(ITEMS)),
     (Filter(must=(Filter(),)), set(ITEMS)),
     (Filter(must_not=(Filter(),)), set()),
     (Filter(should=(Filter(), MatchAny("colour", ("red",)))), set(ITEMS)),
-    (Filter(should=(MatchAny("size", (40,)), Exists("title"))), {"shirt", "skirt", "coat"}),
+    (Filter(should=(MatchAny("size", (40,)), Exists("title"))), {"shirt", "skirt", "coat", "robe"}),
     (
         Filter(must=(MatchAny("colour", ("red",)),), should=(Exists("price"), HasId(("void",)))),
         {"dress"},
@@ -179,7 +184,10 @@ _MOMENTS = st.one_of(
 _TEXTS_OF_MOMENTS = _MOMENTS.map(lambda m: m.isoformat() + "Z")
 _DAYS = _MOMENTS.map(lambda m: m.date().isoformat())
 _PLACES = st.builds(lambda lat, lon: {"lat": lat, "lon": lon}, st.integers(-80, 80), st.integers(-170, 170))
-_TITLES = st.lists(st.sampled_from(["Red", "dress", "long-sleeved", "42"]), max_size=3).map(" ".join)
+_TITLES = st.lists(
+    st.sampled_from(["Red", "dress", "long-sleeved", "42", "红色连衣裙", "连衣裤 衣裙", "ชุดสีแดง"]), max_size=3
+).map(" ".join)
+_PARTS = ["连衣裙", "裙", "衣裙 red", "สีแดง", "แดงสี"]
 
 
 def _value(element: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -219,7 +227,9 @@ _LEAVES: st.SearchStrategy[Condition] = st.one_of(
     st.builds(Exists, st.sampled_from(["colour", "size", "price", "sale", "added", "shop", "title", ODD])),
     st.builds(HasId, st.lists(st.sampled_from(["i0", "i1", "i5", "other"]), max_size=3).map(tuple)),
     st.builds(GeoRadius, st.just("shop"), st.integers(-80, 80), st.integers(-170, 170), st.floats(1e5, 9e6)),
-    st.builds(MatchText, st.just("title"), st.sampled_from(["red", "RED dress", "sleeved", "42 long", "x"])),
+    st.builds(
+        MatchText, st.just("title"), st.sampled_from(["red", "RED dress", "sleeved", "42 long", "x", *_PARTS])
+    ),
 )
 
 

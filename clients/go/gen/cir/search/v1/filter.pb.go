@@ -556,7 +556,10 @@ func (x *GeoRadius) GetRadiusMeters() float64 {
 	return 0
 }
 
-// Has every word of the text, in any order. Text fields.
+// Has every word of the text, in any order. Text fields. A word is a run of letters and digits in NFKC without
+// case. In scripts without spaces between words (Chinese, Japanese, Thai, ...; Korean too) a run of their
+// characters is found wherever it stands; so is one whose pairs (in Thai, Lao, Burmese, Khmer, ... triples) of
+// neighbours all stand in the field, not in one place.
 type MatchText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the payload field.

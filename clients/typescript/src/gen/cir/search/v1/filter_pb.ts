@@ -286,7 +286,10 @@ export const GeoRadiusSchema: GenMessage<GeoRadius> = /*@__PURE__*/
   messageDesc(file_cir_search_v1_filter, 6);
 
 /**
- * Has every word of the text, in any order. Text fields.
+ * Has every word of the text, in any order. Text fields. A word is a run of letters and digits in NFKC without
+ * case. In scripts without spaces between words (Chinese, Japanese, Thai, ...; Korean too) a run of their
+ * characters is found wherever it stands; so is one whose pairs (in Thai, Lao, Burmese, Khmer, ... triples) of
+ * neighbours all stand in the field, not in one place.
  *
  * @generated from message cir.search.v1.MatchText
  */
