@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"os"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -93,8 +94,9 @@ func All(conditions ...*searchv1.Condition) *searchv1.Filter {
 	return &searchv1.Filter{Must: conditions}
 }
 
-// Equal holds where a field has one of some values.
-func Equal[T string | bool | int | int64](field string, values ...T) *searchv1.Condition {
+// Equal holds where a field has one of some values; of a field of moments a time.Time is the moment, "2025-06-01" the
+// whole day in UTC.
+func Equal[T string | bool | int | int64 | time.Time](field string, values ...T) *searchv1.Condition {
 	wanted := make([]*commonv1.Value, len(values))
 	for i, value := range values {
 		wanted[i] = scalar(value)

@@ -88,6 +88,16 @@ func TestRefusalsNameReasonAndField(t *testing.T) {
 	}
 }
 
+func TestNoneOfNoConditionsIsRefused(t *testing.T) {
+	query := Query("shop", Turn(nil, "a dress"))
+	query.Filter = All(Or())
+	_, err := service(t).Search.Search(soon(t), query)
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Code != codes.InvalidArgument || failed.Field != "filter.must[0]" {
+		t.Error(err)
+	}
+}
+
 func TestAnItemWrittenByTheClientIsFound(t *testing.T) {
 	client := service(t)
 	encoded, err := os.ReadFile(filepath.Join(os.Getenv("CIR_TEST_IMAGES"), "red-dress.jpg"))

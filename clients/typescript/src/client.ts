@@ -13,7 +13,7 @@ import { SearchRequestSchema, SearchService } from "./gen/cir/search/v1/search_p
 import type { SearchResult } from "./gen/cir/search/v1/search_pb.js";
 import { importItems } from "./imports.js";
 import type { Imported, ImportOptions } from "./imports.js";
-import { kindOf, make } from "./requests.js";
+import { checkOptions, kindOf, make } from "./requests.js";
 
 /** The service config of every client, as docs/clients.md publishes it. */
 export const serviceConfig = readFileSync(new URL("../../service_config.json", import.meta.url), "utf8");
@@ -95,6 +95,7 @@ export class Client {
    * "ipv4:10.0.0.1:50050,10.0.0.2:50050", "unix:/path". Connects with the first call.
    */
   constructor(address: string, options: ClientOptions = {}) {
+    checkOptions(options, "key", "tls", "timeoutMs", "channel");
     const { tls, key } = options;
     const credentials =
       tls === undefined
@@ -125,6 +126,7 @@ export class Client {
   #call(method: DescMethodUnary, request: MessageInitShape<typeof method.input>, options: CallOptions = {}) {
     const { signal, timeoutMs = this.#timeoutMs } = options;
     return new Promise<MessageShape<typeof method.output>>((resolve, reject) => {
+      checkOptions(options, "timeoutMs", "signal");
       signal?.throwIfAborted();
       const deadline = deadlineIn(timeoutMs);
       const message = Buffer.from(toBinary(method.input, make(method.input, request)));

@@ -16,7 +16,7 @@ import {
   CatalogService, ImportItemsRequestSchema, ImportItemsResponseSchema, ItemWriteSchema,
 } from "./gen/cir/search/v1/catalog_pb.js";
 import type { ImportItemsResponse, ItemWrite } from "./gen/cir/search/v1/catalog_pb.js";
-import { make } from "./requests.js";
+import { checkOptions, make } from "./requests.js";
 
 type Items = Iterable<ItemWriteInit> | AsyncIterable<ItemWriteInit>;
 /** An item to write: `{ item: { id, payload }, content }`, or `features` in its item instead of the content. */
@@ -88,6 +88,7 @@ export const versionName = (catalog: string, version: string): string => `catalo
 export async function importItems(
   channel: grpc.Client, metadata: grpc.Metadata, version: string, items: Items, options: ImportOptions = {},
 ): Promise<Imported> {
+  checkOptions(options, "token", "batchItems", "patienceMs", "onProgress", "signal");
   const { patienceMs = 60_000, batchItems = 64, signal } = options;
   if (!Number.isInteger(batchItems) || batchItems < 1) {
     throw new TypeError(`batchItems takes a whole number of 1 or more, not ${String(batchItems)}`);

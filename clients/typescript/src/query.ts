@@ -65,8 +65,8 @@ export const not = (...conditions: Condition[]): Condition => ({
   kind: { case: "filter", value: { mustNot: conditions } },
 });
 
-/** The field has one of the values. */
-export const equal = (field: string, ...values: (string | number | bigint | boolean)[]): Condition => ({
+/** The field has one of the values; of a field of moments a Date is the moment, "2025-06-01" the whole day in UTC. */
+export const equal = (field: string, ...values: (string | number | bigint | boolean | Date)[]): Condition => ({
   kind: { case: "matchAny", value: { field, values: values.map((value) => toValue(value, `equal(${quoted(field)})`)) } },
 });
 

@@ -22,6 +22,15 @@ export function make<D extends DescMessage>(schema: D, init: MessageInitShape<D>
   return create(schema, init);
 }
 
+/** Refuse options that there are not: their names are often misspelt, and nothing else would say so. */
+export function checkOptions(options: object, ...known: string[]): void {
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) {
+      throw new TypeError(`there is no option ${JSON.stringify(name)}; there are ${known.join(", ")}`);
+    }
+  }
+}
+
 /** What a value is, for people: "a string", "null". */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
@@ -30,12 +39,17 @@ export function kindOf(value: unknown): string {
   return name === "Object" ? "a plain object" : `${/^[aeioAEIO]/.test(name) ? "an" : "a"} ${name}`;
 }
 
-const membersOf = new WeakMap<DescMessage, Map<string, DescField | DescOneof>>();
+/** A field of a message, or a oneof with its cases. */
+type Member = { readonly field: DescField } | { readonly field?: undefined; readonly cases: Map<unknown, DescField> };
 
-function members(message: DescMessage): Map<string, DescField | DescOneof> {
+const membersOf = new WeakMap<DescMessage, Map<string, Member>>();
+
+function members(message: DescMessage): Map<string, Member> {
   let found = membersOf.get(message);
   if (found === undefined) {
-    found = new Map(message.members.map((member) => [member.localName, member]));
+    const member = (of: DescField | DescOneof): Member =>
+      of.kind === "field" ? { field: of } : { cases: new Map(of.fields.map((field) => [field.localName, field])) };
+    found = new Map(message.members.map((of) => [of.localName, member(of)]));
     membersOf.set(message, found);
   }
   return found;
@@ -46,19 +60,20 @@ function checkMessage(message: DescMessage, value: unknown, path: Path): void {
     throw refused(path, `takes an object, the fields of ${message.typeName}, not ${kindOf(value)}`);
   }
   const given = value as Record<string, unknown>;
-  for (const name of Object.keys(given)) {
+  const known = members(message);
+  for (const name in given) {
     const part = given[name];
     if (name === "$typeName") {
       if (part !== message.typeName) throw refused(path, `takes a ${message.typeName}, not a ${part}`);
     } else if (part !== undefined && part !== null && name !== "$unknown") {
       path.push(name);
-      const member = members(message).get(name);
+      const member = known.get(name);
       if (member === undefined) {
         throw refused(path, unknownField(message, name));
-      } else if (member.kind === "oneof") {
-        checkOneof(member, part, path);
+      } else if (member.field === undefined) {
+        checkOneof(member.cases, part, path);
       } else {
-        checkField(member, part, path);
+        checkField(member.field, part, path);
       }
       path.pop();
     }
@@ -73,15 +88,13 @@ function unknownField(message: DescMessage, name: string): string {
   return `is no field of ${message.typeName}; its fields are ${[...members(message).keys()].join(", ") || "none"}`;
 }
 
-function checkOneof(oneof: DescOneof, part: unknown, path: Path): void {
+function checkOneof(cases: Map<unknown, DescField>, part: unknown, path: Path): void {
   const { case: name, value } = part as { case?: unknown; value?: unknown };
-  const names = oneof.fields.map(({ localName }) => localName);
-  if (name === undefined && typeof part === "object" && Object.keys(part as object).every((key) => key === "case" || key === "value")) {
-    return;
-  }
-  const field = oneof.fields.find(({ localName }) => localName === name);
+  const field = cases.get(name);
   if (field === undefined) {
-    throw refused(path, `takes { case, value } with one of the cases ${names.join(", ")}`);
+    const isUnset = name === undefined && value === undefined && typeof part === "object";
+    if (isUnset && Object.keys(part as object).every((key) => key === "case" || key === "value")) return;
+    throw refused(path, `takes { case, value } with one of the cases ${[...cases.keys()].join(", ")}`);
   }
   path.push("value");
   if (value === undefined || value === null) {

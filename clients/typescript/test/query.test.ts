@@ -6,10 +6,10 @@ import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import {
-  CatalogService, Client, CombinerService, EmbedderService, ErrorReason, GeoPointSchema, PayloadSchema, SearchRequestSchema,
+  CatalogService, Client, CombinerService, EmbedderService, ErrorReason, FilterSchema, GeoPointSchema, PayloadSchema, SearchRequestSchema,
   SearchService, all, equal, fields, image, item, or, payload, range, turn,
 } from "../src/index.js";
-import type { ListValue, Plain } from "../src/index.js";
+import type { ListValue, MatchAny, Plain } from "../src/index.js";
 import { make } from "../src/requests.js";
 
 test("fields come back as they went", () => {
@@ -70,6 +70,9 @@ test("bounds are refused by name", () => {
   assert.throws(bounds({ gte: new Date("x") }), { message: `range("d"): gte takes a number, a bigint or a Date, not an invalid Date` });
   assert.throws(bounds({ lt: undefined }), { message: `range("d"): lt takes a number, a bigint or a Date, not undefined` });
   assert.throws(bounds({ less: 5 }), { message: `range("d") has no bound "less"; its bounds are gt, gte, lt and lte` });
+  const { value } = create(FilterSchema, all(equal("d", new Date(0), "2025-06-01"))).must[0]!.kind;
+  assert.deepEqual((value as MatchAny).values.map(({ kind }) => kind.case), ["datetimeValue", "stringValue"]);
+  assert.throws(() => equal("d", undefined as unknown as string), { message: /^equal\("d"\) takes a string, .* not undefined$/ });
   assert.throws(() => or(), { name: "TypeError", message: /^or takes one condition or more/ });
 });
 
@@ -95,6 +98,16 @@ test("what the contract has no place for is refused, not left out", async () => 
   await refuses({ turns: { text: "a" } }, /^turns takes an array, not a plain object$/);
   await refuses({ turns: [turn(undefined, 5 as unknown as string)] }, /^turns\[0\]\.text takes a string, not a number$/);
   await refuses({ filter: create(PayloadSchema, {}) }, /^filter takes a cir\.search\.v1\.Filter, not a cir\.common\.v1\.Payload$/);
+});
+
+test("options that there are not are refused", async () => {
+  const misspelt: object = { timeoutMS: 5 };
+  const message = 'there is no option "timeoutMS"; there are ';
+  assert.throws(() => new Client("localhost:1", misspelt), { message: `${message}key, tls, timeoutMs, channel` });
+  const client = new Client("localhost:1");
+  await assert.rejects(client.search.search({}, misspelt), { message: `${message}timeoutMs, signal` });
+  await assert.rejects(client.importItems("catalogs/a/versions/v0001", [], misspelt), { message: `${message}token, batchItems, patienceMs, onProgress, signal` });
+  client.close();
 });
 
 test("what every message has is no unknown field", () => {

@@ -38,14 +38,17 @@ public final class Payloads {
    */
   public static Payload payload(Map<String, ?> fields) {
     Payload.Builder payload = Payload.newBuilder();
-    fields.forEach((name, value) -> {
-      try {
-        payload.putFields(name, value(value));
-      } catch (IllegalArgumentException refused) {
-        throw new IllegalArgumentException("field \"%s\": %s".formatted(name, refused.getMessage()), refused);
-      }
-    });
+    fields.forEach((name, value) -> payload.putFields(name, value("field", name, value)));
     return payload.build();
+  }
+
+  /** The value of a field, which a refusal names, behind where it stands. */
+  static Value value(String place, String field, Object of) {
+    try {
+      return value(of);
+    } catch (IllegalArgumentException refused) {
+      throw new IllegalArgumentException("%s \"%s\": %s".formatted(place, field, refused.getMessage()), refused);
+    }
   }
 
   /** The fields of a payload: String, Boolean, Long, Double, Instant, GeoPoint, List or null. */

@@ -12,6 +12,7 @@ import com.google.protobuf.ByteString;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.LocalDate;
 import java.util.Arrays;
 import java.util.List;
 
@@ -67,30 +68,32 @@ public final class Query {
     return nested(Filter.newBuilder().addAllMustNot(List.of(conditions)));
   }
 
-  /** The field has one of the values. */
+  /** The field has one of the values; of a field of moments a LocalDate is the whole day in UTC. */
   public static Condition equal(String field, Object... values) {
-    var wanted = Arrays.stream(values).map(Payloads::value).toList();
+    var wanted = Arrays.stream(values)
+        .map(value -> Payloads.value("equal", field, value instanceof LocalDate day ? day.toString() : value))
+        .toList();
     return Condition.newBuilder().setMatchAny(MatchAny.newBuilder().setField(field).addAllValues(wanted)).build();
   }
 
   /** The field is the value or above. */
   public static Condition atLeast(String field, Object value) {
-    return within(Range.newBuilder().setField(field).setGte(Payloads.value(value)));
+    return within(Range.newBuilder().setField(field).setGte(Payloads.value("atLeast", field, value)));
   }
 
   /** The field is the value or below. */
   public static Condition atMost(String field, Object value) {
-    return within(Range.newBuilder().setField(field).setLte(Payloads.value(value)));
+    return within(Range.newBuilder().setField(field).setLte(Payloads.value("atMost", field, value)));
   }
 
   /** The field is above the value. */
   public static Condition above(String field, Object value) {
-    return within(Range.newBuilder().setField(field).setGt(Payloads.value(value)));
+    return within(Range.newBuilder().setField(field).setGt(Payloads.value("above", field, value)));
   }
 
   /** The field is below the value. */
   public static Condition below(String field, Object value) {
-    return within(Range.newBuilder().setField(field).setLt(Payloads.value(value)));
+    return within(Range.newBuilder().setField(field).setLt(Payloads.value("below", field, value)));
   }
 
   /** The field has a value. */

@@ -2,6 +2,7 @@ package cir.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import cir.common.v1.GeoPoint;
 import java.math.BigDecimal;
@@ -74,7 +75,12 @@ class PayloadsTest {
   }
 
   @Test
-  void noneOfNoConditionsIsNoFilter() {
+  void conditionsTakeDaysAndRefuseByName() {
+    var day = Query.equal("since", LocalDate.parse("2024-02-29"), Instant.EPOCH).getMatchAny();
+    assertEquals("2024-02-29", day.getValues(0).getStringValue());
+    assertTrue(day.getValues(1).hasDatetimeValue());
+    var refused = assertThrows(IllegalArgumentException.class, () -> Query.below("price", Map.of()));
+    assertTrue(refused.getMessage().startsWith("below \"price\": no payload value can be made of"), refused.getMessage());
     assertThrows(IllegalArgumentException.class, Query::or);
   }
 }
