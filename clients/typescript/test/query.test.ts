@@ -3,14 +3,12 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
-import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import {
-  CatalogService, Client, CombinerService, EmbedderService, ErrorReason, FilterSchema, GeoPointSchema, PayloadSchema, SearchRequestSchema,
-  SearchService, all, equal, fields, image, item, or, payload, range, turn,
+  CatalogService, CombinerService, EmbedderService, FilterSchema, GeoPointSchema, PayloadSchema, SearchService, all, equal,
+  fields, image, or, payload, range,
 } from "../src/index.js";
 import type { ListValue, MatchAny, Plain } from "../src/index.js";
-import { make } from "../src/requests.js";
 
 test("fields come back as they went", () => {
   const place = create(GeoPointSchema, { latitude: 43.77, longitude: 11.25 });
@@ -74,57 +72,6 @@ test("bounds are refused by name", () => {
   assert.deepEqual((value as MatchAny).values.map(({ kind }) => kind.case), ["datetimeValue", "stringValue"]);
   assert.throws(() => equal("d", undefined as unknown as string), { message: /^equal\("d"\) takes a string, .* not undefined$/ });
   assert.throws(() => or(), { name: "TypeError", message: /^or takes one condition or more/ });
-});
-
-/** A request that is refused before anything is sent. */
-async function refuses(request: object, message: RegExp): Promise<void> {
-  const client = new Client("localhost:1");
-  try {
-    await assert.rejects(client.search.search(request), { name: "TypeError", message });
-    await assert.rejects(client.results(request).next(), { name: "TypeError", message });
-    const batch = new RegExp(message.source.replace("^", "^requests\\[0\\]\\."));
-    await assert.rejects(client.search.batchSearch({ requests: [request] }), { name: "TypeError", message: batch });
-  } finally {
-    client.close();
-  }
-}
-
-test("what the contract has no place for is refused, not left out", async () => {
-  await refuses({ filter: { label: "Shirt" } }, /^filter\.label is no field of cir\.search\.v1\.Filter; its fields are must, should, mustNot$/);
-  await refuses({ foo: 1 }, /^foo is no field of cir\.search\.v1\.SearchRequest; its fields are parent, /);
-  await refuses({ page_size: 1 }, /^page_size is no field of/);
-  await refuses({ turns: [{ reference: { itemId: "a" } }] }, /^turns\[0\]\.reference\.itemId is written source: \{ case: "itemId", value: \.\.\. \}$/);
-  await refuses({ turns: [{ reference: { source: { case: "url", value: "a" } } }] }, /^turns\[0\]\.reference\.source takes \{ case, value \} with one of/);
-  await refuses({ turns: { text: "a" } }, /^turns takes an array, not a plain object$/);
-  await refuses({ turns: [turn(undefined, 5 as unknown as string)] }, /^turns\[0\]\.text takes a string, not a number$/);
-  await refuses({ filter: create(PayloadSchema, {}) }, /^filter takes a cir\.search\.v1\.Filter, not a cir\.common\.v1\.Payload$/);
-});
-
-test("options that there are not are refused", async () => {
-  const misspelt: object = { timeoutMS: 5 };
-  const message = 'there is no option "timeoutMS"; there are ';
-  assert.throws(() => new Client("localhost:1", misspelt), { message: `${message}key, tls, timeoutMs, channel` });
-  const client = new Client("localhost:1");
-  await assert.rejects(client.search.search({}, misspelt), { message: `${message}timeoutMs, signal` });
-  await assert.rejects(client.importItems("catalogs/a/versions/v0001", [], misspelt), { message: `${message}token, batchItems, patienceMs, onProgress, signal` });
-  client.close();
-});
-
-test("what every message has is no unknown field", () => {
-  const message = create(SearchRequestSchema, { parent: "catalogs/shop", turns: [turn(item("a"), "in blue")], filter: all(equal("a", 1)) });
-  for (const init of [message, { ...message }, { parent: "catalogs/shop", turns: [{ reference: undefined }] }, {}]) {
-    make(SearchRequestSchema, init as MessageInitShape<typeof SearchRequestSchema>);
-  }
-});
-
-test("half a surrogate pair is refused where it stands", async () => {
-  const client = new Client("localhost:1");
-  const refused = { codeName: "INVALID_ARGUMENT", reason: ErrorReason.FIELD_INVALID };
-  const field = "turns[0].text";
-  await assert.rejects(client.search.search({ turns: [turn(undefined, "a\ud800")] }), { ...refused, field });
-  const named = client.catalogs.batchUpsertItems({ items: [{ item: { id: "a", payload: payload({ "\udc00": 1 }) } }] });
-  await assert.rejects(named, { ...refused, field: "items[0].item.payload.fields.\ufffd" });
-  client.close();
 });
 
 test("the package has every service, and the generated code for others", () => {
