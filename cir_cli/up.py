@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,10 @@ import typer
 
 from cir.limits import DEFAULT_COMBINER
 from cir_cli.errors import Failure, require
-from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOptions, overruled, plan
+from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOptions, plan
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import free_ports, own_tls, resolve_ports, web_port
+from cir_cli.local.variables import unused_variables
 from cir_cli.model_options import (
     MODEL,
     Dtype,
@@ -200,7 +201,7 @@ def up(
     if http_port is not None:
         options = replace(options, http_port=http_port or free_ports(1)[0])
     tell = _InJson() if as_json else _InWords()
-    tell.starting(options, overruled(plan(options), os.environ), without_web=without_web)
+    tell.starting(options, unused_variables(plan(options), os.environ), without_web=without_web)
     try:
         with running(options, start_timeout=start_timeout, on_serving=tell.serving) as services:
             tell.up(options, asks_for_keys=has_keys)
@@ -225,11 +226,11 @@ def _url(spec: ServiceSpec) -> str:
 class _InWords:
     """Tells a person what becomes of the services."""
 
-    def starting(self, options: UpOptions, unused: Sequence[str], *, without_web: bool) -> None:
+    def starting(self, options: UpOptions, unused: Mapping[str, str], *, without_web: bool) -> None:
         model = f"{options.model}/{options.pretrained}"
         print(f"starting the services of {options.data} with {model} ...", flush=True)
-        for name in unused:
-            print(f"NOTE: {name} of the environment is not used: cir up decides it itself, or an option does")
+        for name, why in unused.items():
+            print(f"NOTE: {name} of the environment {why}")
         if without_web:
             print("NOTE: no web demo: search asks for keys; CIR_DEMO_SEARCH_API_KEY gives the demo its own")
 
@@ -260,7 +261,7 @@ class _InWords:
 class _InJson(_InWords):
     """Tells a program, by one object a line."""
 
-    def starting(self, options: UpOptions, unused: Sequence[str], *, without_web: bool) -> None:
+    def starting(self, options: UpOptions, unused: Mapping[str, str], *, without_web: bool) -> None:
         facts = {"data": options.data, "model": options.model, "pretrained": options.pretrained}
         print_event("starting", **facts, unused_variables=list(unused), without_web=without_web)
 

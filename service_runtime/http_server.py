@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,13 @@ from service_runtime.fair_room import Places, Rounds, Shares
 from service_runtime.http_connections import bounded_protocol
 from service_runtime.http_metrics import HttpMetrics, Measured
 from service_runtime.listen import bound_listener, open_sockets, remove_socket
-from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
+from service_runtime.logging import (
+    capture_libraries,
+    configure_logging,
+    get_logger,
+    log_loop_error,
+    warn_of_unknown_variables,
+)
 from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.rate_limit import host_name
 from service_runtime.settings import HttpSettings
@@ -152,6 +159,7 @@ def run_http(
         settings = settings_class.load(arguments)
         configure_logging(settings.log_level, settings.log_format)
         capture_libraries(settings.log_level)
+        warn_of_unknown_variables(settings.unknown_variables(os.environ))
         return asyncio.run(_run(settings, program))
     except StartupError as error:
         print(f"{settings_class.program}: {error}", file=sys.stderr)

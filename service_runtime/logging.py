@@ -14,6 +14,7 @@ import sys
 import threading
 import uuid
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 # Where structlog finds rich it loads it, for a way to print errors that is not used here: 4 MB a process.
@@ -37,6 +38,7 @@ __all__ = [
     "get_logger",
     "log_loop_error",
     "request_id_of",
+    "warn_of_unknown_variables",
 ]
 
 #: Name of the header or metadata with which a request id travels.
@@ -163,3 +165,10 @@ def _stderr_logger(*_: object) -> structlog.PrintLogger:
 # Left alone, structlog prints to standard output, where a command's result would be mixed with log lines.
 if not structlog.is_configured():
     configure_logging("info", "console")
+
+
+def warn_of_unknown_variables(unknown: Mapping[str, str]) -> None:
+    """Log each variable of the environment that was meant as a setting, with the one spelled alike."""
+    for name, near in unknown.items():
+        facts = {"did_you_mean": near} if near else {}
+        get_logger().warning("a variable of the environment is no setting", variable=name, **facts)

@@ -24,7 +24,13 @@ from service_runtime.errors import ServiceError, StartupError
 from service_runtime.grpcio_patch import create_server
 from service_runtime.interceptor import CallInterceptor
 from service_runtime.listen import check_free_socket
-from service_runtime.logging import capture_libraries, configure_logging, get_logger, log_loop_error
+from service_runtime.logging import (
+    capture_libraries,
+    configure_logging,
+    get_logger,
+    log_loop_error,
+    warn_of_unknown_variables,
+)
 from service_runtime.memory import give_back_memory, limit_arenas
 from service_runtime.metrics import create_registry, serve_metrics
 from service_runtime.open_methods import Health
@@ -112,6 +118,7 @@ def main(
         settings = settings_class.load(list(sys.argv[1:] if arguments is None else arguments))
         configure_logging(settings.log_level, settings.log_format)
         capture_libraries(settings.log_level)
+        warn_of_unknown_variables(settings.unknown_variables(os.environ))
         with tracing(
             settings.program, endpoint=settings.tracing_endpoint, sample_ratio=settings.tracing_sample_ratio
         ):

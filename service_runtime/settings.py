@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
@@ -130,6 +131,30 @@ class ProgramSettings(BaseSettings):
             ) from None
         except (SettingsError, OSError, ValueError) as error:
             raise StartupError(f"settings: {error}") from error
+
+    @classmethod
+    def unknown_variables(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of `environment` that begin as settings of this class and are none.
+
+        Each with the setting that is spelled most alike; an empty text where none is. Variables with an empty
+        value set nothing and are left out.
+        """
+        prefix = cls.model_config.get("env_prefix", "")
+        if not prefix:
+            return {}
+        known = [f"{prefix}{name.upper()}" for name in (*cls.model_fields, "config")]
+        unknown = [
+            name
+            for name, value in environment.items()
+            if value and name.upper().startswith(prefix) and name.upper() not in known
+        ]
+        if not unknown:
+            return {}
+        # Only here: most processes have no such variable.
+        from difflib import get_close_matches
+
+        nearest = {name: get_close_matches(name.upper(), known, n=1, cutoff=0.8) for name in unknown}
+        return {name: "".join(near) for name, near in nearest.items()}
 
     @classmethod
     def _got(cls, error: ErrorDetails) -> str:

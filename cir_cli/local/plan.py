@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -223,13 +223,3 @@ def _environment(prefix: str, **settings: str) -> dict[str, str]:
 
 def _defaults(prefix: str, **settings: str) -> dict[str, str]:
     return _environment(prefix, LOG_FORMAT="console", SHUTDOWN_GRACE_SECONDS="5", **settings)
-
-
-def overruled(specs: Sequence[ServiceSpec], environment: Mapping[str, str]) -> list[str]:
-    """Return the variables of `environment` that the plan sets otherwise."""
-    return [
-        name
-        for spec in specs
-        for name, value in spec.environment.items()
-        if environment.get(name, value) not in ("", value)
-    ]

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING
 
 from cir.address import (
     Address,
@@ -22,11 +21,9 @@ from cir.address import (
 from cir.channel import TlsFiles, is_serving
 from cir_cli.errors import Failure
 from cir_cli.local.plan import LOOPBACK, ServiceSpec
+from cir_cli.local.variables import service_settings_class
 from service_runtime.errors import StartupError
 from service_runtime.listen import open_sockets, remove_socket
-
-if TYPE_CHECKING:
-    from service_runtime.settings import ServiceSettings
 
 
 def free_ports(count: int) -> list[int]:
@@ -97,24 +94,9 @@ def own_tls(module: str) -> TlsFiles | None:
     from service_runtime.tls import local_tls_files
 
     try:
-        return local_tls_files(_settings_class(module).load([]))
+        return local_tls_files(service_settings_class(module).load([]))
     except StartupError:
         return None
-
-
-def _settings_class(module: str) -> type[ServiceSettings]:
-    # Only here, and only the one that is started.
-    if module == "embedder_service":
-        from embedder_service.settings import EmbedderSettings
-
-        return EmbedderSettings
-    if module == "combiner_service":
-        from combiner_service.settings import CombinerSettings
-
-        return CombinerSettings
-    from search_service.settings import SearchSettings
-
-    return SearchSettings
 
 
 def takes_calls(spec: ServiceSpec, tls: TlsFiles | None) -> bool:

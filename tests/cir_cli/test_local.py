@@ -19,6 +19,8 @@ from typing import NoReturn, get_args
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from cir.address import Address, Host, parse_address
 from cir.errors import InvalidArgument
@@ -32,12 +34,12 @@ from cir_cli.local.plan import (
     ServiceSpec,
     UpOptions,
     listeners,
-    overruled,
     plan,
 )
 from cir_cli.local.processes import Services
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
+from cir_cli.local.variables import unused_variables
 from cir_cli.main import run
 from cir_cli.up import _InJson, _InWords, with_advice
 from combiner_service.settings import CombinerSettings
@@ -149,7 +151,43 @@ def test_the_environment_gives_way_to_nothing_but_what_was_asked_for() -> None:
         "CIR_SEARCH_LOG_FORMAT": "json",
         "CIR_DEMO_SEARCH": "",
     }
-    assert overruled(specs, environment) == ["CIR_SEARCH_STORE"]
+    assert list(unused_variables(specs, environment)) == ["CIR_SEARCH_STORE"]
+
+
+def test_variables_that_no_service_reads_are_named_with_the_setting_that_was_meant() -> None:
+    specs = plan(replace(OPTIONS, web_port=5003))
+    meant = {
+        "CIR_SEARCH_MAX_RESULT": ("search_service", "CIR_SEARCH_MAX_RESULTS"),
+        "cir_embedder_dtpye": ("embedder_service", "CIR_EMBEDDER_DTYPE"),
+        "CIR_COMBINER_CHECKPOINTS_DIR": ("combiner_service", "CIR_COMBINER_CHECKPOINT_DIR"),
+        "CIR_DEMO_PICTURE_ROOT": ("web_demo", "CIR_DEMO_PICTURE_ROOTS"),
+        "CIR_SEARCH_QQQQ": ("search_service", ""),
+    }
+    # Of others: what is read elsewhere, what has no value, a service that is not started.
+    others = {
+        "CIR_DATA": "/d",
+        "CIR_SEARCH_MAX_RESULTTS": "",
+        "CIR_HTTP_PROT": "1",
+        "CIR_SEARCH_CONFIG": "/f",
+    }
+    unused = unused_variables(specs, others | dict.fromkeys(meant, "1"))
+    assert unused.keys() == meant.keys()
+    for name, (program, near) in meant.items():
+        assert unused[name] == f"is no setting of {program}" + (f"; did you mean {near}?" if near else "")
+
+
+@given(st.sampled_from(sorted(CLASSES)), st.data())
+def test_a_setting_with_one_wrong_letter_is_told_from_every_other(name: str, data: st.DataObject) -> None:
+    prefix = str(CLASSES[name].model_config["env_prefix"])
+    known = {f"{prefix}{field.upper()}" for field in CLASSES[name].model_fields} | {f"{prefix}CONFIG"}
+    right = data.draw(st.sampled_from(sorted(known)))
+    place = data.draw(st.integers(len(prefix), len(right) - 1))
+    wrong = right[:place] + data.draw(st.sampled_from(["", "Q", "QX"])) + right[place + 1 :]
+    assume(len(wrong) > len(prefix) and wrong not in known)
+    unknown = CLASSES[name].unknown_variables(dict.fromkeys([wrong, *known], "1"))
+    assert unknown.keys() == {wrong}
+    if len(right) - len(prefix) > 4:
+        assert unknown[wrong]
 
 
 @pytest.mark.parametrize(
@@ -427,7 +465,7 @@ def test_a_service_that_keeps_ending_is_given_up_with_its_reason(tmp_path: Path)
 def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     search = plan(OPTIONS)[2]
     for tell in (_InJson(), _InWords()):
-        tell.starting(OPTIONS, ["CIR_SEARCH_STORE"], without_web=True)
+        tell.starting(OPTIONS, {"CIR_SEARCH_STORE": "is not used"}, without_web=True)
         tell.serving(search)
         tell.up(OPTIONS, asks_for_keys=True)
         tell.restarted("the search ended")
@@ -442,6 +480,7 @@ def test_what_becomes_of_the_services_in_json(capsys: pytest.CaptureFixture[str]
     assert events[1] == {"event": "serving", "service": "search", "address": search.address}
     assert events[2]["addresses"]["search"] == search.address
     assert events[2]["asks_for_keys"] is True
+    assert "NOTE: CIR_SEARCH_STORE of the environment is not used" in lines[6:]
     assert any("export CIR_API_KEY=" in line for line in lines[6:])
     _InWords().up(OPTIONS, asks_for_keys=False)
     assert "CIR_API_KEY" not in capsys.readouterr().out

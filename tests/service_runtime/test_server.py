@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -252,8 +253,12 @@ async def test_a_port_in_use_is_a_startup_error() -> None:
 
 
 def run_search(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_program("search_service", *arguments, **environment)
+
+
+def run_program(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "search_service", *arguments],
+        [sys.executable, "-m", module, *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -276,10 +281,19 @@ def test_processes_that_cannot_start_say_why_in_one_line(tmp_path: Path) -> None
             (["--store", f"edge://{tmp_path}", "--port", port], "cannot listen"),
         ]
         for arguments, words in cases:
-            done = run_search(*arguments)
+            done = run_search(*arguments, CIR_SEARCH_MAX_RESULT="5", CIR_EMBEDDER_DTPYE="int8")
             assert done.returncode != 0, arguments
             assert words in done.stderr.splitlines()[-1], done.stderr
             assert "Traceback" not in done.stderr
+        # A misspelt setting stops nothing. It is warned of, and those of other programs are not.
+        web = run_program("http_gateway", "--port", port, CIR_HTTP_PROT="1", CIR_SEARCH_MAX_RESULT="5")
+        for ended, wrong, near in (
+            (done, "CIR_SEARCH_MAX_RESULT", "CIR_SEARCH_MAX_RESULTS"),
+            (web, "CIR_HTTP_PROT", "CIR_HTTP_PORT"),
+        ):
+            (warned,) = [line for line in ended.stderr.splitlines() if "no setting" in line]
+            facts = json.loads(warned)
+            assert (facts["level"], facts["variable"], facts["did_you_mean"]) == ("warning", wrong, near)
 
 
 @pytest.mark.service
