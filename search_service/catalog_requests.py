@@ -27,7 +27,7 @@ from search_service.request import (
 )
 from search_service.settings import SearchSettings
 from service_runtime.errors import ServiceError
-from service_runtime.page_token import PageToken, check_page_size, request_digest
+from service_runtime.page_token import PageToken, check_page_size, invalid_page_token, request_digest
 from vector_store.filters import Filter
 
 DEFAULT_FACET_VALUES = 20
@@ -116,7 +116,9 @@ def parse_list_items(message: pb.ListItemsRequest, settings: SearchSettings) -> 
     size = check_page_size(message.page_size)
     where = parse_filter(message.filter, max_conditions=settings.max_filter_conditions)
     digest = request_digest(message, "page_token", "page_size", "with_features")
-    start = PageToken.decode(message.page_token, digest) if message.page_token else PageToken("", "")
+    start = PageToken("", "")
+    if message.page_token and not (start := PageToken.decode(message.page_token, digest)).created:
+        raise invalid_page_token()
     return ItemsPage(
         catalog=catalog,
         start=start,

@@ -32,6 +32,7 @@ from search_service.store import (
     check_filter_fits,
     open_version,
     to_service_error,
+    version_token,
 )
 from search_service.version_requests import (
     parse_added_fields,
@@ -47,6 +48,7 @@ from service_runtime.receive import aside, parse_aside
 from vector_store.base import VectorStore
 from vector_store.errors import CatalogNotFoundError, InvalidQueryError
 from vector_store.types import CatalogInfo
+from vector_store.versions import MAX_NUMBER, version_number
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _T = TypeVar("_T")
@@ -79,7 +81,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """List the catalogs that the key is for, by name."""
         size = check_page_size(request.page_size)
         catalogs = [info for info in await self._store.list_catalogs() if names.may_use(info.catalog)]
-        page, token = _slice_page(catalogs, size, request)
+        page, token = _slice_page([(info.catalog, info) for info in catalogs], size, request)
         return pb.ListCatalogsResponse(
             catalogs=[catalog_message(info) for info in page], next_page_token=token
         )
@@ -99,7 +101,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         catalog = names.parse_catalog(request.parent, field="parent")
         size = check_page_size(request.page_size)
         versions = (await self._store.list_versions(catalog))[::-1]
-        page, token = _slice_page(versions, size, request)
+        page, token = _slice_page([(_newest_first(info.version), info) for info in versions], size, request)
         return pb.ListCatalogVersionsResponse(
             versions=[version_message(info) for info in page], next_page_token=token
         )
@@ -206,9 +208,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         """List items page by page; the pages of one listing are all of one version."""
         page = await parse_aside(parse_list_items, request, self._settings)
         start = page.start
-        async with open_version(
-            self._store, page.catalog, start.version, from_token=bool(start.version)
-        ) as version:
+        async with open_version(self._store, page.catalog, start.version, created=start.created) as version:
             check_filter_fits(page.where, version.info.spec)
             found = ItemsMessage(version.info.spec, page_bytes(self._settings))
             try:
@@ -223,7 +223,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
                 raise to_service_error(error, field="page_token") from error
             return pb.ListItemsResponse(
                 items=found.items,
-                next_page_token=PageToken(version.info.version, after).encode(page.digest) if after else "",
+                next_page_token=version_token(version.info, after).encode(page.digest) if after else "",
             )
 
     async def BatchUpsertItems(
@@ -280,11 +280,24 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         return response
 
 
+def _newest_first(version: str) -> str:
+    """Return a text by which versions are in the order of their list."""
+    return f"{MAX_NUMBER - version_number(version):018d}"
+
+
 def _slice_page(
-    entries: Sequence[_T], size: int, request: pb.ListCatalogsRequest | pb.ListCatalogVersionsRequest
-) -> tuple[Sequence[_T], str]:
-    """Return the page that a request's token points at, and the token of the next ('' on the last page)."""
+    entries: Sequence[tuple[str, _T]],
+    size: int,
+    request: pb.ListCatalogsRequest | pb.ListCatalogVersionsRequest,
+) -> tuple[list[_T], str]:
+    """Return the page that a request's token points at, and the token of the next ('' on the last page).
+
+    Entries are in the order of their keys. A token says behind which key its page begins, so that what is
+    created and deleted meanwhile makes no other entry appear twice, or nowhere.
+    """
     digest = request_digest(request, "page_token", "page_size")
-    start = PageToken.decode(request.page_token, digest).offset if request.page_token else 0
-    end = start + size
-    return entries[start:end], PageToken("", str(end)).encode(digest) if end < len(entries) else ""
+    start = PageToken.decode(request.page_token, digest).cursor if request.page_token else ""
+    following = [entry for entry in entries if entry[0] > start]
+    page = following[:size]
+    token = PageToken("", page[-1][0]).encode(digest) if len(following) > size else ""
+    return [entry for _, entry in page], token

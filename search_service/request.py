@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,15 +87,16 @@ class Turn:
 class SearchQuery:
     """A search request. There is at least one turn.
 
-    `version` is empty for the published one; `from_token` says that it comes from a page token. `where` holds
-    the request's filter and the items to leave out; it is None where every item passes. `digest` binds page
-    tokens to the query. Without `names_combiner`, `combiner` is the settings' default; `adapted` is then the
-    catalog's own that answered the page before, if one did.
+    `version` is empty for the published one; where it comes from a page token, `created` is the moment that
+    it was created at, by that token, and else empty. `where` holds the request's filter and the items to
+    leave out; it is None where every item passes. `digest` binds page tokens to the query. Without
+    `names_combiner`, `combiner` is the settings' default; `adapted` is then the catalog's own that answered
+    the page before, if one did.
     """
 
     catalog: str
     version: str
-    from_token: bool
+    created: str
     turns: tuple[Turn, ...]
     combiner: str
     feedback: FeedbackMethod
@@ -167,7 +168,7 @@ def parse_search(message: pb.SearchRequest, settings: SearchSettings) -> SearchQ
     return SearchQuery(
         catalog=catalog,
         version=position.version,
-        from_token=bool(message.page_token),
+        created=position.created,
         turns=turns,
         combiner=combiner,
         feedback=feedback,
@@ -399,8 +400,8 @@ def _parse_position(
         return PageToken(version, "0"), ""
     token = PageToken.decode(message.page_token, digest)
     start, _, adapted = token.cursor.partition(" ")
-    token = PageToken(token.version, start)
-    if token.offset >= settings.max_result_window:
+    token = replace(token, cursor=start)
+    if not token.created or token.offset >= settings.max_result_window:
         raise invalid_page_token()
     return token, adapted
 

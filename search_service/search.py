@@ -43,7 +43,13 @@ from search_service.query import (
 )
 from search_service.request import ImageReference, SearchQuery, parse_search
 from search_service.settings import SearchSettings
-from search_service.store import UnindexedItems, check_filter_fits, check_group_fits, open_version
+from search_service.store import (
+    UnindexedItems,
+    check_filter_fits,
+    check_group_fits,
+    open_version,
+    version_token,
+)
 from search_service.turn_features import LookedUp, look_up_turns, run_side_by_side
 from search_service.typical_images import TypicalImages
 from search_service.upstreams import Combination, CombinerClient, ImageWords
@@ -51,7 +57,6 @@ from service_runtime.auth import current_caller
 from service_runtime.errors import ServiceError
 from service_runtime.fair_room import FairRoom
 from service_runtime.interceptor import downstream_timeout
-from service_runtime.page_token import PageToken
 from service_runtime.receive import parse_aside
 from vector_store.base import CatalogVersion, VectorStore
 from vector_store.types import Item, ScoredItem, VersionSpec
@@ -133,9 +138,7 @@ class SearchHandler:
         max_bytes: int,
     ) -> pb.SearchResponse:
         """Answer a query with results of at most `max_bytes`. Raises as `handle` does."""
-        async with open_version(
-            self._store, query.catalog, query.version, from_token=query.from_token
-        ) as version:
+        async with open_version(self._store, query.catalog, query.version, created=query.created) as version:
             check_filter_fits(query.where, version.info.spec)
             check_group_fits(query.options.group_by, version.info.spec)
             own = await self._adapted_to(query, version)
@@ -171,7 +174,7 @@ class SearchHandler:
         """Return the combiner that was made for the catalog, for a query that names none; "" without one."""
         if query.names_combiner or not query.uses_combiner or not self._settings.adapted_combiners:
             return ""
-        if query.from_token:
+        if query.created:
             return query.adapted
         return await self._adapted.of(version.info.catalog, version.info.spec.model_fingerprint)
 
@@ -290,7 +293,7 @@ class SearchHandler:
         if len(found) > len(response.results) and end < self._settings.max_result_window:
             # Further pages are of the same ranking, whatever is adapted meanwhile.
             cursor = f"{end} {adapted}" if adapted else str(end)
-            response.next_page_token = PageToken(info.version, cursor).encode(query.digest)
+            response.next_page_token = version_token(info, cursor).encode(query.digest)
         if query.with_query_vector:
             response.query_vector.CopyFrom(
                 pack(composed.query.vector[None, :], fingerprint=info.spec.model_fingerprint)

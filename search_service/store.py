@@ -16,7 +16,7 @@ from cir.common.v1 import errors_pb2 as errors
 from search_service.embedder_client import EmbedderClient
 from search_service.request import FeaturesReference
 from service_runtime.errors import ServiceError
-from service_runtime.page_token import invalid_page_token
+from service_runtime.page_token import PageToken, invalid_page_token
 from vector_store.base import CatalogVersion, VectorStore, VersionWriter
 from vector_store.errors import (
     CatalogNotFoundError,
@@ -31,7 +31,7 @@ from vector_store.errors import (
     WrongFieldTypeError,
 )
 from vector_store.filters import Filter
-from vector_store.types import VersionSpec, VersionState
+from vector_store.types import VersionInfo, VersionSpec, VersionState
 from vector_store.validation import check_facet_field, check_filter, check_group_field
 
 FRESH_SECONDS = 5.0
@@ -89,28 +89,36 @@ async def open_version(
     catalog: str,
     version: str = "",
     *,
-    from_token: bool = False,
+    created: str = "",
     field: str = "parent",
 ) -> AsyncIterator[CatalogVersion]:
     """Pin a version ('' for the published one) for the length of a call.
 
-    `field` is the request's field that names the catalog; a version is named by `pinned_version`.
+    `field` is the request's field that names the catalog; a version is named by `pinned_version`, or by a
+    page token, which also says when it was `created`.
 
     Raises:
         ServiceError: CATALOG_NOT_FOUND, VERSION_NOT_FOUND, or PAGE_TOKEN_INVALID when the version of a page
-            token (`from_token`) is gone.
+            token is gone.
         StoreError: The store cannot be used.
     """
     async with AsyncExitStack() as stack:
         try:
             opened = await stack.enter_async_context(store.open_version(catalog, version))
         except VersionNotFoundError as error:
-            if from_token:
+            if created:
                 raise invalid_page_token() from error
             raise to_service_error(error, field="pinned_version" if version else field) from error
         except CatalogNotFoundError as error:
             raise to_service_error(error, field=field) from error
+        if created and created != opened.info.created.isoformat():
+            raise invalid_page_token()  # a store that was set up anew has a version of that name
         yield opened
+
+
+def version_token(info: VersionInfo, cursor: str) -> PageToken:
+    """Return the token of a position in a version, which `open_version` knows that version by."""
+    return PageToken(info.version, cursor, info.created.isoformat())
 
 
 def check_filter_fits(where: Filter | None, spec: VersionSpec) -> None:

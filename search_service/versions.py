@@ -34,6 +34,7 @@ from vector_store.types import (
     VersionState,
 )
 from vector_store.validation import canonical_payload, check_payload
+from vector_store.versions import version_number
 
 T = TypeVar("T")
 
@@ -190,25 +191,20 @@ class Versions:
     async def _create_catalog(self, catalog: str, spec: VersionSpec) -> CatalogInfo:
         # One call after the other here: a store may list a version before an older one that is being made.
         async with self._creating.setdefault(catalog, asyncio.Lock()):
-            writer = await self._create(catalog, spec)
+            writer = await self._store.create_version(catalog, spec)
             async with _dropped_on_error(writer):
                 # Of two services that found no catalog, the one with the older version has created it.
                 versions = await self._store.list_versions(catalog)
-                if any(info.version < writer.info.version for info in versions):
+                mine = version_number(writer.info.version)
+                if any(version_number(info.version) < mine for info in versions):
                     raise _exists(catalog)
                 info = await writer.finish()
             return CatalogInfo(catalog, await self._store.publish(catalog, info.version))
 
     async def _create_version(self, catalog: str, spec: VersionSpec) -> VersionInfo:
-        writer = await self._create(catalog, spec)
+        writer = await self._store.create_version(catalog, spec)
         await writer.close()
         return writer.info
-
-    async def _create(self, catalog: str, spec: VersionSpec) -> VersionWriter:
-        try:
-            return await self._store.create_version(catalog, spec)
-        except ValueError as error:  # no number is left for a version
-            raise ServiceError(errors.OUT_OF_RANGE, str(error)) from error
 
     async def _finish(self, wanted: Finishing) -> VersionInfo:
         info = await self._version(wanted.catalog, wanted.version)

@@ -20,14 +20,20 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Position of the next page: `cursor` is a count for rankings, the store's own text for listings."""
+    """Position of the next page: `cursor` is a count for rankings, the store's own text for listings.
+
+    It is a position in `version`, the one that was created at the moment `created`, or in a list without
+    versions.
+    """
 
     version: str
     cursor: str
+    created: str = ""
 
     def encode(self, digest: bytes) -> str:
         """Return the token for the query with this digest (see `request_digest`)."""
-        return encode_token(digest, json.dumps([self.version, self.cursor], separators=(",", ":")).encode())
+        members = [self.version, self.cursor, self.created]
+        return encode_token(digest, json.dumps(members, separators=(",", ":")).encode())
 
     @classmethod
     def decode(cls, token: str, digest: bytes) -> PageToken:
@@ -37,12 +43,12 @@ class PageToken:
             ServiceError: PAGE_TOKEN_INVALID when it is damaged or belongs to another query.
         """
         try:
-            version, cursor = json.loads(decode_token(token, digest))
+            version, cursor, created = json.loads(decode_token(token, digest))
         except (ValueError, TypeError, RecursionError) as error:
             raise invalid_page_token() from error
-        if not (isinstance(version, str) and isinstance(cursor, str)):
+        if not all(isinstance(member, str) for member in (version, cursor, created)):
             raise invalid_page_token()
-        return cls(version, cursor)
+        return cls(version, cursor, created)
 
     @property
     def offset(self) -> int:

@@ -1,6 +1,7 @@
 """Rules of versions that hold on every engine: names, documents, publish history, automatic quantization.
 
-Pure decisions, no I/O. Version ids are `v0001`, `v0002`, ... and sort by age as text."""
+Pure decisions, no I/O. Version ids are `v0001`, `v0002`, ... by age. An engine gives out each number of a
+catalog once, whatever becomes of version and catalog, so that an id never comes to mean another version."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ from cir.fields import FieldType
 from vector_store.errors import VersionConflictError
 from vector_store.types import IndexOptions, Placement, Quantization, VersionInfo, VersionSpec, VersionState
 
-_VERSION = re.compile(r"v(\d{4})")
-_LAST = 9999
+_VERSION = re.compile(r"v(\d{4}|[1-9]\d{4,17})")
+
+MAX_NUMBER = 10**18 - 1
+"""Largest number of a version id; counting to it takes longer than anybody has."""
 
 
 def is_version_name(name: str) -> bool:
@@ -23,13 +26,15 @@ def is_version_name(name: str) -> bool:
     return _VERSION.fullmatch(name) is not None
 
 
-def next_version(existing: Iterable[str]) -> str:
-    """The id after the newest of `existing`; gaps that dropped versions left are not filled."""
-    numbers = [int(match[1]) for name in existing if (match := _VERSION.fullmatch(name))]
-    number = max(numbers, default=0) + 1
-    if number > _LAST:
-        raise ValueError(f"a catalog can have {_LAST} versions; start a new catalog")
-    return f"v{number:04d}"
+def version_number(name: str) -> int:
+    """Return the number of a version id, which grows with each version of a catalog; 0 for other texts."""
+    match = _VERSION.fullmatch(name)
+    return int(match[1]) if match else 0
+
+
+def next_version(given: Iterable[str]) -> str:
+    """Return the id after the newest that was given out, whether its version is still there or not."""
+    return f"v{max(map(version_number, given), default=0) + 1:04d}"
 
 
 def spec_to_document(spec: VersionSpec) -> dict[str, Any]:
@@ -169,8 +174,8 @@ def versions_to_drop(history: PublishHistory, complete: Sequence[str], keep: int
     `complete` are the ids of the versions that are not being built. The published version never counts
     and never goes. What a rollback would return to is kept before anything else, then the newest.
     """
-    others = sorted(version for version in complete if version != history.published)
-    by_worth = sorted(others, reverse=True)
+    others = sorted((version for version in complete if version != history.published), key=version_number)
+    by_worth = others[::-1]
     if history.earlier and history.earlier[-1] in by_worth:
         by_worth.remove(history.earlier[-1])
         by_worth.insert(0, history.earlier[-1])

@@ -18,11 +18,14 @@ from typing import Protocol
 
 import pytest
 
+from cir.address import parse_address
 from cir_cli.local.readiness import free_ports
 from tests.vector_store.grpc_stand_in import StandIn
 from tests.vector_store.local_qdrant import open_local_qdrant
 from vector_store import VectorStore, open_store
 from vector_store.errors import StoreUnavailableError
+from vector_store.qdrant.catalogs import GIVEN_OUT
+from vector_store.qdrant.client import connect
 
 _URL = os.environ.get("QDRANT_URL", "")
 _SERVER = ("server",) if _URL else ()
@@ -60,6 +63,15 @@ async def engine_url(name: str, folder: Path) -> AsyncIterator[str]:
             finally:
                 for info in await store.list_catalogs():
                     await store.delete_catalog(info.catalog)
+                await _forget_versions()
+
+
+async def _forget_versions() -> None:
+    """Let numbers of versions begin anew, as on a server of the test's own."""
+    address = parse_address(_URL.removeprefix("qdrant://"))
+    client = connect(address, tls=False, api_key="", timeout_s=10)
+    await client.delete_collection(GIVEN_OUT)
+    await client.close()
 
 
 @asynccontextmanager

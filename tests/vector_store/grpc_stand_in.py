@@ -15,6 +15,8 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client import grpc as api
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
+from vector_store.qdrant.catalogs import GIVEN_OUT
+
 
 class _Refuses:
     """Turns the local mode's errors into status codes.
@@ -76,7 +78,8 @@ class Collections(_Refuses, api.CollectionsServicer):
     async def Create(self, request: Any) -> Any:
         assert request.HasField("hnsw_config")
         assert request.optimizers_config.indexing_threshold == 0
-        self.created.append(request)
+        if request.collection_name != GIVEN_OUT:
+            self.created.append(request)
         await self.client.create_collection(
             request.collection_name,
             vectors_config=GrpcToRest.convert_vectors_config(request.vectors_config),

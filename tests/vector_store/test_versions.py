@@ -7,15 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_store.types import VersionState
-from vector_store.versions import PublishHistory, is_version_name, next_version, versions_to_drop
+from vector_store.versions import (
+    PublishHistory,
+    is_version_name,
+    next_version,
+    version_number,
+    versions_to_drop,
+)
 
 
 def test_version_names() -> None:
     assert next_version([]) == "v0001"
     assert next_version(["v0002", "v0010", "v0003", "other"]) == "v0011"
     assert [is_version_name(n) for n in ("v0001", "v1", "v00010", "V0001", "")] == [True] + [False] * 4
-    with pytest.raises(ValueError, match="9999"):
-        next_version(["v9999"])
+
+
+@given(st.sets(st.integers(1, 10**17), min_size=1))
+def test_names_follow_their_numbers(numbers: set[int]) -> None:
+    names = [f"v{number:04d}" for number in sorted(numbers)]
+    assert all(map(is_version_name, names))
+    assert sorted(names, key=version_number) == names
+    assert next_version(names) == f"v{max(numbers) + 1:04d}"
 
 
 def test_publish_and_rollback() -> None:

@@ -42,6 +42,7 @@ from vector_store.versions import (
     next_version,
     spec_from_document,
     spec_to_document,
+    version_number,
     versions_to_drop,
 )
 
@@ -83,7 +84,7 @@ class EdgeCatalogs:
                 self._check_lost(catalog, version, history)
             except StoreDamagedError:
                 lost.append(version)
-        return sorted({*live, *lost}) or self._existing(catalog)
+        return sorted({*live, *lost}, key=version_number) or self._existing(catalog)
 
     def versions(self, catalog: str) -> list[VersionInfo]:
         """Return every version, oldest first, save for those whose documents are damaged.
@@ -181,10 +182,21 @@ class EdgeCatalogs:
         with self._exclusive():
             folder = self.layout.versions(catalog)
             folder.mkdir(parents=True, exist_ok=True)
-            version = next_version(_folders(folder))
+            given = self._given_out(catalog)
+            version = next_version([*_folders(folder), *given])
+            # Noted first: what was dropped, be it the whole catalog, leaves its number behind.
+            self.layout.given_out(catalog, version).touch()
+            sync_directory(self.layout.catalog(catalog))
+            for older in given:
+                self.layout.given_out(catalog, older).unlink()
             self.layout.version(catalog, version).mkdir()
             sync_directory(folder)
             return version
+
+    def _given_out(self, catalog: str) -> list[str]:
+        """Return the ids that are noted as given out, of which the newest counts."""
+        marks = self.layout.catalog(catalog).glob(self.layout.given_out(catalog, "*").name)
+        return [mark.name.removeprefix(self.layout.given_out(catalog, "").name) for mark in marks]
 
     def write(self, info: VersionInfo, shard: str = FIRST_SHARD, coverage: Coverage = Coverage.OLDER) -> None:
         """Replace a version's document: its specification, number of points, whether it is complete, the
@@ -320,7 +332,6 @@ class EdgeCatalogs:
         if not _folders(self.layout.versions(catalog)):
             with self._exclusive(), suppress(OSError):
                 self.layout.versions(catalog).rmdir()
-                self.layout.catalog(catalog).rmdir()
 
     @contextmanager
     def held(self, catalog: str, version: str, purpose: str) -> Iterator[None]:
@@ -370,7 +381,7 @@ class EdgeCatalogs:
         layout = self.layout
         return [
             version
-            for version in _folders(layout.versions(catalog))
+            for version in sorted(_folders(layout.versions(catalog)), key=version_number)
             if is_version_name(version)
             and layout.document(catalog, version).exists()
             and not layout.dropped(catalog, version).exists()

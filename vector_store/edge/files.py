@@ -3,6 +3,8 @@
 ```
 <root>/store.lock                                  one at a time creates, publishes or drops
 <root>/catalogs/<catalog>/CURRENT                  the published version and the earlier ones (JSON)
+<root>/catalogs/<catalog>/given-out-<version>      the newest version there ever was: no id is given out
+                                                   twice, so this outlasts the catalog
 <root>/catalogs/<catalog>/versions/<version>/
     version.json                                   specification, state, number of points
     lock                                           held by the process that has the shard open
@@ -55,6 +57,9 @@ class EdgeLayout:
 
     def current(self, catalog: str) -> Path:
         return self.catalog(catalog) / "CURRENT"
+
+    def given_out(self, catalog: str, version: str) -> Path:
+        return self.catalog(catalog) / f"given-out-{version}"
 
     def versions(self, catalog: str) -> Path:
         return self.catalog(catalog) / "versions"

@@ -5,13 +5,17 @@ Nothing is remembered between calls, so any number of processes see the same.
 A version is the collection `cir.<catalog>.<version>`. The alias `cir.<catalog>` points at the published
 one, and `cir.<catalog>.before.0001`, `.0002`, ... at the earlier ones, oldest first. Readers see a change of
 several aliases whole. A server that is killed has kept the first of them, so they come in an order in which
-some version is always published. Catalog names hold no dot, so names can be read back."""
+some version is always published. Catalog names hold no dot, so names can be read back.
+
+The metadata of the collection `cir..given-out`, which has no points, holds the newest versions that each
+catalog ever had: no id is given out twice, so that outlasts the catalogs."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +27,7 @@ from vector_store.errors import (
     VersionNotFoundError,
     newer_format,
 )
-from vector_store.qdrant.client import engine_errors
+from vector_store.qdrant.client import AlreadyExistsError, engine_errors
 from vector_store.types import CATALOG_NAME, VersionInfo, VersionState, version_label
 from vector_store.versions import (
     PublishHistory,
@@ -31,9 +35,14 @@ from vector_store.versions import (
     is_version_name,
     spec_from_document,
     spec_to_document,
+    version_number,
 )
 
 _PREFIX = "cir."
+GIVEN_OUT = "cir..given-out"
+"""Collection whose metadata tells which versions there were."""
+# Versions of a catalog that are noted there, the newest ones.
+_KEPT = 4
 _BEFORE = re.compile(r"\.before\.(\d{4})")
 
 
@@ -128,7 +137,49 @@ class QdrantCatalogs:
         for collection in answer.collections:
             if parsed := parse_collection(collection.name):
                 found.setdefault(parsed[0], []).append(parsed[1])
-        return {catalog: sorted(found[catalog]) for catalog in sorted(found)}
+        return {catalog: sorted(found[catalog], key=version_number) for catalog in sorted(found)}
+
+    async def given_out(self, catalog: str) -> list[str]:
+        """Return the versions of a catalog that are noted as given out, of which the newest counts."""
+        try:
+            with engine_errors("read which versions there were"):
+                found = await self._client.get_collection(GIVEN_OUT)
+        except VersionNotFoundError:
+            return []
+        prefix = f"{catalog}."
+        noted = found.config.metadata or {}
+        return [key.removeprefix(prefix) for key in noted if key.startswith(prefix)]
+
+    async def give_out(self, catalog: str, version: str) -> bool:
+        """Note that there was a version; return False, and note nothing, where that was noted before.
+
+        Each version has a key of its own, so of two that are noted at once none hides the other. The newest
+        keep theirs, so that one which is noted late is told from one that was noted and dropped.
+        """
+        noted = await self.given_out(catalog)
+        number, newest = version_number(version), max(map(version_number, noted), default=0)
+        if version in noted or number <= newest - _KEPT:
+            return False
+        if not noted:
+            await self._make_given_out()
+        # A null removes its key.
+        keys: dict[str, Any] = {
+            f"{catalog}.{older}": None for older in noted if version_number(older) <= number - _KEPT
+        }
+        keys[f"{catalog}.{version}"] = True
+        with engine_errors(f"note {version_label(catalog, version)}"):
+            await self._client.update_collection(GIVEN_OUT, metadata=keys)
+        return True
+
+    async def _make_given_out(self) -> None:
+        with suppress(AlreadyExistsError), engine_errors("make room for the versions there were"):
+            await self._client.create_collection(
+                GIVEN_OUT,
+                vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT, on_disk=True),
+                hnsw_config=models.HnswConfigDiff(m=0),
+                optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
+                shard_number=1,
+            )
 
     async def aliases(self) -> dict[str, str]:
         """Every alias with its collection."""

@@ -134,25 +134,20 @@ class QdrantStore(VectorStore):
         check_spec(spec)
         for attempt in range(_TRIES):
             existing = (await self._catalogs.collections()).get(catalog, [])
+            given = await self._catalogs.given_out(catalog)
             info = VersionInfo(
                 catalog,
-                next_version(existing),
+                next_version([*existing, *given]),
                 VersionState.BUILDING,
                 spec,
                 points=0,
                 created=datetime.now(UTC),
             )
             lease = self._lease(info)
-            try:
-                await self._create_collection(info, lease)
+            if await self._claim(info, lease):
                 break
-            except AlreadyExistsError:
-                if await lease.is_noted():
-                    break  # an answer was lost on its way, and the call was made again
-                if attempt == _TRIES - 1:
-                    raise StoreUnavailableError(
-                        f"others keep creating versions of catalog {catalog!r}"
-                    ) from None
+            if attempt == _TRIES - 1:
+                raise StoreUnavailableError(f"others keep creating versions of catalog {catalog!r}")
         lease.start()
         return await self._writer(info, lease)
 
@@ -238,6 +233,20 @@ class QdrantStore(VectorStore):
                 await writer.close()
             await self._client.close(grpc_grace=_CLOSE_GRACE_S)
 
+    async def _claim(self, info: VersionInfo, lease: WriterLease) -> bool:
+        """Return whether the id of a new version is this writer's: no other version has or had it."""
+        try:
+            await self._create_collection(info, lease)
+        except AlreadyExistsError:
+            if not await lease.is_noted():
+                return False
+            # An answer was lost on its way, and the call was made again.
+        if await self._catalogs.give_out(info.catalog, info.version):
+            return True
+        # Made, noted and dropped by another process since its number was chosen here.
+        await self._catalogs.remove(info.catalog, info.version)
+        return False
+
     async def _create_collection(self, info: VersionInfo, lease: WriterLease) -> None:
         placement = info.spec.index.placement.over(self._options.placement)
         with engine_errors(f"create {info.label}"):
@@ -268,6 +277,8 @@ class QdrantStore(VectorStore):
         """Delete versions; those that are being read here are hidden first and deleted afterwards."""
         for info in versions:
             key = (info.catalog, info.version)
+            # Again, because its creator may have died before it had noted it.
+            await self._catalogs.give_out(*key)
             if self._pins[key]:
                 self._hidden.add(key)
                 await self._catalogs.set_state(info, DROPPED)
