@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.options import Json, Quiet
 from cir_cli.output import WorkProgress, console, print_json, table
 
@@ -107,9 +107,12 @@ IN_GROUPS = {
 def report_errors() -> Iterator[None]:
     """Turn the errors of data sets, features, evaluation and training into the one line of a `Failure`."""
     from combiner_service.errors import InvalidCheckpointError
+    from combiner_training.options import OptionError
 
     try:
         yield
+    except OptionError as error:
+        raise WrongUsage(str(error)) from error
     except (ValueError, InvalidCheckpointError) as error:
         # All of them are ValueErrors of their own: DatasetError, FeatureFileError, EvaluationError,
         # TrainingError.
@@ -160,6 +163,7 @@ def check(
     """
     # Only here: no other command has a use for it.
     from combiner_training.datasets.check import check_images, make_report, report_document
+    from combiner_training.evaluation.protocol import Reference, protocol_for
 
     with report_errors():
         splits = _splits(kind, path, split or (), category or ())
@@ -170,7 +174,8 @@ def check(
         states = check_images(files, decode=decode, workers=workers, on_image=progress.advance)
     finally:
         progress.stop()
-    reports = [make_report(each, states) for each in splits]
+    kept = protocol_for(kind.value).reference is Reference.KEEP
+    reports = [make_report(each, states, reference_kept=kept) for each in splits]
     if json:
         print_json(report_document(kind.value, reports))
     else:

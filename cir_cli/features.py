@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,14 @@ from cir_cli.options import (
     in_groups,
 )
 from cir_cli.output import WorkProgress, print_json
+
+
+class DtypeName(StrEnum):
+    """Types in which features are stored."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
 
 app = typer.Typer(help="Features of data sets, for training and evaluation.", no_args_is_help=True)
 
@@ -103,8 +112,9 @@ def extract(
     embedder_cert_file: EmbedderCertFile = None,
     embedder_key_file: EmbedderKeyFile = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="float16 or float32: how features are stored.")
-    ] = "float16",
+        DtypeName | None,
+        typer.Option("--dtype", help="How features are stored. Default: as the folder's are, else float16."),
+    ] = None,
     batch_items: Annotated[
         int, typer.Option("--batch-items", min=1, help="Images or texts in one pass.")
     ] = 32,
@@ -143,7 +153,7 @@ def extract(
                 embedder_key_file,
                 prefix="--embedder-",
             ),
-            dtype=dtype,
+            dtype=dtype.value if dtype else None,
             batch_items=batch_items,
             fresh=fresh,
             progress=WorkProgress(quiet=quiet or json),

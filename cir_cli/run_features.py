@@ -44,7 +44,7 @@ def run_extract(
     traits: Mapping[str, str] = NOTHING,
     embedder: str,
     access: Access,
-    dtype: str,
+    dtype: str | None,
     batch_items: int,
     fresh: bool,
     progress: Progress,
@@ -60,8 +60,6 @@ def run_extract(
         FeatureFileError: files of features cannot be continued.
         OSError: the folder cannot be written.
     """
-    if dtype not in ("float16", "float32"):
-        raise ValueError(f"--dtype is {dtype!r}; expected float16 or float32")
     paths, crops, texts = _wanted(source)
     embedding: LocalModel | RemoteModel
     if embedder:

@@ -89,7 +89,7 @@ def extract_images(
     model: FeatureModel,
     *,
     crops: Mapping[str, Box] = _NO_CROPS,
-    dtype: str = "float16",
+    dtype: str | None = None,
     fresh: bool = False,
     progress: Progress,
 ) -> ExtractResult:
@@ -130,7 +130,7 @@ def extract_texts(
     texts: Sequence[str],
     model: FeatureModel,
     *,
-    dtype: str = "float16",
+    dtype: str | None = None,
     fresh: bool = False,
     progress: Progress,
 ) -> ExtractResult:
@@ -154,7 +154,7 @@ def _extract(
     names: tuple[str, ...],
     embed: Callable[[Sequence[str]], EmbeddedBatch],
     model: FeatureModel,
-    dtype: str,
+    dtype: str | None,
     *,
     fresh: bool,
     progress: Progress,
@@ -163,18 +163,22 @@ def _extract(
 
     Rows that a file under `path` has already are kept if their model is this one, unless `fresh`; others of
     it are kept too, so that a folder grows with each split that is extracted into it. Rows without features
-    are tried again. A run that was killed is resumed where it was.
+    are tried again. A run that was killed is resumed where it was. `dtype` None is that of the file, else
+    float16.
+
+    Raises:
+        FeatureFileError: There are no names, or the file is of another model or type.
     """
     if not names:
         raise FeatureFileError(f"there are no {kind} to embed; expected at least one")
-    known = None if fresh else _known(path, model.identity)
+    known = None if fresh else _known(path, model.identity, dtype)
     if known is not None:
         names = tuple(dict.fromkeys((*names, *known.header.names)))
     header = FeatureHeader(
         kind,
         names,
         model.identity.dimension,
-        np.dtype(dtype),
+        np.dtype(dtype or (known.header.dtype if known is not None else "float16")),
         model.identity.fingerprint,
         model.identity.facts,
     )
@@ -195,7 +199,8 @@ def _extract(
         batch = embed([part[i] for i in wanted])
         features[wanted] = batch.features
         errors = {wanted[index]: reason for index, reason in batch.errors.items()}
-        for index in np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist():
+        usable = np.isfinite(features).all(axis=1) & features.any(axis=1)
+        for index in np.flatnonzero(~usable).tolist():
             features[index] = np.nan
             errors.setdefault(index, "the model gives no usable features")
         return EmbeddedBatch(features, errors), len(part) - len(wanted)
@@ -226,7 +231,7 @@ def _mean_length(table: FeatureTable) -> float:
     return float(np.concatenate(lengths).mean()) if lengths else 0.0
 
 
-def _known(path: Path, identity: ModelIdentity) -> FeatureTable | None:
+def _known(path: Path, identity: ModelIdentity, dtype: str | None) -> FeatureTable | None:
     if not path.exists():
         return None
     table = read_table(path)
@@ -234,6 +239,11 @@ def _known(path: Path, identity: ModelIdentity) -> FeatureTable | None:
         raise FeatureFileError(
             f"{path} has features of model {table.header.model_fingerprint}, this model is "
             f"{identity.fingerprint}; extract into another folder, or set `fresh` to replace them"
+        )
+    if dtype is not None and table.header.dtype != np.dtype(dtype):
+        raise FeatureFileError(
+            f"{path} holds {table.header.dtype.name}, not {dtype}; extract into another folder, or set "
+            "`fresh` to replace them"
         )
     return table
 

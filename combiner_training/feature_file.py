@@ -160,7 +160,8 @@ _BYTES_AT_ONCE = 1 << 20
 
 
 class FeatureTable:
-    """The rows of a file by name. A row of NaN stands for an image or text that could not be embedded.
+    """The rows of a file by name. A row of NaN stands for an image or text that could not be embedded, and so
+    does a row of zeros, which has no direction.
 
     `matrix` is (n, d) float16 or float32, raw features, a row for each name of `header`; `origin` names the
     file in messages.
@@ -171,8 +172,13 @@ class FeatureTable:
         self.matrix = matrix
         self.origin = origin
         self._row_of = {name: row for row, name in enumerate(header.names)}
-        # NaN rows are NaN from end to end: one column tells.
-        self.usable: NDArray[np.bool_] = np.isfinite(np.asarray(matrix[:, 0]))
+        # NaN rows are NaN from end to end: one column tells. Rows that may be zeros are read whole.
+        first = np.asarray(matrix[:, 0])
+        self.usable: NDArray[np.bool_] = np.isfinite(first)
+        maybe = np.flatnonzero(first == 0)
+        for start in range(0, len(maybe), _ROWS_AT_ONCE):
+            part = maybe[start : start + _ROWS_AT_ONCE]
+            self.usable[part] = matrix[part].any(axis=1)
 
     def __contains__(self, name: str) -> bool:
         return name in self._row_of
@@ -256,7 +262,7 @@ def _check_rows(table: FeatureTable, begin: bytes) -> None:
         if wrong.size:
             raise FeatureFileError(
                 f"{table.origin}: the features of {table.header.names[start + wrong[0]]!r} have values that "
-                "are not finite; extract them again with float32"
+                "are not finite; extract them again with --dtype float32 --fresh"
             )
     if place and begin[place : place + len(_NO_CRC)] != f"{crc:08x}".encode():
         raise FeatureFileError(

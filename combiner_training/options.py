@@ -92,3 +92,7 @@ class TrainOptions:
 
 class TrainingError(ValueError):
     """A fault of a training's input, folder or options; the message says what to do."""
+
+
+class OptionError(ValueError):
+    """Options that do not go together, or say nothing of the data that they are given for."""

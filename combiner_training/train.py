@@ -34,7 +34,7 @@ from combiner_training.evaluation.evaluate import Evaluation, evaluate
 from combiner_training.evaluation.protocol import Protocol, Rule, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.log import TrainingLog
-from combiner_training.options import Schedule, TrainingError, TrainOptions
+from combiner_training.options import OptionError, Schedule, TrainingError, TrainOptions
 from combiner_training.progress import Progress
 from combiner_training.run_warnings import EXPLODES, loss_warning, one_target, saturation
 from combiner_training.train_state import FILE, TrainState, load_state, save_state
@@ -124,6 +124,8 @@ def train(
         raise TrainingError(
             f"{len(data.ids)} triplets make no batch of {options.batch_size}; give a smaller `batch_size`"
         )
+    if options.patience and validation is None:
+        raise OptionError("`patience` waits for a better validation, and there is none; leave it out")
     if nothing_to_learn := one_target(data):
         raise TrainingError(f"{nothing_to_learn}; give triplets with several targets")
     if (folder / FILE).exists() and not resume:
@@ -138,8 +140,10 @@ def train(
     state = TrainState(run_config=_run_config(data, validation, options, sizes))
     if begin_with is not None:
         first = read_checkpoint(begin_with)
+        if not isinstance(first.sizes, NetworkSizes):
+            raise TrainingError(f"{begin_with} is an inversion; begin with a checkpoint of a Combiner")
         if first.sizes != sizes:
-            raise TrainingError(f"{begin_with} has the sizes {first.sizes}, this training has {sizes}")
+            raise TrainingError(_other_sizes(begin_with, first.sizes, sizes))
         network.load_state_dict({name: torch.from_numpy(each) for name, each in first.weights.items()})
         digest = hashlib.sha256(begin_with.read_bytes()).hexdigest()
         state = replace(state, begun_with=f"{begin_with.name} (SHA-256 {digest[:16]})")
@@ -148,7 +152,13 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=mixed)
 
     if resume:
+        begun = state.begun_with
         state = load_state(folder, network, optimizer, state.run_config)
+        if begin_with is not None and begun != state.begun_with:
+            raise TrainingError(
+                f"{folder} was begun with {state.begun_with or 'random weights'}, not {begun}; continue it "
+                "without `begin_with`, or train anew into another folder"
+            )
         if mixed and state.scaler:
             scaler.load_state_dict(state.scaler)
     with writing(folder):
@@ -233,7 +243,7 @@ def train(
             log.write_csv()
             # Last: a run that is killed before it repeats the epoch, and writes the same again.
             save_state(folder, network, optimizer, state)
-        progress.advance(epoch, _note(entry, scores))
+        progress.advance(epoch, _note(entry["loss"], rules, scores, state.best))
 
     if evaluation is None and validation is not None:
         evaluation = validation.evaluate(network)  # a run that was over when it was resumed
@@ -262,6 +272,19 @@ def _diverged(
         f"the loss is {loss} in epoch {epoch}, step {step}, at {len(culprits)} of {len(batch.ids)} triplets: "
         f"{', '.join(culprits[:_IDS_SHOWN])}{more} (all in {DIVERGED_FILE}); look at their features, or give "
         "a lower `learning_rate`. What was saved before is kept"
+    )
+
+
+def _other_sizes(path: Path, found: NetworkSizes, wanted: NetworkSizes) -> str:
+    if found.feature_dim != wanted.feature_dim:
+        return (
+            f"{path} combines features of {found.feature_dim} values, these have {wanted.feature_dim}; begin "
+            "with a checkpoint of their model"
+        )
+    return (
+        f"{path} has a projection of {found.projection_dim} and hidden layers of {found.hidden_dim}, this "
+        f"training {wanted.projection_dim} and {wanted.hidden_dim}; give `projection_dim` "
+        f"{found.projection_dim} and `hidden_dim` {found.hidden_dim}"
     )
 
 
@@ -320,9 +343,14 @@ def _write(
     )
 
 
-def _note(entry: Mapping[str, float], scores: Mapping[str, float]) -> str:
-    shown = "".join(f", {name} {score:.4f}" for name, score in scores.items())
-    return f"loss {entry['loss']:.4f}{shown}"
+def _note(
+    loss: float, rules: Mapping[str, Rule], scores: Mapping[str, float], best: Mapping[str, float]
+) -> str:
+    shown = "".join(
+        f", {rules[name].text} {100 * score:.2f} % (best {100 * best[name]:.2f} %)"
+        for name, score in scores.items()
+    )
+    return f"loss {loss:.4f}{shown}"
 
 
 @contextmanager

@@ -29,8 +29,9 @@ class SplitReport:
     """Counts of a split, and its faults.
 
     A query can be answered when its reference and, of its targets, at least one in the gallery can be used;
-    where targets are withheld, the reference alone counts. `empty_texts` counts queries that have an empty
-    text among theirs.
+    where targets are withheld, the reference alone counts. The reference itself is a target only where it is
+    kept among the answers; `only_reference` counts the queries that have no other in the gallery.
+    `empty_texts` counts queries that have an empty text among theirs.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class SplitReport:
     undecodable: tuple[str, ...]
     empty_texts: tuple[str, ...]
     without_targets: int
+    only_reference: int
     answerable: int
 
     @property
@@ -56,14 +58,20 @@ class SplitReport:
         return not (self.missing or self.empty or self.undecodable) and self.answerable == self.queries
 
 
-def make_report(split: Split, states: Mapping[Path, ImageState]) -> SplitReport:
-    """Sum a split up; `states` has every path in `split.paths`. Pure."""
+def make_report(
+    split: Split, states: Mapping[Path, ImageState], *, reference_kept: bool = False
+) -> SplitReport:
+    """Sum a split up; `states` has every path in `split.paths`. Pure.
+
+    `reference_kept` is true where the protocol keeps the reference among the answers.
+    """
 
     def named(state: ImageState) -> tuple[str, ...]:
         return tuple(name for name, path in split.paths.items() if states[path] is state)
 
     usable = set(named(ImageState.GOOD))
-    answers = usable.intersection(split.gallery)
+    listed = set(split.gallery)
+    answers = usable & listed
     return SplitReport(
         dataset=split.dataset,
         name=split.name,
@@ -75,12 +83,18 @@ def make_report(split: Split, states: Mapping[Path, ImageState]) -> SplitReport:
         undecodable=named(ImageState.UNDECODABLE),
         empty_texts=tuple(query.id for query in split.queries if not all(map(str.strip, query.texts))),
         without_targets=sum(not query.targets for query in split.queries),
-        answerable=sum(_answerable(query, usable, answers) for query in split.queries),
+        only_reference=sum(
+            listed.intersection(query.targets) == {query.reference} for query in split.queries
+        ),
+        answerable=sum(
+            _answerable(query, usable, answers, reference_kept=reference_kept) for query in split.queries
+        ),
     )
 
 
-def _answerable(query: Query, usable: set[str], answers: set[str]) -> bool:
-    return query.reference in usable and (not query.targets or not answers.isdisjoint(query.targets))
+def _answerable(query: Query, usable: set[str], answers: set[str], *, reference_kept: bool) -> bool:
+    right = answers.intersection(query.targets) - (set() if reference_kept else {query.reference})
+    return query.reference in usable and (not query.targets or bool(right))
 
 
 def check_image(path: Path, *, decode: bool = True) -> ImageState:
@@ -152,6 +166,11 @@ def report_notes(report: SplitReport) -> list[str]:
         )
         if names
     ]
+    if report.only_reference:
+        lines.append(
+            f"{report.name}: {report.only_reference:,} queries have no target but their own reference, which "
+            "is no answer where the protocol drops it"
+        )
     if report.without_targets:
         lines.append(
             f"{report.name}: the targets of {report.without_targets:,} queries are withheld; "
@@ -176,6 +195,7 @@ def report_document(dataset: str, reports: Sequence[SplitReport]) -> dict[str, o
                 "undecodable": report.undecodable,
                 "queries_with_empty_text": report.empty_texts,
                 "queries_without_targets": report.without_targets,
+                "queries_of_their_own_reference": report.only_reference,
                 "answerable": report.answerable,
                 "answerable_share": report.answerable_share,
             }

@@ -70,7 +70,20 @@ def protocol_for(
 
 
 Metrics = Mapping[str, float]
-Rule = Callable[[Metrics], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Score of an evaluation that chooses a checkpoint: a mean of some metrics, which `text` names."""
+
+    text: str
+    mean: Callable[[list[float]], float]
+    metrics: tuple[str, ...]
+
+    def __call__(self, metrics: Metrics) -> float:
+        """Return the score."""
+        return self.mean([metrics[name] for name in self.metrics])
+
 
 _CIRR = (
     *(f"recall@{k}" for k in (1, 5, 10, 50)),
@@ -78,7 +91,7 @@ _CIRR = (
 )
 
 
-_ONE_METRIC = {"circo": "map@5", "genecis": "recall_subset@1"}
+_ONE_METRIC = {"circo": ("mAP@5", "map@5"), "genecis": ("Rs@1", "recall_subset@1")}
 
 
 def selection_rules(dataset: str) -> dict[str, Rule]:
@@ -90,17 +103,14 @@ def selection_rules(dataset: str) -> dict[str, Rule]:
     of R@1 and R@10.
     """
     if dataset == "fashioniq":
-        return {"best": _mean_of(arithmetic_mean, "recall@10", "recall@50")}
+        return {"best": Rule("mean of R@10 and R@50", arithmetic_mean, ("recall@10", "recall@50"))}
     if dataset == "cirr":
         return {
-            "best-arithmetic": _mean_of(arithmetic_mean, *_CIRR),
-            "best-harmonic": _mean_of(harmonic_mean, *_CIRR),
-            "best-geometric": _mean_of(geometric_mean, *_CIRR),
+            "best-arithmetic": Rule("arithmetic mean of seven recalls", arithmetic_mean, _CIRR),
+            "best-harmonic": Rule("harmonic mean of seven recalls", harmonic_mean, _CIRR),
+            "best-geometric": Rule("geometric mean of seven recalls", geometric_mean, _CIRR),
         }
     if dataset in _ONE_METRIC:
-        return {"best": _mean_of(arithmetic_mean, _ONE_METRIC[dataset])}
-    return {"best": _mean_of(arithmetic_mean, "recall@1", "recall@10")}
-
-
-def _mean_of(mean: Callable[[list[float]], float], *names: str) -> Rule:
-    return lambda metrics: mean([metrics[name] for name in names])
+        text, metric = _ONE_METRIC[dataset]
+        return {"best": Rule(text, arithmetic_mean, (metric,))}
+    return {"best": Rule("mean of R@1 and R@10", arithmetic_mean, ("recall@1", "recall@10"))}

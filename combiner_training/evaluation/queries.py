@@ -26,7 +26,8 @@ class Coverage:
 
     A query is not answered where its reference or its text has no features, or where no image of its targets
     has. `gallery` are the images that are ranked; `gallery_missing` could not be, `group_missing` are members
-    of groups among them.
+    of groups among them. No combiner can be right on those of `target_dropped`, whose only target in the
+    gallery is the reference that the protocol drops, and of `target_outside`, which have none there.
     """
 
     queries: int = 0
@@ -37,6 +38,8 @@ class Coverage:
     gallery: int = 0
     gallery_missing: int = 0
     group_missing: int = 0
+    target_dropped: int = 0
+    target_outside: int = 0
 
     def __add__(self, other: Coverage) -> Coverage:
         return Coverage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -51,7 +54,24 @@ class Coverage:
             if name.endswith("_missing") and count
         }
         listed = ", ".join(f"{count} {name}" for name, count in missing.items())
-        return f"{line}; MISSING: {listed}" if listed else f"{line}; nothing is missing"
+        line = f"{line}; MISSING: {listed}" if listed else f"{line}; nothing is missing"
+        beyond = [
+            f"{count} whose {why}"
+            for count, why in (
+                (self.target_dropped, "only target is the reference, which is dropped"),
+                (self.target_outside, "targets are not in the gallery"),
+            )
+            if count
+        ]
+        return f"{line}; OUT OF REACH: {', '.join(beyond)}" if beyond else line
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing is missing and every query can be answered rightly."""
+        counts = asdict(self)
+        return self.answered == self.queries and not any(
+            count for name, count in counts.items() if name.endswith(("_missing", "_dropped", "_outside"))
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +134,8 @@ def evaluation_queries(
     sound = np.flatnonzero((reference_rows >= 0) & (text_rows >= 0) & ~lost)
     kept = [queries[index] for index in sound]
     groups = [tuple(name for name in dict.fromkeys(query.group) if name != query.reference) for query in kept]
+    drop_reference = protocol.reference is Reference.DROP
+    within = [(query, known.intersection(query.targets)) for query in kept if query.targets]
     coverage = Coverage(
         queries=len(queries),
         answered=len(kept),
@@ -123,6 +145,8 @@ def evaluation_queries(
         gallery=len(names),
         gallery_missing=len(listed) - len(names),
         group_missing=len({name for group in groups for name in group if name not in place}),
+        target_dropped=sum(drop_reference and there == {query.reference} for query, there in within),
+        target_outside=sum(not there for _, there in within),
     )
     return EvaluationQueries(
         split=split.name,
@@ -138,7 +162,7 @@ def evaluation_queries(
         target_counts=np.array([len(set(query.targets)) for query in kept], np.int64),
         members=padded([_places(group, place) for group in groups]),
         wishes=tuple(_wishes(kept)),
-        drop_reference=protocol.reference is Reference.DROP,
+        drop_reference=drop_reference,
         coverage=coverage,
     )
 

@@ -1,12 +1,17 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from safetensors import safe_open
 
-from combiner_training.extract import extract_images, extract_texts
+from combiner_training.extract import EmbeddedBatch, extract_images, extract_texts
 from combiner_training.feature_file import (
     FeatureFileError,
+    FeatureHeader,
     FeatureKind,
     FeatureTable,
     open_folder,
@@ -116,6 +121,43 @@ def test_features_of_another_model_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(FeatureFileError, match="features of model model-a, this model is model-b"):
         run(tmp_path / "f", pictures, FakeModel(fingerprint="model-b"))
     assert paths_of(tmp_path / "f")[0].read_bytes() == before
+
+
+def test_a_folder_keeps_its_type_and_another_is_refused(tmp_path: Path) -> None:
+    pictures = images_in(tmp_path / "p", 3)
+    run(tmp_path / "f", pictures, FakeModel())  # float32
+    before = paths_of(tmp_path / "f")[0].read_bytes()
+    with pytest.raises(FeatureFileError, match=r"holds float32, not float16; .* `fresh`"):
+        extract_images(tmp_path / "f", pictures, FakeModel(), dtype="float16", progress=Silent())
+    assert paths_of(tmp_path / "f")[0].read_bytes() == before
+    done = extract_images(tmp_path / "f", pictures, FakeModel(), progress=Silent())
+    assert done.kept == 3
+    assert read_table(paths_of(tmp_path / "f")[0]).header.dtype == np.float32
+    extract_images(tmp_path / "f", pictures, FakeModel(), dtype="float16", fresh=True, progress=Silent())
+    assert read_table(paths_of(tmp_path / "f")[0]).header.dtype == np.float16
+
+
+class Nothing(FakeModel):
+    """A model that gives zeros for empty texts."""
+
+    def embed_texts(self, texts: Sequence[str]) -> EmbeddedBatch:
+        return EmbeddedBatch(np.array([[0, len(text), 0, 0] for text in texts], np.float32))
+
+
+def test_a_row_of_zeros_counts_as_no_features(tmp_path: Path) -> None:
+    done = extract_texts(tmp_path, ["x", "", "yy"], Nothing(), progress=Silent())
+    assert done.reasons == {"unusable": 1}
+    assert read_table(paths_of(tmp_path)[1]).rows(["x", "", "yy"]).tolist() == [0, -1, 2]
+
+
+@given(arrays(np.float32, (9, 3), elements=st.sampled_from([0.0, 1.0, -2.0])), st.lists(st.integers(0, 8)))
+def test_rows_without_direction_are_not_usable_wherever_they_stand(
+    matrix: np.ndarray, unknown: list[int]
+) -> None:
+    matrix[unknown] = np.nan
+    header = FeatureHeader(FeatureKind.IMAGES, tuple("abcdefghi"), 3, np.dtype(np.float32), "model-a", {})
+    lengths = np.linalg.norm(matrix, axis=1)
+    assert FeatureTable(header, matrix, "a test").usable.tolist() == (lengths > 0).tolist()
 
 
 def test_other_tools_read_the_file(tmp_path: Path) -> None:

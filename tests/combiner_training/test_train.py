@@ -28,9 +28,9 @@ from combiner_training.data import TrainingData
 from combiner_training.evaluation.evaluate import evaluate
 from combiner_training.feature_file import FeatureFolder
 from combiner_training.log import Entry, TrainingLog
-from combiner_training.options import Schedule, TrainingError, TrainOptions
+from combiner_training.options import OptionError, Schedule, TrainingError, TrainOptions
 from combiner_training.run_warnings import loss_warning, saturation
-from combiner_training.train import BEGUN_WITH, TrainResult, batch_classification_loss, train
+from combiner_training.train import BEGUN_WITH, TrainResult, Validation, batch_classification_loss, train
 from combiner_training.train_state import FILE, TrainState, save_state
 from tests.combiner_service.examples import SMALL, combine_by_formulae, combiner_of, features_of, weights_of
 from tests.combiner_training.evaluation.examples import table_of
@@ -304,7 +304,9 @@ def test_a_checkpoint_can_come_first_if_it_has_the_sizes(tmp_path: Path) -> None
     for folder, begun in (("first", ""), ("second", first.name), ("fourth", first.name)):
         told = read_checkpoint(tmp_path / folder / "last.safetensors").metadata.extra.get(BEGUN_WITH, "")
         assert told.partition(" ")[0] == begun
-    with pytest.raises(TrainingError, match=r"hidden_dim=32.*hidden_dim=33"):
+    with pytest.raises(
+        TrainingError, match="this training 24 and 33; give `projection_dim` 24 and `hidden_dim` 32"
+    ):
         train(
             data,
             validation,
@@ -313,6 +315,53 @@ def test_a_checkpoint_can_come_first_if_it_has_the_sizes(tmp_path: Path) -> None
             begin_with=first,
             progress=Silent(),
         )
+
+
+def test_a_training_does_not_go_on_from_other_weights_than_it_began_with(tmp_path: Path) -> None:
+    run(tmp_path / "first", epochs=1)
+    data, validation = ready()
+    options = replace(OPTIONS, epochs=2, schedule=Schedule.CONSTANT)
+    with pytest.raises(TrainingError, match=r"begun with random weights, not best.safetensors"):
+        train(
+            data,
+            validation,
+            options,
+            run_of(tmp_path / "second", data, validation, replace(options, epochs=1)),
+            resume=True,
+            begin_with=tmp_path / "first" / "best.safetensors",
+            progress=Silent(),
+        )
+
+
+def run_of(folder: Path, data: TrainingData, validation: Validation, options: TrainOptions) -> Path:
+    train(data, validation, options, folder, progress=Silent())
+    return folder
+
+
+def test_patience_without_a_validation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="there is none"):
+        train(ready()[0], None, replace(OPTIONS, patience=1), tmp_path, progress=Silent())
+
+
+def test_progress_tells_the_best_score_from_the_latest_and_of_what(tmp_path: Path) -> None:
+    class Heard(Silent):
+        notes: list[str]
+
+        def __init__(self) -> None:
+            self.notes = []
+
+        def advance(self, done: int, note: str = "") -> None:
+            self.notes += [note] if note else []
+
+    heard = Heard()
+    data, validation = ready()
+    log = train(data, validation, OPTIONS, tmp_path, progress=heard).log
+    scores = [100 * (entry["recall@1"] + entry["recall@10"]) / 2 for entry in log.entries]
+    assert [note.partition(", ")[2] for note in heard.notes] == [
+        f"mean of R@1 and R@10 {score:.2f} % (best {max(scores[: at + 1]):.2f} %)"
+        for at, score in enumerate(scores)
+    ]
+    assert len({*scores}) > 1
 
 
 def read_checkpoint_score(path: Path) -> float:

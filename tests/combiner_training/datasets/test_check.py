@@ -71,6 +71,19 @@ def test_what_a_decoder_warns_of_is_no_fault_on_any_thread(tmp_path: Path) -> No
             warnings.warn("still an error", stacklevel=1)
 
 
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES), min_size=1)), min_size=1))
+def test_a_query_of_its_own_reference_is_answered_only_where_that_is_kept(
+    asked: list[tuple[str, set[str]]],
+) -> None:
+    split = _split(*(Query(str(n), name, ("red",), (*targets,)) for n, (name, targets) in enumerate(asked)))
+    states = _states(dict.fromkeys(NAMES, ImageState.GOOD))
+    own = sum(targets == {name} for name, targets in asked)
+    report = make_report(split, states)
+    assert (report.only_reference, report.answerable) == (own, len(asked) - own)
+    assert any("own reference" in note for note in report_notes(report)) is bool(own)
+    assert make_report(split, states, reference_kept=True).complete
+
+
 def test_a_report_counts_names_and_answerable_queries() -> None:
     split = _split(
         Query("1", "a", ("in red",), ("b",)),
@@ -109,19 +122,23 @@ def test_a_target_outside_the_gallery_is_no_answer() -> None:
     st.lists(st.tuples(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES))), max_size=12),
     st.lists(st.sampled_from(list(ImageState)), min_size=4, max_size=4),
     st.sets(st.sampled_from(NAMES)),
+    st.booleans(),
 )
 def test_answerable_queries_are_those_with_a_reference_and_a_reachable_target(
-    asked: list[tuple[str, set[str]]], found: list[ImageState], gallery: set[str]
+    asked: list[tuple[str, set[str]]], found: list[ImageState], gallery: set[str], reference_kept: bool
 ) -> None:
     queries = [
         Query(str(number), reference, ("x",), tuple(targets))
         for number, (reference, targets) in enumerate(asked)
     ]
     states = dict(zip(NAMES, found, strict=True))
-    report = make_report(_split(*queries, gallery=tuple(gallery)), _states(states))
+    split = _split(*queries, gallery=tuple(gallery))
+    report = make_report(split, _states(states), reference_kept=reference_kept)
     expected = 0
     for reference, targets in asked:
-        reachable = [t for t in targets if t in gallery and states[t] == "good"]
+        reachable = [
+            t for t in targets if t in gallery and states[t] == "good" and (reference_kept or t != reference)
+        ]
         expected += states[reference] == "good" and bool(reachable or not targets)
     assert report.answerable == expected
     assert len(report.missing) + len(report.empty) + len(report.undecodable) == 4 - found.count(

@@ -91,6 +91,11 @@ def test_metrics_are_those_of_sorting_names(
     assert counts.queries == len(split.queries)
     assert counts.answered == len(expected.ranks)
     assert counts.gallery + counts.gallery_missing == len(set(listed))
+    beyond = sum(all(math.isinf(rank) for rank in ranks) for ranks in expected.ranks.values())
+    if reference is Reference.KEEP or all(query.reference not in query.targets for query in split.queries):
+        assert counts.target_dropped == 0
+        assert counts.target_outside == beyond
+    assert counts.target_dropped + counts.target_outside <= beyond
     if not expected.ranks:
         with pytest.raises(EvaluationError, match="no query of val can be answered"):
             evaluate(SumCombiner(), [part], protocol)
@@ -174,6 +179,7 @@ def test_a_target_outside_the_gallery_is_a_miss() -> None:
     tables = table_of(FeatureKind.IMAGES, four_images()), table_of(FeatureKind.TEXTS, {"x": PALETTE[4]})
     part = evaluation_queries(split, *tables, protocol_for("triplets"))
     assert evaluate(ImageCombiner(), [part], protocol_for("triplets")).metrics["recall@50"] == 0.0
+    assert part.coverage.text.endswith("OUT OF REACH: 1 whose targets are not in the gallery")
 
 
 def test_a_reference_that_is_its_own_target_is_found_only_if_it_is_kept() -> None:
@@ -183,6 +189,8 @@ def test_a_reference_that_is_its_own_target_is_found_only_if_it_is_kept() -> Non
         protocol = protocol_for("triplets", reference=reference)
         part = evaluation_queries(split, *tables, protocol)
         assert evaluate(ImageCombiner(), [part], protocol).metrics["recall@1"] == recall
+        assert part.coverage.target_dropped == 1 - recall
+        assert ("1 whose only target is the reference" in part.coverage.text) is not part.coverage.complete
 
 
 def test_categories_are_averaged_plainly() -> None:
