@@ -10,6 +10,15 @@ from typing import Any
 
 from combiner_training.datasets.base import DatasetError
 
+_SHOWN = 10
+#: Field of the caption unless another is named.
+CAPTION_FIELD = "caption"
+
+
+def is_json_lines(path: Path) -> bool:
+    """Return true for a file of objects, false for one of plain captions."""
+    return path.suffix == ".jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionFile:
@@ -26,13 +35,15 @@ class CaptionFile:
         """Return the captions in their order.
 
         Raises:
-            DatasetError: A line is no JSON object, or has no such field.
+            DatasetError: A line is no JSON object, or has no such field; or none has the values of `only`.
             OSError: The file cannot be read.
         """
         return list(self._read())
 
     def _read(self) -> Iterator[str]:
-        is_plain = self.path.suffix != ".jsonl"
+        is_plain = not is_json_lines(self.path)
+        seen: dict[str, set[str]] = {name: set() for name, _ in self.only}
+        found = False
         for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
             where = f"{self.path}, line {number}"
             if is_plain:
@@ -42,8 +53,19 @@ class CaptionFile:
                 for name in (self.field, *(name for name, _ in self.only)):
                     if name not in entry:
                         raise DatasetError(f"{where}: no field {name!r}; it has {', '.join(entry)}")
+                for name, values in seen.items():
+                    if len(values) <= _SHOWN:
+                        values.add(str(entry[name]))
                 if all(str(entry[name]) == value for name, value in self.only):
+                    found = True
                     yield str(entry[self.field])
+        if self.only and not found:
+            wanted = " and ".join(f"{name}={value}" for name, value in self.only)
+            there = "; ".join(
+                f"{name} is {', '.join(sorted(values)[:_SHOWN])}{', ...' if len(values) > _SHOWN else ''}"
+                for name, values in seen.items()
+            )
+            raise DatasetError(f"{self.path} has no line with {wanted}; {there}")
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

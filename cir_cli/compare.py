@@ -23,9 +23,10 @@ from cir_cli.datasets import (
     RootOption,
     SplitOption,
     report_errors,
+    reserve,
 )
 from cir_cli.errors import require
-from cir_cli.evaluate import CombinerOption, DeviceOption, ModelOption, PretrainedOption, print_dialogues
+from cir_cli.evaluate import CombinerOption, DeviceOption, ModelOption, PretrainedOption
 from cir_cli.options import OUTPUT, Json, Quiet, in_groups
 from cir_cli.output import WorkProgress, print_json
 
@@ -37,7 +38,11 @@ def compare(
     features: FeaturesOption,
     combiner: Annotated[
         list[str] | None,
-        typer.Option("--combiner", metavar="FILE", help="A Combiner checkpoint; repeatable."),
+        typer.Option(
+            "--combiner",
+            metavar="FILE|NAME",
+            help="A checkpoint, or joint/NAME, inversion/NAME or combiner/NAME; repeatable.",
+        ),
     ] = None,
     split: SplitOption = "val",
     category: CategoryOption = None,
@@ -63,7 +68,7 @@ def compare(
     """
     require("train" if out else "combiner", what="cir compare")
     from cir_cli.run_evaluate import Experiment, run_compare
-    from combiner_training.evaluation.tables import comparison_table
+    from combiner_training.evaluation.tables import comparison_table, dialogue_table
 
     with report_errors():
         comparison, talks = run_compare(
@@ -86,19 +91,21 @@ def compare(
         )
         document = comparison.document()
         document["dialogues"] = [evaluation.document() for evaluation in talks]
+        text = comparison_table(comparison)
+        if talks:
+            text += f"\n\n{dialogue_table(talks)}"
         if out is not None:
             from combiner_training.plots import plot_comparison
 
             out.mkdir(parents=True, exist_ok=True)
-            (out / "comparison.md").write_text(comparison_table(comparison) + "\n")
+            (out / "comparison.md").write_text(text + "\n")
             (out / "comparison.json").write_text(json_text.dumps(document, indent=2) + "\n")
             plot_comparison(out / "comparison.png", comparison)
     if json:
         print_json(document)
-        return
-    print(comparison_table(comparison))
-    if talks:
-        print_dialogues(talks)
+    else:
+        print(text)
+    reserve(comparison.rows[0].evaluation.coverage)
 
 
 def cirr_submission(

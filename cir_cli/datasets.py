@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cir_cli.errors import Failure, WrongUsage
+from cir_cli.errors import Failure, Reservation, WrongUsage
 from cir_cli.options import Json, Quiet
 from cir_cli.output import WorkProgress, console, print_json, table
 
 if TYPE_CHECKING:
     from combiner_training.datasets.base import Split
     from combiner_training.datasets.check import SplitReport
+    from combiner_training.evaluation.queries import Coverage
 
 
 class DatasetName(StrEnum):
@@ -63,6 +64,18 @@ CategoryOption = Annotated[
     list[str] | None,
     typer.Option("--category", help="FashionIQ: only this category; repeatable. Default: all three."),
 ]
+
+
+def reserve(coverage: Coverage) -> None:
+    """End an evaluation that is printed and was not of all queries.
+
+    Raises:
+        Reservation: Something is missing, or out of every combiner's reach.
+    """
+    if not coverage.complete:
+        raise Reservation(coverage.text)
+
+
 SplitOption = Annotated[str, typer.Option("--split", help="Split whose queries are evaluated.")]
 GalleryOption = Annotated[
     GalleryName,
@@ -124,8 +137,6 @@ def report_errors() -> Iterator[None]:
 
 app = typer.Typer(help="Look into data sets of composed queries.", no_args_is_help=True)
 
-INCOMPLETE = 3
-
 _Kind = Annotated[
     DatasetName, typer.Argument(metavar="KIND", help="fashioniq, cirr, circo, genecis, triplets or garments.")
 ]
@@ -181,9 +192,8 @@ def check(
     else:
         _print(reports)
     if broken := [report.name for report in reports if not report.complete]:
-        raise Failure(
-            f"{', '.join(broken)}: images cannot be read, or queries cannot be answered; see the report",
-            exit_code=INCOMPLETE,
+        raise Reservation(
+            f"{', '.join(broken)}: images cannot be read, or queries cannot be answered; see the report"
         )
 
 
@@ -203,7 +213,7 @@ def export(
     from service_runtime.files import write_json_lines
 
     if kind is DatasetName.GENECIS:
-        raise Failure("GeneCIS has images that are cut out of others, which a manifest cannot name")
+        raise WrongUsage("GeneCIS has images that are cut out of others, which a manifest cannot name")
     with report_errors():
         splits = _splits(kind, path, split or (), category or ())
         rows = list(manifest_rows(splits, out.parent))

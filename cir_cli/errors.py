@@ -22,6 +22,13 @@ class WrongUsage(Failure):
         super().__init__(message, exit_code=2)
 
 
+class Reservation(Failure):
+    """The command did what it was asked but for a part, which the message names."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=3)
+
+
 # One module of each requirement that is not in the base install.
 _MODULES = {
     "embedder": ("ftfy", "openvino", "regex", "tokenizers"),

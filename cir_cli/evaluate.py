@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,14 +21,11 @@ from cir_cli.datasets import (
     RootOption,
     SplitOption,
     report_errors,
+    reserve,
 )
 from cir_cli.errors import require
 from cir_cli.options import Json, in_groups
 from cir_cli.output import print_json
-
-if TYPE_CHECKING:
-    from combiner_training.evaluation.evaluate import DialogueEvaluation
-
 
 CombinerOption = Annotated[
     str,
@@ -78,7 +75,7 @@ def evaluate(
     """
     require("combiner", what="cir evaluate")
     from cir_cli.run_evaluate import Experiment, run_evaluate
-    from combiner_training.evaluation.tables import evaluation_table
+    from combiner_training.evaluation.tables import dialogue_table, evaluation_table
 
     with report_errors():
         evaluation, alone, talks = run_evaluate(
@@ -103,14 +100,8 @@ def evaluate(
         sides = {each.combiner: dict(each.metrics) for each in alone}
         spoken = talks.document() if talks else None
         print_json({**evaluation.document(), "alone": sides, "dialogues": spoken})
-        return
-    print(evaluation_table(evaluation, alone))
-    if talks:
-        print_dialogues([talks])
-
-
-def print_dialogues(evaluations: list[DialogueEvaluation]) -> None:
-    """Success after each turn, as Markdown."""
-    from combiner_training.evaluation.tables import dialogue_table
-
-    print(f"\n{dialogue_table(evaluations)}")
+    else:
+        print(evaluation_table(evaluation, alone))
+        if talks:
+            print(f"\n{dialogue_table([talks])}")
+    reserve(evaluation.coverage)

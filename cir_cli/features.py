@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +17,7 @@ from cir_cli.datasets import (
     RootOption,
     report_errors,
 )
-from cir_cli.errors import require
+from cir_cli.errors import Reservation, require
 from cir_cli.model_options import (
     MODEL,
     InterpolationOption,
@@ -37,9 +38,19 @@ from cir_cli.options import (
     Json,
     Quiet,
     access,
+    given_options,
     in_groups,
+    refuse_together,
 )
 from cir_cli.output import WorkProgress, print_json
+
+if TYPE_CHECKING:
+    from combiner_training.extract import ExtractResult
+
+_OF_MODEL = (
+    "model", "pretrained", "mean", "std", "interpolation", "resize_mode", "quick_gelu", "tokenizer",
+    "model_config_file",
+)  # fmt: skip
 
 
 class DtypeName(StrEnum):
@@ -67,6 +78,7 @@ def _features() -> None:
     }
 )  # fmt: skip
 def extract(
+    ctx: typer.Context,
     dataset: DatasetOption,
     root: RootOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the features; it may grow.")],
@@ -129,6 +141,8 @@ def extract(
     A run that was killed goes on where it was. What the folder already has is not embedded again. Images that
     are missing or unreadable are counted, and listed next to the features.
     """
+    given = given_options(ctx)
+    refuse_together(given, "running_embedder", _OF_MODEL, "a running embedder has its own model")
     require("combiner" if running_embedder else "embedder", what="cir features extract")
     from cir_cli.run_features import Source, run_extract
 
@@ -160,6 +174,7 @@ def extract(
         )
     if json:
         print_json({"folder": out, "features": reports})
+        reserve(reports)
         return
     for report in reports:
         missing = ", ".join(f"{count} {why}" for why, count in report.reasons.items())
@@ -168,3 +183,19 @@ def extract(
             f"mean length {report.mean_length:.1f}" + (f"; WITHOUT FEATURES: {missing}" if missing else "")
         )
     print(f"features: {out}")
+    reserve(reports)
+
+
+def reserve(reports: Sequence[ExtractResult]) -> None:
+    """End an extraction that is printed and left some without features.
+
+    Raises:
+        Reservation: Some have none.
+    """
+    missing = [
+        f"{sum(report.reasons.values())} of {report.total} {report.kind}"
+        for report in reports
+        if report.reasons
+    ]
+    if missing:
+        raise Reservation(f"{' and '.join(missing)} have no features; see the rejects next to them")

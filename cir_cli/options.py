@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import Field, dataclass, field, fields
@@ -292,6 +292,34 @@ def _titled(annotation: Any, title: str) -> Any:
 def flag_of(field_name: str) -> str:
     """Return the flag of a field of an option model: `projection_dim` is --projection."""
     return "--" + field_name.removesuffix("_path").removesuffix("_dim").replace("_", "-")
+
+
+def given_options(ctx: typer.Context) -> set[str]:
+    """Return the names of the parameters that stand on the command line."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def refuse_together(given: Collection[str], with_: str, others: Collection[str], why: str) -> None:
+    """Refuse options that have no effect next to another.
+
+    Raises:
+        WrongUsage: One of `others` is given, and so is the option `with_`.
+    """
+    if with_ in given and (both := sorted({*others} & {*given})):
+        raise WrongUsage(
+            f"{flag_of(both[0])} does not go with {flag_of(with_)}: {why}; leave one of them out"
+        )
+
+
+def refuse_without(given: Collection[str], needed: str, others: Collection[str], why: str) -> None:
+    """Refuse options that have no effect without another.
+
+    Raises:
+        WrongUsage: One of `others` is given, and the option `needed` is not.
+    """
+    if needed not in given and (alone := sorted({*others} & {*given})):
+        raise WrongUsage(f"{flag_of(alone[0])} {why}; give {flag_of(needed)} too, or leave it out")
 
 
 def with_model(

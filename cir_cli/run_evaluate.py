@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from combiner_service.builtin import ImageCombiner, TextCombiner
+from combiner_service.combiner import Combiner
 from combiner_training.captions import Joining
 from combiner_training.datasets.base import Dialogue, Split
 from combiner_training.datasets.load import Dataset, load_splits, own_dialogues
 from combiner_training.datasets.triplets import load_dialogues
 from combiner_training.evaluation.circo_submission import circo_submission, write_circo_submission
 from combiner_training.evaluation.cirr_submission import cirr_submission, write_submission
-from combiner_training.evaluation.compare import Comparison, baselines, compare
+from combiner_training.evaluation.compare import Comparison, baselines, compare, row_names, rows_always
 from combiner_training.evaluation.evaluate import (
     DialogueEvaluation,
     Evaluation,
@@ -28,6 +29,7 @@ from combiner_training.evaluation.protocol import Gallery, Protocol, Reference, 
 from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries, gallery_of
 from combiner_training.evaluation.sentences import Evaluated, ReadJoint, Sentences
 from combiner_training.feature_file import FeatureFolder, open_folder
+from combiner_training.options import OptionError
 from combiner_training.progress import Progress
 
 if TYPE_CHECKING:
@@ -78,9 +80,28 @@ class Experiment:
         """The queries of each part, as evaluating needs them.
 
         Raises:
+            OptionError: captions are joined in a way of one's own, and no query has two.
             FeatureFileError: features are missing or damaged.
         """
+        single = all(len(query.texts) == 1 for part in splits for query in part.queries)
+        if single and Joining(self.captions) is not Joining.AND:
+            raise OptionError(
+                f"`captions` {self.captions} says which of several captions are used, and every query of "
+                f"{' and '.join(part.name for part in splits)} has one; leave it out"
+            )
         return [evaluation_queries(part, features.images, features.texts, self.protocol) for part in splits]
+
+    def check_model(self, combiners: Sequence[Evaluated]) -> None:
+        """Refuse a model that nothing would read with.
+
+        Raises:
+            OptionError: a model is named, and no combiner needs one.
+        """
+        if (self.model or self.pretrained) and all(isinstance(each, Combiner) for each in combiners):
+            raise OptionError(
+                f"`{'model' if self.model else 'pretrained'}` is the model that inversions and joint "
+                f"encoders read with, and {combiners[-1].info.name} is neither; leave it out"
+            )
 
     def readers(self, features: FeatureFolder, splits: Sequence[Split] = ()) -> Readers:
         """Return loaders of what inversions and joint encoders read with."""
@@ -124,6 +145,7 @@ def run_evaluate(
     chosen = load_combiner(
         combiner, features, device=device, sentences=readers.sentences, joint=readers.joint
     )
+    experiment.check_model([chosen])
     queries = experiment.queries(splits, features)
     evaluation = evaluate(chosen, queries, experiment.protocol, text_weight=text_weight)
     # Many queries of public data sets are answered by one side alone.
@@ -146,10 +168,11 @@ def run_compare(
     readers = experiment.readers(features, splits)
     tower = readers.sentences
     networks = [
-        load_combiner(path, features, device=device, sentences=tower, joint=readers.joint)
-        for path in checkpoints
+        load_combiner(path, features, name=name, device=device, sentences=tower, joint=readers.joint)
+        for path, name in zip(checkpoints, row_names(checkpoints, rows_always()), strict=True)
     ]
     queries = experiment.queries(splits, features)
+    experiment.check_model([*baselines(tower), *networks])
     try:
         comparison = compare(networks, queries, experiment.protocol, sentences=tower, progress=progress)
     finally:

@@ -74,7 +74,8 @@ def run_extract(
                 raise
             raise Failure(
                 f"{failure}; no model was named, so that it is the embedder's setting; the model of cir up "
-                "and cir demo is --model cir-small --pretrained shipped"
+                "and cir demo is --model cir-small --pretrained shipped",
+                exit_code=failure.exit_code,
             ) from failure
     try:
         images = extract_images(

@@ -19,11 +19,13 @@ from combiner_training.inversion import (
     train_inversion,
 )
 from combiner_training.inversion_options import InversionOptions
+from combiner_training.options import TrainingError
 from combiner_training.progress import Progress
 
 
 def run_inversion(
-    source: CaptionFile | Path,
+    captions: CaptionFile | None,
+    features: Path | None,
     splits: Sequence[Split],
     folder: Path,
     options: InversionOptions,
@@ -33,23 +35,30 @@ def run_inversion(
     resume: bool,
     progress: Progress,
 ) -> tuple[InversionData, InversionResult]:
-    """Train on captions, or on the images of a folder of features: those of `splits`, or all.
+    """Train on captions, else on the images of a folder of features: those of `splits`, or all.
+
+    One of both is given; next to captions the features say which model is meant.
 
     Empty `model` and `pretrained` are those that the features say of themselves, else the embedder's
     settings.
 
     Raises:
-        TrainingError: as `train_inversion` raises it.
+        TrainingError: as `train_inversion` raises it, or the model is not that of the features.
         Failure: the model cannot be loaded.
     """
     chosen = {"architecture": model, "pretrained": pretrained}
-    table = read_table(paths_of(source)[0]) if isinstance(source, Path) else None
+    table = read_table(paths_of(features)[0]) if features is not None else None
     if table is not None:
         chosen = {name: value or table.header.model.get(name, "") for name, value in chosen.items()}
     tower = TorchTextTower({name: value for name, value in chosen.items() if value})
-    if isinstance(source, CaptionFile):
-        name = " ".join([source.path.name, *(f"{name}={value}" for name, value in source.only)])
-        data = caption_data(source.read(), tower, name)
+    if captions is not None:
+        if table is not None and table.header.model_fingerprint != tower.fingerprint:
+            raise TrainingError(
+                f"the features are of model {table.header.model_fingerprint}, the text tower is of "
+                f"{tower.fingerprint}; name their model with `model` and `pretrained`"
+            )
+        name = " ".join([captions.path.name, *(f"{name}={value}" for name, value in captions.only)])
+        data = caption_data(captions.read(), tower, name)
     else:
         assert table is not None  # noqa: S101  # the folder's
         data = _of_images(table, splits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cir_cli.run_evaluate import Experiment
@@ -11,6 +12,7 @@ from combiner_training.feature_file import open_folder
 from combiner_training.options import TrainOptions
 from combiner_training.plots import LEARNING_CURVE, TEXT_WEIGHTS, plot_learning_curve, plot_text_weights
 from combiner_training.progress import Progress
+from combiner_training.run_warnings import seen_in_training
 from combiner_training.train import TrainResult, Validation, train
 
 
@@ -49,6 +51,8 @@ def run_train(
         )
     finally:
         progress.stop()
+    if validation is not None and (seen := seen_in_training(data, validation.parts)):
+        trained = replace(trained, warnings=(seen, *trained.warnings))
     plot_learning_curve(folder / LEARNING_CURVE, trained.log.entries, data.name)
     if trained.last is not None:
         title = f"{data.name}, epoch {trained.epoch}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cir_cli.caption_file import CaptionFile
+from cir_cli.caption_file import CAPTION_FIELD, CaptionFile, is_json_lines
 from cir_cli.datasets import (
     DATASET,
     FEATURES,
@@ -24,13 +24,25 @@ from cir_cli.datasets import (
     ReferenceOption,
     report_errors,
 )
-from cir_cli.errors import Failure, require
+from cir_cli.errors import Reservation, WrongUsage, require
 from cir_cli.evaluate import ModelOption, PretrainedOption
-from cir_cli.options import Json, Quiet, flag_of, in_groups, with_model
+from cir_cli.options import (
+    Json,
+    Quiet,
+    flag_of,
+    given_options,
+    in_groups,
+    refuse_together,
+    refuse_without,
+    with_model,
+)
 from cir_cli.output import WorkProgress, print_json
 from combiner_training.datasets.base import Split
 from combiner_training.inversion_options import InversionOptions
 from combiner_training.options import TrainOptions
+
+if TYPE_CHECKING:
+    from combiner_training.data import TrainingData
 
 
 class Method(StrEnum):
@@ -46,6 +58,8 @@ _INVERSION = {each.name for each in fields(InversionOptions)}
 _SHARED = _COMBINER & _INVERSION
 _INVERSION_ONLY = {"captions_file", "caption_field", "only", "model", "pretrained"}
 _COMBINER_ONLY = {"validation_split", "no_validation", "gallery", "reference", "captions", "begin_with"}
+_OF_VALIDATION = ("validation_split", "patience", "gallery", "reference", "captions")
+_OF_SPLITS = ("dataset", "root", "train_split", "category")
 _FOREIGN = {
     Method.COMBINER: (_INVERSION - _SHARED) | _INVERSION_ONLY,
     Method.INVERSION: (_COMBINER - _SHARED) | _COMBINER_ONLY,
@@ -97,7 +111,7 @@ def train(
     ] = None,
     caption_field: Annotated[
         str, typer.Option("--caption-field", help="Inversion: field of the caption in JSON Lines.")
-    ] = "caption",
+    ] = CAPTION_FIELD,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="FIELD=VALUE", help="Inversion: such JSON Lines alone; repeatable."),
@@ -136,15 +150,19 @@ def train(
     metrics.jsonl and .csv, learning_curve.png and text_weights.png. The checkpoints can be served as they
     are.
     """
-    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
-    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    if foreign := sorted(given & _FOREIGN[method]):
-        raise Failure(f"{flag_of(foreign[0])} is not an option of --method {method}; leave it out")
+    given = given_options(ctx)
+    _check_together(given, method)
+    if method is Method.COMBINER and not no_validation and train_split == validation_split:
+        raise WrongUsage(
+            f"--train-split and --validation-split are both {train_split!r}: the score would say how well "
+            "the triplets are remembered; name another, or train without one by --no-validation"
+        )
     require("train", what="cir train")
     if method is Method.INVERSION:
         own = {name: getattr(options, name) for name in given & _SHARED}
         _train_inversion(
-            _captions_of(captions_file, caption_field, only or []) or features,
+            _captions_of(captions_file, caption_field, only or []),
+            features,
             (dataset, root, train_split, category),
             out,
             replace(inversion, **own),
@@ -155,12 +173,10 @@ def train(
             json=json,
         )
         return
-    for flag, value in (("dataset", dataset), ("root", root), ("features", features)):
-        if value is None:
-            raise Failure(f"--{flag} is missing, which --method combiner needs")
     assert dataset is not None and root is not None and features is not None  # noqa: S101, PT018  # as said
     from cir_cli.run_evaluate import Experiment
     from cir_cli.run_train import run_train
+    from combiner_training.evaluation.protocol import selection_rules
 
     with report_errors():
         data, trained = run_train(
@@ -180,20 +196,53 @@ def train(
                 "data": data.text,
                 "epoch": trained.epoch,
                 "best": dict(trained.best),
+                "best_of": {name: rule.text for name, rule in selection_rules(dataset.value).items()},
                 "last": trained.last.document() if trained.last else None,
                 "folder": str(out),
                 "warnings": list(trained.warnings),
             }
         )
+        _reserve(data)
         return
     print(f"trained on {data.text}; {trained.epoch} epochs")
     if trained.last:
         print(f"validated by {trained.last.protocol.text}: {trained.last.coverage.text}")
     for name, score in trained.best.items():
-        print(f"{name}: {100 * score:.2f} %: {out / name}.safetensors")
+        of = selection_rules(dataset.value)[name].text
+        print(f"{name}: {100 * score:.2f} % ({of}): {out / name}.safetensors")
     for warning in trained.warnings:
         print(f"WARNING: {warning}")
     print(f"serve it with: python -m combiner_service --checkpoint-dir {out}")
+    _reserve(data)
+
+
+def _reserve(data: TrainingData) -> None:
+    if any(data.skipped.values()):
+        raise Reservation(data.text)
+
+
+def _check_together(given: Collection[str], method: Method) -> None:
+    """Refuse options that say nothing together.
+
+    Raises:
+        WrongUsage: There are some, or one is missing.
+    """
+    if foreign := sorted(_FOREIGN[method] & {*given}):
+        raise WrongUsage(f"{flag_of(foreign[0])} is not an option of --method {method}; leave it out")
+    if method is Method.COMBINER:
+        refuse_together(given, "no_validation", _OF_VALIDATION, "nothing is validated")
+        if missing := [name for name in ("dataset", "root", "features") if name not in given]:
+            raise WrongUsage(f"{flag_of(missing[0])} is missing, which --method combiner needs")
+        return
+    if not {"captions_file", "features"} & {*given}:
+        raise WrongUsage("--method inversion needs --captions-file FILE, or the images of --features DIR")
+    refuse_together(given, "captions_file", _OF_SPLITS, "captions are of no data set")
+    refuse_without(
+        given, "captions_file", ("caption_field", "only"), "is about the lines of a file of captions"
+    )
+    for needed, other in (("dataset", "root"), ("root", "dataset")):
+        refuse_without(given, needed, (other,), "alone names no data set")
+    refuse_without(given, "dataset", ("train_split", "category"), "is a part of a data set")
 
 
 def _captions_of(path: Path | None, field: str, only: list[str]) -> CaptionFile | None:
@@ -201,12 +250,18 @@ def _captions_of(path: Path | None, field: str, only: list[str]) -> CaptionFile 
         return None
     wanted = [(name, value) for name, _, value in (each.partition("=") for each in only)]
     if wrong := [each for each in only if "=" not in each]:
-        raise Failure(f"--only {wrong[0]}: expected FIELD=VALUE")
+        raise WrongUsage(f"--only {wrong[0]}: expected FIELD=VALUE")
+    if not is_json_lines(path) and (only or field != CAPTION_FIELD):
+        raise WrongUsage(
+            f"--{'only' if only else 'caption-field'} is about JSON Lines, and every line of {path} is a "
+            "caption; leave it out, or give a file that ends in .jsonl"
+        )
     return CaptionFile(path, field, tuple(wanted))
 
 
 def _train_inversion(
-    source: CaptionFile | Path | None,
+    captions: CaptionFile | None,
+    features: Path | None,
     part: tuple[DatasetName | None, Path | None, str, list[str] | None],
     out: Path,
     options: InversionOptions,
@@ -217,8 +272,6 @@ def _train_inversion(
     quiet: bool,
     json: bool,
 ) -> None:
-    if source is None:
-        raise Failure("--method inversion needs --captions-file FILE, or the images of --features DIR")
     from cir_cli.run_inversion import run_inversion
     from combiner_training.datasets.load import Dataset, load_splits
 
@@ -228,7 +281,8 @@ def _train_inversion(
         if dataset is not None and root is not None:
             splits = load_splits(Dataset(dataset), root, split, categories=categories or ())
         data, trained = run_inversion(
-            source,
+            captions,
+            features,
             splits,
             out,
             options,

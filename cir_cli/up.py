@@ -210,7 +210,7 @@ def up(
     except Stopped:
         raise Failure("stopped before all services were up", exit_code=_STOPPED_WHILE_STARTING) from None
     except Failure as error:
-        raise Failure(with_advice(str(error), pretrained)) from error
+        raise Failure(with_advice(str(error), pretrained), exit_code=error.exit_code) from error
     tell.stopped()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -58,7 +58,7 @@ class TrainingData:
     @property
     def text(self) -> str:
         """One line that describes the data for people."""
-        left_out = ", ".join(f"{count} {why}" for why, count in self.skipped.items() if count)
+        left_out = _listed(self.skipped)
         return f"{self.name}: {len(self.ids)} triplets" + (f"; LEFT OUT: {left_out}" if left_out else "")
 
     def answers(self) -> Rows:
@@ -145,7 +145,7 @@ def training_data(splits: Sequence[Split], features: FeatureFolder) -> TrainingD
     name = f"{splits[0].dataset} {' + '.join(split.name for split in splits)}"
     kept = np.flatnonzero(sound)
     if not kept.size:
-        raise TrainingError(f"{name} has no triplet to train on, of {len(queries)}: {skipped}")
+        raise TrainingError(f"{name} has no triplet to train on, of {len(queries)}: {_listed(skipped)}")
     return TrainingData(
         name,
         tuple(queries[index].id for index in kept),
@@ -155,6 +155,10 @@ def training_data(splits: Sequence[Split], features: FeatureFolder) -> TrainingD
         targets[kept],
         skipped,
     )
+
+
+def _listed(skipped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {why}" for why, count in skipped.items() if count)
 
 
 def _rows_of(lists: Sequence[Sequence[str]], look_up: Callable[[list[str]], Rows]) -> Rows:

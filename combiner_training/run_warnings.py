@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner_training.data import TrainingData
+from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.evaluation.ranking import NONE
 
 #: Lambda says nothing where it is nearer to an end than this on that share of the validation queries.
@@ -25,6 +26,35 @@ def one_target(data: TrainingData) -> str:
         return ""
     name = data.features.images.header.names[int(targets[0])]
     return f"all {len(data.ids)} triplets have the one target {name!r}: there is nothing to tell apart"
+
+
+def seen_in_training(data: TrainingData, parts: Sequence[EvaluationQueries]) -> str:
+    """Return a warning where validation queries are among the triplets that are trained on, else nothing.
+
+    The same reference, text and one of the targets make the same query.
+    """
+    images, texts = data.features.images.header.names, data.features.texts.header.names
+    trained = {
+        (images[reference], texts[text], images[target])
+        for reference, of_text, of_target in zip(data.references, data.texts, data.targets, strict=True)
+        for text in of_text[of_text != NONE]
+        for target in of_target[of_target != NONE]
+    }
+    queries = [
+        (reference, text, [part.names[at] for at in targets[targets != NONE]])
+        for part in parts
+        for reference, text, targets in zip(part.images, part.texts, part.targets, strict=True)
+    ]
+    seen = sum(
+        any((reference, text, target) in trained for target in targets)
+        for reference, text, targets in queries
+    )
+    if not seen:
+        return ""
+    return (
+        f"{seen} of {len(queries)} validation queries are among the triplets that were trained on: of those "
+        "the score says how well they are remembered"
+    )
 
 
 def loss_warning(first: float, epochs: Sequence[float], guessing: float, learning_rate: float) -> str:

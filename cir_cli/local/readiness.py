@@ -19,7 +19,7 @@ from cir.address import (
     parse_target,
 )
 from cir.channel import TlsFiles, is_serving
-from cir_cli.errors import Failure
+from cir_cli.errors import Failure, WrongUsage
 from cir_cli.local.plan import LOOPBACK, ServiceSpec
 from cir_cli.local.variables import service_settings_class
 from service_runtime.errors import StartupError
@@ -39,14 +39,14 @@ def resolve_ports(search: int, embedder: int | None, combiner: int | None) -> tu
     """The three ports: 0 is replaced by a free one, None by the port after the one before.
 
     Raises:
-        Failure: ports that are the same.
+        WrongUsage: ports that are the same.
     """
     spare = iter(free_ports(3))
     first = search or next(spare)
     second = (embedder or next(spare)) if embedder is not None else (first + 1 if search else next(spare))
     third = (combiner or next(spare)) if combiner is not None else (first + 2 if search else next(spare))
     if len({first, second, third}) < 3:
-        raise Failure(f"search, embedder and combiner need three ports, not {first}, {second}, {third}")
+        raise WrongUsage(f"search, embedder and combiner need three ports, not {first}, {second}, {third}")
     return first, second, third
 
 

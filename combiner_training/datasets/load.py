@@ -13,6 +13,7 @@ from combiner_training.datasets.cirr import load_cirr
 from combiner_training.datasets.fashioniq import load_fashioniq
 from combiner_training.datasets.genecis import annotation_folder, load_genecis
 from combiner_training.datasets.triplets import DIALOGUES_FILE, load_dialogues, load_triplets
+from combiner_training.options import OptionError
 
 
 class Dataset(StrEnum):
@@ -39,10 +40,11 @@ def load_splits(
     None takes all its rows.
 
     Raises:
+        OptionError: Categories of a data set that has none.
         DatasetError: Files are missing, or an entry cannot be used.
     """
     if categories and dataset is not Dataset.FASHIONIQ:
-        raise DatasetError(f"{dataset} has no categories; leave the category out")
+        raise OptionError(f"{dataset} has no categories; leave the category out")
     if dataset in _TRIPLETS:
         return (load_triplets(root, split),)
     if split is None:

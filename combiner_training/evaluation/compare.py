@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from combiner_training.evaluation.load_combiner import GetSentences, no_sentence
 from combiner_training.evaluation.protocol import Protocol, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries
 from combiner_training.evaluation.sentences import Evaluated
+from combiner_training.options import OptionError
 from combiner_training.progress import Progress
 
 _SURVEY = "comparison table of a survey of composed image retrieval"
@@ -167,6 +169,51 @@ def compare(
     return Comparison(protocol, tuple(rows), reported_rows(protocol.dataset))
 
 
+def rows_always() -> tuple[str, ...]:
+    """Return the names of the rows that stand in every comparison."""
+    mixes = (name for one in named_combiners().values() for name in _mixes_after(one))
+    return (*named_combiners(), *mixes)
+
+
+def row_names(choices: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Return a name for each checkpoint that no other row has: of its file, with as many folders as it takes.
+
+    Names that are no files, such as joint/NAME, stay as they are.
+
+    Raises:
+        OptionError: Two are the same, or one stands in every comparison anyhow.
+    """
+    paths = [Path(choice).resolve() if Path(choice).is_file() else None for choice in choices]
+    for at, choice in enumerate(choices):
+        if paths[at] is None and choice in taken:
+            raise OptionError(f"{choice} stands in every comparison; leave it out")
+        if any(
+            choice == other or (paths[at] and paths[at] == paths[n]) for n, other in enumerate(choices[:at])
+        ):
+            raise OptionError(f"{choice} is there twice; name it once")
+
+    def name(at: int, folders: int) -> str:
+        path = paths[at]
+        if path is None:
+            return choices[at]
+        parts = path.parts[1:]
+        # The ending tells files apart that differ in nothing else.
+        last = path.stem if folders < len(parts) else path.name
+        return "/".join((*parts[max(0, len(parts) - 1 - folders) : -1], last))
+
+    names = [name(at, 0) for at in range(len(choices))]
+    folders = [0] * len(choices)
+    while again := [
+        at
+        for at, each in enumerate(names)
+        if paths[at] is not None and (each in taken or names.count(each) > 1) and each != str(paths[at])[1:]
+    ]:
+        for at in again:
+            folders[at] += 1
+            names[at] = name(at, folders[at])
+    return names
+
+
 def baselines(sentences: GetSentences = no_sentences) -> list[Evaluated]:
     """Return every composer without a checkpoint, those that take no text weight first.
 
@@ -216,7 +263,7 @@ class FixedSlerp(Combiner):
         return constant_weight(vectors, self._weight)
 
 
-def _mixes_after(combiner: Evaluated) -> Mapping[str, Callable[[float], Combiner]]:
+def _mixes_after(combiner: object) -> Mapping[str, Callable[[float], Combiner]]:
     """Return the mixes that stand after a combiner, by the name of their row."""
     if isinstance(combiner, SumCombiner):
         return {"weighted_sum": WeightedSum, "unit_sum": UnitSum}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cir.vectors import normalize, split_lengths
 from combiner_service.combiner import Float32
-from combiner_service.errors import BadAnswerError, CombinerError
+from combiner_service.errors import BadAnswerError, CombinerError, TextWeightNotTakenError
 from combiner_training.datasets.base import Dialogue
 from combiner_training.evaluation.metrics import (
     dialogue_success,
@@ -24,6 +24,7 @@ from combiner_training.evaluation.queries import Coverage, EvaluationQueries
 from combiner_training.evaluation.ranking import NONE, Positions, group_ranks, padded, target_ranks
 from combiner_training.evaluation.sentences import Evaluated, compose
 from combiner_training.feature_file import FeatureFolder
+from combiner_training.options import OptionError
 from search_service.query import Pair, TurnFeatures, TurnKind, fold
 
 RECALL_KS = (1, 5, 10, 50)
@@ -136,6 +137,7 @@ def combine_all(
 
     Raises:
         EvaluationError: The combiner refuses the features, or fails on them.
+        OptionError: The combiner takes no text weight.
     """
     vectors, weights = [], []
     for start in range(0, len(image_features), _PAIRS):
@@ -151,6 +153,8 @@ def combine_all(
             )
         except BadAnswerError as error:
             raise EvaluationError(str(error)) from error
+        except TextWeightNotTakenError as error:
+            raise OptionError(str(error)) from error
         except CombinerError as error:
             raise EvaluationError(f"{combiner.info.name} cannot combine these features: {error}") from error
         vectors.append(combined.query_vectors)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cir.composers import JOINT_PREFIX
+from cir.composers import CHECKPOINT_PREFIX, JOINT_PREFIX
 from combiner_service.builtin import named_combiners
-from combiner_service.checkpoint import inspect_checkpoint
+from combiner_service.checkpoint import SAFETENSORS_ENDING, inspect_checkpoint
 from combiner_service.checkpoint_directory import checkpoint_info
 from combiner_service.combiner import Combiner, Composer
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.inversion import Inversion
+from combiner_service.settings import SHIPPED_CHECKPOINTS
 from combiner_training.evaluation.evaluate import EvaluationError
 from combiner_training.evaluation.sentences import Evaluated, ReadInversion, ReadJoint, Sentences
 from combiner_training.feature_file import FeatureFolder
@@ -42,17 +43,46 @@ def readable(composer: Composer, sentences: GetSentences) -> Evaluated:
     return composer
 
 
+def checkpoint_path(choice: str) -> Path:
+    """Return the path of a checkpoint: that of a shipped one for `combiner/NAME`, else `choice` itself.
+
+    A file of that very path goes before a shipped one.
+
+    Raises:
+        EvaluationError: None of that name ships.
+    """
+    path = Path(choice)
+    if path.is_file() or not choice.startswith(CHECKPOINT_PREFIX):
+        return path
+    name = choice.removeprefix(CHECKPOINT_PREFIX)
+    shipped = SHIPPED_CHECKPOINTS / f"{name}{SAFETENSORS_ENDING}"
+    if not name or Path(name).name != name or not shipped.is_file():
+        raise EvaluationError(
+            f"no {choice} ships, there is {', '.join(shipped_names())}; give the file of a checkpoint"
+        )
+    return shipped
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Return the names of what is no formula: shipped checkpoints, and joint encoders."""
+    found = sorted(SHIPPED_CHECKPOINTS.glob(f"*{SAFETENSORS_ENDING}"))
+    return (*(f"{CHECKPOINT_PREFIX}{path.stem}" for path in found), f"{JOINT_PREFIX}NAME")
+
+
 def load_combiner(
     choice: str,
     features: FeatureFolder,
     *,
+    name: str = "",
     device: str = "auto",
     sentences: GetSentences = no_sentences,
     joint: GetJoint | None = None,
 ) -> Evaluated:
-    """Return the composer of a name (see `named_combiners`), or of the checkpoint at a path.
+    """Return the composer of a name (see `named_combiners`), or of the checkpoint at a path or of the shipped
+    one that `combiner/NAME` names.
 
-    `joint` gives the joint encoder of a name, where the images that it reads are known.
+    `name` is what a checkpoint is called in results, the name of its file unless given. `joint` gives the
+    joint encoder of a name, where the images that it reads are known.
 
     A published checkpoint names no model: its dimension alone is checked.
 
@@ -69,10 +99,13 @@ def load_combiner(
     named = named_combiners()
     if choice in named:
         return readable(named[choice], sentences)
-    path = Path(choice)
+    path = checkpoint_path(choice)
     if not path.is_file():
+        if path.suffix or len(path.parts) > 1:
+            raise EvaluationError(f"{path} does not exist; expected a checkpoint there")
         raise EvaluationError(
-            f"{choice!r} is neither a combiner ({', '.join(named)}) nor a checkpoint; expected one of both"
+            f"{choice!r} is neither a combiner ({', '.join((*named, *shipped_names()))}) nor a checkpoint; "
+            "expected one of both"
         )
     try:
         summary = inspect_checkpoint(path)
@@ -89,7 +122,7 @@ def load_combiner(
             f"{path} combines features of {summary.sizes.feature_dim} values, these have "
             f"{features.dimension}; extract features with its model"
         )
-    info = checkpoint_info(path.stem, summary, fingerprint)
+    info = checkpoint_info(name or path.stem, summary, fingerprint)
     # Only here: what needs no network does without its runtime.
     from combiner_service.network_loading import LoadOptions, load_composer
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from combiner_training.captions import Joining
 from combiner_training.evaluation.metrics import arithmetic_mean, geometric_mean, harmonic_mean
+from combiner_training.options import OptionError
 
 
 class Gallery(StrEnum):
@@ -16,7 +17,7 @@ class Gallery(StrEnum):
     ORIGINAL = "original"
     """Every image that the split lists."""
     VAL = "val"
-    """References and targets of the split's own queries: smaller, so that recalls are higher."""
+    """References, targets and groups of the split's own queries: smaller, so that recalls are higher."""
 
 
 class Reference(StrEnum):
@@ -60,7 +61,16 @@ def protocol_for(
     reference: Reference | None = None,
     captions: Joining | None = None,
 ) -> Protocol:
-    """The published protocol of a data set, with what is chosen otherwise."""
+    """The published protocol of a data set, with what is chosen otherwise.
+
+    Raises:
+        OptionError: GeneCIS is to be answered from another gallery, or with the reference.
+    """
+    if dataset == "genecis" and (gallery is Gallery.VAL or reference is Reference.KEEP):
+        chosen = f"`gallery` {gallery}" if gallery is Gallery.VAL else f"`reference` {reference}"
+        raise OptionError(
+            f"{chosen} is not of GeneCIS, whose queries have galleries of their own; leave it out"
+        )
     return Protocol(
         dataset,
         gallery or Gallery.ORIGINAL,

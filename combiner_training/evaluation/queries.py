@@ -180,7 +180,7 @@ def gallery_of(split: Split, gallery: Gallery) -> tuple[str, ...]:
     listed = dict.fromkeys(split.gallery)
     if gallery is Gallery.ORIGINAL:
         return tuple(listed)
-    named = {name for query in split.queries for name in (query.reference, *query.targets)}
+    named = {name for query in split.queries for name in (query.reference, *query.targets, *query.group)}
     return tuple(dict.fromkeys((*(name for name in listed if name in named), *sorted(named))))
 
 

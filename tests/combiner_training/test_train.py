@@ -24,12 +24,12 @@ from combiner_service.network_spec import NetworkSizes
 from combiner_service.registry import Registry
 from combiner_service.torch_network import CombinerNetwork
 from combiner_training import train as module
-from combiner_training.data import TrainingData
+from combiner_training.data import TrainingData, training_data
 from combiner_training.evaluation.evaluate import evaluate
 from combiner_training.feature_file import FeatureFolder
 from combiner_training.log import Entry, TrainingLog
 from combiner_training.options import OptionError, Schedule, TrainingError, TrainOptions
-from combiner_training.run_warnings import loss_warning, saturation
+from combiner_training.run_warnings import loss_warning, saturation, seen_in_training
 from combiner_training.train import BEGUN_WITH, TrainResult, Validation, batch_classification_loss, train
 from combiner_training.train_state import FILE, TrainState, save_state
 from tests.combiner_service.examples import SMALL, combine_by_formulae, combiner_of, features_of, weights_of
@@ -341,6 +341,15 @@ def run_of(folder: Path, data: TrainingData, validation: Validation, options: Tr
 def test_patience_without_a_validation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="there is none"):
         train(ready()[0], None, replace(OPTIONS, patience=1), tmp_path, progress=Silent())
+
+
+def test_validation_queries_that_are_trained_on_are_counted() -> None:
+    train, val, features = small_task()
+    data = training_data([train], features)
+    mixed = replace(val, queries=(*val.queries, *train.queries[:7]))
+    assert seen_in_training(data, validation_of([val], features, "triplets").parts) == ""
+    said = seen_in_training(data, validation_of([mixed], features, "triplets").parts)
+    assert said.startswith("7 of 67 validation queries are among the triplets")
 
 
 def test_progress_tells_the_best_score_from_the_latest_and_of_what(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from combiner_service.builtin import ImageCombiner, SumCombiner
@@ -17,12 +21,15 @@ from combiner_training.evaluation.compare import (
     WeightedSum,
     compare,
     reported_rows,
+    row_names,
+    rows_always,
 )
 from combiner_training.evaluation.evaluate import evaluate
-from combiner_training.evaluation.protocol import protocol_for, selection_rules
+from combiner_training.evaluation.protocol import Gallery, Reference, protocol_for, selection_rules
 from combiner_training.evaluation.queries import EvaluationQueries, evaluation_queries
 from combiner_training.evaluation.tables import comparison_table, evaluation_table, markdown, short_name
 from combiner_training.feature_file import FeatureKind
+from combiner_training.options import OptionError
 from combiner_training.plots import plot_comparison
 from tests.combiner_training.evaluation.examples import split_of, table_of
 
@@ -115,6 +122,53 @@ def test_published_numbers_stand_beside_with_source_and_protocol(dataset: str, k
         assert all(0 < value < 1 for value in row.metrics.values())
     assert "survey" in table
     assert "sum, shirt/val" in table
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from("ab"), max_size=3),
+            st.sampled_from(("best", "last", "sum", "unit_sum")),
+            st.sampled_from((".safetensors", ".pt")),
+        ).map(lambda place: Path(*place[0], place[1] + place[2])),
+        max_size=6,
+        unique=True,
+    ),
+)
+@settings(max_examples=50, deadline=None)
+def test_every_checkpoint_has_a_row_of_its_own_name(places: list[Path]) -> None:
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder).resolve() / place for place in places]
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        taken = rows_always()
+        names = row_names(["joint/garments", *map(str, paths)], taken)
+        assert len({*taken, *names}) == len(taken) + len(names)
+        assert names[0] == "joint/garments"
+        for path, name in zip(paths, names[1:], strict=True):
+            assert str(path).endswith((f"/{name}", f"/{name}{path.suffix}"))
+            alone = [each.stem for each in paths].count(path.stem) == 1 and path.stem not in taken
+            assert (name == path.stem) is alone
+        for path in paths[:1]:
+            with pytest.raises(OptionError, match="twice"):
+                row_names([str(path), f"{path.parent}/../{path.parent.name}/{path.name}"], taken)
+
+
+@pytest.mark.parametrize("name", rows_always())
+def test_a_row_that_is_always_there_is_not_asked_for(name: str) -> None:
+    with pytest.raises(OptionError, match="stands in every comparison"):
+        row_names([name], rows_always())
+
+
+def test_the_rows_that_are_always_there_are_those(comparison: Comparison) -> None:
+    assert {row.combiner for row in comparison.rows} >= {*rows_always()}
+
+
+@pytest.mark.parametrize("chosen", [{"gallery": Gallery.VAL}, {"reference": Reference.KEEP}])
+def test_genecis_has_one_way_to_be_measured(chosen: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="galleries of their own"):
+        protocol_for("genecis", **chosen)
 
 
 def test_one_evaluation_as_a_table() -> None:
