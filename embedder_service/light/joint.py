@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,19 @@ def load_shipped(served: ServedModel) -> JointEncoder | None:
 
 
 class GarmentsEncoder(JointEncoder):
-    """A network in ONNX: float32 (n, 3, size, size) pixels, 0 to 1, and int64 (n, 16) tokens to (n, d)."""
+    """A network in ONNX: float32 (n, 3, size, size) pixels, 0 to 1, and int64 (n, 16) tokens to (n, d).
+
+    It is compiled with its first pair, in a tenth of a second: many services never get one.
+    """
 
     description = "Example of a joint encoder, trained on drawn garments: small enough to ship, no rival."
 
     def __init__(self, path: Path, tokenizer: WordTokenizer) -> None:
         check_onnx(path)
         self._tokenizer = tokenizer
-        self._compiled = core.compile_model(
-            core.read_model(path), "CPU", {"INFERENCE_NUM_THREADS": 1, **precision("float32")}
-        )
+        self._model = core.read_model(path)
+        self._compiled: Any = None
+        self._compiling = threading.Lock()
 
     def encode(self, pixels: Pixels, texts: Sequence[str]) -> Features:
         """Return unit queries, float32 (n, d)."""
@@ -56,5 +60,12 @@ class GarmentsEncoder(JointEncoder):
             row[: len(ids)] = ids
         values = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
         # A request of its own for each call: any thread may come.
-        answer = self._compiled.create_infer_request().infer([values, tokens])[0]
+        answer = self._network().create_infer_request().infer([values, tokens])[0]
         return np.array(answer, np.float32)
+
+    def _network(self) -> Any:
+        with self._compiling:
+            if self._compiled is None:
+                settings = {"INFERENCE_NUM_THREADS": 1, **precision("float32")}
+                self._compiled, self._model = core.compile_model(self._model, "CPU", settings), None
+            return self._compiled
