@@ -47,8 +47,8 @@ class GarmentsEncoder(JointEncoder):
 
     def __init__(self, path: Path, tokenizer: WordTokenizer) -> None:
         check_onnx(path)
-        self._tokenizer = tokenizer
-        self._model = core.read_model(path)
+        core.read_model(path)
+        self._path, self._tokenizer = path, tokenizer
         self._compiled: Any = None
         self._compiling = threading.Lock()
 
@@ -67,5 +67,5 @@ class GarmentsEncoder(JointEncoder):
         with self._compiling:
             if self._compiled is None:
                 settings = {"INFERENCE_NUM_THREADS": 1, **precision("float32")}
-                self._compiled, self._model = core.compile_model(self._model, "CPU", settings), None
+                self._compiled = core.compile_model(core.read_model(self._path), "CPU", settings)
             return self._compiled
