@@ -73,6 +73,7 @@ class LightModel:
         layers: Int8Layers = Int8Layers.ALL,
         *,
         threads: int = 1,
+        lanes: int = 1,
         ranges: Ranges | None = None,
     ) -> None:
         self.dtype, self.dimension, self.image_size = dtype, source.dimension, source.image_size
@@ -101,7 +102,8 @@ class LightModel:
         self.ranges = ranges or (self._input_ranges() if dtype == "int8" else (None, None))
         # Until it is known how many passes there are at a time.
         self._prepared: list[Prepared] = [
-            tower.prepare(dtype, linear, found)
+            # Further lanes make their own of the weights later, when the file may be another.
+            tower.prepare(dtype, linear, found, maps=lanes == 1)
             for tower, linear, found in zip(self._towers, _LINEAR[layers], self.ranges, strict=True)
         ]
         self._alone = self._compile(threads, 1)
@@ -228,8 +230,8 @@ def load_light(settings: EmbedderSettings, path: Path) -> ServedModel:
             "them, or use runtime torch"
         )
     threads = settings.threads or core_count()
-    model, info = _choose(source, settings, threads)
     lanes = settings.device_lanes or _lanes(source, threads)
+    model, info = _choose(source, settings, threads, lanes)
     model.divide(lanes)
     model.normalise(traits)
     preprocessor = make_preprocessor(settings, traits, source.image_size)
@@ -263,7 +265,7 @@ def read_source(path: Path, name: str = "") -> LightSource:
 
 
 def _choose(
-    source: LightSource, settings: EmbedderSettings, threads: int
+    source: LightSource, settings: EmbedderSettings, threads: int, lanes: int
 ) -> tuple[LightModel, model_pb2.ModelInfo]:
     """Return the model in the dtype of the settings, or in float32 where that is too far from torch.
 
@@ -288,7 +290,7 @@ def _choose(
 
     def make(dtype: str, layers: Int8Layers = Int8Layers.ALL) -> LightModel:
         nonlocal ranges
-        made = LightModel(source, dtype, layers, threads=threads, ranges=ranges)
+        made = LightModel(source, dtype, layers, threads=threads, lanes=lanes, ranges=ranges)
         ranges = made.ranges if dtype == "int8" else ranges
         _check_runs(made, source)
         return made

@@ -23,7 +23,7 @@ _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
 _NODE_KIND, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-_TENSOR_EXTERNAL, _ENTRY_KEY, _ENTRY_VALUE = 13, 1, 2
+_TENSOR_BYTES, _TENSOR_EXTERNAL, _ENTRY_KEY, _ENTRY_VALUE = 9, 13, 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Graphs in graphs, of loops and branches; no tower has them.
 _MAX_DEPTH = 8
@@ -31,12 +31,20 @@ _MAX_DEPTH = 8
 
 @dataclass(slots=True)
 class OnnxFile:
-    """The opset, the operators that are not ONNX's own, and the files that weights are kept in."""
+    """The opset, operators that are not ONNX's own, files that weights are kept in, and bytes of tensors."""
 
     opset: int = 0
     nodes: int = 0
     foreign: set[str] = field(default_factory=set)
     external: set[str] = field(default_factory=set)
+    tensors: list[memoryview] = field(default_factory=list)
+
+
+def map_tensors(path: Path) -> list[memoryview]:
+    """Return the bytes of the tensors of a file that `check_onnx` took, which lie in the file until read."""
+    with path.open("rb") as stream:
+        # What is written to them, if anything, does not come into the file.
+        return _read(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))).tensors
 
 
 def check_onnx(path: Path) -> OnnxFile:
@@ -141,7 +149,9 @@ def _node(content: memoryview, found: OnnxFile, depth: int) -> None:
 
 def _tensor(content: memoryview, found: OnnxFile) -> None:
     for number, value in _fields(content):
-        if number == _TENSOR_EXTERNAL:
+        if number == _TENSOR_BYTES:
+            found.tensors.append(_part(value))
+        elif number == _TENSOR_EXTERNAL:
             entry = {inner: _text(given) for inner, given in _fields(_part(value))}
             if entry.get(_ENTRY_KEY) == "location":
                 found.external.add(entry.get(_ENTRY_VALUE, ""))

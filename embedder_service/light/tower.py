@@ -14,6 +14,7 @@ import numpy.typing as npt
 from embedder_service.batching.jobs import Features
 from embedder_service.host import multiplies_bfloat16
 from embedder_service.light.int8 import Linear, input_ranges, quantize
+from embedder_service.light.mapped import MappedWeights, map_weights
 from service_runtime.errors import StartupError
 from service_runtime.openvino_core import core, halve_weights, openvino, precision
 from service_runtime.openvino_core import opset13 as ops
@@ -129,9 +130,16 @@ class Tower:
         return model
 
     def prepare(
-        self, dtype: str, linear: Linear = Linear.ALL, ranges: Sequence[Features] | None = None
+        self,
+        dtype: str,
+        linear: Linear = Linear.ALL,
+        ranges: Sequence[Features] | None = None,
+        *,
+        maps: bool = False,
     ) -> Prepared:
         """Return the tower as it is compiled for a dtype; `ranges` of `input_ranges` make int8 closer.
+
+        With `maps` weights stay in the file where they can (see mapped.py).
 
         Raises:
             StartupError: this CPU does not compute in the dtype, or the file cannot be read.
@@ -141,7 +149,12 @@ class Tower:
         if dtype == "int8":
             quantize(model, linear, ranges)
         given = np.dtype(np.uint8) if self._is_image else self.dtype
-        return Prepared(self.path, model, settings, given, is_single=self._is_single)
+        # In float32 some are multiplied with as they lie there.
+        maps = (
+            maps and settings["INFERENCE_PRECISION_HINT"] == precision("bfloat16")["INFERENCE_PRECISION_HINT"]
+        )
+        mapped = map_weights(model, self.path) if maps else None
+        return Prepared(self.path, model, settings, given, is_single=self._is_single, mapped=mapped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,7 @@ class Prepared:
     settings: dict[str, Any]
     dtype: np.dtype[Any]
     is_single: bool
+    mapped: MappedWeights | None = None
 
     def compile(self, *, threads: int, streams: int = 1) -> Compiled:
         """Return the tower compiled for passes of `threads` threads, `streams` of them at a time.
@@ -168,14 +182,22 @@ class Prepared:
             compiled = core.compile_model(self.model, "CPU", settings)
         except RuntimeError as error:
             raise StartupError(f"{self.path} cannot be compiled: {_line(error)}") from error
-        return Compiled(compiled, streams, self.dtype, is_single=self.is_single)
+        return Compiled(compiled, streams, self.dtype, is_single=self.is_single, mapped=self.mapped)
 
 
 class Compiled:
     """A compiled tower. As many threads as it has streams run it at a time; others wait."""
 
-    def __init__(self, model: Any, streams: int, dtype: np.dtype[Any], *, is_single: bool) -> None:
-        self._model, self._dtype, self._is_single = model, dtype, is_single
+    def __init__(
+        self,
+        model: Any,
+        streams: int,
+        dtype: np.dtype[Any],
+        *,
+        is_single: bool,
+        mapped: MappedWeights | None = None,
+    ) -> None:
+        self._model, self._dtype, self._is_single, self._mapped = model, dtype, is_single, mapped
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._idle.put(model.create_infer_request())
@@ -201,6 +223,8 @@ class Compiled:
     def release_memory(self) -> None:
         """Give back what passes computed in; the next one takes it again. While none runs."""
         self._model.release_memory()
+        if self._mapped is not None:
+            self._mapped.release()
 
 
 def _settings(dtype: str) -> dict[str, Any]:
