@@ -41,6 +41,8 @@ _RESUMED = BUSY_OR_AWAY | {grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN}
 class Imported:
     """Progress of an import: items done, how many of them were written, and why the others were not.
 
+    `written` counts ids: an item whose id came before is one of `replaced`, whose place it takes.
+
     The service remembers a bounded number of errors, so that `errors` may be fewer than `rejected` where an
     import was resumed.
     """
@@ -50,6 +52,7 @@ class Imported:
     rejected: int
     errors: tuple[ItemError, ...]
     token: str
+    replaced: int = 0
 
 
 class _ReadAhead:
@@ -169,7 +172,7 @@ class Import:
         """Return how far the import is."""
         last = self._last
         found = tuple(self._errors[index] for index in sorted(self._errors))
-        return Imported(last.next_index, last.written, last.rejected, found, self.token)
+        return Imported(last.next_index, last.written, last.rejected, found, self.token, last.replaced)
 
     def close(self) -> None:
         """End the threads that read images."""

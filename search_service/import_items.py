@@ -16,7 +16,13 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.search.v1 import catalog_pb2 as pb
 from search_service.embedder_client import EmbedderClient
 from search_service.import_pipeline import ImportPipeline, Requests
-from search_service.import_progress import MAX_TOKENS, ImportProgress, Opening, parse_opening
+from search_service.import_progress import (
+    MAX_TOKENS,
+    ImportProgress,
+    Opening,
+    imports_of,
+    parse_opening,
+)
 from search_service.settings import SearchSettings
 from search_service.store import resume_version, write_conflict
 from service_runtime.errors import ServiceError
@@ -192,15 +198,18 @@ async def _next_answer(answers: _Answers, work: asyncio.Task[None]) -> pb.Import
 
 
 async def _read_progress(writer: VersionWriter, opening: Opening) -> ImportProgress:
-    notes = await writer.notes()
-    imports = sum(key.startswith("import.") for key in notes)
-    if opening.note_key not in notes and imports >= MAX_TOKENS:
+    imports = imports_of(await writer.notes())
+    if opening.note_key not in imports and len(imports) >= MAX_TOKENS:
         raise ServiceError(
             errors.OUT_OF_RANGE,
-            f"the version remembers {imports} imports already; go on with one of their tokens, or finish it",
+            f"the version remembers {len(imports)} imports already; go on with one of their tokens, or "
+            "finish it",
             field="token",
         )
-    return ImportProgress.read(notes.get(opening.note_key, ""))
+    progress = imports.get(opening.note_key, ImportProgress())
+    noted = sum(each.written for each in imports.values())
+    progress.unnoted = max(0, await writer.count() - noted)
+    return progress
 
 
 def _ended(why: str) -> ServiceError:

@@ -130,8 +130,10 @@ class ImportPipeline:
 
     async def _write(self, batch: Batch, points: Sequence[Point]) -> pb.ImportItemsResponse:
         latest = {point.write.item_id: point for point in points}  # the last of an id wins
+        present = await self._writer.retrieve(list(latest)) if latest else {}
         await store_points(list(latest.values()), self._writer, batch.failed)
-        failed = self._progress.advance(batch)
+        stored = [point.write.item_id for point in points if point.write.index not in batch.failed]
+        failed = self._progress.advance(batch, stored, present.keys())
         await self._writer.note(self._opening.note_key, self._progress.note())
         return self._progress.message(failed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from cir.common.v1 import errors_pb2 as errors
@@ -27,6 +27,7 @@ _MAX_ITEMS = 2**32 - 1
 # Bytes of the errors that are remembered, of which each also has a few numbers.
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BYTES = 64
+_NOTE = "import."
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -42,7 +43,7 @@ class Opening:
     @property
     def note_key(self) -> str:
         """Key of the import's note."""
-        return f"import.{self.token}"
+        return f"{_NOTE}{self.token}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,21 @@ def parse_batch(
 
 @dataclass(slots=True)
 class ImportProgress:
-    """Progress of an import. `kept` are its newest errors, by ascending place."""
+    """Progress of an import. `kept` are its newest errors, by ascending place.
+
+    `written` counts ids that the version had not before, `replaced` the items that took the place of another,
+    of which `repeated_id` is one. `unnoted` are items that the store holds and no note counts, because a
+    stream broke in between: they are sent again.
+    """
 
     next_index: int = 0
     written: int = 0
     rejected: int = 0
+    replaced: int = 0
+    repeated_id: str = ""
     last_item_id: str = ""
     kept: deque[errors.ItemError] = field(default_factory=deque)
+    unnoted: int = field(default=0, compare=False)
 
     @classmethod
     def read(cls, note: str) -> ImportProgress:
@@ -169,7 +178,13 @@ class ImportProgress:
             for index, code, reason, message, item_id in document["errors"]
         )
         return cls(
-            document["next"], document["written"], document["rejected"], document["last"], deque(found)
+            document["next"],
+            document["written"],
+            document["rejected"],
+            document["replaced"],
+            document["repeated"],
+            document["last"],
+            deque(found),
         )
 
     def note(self) -> str:
@@ -182,17 +197,32 @@ class ImportProgress:
                 "next": self.next_index,
                 "written": self.written,
                 "rejected": self.rejected,
+                "replaced": self.replaced,
+                "repeated": self.repeated_id,
                 "last": self.last_item_id,
                 "errors": kept,
             },
             ensure_ascii=False,
         )
 
-    def advance(self, batch: Batch) -> list[errors.ItemError]:
-        """Count a batch that is done; returns its errors by ascending place."""
+    def advance(self, batch: Batch, stored: Sequence[str], present: Set[str]) -> list[errors.ItemError]:
+        """Count a batch that is done; returns its errors by ascending place.
+
+        `stored` are the ids of its items, of which the version had those in `present` before.
+        """
         failed = [batch.failed[index] for index in sorted(batch.failed)]
         self.rejected += len(failed)
-        self.written += batch.end - self.next_index - len(failed)
+        counted: set[str] = set()
+        for item_id in stored:
+            before = item_id in counted
+            counted.add(item_id)
+            if not before and item_id in present and self.unnoted:
+                self.unnoted -= 1
+            elif before or item_id in present:
+                self.replaced += 1
+                self.repeated_id = item_id
+                continue
+            self.written += 1
         self.next_index, self.last_item_id = batch.end, batch.last_item_id
         self.kept.extend(failed)
         left = _MAX_ERROR_BYTES - sum(map(_size, self.kept))
@@ -206,9 +236,15 @@ class ImportProgress:
             next_index=self.next_index,
             written=self.written,
             rejected=self.rejected,
+            replaced=self.replaced,
             errors=failed,
             last_item_id=self.last_item_id,
         )
+
+
+def imports_of(notes: Mapping[str, str]) -> dict[str, ImportProgress]:
+    """Return the progress of each import of a version by the key of its note."""
+    return {key: ImportProgress.read(note) for key, note in notes.items() if key.startswith(_NOTE)}
 
 
 def _shown_id(write: pb.ItemWrite) -> str:

@@ -146,7 +146,7 @@ class SearchHandler:
                 adapted, query = own, replace(query, combiner=own or query.combiner)
                 composed = await self._compose_query(query, version, timer, context, embeddings)
             except ServiceError as error:
-                if not own or query.from_token or error.reason != errors_pb2.COMBINER_NOT_FOUND:
+                if not own or query.created or error.reason != errors_pb2.COMBINER_NOT_FOUND:
                     raise
                 # Taken away since it was listed.
                 self._adapted.forget(own)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,9 +17,11 @@ from cir.common.v1 import errors_pb2 as errors
 from cir.fields import FieldType
 from cir.models import model_facts
 from search_service.embedder_client import EmbedderClient
+from search_service.import_progress import ImportProgress, imports_of
 from search_service.store import resume_version, write_conflict
 from search_service.tasks import Tasks
 from search_service.version_requests import Finishing, NewVersion, WantedModel, add_fields
+from service_runtime.counted import counted
 from service_runtime.errors import ServiceError
 from vector_store.base import VectorStore, VersionWriter
 from vector_store.copy import iterate_pages, to_batch
@@ -214,7 +216,8 @@ class Versions:
         writer = await resume_version(self._store, wanted.catalog, wanted.version)
         try:
             items = await writer.count()
-            _check_count(writer.info, items, wanted.expected_items)
+            imports = imports_of(await writer.notes())
+            _check_count(writer.info, items, wanted.expected_items, imports.values())
             if not items and wanted.expected_items is None:
                 await self._check_replaces_nothing(writer.info)
         except BaseException:
@@ -297,13 +300,24 @@ def _exists(catalog: str) -> ServiceError:
     )
 
 
-def _check_count(info: VersionInfo, items: int, expected: int | None) -> None:
-    if expected not in (None, items):
-        raise ServiceError(
-            errors.VERSION_STATE,
-            f"{info.label} holds {items} items, not {expected}; go on with its import, or abort it",
-            field="expected_item_count",
+def _check_count(
+    info: VersionInfo, items: int, expected: int | None, imports: Iterable[ImportProgress] = ()
+) -> None:
+    if expected in (None, items):
+        return
+    advice = "go on with its import, or abort it"
+    if repeated := [each for each in imports if each.replaced]:
+        count = sum(each.replaced for each in repeated)
+        came = counted(count, "item that was imported came", "items that were imported came")
+        advice = (
+            f"{came} with an id that the version had, such as {repeated[0].repeated_id!r}, and took the "
+            f"place of the one before: expect {items} if that is meant, else {advice}"
         )
+    raise ServiceError(
+        errors.VERSION_STATE,
+        f"{info.label} holds {counted(items, 'item', 'items')}, not {expected}; {advice}",
+        field="expected_item_count",
+    )
 
 
 def _check_fits(item: Item, added: Mapping[str, FieldType]) -> None:

@@ -166,8 +166,14 @@ async def test_what_is_done_is_left_out_when_it_is_sent_again(service: Service) 
 async def test_an_id_that_comes_twice_is_replaced(local: Service) -> None:
     second = image(0)
     second.content = b"picture 5"
-    await run(local, messages([image(0), image(1), second]))
-    await run(local, messages([image(1)], token="two"))
+    one = (await run(local, messages([image(0), image(1), second])))[-1]
+    two = (await run(local, messages([image(1)], token="two")))[-1]
+    assert [(each.written, each.replaced, each.next_index) for each in (one, two)] == [(2, 1, 3), (0, 1, 1)]
+    finish = pb.FinishCatalogVersionRequest(name=VERSION, expected_item_count=4)
+    refusal = await refused(local.catalogs.FinishCatalogVersion(finish))
+    assert refusal.reason == "VERSION_STATE"
+    assert "holds 2 items, not 4; 2 items that were imported came with an id" in refusal.message
+    assert "'item-0000'" in refusal.message
     found = await stored(local)
     assert sorted(found) == ["item-0000", "item-0001"]
     np.testing.assert_allclose(found["item-0000"], features_of(b"picture 5"), rtol=1e-4, atol=1e-4)
@@ -192,14 +198,22 @@ async def test_messages_that_cannot_be_used_end_the_stream(tmp_path: Path) -> No
     ]
     async with running_service("local", tmp_path) as service:
         await start_version(service)
+        version = VERSION
+
+        def named(sent: list[pb.ImportItemsRequest]) -> list[pb.ImportItemsRequest]:
+            for message in sent:
+                message.parent = message.parent.replace(VERSION, version)
+            return sent
+
         for sent, reason, field in cases:
-            refusal = await refused(run(service, sent))
+            refusal = await refused(run(service, named(sent)))
             assert (refusal.reason, refusal.field) == (reason, field)
             # What came before is done, and the version is free.
             done = sum(len(message.items) for message in sent[:-1])
-            assert [answer.next_index for answer in await run(service, messages([]))] == [done]
-            await service.catalogs.AbortCatalogVersion(pb.AbortCatalogVersionRequest(name=VERSION))
-            await service.catalogs.CreateCatalogVersion(pb.CreateCatalogVersionRequest(parent=SHOP))
+            assert [answer.next_index for answer in await run(service, named(messages([])))] == [done]
+            await service.catalogs.AbortCatalogVersion(pb.AbortCatalogVersionRequest(name=version))
+            started = pb.CreateCatalogVersionRequest(parent=SHOP)
+            version = (await service.catalogs.CreateCatalogVersion(started)).name
 
 
 async def test_the_token_of_another_import_is_refused(local: Service) -> None:
@@ -394,7 +408,7 @@ async def test_streams_that_break_anywhere_lose_nothing(service: Service) -> Non
     sent, breaks = 0, 0
     while sent < count:
         stream = Open(service)
-        opened = await stream.begin()
+        opened = last = await stream.begin()
         sent = opened.next_index
         assert sent == 0 or opened.last_item_id == items[sent - 1].item.id
         rejected |= {error.index for error in opened.errors}
@@ -413,7 +427,9 @@ async def test_streams_that_break_anywhere_lose_nothing(service: Service) -> Non
         await stream.call.done_writing()
         while (answer := await stream.call.read()) is not grpc.aio.EOF:
             rejected |= {error.index for error in answer.errors}
+            last = answer
     assert breaks == 12
+    assert (last.written, last.replaced, last.rejected) == (count - 1, 0, 1)
     assert rejected == {17}
     assert service.embedder.images >= count // 2
     check(await stored(service), [n for n in range(count) if n != 17])
@@ -446,7 +462,8 @@ def test_progress_is_read_back_as_it_was(sizes: list[tuple[int, int, int]]) -> N
             for place in range(min(bad, count))
         }
         rejected += len(failed)
-        told = progress.advance(Batch(first + count, f"i{first}", [], failed, 0))
+        ids = [f"i{place}" for place in range(first, first + count) if place not in failed]
+        told = progress.advance(Batch(first + count, f"i{first}", [], failed, 0), ids, set())
         assert [error.index for error in told] == sorted(failed)
         again = ImportProgress.read(progress.note())
         assert again == progress

@@ -711,16 +711,21 @@ class ImportItemsResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     LAST_ITEM_ID_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
     next_index: _builtins.int
     """Items that are done, which is the place of the next one. None of them needs to be sent again."""
     written: _builtins.int
-    """How many of them were written."""
+    """How many of them were written and have an id that the version had not before. Summed over its imports that is what
+    the version holds, and what FinishCatalogVersion can be told to expect.
+    """
     rejected: _builtins.int
     """How many of them were not. Repeated errors may be fewer, because a version remembers the newest 64 KiB."""
     last_item_id: _builtins.str
     """Id of the last item that is done (of what is no id, the first 2,048 characters), empty before the first: a client
     that goes on can check that its token is of these items.
     """
+    replaced: _builtins.int
+    """How many of them took the place of an item whose id came before, in this import or in another of the version."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_errors_pb2.ItemError]:
         """One entry for each that was not, since the answer before; in the first answer those from `known_index` on. Here
@@ -735,10 +740,11 @@ class ImportItemsResponse(_message.Message):
         rejected: _builtins.int = ...,
         errors: _abc.Iterable[_errors_pb2.ItemError] | None = ...,
         last_item_id: _builtins.str = ...,
+        replaced: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "last_item_id", b"last_item_id", "next_index", b"next_index", "rejected", b"rejected", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "last_item_id", b"last_item_id", "next_index", b"next_index", "rejected", b"rejected", "replaced", b"replaced", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

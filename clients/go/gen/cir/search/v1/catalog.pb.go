@@ -1165,7 +1165,8 @@ type ImportItemsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Items that are done, which is the place of the next one. None of them needs to be sent again.
 	NextIndex uint64 `protobuf:"varint,1,opt,name=next_index,json=nextIndex,proto3" json:"next_index,omitempty"`
-	// How many of them were written.
+	// How many of them were written and have an id that the version had not before. Summed over its imports that is what
+	// the version holds, and what FinishCatalogVersion can be told to expect.
 	Written uint64 `protobuf:"varint,2,opt,name=written,proto3" json:"written,omitempty"`
 	// How many of them were not. Repeated errors may be fewer, because a version remembers the newest 64 KiB.
 	Rejected uint64 `protobuf:"varint,3,opt,name=rejected,proto3" json:"rejected,omitempty"`
@@ -1174,7 +1175,9 @@ type ImportItemsResponse struct {
 	Errors []*v1.ItemError `protobuf:"bytes,4,rep,name=errors,proto3" json:"errors,omitempty"`
 	// Id of the last item that is done (of what is no id, the first 2,048 characters), empty before the first: a client
 	// that goes on can check that its token is of these items.
-	LastItemId    string `protobuf:"bytes,5,opt,name=last_item_id,json=lastItemId,proto3" json:"last_item_id,omitempty"`
+	LastItemId string `protobuf:"bytes,5,opt,name=last_item_id,json=lastItemId,proto3" json:"last_item_id,omitempty"`
+	// How many of them took the place of an item whose id came before, in this import or in another of the version.
+	Replaced      uint64 `protobuf:"varint,6,opt,name=replaced,proto3" json:"replaced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1242,6 +1245,13 @@ func (x *ImportItemsResponse) GetLastItemId() string {
 		return x.LastItemId
 	}
 	return ""
+}
+
+func (x *ImportItemsResponse) GetReplaced() uint64 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
 }
 
 // Names the version to finish.
@@ -2745,7 +2755,7 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"firstIndex\x12.\n" +
 	"\x05items\x18\x04 \x03(\v2\x18.cir.search.v1.ItemWriteR\x05items\x12\x1f\n" +
 	"\vknown_index\x18\x05 \x01(\x04R\n" +
-	"knownIndex\"\xbe\x01\n" +
+	"knownIndex\"\xda\x01\n" +
 	"\x13ImportItemsResponse\x12\x1d\n" +
 	"\n" +
 	"next_index\x18\x01 \x01(\x04R\tnextIndex\x12\x18\n" +
@@ -2753,7 +2763,8 @@ const file_cir_search_v1_catalog_proto_rawDesc = "" +
 	"\brejected\x18\x03 \x01(\x04R\brejected\x120\n" +
 	"\x06errors\x18\x04 \x03(\v2\x18.cir.common.v1.ItemErrorR\x06errors\x12 \n" +
 	"\flast_item_id\x18\x05 \x01(\tR\n" +
-	"lastItemId\"~\n" +
+	"lastItemId\x12\x1a\n" +
+	"\breplaced\x18\x06 \x01(\x04R\breplaced\"~\n" +
 	"\x1bFinishCatalogVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\x13expected_item_count\x18\x02 \x01(\x04H\x00R\x11expectedItemCount\x88\x01\x01B\x16\n" +
