@@ -132,7 +132,9 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self, request: pb.FinishCatalogVersionRequest, context: Context
     ) -> pb.CatalogVersion:
         """Build the indexes of a version."""
-        return version_message(await self._versions.finish(parse_finishing(request)))
+        wanted = parse_finishing(request)
+        await self._imports.closed(wanted.catalog, wanted.version)
+        return version_message(await self._versions.finish(wanted))
 
     async def AbortCatalogVersion(
         self, request: pb.AbortCatalogVersionRequest, context: Context

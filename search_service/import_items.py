@@ -28,6 +28,8 @@ from search_service.store import resume_version, write_conflict
 from service_runtime.errors import ServiceError
 from vector_store.base import VectorStore, VersionWriter
 
+# Longest wait for the news that a stream has broken.
+_BREAK_SECONDS = 0.5
 # Answers that wait to be read.
 _ANSWERS = 16
 
@@ -36,11 +38,15 @@ _Answers = asyncio.Queue[pb.ImportItemsResponse]
 
 @dataclass(eq=False, slots=True)
 class _Running:
-    """An import that is being worked on, and the refusal that it is ended with from elsewhere."""
+    """An import that is being worked on, and the refusal that it is ended with from elsewhere.
+
+    It is `closing` from the moment that nobody hears its answers any more.
+    """
 
     token: str
     work: asyncio.Task[None] | None = None
     refusal: ServiceError | None = None
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def end(self, refusal: ServiceError) -> None:
@@ -93,6 +99,7 @@ class Imports:
                 raise
         finally:
             self._streams -= 1
+            running.closing.set()
             work.cancel()
             # The writer is closed by then, unless this is cancelled once more: then soon after.
             await asyncio.wait([work])
@@ -101,6 +108,23 @@ class Imports:
         """End the import into a version, if there is one."""
         if (running := self._running.get((catalog, version))) is not None:
             await running.end(_ended("its version is aborted"))
+
+    async def closed(self, catalog: str, version: str) -> None:
+        """Return when no import writes a version; one whose stream is over or broken is waited for.
+
+        Raises:
+            ServiceError: WRITE_CONFLICT while the stream of one goes on.
+        """
+        while (running := self._running.get((catalog, version))) is not None:
+            with suppress(TimeoutError):  # that a stream has broken may be heard of a moment later
+                async with asyncio.timeout(_BREAK_SECONDS):
+                    await running.closing.wait()
+            if not running.closing.is_set():
+                raise write_conflict(
+                    f"version {version} of catalog {catalog!r} is being written by an import whose stream "
+                    "goes on; end that, or wait for it, or abort the version"
+                )
+            await running.ended.wait()
 
     async def drain(self) -> None:
         """End all imports: their clients go on with another replica, or with this one when it is back."""
@@ -140,12 +164,15 @@ class Imports:
         """
         key = (opening.catalog, opening.version)
         while (other := self._running.get(key)) is not None:
-            if other.token != opening.token:
+            if other.closing.is_set():
+                await other.ended.wait()
+            elif other.token != opening.token:
                 raise write_conflict(
                     f"version {opening.version} of catalog {opening.catalog!r} is being written by another "
                     "import; wait for it, or abort the version"
                 )
-            await other.end(_ended("another stream goes on with its token"))
+            else:
+                await other.end(_ended("another stream goes on with its token"))
         self._running[key] = running
         try:
             yield

@@ -265,7 +265,8 @@ async def test_one_import_at_a_time_writes_a_version(service: Service) -> None:
     assert (other.code.name, other.reason) == ("ABORTED", "WRITE_CONFLICT")
     assert other.retry_after is not None
     finish = pb.FinishCatalogVersionRequest(name=VERSION)
-    assert (await refused(service.catalogs.FinishCatalogVersion(finish))).reason == "WRITE_CONFLICT"
+    conflict = await refused(service.catalogs.FinishCatalogVersion(finish))
+    assert (conflict.reason, "stream goes on" in conflict.message) == ("WRITE_CONFLICT", True)
     publish = pb.PublishCatalogVersionRequest(name=VERSION)
     assert (await refused(service.catalogs.PublishCatalogVersion(publish))).reason == "VERSION_STATE"
     # The same import from a new stream, as after a connection that broke without a word.
@@ -277,6 +278,22 @@ async def test_one_import_at_a_time_writes_a_version(service: Service) -> None:
     assert await again.call.read() is grpc.aio.EOF
     await run(service, messages([image(2)], token="two"))
     check(await stored(service), range(3))
+
+
+async def test_what_comes_right_after_a_broken_stream_waits_for_its_end(service: Service) -> None:
+    for number in range(3):
+        stream = Open(service, f"broken-{number}")
+        await stream.begin()
+        await stream.call.write(pb.ImportItemsRequest(items=[image(number)]))
+        stream.call.cancel()
+    # Neither of the next import nor of the finishing is the version in use any more.
+    answers = await run(service, messages([image(9)], token="whole"))
+    assert (answers[-1].next_index, answers[-1].rejected) == (1, 0)
+    stream = Open(service)
+    await stream.begin()
+    stream.call.cancel()
+    finished = await service.catalogs.FinishCatalogVersion(pb.FinishCatalogVersionRequest(name=VERSION))
+    assert 1 <= finished.item_count <= 4
 
 
 @pytest.mark.slow
