@@ -14,7 +14,7 @@ from cir_cli.output import check_can_ask, console, print_json, table
 
 app = typer.Typer(
     cls=ListsByDefault,
-    help="List catalogs; show, publish, roll back, copy and delete their versions.",
+    help="List catalogs; list, publish, roll back, copy and delete their versions.",
 )
 
 

@@ -223,6 +223,13 @@ def _url(spec: ServiceSpec) -> str:
     return spec.address if spec.health_name else f"http://{spec.address}"
 
 
+def _tls_files(options: UpOptions) -> dict[str, Path]:
+    """Return the files that a client on this machine needs, by the names of its options; none without TLS."""
+    tls = options.search_tls
+    files = {"ca_file": tls.ca, "cert_file": tls.certificate, "key_file": tls.key} if tls else {}
+    return {name: path.resolve() for name, path in files.items() if path}
+
+
 class _InWords:
     """Tells a person what becomes of the services."""
 
@@ -241,9 +248,11 @@ class _InWords:
         print(f"  store     {options.store}")
         print(f"  logs      {options.data / 'logs'}")
         print(f"up; index images with: cir index CATALOG FOLDER{_data_option(options.data)}")
-        search = plan(options)[2].address
-        if search != DEFAULT_SERVER:
-            print(f"for cir search, items and catalogs: export CIR_SERVER={shlex.quote(search)}")
+        search, tls = plan(options)[2].address, _tls_files(options)
+        if search != DEFAULT_SERVER or tls:
+            needed = {"CIR_SERVER": search, **{f"CIR_{name.upper()}": path for name, path in tls.items()}}
+            exports = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in needed.items())
+            print(f"for cir search, items and catalogs: export {exports}")
         if asks_for_keys:
             print("search asks for keys; for cir search, items and catalogs: export CIR_API_KEY=YOUR_KEY")
         print("Ctrl-C stops all", flush=True)
@@ -271,6 +280,7 @@ class _InJson(_InWords):
     def up(self, options: UpOptions, *, asks_for_keys: bool) -> None:
         addresses = {spec.name: _url(spec) for spec in plan(options)}
         facts = {"store": options.store, "logs": options.data / "logs", "asks_for_keys": asks_for_keys}
+        facts |= {"tls": _tls_files(options) or None}
         print_event("up", addresses=addresses, **facts)
 
     def restarted(self, why: str) -> None:

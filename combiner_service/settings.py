@@ -23,6 +23,7 @@ class CombinerSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="CIR_COMBINER_", extra="forbid", env_ignore_empty=True)
     program: ClassVar[str] = "combiner_service"
+    of_clients: ClassVar[frozenset[str]] = frozenset({"service"})
 
     port: int = Field(50052, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     checkpoint_dir: Path | None = Field(

@@ -23,6 +23,7 @@ class EmbedderSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="CIR_EMBEDDER_", protected_namespaces=())
     program: ClassVar[str] = "embedder_service"
+    of_clients: ClassVar[frozenset[str]] = frozenset({"api_key", "ca_file", "cert_file", "key_file"})
 
     port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     architecture: str = Field(

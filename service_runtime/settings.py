@@ -47,6 +47,8 @@ class ProgramSettings(BaseSettings):
 
     program: ClassVar[str] = "service"
     config_file: ClassVar[Path | None] = None
+    #: Names that follow the prefix in variables that `cir` reads, as it reaches the service.
+    of_clients: ClassVar[frozenset[str]] = frozenset()
 
     host: ListenHost = Field(
         "127.0.0.1",
@@ -143,10 +145,11 @@ class ProgramSettings(BaseSettings):
         if not prefix:
             return {}
         known = [f"{prefix}{name.upper()}" for name in (*cls.model_fields, "config")]
+        read = {*known, *(f"{prefix}{name.upper()}" for name in cls.of_clients)}
         unknown = [
             name
             for name, value in environment.items()
-            if value and name.upper().startswith(prefix) and name.upper() not in known
+            if value and name.upper().startswith(prefix) and name.upper() not in read
         ]
         if not unknown:
             return {}

@@ -14,15 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from typer.main import get_command
 
 from cir.address import Address, Host, parse_address
+from cir.channel import TlsFiles
 from cir.errors import InvalidArgument
 from cir.limits import DEFAULT_COMBINER
 from cir_cli.errors import Failure
@@ -40,7 +42,7 @@ from cir_cli.local.processes import Services
 from cir_cli.local.readiness import check_free, free_ports, own_tls, resolve_ports, takes_calls
 from cir_cli.local.up_file import UpFile
 from cir_cli.local.variables import unused_variables
-from cir_cli.main import run
+from cir_cli.main import app, run
 from cir_cli.up import _InJson, _InWords, with_advice
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
@@ -174,6 +176,22 @@ def test_variables_that_no_service_reads_are_named_with_the_setting_that_was_mea
     assert unused.keys() == meant.keys()
     for name, (program, near) in meant.items():
         assert unused[name] == f"is no setting of {program}" + (f"; did you mean {near}?" if near else "")
+
+
+def test_variables_of_the_command_line_are_no_misspelt_settings() -> None:
+    def read(command: Any) -> Iterator[str]:
+        for parameter in command.params:
+            names = parameter.envvar or ()
+            yield from [names] if isinstance(names, str) else names
+        for inner in getattr(command, "commands", {}).values():
+            yield from read(inner)
+
+    names = set(read(get_command(app)))
+    assert "CIR_EMBEDDER_CA_FILE" in names
+    for settings in CLASSES.values():
+        assert settings.unknown_variables(dict.fromkeys(names, "1")) == {}
+        prefix = str(settings.model_config["env_prefix"])
+        assert {f"{prefix}{name.upper()}" for name in settings.of_clients} <= names
 
 
 @given(st.sampled_from(sorted(CLASSES)), st.data())
@@ -503,6 +521,25 @@ def test_the_dtype_is_the_embedders_and_one_of_its_own(monkeypatch: pytest.Monke
     assert run(["up", "--no-web"]) == 1
     assert "CIR_EMBEDDER_DTYPE" not in plan(asked[-1])[0].environment
     assert run(["up", "--no-web", "--dtype", "float64"]) == 2
+
+
+def test_what_a_client_needs_over_tls_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ca, key = tmp_path / "my search.crt", tmp_path / "search.key"
+    for tls, words, files in (
+        (TlsFiles(ca), f"CIR_CA_FILE='{ca}'", {"ca_file": str(ca)}),
+        (
+            TlsFiles(ca, ca, key),
+            f"CIR_CA_FILE='{ca}' CIR_CERT_FILE='{ca}' CIR_KEY_FILE={key}",
+            {"ca_file": str(ca), "cert_file": str(ca), "key_file": str(key)},
+        ),
+    ):
+        options = replace(OPTIONS, port=50050, search_tls=tls)
+        _InWords().up(options, asks_for_keys=False)
+        assert f"export CIR_SERVER=127.0.0.1:50050 {words}\n" in capsys.readouterr().out
+        _InJson().up(options, asks_for_keys=False)
+        assert json.loads(capsys.readouterr().out)["tls"] == files
+    _InJson().up(OPTIONS, asks_for_keys=False)
+    assert json.loads(capsys.readouterr().out)["tls"] is None
 
 
 def test_the_reason_of_a_service_names_the_option_of_cir_up() -> None:
