@@ -156,10 +156,11 @@ scale:
 rolling:
 	cd deploy && COMPOSE="$(COMPOSE)" ./rolling.sh $(SERVICE) $(FILES)
 
-# A composed query against the running stack.
+# A composed query against the running stack. Its key is CIR_API_KEY, or the first of CIR_SEARCH_API_KEYS.
 smoke:
-	$(IN_DEPLOY) exec -T search python3 -m cir_cli search $(CATALOG) --server localhost:50050 \
-		--text "a red dress" --then "in blue"
+	$(IN_DEPLOY) exec -T $(if $(CIR_API_KEY),-e CIR_API_KEY) search sh -c \
+		'first="$${CIR_SEARCH_API_KEYS%%,*}"; export CIR_API_KEY="$${CIR_API_KEY:-$${first#*:*:}}"; exec "$$@"' smoke \
+		python3 -m cir_cli search $(CATALOG) --server localhost:50050 --text "a red dress" --then "in blue"
 
 logs:
 	$(IN_DEPLOY) logs --tail 100 -f

@@ -298,6 +298,12 @@ def _parse_turn(message: pb.Turn, settings: SearchSettings, *, first: bool, fiel
             "are taken",
             field=f"{field}.text",
         )
+    if message.text and not message.text.strip():
+        raise ServiceError(
+            errors.FIELD_INVALID,
+            f"{field}.text is white space alone; say what is wanted, or leave text out",
+            field=f"{field}.text",
+        )
     text_weight = message.text_weight if message.HasField("text_weight") else None
     if text_weight is not None:
         _check_range(text_weight, 0, 1, f"{field}.text_weight")

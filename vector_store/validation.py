@@ -192,7 +192,7 @@ def _check_clauses(where: Filter, schema: Mapping[str, FieldType], depth: int) -
 def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> None:
     match condition:
         case MatchAny(field, values):
-            kind = _typed(field, schema, (*_MATCHABLE, FieldType.DATETIME), "matched by value")
+            kind = _filtered(field, schema, (*_MATCHABLE, FieldType.DATETIME), "matched by value")
             if kind is FieldType.DATETIME and len(values) > MAX_MOMENTS:
                 raise InvalidQueryError(
                     f"field {field!r} has type {kind} and is matched by at most {MAX_MOMENTS} values, the "
@@ -205,12 +205,12 @@ def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> N
         case Range():
             _check_range(condition, schema)
         case Exists(field):
-            _typed(field, schema, tuple(FieldType), "tested")
+            _filtered(field, schema, tuple(FieldType), "tested")
         case HasId(ids):
             for item_id in ids:
                 check_item_id(item_id)
         case GeoRadius(field, latitude, longitude, radius_meters):
-            _typed(field, schema, (FieldType.GEO,), "searched by distance")
+            _filtered(field, schema, (FieldType.GEO,), "searched by distance")
             if not (is_number(latitude) and abs(latitude) <= 90):
                 raise InvalidQueryError(f"latitude {latitude}: expected -90 to 90 degrees", field=field)
             if not (is_number(longitude) and abs(longitude) <= 180):
@@ -220,7 +220,7 @@ def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> N
                     f"radius {radius_meters}: expected a positive number of metres", field=field
                 )
         case MatchText(field, text):
-            _typed(field, schema, (FieldType.TEXT,), "searched by words")
+            _filtered(field, schema, (FieldType.TEXT,), "searched by words")
             if not is_text(text) or not filter_terms(text):
                 raise InvalidQueryError(f"text {text!r} for field {field!r} has no word in it", field=field)
         case _:
@@ -228,7 +228,7 @@ def _check_condition(condition: Condition, schema: Mapping[str, FieldType]) -> N
 
 
 def _check_range(condition: Range, schema: Mapping[str, FieldType]) -> None:
-    kind = _typed(condition.field, schema, _ORDERED, "compared with bounds")
+    kind = _filtered(condition.field, schema, _ORDERED, "compared with bounds")
     given = (condition.gt, condition.gte, condition.lt, condition.lte)
     bounds = [bound for bound in given if bound is not None]
     if not bounds:
@@ -252,6 +252,30 @@ def _check_range(condition: Range, schema: Mapping[str, FieldType]) -> None:
 def _wrong_value(field: str, kind: FieldType, value: object) -> WrongFieldTypeError:
     message = f"field {field!r} has type {kind}, the filter gives {_shown(value)}; {_EXPECTED[kind]}"
     return WrongFieldTypeError(message, field=field)
+
+
+# The condition that a field of each type is filtered by, where several are the first to think of.
+_FILTERED_BY = {
+    FieldType.KEYWORD: "its values",
+    FieldType.INTEGER: "its values or a range",
+    FieldType.FLOAT: "a range (gt, gte, lt, lte; both gte and lte for one number)",
+    FieldType.BOOL: "true or false",
+    FieldType.DATETIME: "its values or a range",
+    FieldType.GEO: "a radius around a place",
+    FieldType.TEXT: "words",
+}
+
+
+def _filtered(
+    field: str, schema: Mapping[str, FieldType], allowed: tuple[FieldType, ...], act: str
+) -> FieldType:
+    """Return the type of a field that a condition is on, as `_typed` does; errors say what fits it."""
+    try:
+        return _typed(field, schema, allowed, act)
+    except WrongFieldTypeError as error:
+        kind = schema[field]
+        fitting = f"a field of type {kind} is filtered by {_FILTERED_BY[kind]}"
+        raise WrongFieldTypeError(f"{error}; {fitting}", field=field) from None
 
 
 def _typed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -34,8 +35,8 @@ CLASSES: dict[str, type[ProgramSettings]] = {
     "CIR_COMBINER_": CombinerSettings,
     "CIR_SEARCH_": SearchSettings,
 }
-# What `cir` reads itself, under a prefix that is also a service's.
-CLIENT = {"CIR_EMBEDDER_CA_FILE", "CIR_EMBEDDER_CERT_FILE", "CIR_EMBEDDER_KEY_FILE"}
+# What `cir` reads itself, in a service's container or under its prefix.
+CLIENT = {f"CIR_{service}{name}_FILE" for service in ("", "EMBEDDER_") for name in ("CA", "CERT", "KEY")}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -188,3 +189,47 @@ def test_compose_takes_the_files(overlays: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
     assert services["qdrant"].get("profiles", []) == (["server"] if "embedded" in overlays else [])
+
+
+def test_the_smoke_test_reaches_a_search_service_with_tls() -> None:
+    search = read(DEPLOY / "docker-compose.tls.yml")["services"]["search"]["environment"]
+    assert search["CIR_CA_FILE"] == search["CIR_SEARCH_TLS_CLIENT_CA"]
+    assert search["CIR_CERT_FILE"] == search["CIR_SEARCH_TLS_CERTIFICATE"]
+    assert search["CIR_KEY_FILE"] == search["CIR_SEARCH_TLS_KEY"]
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({}, ""),
+        ({"CIR_SEARCH_API_KEYS": "shop:read:a:b,web:write:cd"}, "a:b"),
+        ({"CIR_API_KEY": "own"}, "own"),
+        ({"CIR_SEARCH_API_KEYS": "shop:read:ab", "CIR_API_KEY": "own"}, "own"),
+    ],
+)
+def test_the_smoke_test_has_a_key_where_the_search_service_asks_for_one(
+    given: dict[str, str], key: str, tmp_path: Path
+) -> None:
+    # Stands for docker-compose: what follows "search" runs in its container, with the variables of -e.
+    compose = tmp_path / "compose"
+    compose.write_text(
+        "#!/bin/sh\n"
+        'case " $* " in *" -e CIR_API_KEY "*) ;; *) unset CIR_API_KEY ;; esac\n'
+        'while [ "$1" != search ]; do shift; done; shift; PATH="$STUBS:$PATH"; exec "$@"\n'
+    )
+    program = tmp_path / "python3"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$CIR_API_KEY" "$@"\n')
+    compose.chmod(0o755)
+    program.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIR_", "MAKE"))}
+    done = subprocess.run(
+        ["make", "-s", "smoke", f"COMPOSE={compose}", "OVERLAYS=tls", "CATALOG=toys"],
+        cwd=ROOT,
+        env={**kept, **given, "STUBS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    query = "-m|cir_cli|search|toys|--server|localhost:50050|--text|a red dress|--then|in blue|"
+    assert done.stdout == f"{key}|{query}"

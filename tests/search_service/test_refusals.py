@@ -81,6 +81,11 @@ INVALID: dict[str, tuple[SearchRequest, str, str]] = {
         "TEXT_TOO_LONG",
         "turns[0].text",
     ),
+    "blank text": (
+        SearchRequest(parent=SHOP, turns=[TEXT, Turn(text=" \u3000\n")]),
+        "FIELD_INVALID",
+        "turns[1].text",
+    ),
     "zero-byte image": (
         SearchRequest(parent=SHOP, turns=[Turn(reference=Reference(image=b""))]),
         "IMAGE_EMPTY",

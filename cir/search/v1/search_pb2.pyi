@@ -367,7 +367,7 @@ class Turn(_message.Message):
     TEXT_WEIGHT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The change wanted, or the text to search by. Empty: the reference as it is. Without a reference, a
-    text or feedback the turn is refused (FIELD_REQUIRED).
+    text or feedback the turn is refused (FIELD_REQUIRED), as is white space alone (FIELD_INVALID).
     """
     text_weight: _builtins.float
     """Moves the query of this turn between what it starts from (0) and its text (1); 0.5 (for slerp 0.6) is what

@@ -135,6 +135,11 @@ BAD: list[tuple[Condition, str]] = [
     (GeoRadius("shop", 0, 0, 0), "radius 0"),
     (GeoRadius("shop", 0, 0, float("inf")), "radius inf"),
     (MatchText("colour", "red"), "'colour' has type keyword and cannot be searched by words"),
+    (
+        MatchAny("price", ("12",)),
+        "'price' has type float and .* a field of type float is filtered by a range",
+    ),
+    (MatchAny("title", ("red",)), "a field of type text is filtered by words"),
     (MatchText("title", " - "), "no word"),
 ]
 

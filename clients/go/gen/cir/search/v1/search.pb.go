@@ -584,7 +584,7 @@ type Turn struct {
 	// reference must have a text: then it is a search by text.
 	Reference *Reference `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// The change wanted, or the text to search by. Empty: the reference as it is. Without a reference, a
-	// text or feedback the turn is refused (FIELD_REQUIRED).
+	// text or feedback the turn is refused (FIELD_REQUIRED), as is white space alone (FIELD_INVALID).
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// Items of the catalog that go in the right direction; the query moves towards their mean (`feedback`).
 	LikedItemIds []string `protobuf:"bytes,3,rep,name=liked_item_ids,json=likedItemIds,proto3" json:"liked_item_ids,omitempty"`

@@ -298,7 +298,7 @@ export type Turn = Message<"cir.search.v1.Turn"> & {
 
   /**
    * The change wanted, or the text to search by. Empty: the reference as it is. Without a reference, a
-   * text or feedback the turn is refused (FIELD_REQUIRED).
+   * text or feedback the turn is refused (FIELD_REQUIRED), as is white space alone (FIELD_INVALID).
    *
    * @generated from field: string text = 2;
    */
