@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from cir.combiner.v1 import combiner_pb2
 from cir.embedder.v1 import embedder_pb2
 from cir.search.v1 import search_pb2
+from cir_cli.main import app
 from combiner_service.settings import CombinerSettings
 from embedder_service.settings import EmbedderSettings
 from http_gateway.settings import GatewaySettings
@@ -75,32 +78,55 @@ def validate() -> Any:
     return lambda document: module.validate(document, module.latest_version(), strict=True)
 
 
-@pytest.mark.parametrize("folder", ["base", *VARIANTS])
+@pytest.mark.parametrize("folder", ["base", *VARIANTS, "index"])
 def test_every_resource_passes_the_schema_of_its_kind(folder: str) -> None:
     for document in documents(folder):
         validate()(document)
+
+
+def kustomized(folder: Path) -> str:
+    """Return what kustomize makes of a folder, after comparing it with the schemas."""
+    check = validate()
+    run = subprocess.run(
+        [ROOT / "scripts" / "kustomize", "build", folder], capture_output=True, text=True, check=False
+    )
+    if run.returncode == 127:
+        pytest.skip(run.stderr.strip().splitlines()[-1])
+    assert run.returncode == 0, run.stderr
+    for document in yaml.safe_load_all(run.stdout):
+        check(document)
+    return run.stdout
+
+
+@pytest.mark.clients
+@pytest.mark.service
+def test_the_kustomizations_of_the_document_make_what_it_says(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    own, index = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "kustomization.yaml").write_text(own)
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "kustomization.yaml").write_text(index)
+    namespaces = set()
+    for folder in (tmp_path, tmp_path / "index"):
+        made = kustomized(folder)
+        assert not re.findall(r"image: cir-", made)
+        namespaces |= {each["metadata"]["namespace"] for each in yaml.safe_load_all(made)}
+    (namespace,) = namespaces
+    assert f"kubectl create namespace {namespace}\n" in re.sub(r" +#.*", "", text)
+    for line in re.findall(r"^kubectl .*", text, re.MULTILINE):
+        assert f"-n {namespace} " in line or "apply -k" in line or "create namespace" in line
 
 
 @pytest.mark.clients
 @pytest.mark.service
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_kustomize_makes_passes_the_schemas(variant: str) -> None:
-    check = validate()
-    run = subprocess.run(
-        [ROOT / "scripts" / "kustomize", "build", FOLDER / variant],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode == 127:
-        pytest.skip(run.stderr.strip().splitlines()[-1])
-    assert run.returncode == 0, run.stderr
-    made = list(yaml.safe_load_all(run.stdout))
-    for document in made:
-        check(document)
+    output = kustomized(FOLDER / variant)
+    made = list(yaml.safe_load_all(output))
     maps = {each["metadata"]["name"] for each in made if each["kind"] == "ConfigMap"}
     assert {name.rpartition("-")[0] for name in maps} == set(CLASSES)
-    named = set(re.findall(r"configMapRef:\s+name: (\S+)", run.stdout))
+    named = set(re.findall(r"configMapRef:\s+name: (\S+)", output))
     assert named == maps  # each pod has the one that its settings are in
 
 
@@ -184,6 +210,68 @@ def test_what_selects_pods_selects_some(variant: str) -> None:
                     if service["kind"] == "Service" and service["metadata"]["name"] == name
                     for each in service["spec"]["ports"]
                 ]
+
+
+def calls(variant: str) -> Iterator[tuple[dict[str, str], str, int]]:
+    """The labels of each pod that calls a service, the service's name and its port, by the settings."""
+    pods = {name: spec["template"]["metadata"]["labels"] for name, spec in workloads(variant)}
+    texts: list[tuple[dict[str, str], str]] = [
+        (pods[generated["name"]], literal.partition("=")[2])
+        for folder in ("base", variant)
+        for generated in configurations(folder)
+        for literal in generated["literals"]
+    ]
+    if variant == "qdrant":
+        (job,) = [document for document in documents("index") if document["kind"] == "Job"]
+        template = job["spec"]["template"]
+        texts += [
+            (template["metadata"]["labels"], each["value"])
+            for each in template["spec"]["containers"][0]["env"]
+        ]
+    for labels, text in texts:
+        for name, port in re.findall(r"(?:^|//)([a-z]+):(\d+)$", text):
+            yield labels, name, int(port)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_who_calls_a_service_is_let_through_to_it(variant: str) -> None:
+    made = documents("base") + documents(variant) + (documents("index") if variant == "qdrant" else [])
+    policies = [each["spec"] for each in made if each["kind"] == "NetworkPolicy"]
+    pods = {name: spec["template"]["metadata"]["labels"] for name, spec in workloads(variant)}
+    found = list(calls(variant))
+    assert {name for _, name, _ in found} == pods.keys() - {"http", "demo"}
+    for labels, name, port in found:
+        rules = [
+            rule
+            for policy in policies
+            if policy["podSelector"]["matchLabels"].items() <= pods[name].items()
+            for rule in policy["ingress"]
+            if {"port": port} in rule["ports"]
+        ]
+        assert any(
+            source["podSelector"].get("matchLabels", {}).items() <= labels.items()
+            for rule in rules
+            for source in rule["from"]
+            if "podSelector" in source
+        ), (labels, name)
+
+
+def test_the_job_indexes_with_variables_of_the_command_line() -> None:
+    job, claim = documents("index")[:2]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    command = get_command(app).commands["index"]  # type: ignore[attr-defined]
+    variables = {parameter.envvar for parameter in command.params}
+    assert {each["name"] for each in container["env"]} <= variables
+    assert container["args"][0] == command.name
+    assert re.search(
+        rf"AS {container['image'].removeprefix('cir-')}$", (ROOT / "deploy/Dockerfile").read_text(), re.M
+    )
+    volumes = {each["name"]: each for each in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["index-data"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    assert mounted[container["args"][2]] == "pictures"
+    given = {each["name"]: each["value"] for each in container["env"]}
+    assert mounted[given["CIR_DATA"]] == mounted[given["CIR_REJECTS"]] == "index-data"
 
 
 def test_replicas_grow_by_metrics_that_the_services_have() -> None:
