@@ -12,7 +12,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.fields import Payload, PayloadValue
-from cir.limits import MAX_PAYLOAD_BYTES, location_problem, payload_problem
+from cir.limits import (
+    MAX_ITEM_ID_BYTES,
+    MAX_LOCATION_BYTES,
+    MAX_PAYLOAD_BYTES,
+    location_problem,
+    payload_problem,
+)
 from cir.search.v1 import catalog_pb2 as pb
 from cir.update_mask import MAX_PATHS, payload_field
 from search_service.convert import parse_payload
@@ -35,6 +41,8 @@ MAX_FACETS = 16
 
 # A payload on the wire has at most this many times the bytes of its JSON: -1 in a list has 13 in place of 4.
 _WIRE_TO_JSON = 4
+# Bytes of id and location that are looked at; more are refused unread.
+_MAX_NAMES_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +177,18 @@ def parse_writes(
         try:
             writes.append(_parse_write(index, message, settings))
         except ServiceError as error:
-            failed[index] = error.item_error(index, item_id=message.item.id)
+            failed[index] = error.item_error(index, item_id=shown_id(message.item))
     return writes, failed
+
+
+def shown_id(item: pb.Item) -> str:
+    """Return an item's id, or the beginning of what is too long for one."""
+    return item.id[:MAX_ITEM_ID_BYTES]
+
+
+def _has_short_names(item: pb.Item) -> bool:
+    """Return whether id and location are short enough to be looked at, told without reading them."""
+    return item.ByteSize() - item.payload.ByteSize() - item.features.ByteSize() <= _MAX_NAMES_BYTES
 
 
 def parse_updates(
@@ -189,7 +207,7 @@ def parse_updates(
         try:
             updates.append(_parse_update(index, message, common))
         except ServiceError as error:
-            failed[index] = error.item_error(index, item_id=message.id)
+            failed[index] = error.item_error(index, item_id=shown_id(message))
     return updates, failed
 
 
@@ -269,6 +287,12 @@ def _parse_update(index: int, message: pb.Item, mask: UpdateMask | None) -> Item
 
 def _parse_item(message: pb.Item, field: str) -> Payload:
     """Check an item's id, location and size; returns its payload."""
+    if not _has_short_names(message):
+        raise ServiceError(
+            errors.OUT_OF_RANGE,
+            f"{field} has more than {_MAX_NAMES_BYTES} bytes of id and image location; an id has at most "
+            f"{MAX_ITEM_ID_BYTES}, a location {MAX_LOCATION_BYTES}",
+        )
     check_item_id(message.id, field=f"{field}.id")
     if problem := location_problem(message.image):
         raise ServiceError(errors.OUT_OF_RANGE, f"{field}.image: {problem}")

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from cir.common.v1 import errors_pb2 as errors
 from cir.fields import FieldType
-from cir.limits import MAX_ITEM_ID_BYTES
 from cir.search.v1 import catalog_pb2 as pb
-from search_service.catalog_requests import ItemWrite, parse_writes
+from search_service.catalog_requests import ItemWrite, parse_writes, shown_id
 from search_service.names import parse_version
 from search_service.settings import SearchSettings
 from search_service.store import to_service_error
@@ -127,7 +126,7 @@ def parse_batch(
             errors.OUT_OF_RANGE, f"an import has at most {_MAX_ITEMS} items", field="first_index"
         )
     done = next_index - first
-    if 0 < done <= count and _shown_id(message.items[done - 1]) != last_item_id:
+    if 0 < done <= count and shown_id(message.items[done - 1].item) != last_item_id:
         raise ServiceError(
             errors.FIELD_INVALID,
             f"item {next_index - 1} is another one than the import with this token has at that place; give "
@@ -146,7 +145,7 @@ def parse_batch(
             failed[write.index] = to_service_error(error).item_error(write.index, item_id=write.item_id)
         else:
             fitting.append(write)
-    return Batch(first + count, _shown_id(items[-1]), fitting, failed, message.ByteSize())
+    return Batch(first + count, shown_id(items[-1].item), fitting, failed, message.ByteSize())
 
 
 @dataclass(slots=True)
@@ -245,11 +244,6 @@ class ImportProgress:
 def imports_of(notes: Mapping[str, str]) -> dict[str, ImportProgress]:
     """Return the progress of each import of a version by the key of its note."""
     return {key: ImportProgress.read(note) for key, note in notes.items() if key.startswith(_NOTE)}
-
-
-def _shown_id(write: pb.ItemWrite) -> str:
-    """Return an item's id, or the beginning of what is too long for one."""
-    return write.item.id[:MAX_ITEM_ID_BYTES]
 
 
 def _size(error: errors.ItemError) -> int:

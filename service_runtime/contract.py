@@ -19,6 +19,7 @@ OPEN_METHODS = ("/grpc.health.", "/grpc.reflection.")
 
 _PART = re.compile(r"(\w+)((?:\[\d+\])?)", re.ASCII)
 _PAYLOAD = "cir.common.v1.Payload"
+_ITEM_WRITE = "cir.search.v1.ItemWrite"
 
 
 @cache
@@ -30,6 +31,13 @@ def request_of(method: str) -> Descriptor | None:
         return found.methods_by_name[name].input_type
     except KeyError:
         return None
+
+
+def holds_items_alone(request: Descriptor | None) -> bool:
+    """Return whether all messages inside a request are items to write, each of which can be refused alone."""
+    inner = [field.message_type for field in request.fields] if request is not None else []
+    names = {message.full_name for message in inner if message is not None}
+    return names == {_ITEM_WRITE}
 
 
 def named_part(request: Descriptor | None, path: str) -> str:

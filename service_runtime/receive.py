@@ -23,7 +23,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 from cir.common.v1 import errors_pb2 as pb
-from service_runtime.contract import largest_message, request_of
+from service_runtime.contract import holds_items_alone, largest_message, request_of
 from service_runtime.errors import ServiceError
 from service_runtime.fair_room import FairRoom, Shares
 from service_runtime.memory import MemoryReturn
@@ -36,7 +36,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 #: Messages up to this size are parsed without counting: the parser makes a few megabytes of them at most.
 UNCOUNTED_BYTES = 64 * 1024
-#: Longest text in a message, whatever its field; fields have lower limits of their own.
+#: Longest text in a message, whatever its field, but for texts of items that are refused alone; fields have
+#: lower limits of their own.
 MAX_TEXT_BYTES = 2 * 1024 * 1024
 #: Messages of many parts that exist as objects at a time.
 MAX_LARGE = 4
@@ -180,7 +181,11 @@ class Inbox:
     async def _count(self, content: bytes, kind: Descriptor) -> int:
         """Return the number of parts of a message."""
         limit = self._settings.max_message_parts
-        walk = WireWalk(content, kind, max_parts=limit, max_text_bytes=MAX_TEXT_BYTES)
+        # An item's own limits hold for its texts: one that breaks them is that item's error.
+        inner = len(content) if holds_items_alone(kind) else MAX_TEXT_BYTES
+        walk = WireWalk(
+            content, kind, max_parts=limit, max_text_bytes=MAX_TEXT_BYTES, max_inner_text_bytes=inner
+        )
         try:
             if not walk.advance(_PARTS_AT_ONCE):
                 await aside(walk.advance, limit + 1)

@@ -68,11 +68,21 @@ def _fill(kind: Descriptor, table: _Table, known: dict[str, _Table]) -> None:
 class WireWalk:
     """The walk over one message."""
 
-    def __init__(self, content: bytes, kind: Descriptor, *, max_parts: int, max_text_bytes: int) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        kind: Descriptor,
+        *,
+        max_parts: int,
+        max_text_bytes: int,
+        max_inner_text_bytes: int | None = None,
+    ) -> None:
+        """Begin a walk; texts of messages inside the message have a bound of their own where one is given."""
         self.parts = 0
         self._content = content
         self._max_parts = max_parts
         self._max_text_bytes = max_text_bytes
+        self._max_inner_text_bytes = max_text_bytes if max_inner_text_bytes is None else max_inner_text_bytes
         self._place = 0
         self._end = len(content)
         self._table = _table(kind)
@@ -119,7 +129,7 @@ class WireWalk:
                                     count += (run.end() - place) // (2 + size)
                                     place = run.end()
                         elif inner.__class__ is str:
-                            if size > max_text_bytes:
+                            if size > (self._max_inner_text_bytes if stack else max_text_bytes):
                                 raise TextTooLongError(inner)
                             place += size
                             if size == 1:

@@ -151,6 +151,27 @@ async def test_bad_items_fail_alone_with_their_places(local: Service) -> None:
     check(await stored(local), [0, 2, 3, 6, 9, 11])
 
 
+@pytest.mark.parametrize("part", ["value", "id", "location", "name"])
+async def test_a_text_of_megabytes_is_the_error_of_its_item(local: Service, part: str) -> None:
+    long = "a" * (2_500_000)
+    items = [image(n, colour="red") for n in range(10)]
+    if part == "value":
+        items[3].item.payload.fields["title"].string_value = long
+    elif part == "id":
+        items[3].item.id = long
+    elif part == "location":
+        items[3].item.image = long
+    else:
+        items[3].item.payload.fields[long].string_value = "red"
+    last = (await run(local, messages(items)))[-1]
+    assert (last.next_index, last.written, last.rejected) == (10, 9, 1)
+    upserted = await local.catalogs.BatchUpsertItems(pb.BatchUpsertItemsRequest(parent=SHOP, items=items))
+    assert upserted.written == 9
+    (error,) = upserted.errors
+    assert (error.index, error.item_id) == (3, items[3].item.id[:2048])
+    assert len(error.message) < 1000
+
+
 async def test_what_is_done_is_left_out_when_it_is_sent_again(service: Service) -> None:
     items = [image(n) for n in range(10)]
     assert (await run(service, messages(items[:6])))[-1].next_index == 6
