@@ -44,7 +44,7 @@ def compare(
             help="A checkpoint, or joint/NAME, inversion/NAME or combiner/NAME; repeatable.",
         ),
     ] = None,
-    split: SplitOption = "val",
+    split: SplitOption = None,
     category: CategoryOption = None,
     gallery: GalleryOption = GalleryName.ORIGINAL,
     reference: ReferenceOption = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cir_cli.errors import Failure, Reservation, WrongUsage
+from cir_cli.errors import INTERRUPTED, Failure, Reservation, WrongUsage
 from cir_cli.options import Json, Quiet
 from cir_cli.output import WorkProgress, console, print_json, table
 
@@ -76,7 +76,13 @@ def reserve(coverage: Coverage) -> None:
         raise Reservation(coverage.text)
 
 
-SplitOption = Annotated[str, typer.Option("--split", help="Split whose queries are evaluated.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Split whose queries are evaluated. Default: val; of GeneCIS every task that is there.",
+    ),
+]
 GalleryOption = Annotated[
     GalleryName,
     typer.Option(
@@ -117,13 +123,19 @@ IN_GROUPS = {
 
 
 @contextmanager
-def report_errors() -> Iterator[None]:
-    """Turn the errors of data sets, features, evaluation and training into the one line of a `Failure`."""
+def report_errors(interrupted: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Turn the errors of data sets, features, evaluation and training into the one line of a `Failure`.
+
+    `interrupted` says how work goes on that Ctrl-C ended.
+    """
     from combiner_service.errors import InvalidCheckpointError
     from combiner_training.options import OptionError
 
     try:
         yield
+    except KeyboardInterrupt:
+        advice = interrupted()
+        raise Failure(f"interrupted{f'; {advice}' if advice else ''}", exit_code=INTERRUPTED) from None
     except OptionError as error:
         raise WrongUsage(str(error)) from error
     except (ValueError, InvalidCheckpointError) as error:
@@ -174,10 +186,12 @@ def check(
     """
     # Only here: no other command has a use for it.
     from combiner_training.datasets.check import check_images, make_report, report_document
+    from combiner_training.datasets.load import Dataset, splits_without_captions
     from combiner_training.evaluation.protocol import Reference, protocol_for
 
     with report_errors():
         splits = _splits(kind, path, split or (), category or ())
+        bare = () if split else splits_without_captions(Dataset(kind.value), path)
     files = sorted({file for each in splits for file in each.paths.values()})
     progress = WorkProgress(quiet=quiet or json)
     progress.start("looking at images", len(files))
@@ -188,9 +202,11 @@ def check(
     kept = protocol_for(kind.value).reference is Reference.KEEP
     reports = [make_report(each, states, reference_kept=kept) for each in splits]
     if json:
-        print_json(report_document(kind.value, reports))
+        print_json({**report_document(kind.value, reports), "splits_without_captions": bare})
     else:
         _print(reports)
+        for name in bare:
+            console().print(f"{name}: images are listed, and no captions are there: not looked at")
     if broken := [report.name for report in reports if not report.complete]:
         raise Reservation(
             f"{', '.join(broken)}: images cannot be read, or queries cannot be answered; see the report"
@@ -210,6 +226,7 @@ def export(
 ) -> None:
     """Write a data set as a triplet manifest (JSON Lines): what the web demo reads as known queries."""
     from combiner_training.datasets.triplets import manifest_rows
+    from combiner_training.evaluation.protocol import protocol_for
     from service_runtime.files import write_json_lines
 
     if kind is DatasetName.GENECIS:
@@ -219,10 +236,21 @@ def export(
         rows = list(manifest_rows(splits, out.parent))
         write_json_lines(out, rows)
     queries = sum(len(each.queries) for each in splits)
+    there, here = (protocol_for(each).reference for each in (kind.value, DatasetName.TRIPLETS.value))
+    names = [each.name for each in splits]
     if json:
-        print_json({"file": out, "queries": queries, "images": len(rows) - queries})
+        counts = {"queries": queries, "images": len(rows) - queries, "splits": names}
+        print_json({"file": out, **counts, "published_reference": there.value})
         return
-    console().print(f"{out}: {queries} queries, {len(rows) - queries} images", highlight=False)
+    printed = console()
+    printed.print(f"{out}: {queries} queries, {len(rows) - queries} images", highlight=False)
+    printed.print(f"splits: {', '.join(names)}", highlight=False)
+    if there is not here:
+        printed.print(
+            f"{kind} is measured with --reference {there}, triplets by default with {here}: give it to cir "
+            "evaluate and cir compare",
+            highlight=False,
+        )
 
 
 def _splits(

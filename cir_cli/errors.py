@@ -6,6 +6,9 @@ from importlib.util import find_spec
 
 from cir.extras import install
 
+#: Exit code of a command that Ctrl-C ended.
+INTERRUPTED = 130
+
 
 class Failure(Exception):
     """A command failed; the message is the one line that is shown, `exit_code` its exit code."""

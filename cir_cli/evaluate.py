@@ -52,7 +52,7 @@ def evaluate(
     root: RootOption,
     features: FeaturesOption,
     combiner: CombinerOption,
-    split: SplitOption = "val",
+    split: SplitOption = None,
     category: CategoryOption = None,
     gallery: GalleryOption = GalleryName.ORIGINAL,
     reference: ReferenceOption = None,

@@ -146,7 +146,7 @@ def extract(
     require("combiner" if running_embedder else "embedder", what="cir features extract")
     from cir_cli.run_features import Source, run_extract
 
-    with report_errors():
+    with report_errors(lambda: "run it again: what is done is kept"):
         reports = run_extract(
             Source(
                 dataset.value,

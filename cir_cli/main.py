@@ -41,12 +41,10 @@ from cir_cli import (
     train,
     up,
 )
-from cir_cli.errors import Failure
+from cir_cli.errors import INTERRUPTED, Failure
 from cir_cli.groups import ListsByDefault
 from cir_cli.local.up_file import search_here
 from cir_cli.profiles import KEYS, Chosen
-
-_INTERRUPTED = 130
 
 
 class _Defaults(dict[str, Any]):
@@ -168,9 +166,11 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout = None  # the reader is gone: nothing is left to flush
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", _INTERRUPTED)
+        return fail("interrupted", INTERRUPTED)
     except Exception as error:
         return fail(f"internal error ({type(error).__name__}: {error}); please report it", 70)
+    if result == INTERRUPTED:  # Typer's word for a KeyboardInterrupt
+        return fail("interrupted", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 

@@ -269,7 +269,7 @@ def _queries(split: Split, folder: FeatureFolder) -> EvaluationQueries:
 
 def _verdict(measured: Measured, place: Place, *, handed_over: bool) -> str:
     difference = measured.difference
-    told = f"{difference.text} of R@1 beside {measured.in_use}"
+    told = f"{difference.text} of R@1 beside {measured.in_use}; {measured.headlines}"
     if difference.better:
         return f"Better: {told}. It is served as {place.combiner}."
     if handed_over:

@@ -58,13 +58,20 @@ class Experiment:
     model: str = ""
     pretrained: str = ""
 
-    def splits(self, name: str) -> tuple[Split, ...]:
-        """The parts of a split.
+    def splits(self, name: str | None) -> tuple[Split, ...]:
+        """The parts of a split; None is val, and of GeneCIS every task.
 
         Raises:
             DatasetError: the data set cannot be read.
         """
-        return load_splits(Dataset(self.dataset), self.root, name, categories=self.categories)
+        return load_splits(
+            Dataset(self.dataset), self.root, name or self.default_split, categories=self.categories
+        )
+
+    @property
+    def default_split(self) -> str | None:
+        """The split that is measured where none is named."""
+        return None if self.dataset == Dataset.GENECIS else "val"
 
     @property
     def protocol(self) -> Protocol:
@@ -124,15 +131,15 @@ class Experiment:
 
         return Readers(sentences, joint)
 
-    def talks(self, split: str) -> tuple[Dialogue, ...]:
+    def talks(self, split: str | None) -> tuple[Dialogue, ...]:
         """The split's dialogues: those of the file that is named, else of garments their own."""
         if self.dialogues is not None:
             return load_dialogues(self.dialogues, split)
-        return own_dialogues(Dataset(self.dataset), self.root, [split])
+        return own_dialogues(Dataset(self.dataset), self.root, [split] if split else [])
 
 
 def run_evaluate(
-    experiment: Experiment, split: str, combiner: str, *, text_weight: float | None, device: str
+    experiment: Experiment, split: str | None, combiner: str, *, text_weight: float | None, device: str
 ) -> tuple[Evaluation, tuple[Evaluation, ...], DialogueEvaluation | None]:
     """Evaluate one combiner, image alone and text alone beside it, and it on dialogues where there are some.
 
@@ -156,7 +163,7 @@ def run_evaluate(
 
 
 def run_compare(
-    experiment: Experiment, split: str, checkpoints: Sequence[str], *, device: str, progress: Progress
+    experiment: Experiment, split: str | None, checkpoints: Sequence[str], *, device: str, progress: Progress
 ) -> tuple[Comparison, list[DialogueEvaluation]]:
     """Evaluate every baseline and the checkpoints.
 
@@ -206,13 +213,13 @@ def run_circo_submission(
 
 def _on_dialogues(
     experiment: Experiment,
-    name: str,
+    name: str | None,
     splits: Sequence[Split],
     combiners: Sequence[Evaluated],
     features: FeatureFolder,
 ) -> list[DialogueEvaluation]:
     """Each combiner on the split's dialogues; nothing where there are none."""
-    talks = experiment.talks(name)
+    talks = experiment.talks(name or experiment.default_split)
     if not talks:
         return []
     if len(splits) != 1:

@@ -178,7 +178,7 @@ def train(
     from cir_cli.run_train import run_train
     from combiner_training.evaluation.protocol import selection_rules
 
-    with report_errors():
+    with report_errors(lambda: _going_on(out)):
         data, trained = run_train(
             Experiment(dataset, root, features, category or (), gallery, reference or "", captions),
             out,
@@ -214,6 +214,12 @@ def train(
         print(f"WARNING: {warning}")
     print(f"serve it with: python -m combiner_service --checkpoint-dir {out}")
     _reserve(data)
+
+
+def _going_on(folder: Path) -> str:
+    from combiner_training.train_state import FILE
+
+    return "go on with --resume" if (folder / FILE).exists() else "run it again: nothing is saved so far"
 
 
 def _reserve(data: TrainingData) -> None:
@@ -276,7 +282,7 @@ def _train_inversion(
     from combiner_training.datasets.load import Dataset, load_splits
 
     dataset, root, split, categories = part
-    with report_errors():
+    with report_errors(lambda: _going_on(out)):
         splits: Sequence[Split] = ()
         if dataset is not None and root is not None:
             splits = load_splits(Dataset(dataset), root, split, categories=categories or ())

@@ -147,6 +147,11 @@ CLIP4CIR_ENDINGS = (".pt", ".pth")
 ENDINGS = (SAFETENSORS_ENDING, *CLIP4CIR_ENDINGS)
 # A header of ours has about 2,000 bytes; its reader would take 100 MB of JSON.
 _MAX_HEADER_BYTES = 1 << 20
+_OTHER_FORMATS = {
+    "training/": "this is the state of a training, not a checkpoint; take best.safetensors or "
+    "last.safetensors next to it",
+    "features/": "these are features, not a checkpoint",
+}
 _DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "bfloat16"}
 
 
@@ -187,6 +192,9 @@ def inspect_checkpoint(path: Path) -> CheckpointSummary:
             header = file.metadata() or {}
     except SafetensorError as error:
         raise InvalidCheckpointError(_damaged(error)) from error
+    for begin, meaning in _OTHER_FORMATS.items():
+        if header.get(FORMAT_KEY, "").startswith(begin):
+            raise InvalidCheckpointError(meaning)
     sizes = any_sizes(shapes)
     if wrong:
         raise InvalidCheckpointError(f"{wrong[0]} does not hold floating-point numbers")

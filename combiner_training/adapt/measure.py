@@ -44,6 +44,18 @@ class Measured:
     new_ranks: Ranks
     difference: Difference
 
+    @property
+    def headlines(self) -> str:
+        """Other headlines than R@1, from the combiner in use to the new one, in percent."""
+        shares = {
+            f"R@{k}": (float((self.old_ranks <= k).mean()), float((self.new_ranks <= k).mean()))
+            for k in (5, 10)
+        }
+        if self.dialogues:
+            old, new = (one.success[10][-1] for one in self.dialogues)
+            shares[f"success among the first ten after turn {len(self.dialogues[0].turns)}"] = (old, new)
+        return ", ".join(f"{name} {100 * old:.1f} to {100 * new:.1f}" for name, (old, new) in shares.items())
+
     def document(self) -> dict[str, object]:
         """For JSON."""
         return {

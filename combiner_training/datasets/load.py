@@ -12,7 +12,12 @@ from combiner_training.datasets.circo import load_circo
 from combiner_training.datasets.cirr import load_cirr
 from combiner_training.datasets.fashioniq import load_fashioniq
 from combiner_training.datasets.genecis import annotation_folder, load_genecis
-from combiner_training.datasets.triplets import DIALOGUES_FILE, load_dialogues, load_triplets
+from combiner_training.datasets.triplets import (
+    DIALOGUES_FILE,
+    load_dialogues,
+    load_triplets,
+    splits_in,
+)
 from combiner_training.options import OptionError
 
 
@@ -37,7 +42,8 @@ def load_splits(
     """Load the parts of a split: FashionIQ's categories, one part otherwise.
 
     `root` is the folder; for triplets their manifest, or the folder that has it as `triplets.jsonl`. Split
-    None takes all its rows.
+    None takes all its rows; a split that the manifest has in parts only (dress/val, shirt/val) is
+    these parts. For GeneCIS None takes every task that is there.
 
     Raises:
         OptionError: Categories of a data set that has none.
@@ -46,7 +52,10 @@ def load_splits(
     if categories and dataset is not Dataset.FASHIONIQ:
         raise OptionError(f"{dataset} has no categories; leave the category out")
     if dataset in _TRIPLETS:
-        return (load_triplets(root, split),)
+        parts = _parts_of(root, split) if split is not None else ()
+        return tuple(load_triplets(root, part) for part in parts or (split,))
+    if dataset is Dataset.GENECIS and split is None:
+        return tuple(load_genecis(root, task) for task in available_splits(dataset, root) if task)
     if split is None:
         raise DatasetError(f"{dataset} needs the name of a split")
     if dataset is Dataset.CIRR:
@@ -56,6 +65,11 @@ def load_splits(
     if dataset is Dataset.GENECIS:
         return (load_genecis(root, split),)
     return tuple(load_fashioniq(root, category, split) for category in categories or fashioniq.CATEGORIES)
+
+
+def _parts_of(root: Path, split: str) -> tuple[str, ...]:
+    names = splits_in(root)
+    return () if split in names else tuple(name for name in names if name.endswith(f"/{split}"))
 
 
 def own_dialogues(dataset: Dataset, root: Path, splits: Sequence[str]) -> tuple[Dialogue, ...]:
@@ -93,6 +107,21 @@ def available_splits(dataset: Dataset, root: Path) -> tuple[str | None, ...]:
     if not found:
         raise DatasetError(f"{captions} has no annotation of {dataset}; expected {pattern.format(names[0])}")
     return found
+
+
+def splits_without_captions(dataset: Dataset, root: Path) -> tuple[str, ...]:
+    """Return the splits of CIRR and FashionIQ that have a list of images and no captions."""
+    if dataset not in (Dataset.CIRR, Dataset.FASHIONIQ):
+        return ()
+    module = cirr if dataset is Dataset.CIRR else fashioniq
+    between = "rc2" if dataset is Dataset.CIRR else "*"
+    folder = find_folder(root, dataset, module.BELOW)
+    return tuple(
+        name
+        for name in module.SPLITS
+        if any((folder / "image_splits").glob(f"split.{between}.{name}.json"))
+        and not any((folder / "captions").glob(f"cap.{between}.{name}.json"))
+    )
 
 
 def _files_of(folder: Path, names: Sequence[str], dataset: Dataset) -> tuple[str, ...]:

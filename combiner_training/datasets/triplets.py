@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,25 @@ from combiner_training.datasets.fashioniq_turns import load_fashioniq_turns
 
 #: The manifest in a folder of triplets.
 TRIPLETS_FILE = "triplets.jsonl"
+#: The split of all rows.
+ALL = "all"
 _IMAGE_ROW = frozenset(("image", "split"))
 _QUERY_ROW = frozenset(("id", "reference", "text", "texts", "target", "targets", "group", "split"))
+
+# What other data sets call the same.
+_MEANT = {
+    **dict.fromkeys(("ref", "candidate", "source", "reference_image", "query_image"), "reference"),
+    **dict.fromkeys(("caption", "query", "modification", "relative_caption", "instruction"), "text"),
+    "captions": "texts",
+    **dict.fromkeys(("answer", "target_image", "target_hard"), "target"),
+    **dict.fromkeys(("answers", "target_images"), "targets"),
+}
 
 
 def load_triplets(path: Path, split: str | None = None) -> Split:
     """Load one split of a triplet manifest, or all of its rows as the split "all".
+
+    Rows that name no split are the split "all", too.
 
     A row is a query or an image of the gallery. A query has `reference`, `text` or `texts`, `target` or
     `targets` (neither where the answers are withheld), and may have `id` (default: the number of its row),
@@ -45,6 +59,8 @@ def load_triplets(path: Path, split: str | None = None) -> Split:
         DatasetError: The file or a row cannot be used.
     """
     path = _manifest(path)
+    if split == ALL and not splits_in(path):
+        split = None
     queries: list[Query] = []
     images: list[str] = []
     splits: set[str] = set()
@@ -63,8 +79,11 @@ def load_triplets(path: Path, split: str | None = None) -> Split:
             if split is None or of_row == split:
                 queries.append(query)
     if split is not None and split not in splits:
-        listed = ", ".join(sorted(splits)) or "none"
-        raise DatasetError(f"{path} has no split {split!r} (splits: {listed})")
+        if not splits:
+            raise DatasetError(
+                f"{path} has no split {split!r}: its rows name none, and are the split {ALL!r}"
+            )
+        raise DatasetError(f"{path} has no split {split!r} (splits: {', '.join(sorted(splits))})")
     if not queries:
         raise DatasetError(f"{path} has no queries{f' in split {split!r}' if split else ''}")
     unique([query.id for query in queries], f"{path}, ids")
@@ -73,7 +92,7 @@ def load_triplets(path: Path, split: str | None = None) -> Split:
     gallery = gallery or named
     folder = path.parent
     paths: Mapping[str, Path] = {name: folder / name for name in in_order((*gallery, *named))}
-    return Split(path.stem, split or "all", tuple(queries), gallery, paths)
+    return Split(path.stem, split or ALL, tuple(queries), gallery, paths)
 
 
 def _manifest(path: Path) -> Path:
@@ -83,7 +102,11 @@ def _manifest(path: Path) -> Path:
 def _check_fields(row: Row, where: str) -> None:
     known = _IMAGE_ROW if "image" in row else _QUERY_ROW
     if unknown := sorted(row.keys() - known):
-        raise DatasetError(f"{where} has a field {unknown[0]!r}; expected {', '.join(sorted(known))}")
+        listed = ", ".join(f"{name!r}{f' ({_MEANT[name]}?)' if name in _MEANT else ''}" for name in unknown)
+        raise DatasetError(
+            f"{where} has the field{'s' if len(unknown) > 1 else ''} {listed}; "
+            f"expected {', '.join(sorted(known))}"
+        )
 
 
 def _query(row: Row, where: str, row_id: str) -> Query:
@@ -122,20 +145,22 @@ def splits_in(path: Path) -> tuple[str, ...]:
 def manifest_rows(splits: Sequence[Split], folder: Path) -> Iterator[dict[str, Any]]:
     """Return rows of the images and queries of `splits`, for a manifest in `folder`.
 
-    Images are named by their expected place, relative to the folder, if they are there or not. An id
-    gets its split in front where there are several.
+    Images are named by their expected place, relative to the folder, if they are there or not; a link in the
+    folder that leads to them counts as a place in it. An id gets its split in front where there are several,
+    unless it has it.
 
     Raises:
         DatasetError: A place is outside the folder.
     """
-    base = folder.resolve()
+    base = Path(os.path.abspath(folder))
     for split in splits:
+        own = "" if len(splits) == 1 else f"{split.name}/"
         places = {name: _place(name, path, base) for name, path in split.paths.items()}
         for name in split.gallery:
             yield {"image": places[name], "split": split.name}
         for query in split.queries:
             row: dict[str, Any] = {
-                "id": f"{split.name}/{query.id}" if len(splits) > 1 else query.id,
+                "id": query.id if query.id.startswith(own) else own + query.id,
                 "reference": places[query.reference],
                 "texts": list(query.texts),
             }
@@ -147,12 +172,13 @@ def manifest_rows(splits: Sequence[Split], folder: Path) -> Iterator[dict[str, A
 
 
 def _place(name: str, path: Path, base: Path) -> str:
-    try:
-        return path.resolve().relative_to(base).as_posix()
-    except ValueError:
-        raise DatasetError(
-            f"image {name} is at {path}, outside {base}; write the manifest to a folder that has all images"
-        ) from None
+    for place, within in ((Path(os.path.abspath(path)), base), (path.resolve(), base.resolve())):
+        if place.is_relative_to(within):
+            return place.relative_to(within).as_posix()
+    raise DatasetError(
+        f"image {name} is at {path}, outside {base}; write the manifest to a folder that has all images, or "
+        "a link to their folder by whose path the data set is named"
+    )
 
 
 #: Name of the file of dialogues next to a manifest of triplets.

@@ -113,13 +113,14 @@ class Comparison:
     reported: tuple[ReportedRow, ...]
 
     def document(self) -> dict[str, object]:
-        """For JSON: `{"dataset", "protocol", "counts", "rows": [{"combiner", "recall@1", ...}],
+        """For JSON: `{"dataset", "protocol", "counts", "notes", "rows": [{"combiner", "recall@1", ...}],
         "published"}`."""
         evaluation = self.rows[0].evaluation.document()
         return {
             "dataset": self.protocol.dataset,
             "protocol": self.protocol.text,
             "counts": evaluation["counts"],
+            "notes": evaluation["notes"],
             "rows": [
                 {
                     "combiner": row.combiner,

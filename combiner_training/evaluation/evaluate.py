@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,7 +47,7 @@ class Evaluation:
     `negatives@10`, the share of the first ten that are wrong members of the query's group, and for queries
     that ask for the same in other words `unsteady@10`, the share of such wishes that are answered among the
     first ten in some of their wordings and not in others. In the last two less is better.
-    `text_weights` are those of all answered queries.
+    `text_weights` are those of all answered queries, `notes` say what some metrics are the shares of.
     """
 
     combiner: str
@@ -56,6 +56,7 @@ class Evaluation:
     parts: Mapping[str, Mapping[str, float]]
     coverage: Coverage
     text_weights: NDArray[np.float32] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def text_weight_mean(self) -> float | None:
@@ -73,6 +74,7 @@ class Evaluation:
             "metrics": dict(self.metrics),
             "parts": {name: dict(part) for name, part in self.parts.items()},
             "text_weight_mean": self.text_weight_mean,
+            "notes": list(self.notes),
         }
 
 
@@ -118,7 +120,24 @@ def evaluate(
         by_part if len(by_part) > 1 else {},
         sum((part.coverage for part in parts), Coverage()),
         np.concatenate(weights),
+        tuple(_notes(parts, next(iter(by_part.values())))),
     )
+
+
+def _notes(parts: Sequence[EvaluationQueries], metrics: Collection[str]) -> Iterator[str]:
+    """Yield what the metrics in groups and over wordings are the shares of, and which cannot tell anything."""
+    sizes = np.concatenate([(part.members != NONE).sum(axis=1) for part in parts])
+    sizes = sizes[sizes > 0]
+    if len(sizes) and any(name.startswith("recall_subset@") for name in metrics):
+        low, high = int(sizes.min()), int(sizes.max())
+        among = f"{low}" if low == high else f"{low} to {high}"
+        full = [f"Rs@{k}" for k in SUBSET_KS if k >= high]
+        verb = "is" if len(full) == 1 else "are"
+        empty = f"; {' and '.join(full)} {verb} 100 for all of them" if full else ""
+        yield f"Rs@K: {len(sizes)} queries, each ranked in a group of {among} images{empty}"
+    if f"unsteady@{NEGATIVES_K}" in metrics:
+        wishes = sum(int((np.unique(part.wishes, return_counts=True)[1] > 1).sum()) for part in parts)
+        yield f"uns@{NEGATIVES_K}: {wishes} wish{'es' if wishes > 1 else ''} in several wordings"
 
 
 def combine_all(

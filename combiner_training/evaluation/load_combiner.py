@@ -115,7 +115,7 @@ def load_combiner(
     if fingerprint not in ("", features.model_fingerprint):
         raise EvaluationError(
             f"{path} was trained on features of model {fingerprint}, these are of "
-            f"{features.model_fingerprint}; extract features with its model"
+            f"{features.model_fingerprint or 'an unknown model'}; extract features with its model"
         )
     if summary.sizes.feature_dim != features.dimension:
         raise EvaluationError(

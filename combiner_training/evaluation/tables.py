@@ -31,6 +31,7 @@ def evaluation_table(evaluation: Evaluation, alone: Sequence[Evaluation] = ()) -
         (
             f"**{evaluation.combiner}**, in percent; {evaluation.protocol.text}",
             f"{evaluation.coverage.text}; {_weighed(evaluation)}",
+            *evaluation.notes,
             "",
             markdown(["", *(short_name(name) for name in metrics)], rows),
         )
@@ -45,6 +46,7 @@ def comparison_table(comparison: Comparison) -> str:
     lines = [
         f"In percent; {comparison.protocol.text}",
         first.coverage.text,
+        *first.notes,
         "",
         markdown(["combiner", *(short_name(name) for name in metrics)], rows),
         *(f"\n{row.combiner}: {row.note}" for row in comparison.rows if row.note),

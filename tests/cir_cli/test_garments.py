@@ -56,7 +56,10 @@ def test_an_exported_split_passes_the_check(folder: Path, capsys: pytest.Capture
     told = json.loads(capsys.readouterr().out)
     assert run(["dataset", "check", "triplets", str(out), "--no-decode", "--json"]) == 0
     [split] = json.loads(capsys.readouterr().out)["splits"]
-    assert told == {"file": str(out), "queries": split["queries"], "images": split["gallery"]}
+    assert told == {
+        "file": str(out), "queries": split["queries"], "images": split["gallery"], "splits": ["test"],
+        "published_reference": "drop",
+    }  # fmt: skip
     out.unlink()
     assert run(["dataset", "export", "triplets", str(folder), str(folder.parent / "no/x.jsonl")]) == 1
     assert "write the manifest to a folder that has all images" in capsys.readouterr().err

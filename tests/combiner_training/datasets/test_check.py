@@ -21,7 +21,8 @@ from combiner_training.datasets.check import (
     report_row,
 )
 from combiner_training.datasets.fashioniq import CATEGORIES, load_fashioniq
-from tests.combiner_training.datasets.layouts import real, write_image
+from combiner_training.datasets.load import Dataset, splits_without_captions
+from tests.combiner_training.datasets.layouts import real, write_cirr, write_image
 
 NAMES = ("a", "b", "c", "d")
 
@@ -82,6 +83,15 @@ def test_a_query_of_its_own_reference_is_answered_only_where_that_is_kept(
     assert (report.only_reference, report.answerable) == (own, len(asked) - own)
     assert any("own reference" in note for note in report_notes(report)) is bool(own)
     assert make_report(split, states, reference_kept=True).complete
+
+
+def test_lists_of_images_without_captions_are_named(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        write_cirr(tmp_path, name)
+    assert splits_without_captions(Dataset.CIRR, tmp_path) == ()
+    (tmp_path / "captions" / "cap.rc2.train.json").unlink()
+    assert splits_without_captions(Dataset.CIRR, tmp_path) == ("train",)
+    assert splits_without_captions(Dataset.TRIPLETS, tmp_path) == ()
 
 
 def test_a_report_counts_names_and_answerable_queries() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from combiner_training.datasets.base import DatasetError, Query
 from combiner_training.datasets.crops import cut_out
 from combiner_training.datasets.genecis import TASKS, load_genecis
-from combiner_training.datasets.load import Dataset, available_splits
+from combiner_training.datasets.load import Dataset, available_splits, load_splits
 from tests.combiner_training.datasets.layouts import genecis_sample, write_genecis, write_json
 
 
@@ -28,6 +28,12 @@ def test_a_task_of_objects_has_whole_images_and_galleries_of_its_queries(tmp_pat
     assert split.paths[one] == tmp_path / "val2017" / f"{one}.jpg"
     assert split.crops == {}
     assert available_splits(Dataset.GENECIS, tmp_path) == ("focus_object",)
+
+
+def test_every_task_that_is_there_is_a_part(tmp_path: Path) -> None:
+    for task in TASKS[1:]:
+        write_genecis(tmp_path, task)
+    assert tuple(part.name for part in load_splits(Dataset.GENECIS, tmp_path, None)) == TASKS[1:]
 
 
 def test_a_task_of_attributes_has_images_that_are_cut_out(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from combiner_training.datasets.base import DatasetError, Dialogue, DialogueTurn, Query, Split, as_name
 from combiner_training.datasets.cirr import load_cirr
+from combiner_training.datasets.fashioniq import CATEGORIES
 from combiner_training.datasets.load import Dataset, load_splits
 from combiner_training.datasets.triplets import (
     load_dialogues,
@@ -20,7 +21,7 @@ from combiner_training.datasets.triplets import (
     manifest_rows,
     splits_in,
 )
-from tests.combiner_training.datasets.layouts import real, write_cirr, write_lines
+from tests.combiner_training.datasets.layouts import real, write_cirr, write_fashioniq, write_lines
 
 ROWS: list[Any] = [
     {"image": "c.jpg", "split": "val"},
@@ -127,10 +128,10 @@ def _query(**changes: Any) -> dict[str, Any]:
         ),
         (_query(target=..., targets=["c.jpg", "c.jpg"]), "line 2, targets has 'c.jpg' a second time"),
         (_query(group="c.jpg"), "line 2, group is a JSON string; expected an array"),
-        (_query(colour="red"), "line 2 has a field 'colour'; expected group, id"),
+        (_query(colour="red"), "line 2 has the field 'colour'; expected group, id"),
         (_query(id="1"), "ids has '1' a second time as entry 2"),
         ({"image": "C:\\a.jpg"}, "line 2, image is"),
-        ({"image": "a.jpg", "text": "x"}, "line 2 has a field 'text'; expected image, split"),
+        ({"image": "a.jpg", "text": "x"}, "line 2 has the field 'text'; expected image, split"),
     ],
 )
 def test_broken_rows_are_told_with_file_and_line(tmp_path: Path, row: object, message: str) -> None:
@@ -196,6 +197,48 @@ def test_several_splits_share_a_manifest(tmp_path: Path) -> None:
     file = written(splits, tmp_path)
     assert [query.id for query in load_triplets(file, "train").queries] == ["train/7", "train/9"]
     assert [query.targets for query in load_triplets(file, "test1").queries] == [(), ()]
+
+
+def test_an_exported_fashioniq_is_one_split_of_three_parts(tmp_path: Path) -> None:
+    for category in CATEGORIES:
+        write_fashioniq(tmp_path, category=category)
+    splits = load_splits(Dataset.FASHIONIQ, tmp_path, "val")
+    file = written(splits, tmp_path)
+    back = load_splits(Dataset.TRIPLETS, file, "val")
+    assert [part.name for part in back] == [part.name for part in splits]
+    for before, after in zip(splits, back, strict=True):
+        assert [query.id for query in after.queries] == [query.id for query in before.queries]
+        assert len(after.gallery) == len(before.gallery)
+    assert [part.name for part in load_splits(Dataset.TRIPLETS, file, "shirt/val")] == ["shirt/val"]
+    with pytest.raises(DatasetError, match="no split 'train' "):
+        load_splits(Dataset.TRIPLETS, file, "train")
+
+
+def test_a_link_to_the_images_is_a_place_in_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "data").symlink_to(write_cirr(tmp_path / "read-only", "train"), target_is_directory=True)
+    split = load_cirr(out / "data", "train")
+    back = load_triplets(written([split], out), "train")
+    assert back.queries[0].reference == "data/train/1/a.png"
+    assert {path.resolve() for path in back.paths.values()} == {
+        path.resolve() for path in split.paths.values()
+    }
+
+
+def test_rows_without_a_split_are_the_split_all(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "t.jsonl", [{"reference": "a.jpg", "text": "red", "target": "b.jpg"}])
+    assert load_triplets(file, "all") == load_triplets(file)
+    with pytest.raises(DatasetError, match="no split 'train': its rows name none, and are the split 'all'"):
+        load_triplets(file, "train")
+
+
+def test_fields_of_other_data_sets_are_told_with_what_is_meant(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "t.jsonl", [{"ref": "a.jpg", "caption": "red", "target": "b.jpg", "x": 1}])
+    with pytest.raises(
+        DatasetError, match=r"fields 'caption' \(text\?\), 'ref' \(reference\?\), 'x'; expected"
+    ):
+        load_triplets(file)
 
 
 def test_an_image_outside_the_folder_is_told(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_sums_of_unit_vectors_and_slerp_do_not_see_lengths_and_raw_sums_do() -> 
 
 def test_the_document_is_what_programs_expect(comparison: Comparison) -> None:
     document = json.loads(json.dumps(comparison.document()))
-    assert set(document) == {"dataset", "protocol", "counts", "rows", "published"}
+    assert set(document) == {"dataset", "protocol", "counts", "notes", "rows", "published"}
     assert document["dataset"] == "triplets"
     for row in document["rows"]:
         assert isinstance(row["combiner"], str)

@@ -131,7 +131,15 @@ def test_wrong_members_of_groups_and_wordings_that_disagree_are_counted() -> Non
     tables = table_of(FeatureKind.IMAGES, dict(images)), table_of(FeatureKind.TEXTS, dict(texts))
     protocol = protocol_for("triplets")
     part = evaluation_queries(split_of(queries, names), *tables, protocol)
-    metrics = evaluate(TextCombiner(), [part], protocol).metrics
+    found = evaluate(TextCombiner(), [part], protocol)
+    metrics = found.metrics
+    assert found.notes == (
+        "Rs@K: 3 queries, each ranked in a group of 2 to 4 images",
+        "uns@10: 1 wish in several wordings",
+    )
+    pair = evaluation_queries(split_of([queries[2]], names), *tables, protocol)
+    [note] = evaluate(TextCombiner(), [pair], protocol).notes
+    assert note.endswith("in a group of 2 images; Rs@2 and Rs@3 are 100 for all of them")
     # The first ten without the reference: i0 to i10, then i11 down to i1, then i0 to i10 again. Wrong: i1 and
     # i2; i11, i2 and i1; i1.
     assert metrics["negatives@10"] == pytest.approx((2 + 3 + 1) / 30)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from combiner_service.checkpoint import CheckpointMetadata, write_checkpoint
 from combiner_service.combiner import Combiner
@@ -39,6 +40,13 @@ def test_checkpoints_of_both_formats_are_chosen_by_path(tmp_path: Path) -> None:
         expected, _ = combine_by_formulae(weights_of(), image, text)
         assert isinstance(chosen, Combiner)
         np.testing.assert_allclose(chosen.combine(image, text).query_vectors, expected, atol=1e-5)
+
+
+def test_other_files_of_ours_are_told_for_what_they_are(tmp_path: Path) -> None:
+    for form, said in (("training/1", "take best.safetensors"), ("features/2", "these are features")):
+        save_file({"x": np.zeros(2, np.float32)}, tmp_path / "x.safetensors", {"cir_format": form})
+        with pytest.raises(InvalidCheckpointError, match=said):
+            load_combiner(str(tmp_path / "x.safetensors"), folder_of())
 
 
 def test_what_does_not_fit_the_features_is_refused(tmp_path: Path) -> None:
