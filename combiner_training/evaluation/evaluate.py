@@ -125,7 +125,7 @@ def evaluate(
 
 
 def _notes(parts: Sequence[EvaluationQueries], metrics: Collection[str]) -> Iterator[str]:
-    """Yield what the metrics in groups and over wordings are the shares of, and which cannot tell anything."""
+    """Yield what metrics in groups and over wordings are the shares of, and which of them say nothing."""
     sizes = np.concatenate([(part.members != NONE).sum(axis=1) for part in parts])
     sizes = sizes[sizes > 0]
     if len(sizes) and any(name.startswith("recall_subset@") for name in metrics):

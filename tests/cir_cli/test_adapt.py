@@ -93,8 +93,8 @@ def test_the_report_has_every_baseline_decision_and_picture(adapted: Path) -> No
         "split": "left out",
     }
     assert report["verdict"] in text
-    rows = {row["combiner"]: row for row in report["comparison"]["rows"]}
-    old, new = (100 * rows[name]["recall@5"] for name in (report["in_use"], "new"))
+    compared = {row["combiner"]: row for row in report["comparison"]["rows"]}
+    old, new = (100 * compared[name]["recall@5"] for name in (report["in_use"], "new"))
     assert f"; R@5 {old:.1f} to {new:.1f}, R@10 " in report["verdict"]
     for name in ("comparison.png", "wins.png", "learning_curve.png"):
         with Image.open(folder / name) as image:
