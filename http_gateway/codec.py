@@ -376,15 +376,20 @@ def _too_large(path: str) -> str:
     return f"{path} is too large a number"
 
 
+def _shown(names: Iterable[str]) -> str:
+    """List the names of an enum but the one for nothing."""
+    return ", ".join(name for name in names if name != "unspecified")
+
+
 def _enum_in(name: Any, enum: EnumDescriptor, path: str) -> str | int:
     """Return what protobuf reads for the short or the whole name of an enum value, or for its number."""
     names = short_names(enum)
     if isinstance(name, int) and not isinstance(name, bool):
         return _integer_in(name, _INTEGERS[FieldDescriptor.TYPE_INT32], path)
     if not isinstance(name, str):
-        raise BadJsonError(f"{path} is no name of a value; it is one of {', '.join(names)}", path)
+        raise BadJsonError(f"{path} is no name of a value; it is one of {_shown(names)}", path)
     if name not in names and name not in enum.values_by_name:
-        raise BadJsonError(f"{path} is {name[:100]!r}; it is one of {', '.join(names)}", path)
+        raise BadJsonError(f"{path} is {name[:100]!r}; it is one of {_shown(names)}", path)
     return names.get(name, name)
 
 

@@ -319,6 +319,12 @@ def _parse_turn(message: pb.Turn, settings: SearchSettings, *, first: bool, fiel
     for name, ids in (("liked", message.liked_item_ids), ("disliked", message.disliked_item_ids)):
         for index, item_id in enumerate(ids):
             check_item_id(item_id, field=f"{field}.{name}_item_ids[{index}]")
+    for index, item_id in enumerate(message.disliked_item_ids):
+        if item_id in message.liked_item_ids:
+            where = f"{field}.disliked_item_ids[{index}]"
+            raise ServiceError(
+                errors.FIELD_INVALID, f"{where} is liked in the same turn, too; give it once", field=where
+            )
     return Turn(
         kind=kind,
         reference=reference,
@@ -371,6 +377,12 @@ def _parse_reference(message: pb.Reference, settings: SearchSettings, *, field: 
 def _parse_options(message: pb.SearchRequest) -> SearchOptions:
     _check_range(message.ef, 0, MAX_EF, "ef")
     _check_range(message.group_size, 0, MAX_GROUP_SIZE, "group_size")
+    if message.group_size and not message.group_by:
+        raise ServiceError(
+            errors.FIELD_INVALID,
+            "group_size is for results that are grouped; name the field in group_by",
+            field="group_size",
+        )
     _check_range(message.diversity, 0, 1, "diversity")
     score_threshold = message.score_threshold if message.HasField("score_threshold") else None
     if score_threshold is not None:

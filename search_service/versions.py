@@ -232,7 +232,7 @@ class Versions:
                 raise ServiceError(
                     errors.VERSION_STATE,
                     f"{info.label} has no items, and {other.label}, which is published, has {other.points}; "
-                    "import its items first, or finish it with expected_item_count 0 if it is to be empty",
+                    "import its items first, or say that 0 items are expected if it is to be empty",
                     field="expected_item_count",
                 )
 

@@ -114,6 +114,13 @@ def test_names_of_enum_values_are_those_of_people() -> None:
     assert short_name(search_pb2.TurnKind.DESCRIPTOR, 999) == "999"
 
 
+def test_a_wrong_name_is_told_the_names_that_mean_something() -> None:
+    request = {"catalogId": "shop", "schema": {"price": "flot"}}
+    with pytest.raises(BadJsonError) as raised:
+        to_message(request, catalog_pb2.CreateCatalogRequest.DESCRIPTOR)
+    assert "one of keyword, integer, float, bool, datetime, geo, text" in str(raised.value)
+
+
 @pytest.mark.parametrize("image", ["aGVsbG8=", "data:image/jpeg;base64,aGVsbG8="])
 def test_images_are_base64_or_data_urls(image: str) -> None:
     request = {"parent": "catalogs/shop", "turns": [{"reference": {"image": image}, "text": "in red"}]}

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cir.common.v1 import errors_pb2
 from cir.common.v1.vectors_pb2 import VectorBatch
 from cir.limits import item_id_problem
 from cir.search.v1 import catalog_pb2
@@ -50,6 +51,28 @@ def test_kinds() -> None:
     for turn in (Turn(), liked):
         with pytest.raises(ServiceError, match="the first turn needs"):
             kinds(turn)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (
+            SearchRequest(turns=[Turn(text="red", liked_item_ids=["a", "b"], disliked_item_ids=["c", "b"])]),
+            "turns[0].disliked_item_ids[1]",
+        ),
+        (SearchRequest(turns=[Turn(text="red")], group_size=2), "group_size"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(request_: SearchRequest, field: str) -> None:
+    request_.parent = SHOP
+    with pytest.raises(ServiceError) as raised:
+        parse_search(request_, SETTINGS)
+    assert (raised.value.reason, raised.value.field) == (errors_pb2.FIELD_INVALID, field)
+
+
+def test_a_later_turn_may_dislike_what_an_earlier_one_liked() -> None:
+    turns = [Turn(text="red", liked_item_ids=["a"]), Turn(disliked_item_ids=["a"])]
+    assert len(parse_search(SearchRequest(parent=SHOP, turns=turns), SETTINGS).turns) == 2
 
 
 def test_references_are_typed() -> None:

@@ -441,7 +441,7 @@ class SearchRequest(_message.Message):
     """Combiner for turns with both reference and text, by a name that the combiner service lists, such as
     "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
     which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and
-    item alone need no combiner.
+    item alone need no combiner, and then this is not looked at.
     """
     page_size: _builtins.int
     """Results in a page: 1 to `max_results`, 0 means 10; larger and negative values are refused, since a shorter
@@ -454,7 +454,9 @@ class SearchRequest(_message.Message):
     The token is bound to the query and to the version that the first page came from.
     """
     exclude_references: _builtins.bool
-    """Leave the items out that turns refer to by id. Default true."""
+    """Leave the items out that are the reference of a turn by id. Default true. Liked items stay: name them in
+    `exclude_item_ids` where they are not to come back.
+    """
     exclude_disliked: _builtins.bool
     """Leave the disliked items out. Default true."""
     score_threshold: _builtins.float
@@ -468,9 +470,11 @@ class SearchRequest(_message.Message):
     (maximal marginal relevance). Not together with `group_by`. Default 0.
     """
     group_by: _builtins.str
-    """Keep at most `group_size` results for each value of this keyword or integer field. Default off."""
+    """Keep at most `group_size` results for each value of this keyword or integer field. Items without the field belong
+    to no group, and all stay; a filter that the field exists leaves them out. Default off.
+    """
     group_size: _builtins.int
-    """Results for each value of `group_by`: 1 to 100, 0 means 1."""
+    """Results for each value of `group_by`, only with it: 1 to 100, 0 means 1."""
     with_features: _builtins.bool
     """Answer with the raw features of the results. Default false."""
     with_query_vector: _builtins.bool

@@ -674,7 +674,7 @@ type SearchRequest struct {
 	// Combiner for turns with both reference and text, by a name that the combiner service lists, such as
 	// "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
 	// which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and
-	// item alone need no combiner.
+	// item alone need no combiner, and then this is not looked at.
 	Combiner string `protobuf:"bytes,3,opt,name=combiner,proto3" json:"combiner,omitempty"`
 	// Only items that pass. Default all.
 	Filter *Filter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -686,7 +686,8 @@ type SearchRequest struct {
 	// `next_page_token` of the page before, with otherwise the same request; empty for the first.
 	// The token is bound to the query and to the version that the first page came from.
 	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Leave the items out that turns refer to by id. Default true.
+	// Leave the items out that are the reference of a turn by id. Default true. Liked items stay: name them in
+	// `exclude_item_ids` where they are not to come back.
 	ExcludeReferences *bool `protobuf:"varint,7,opt,name=exclude_references,json=excludeReferences,proto3,oneof" json:"exclude_references,omitempty"`
 	// Leave the disliked items out. Default true.
 	ExcludeDisliked *bool `protobuf:"varint,8,opt,name=exclude_disliked,json=excludeDisliked,proto3,oneof" json:"exclude_disliked,omitempty"`
@@ -701,9 +702,10 @@ type SearchRequest struct {
 	// 0 ranks by similarity alone; towards 1, results are chosen to differ from each other
 	// (maximal marginal relevance). Not together with `group_by`. Default 0.
 	Diversity float64 `protobuf:"fixed64,13,opt,name=diversity,proto3" json:"diversity,omitempty"`
-	// Keep at most `group_size` results for each value of this keyword or integer field. Default off.
+	// Keep at most `group_size` results for each value of this keyword or integer field. Items without the field belong
+	// to no group, and all stay; a filter that the field exists leaves them out. Default off.
 	GroupBy string `protobuf:"bytes,14,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
-	// Results for each value of `group_by`: 1 to 100, 0 means 1.
+	// Results for each value of `group_by`, only with it: 1 to 100, 0 means 1.
 	GroupSize int32 `protobuf:"varint,15,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
 	// Answer with the raw features of the results. Default false.
 	WithFeatures bool `protobuf:"varint,16,opt,name=with_features,json=withFeatures,proto3" json:"with_features,omitempty"`

@@ -360,7 +360,7 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
    * Combiner for turns with both reference and text, by a name that the combiner service lists, such as
    * "sum", "combiner/<checkpoint>" or "inversion/<checkpoint>", or "joint/<name>" for a joint encoder of the embedder,
    * which needs images themselves (`reference.image`). Empty: the service's default. Text alone, image alone and
-   * item alone need no combiner.
+   * item alone need no combiner, and then this is not looked at.
    *
    * @generated from field: string combiner = 3;
    */
@@ -392,7 +392,8 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
   pageToken: string;
 
   /**
-   * Leave the items out that turns refer to by id. Default true.
+   * Leave the items out that are the reference of a turn by id. Default true. Liked items stay: name them in
+   * `exclude_item_ids` where they are not to come back.
    *
    * @generated from field: optional bool exclude_references = 7;
    */
@@ -442,14 +443,15 @@ export type SearchRequest = Message<"cir.search.v1.SearchRequest"> & {
   diversity: number;
 
   /**
-   * Keep at most `group_size` results for each value of this keyword or integer field. Default off.
+   * Keep at most `group_size` results for each value of this keyword or integer field. Items without the field belong
+   * to no group, and all stay; a filter that the field exists leaves them out. Default off.
    *
    * @generated from field: string group_by = 14;
    */
   groupBy: string;
 
   /**
-   * Results for each value of `group_by`: 1 to 100, 0 means 1.
+   * Results for each value of `group_by`, only with it: 1 to 100, 0 means 1.
    *
    * @generated from field: int32 group_size = 15;
    */
