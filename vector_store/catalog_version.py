@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cir.fields import FieldType
 from vector_store.backend import Hit, PointsBackend, SearchPlan
 from vector_store.base import CatalogVersion, SearchOptions, VersionItems
 from vector_store.codec import decode_item, encode_payloads, encode_points, unit_vector
@@ -40,12 +41,27 @@ from vector_store.types import (
 )
 from vector_store.validation import check_facet_field, check_filter, check_group_field, check_item_id
 
-# Items that are checked and encoded in the time that a thread would take to start on them.
+# Items, and characters of texts, that are encoded in the time that a thread would take to start on them.
 _FEW = 16
+_FEW_CHARACTERS = 16_384
 # Items that are read at once, each of which may be as large as an item can be.
 _READ = 64
 # Items whose features tell how long those of a version are; their order follows from a hash of their ids.
 _MEASURED = 4 * _READ
+
+
+def _is_quick(batch: PointBatch | PayloadBatch, schema: Mapping[str, FieldType]) -> bool:
+    """Return true where a batch is encoded too quickly to keep others waiting."""
+    if len(batch) > _FEW:
+        return False
+    texts = [name for name, kind in schema.items() if kind is FieldType.TEXT]
+    characters = 0
+    for payload in batch.payloads if texts else ():
+        for name in texts:
+            value = payload.get(name)
+            elements = value if isinstance(value, (list, tuple)) else [value]
+            characters += sum(len(element) for element in elements if isinstance(element, str))
+    return characters <= _FEW_CHARACTERS
 
 
 class BackendItems(VersionItems):
@@ -144,7 +160,7 @@ class BackendItems(VersionItems):
         self._check_open()
         if not len(batch):
             return
-        if len(batch) <= _FEW:
+        if _is_quick(batch, self.info.spec.schema):
             points = encode_points(batch, self.info.spec, online=self._online)
         else:
             points = await asyncio.to_thread(encode_points, batch, self.info.spec, online=self._online)
@@ -156,7 +172,7 @@ class BackendItems(VersionItems):
         self._check_open()
         if not len(batch):
             return 0
-        if len(batch) <= _FEW:
+        if _is_quick(batch, self.info.spec.schema):
             documents = encode_payloads(batch, self.info.spec)
         else:
             documents = await asyncio.to_thread(encode_payloads, batch, self.info.spec)

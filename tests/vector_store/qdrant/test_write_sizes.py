@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cir.fields import FieldType
 from tests.vector_store.local_qdrant import open_local_qdrant
 from tests.vector_store.samples import DIMENSION, batch, spec
+from vector_store import catalog_version
 from vector_store.qdrant import points as qdrant_points
 from vector_store.types import PayloadBatch
 
@@ -50,3 +53,30 @@ async def test_large_payloads_are_written_in_parts(monkeypatch: pytest.MonkeyPat
         assert len(seen) == 8
         assert max(seen) < 10_000
         assert await writer.count() == 7
+
+
+async def test_long_texts_are_split_into_words_on_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    def noted(one: str, *arguments: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return encode[one](*arguments[0], **arguments[1])
+
+    encode: dict[str, Any] = {
+        name: getattr(catalog_version, name) for name in ("encode_points", "encode_payloads")
+    }
+    for name in encode:
+        monkeypatch.setattr(
+            catalog_version, name, lambda *given, one=name, **options: noted(one, given, options)
+        )
+    async with open_local_qdrant() as store:
+        writer = await store.create_version("shop", spec({"title": FieldType.TEXT}))
+        for title, on_the_loop in (
+            ("红色连衣裙", True),
+            ("裙子" * 10_000, False),
+            (["裙子" * 5_000] * 2, False),
+        ):
+            threads.clear()
+            await writer.upsert(batch(["a"], payloads=[{"title": title}]))
+            await writer.set_payloads(PayloadBatch(["a"], [{"title": title}]))
+            assert threads == [on_the_loop, on_the_loop]
