@@ -246,7 +246,12 @@ def _block(tower: str, number: str) -> str:
     return f"{'visual.' if tower == 'vision' else ''}transformer.resblocks.{number}"
 
 
+# Characters of an error's text that are shown.
+_LONGEST = 300
+
+
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its class where it has none."""
+    """Return the first line of an error's text, cut after a word where it is long; without one its class."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST].rsplit(' ', 1)[0]} ..."

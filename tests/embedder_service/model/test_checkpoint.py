@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedder_service.model.checkpoint import find_in_folder, read_checkpoint
+from embedder_service.model.checkpoint import find_in_folder, one_line, read_checkpoint
 from service_runtime.errors import StartupError
 from tests.embedder_service.small_model import load_small, save
 
@@ -240,3 +240,17 @@ def test_a_folder_that_does_not_say_its_weights_is_refused(
         (tmp_path / name).touch()
     with pytest.raises(StartupError, match=message):
         find_in_folder(tmp_path)
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=120), max_size=12).map(" ".join))
+def test_a_long_line_of_an_error_is_cut_after_a_word(text: str) -> None:
+    line = one_line(ValueError(text + "\nmore"))
+    words = text.strip()
+    if 0 < len(words) <= 300:
+        assert line == words
+    elif words:
+        shown, _, rest = line.rpartition(" ...")
+        assert rest == ""
+        assert words.startswith(shown)
+        assert len(shown) <= 300
+        assert words[len(shown)] == " " or " " not in words[:300]
