@@ -370,3 +370,27 @@ def test_a_model_that_nobody_named_and_that_cannot_be_had_names_the_one_that_com
     hint = "--model cir-small --pretrained shipped"
     assert hint in fail(capsys, "features", "extract", *data)
     assert hint not in fail(capsys, "features", "extract", *data, "--pretrained", "none-either")
+
+
+def test_work_that_ctrl_c_ends_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cir_cli.run_train.run_train", interrupted)
+    monkeypatch.setattr("cir_cli.run_features.run_extract", interrupted)
+    monkeypatch.setattr("combiner_training.datasets.load.available_splits", interrupted)
+    data = ["--dataset", "triplets", "--root", str(tmp_path), "--out", str(tmp_path)]
+    train = ["train", *data, "--features", str(tmp_path)]
+    for arguments, advice in (
+        (train, "; run it again: nothing is saved so far"),
+        (["features", "extract", *data], "; run it again: what is done is kept"),
+        (["garments", "make", str(tmp_path / "g")], ""),
+    ):
+        monkeypatch.setattr("garments.catalog.make_catalog", interrupted)
+        assert run(arguments) == 130
+        assert capsys.readouterr().err.splitlines()[-1] == f"cir: interrupted{advice}"
+    (tmp_path / "state.safetensors").touch()
+    assert run(train) == 130
+    assert "go on with --resume" in capsys.readouterr().err

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from cir_cli.caption_file import CaptionFile
 from cir_cli.errors import WrongUsage
-from cir_cli.main import run
 from cir_cli.train import Method, _captions_of, _check_together
 
 _NEEDED = {"dataset", "root", "features"}
@@ -64,30 +63,6 @@ def test_an_inversion_takes_no_option_without_effect(chosen: set[str]) -> None:
 def test_plain_captions_have_no_fields(field: str, only: list[str], said: str) -> None:
     with pytest.raises(WrongUsage, match=said):
         _captions_of(Path("captions.txt"), field, only)
-
-
-def test_work_that_ctrl_c_ends_says_how_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("cir_cli.run_train.run_train", interrupted)
-    monkeypatch.setattr("cir_cli.run_features.run_extract", interrupted)
-    monkeypatch.setattr("combiner_training.datasets.load.available_splits", interrupted)
-    data = ["--dataset", "triplets", "--root", str(tmp_path), "--out", str(tmp_path)]
-    train = ["train", *data, "--features", str(tmp_path)]
-    for arguments, advice in (
-        (train, "; run it again: nothing is saved so far"),
-        (["features", "extract", *data], "; run it again: what is done is kept"),
-        (["garments", "make", str(tmp_path / "g")], ""),
-    ):
-        monkeypatch.setattr("garments.catalog.make_catalog", interrupted)
-        assert run(arguments) == 130
-        assert capsys.readouterr().err.splitlines()[-1] == f"cir: interrupted{advice}"
-    (tmp_path / "state.safetensors").touch()
-    assert run(train) == 130
-    assert "go on with --resume" in capsys.readouterr().err
 
 
 def test_lines_that_no_value_chooses_are_said_with_the_values_there_are(tmp_path: Path) -> None:
