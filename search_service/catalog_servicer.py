@@ -133,8 +133,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     ) -> pb.CatalogVersion:
         """Build the indexes of a version."""
         wanted = parse_finishing(request)
-        await self._imports.closed(wanted.catalog, wanted.version)
-        return version_message(await self._versions.finish(wanted))
+        return version_message(await self._versions.finish(wanted, self._imports.closed))
 
     async def AbortCatalogVersion(
         self, request: pb.AbortCatalogVersionRequest, context: Context

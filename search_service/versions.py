@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -126,8 +135,8 @@ class Versions:
         spec = await self._spec(wanted, published.spec if published else None, timeout)
         return await self._detached(self._create_version(wanted.catalog, spec))
 
-    async def finish(self, wanted: Finishing) -> VersionInfo:
-        """Return a version when it is finished.
+    async def finish(self, wanted: Finishing, closed: Callable[[str, str], Awaitable[None]]) -> VersionInfo:
+        """Return a version when it is finished; `closed` returns when no import writes it.
 
         Raises:
             ServiceError: VERSION_STATE where it does not hold the expected number of items, or holds none
@@ -137,7 +146,7 @@ class Versions:
         key = (wanted.catalog, wanted.version)
         while (other := self._finishing.get(key)) is not None:
             await asyncio.wait([other])  # it may have been told another number of items
-        task = self._finishing[key] = self._tasks.spawn(self._finish(wanted))
+        task = self._finishing[key] = self._tasks.spawn(self._finish(wanted, closed))
         task.add_done_callback(lambda _: self._finishing.pop(key, None))
         return await asyncio.shield(task)
 
@@ -208,11 +217,12 @@ class Versions:
         await writer.close()
         return writer.info
 
-    async def _finish(self, wanted: Finishing) -> VersionInfo:
+    async def _finish(self, wanted: Finishing, closed: Callable[[str, str], Awaitable[None]]) -> VersionInfo:
         info = await self._version(wanted.catalog, wanted.version)
         if info.state is not VersionState.BUILDING:
             _check_count(info, info.points, wanted.expected_items)
             return info
+        await closed(wanted.catalog, wanted.version)
         writer = await resume_version(self._store, wanted.catalog, wanted.version)
         try:
             items = await writer.count()
