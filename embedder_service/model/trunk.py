@@ -3,6 +3,7 @@
 `vision_cfg` of an architecture says `"trunk": {"name": "efficientnet-lite0", "hidden": 256}`. The layout is
 that of the published network up to its last block, at any image size; batch normalisation is part of the
 convolutions' weights, and a padding that does not divide evenly has its larger part behind, as in TensorFlow.
+What an image is called is easier to tell from several depths at once: features are the means of four stages.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NAME = "efficientnet-lite0"
-#: Values of an image's features in the trunk.
-WIDTH = 320
 #: Pixels, from 0 to 1, that the trunk was trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,8 +28,12 @@ _STAGES = (
     (3, 2, 6, 80, 3),
     (5, 1, 6, 112, 3),
     (5, 2, 6, 192, 4),
-    (3, 1, 6, WIDTH, 1),
+    (3, 1, 6, 320, 1),
 )
+# Stages whose means over the image are its features.
+_SEEN = _STAGES[3:]
+#: Values of an image's features in the trunk.
+WIDTH = sum(channels for _, _, _, channels, _ in _SEEN)
 
 
 class Convolution(nn.Conv2d):
@@ -74,22 +77,31 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pixels to the mean of the last block's values over the image."""
+    """Pixels to the means over the image of what its later stages, of 80 channels and more, come to."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = Convolution(3, _STEM, 3, stride=2, is_bounded=True)
         blocks, inputs = [], _STEM
-        for kernel, stride, expansion, outputs, count in _STAGES:
+        self._seen = set()
+        for stage in _STAGES:
+            kernel, stride, expansion, outputs, count = stage
             for place in range(count):
                 blocks.append(Block(inputs, outputs, kernel, stride if place == 0 else 1, expansion))
                 inputs = outputs
+            if stage in _SEEN:
+                self._seen.add(len(blocks) - 1)
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return float (n, WIDTH) of pixels that `MEAN` and `STD` normalise."""
-        values: Tensor = self.blocks(self.stem(pixels))
-        return values.mean(dim=(2, 3))
+        values: Tensor = self.stem(pixels)
+        means = []
+        for place, block in enumerate(self.blocks):
+            values = block(values)
+            if place in self._seen:
+                means.append(functional.adaptive_avg_pool2d(values, 1).flatten(1))
+        return torch.cat(means, dim=1)
 
 
 class JoinedTower(nn.Module):

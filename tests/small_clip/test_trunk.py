@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from embedder_service.model.trunk import EfficientNetLite0, join_trunk
 from garments.vocabulary import COLOURS
-from scripts.small_clip.trunk import _EPSILON, KINDS, Head, Seen, _names, mean_of, read_trunk, train
+from scripts.small_clip.trunk import _EPSILON, KINDS, Head, Seen, _names, mean_of, plain, read_trunk, train
 
 pytestmark = pytest.mark.torch
 
@@ -103,3 +103,12 @@ def test_photos_come_near_their_texts_and_garments_stay() -> None:
     assert near[1] > near[0] + 0.05
     kept = functional.cosine_similarity(head(data.garments), data.garments[:, :8])
     assert kept.mean() > 0.9
+
+
+def test_plain_colours_are_of_one_colour_each_and_reach_from_black_to_white() -> None:
+    colours = plain(3)
+    assert colours.shape == (216, 3, 3, 3)
+    assert torch.equal(colours, colours[:, :, :1, :1].expand_as(colours))
+    assert len(set(map(tuple, colours[:, :, 0, 0].tolist()))) == 216
+    assert colours[0].max() == 0
+    assert colours[-1].min() == 1

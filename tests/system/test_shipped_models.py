@@ -66,6 +66,17 @@ def test_they_are_small_and_for_each_other(held: ServedModel) -> None:
     assert "ML Illustrated" in CLIP.with_suffix(".NOTICE.txt").read_text()
 
 
+def test_bfloat16_is_close_enough_to_be_served() -> None:
+    """Where a head is at its most sensitive on black, far from every photo, the probe refuses the dtype."""
+    held = load(
+        EmbedderSettings.load(
+            ["--architecture", "cir-small", "--pretrained", "shipped", "--dtype", "bfloat16"]
+        )
+    )
+    assert held.info.dtype == "bfloat16"
+    assert held.info.dtype_cosine > 0.999
+
+
 def test_the_settings_find_them_by_one_word() -> None:
     settings = CombinerSettings.load(["--checkpoint-dir", "shipped"])
     assert settings.checkpoint_dir == COMBINER.parent

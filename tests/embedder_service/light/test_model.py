@@ -262,4 +262,4 @@ print(served.info.fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["clip-6edcacf885090c6a12208563be431d00"]
+    assert done.stdout.split() == ["clip-f8fb93110e2f64a54a654c759877dcfc"]

@@ -41,8 +41,19 @@ def test_the_trunk_has_the_published_layout_up_to_its_last_block() -> None:
     trunk = EfficientNetLite0().eval()
     assert len(trunk.blocks) == 16
     assert sum(parameter.numel() for parameter in trunk.parameters()) == 2_939_120
+
+
+def test_features_are_the_means_of_four_stages() -> None:
+    torch.manual_seed(0)
+    trunk = EfficientNetLite0().eval()
+    pixels = torch.randn(2, 3, 40, 40)
     with torch.inference_mode():
-        assert trunk(torch.zeros(2, 3, 40, 40)).shape == (2, WIDTH)
+        features = trunk(pixels)
+        after = [trunk.blocks[:count](trunk.stem(pixels)) for count in (8, 11, 15, 16)]
+    assert [values.shape[1] for values in after] == [80, 112, 192, 320]
+    assert features.shape == (2, WIDTH)
+    means = torch.cat([values.mean(dim=(2, 3)) for values in after], dim=1)
+    assert torch.allclose(features, means, atol=1e-6)
 
 
 def test_without_a_correction_the_features_are_the_towers() -> None:
