@@ -43,7 +43,10 @@ async def test_ids_with_unusual_characters_work_at_every_door(tmp_path: Path, ad
             assert (await catalogs.GetItem(catalog_pb2.GetItemRequest(name=name))).id == item_id
             turns = [
                 search_pb2.Turn(reference=search_pb2.Reference(item_id=item_id)),
-                search_pb2.Turn(liked_item_ids=[item_id], disliked_item_ids=[IDS[0], IDS[1]]),
+                search_pb2.Turn(
+                    liked_item_ids=[item_id],
+                    disliked_item_ids=[other for other in IDS[:2] if other != item_id],
+                ),
             ]
             found = await search.Search(
                 search_pb2.SearchRequest(

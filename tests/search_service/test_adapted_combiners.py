@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -168,6 +169,7 @@ async def test_further_pages_are_of_the_combiner_of_the_first(stack: Stack) -> N
         answer = await stack.search.Search(asked)
         assert answer.explanation.combiner == OWN
     # A ranking that began before there was such a combiner goes on as it was.
-    begun = PageToken(answer.explanation.version.rpartition("/")[2], "1").encode(query_digest(request()))
-    answer = await stack.search.Search(request(page_token=begun))
+    digest = query_digest(request())
+    begun = replace(PageToken.decode(asked.page_token, digest), cursor="1")
+    answer = await stack.search.Search(request(page_token=begun.encode(digest)))
     assert answer.explanation.combiner == DEFAULT_COMBINER
