@@ -27,7 +27,6 @@ import torch
 
 from cir_cli.embedding_backends import LocalModel
 from cir_cli.run_features import settings_of
-from combiner_service.settings import SHIPPED_CHECKPOINTS
 from combiner_training.adapt.dataset import CatalogItems, DatasetOptions, make_dataset
 from combiner_training.adapt.recipe import train_options
 from combiner_training.data import training_data
@@ -35,7 +34,7 @@ from combiner_training.datasets.base import Dialogue, Split
 from combiner_training.datasets.triplets import DIALOGUES_FILE, TRIPLETS_FILE, load_dialogues, load_triplets
 from combiner_training.evaluation.compare import compare
 from combiner_training.evaluation.evaluate import evaluate, evaluate_dialogues
-from combiner_training.evaluation.load_combiner import load_combiner
+from combiner_training.evaluation.load_combiner import load_combiner, shipped_checkpoints
 from combiner_training.evaluation.protocol import protocol_for
 from combiner_training.evaluation.queries import evaluation_queries
 from combiner_training.evaluation.sentences import Evaluated
@@ -204,7 +203,7 @@ def baselines(garments: Garments) -> list[dict[str, Any]]:
         | {f"R@{k}": round(100 * row.evaluation.metrics[f"recall@{k}"], 1) for k in (1, 5, 10)}
         for row in compare([], [queries], PROTOCOL).rows
     ]
-    for path in sorted(SHIPPED_CHECKPOINTS.glob("*.safetensors")):
+    for path in shipped_checkpoints().values():
         rows.append(
             {
                 "trained on": f"(shipped: {path.stem})",

@@ -23,8 +23,7 @@ from combiner_service.checkpoint import (
 from combiner_service.checkpoint_directory import NAME, Signature, signature_of
 from combiner_service.errors import InvalidCheckpointError
 from combiner_service.network_spec import NetworkSizes
-from combiner_service.settings import SHIPPED_CHECKPOINTS
-from combiner_training.evaluation.load_combiner import load_combiner
+from combiner_training.evaluation.load_combiner import checkpoint_path, load_combiner, shipped_checkpoints
 from combiner_training.evaluation.sentences import Evaluated
 from combiner_training.feature_file import FeatureFolder
 from combiner_training.options import TrainOptions
@@ -91,11 +90,9 @@ def combiner_in_use(choice: str, place: Place, features: FeatureFolder) -> InUse
         EvaluationError: The choice is neither, or of another model.
     """
     if choice:
-        return InUse(
-            load_combiner(choice, features), choice, Path(choice) if Path(choice).is_file() else None
-        )
-    shipped = sorted(SHIPPED_CHECKPOINTS.glob(f"*{SAFETENSORS_ENDING}"))
-    for path in (*((place.path,) if place.signature else ()), *shipped):
+        combiner, path = load_combiner(choice, features), checkpoint_path(choice)
+        return InUse(combiner, choice, path if path.is_file() else None)
+    for path in (*((place.path,) if place.signature else ()), *shipped_checkpoints().values()):
         summary = inspect_checkpoint(path)
         same = summary.metadata.model_fingerprint == features.model_fingerprint
         if same and summary.sizes.feature_dim == features.dimension:

@@ -319,8 +319,9 @@ def _parse_turn(message: pb.Turn, settings: SearchSettings, *, first: bool, fiel
     for name, ids in (("liked", message.liked_item_ids), ("disliked", message.disliked_item_ids)):
         for index, item_id in enumerate(ids):
             check_item_id(item_id, field=f"{field}.{name}_item_ids[{index}]")
+    liked = set(message.liked_item_ids)
     for index, item_id in enumerate(message.disliked_item_ids):
-        if item_id in message.liked_item_ids:
+        if item_id in liked:
             where = f"{field}.disliked_item_ids[{index}]"
             raise ServiceError(
                 errors.FIELD_INVALID, f"{where} is liked in the same turn, too; give it once", field=where

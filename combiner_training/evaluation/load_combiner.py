@@ -54,19 +54,23 @@ def checkpoint_path(choice: str) -> Path:
     path = Path(choice)
     if path.is_file() or not choice.startswith(CHECKPOINT_PREFIX):
         return path
-    name = choice.removeprefix(CHECKPOINT_PREFIX)
-    shipped = SHIPPED_CHECKPOINTS / f"{name}{SAFETENSORS_ENDING}"
-    if not name or Path(name).name != name or not shipped.is_file():
+    shipped = shipped_checkpoints()
+    if choice not in shipped:
         raise EvaluationError(
             f"no {choice} ships, there is {', '.join(shipped_names())}; give the file of a checkpoint"
         )
-    return shipped
+    return shipped[choice]
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Return the paths of the checkpoints that ship, by the names that searches know them by, in order."""
+    found = sorted(SHIPPED_CHECKPOINTS.glob(f"*{SAFETENSORS_ENDING}"))
+    return {f"{CHECKPOINT_PREFIX}{path.stem}": path for path in found}
 
 
 def shipped_names() -> tuple[str, ...]:
     """Return the names of what is no formula: shipped checkpoints, and joint encoders."""
-    found = sorted(SHIPPED_CHECKPOINTS.glob(f"*{SAFETENSORS_ENDING}"))
-    return (*(f"{CHECKPOINT_PREFIX}{path.stem}" for path in found), f"{JOINT_PREFIX}NAME")
+    return (*shipped_checkpoints(), f"{JOINT_PREFIX}NAME")
 
 
 def load_combiner(

@@ -15,12 +15,12 @@ from PIL import Image
 
 from cir.composers import ADAPTED_TO
 from cir_cli.adapt import NOT_BETTER
-from cir_cli.adapt_handover import find_place
+from cir_cli.adapt_handover import combiner_in_use, find_place
 from cir_cli.errors import Failure
 from cir_cli.main import run
 from combiner_service.checkpoint import inspect_checkpoint
 from combiner_service.settings import SHIPPED_CHECKPOINTS
-from combiner_training.feature_file import paths_of, read_table
+from combiner_training.feature_file import open_folder, paths_of, read_table
 from combiner_training.train import BEGUN_WITH
 from garments.catalog import make_catalog
 from vector_store.edge import folder_url
@@ -225,3 +225,12 @@ def test_a_checkpoint_that_was_put_there_by_hand_is_not_overwritten(adapted: Pat
     by_hand.write_bytes(b"no checkpoint")
     with pytest.raises(Failure, match="cannot be read"):
         find_place(tmp_path, "shop", "shop")
+
+
+def test_a_shipped_combiner_is_begun_with_whether_it_is_named_or_found(adapted: Path, tmp_path: Path) -> None:
+    features = open_folder(adapted / "adapt" / "shop" / "features")
+    place = find_place(tmp_path, "shop", "shop")
+    shipped = SHIPPED_CHECKPOINTS / "garments.safetensors"
+    for choice in ("", "combiner/garments", str(shipped)):
+        assert combiner_in_use(choice, place, features).file == shipped
+    assert combiner_in_use("image", place, features).file is None
