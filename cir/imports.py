@@ -118,7 +118,7 @@ class Import:
         self.token = token or secrets.token_hex(16)
         # Items taken from `_items`, and those that came along without a place in a message.
         self._taken = 0
-        self._left: deque[catalog_pb2.ItemWrite] = deque()
+        self._left: deque[tuple[catalog_pb2.ItemWrite, int, int]] = deque()
         self._unanswered: deque[tuple[int, catalog_pb2.ImportItemsRequest]] = deque()
         self._to_send: deque[catalog_pb2.ImportItemsRequest] = deque()
         self._errors: dict[int, ItemError] = {}
@@ -185,19 +185,21 @@ class Import:
         size = facts = 0
         first = self._taken - len(self._left)
         while len(items) < self._batch_size and (item := self._next_item()) is not None:
-            size += item.ByteSize()
-            facts += _facts(item)
+            write, item_size, item_facts = item
+            size += item_size
+            facts += item_facts
             if items and (size > _BATCH_BYTES or facts > _BATCH_FACTS):
                 self._left.appendleft(item)
                 break
-            items.append(item)
+            items.append(write)
         if not items:
             return None
         request = catalog_pb2.ImportItemsRequest(first_index=first, items=items)
         self._unanswered.append((first + len(items), request))
         return request
 
-    def _next_item(self) -> catalog_pb2.ItemWrite | None:
+    def _next_item(self) -> tuple[catalog_pb2.ItemWrite, int, int] | None:
+        """Return an item with its bytes, and those besides image and features: taking them costs a copy."""
         if self._left:
             return self._left.popleft()
         found = self._items.next()
@@ -208,13 +210,16 @@ class Import:
         self._taken += 1
         try:
             write = message()
-            if problem := _size_problem(write):
+            size = write.ByteSize()
+            facts = size - len(write.content) - len(write.item.features.data)
+            if problem := _size_problem(write, size, facts):
                 raise InvalidArgument(problem, reason="OUT_OF_RANGE")
-            return write
         except InvalidArgument as error:
             # It keeps its place, where the service refuses it; the reason is known here.
             self._own_errors[index] = ItemError(index, item.id, error.code, error.reason, error.message)
-            return catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=_sent_id(item.id)))
+            write = catalog_pb2.ItemWrite(item=catalog_pb2.Item(id=_sent_id(item.id)))
+            size = facts = write.ByteSize()
+        return write, size, facts
 
     def _skip(self, answer: catalog_pb2.ImportItemsResponse) -> None:
         last: ItemWrite | None = None
@@ -242,14 +247,8 @@ def _sent_id(item_id: object) -> str:
     return str(item_id)[: 2 * MAX_ITEM_ID_BYTES].encode(errors="replace").decode()
 
 
-def _facts(write: catalog_pb2.ItemWrite) -> int:
-    """Return the bytes of an item besides image and features."""
-    return write.ByteSize() - len(write.content) - len(write.item.features.data)
-
-
-def _size_problem(write: catalog_pb2.ItemWrite) -> str:
-    """Return what keeps an item from being sent, or an empty string."""
-    size, facts = write.ByteSize(), _facts(write)
+def _size_problem(write: catalog_pb2.ItemWrite, size: int, facts: int) -> str:
+    """Return what keeps an item from being sent, or ""; `facts` are its bytes besides image and features."""
     if size + 64 > MAX_MESSAGE_BYTES:
         return f"the item has {size} bytes, a message at most {MAX_MESSAGE_BYTES}; send a smaller image"
     if facts > _MAX_FACTS:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from numpy.typing import ArrayLike
 
-from cir.errors import InvalidArgument
 from cir.image_source import ImageSource, encode_image
 from cir.limits import is_text
-from cir.payload import to_payload
+from cir.payload import invalid, to_payload
 from cir.search.v1 import catalog_pb2 as pb
 from cir.vectors import Features, to_batch
 
@@ -70,7 +69,5 @@ class ItemUpdate:
 
 def _text(field: str, value: object) -> str:
     if not isinstance(value, str) or not is_text(value):
-        raise InvalidArgument(
-            f"{field}: {value!a:.200} is no valid Unicode text", reason="FIELD_INVALID", field=field
-        )
+        raise invalid(field, f"{value!a:.200} is no valid Unicode text")
     return value

@@ -68,9 +68,9 @@ def to_value(value: object, *, field: str) -> pb.Value:
             elements = [_as_float(element) for element in elements]
         values = [to_value(element, field=field) for element in elements]
         if len({element.WhichOneof("kind") for element in values}) > 1:
-            raise _invalid(field, "the values of a list must have one type")
+            raise invalid(field, "the values of a list must have one type")
         if any(element.WhichOneof("kind") in ("list_value", "null_value") for element in values):
-            raise _invalid(field, "a list holds neither lists nor None")
+            raise invalid(field, "a list holds neither lists nor None")
         return pb.Value(list_value=pb.ListValue(values=values))
     if isinstance(value, (np.generic, np.ndarray)) and value.dtype.kind not in "mM":
         value = value.item()
@@ -80,15 +80,15 @@ def to_value(value: object, *, field: str) -> pb.Value:
         return pb.Value(bool_value=value)
     if isinstance(value, int):
         if value not in INT64:
-            raise _invalid(field, f"{value} does not fit 64 bits")
+            raise invalid(field, f"{value} does not fit 64 bits")
         return pb.Value(integer_value=value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise _invalid(field, f"{value} is not a finite number")
+            raise invalid(field, f"{value} is not a finite number")
         return pb.Value(float_value=value)
     if isinstance(value, str):
         if not is_text(value):
-            raise _invalid(field, f"{value!a:.200} is no valid Unicode text")
+            raise invalid(field, f"{value!a:.200} is no valid Unicode text")
         return pb.Value(string_value=value)
     if isinstance(value, datetime):
         return pb.Value(datetime_value=_timestamp(value, field))
@@ -96,7 +96,7 @@ def to_value(value: object, *, field: str) -> pb.Value:
         return pb.Value(datetime_value=_timestamp(datetime.combine(value, time()), field))
     if isinstance(value, GeoPoint):
         return pb.Value(geo_value=value.message())
-    raise _invalid(
+    raise invalid(
         field,
         f"a {type(value).__name__} is no payload value; use None, bool, int, float, str, date, datetime, "
         "cir.GeoPoint, or a list of one of these",
@@ -124,7 +124,7 @@ def to_payload(payload: Mapping[str, object]) -> pb.Payload:
     for name in payload:
         problem = field_name_problem(name) if isinstance(name, str) else "a field name must be a text"
         if problem:
-            raise _invalid(f"{name!a:.200}", problem)
+            raise invalid(f"{name!a:.200}", problem)
     return pb.Payload(fields={name: to_value(value, field=name) for name, value in payload.items()})
 
 
@@ -161,9 +161,10 @@ def _timestamp(value: datetime, field: str) -> timestamp_pb2.Timestamp:
     try:
         timestamp.FromDatetime(in_utc(value))
     except (ValueError, OverflowError) as error:
-        raise _invalid(field, str(error)) from error
+        raise invalid(field, str(error)) from error
     return timestamp
 
 
-def _invalid(field: str, message: str) -> InvalidArgument:
+def invalid(field: str, message: str) -> InvalidArgument:
+    """Return the refusal of a value, by the field that it stands in."""
     return InvalidArgument(f"{field}: {message}", reason="FIELD_INVALID", field=field)

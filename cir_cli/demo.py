@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cir.client import Client
-from cir_cli.errors import Failure, require
+from cir_cli.errors import INTERRUPTED, Failure, require
 from cir_cli.local.plan import LOOPBACK, SHIPPED, SHIPPED_MODEL, UpOptions
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import own_tls, resolve_ports, web_port
@@ -88,7 +88,7 @@ def demo(
             )
             services.watch()
     except Stopped:
-        raise Failure("stopped before all services were up", exit_code=130) from None
+        raise Failure("stopped before all services were up", exit_code=INTERRUPTED) from None
     print("stopped")
 
 

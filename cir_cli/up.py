@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from cir.limits import DEFAULT_COMBINER
-from cir_cli.errors import Failure, require
+from cir_cli.errors import INTERRUPTED, Failure, require
 from cir_cli.local.plan import AUTO, LOOPBACK, SHIPPED_MODEL, ServiceSpec, UpOptions, plan
 from cir_cli.local.processes import Stopped, running
 from cir_cli.local.readiness import free_ports, own_tls, resolve_ports, web_port
@@ -31,8 +31,6 @@ from cir_cli.model_options import (
 )
 from cir_cli.options import DEFAULT_DATA, DEFAULT_SERVER, OUTPUT, Data, in_groups
 from cir_cli.output import print_event
-
-_STOPPED_WHILE_STARTING = 130
 
 
 @in_groups(
@@ -208,7 +206,7 @@ def up(
             services.watch(tell.restarted)
             tell.stopping()
     except Stopped:
-        raise Failure("stopped before all services were up", exit_code=_STOPPED_WHILE_STARTING) from None
+        raise Failure("stopped before all services were up", exit_code=INTERRUPTED) from None
     except Failure as error:
         raise Failure(with_advice(str(error), pretrained), exit_code=error.exit_code) from error
     tell.stopped()

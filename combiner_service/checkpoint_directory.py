@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,13 +77,13 @@ class CheckpointDirectory:
         fallback: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.paths = (paths,) if isinstance(paths, Path) else tuple(paths)
+        folders = (paths,) if isinstance(paths, Path) else tuple(paths)
+        # The fallback last, so that what it gives way to is known.
+        self.paths = tuple(sorted(folders, key=lambda path: path == fallback))
+        self._fallback = fallback
         self._fingerprints = dict(fingerprints)
         self._interval = interval
         self._max_bytes = max_bytes
-        # Last, so that what it gives way to is known.
-        self.paths = (*(path for path in self.paths if path != fallback), *([fallback] if fallback else []))
-        self._fallback = fallback
         self._clock = clock
         self._entries: Mapping[str, CheckpointEntry] = {}
         self._by_stem: Mapping[str, CheckpointEntry] = {}
@@ -107,21 +107,19 @@ class CheckpointDirectory:
 
     def _scanned(self) -> Mapping[str, CheckpointEntry]:
         found: _Files = defaultdict(list)
-        gone: set[Path] = set()
+        kept: dict[str, CheckpointEntry] = {}
         for folder in self.paths:
             try:
-                for stem, files in _files(folder).items():
-                    if folder != self._fallback or stem not in {*found, *self._held(gone)}:
-                        found[stem] += files
+                files = _files(folder)
             except OSError:
-                gone.add(folder)
-        kept = {stem: entry for stem, entry in self._held(gone).items() if stem not in found}
+                kept |= {stem: entry for stem, entry in self._by_stem.items() if entry.path.parent == folder}
+                continue
+            taken = kept.keys() | found.keys() if folder == self._fallback else set()
+            for stem, named in files.items():
+                if stem not in taken:
+                    found[stem] += named
         self._by_stem = kept | {stem: self._entry(stem, files) for stem, files in found.items()}
         return {entry.info.name: entry for entry in sorted(self._by_stem.values(), key=_name)}
-
-    def _held(self, gone: Set[Path]) -> dict[str, CheckpointEntry]:
-        """Return the entries of the last scan whose folder is gone."""
-        return {stem: entry for stem, entry in self._by_stem.items() if entry.path.parent in gone}
 
     def _entry(self, stem: str, files: list[tuple[Path, os.stat_result | None]]) -> CheckpointEntry:
         path, status = files[0]

@@ -112,9 +112,7 @@ def unit_rows(vectors: Float64 | Float32) -> Float64:
     Raises:
         NotFiniteError: A row has no direction; the message has its index.
     """
-    wide = vectors.astype(np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    wide, norms, bad = _norms(vectors)
     if bad.size:
         raise NotFiniteError(
             f"row {bad[0]}: image and text features cancel out, so the query vector has no direction; "
@@ -122,6 +120,13 @@ def unit_rows(vectors: Float64 | Float32) -> Float64:
         )
     unit: Float64 = wide / norms[:, None]
     return unit
+
+
+def _norms(vectors: Float64 | Float32) -> tuple[Float64, Float64, NDArray[np.intp]]:
+    """Return (n, d) rows in float64, their lengths, and which of them have no direction."""
+    wide = vectors.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    return wide, norms, np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
 
 
 def slerp(start: Float64, end: Float64, fraction: float) -> Float64:
@@ -313,17 +318,14 @@ def checked_answer(answer: object, pairs: int, dimension: int, name: str) -> Com
                 f"{name} answered with {field_name} of shape {values.shape} and dtype {values.dtype} to "
                 f"{pairs} pairs of {dimension} values; expected floats of shape {shape}"
             )
-    wide = vectors.astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    wide, lengths, bad = _norms(vectors)
     if bad.size:
         raise BadAnswerError(
             f"{name} answered with a query vector, row {bad[0]}, of length {lengths[bad[0]]}: "
             "it has no direction"
         )
-    if np.abs(lengths - 1).max() > _UNIT_ERROR:
-        vectors = wide / lengths[:, None]
-    return Combined(vectors.astype(np.float32), weights.astype(np.float32), answer.lambdas)
+    unit = wide / lengths[:, None] if np.abs(lengths - 1).max() > _UNIT_ERROR else vectors
+    return Combined(unit.astype(np.float32), weights.astype(np.float32), answer.lambdas)
 
 
 def constant_weight(vectors: Float64, text_weight: float) -> Combined:

@@ -270,16 +270,15 @@ def _filtered(
     field: str, schema: Mapping[str, FieldType], allowed: tuple[FieldType, ...], act: str
 ) -> FieldType:
     """Return the type of a field that a condition is on, as `_typed` does; errors say what fits it."""
-    try:
-        return _typed(field, schema, allowed, act)
-    except WrongFieldTypeError as error:
-        kind = schema[field]
-        fitting = f"a field of type {kind} is filtered by {_FILTERED_BY[kind]}"
-        raise WrongFieldTypeError(f"{error}; {fitting}", field=field) from None
+    return _typed(field, schema, allowed, act, _FILTERED_BY)
 
 
 def _typed(
-    field: str, schema: Mapping[str, FieldType], allowed: tuple[FieldType, ...], act: str
+    field: str,
+    schema: Mapping[str, FieldType],
+    allowed: tuple[FieldType, ...],
+    act: str,
+    filtered_by: Mapping[FieldType, str] | None = None,
 ) -> FieldType:
     kind = schema.get(field)
     if kind is None:
@@ -287,7 +286,9 @@ def _typed(
         raise UnknownFieldError(f"unknown field {field!r}; the catalog's fields are: {known}", field=field)
     if kind not in allowed:
         expected = ", ".join(allowed)
+        fitting = f"; a field of type {kind} is filtered by {filtered_by[kind]}" if filtered_by else ""
         raise WrongFieldTypeError(
-            f"field {field!r} has type {kind} and cannot be {act}; that takes one of: {expected}", field=field
+            f"field {field!r} has type {kind} and cannot be {act}; that takes one of: {expected}{fitting}",
+            field=field,
         )
     return kind

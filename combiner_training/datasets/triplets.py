@@ -172,9 +172,12 @@ def manifest_rows(splits: Sequence[Split], folder: Path) -> Iterator[dict[str, A
 
 
 def _place(name: str, path: Path, base: Path) -> str:
-    for place, within in ((Path(os.path.abspath(path)), base), (path.resolve(), base.resolve())):
-        if place.is_relative_to(within):
-            return place.relative_to(within).as_posix()
+    place, within = Path(os.path.abspath(path)), base
+    if not place.is_relative_to(within):
+        # Only then: links are looked up in the file system, image by image.
+        place, within = path.resolve(), base.resolve()
+    if place.is_relative_to(within):
+        return place.relative_to(within).as_posix()
     raise DatasetError(
         f"image {name} is at {path}, outside {base}; write the manifest to a folder that has all images, or "
         "a link to their folder by whose path the data set is named"

@@ -20,6 +20,8 @@ from service_runtime.openvino_core import openvino
 
 # Smaller ones are not worth a look.
 _SMALLEST_BYTES = 1 << 16
+# Bytes by which a weight is looked up: of many layers of one size each is compared with one alone.
+_BEGINNING = 256
 _LAYERS = ("MatMul", "Convolution")
 
 
@@ -38,19 +40,23 @@ class MappedWeights:
 
 def map_weights(model: Any, path: Path) -> MappedWeights:
     """Take the weights of a model's layers from the file where it holds the same bytes; others stay."""
-    by_size: defaultdict[int, list[memoryview]] = defaultdict(list)
+    parts: defaultdict[bytes, list[memoryview]] = defaultdict(list)
     for part in map_tensors(path):
         if part.nbytes >= _SMALLEST_BYTES:
-            by_size[part.nbytes].append(part)
+            parts[bytes(part[:_BEGINNING])].append(part)
     maps: set[mmap.mmap] = set()
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or not _is_of_a_layer(node):
             continue
         weight: npt.NDArray[Any] = node.data
-        found = [part for part in by_size[weight.nbytes] if _are_same(part, weight)]
-        if not found or weight.dtype not in (np.float16, np.float32):
+        if weight.nbytes < _SMALLEST_BYTES or weight.dtype not in (np.float16, np.float32):
             continue
-        values = np.frombuffer(found[0], weight.dtype).reshape(weight.shape)
+        held = np.ascontiguousarray(weight).reshape(-1).view(np.uint8)
+        alike = parts[held[:_BEGINNING].tobytes()]
+        found = next((part for part in alike if np.array_equal(np.frombuffer(part, np.uint8), held)), None)
+        if found is None:
+            continue
+        values = np.frombuffer(found, weight.dtype).reshape(weight.shape)
         mapped = openvino.op.Constant(values, shared_memory=True)
         # numpy has no bfloat16, and gives it as another type.
         if mapped.get_element_type() != node.get_element_type():
@@ -58,7 +64,7 @@ def map_weights(model: Any, path: Path) -> MappedWeights:
         mapped.set_friendly_name(node.get_friendly_name())
         for reader in node.output(0).get_target_inputs():
             reader.replace_source_output(mapped.output(0))
-        maps.add(cast("mmap.mmap", found[0].obj))
+        maps.add(cast("mmap.mmap", found.obj))
     return MappedWeights(maps)
 
 
@@ -68,8 +74,3 @@ def _is_of_a_layer(constant: Any) -> bool:
     if [node.get_type_name() for node in readers] == ["Convert"]:
         readers = [target.get_node() for target in readers[0].output(0).get_target_inputs()]
     return bool(readers) and all(node.get_type_name() in _LAYERS for node in readers)
-
-
-def _are_same(part: memoryview, weight: npt.NDArray[Any]) -> bool:
-    bytes_of = np.ascontiguousarray(weight).reshape(-1).view(np.uint8)
-    return bool(np.array_equal(np.frombuffer(part, np.uint8), bytes_of))

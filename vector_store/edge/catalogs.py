@@ -379,13 +379,14 @@ class EdgeCatalogs:
         if not CATALOG_NAME.fullmatch(catalog):
             return []
         layout = self.layout
-        return [
+        versions = (
             version
-            for version in sorted(_folders(layout.versions(catalog)), key=version_number)
+            for version in _folders(layout.versions(catalog))
             if is_version_name(version)
             and layout.document(catalog, version).exists()
             and not layout.dropped(catalog, version).exists()
-        ]
+        )
+        return sorted(versions, key=version_number)
 
     def _info(self, catalog: str, version: str, history: PublishHistory) -> VersionInfo | None:
         document = self._document(catalog, version)
